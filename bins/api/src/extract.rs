@@ -1,0 +1,188 @@
+//! What comes in: bodies, ids in paths, queries, and who may do admin acts.
+
+use std::collections::HashSet;
+
+use axum::{
+    body::{self, Bytes},
+    extract::{FromRequest, FromRequestParts, RawPathParams, Request},
+    http::{HeaderMap, header, request::Parts},
+};
+use inventory::{ProductId, ReservationId, reservation::Refusal};
+use serde::{Deserialize, de::DeserializeOwned, de::IgnoredAny};
+use subtle::ConstantTimeEq as _;
+
+use crate::{AppState, Problem};
+
+/// Every body that the API understands is far smaller.
+const BODY_MAX_BYTES: usize = 16 * 1024;
+
+/// A JSON object, without fields that nobody asked for.
+pub(crate) struct Json<T>(pub(crate) T);
+
+impl<T: DeserializeOwned> FromRequest<AppState> for Json<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, _: &AppState) -> Result<Self, Problem> {
+        if !is_json(request.headers()) {
+            return Err(Problem::UnsupportedMediaType);
+        }
+        parse(&read(request).await?).map(Self)
+    }
+}
+
+/// The body of a route that needs none: nothing, or an empty JSON object.
+pub(crate) struct NoBody;
+
+impl FromRequest<AppState> for NoBody {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, _: &AppState) -> Result<Self, Problem> {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Empty {}
+
+        let json = is_json(request.headers());
+        let bytes = read(request).await?;
+        match (bytes.is_empty(), json) {
+            (true, _) => Ok(Self),
+            (false, false) => Err(Problem::UnsupportedMediaType),
+            (false, true) => parse::<Empty>(&bytes).map(|_| Self),
+        }
+    }
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    let Some(Ok(value)) = headers
+        .get(header::CONTENT_TYPE)
+        .map(|value| value.to_str())
+    else {
+        return false;
+    };
+    let essence = value
+        .split(';')
+        .next()
+        .unwrap_or_default()
+        .trim()
+        .to_ascii_lowercase();
+    essence == "application/json"
+        || (essence.starts_with("application/") && essence.ends_with("+json"))
+}
+
+async fn read(request: Request) -> Result<Bytes, Problem> {
+    body::to_bytes(request.into_body(), BODY_MAX_BYTES)
+        .await
+        .map_err(|error| match std::error::Error::source(&error) {
+            Some(source) if source.is::<http_body_util::LengthLimitError>() => {
+                Problem::BodyTooLarge
+            }
+            _ => Problem::InvalidJson("the body broke off".to_owned()),
+        })
+}
+
+fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+    let refusal = match serde_json::from_slice(bytes) {
+        // serde also reads structs from arrays; the contract says objects.
+        Ok(value) if first_byte(bytes) == Some(b'{') => return Ok(value),
+        Ok(_) => "the body must be a JSON object".to_owned(),
+        Err(error) => error.to_string(),
+    };
+    // A wrong value may come before a syntax error, which weighs more.
+    match serde_json::from_slice::<IgnoredAny>(bytes) {
+        Ok(_) => Err(Problem::InvalidRequest(refusal)),
+        Err(error) => Err(Problem::InvalidJson(error.to_string())),
+    }
+}
+
+fn first_byte(bytes: &[u8]) -> Option<u8> {
+    bytes
+        .iter()
+        .copied()
+        .find(|byte| !byte.is_ascii_whitespace())
+}
+
+/// An id in the path. What is no positive bigint names nothing, so it is not found.
+pub(crate) struct Id<T>(pub(crate) T);
+
+/// What a path that names nothing answers.
+pub(crate) trait Named: TryFrom<i64> {
+    const NOT_FOUND: Refusal;
+}
+
+impl Named for ProductId {
+    const NOT_FOUND: Refusal = Refusal::ProductNotFound;
+}
+
+impl Named for ReservationId {
+    const NOT_FOUND: Refusal = Refusal::ReservationNotFound;
+}
+
+impl<T: Named> FromRequestParts<AppState> for Id<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Problem> {
+        let Ok(params) = RawPathParams::from_request_parts(parts, state).await else {
+            return Err(T::NOT_FOUND.into());
+        };
+        params
+            .iter()
+            .find(|(name, _)| *name == "id")
+            // i64's own parser would also take "+1".
+            .filter(|(_, text)| text.bytes().all(|byte| byte.is_ascii_digit()))
+            .and_then(|(_, text)| text.parse::<i64>().ok())
+            .and_then(|number| T::try_from(number).ok())
+            .map(Self)
+            .ok_or_else(|| T::NOT_FOUND.into())
+    }
+}
+
+/// The parameters of a query, each at most once.
+pub(crate) fn query_pairs(parts: &Parts) -> Result<Vec<(String, String)>, Problem> {
+    let query = parts.uri.query().unwrap_or_default();
+    let pairs: Vec<(String, String)> = form_urlencoded::parse(query.as_bytes())
+        .map(|(name, value)| (name.into_owned(), value.into_owned()))
+        .collect();
+    let mut seen = HashSet::new();
+    for (name, _) in &pairs {
+        if !seen.insert(name) {
+            return Err(Problem::InvalidQuery(format!("{name} is given twice")));
+        }
+    }
+    Ok(pairs)
+}
+
+/// Proof that the request may do admin acts.
+pub(crate) struct Admin;
+
+impl FromRequestParts<AppState> for Admin {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Problem> {
+        let headers = &parts.headers;
+        match &state.admin_token {
+            Some(token) if has_bearer(headers, token) => Ok(Self),
+            Some(_) => Err(Problem::Unauthorized),
+            // A request that a proxy forwards comes from the loopback address too.
+            None if state.loopback && !is_forwarded(headers) => Ok(Self),
+            None => Err(Problem::Forbidden),
+        }
+    }
+}
+
+fn has_bearer(headers: &HeaderMap, token: &str) -> bool {
+    let Some(Ok(value)) = headers
+        .get(header::AUTHORIZATION)
+        .map(|value| value.to_str())
+    else {
+        return false;
+    };
+    let Some((scheme, given)) = value.split_once(' ') else {
+        return false;
+    };
+    scheme.eq_ignore_ascii_case("bearer") && given.trim().as_bytes().ct_eq(token.as_bytes()).into()
+}
+
+fn is_forwarded(headers: &HeaderMap) -> bool {
+    headers
+        .keys()
+        .any(|name| name == header::FORWARDED || name.as_str().starts_with("x-forwarded-"))
+}

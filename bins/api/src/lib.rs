@@ -1,0 +1,142 @@
+//! `flashsale-api`: the only place that knows HTTP.
+//!
+//! A request takes three hops: router → handler → `inventory` verb. Between the handler and the verb, [`lanes`]
+//! gather concurrent requests into one call.
+
+mod admin;
+mod extract;
+mod lanes;
+mod metrics;
+mod problem;
+mod products;
+mod reservations;
+mod state;
+
+use std::{net::SocketAddr, time::Duration};
+
+use anyhow::Context as _;
+use axum::{
+    Router, middleware,
+    routing::{get, post},
+};
+use clap::Subcommand;
+use runtime::{Process, health::Health, http};
+use sqlx::Connection as _;
+use timer::Timer;
+use tokio::net::TcpListener;
+
+pub use problem::Problem;
+pub use state::{AppState, Settings};
+
+/// Reserves units of products for users, over HTTP.
+#[derive(clap::Parser)]
+#[command(name = "flashsale-api", version)]
+pub struct Args {
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    #[command(flatten)]
+    pub runtime: runtime::Args,
+    #[command(flatten)]
+    pub database: inventory::database::Args,
+    #[command(flatten)]
+    pub timer: timer::Args,
+    #[command(flatten)]
+    pub settings: Settings,
+
+    /// Where to listen.
+    #[arg(long, env = "LISTEN_ADDR", default_value = "127.0.0.1:8080")]
+    pub listen_addr: SocketAddr,
+}
+
+#[derive(Subcommand)]
+pub enum Command {
+    /// Bring the database to the schema that this version needs, and exit.
+    Migrate,
+}
+
+/// What the process does: migrates, or serves until told to stop.
+pub async fn run(args: Args, process: Process) -> anyhow::Result<()> {
+    match args.command {
+        Some(Command::Migrate) => migrate(&args.database.database_url).await,
+        None => {
+            let pool = inventory::database::connect(&args.database, "flashsale-api")?;
+            let timer = Timer::start(&args.timer, &process)?;
+            let listener = http::listen(args.listen_addr).await?;
+            let grace = Duration::from_secs(args.runtime.shutdown_seconds) / 2;
+            let address = listener.local_addr()?;
+            let state = AppState::new(args.settings, pool, timer, address, &process)?;
+            serve(listener, state, process, grace).await
+        }
+    }
+}
+
+async fn migrate(database_url: &str) -> anyhow::Result<()> {
+    let mut connection = sqlx::PgConnection::connect(database_url)
+        .await
+        .context("cannot connect to PostgreSQL")?;
+    let migrated = inventory::migrate::migrate(&mut connection).await?;
+    for version in &migrated.adopted {
+        println!("migration {version}: found applied by hand, recorded");
+    }
+    for version in &migrated.applied {
+        println!("migration {version}: applied");
+    }
+    if migrated == inventory::migrate::Migrated::default() {
+        println!("the schema is up to date");
+    }
+    Ok(())
+}
+
+/// Serves on `listener` until the process is told to stop; then answers what was accepted.
+pub async fn serve(
+    listener: TcpListener,
+    state: AppState,
+    process: Process,
+    grace: Duration,
+) -> anyhow::Result<()> {
+    let router = router(state.clone(), &process);
+    http::serve(listener, router, process.shutdown.clone(), grace).await?;
+    // Only now: until the last answer is out, a handler may still wait for its lane.
+    state.close();
+    Ok(())
+}
+
+fn router(state: AppState, process: &Process) -> Router {
+    let health = {
+        let (pool, timer) = (state.pool.clone(), state.timer.clone());
+        Health::default()
+            .required("postgres", move || {
+                let pool = pool.clone();
+                async move { inventory::database::is_up(&pool).await }
+            })
+            .optional("redis", move || {
+                let timer = timer.clone();
+                async move { timer.is_up().await }
+            })
+    };
+    Router::new()
+        .route("/products", get(products::list).post(products::create))
+        .route("/products/{id}", get(products::get))
+        .route(
+            "/reservations",
+            get(reservations::list).post(reservations::reserve),
+        )
+        .route("/reservations/{id}", get(reservations::get))
+        .route("/reservations/{id}/confirm", post(reservations::confirm))
+        .route("/reservations/{id}/cancel", post(reservations::cancel))
+        .route(
+            "/admin/reservations/sync-expired",
+            post(admin::sync_expired),
+        )
+        .route("/admin/audit", get(admin::audit))
+        .route("/admin/outbox/dead", get(admin::dead_events))
+        .route("/admin/outbox/requeue", post(admin::requeue))
+        .merge(health.router(process.registry.clone()))
+        .method_not_allowed_fallback(async || Problem::MethodNotAllowed)
+        .fallback(async || Problem::NotFound)
+        .layer(middleware::from_fn_with_state(
+            state.clone(),
+            metrics::record,
+        ))
+        .with_state(state)
+}

@@ -1,0 +1,122 @@
+//! What `/metrics` shows of the API.
+
+use std::time::Instant;
+
+use axum::{
+    extract::{MatchedPath, Request, State},
+    middleware::Next,
+    response::Response,
+};
+use prometheus::{
+    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Opts, Registry,
+    core::Collector, exponential_buckets,
+};
+
+use crate::AppState;
+
+#[derive(Clone)]
+pub(crate) struct Metrics {
+    requests: IntCounterVec,
+    request_seconds: HistogramVec,
+    batch_requests: HistogramVec,
+    batch_seconds: HistogramVec,
+    pub(crate) created: IntCounter,
+    pub(crate) confirmed: IntCounter,
+    pub(crate) canceled: IntCounter,
+    pub(crate) expired: IntCounter,
+}
+
+impl Metrics {
+    pub(crate) fn new(registry: &Registry) -> prometheus::Result<Self> {
+        let counter = |name: &str, help: &str| register(registry, IntCounter::new(name, help)?);
+        let latency = exponential_buckets(0.0005, 2.0, 14)?;
+        Ok(Self {
+            requests: register(
+                registry,
+                IntCounterVec::new(
+                    Opts::new("http_requests_total", "Requests answered."),
+                    &["method", "route", "status"],
+                )?,
+            )?,
+            request_seconds: register(
+                registry,
+                HistogramVec::new(
+                    HistogramOpts::new("http_request_duration_seconds", "Time to an answer.")
+                        .buckets(latency.clone()),
+                    &["method", "route"],
+                )?,
+            )?,
+            batch_requests: register(
+                registry,
+                HistogramVec::new(
+                    HistogramOpts::new(
+                        "flashsale_batch_requests",
+                        "Requests that shared one call.",
+                    )
+                    .buckets(exponential_buckets(1.0, 2.0, 12)?),
+                    &["verb"],
+                )?,
+            )?,
+            batch_seconds: register(
+                registry,
+                HistogramVec::new(
+                    HistogramOpts::new("flashsale_batch_duration_seconds", "Time of one call.")
+                        .buckets(latency),
+                    &["verb"],
+                )?,
+            )?,
+            created: counter("flashsale_reservations_created_total", "Holds created.")?,
+            confirmed: counter("flashsale_reservations_confirmed_total", "Holds confirmed.")?,
+            canceled: counter("flashsale_reservations_canceled_total", "Holds canceled.")?,
+            expired: counter(
+                "flashsale_reservations_expired_total",
+                "Holds expired by this process: reclaimed by a reserve, or by an admin's sweep.",
+            )?,
+        })
+    }
+
+    /// Size and duration of a verb's batches.
+    pub(crate) fn batches(&self, verb: &str) -> (Histogram, Histogram) {
+        (
+            self.batch_requests.with_label_values(&[verb]),
+            self.batch_seconds.with_label_values(&[verb]),
+        )
+    }
+}
+
+fn register<C: Collector + Clone + 'static>(
+    registry: &Registry,
+    collector: C,
+) -> prometheus::Result<C> {
+    registry.register(Box::new(collector.clone()))?;
+    Ok(collector)
+}
+
+/// Counts a request under its route, so that ids in paths make no new series.
+pub(crate) async fn record(
+    State(state): State<AppState>,
+    route: Option<MatchedPath>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let started = Instant::now();
+    let method = request.method().clone();
+    let response = next.run(request).await;
+    let route = route.as_ref().map_or("unmatched", MatchedPath::as_str);
+    // A method can be any token: a client must not make series of its own.
+    let method = if method.is_safe() || method == "POST" {
+        method.as_str()
+    } else {
+        "other"
+    };
+    let metrics = &state.metrics;
+    metrics
+        .requests
+        .with_label_values(&[method, route, response.status().as_str()])
+        .inc();
+    metrics
+        .request_seconds
+        .with_label_values(&[method, route])
+        .observe(started.elapsed().as_secs_f64());
+    response
+}

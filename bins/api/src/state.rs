@@ -1,0 +1,301 @@
+//! What the handlers share, and how requests reach the verbs.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use inventory::{
+    Error, ProductId, ReservationId, cancel, confirm,
+    product::{self, Product},
+    reservation::{self, Batch, Refusal, Reservation},
+    reserve::{self, Reserve},
+};
+use runtime::Process;
+use sqlx::PgPool;
+use timer::Timer;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    Problem,
+    lanes::{Lanes, Limits, NoAnswer},
+    metrics::Metrics,
+};
+
+/// Settings of the API.
+#[derive(clap::Args, Clone)]
+pub struct Settings {
+    /// How long a hold lasts, in seconds.
+    #[arg(long, env = "HOLD_SECONDS", default_value_t = 300,
+        value_parser = clap::value_parser!(i32).range(1..=31_536_000))]
+    pub hold_seconds: i32,
+
+    /// The bearer token of the admin routes. Without it they answer only on a loopback address.
+    #[arg(long, env = "ADMIN_TOKEN", hide_env_values = true)]
+    pub admin_token: Option<String>,
+
+    /// Most requests in one call of PostgreSQL.
+    #[arg(long, env = "BATCH_MAX_REQUESTS", default_value_t = 500,
+        value_parser = clap::value_parser!(u16).range(1..=5000))]
+    pub batch_max_requests: u16,
+
+    /// Most requests that wait in one lane; further ones are answered 503.
+    #[arg(long, env = "LANE_MAX_REQUESTS", default_value_t = 5000,
+        value_parser = clap::value_parser!(u32).range(1..))]
+    pub lane_max_requests: u32,
+
+    /// Longest time that a request waits in a lane before it is answered 503, in milliseconds.
+    #[arg(long, env = "LANE_WAIT_MILLISECONDS", default_value_t = 3000,
+        value_parser = clap::value_parser!(u64).range(1..))]
+    pub lane_wait_milliseconds: u64,
+
+    /// Lanes for reserves; the reserves of one product share one.
+    #[arg(long, env = "RESERVE_LANES", default_value_t = 4,
+        value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub reserve_lanes: u16,
+}
+
+type Verdict = Result<Reservation, Refusal>;
+
+/// Cheap to clone: one for every connection.
+#[derive(Clone)]
+pub struct AppState(Arc<Shared>);
+
+impl std::ops::Deref for AppState {
+    type Target = Shared;
+
+    fn deref(&self) -> &Shared {
+        &self.0
+    }
+}
+
+pub struct Shared {
+    pub(crate) pool: PgPool,
+    pub(crate) timer: Timer,
+    pub(crate) metrics: Metrics,
+    pub(crate) admin_token: Option<String>,
+    pub(crate) loopback: bool,
+    pub(crate) reserve: Lanes<Reserve, Verdict>,
+    pub(crate) confirm: Lanes<ReservationId, Verdict>,
+    pub(crate) cancel: Lanes<ReservationId, Verdict>,
+    pub(crate) products: Lanes<(), Arc<Vec<Product>>>,
+    pub(crate) product: Lanes<ProductId, Option<Product>>,
+    pub(crate) reservation: Lanes<ReservationId, Option<Reservation>>,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+impl AppState {
+    /// Starts the lanes. `address` is what the API listens on.
+    pub fn new(
+        settings: Settings,
+        pool: PgPool,
+        timer: Timer,
+        address: SocketAddr,
+        process: &Process,
+    ) -> anyhow::Result<Self> {
+        // A `.env` file that names the setting without a value means "none", not "the empty token".
+        let admin_token = settings
+            .admin_token
+            .clone()
+            .filter(|token| !token.is_empty());
+        let loopback = address.ip().is_loopback();
+        match (&admin_token, loopback) {
+            (Some(_), _) => tracing::info!("admin routes require the bearer token"),
+            (None, true) => tracing::warn!("no ADMIN_TOKEN: admin routes are open to this machine"),
+            (None, false) => tracing::warn!("no ADMIN_TOKEN: admin routes are closed"),
+        }
+        let metrics = Metrics::new(&process.registry)?;
+        let stop = CancellationToken::new();
+        let start = Start {
+            limits: Limits {
+                batch: settings.batch_max_requests.into(),
+                depth: settings.lane_max_requests as usize,
+                wait: Duration::from_millis(settings.lane_wait_milliseconds),
+            },
+            hold_seconds: settings.hold_seconds,
+            reserve_lanes: settings.reserve_lanes.into(),
+            pool: pool.clone(),
+            timer: timer.clone(),
+            metrics: metrics.clone(),
+            tasks: process.tasks.clone(),
+            stop: stop.clone(),
+        };
+        Ok(Self(Arc::new(Shared {
+            reserve: start.reserve(),
+            confirm: start.confirm(),
+            cancel: start.cancel(),
+            products: start.products(),
+            product: start.product(),
+            reservation: start.reservation(),
+            pool,
+            timer,
+            metrics,
+            admin_token,
+            loopback,
+            tasks: process.tasks.clone(),
+            stop,
+        })))
+    }
+
+    /// Ends the lanes once they have answered what they hold.
+    pub(crate) fn close(&self) {
+        self.stop.cancel();
+    }
+
+    /// Runs database work in a task of its own. A client that hangs up drops its request's
+    /// future; dropped with it, a call in flight would leave its connection in an unknown state.
+    pub(crate) async fn call<T, Fut>(&self, verb: &'static str, work: Fut) -> Result<T, Problem>
+    where
+        T: Send + 'static,
+        Fut: Future<Output = Result<T, Error>> + Send + 'static,
+    {
+        match self.tasks.spawn(work).await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(error)) => Err(Problem::from(failed(verb, &error))),
+            Err(panicked) => {
+                tracing::error!(verb, error = %panicked, "a call panicked");
+                Err(Problem::Internal)
+            }
+        }
+    }
+}
+
+/// Logs a failed call, once, at the boundary where it becomes an answer.
+fn failed(verb: &'static str, error: &Error) -> NoAnswer {
+    let cause = std::error::Error::source(error)
+        .map(ToString::to_string)
+        .unwrap_or_default();
+    tracing::warn!(verb, cause, "{error}");
+    NoAnswer::from(error)
+}
+
+/// What the lanes' verbs work with.
+struct Start {
+    limits: Limits,
+    hold_seconds: i32,
+    reserve_lanes: usize,
+    pool: PgPool,
+    timer: Timer,
+    metrics: Metrics,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+impl Start {
+    fn reserve(&self) -> Lanes<Reserve, Verdict> {
+        let (timer, metrics, hold_seconds) =
+            (self.timer.clone(), self.metrics.clone(), self.hold_seconds);
+        self.lanes(
+            "reserve",
+            self.reserve_lanes,
+            move |pool, requests: Vec<Reserve>| {
+                let (timer, metrics) = (timer.clone(), metrics.clone());
+                async move {
+                    let batch = reserve::reserve(&pool, &requests, hold_seconds).await?;
+                    timer.reserved(
+                        batch
+                            .answers
+                            .iter()
+                            .flatten()
+                            .map(|hold| (hold.id.get(), unix_milliseconds(hold))),
+                        batch.expired,
+                    );
+                    metrics.created.inc_by(batch.changed);
+                    metrics.expired.inc_by(batch.expired);
+                    Ok(batch.answers)
+                }
+            },
+        )
+    }
+
+    fn confirm(&self) -> Lanes<ReservationId, Verdict> {
+        let (timer, metrics) = (self.timer.clone(), self.metrics.clone());
+        self.lanes("confirm", 2, move |pool, ids: Vec<ReservationId>| {
+            let (timer, metrics) = (timer.clone(), metrics.clone());
+            async move {
+                let batch = confirm::confirm(&pool, &ids).await?;
+                timer.confirmed(ended(&batch), batch.changed);
+                metrics.confirmed.inc_by(batch.changed);
+                Ok(batch.answers)
+            }
+        })
+    }
+
+    fn cancel(&self) -> Lanes<ReservationId, Verdict> {
+        let (timer, metrics) = (self.timer.clone(), self.metrics.clone());
+        self.lanes("cancel", 2, move |pool, ids: Vec<ReservationId>| {
+            let (timer, metrics) = (timer.clone(), metrics.clone());
+            async move {
+                let batch = cancel::cancel(&pool, &ids).await?;
+                timer.canceled(ended(&batch), batch.changed);
+                metrics.canceled.inc_by(batch.changed);
+                Ok(batch.answers)
+            }
+        })
+    }
+
+    fn products(&self) -> Lanes<(), Arc<Vec<Product>>> {
+        self.lanes(
+            "list_products",
+            1,
+            move |pool, requests: Vec<()>| async move {
+                let products = Arc::new(product::list(&pool).await?);
+                Ok(vec![products; requests.len()])
+            },
+        )
+    }
+
+    fn product(&self) -> Lanes<ProductId, Option<Product>> {
+        self.lanes(
+            "get_product",
+            1,
+            move |pool, ids: Vec<ProductId>| async move { product::get(&pool, &ids).await },
+        )
+    }
+
+    fn reservation(&self) -> Lanes<ReservationId, Option<Reservation>> {
+        self.lanes(
+            "get_reservation",
+            1,
+            move |pool, ids: Vec<ReservationId>| async move { reservation::get(&pool, &ids).await },
+        )
+    }
+
+    fn lanes<Q, A, F, Fut>(&self, verb: &'static str, count: usize, call: F) -> Lanes<Q, A>
+    where
+        Q: Send + 'static,
+        A: Send + 'static,
+        F: Fn(PgPool, Vec<Q>) -> Fut + Clone + Send + 'static,
+        Fut: Future<Output = Result<Vec<A>, Error>> + Send + 'static,
+    {
+        let pool = self.pool.clone();
+        let (size, duration) = self.metrics.batches(verb);
+        Lanes::start(
+            count,
+            self.limits,
+            &self.tasks,
+            &self.stop,
+            move |requests: Vec<Q>| {
+                size.observe(requests.len() as f64);
+                let timed = duration.start_timer();
+                let call = call(pool.clone(), requests);
+                async move {
+                    let answers = call.await;
+                    timed.observe_duration();
+                    answers.map_err(|error| failed(verb, &error))
+                }
+            },
+        )
+    }
+}
+
+fn ended(batch: &Batch) -> impl Iterator<Item = i64> {
+    batch
+        .answers
+        .iter()
+        .flatten()
+        .map(|reservation| reservation.id.get())
+}
+
+/// A hold's deadline as Redis wants it.
+fn unix_milliseconds(hold: &Reservation) -> i64 {
+    hold.expires_at.unix_timestamp() * 1000 + i64::from(hold.expires_at.millisecond())
+}

@@ -1,0 +1,245 @@
+//! Decides when to expire: what a hold's end means is `inventory::expire`'s business.
+//!
+//! Any number of copies may run: whoever comes second finds nothing left. With none running, reserve
+//! takes back by itself what it needs.
+
+use std::{net::SocketAddr, time::Duration};
+
+use clap::Parser;
+use inventory::{Error, ProductId, database, expire};
+use prometheus::{Gauge, Histogram, HistogramOpts, IntCounter, Registry};
+use runtime::{Process, health::Health, http, retry::Delays};
+use sqlx::PgPool;
+use timer::Timer;
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+/// Longest time without a look at the database. Bounds the delay of what was reserved with a short hold
+/// after the last look, when Redis tells nothing.
+const SWEEP_EVERY: Duration = Duration::from_secs(1);
+
+/// Shortest time between two sweeps. At thousands of deadlines a second, each alone would be a
+/// transaction that makes reservations of the same product wait; together they are a batch.
+const SWEEP_PAUSE: Duration = Duration::from_millis(20);
+
+/// An unreachable PostgreSQL is left alone for at most about this long.
+const RETRY_MAX: Duration = Duration::from_secs(2);
+
+/// The settings of the process.
+#[derive(Parser)]
+#[command(
+    name = "flashsale-expirer",
+    version,
+    about = "Ends holds that are past their deadline."
+)]
+pub struct Args {
+    #[command(flatten)]
+    pub runtime: runtime::Args,
+
+    #[command(flatten)]
+    pub database: database::Args,
+
+    #[command(flatten)]
+    pub timer: timer::Args,
+
+    /// Where `/livez`, `/readyz`, `/health` and `/metrics` are served.
+    #[arg(long, env = "LISTEN_ADDR", default_value = "127.0.0.1:8081")]
+    pub listen_addr: SocketAddr,
+
+    /// Most holds that one transaction expires. Reservations of the same product wait for it.
+    #[arg(long, env = "EXPIRE_BATCH_ROWS", default_value_t = 1000, value_parser = clap::value_parser!(i32).range(1..=100_000))]
+    pub expire_batch_rows: i32,
+}
+
+/// The whole process: sweeps, and tells how it is, until the signal to stop.
+pub async fn start(args: Args, process: Process) -> anyhow::Result<()> {
+    let pool = database::connect(&args.database, "flashsale-expirer")?;
+    let timer = Timer::start(&args.timer, &process)?;
+    let health = Health::default()
+        .required("postgres", {
+            let pool = pool.clone();
+            move || {
+                let pool = pool.clone();
+                async move { database::is_up(&pool).await }
+            }
+        })
+        .optional("redis", {
+            let timer = timer.clone();
+            move || {
+                let timer = timer.clone();
+                async move { timer.is_up().await }
+            }
+        });
+    let context = Context::new(pool, timer, args.expire_batch_rows, &process.registry)?;
+    let listener = http::listen(args.listen_addr).await?;
+    let router = health.router(process.registry);
+    let sweeps = async {
+        run(context, process.shutdown.clone()).await;
+        Ok(())
+    };
+    tokio::try_join!(
+        sweeps,
+        http::serve(listener, router, process.shutdown.clone())
+    )?;
+    Ok(())
+}
+
+/// What a sweep works with.
+pub struct Context {
+    pool: PgPool,
+    timer: Timer,
+    batch_rows: i32,
+    metrics: Metrics,
+}
+
+/// What a sweep found.
+#[derive(Debug)]
+pub struct Swept {
+    /// Holds that it expired.
+    pub expired: u64,
+    /// Time until the next hold falls due, by the database's clock; `None` if nothing is held.
+    pub next_due: Option<Duration>,
+}
+
+impl Context {
+    /// `batch_rows`: most holds in one transaction. Fails only if `registry` has these metrics already.
+    pub fn new(
+        pool: PgPool,
+        timer: Timer,
+        batch_rows: i32,
+        registry: &Registry,
+    ) -> anyhow::Result<Self> {
+        let metrics = Metrics::register(registry)?;
+        Ok(Self {
+            pool,
+            timer,
+            batch_rows,
+            metrics,
+        })
+    }
+}
+
+/// Expires everything that is due.
+pub async fn run_once(context: &Context) -> Result<Swept, Error> {
+    sweep(context, &CancellationToken::new()).await
+}
+
+/// Sweeps whenever something may be due, until `shutdown`. An outage only delays it.
+pub async fn run(context: Context, shutdown: CancellationToken) {
+    let expiries = context.timer.expiries();
+    let mut delays = Delays::up_to(RETRY_MAX);
+    let mut failing = false;
+    while !shutdown.is_cancelled() {
+        // Not raced against the shutdown: a batch under way is finished.
+        let swept = sweep(&context, &shutdown).await;
+        if let Err(error) = &swept {
+            context.metrics.errors.inc();
+            if !failing {
+                let error: &(dyn std::error::Error + 'static) = error;
+                tracing::warn!(error, "cannot expire holds: trying again until it works");
+            }
+        } else if failing {
+            tracing::info!("expiring holds again");
+        }
+        failing = swept.is_err();
+        let wait = async {
+            match swept {
+                Ok(swept) => {
+                    delays.reset();
+                    sleep(SWEEP_PAUSE).await;
+                    let next_due = swept
+                        .next_due
+                        .map_or(SWEEP_EVERY, |next| next.min(SWEEP_EVERY));
+                    let rest = next_due.saturating_sub(SWEEP_PAUSE);
+                    // Redis speaking up and time running out are equally good reasons to look.
+                    let _ = timeout(rest, expiries.next()).await;
+                }
+                Err(_) => sleep(delays.next_delay()).await,
+            }
+        };
+        shutdown.run_until_cancelled(wait).await;
+    }
+}
+
+/// Expires everything that is due, batch by batch, and stops between two of them on `shutdown`.
+async fn sweep(context: &Context, shutdown: &CancellationToken) -> Result<Swept, Error> {
+    // Observed when dropped: a sweep that fails has taken its time, too.
+    let _duration = context.metrics.sweep_seconds.start_timer();
+    let mut due = expire::due(&context.pool).await?;
+    context.metrics.lag_seconds.set(due.lag_seconds);
+    let mut expired = 0;
+    loop {
+        let mut expired_now = 0;
+        for product_id in due.products {
+            expired_now += drain(context, product_id, shutdown).await?;
+        }
+        expired += expired_now;
+        // With nothing due, or nothing that another copy left over, looking again would be idle.
+        if expired_now == 0 || shutdown.is_cancelled() {
+            let next_due = due.next_due;
+            return Ok(Swept { expired, next_due });
+        }
+        due = expire::due(&context.pool).await?;
+    }
+}
+
+/// Expires what is due of one product, one transaction a batch.
+async fn drain(
+    context: &Context,
+    product_id: ProductId,
+    shutdown: &CancellationToken,
+) -> Result<u64, Error> {
+    let mut total = 0;
+    while !shutdown.is_cancelled() {
+        let expired = expire::expire(&context.pool, product_id, context.batch_rows).await?;
+        context.metrics.batches.inc();
+        context.metrics.expired.inc_by(expired);
+        context.timer.expired(expired);
+        total += expired;
+        if expired < context.batch_rows.unsigned_abs().into() {
+            break;
+        }
+    }
+    Ok(total)
+}
+
+struct Metrics {
+    expired: IntCounter,
+    batches: IntCounter,
+    errors: IntCounter,
+    sweep_seconds: Histogram,
+    lag_seconds: Gauge,
+}
+
+impl Metrics {
+    fn register(registry: &Registry) -> prometheus::Result<Self> {
+        let metrics = Self {
+            expired: IntCounter::new(
+                "flashsale_reservations_expired_total",
+                "Holds that this process expired.",
+            )?,
+            batches: IntCounter::new(
+                "flashsale_expiry_batches_total",
+                "Transactions that expired holds of one product.",
+            )?,
+            errors: IntCounter::new(
+                "flashsale_expiry_errors_total",
+                "Sweeps that PostgreSQL cut short.",
+            )?,
+            sweep_seconds: Histogram::with_opts(HistogramOpts::new(
+                "flashsale_expiry_sweep_seconds",
+                "Duration of a sweep, from its look for due holds to the last batch.",
+            ))?,
+            lag_seconds: Gauge::new(
+                "flashsale_expiry_lag_seconds",
+                "How long the oldest due hold had been due when the last sweep began.",
+            )?,
+        };
+        registry.register(Box::new(metrics.expired.clone()))?;
+        registry.register(Box::new(metrics.batches.clone()))?;
+        registry.register(Box::new(metrics.errors.clone()))?;
+        registry.register(Box::new(metrics.sweep_seconds.clone()))?;
+        registry.register(Box::new(metrics.lag_seconds.clone()))?;
+        Ok(metrics)
+    }
+}

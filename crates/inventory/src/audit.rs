@@ -1,0 +1,92 @@
+//! audit: each product's counters against the reservations themselves.
+
+use serde::Serialize;
+use sqlx::{FromRow, PgPool};
+
+use crate::{Error, ProductId};
+
+/// What the reservations of a product add up to, beside its counters.
+#[derive(Debug, Serialize, FromRow)]
+pub struct ProductAudit {
+    pub product_id: ProductId,
+    pub stock: i32,
+    pub held: i32,
+    pub sold: i32,
+    pub total: i32,
+    /// Units of its ACTIVE reservations.
+    pub reservations_held: i64,
+    /// Units of its CONFIRMED reservations.
+    pub reservations_sold: i64,
+}
+
+/// A counter that its reservations do not bear out.
+#[derive(Debug, PartialEq, Serialize)]
+pub struct Difference {
+    pub product_id: ProductId,
+    pub counter: &'static str,
+    /// What the product's row says.
+    pub counted: i64,
+    /// What it should be, by the reservations.
+    pub expected: i64,
+}
+
+#[derive(Debug, Serialize)]
+pub struct Audit {
+    pub clean: bool,
+    pub products: Vec<ProductAudit>,
+    pub differences: Vec<Difference>,
+}
+
+/// One statement, so one snapshot: no false alarm while the sale goes on.
+pub async fn audit(pool: &PgPool) -> Result<Audit, Error> {
+    let mut connection = pool.acquire().await.map_err(Error::NotDone)?;
+    // No time limit: it reads every reservation, and holds no lock.
+    let products: Vec<ProductAudit> = sqlx::query_as(
+        "-- audit
+        select p.id as product_id, p.stock, p.held, p.sold, p.total,
+            coalesce(r.held, 0)::bigint as reservations_held,
+            coalesce(r.sold, 0)::bigint as reservations_sold
+        from products p
+        left join (
+            select product_id,
+                sum(quantity) filter (where status = 'ACTIVE') as held,
+                sum(quantity) filter (where status = 'CONFIRMED') as sold
+            from reservations
+            group by product_id
+        ) r on r.product_id = p.id
+        order by p.id",
+    )
+    .fetch_all(&mut *connection)
+    .await?;
+    let differences: Vec<Difference> = products.iter().flat_map(differences).collect();
+    Ok(Audit {
+        clean: differences.is_empty(),
+        products,
+        differences,
+    })
+}
+
+fn differences(product: &ProductAudit) -> Vec<Difference> {
+    let difference = |counter, counted: i64, expected: i64| {
+        (counted != expected).then_some(Difference {
+            product_id: product.product_id,
+            counter,
+            counted,
+            expected,
+        })
+    };
+    let (stock, held, sold) = (
+        product.stock.into(),
+        product.held.into(),
+        product.sold.into(),
+    );
+    let free = i64::from(product.total) - product.reservations_held - product.reservations_sold;
+    [
+        difference("stock", stock, free),
+        difference("held", held, product.reservations_held),
+        difference("sold", sold, product.reservations_sold),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}

@@ -1,0 +1,24 @@
+//! confirm: sells what is held, and writes the event of the sale in the same transaction.
+
+use sqlx::PgPool;
+
+use crate::{
+    Error, ReservationId,
+    database::call,
+    reservation::{Batch, Status, batch_ended_as, raw},
+};
+
+/// Confirms each hold that is ACTIVE and not past its deadline by the database's clock.
+///
+/// What is CONFIRMED already answers the same again. Refuses with
+/// [`Refusal::ReservationNotFound`], [`Refusal::ReservationExpired`] (also before any sweep) and
+/// [`Refusal::ReservationCanceled`].
+///
+/// [`Refusal::ReservationNotFound`]: crate::reservation::Refusal::ReservationNotFound
+/// [`Refusal::ReservationExpired`]: crate::reservation::Refusal::ReservationExpired
+/// [`Refusal::ReservationCanceled`]: crate::reservation::Refusal::ReservationCanceled
+pub async fn confirm(pool: &PgPool, ids: &[ReservationId]) -> Result<Batch, Error> {
+    let query = sqlx::query("-- confirm\nselect * from confirm_v1($1) order by n").bind(raw(ids));
+    let rows = call(pool, query).await?;
+    Ok(batch_ended_as(Status::Confirmed, &rows)?)
+}

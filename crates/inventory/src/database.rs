@@ -1,0 +1,117 @@
+//! The connection pool, and what a failed call says about what was done.
+
+use std::{str::FromStr as _, time::Duration};
+
+use anyhow::Context as _;
+use sqlx::{
+    FromRow, PgPool, Postgres,
+    error::DatabaseError,
+    postgres::{PgArguments, PgConnectOptions, PgDatabaseError, PgPoolOptions, PgRow, PgSeverity},
+    query::Query,
+};
+
+/// Longest time of one call. PostgreSQL answers in milliseconds, and gives up a lock wait by itself
+/// after 5 s (see `sql/reserve.sql`): silence beyond this is a network that swallows packets.
+const CALL_LIMIT: Duration = Duration::from_secs(10);
+
+/// Settings of every process that talks to PostgreSQL.
+#[derive(clap::Args, Clone)]
+// Flattened beside other groups of the same name.
+#[group(skip)]
+pub struct Args {
+    /// Where PostgreSQL is. Through PgBouncer (1.21 or later) transaction mode works.
+    #[arg(
+        long,
+        env = "DATABASE_URL",
+        hide_env_values = true,
+        default_value = "postgres://flashsale:flashsale@127.0.0.1:5432/flashsale"
+    )]
+    pub database_url: String,
+
+    /// Most connections that this process opens to PostgreSQL.
+    #[arg(long, env = "DATABASE_MAX_CONNECTIONS", default_value_t = 16)]
+    pub database_max_connections: u32,
+
+    /// How long a call waits for a free connection, in milliseconds, before it counts as overload.
+    #[arg(long, env = "DATABASE_ACQUIRE_MILLISECONDS", default_value_t = 2000)]
+    pub database_acquire_milliseconds: u64,
+}
+
+/// A pool that connects when it is first used: a process starts also while PostgreSQL is away.
+pub fn connect(args: &Args, application_name: &str) -> anyhow::Result<PgPool> {
+    let options = PgConnectOptions::from_str(&args.database_url)
+        .context(
+            "DATABASE_URL is not a PostgreSQL URL (postgres://user:password@host:port/database)",
+        )?
+        .application_name(application_name);
+    Ok(PgPoolOptions::new()
+        .max_connections(args.database_max_connections)
+        .acquire_timeout(Duration::from_millis(args.database_acquire_milliseconds))
+        .connect_lazy_with(options))
+}
+
+/// Whether PostgreSQL answers, and has our schema.
+pub async fn is_up(pool: &PgPool) -> bool {
+    sqlx::query("-- health\nselect from products limit 0")
+        .execute(pool)
+        .await
+        .is_ok()
+}
+
+/// Makes one call and reads its answer up to the end of its transaction, so that what is answered
+/// has been committed. (A fetch of one row may return before the commit.)
+pub(crate) async fn call(
+    pool: &PgPool,
+    query: Query<'_, Postgres, PgArguments>,
+) -> Result<Vec<PgRow>, Error> {
+    // Whatever goes wrong before there is a connection, nothing was sent.
+    let mut connection = pool.acquire().await.map_err(Error::NotDone)?;
+    match tokio::time::timeout(CALL_LIMIT, query.fetch_all(&mut *connection)).await {
+        Ok(answer) => Ok(answer?),
+        Err(_) => {
+            // The pool would wait for the answer that does not come.
+            drop(connection.detach());
+            Err(Error::OutcomeUnknown(sqlx::Error::PoolTimedOut))
+        }
+    }
+}
+
+/// Makes one call, and reads its rows as `T`.
+pub(crate) async fn fetch<T>(
+    pool: &PgPool,
+    query: Query<'_, Postgres, PgArguments>,
+) -> Result<Vec<T>, Error>
+where
+    T: for<'r> FromRow<'r, PgRow>,
+{
+    let rows = call(pool, query).await?;
+    Ok(rows.iter().map(T::from_row).collect::<Result<_, _>>()?)
+}
+
+/// A call that has no answer. The two cases differ in what a client may conclude.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No connection was to be had, or PostgreSQL refused and rolled back: nothing was done.
+    #[error("PostgreSQL did not do it")]
+    NotDone(#[source] sqlx::Error),
+    /// The connection was lost after the call was sent: it may have been committed or not.
+    #[error("the answer of PostgreSQL was lost")]
+    OutcomeUnknown(#[source] sqlx::Error),
+}
+
+impl From<sqlx::Error> for Error {
+    fn from(error: sqlx::Error) -> Self {
+        match &error {
+            sqlx::Error::Database(refusal) if rolled_back(refusal.as_ref()) => Self::NotDone(error),
+            _ => Self::OutcomeUnknown(error),
+        }
+    }
+}
+
+/// An ERROR ends the transaction and keeps the connection: it was rolled back. A FATAL or PANIC ends
+/// the connection, and can come between a commit and its answer.
+fn rolled_back(refusal: &dyn DatabaseError) -> bool {
+    refusal
+        .try_downcast_ref::<PgDatabaseError>()
+        .is_some_and(|error| error.severity() == PgSeverity::Error)
+}

@@ -1,0 +1,90 @@
+//! expire: ends holds past their deadline, and gives their units back.
+
+use std::time::Duration;
+
+use sqlx::{PgPool, Row};
+
+use crate::{Error, ProductId, database::call};
+
+/// What is due, by the database's clock.
+#[derive(Debug, Clone)]
+pub struct Due {
+    /// Products with due holds, among the holds that are longest due. Empty: nothing is due.
+    pub products: Vec<ProductId>,
+    /// How long the oldest hold has been due, in seconds; 0 where none is.
+    pub lag_seconds: f64,
+    /// Time until the next hold falls due; `None` where nothing is held.
+    pub next_due: Option<Duration>,
+}
+
+/// Looks among the 1,000 holds that are longest due: a storm has more, and the next look finds them.
+pub async fn due(pool: &PgPool) -> Result<Due, Error> {
+    // now() is this statement's start: stable, so that the index can be used, and no lock is waited for.
+    let query = sqlx::query(
+        "-- expire: look for what is due
+        with due as materialized (
+            select r.product_id, r.expires_at
+            from reservations r
+            where r.status = 'ACTIVE' and r.expires_at < 'infinity' and r.expires_at <= now()
+            order by r.expires_at
+            limit 1000
+        )
+        select array(select distinct product_id from due order by 1) as products,
+            coalesce(extract(epoch from now() - (select min(expires_at) from due)), 0)::float8 as lag,
+            extract(epoch from (
+                select r.expires_at
+                from reservations r
+                where r.status = 'ACTIVE' and r.expires_at < 'infinity' and r.expires_at > now()
+                order by r.expires_at
+                limit 1
+            ) - now())::float8 as next_due",
+    );
+    let rows = call(pool, query).await?;
+    let row = rows.first().ok_or(sqlx::Error::RowNotFound)?;
+    Ok(Due {
+        products: row.try_get("products")?,
+        lag_seconds: row.try_get("lag")?,
+        next_due: row
+            .try_get::<Option<f64>, _>("next_due")?
+            .map(|seconds| Duration::from_secs_f64(seconds.max(0.0))),
+    })
+}
+
+/// Expires up to `max_rows` due holds of one product, in one transaction; answers how many.
+pub async fn expire(pool: &PgPool, product_id: ProductId, max_rows: i32) -> Result<u64, Error> {
+    let query = sqlx::query("-- expire\nselect expire_v1($1, $2)")
+        .bind(product_id)
+        .bind(max_rows);
+    let rows = call(pool, query).await?;
+    let expired: i32 = rows.first().ok_or(sqlx::Error::RowNotFound)?.try_get(0)?;
+    Ok(expired.unsigned_abs().into())
+}
+
+/// Expires everything that was due when it began or falls due meanwhile, product by product,
+/// at most `max_rows` holds a transaction, and calls `after` with the size of each batch.
+///
+/// An error loses nothing: what was expired until then is committed and was told to `after`.
+/// Stops early, between two transactions, once `after` answers `false`.
+pub async fn sweep(
+    pool: &PgPool,
+    max_rows: i32,
+    mut after: impl FnMut(u64) -> bool,
+) -> Result<(), Error> {
+    loop {
+        let due = due(pool).await?;
+        if due.products.is_empty() {
+            return Ok(());
+        }
+        for product_id in due.products {
+            loop {
+                let expired = expire(pool, product_id, max_rows).await?;
+                if !after(expired) {
+                    return Ok(());
+                }
+                if expired < max_rows.unsigned_abs().into() {
+                    break;
+                }
+            }
+        }
+    }
+}

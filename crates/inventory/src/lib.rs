@@ -1,0 +1,21 @@
+//! Every rule of the service and its SQL: products, reservations, the outbox. Knows no HTTP, Redis or AMQP.
+//!
+//! Each verb takes a slice and makes one call of a SQL function (`sql/*.sql`, installed by a
+//! migration): one round trip and one implicit transaction serve one request or a thousand.
+//! Inside, the product row is the mutex of its holds: every verb locks the products it touches
+//! first, in id order, and then reads the clock once.
+
+pub mod audit;
+pub mod cancel;
+pub mod confirm;
+pub mod database;
+pub mod expire;
+mod ids;
+pub mod migrate;
+pub mod outbox;
+pub mod product;
+pub mod reservation;
+pub mod reserve;
+
+pub use database::Error;
+pub use ids::{NotPositive, ProductId, Quantity, ReservationId, UserId};

@@ -1,0 +1,285 @@
+//! The outbox: events that were committed with what they tell of, and wait for the relay.
+//!
+//! | verb | what it does to rows |
+//! |---|---|
+//! | (`confirm`) | writes them, in the transaction of the sale |
+//! | [`claim`] | locks those that may be tried now; SKIP LOCKED deals them out to any number of relays |
+//! | [`publish`] | acked by the broker: done |
+//! | [`back_off`] | nobody to deliver to: later again, for ever |
+//! | [`refuse`] | counts a refusal; the last one buries the row |
+//! | [`purge`] | forgets what was published long ago |
+//! | [`requeue_dead`] | digs all buried rows up again |
+//!
+//! Ids become visible out of order, so nothing remembers a last id: `published_at is null` decides.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize, de::Error as _};
+use sqlx::{Connection as _, FromRow, PgConnection, PgPool, Postgres, Transaction, postgres::PgRow};
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use crate::{
+    Error, ProductId, Quantity, ReservationId, UserId,
+    database::{call, fetch},
+};
+
+/// What consumers are told. Serialised, it is the body of the message.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(tag = "event_type", content = "payload")]
+pub enum Event {
+    ReservationConfirmed(ReservationConfirmed),
+}
+
+/// A hold became a sale.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ReservationConfirmed {
+    pub reservation_id: ReservationId,
+    pub product_id: ProductId,
+    pub user_id: UserId,
+    pub quantity: Quantity,
+    #[serde(with = "utc")]
+    pub confirmed_at: OffsetDateTime,
+}
+
+/// A row that its transaction holds locked.
+#[derive(Debug, FromRow)]
+pub struct Claimed {
+    pub id: i64,
+    pub event_id: Uuid,
+    pub event_type: String,
+    payload: String,
+    pub created_at: OffsetDateTime,
+}
+
+impl Claimed {
+    /// The event, or why this release cannot tell what it is.
+    pub fn event(&self) -> Result<Event, serde_json::Error> {
+        match self.event_type.as_str() {
+            "ReservationConfirmed" => serde_json::from_str(&self.payload).map(Event::ReservationConfirmed),
+            other => Err(serde_json::Error::unknown_variant(other, &["ReservationConfirmed"])),
+        }
+    }
+}
+
+/// A row that was refused too often, or that nobody can read.
+#[derive(Clone, Debug, Serialize, FromRow)]
+pub struct Dead {
+    pub id: i64,
+    pub event_id: Uuid,
+    pub event_type: String,
+    pub payload: serde_json::Value,
+    pub attempts: i32,
+    pub last_error: Option<String>,
+    #[serde(with = "time::serde::rfc3339")]
+    pub dead_at: OffsetDateTime,
+}
+
+/// How the queue stands. Counts stop at [`STATUS_MAX_ROWS`].
+#[derive(Clone, Copy, Debug, PartialEq, FromRow)]
+pub struct Status {
+    pub depth: i64,
+    pub oldest_age_seconds: f64,
+    pub dead: i64,
+}
+
+/// Longest life of a transaction made by [`begin`]: the longest that a frozen relay keeps its rows, and
+/// that vacuum is held back.
+pub const TRANSACTION_LIMIT: Duration = Duration::from_secs(2);
+
+/// Where counting stops: as many index entries are read in some 30 ms, and an operator learns nothing
+/// from a greater number.
+pub const STATUS_MAX_ROWS: i64 = 100_000;
+
+const LIST_MAX_ROWS: i64 = 100;
+const REQUEUE_MAX_ROWS: i64 = 1_000;
+
+/// Begins the transaction in which rows are claimed, published and marked.
+///
+/// A statement has 0.8 s and a pause between two of them 1.2 s, so that whatever freezes, the claim is
+/// over within [`TRANSACTION_LIMIT`]: publish within 1 s.
+///
+/// The commit does not wait for the disk: a mark that is lost in a crash is a repeated delivery, which
+/// consumers have to expect anyway. The planner is left with the ordered index scan. Its statistics may
+/// be of a time when nothing was queued, and sorting a backlog of a million rows for every batch would
+/// never let it end.
+pub async fn begin(connection: &mut PgConnection) -> Result<Transaction<'_, Postgres>, Error> {
+    // One simple query is one round trip, and SET LOCAL is what PgBouncer's transaction mode allows.
+    let begin = "begin; \
+        set local statement_timeout = '800ms'; \
+        set local idle_in_transaction_session_timeout = '1200ms'; \
+        set local synchronous_commit = off; \
+        set local enable_seqscan = off; set local enable_bitmapscan = off; set local enable_sort = off";
+    Ok(connection.begin_with(begin).await?)
+}
+
+/// Locks up to `max_rows` rows that may be tried now, longest due first.
+pub async fn claim(transaction: &mut PgConnection, max_rows: i64) -> Result<Vec<Claimed>, Error> {
+    // clock_timestamp() could not be an index condition: every poll would read all rows that are backed off.
+    let claim = "-- outbox claim: what may be tried now\n\
+        select id, event_id, event_type, payload::text as payload, created_at from outbox_events \
+        where published_at is null and dead_at is null and next_attempt_at <= statement_timestamp() \
+        order by next_attempt_at, id limit $1 \
+        for update skip locked";
+    Ok(sqlx::query_as(claim).bind(max_rows).fetch_all(transaction).await?)
+}
+
+/// The broker has taken responsibility for these rows.
+pub async fn publish(transaction: &mut PgConnection, ids: &[i64]) -> Result<(), Error> {
+    let publish = "-- outbox publish: acked by the broker\n\
+        update outbox_events set published_at = statement_timestamp(), last_error = null \
+        where id = any($1) and published_at is null and dead_at is null";
+    sqlx::query(publish).bind(ids).execute(transaction).await?;
+    Ok(())
+}
+
+/// These rows have nobody to go to. They wait as long as they are old, from one second to one minute:
+/// after an outage of the topology, what it delayed by a minute comes at most another minute late.
+pub async fn back_off(transaction: &mut PgConnection, ids: &[i64], error: &str) -> Result<(), Error> {
+    let back_off = "-- outbox back off: unroutable\n\
+        update outbox_events set last_error = $2, next_attempt_at = statement_timestamp() \
+          + least(greatest(statement_timestamp() - created_at, '1 s'), '1 min') * (0.75 + random() / 4) \
+        where id = any($1) and published_at is null and dead_at is null";
+    sqlx::query(back_off).bind(ids).bind(error).execute(transaction).await?;
+    Ok(())
+}
+
+/// Counts one refusal of each row. Returns the events that had their last attempt with it; the others
+/// wait 1, 2, 4, … seconds, at most five minutes.
+pub async fn refuse(
+    transaction: &mut PgConnection,
+    refusals: &[(i64, String)],
+    max_attempts: i32,
+) -> Result<Vec<Uuid>, Error> {
+    let refuse = "-- outbox refuse: count it, and bury the row at the last\n\
+        update outbox_events e set attempts = e.attempts + 1, last_error = r.error, \
+          next_attempt_at = statement_timestamp() + least(2 ^ least(e.attempts, 20), 300) * interval '1 s', \
+          dead_at = case when e.attempts + 1 >= $3 then statement_timestamp() end \
+        from unnest($1::bigint[], $2::text[]) as r (id, error) \
+        where e.id = r.id and e.published_at is null and e.dead_at is null \
+        returning e.event_id, e.dead_at is not null";
+    let (ids, errors): (Vec<i64>, Vec<&str>) =
+        refusals.iter().map(|(id, error)| (id, error.as_str())).unzip();
+    let rows: Vec<(Uuid, bool)> = sqlx::query_as(refuse)
+        .bind(ids)
+        .bind(errors)
+        .bind(max_attempts)
+        .fetch_all(transaction)
+        .await?;
+    Ok(rows.into_iter().filter(|(_, dead)| *dead).map(|(event_id, _)| event_id).collect())
+}
+
+/// Deletes up to `max_rows` rows that were published longer than `retention_hours` ago, oldest first, and
+/// returns how many. Several relays may purge at once.
+pub async fn purge(pool: &PgPool, retention_hours: i32, max_rows: i64) -> Result<u64, Error> {
+    let purge = "-- outbox purge: what was published long ago\n\
+        with gone as ( \
+          delete from outbox_events where id = any(array( \
+            select id from outbox_events \
+            where published_at < statement_timestamp() - make_interval(hours => $1) \
+            order by published_at limit $2 for update skip locked)) \
+          returning 1) \
+        select count(*) from gone";
+    count(&call(pool, sqlx::query(purge).bind(retention_hours).bind(max_rows)).await?)
+}
+
+/// The dead rows, oldest first, at most 100.
+pub async fn list_dead(pool: &PgPool) -> Result<Vec<Dead>, Error> {
+    let list = "-- outbox list dead\n\
+        select id, event_id, event_type, payload, attempts, last_error, dead_at from outbox_events \
+        where dead_at is not null order by id limit $1";
+    fetch(pool, sqlx::query(list).bind(LIST_MAX_ROWS)).await
+}
+
+/// Gives every dead row all its attempts again, and returns how many there were. In bounded batches: an
+/// error half-way leaves the rest dead, for another call.
+pub async fn requeue_dead(pool: &PgPool) -> Result<u64, Error> {
+    let requeue = "-- outbox requeue dead\n\
+        with requeued as ( \
+          update outbox_events set dead_at = null, attempts = 0, next_attempt_at = statement_timestamp() \
+          where id = any(array( \
+            select id from outbox_events where dead_at is not null \
+            order by id limit $1 for update skip locked)) \
+          returning 1) \
+        select count(*) from requeued";
+    let mut total = 0;
+    loop {
+        let requeued = count(&call(pool, sqlx::query(requeue).bind(REQUEUE_MAX_ROWS)).await?)?;
+        total += requeued;
+        if requeued < REQUEUE_MAX_ROWS as u64 {
+            return Ok(total);
+        }
+    }
+}
+
+/// How the queue stands. Beyond [`STATUS_MAX_ROWS`] the rest goes uncounted: those rows are younger than
+/// the ones before them, or wait for another attempt.
+pub async fn status(pool: &PgPool) -> Result<Status, Error> {
+    let status = "-- outbox status\n\
+        select q.depth, q.oldest_age_seconds, d.dead from ( \
+          select count(*) as depth, coalesce(extract(epoch from \
+            greatest(statement_timestamp() - min(created_at), '0 s'))::float8, 0) as oldest_age_seconds \
+          from (select created_at from outbox_events where published_at is null and dead_at is null \
+            order by next_attempt_at, id limit $1) unpublished) q, ( \
+          select count(*) as dead from (select 1 from outbox_events where dead_at is not null \
+            order by id limit $1) dead) d";
+    let rows: Vec<Status> = fetch(pool, sqlx::query(status).bind(STATUS_MAX_ROWS)).await?;
+    rows.first().copied().ok_or_else(|| sqlx::Error::RowNotFound.into())
+}
+
+fn count(rows: &[PgRow]) -> Result<u64, Error> {
+    let (count,) = rows.first().map(<(i64,)>::from_row).unwrap_or(Ok((0,)))?;
+    Ok(count.unsigned_abs())
+}
+
+/// PostgreSQL writes times into JSON with the offset of the session's time zone. Consumers get UTC.
+mod utc {
+    use serde::{Deserializer, Serializer};
+    use time::{OffsetDateTime, UtcOffset, serde::rfc3339};
+
+    pub(super) fn serialize<S: Serializer>(time: &OffsetDateTime, serializer: S) -> Result<S::Ok, S::Error> {
+        rfc3339::serialize(&time.to_offset(UtcOffset::UTC), serializer)
+    }
+
+    pub(super) fn deserialize<'a, D: Deserializer<'a>>(deserializer: D) -> Result<OffsetDateTime, D::Error> {
+        rfc3339::deserialize(deserializer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn claimed(event_type: &str, payload: &str) -> Claimed {
+        Claimed {
+            id: 1,
+            event_id: Uuid::nil(),
+            event_type: event_type.into(),
+            payload: payload.into(),
+            created_at: OffsetDateTime::UNIX_EPOCH,
+        }
+    }
+
+    #[test]
+    fn a_body_has_the_documented_fields_and_times_in_utc() {
+        let row = claimed(
+            "ReservationConfirmed",
+            r#"{"reservation_id": 1, "product_id": 2, "user_id": 42, "quantity": 1,
+                "confirmed_at": "2026-02-14T18:00:00.25+05:30"}"#,
+        );
+        let body = serde_json::to_string(&row.event().expect("readable")).expect("JSON");
+        assert_eq!(
+            body,
+            r#"{"event_type":"ReservationConfirmed","payload":{"reservation_id":1,"product_id":2,"#.to_owned()
+                + r#""user_id":42,"quantity":1,"confirmed_at":"2026-02-14T12:30:00.25Z"}}"#
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_read_says_why() {
+        let unknown = claimed("ReservationLost", "{}").event().expect_err("unknown type");
+        assert!(unknown.to_string().contains("ReservationLost"), "{unknown}");
+        let broken = claimed("ReservationConfirmed", r#"{"reservation_id": 1}"#).event().expect_err("incomplete");
+        assert!(broken.to_string().contains("product_id"), "{broken}");
+    }
+}

@@ -1,0 +1,175 @@
+//! What every process does once: telemetry, signals, an orderly end, health and metrics routes,
+//! and the delays between retries.
+
+pub mod health;
+pub mod http;
+pub mod retry;
+
+use std::{io::IsTerminal as _, process::ExitCode, time::Duration};
+
+use anyhow::Context as _;
+use clap::ValueEnum;
+use prometheus::Registry;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing_subscriber::{EnvFilter, fmt, prelude::*};
+
+/// Settings that every process has.
+#[derive(clap::Args, Clone)]
+// Flattened beside other groups of the same name.
+#[group(skip)]
+pub struct Args {
+    /// What to log, as a `tracing` filter: `info`, `warn,flashsale_relay=debug`, …
+    #[arg(
+        long,
+        env = "RUST_LOG",
+        default_value = "info,sqlx::postgres::notice=warn"
+    )]
+    pub log: String,
+
+    /// How log lines look.
+    #[arg(long, env = "LOG_FORMAT", value_enum, default_value = "text")]
+    pub log_format: LogFormat,
+
+    /// Time limit for an orderly end after SIGTERM or SIGINT, in seconds.
+    #[arg(long, env = "SHUTDOWN_SECONDS", default_value_t = 20)]
+    pub shutdown_seconds: u64,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line, for log collectors.
+    Json,
+}
+
+/// What a process's main function works with.
+#[derive(Clone)]
+pub struct Process {
+    /// Cancelled at the first SIGTERM or SIGINT: take no new work, finish what is in flight.
+    pub shutdown: CancellationToken,
+    /// Work that must be finished before the process ends.
+    pub tasks: TaskTracker,
+    /// Everything that `/metrics` shows.
+    pub registry: Registry,
+}
+
+impl Process {
+    /// A process without signals, as tests run it inside their own.
+    pub fn detached() -> Self {
+        Self {
+            shutdown: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+            registry: Registry::new(),
+        }
+    }
+}
+
+/// Runs `main` until it returns, and answers with the process's exit code.
+///
+/// After a signal, `main` has `shutdown_seconds` to return; what is unfinished then is abandoned with
+/// an error in the log, because an orchestrator would otherwise kill the process without one.
+/// A second signal ends the process at once.
+pub fn run<F, Fut>(name: &'static str, args: &Args, main: F) -> ExitCode
+where
+    F: FnOnce(Process) -> Fut,
+    Fut: Future<Output = anyhow::Result<()>>,
+{
+    match start(name, args, main) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!(process = name, "{error:#}");
+            // A bad setting can come before telemetry; then this line is all that an operator sees.
+            if !tracing::dispatcher::has_been_set() {
+                eprintln!("{name}: {error:#}");
+            }
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start<F, Fut>(name: &'static str, args: &Args, main: F) -> anyhow::Result<()>
+where
+    F: FnOnce(Process) -> Fut,
+    Fut: Future<Output = anyhow::Result<()>>,
+{
+    init_telemetry(args)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the async runtime")?;
+    let result = runtime.block_on(async {
+        let process = Process::detached();
+        listen_for_signals(process.shutdown.clone())?;
+        let limit = Duration::from_secs(args.shutdown_seconds);
+        let work = async {
+            main(process.clone()).await?;
+            process.tasks.close();
+            process.tasks.wait().await;
+            if process.shutdown.is_cancelled() {
+                tracing::info!(process = name, "stopped");
+            }
+            anyhow::Ok(())
+        };
+        tokio::select! {
+            result = work => result,
+            () = elapsed_after(&process.shutdown, limit) => Err(anyhow::anyhow!(
+                "work was still unfinished {} s after the signal to stop", limit.as_secs()
+            )),
+        }
+    });
+    // Blocking work (a DNS look-up, say) must not hold up an end that has already been decided.
+    runtime.shutdown_background();
+    result
+}
+
+/// Ends `limit` after the signal to stop.
+pub(crate) async fn elapsed_after(shutdown: &CancellationToken, limit: Duration) {
+    shutdown.cancelled().await;
+    tokio::time::sleep(limit).await;
+}
+
+fn listen_for_signals(shutdown: CancellationToken) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
+    tokio::spawn(async move {
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            if shutdown.is_cancelled() {
+                tracing::warn!("second signal: stopping at once");
+                std::process::exit(1);
+            }
+            tracing::info!("signal received: finishing what is in flight");
+            shutdown.cancel();
+        }
+    });
+    Ok(())
+}
+
+fn init_telemetry(args: &Args) -> anyhow::Result<()> {
+    let filter = EnvFilter::try_new(&args.log)
+        .with_context(|| format!("RUST_LOG is not a log filter: {:?}", args.log))?;
+    let registry = tracing_subscriber::registry().with(filter);
+    match args.log_format {
+        LogFormat::Text => registry
+            .with(
+                fmt::layer()
+                    .with_ansi(std::io::stderr().is_terminal())
+                    .with_writer(std::io::stderr),
+            )
+            .try_init(),
+        LogFormat::Json => registry
+            .with(
+                fmt::layer()
+                    .json()
+                    .flatten_event(true)
+                    .with_writer(std::io::stderr),
+            )
+            .try_init(),
+    }
+    .context("cannot start logging")
+}

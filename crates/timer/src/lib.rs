@@ -1,0 +1,230 @@
+//! Timers and counters in Redis: a hint, never the truth.
+//!
+//! Every hold has a key that lives as long as the hold does; when it expires, Redis announces it and the
+//! expirer looks at the database at once instead of a little later. Nothing here decides anything: every
+//! call returns at once and cannot fail, and with Redis away the sweeps alone keep every promise.
+
+mod link;
+mod listener;
+mod queue;
+mod writer;
+
+use std::{
+    fmt::Display,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, Opts, Registry};
+use redis::{Client, aio::MultiplexedConnection};
+use runtime::Process;
+use tokio::sync::Notify;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+pub use listener::Wakeups;
+use queue::{Counter, Keys, Queue};
+
+/// How Redis is reached, and how its keys are named.
+#[derive(clap::Args, Clone)]
+// Every crate calls its settings `Args`; without this, flattening two of them clashes by name.
+#[group(skip)]
+pub struct Args {
+    /// Redis: `redis://[user:password@]host:port/database`, or `rediss://` for TLS.
+    #[arg(
+        long,
+        env = "REDIS_URL",
+        hide_env_values = true,
+        default_value = "redis://127.0.0.1:6379/0"
+    )]
+    pub redis_url: String,
+
+    /// Put before every key, so that several installations can share one Redis database.
+    #[arg(long, env = "REDIS_KEY_PREFIX", default_value = "")]
+    pub redis_key_prefix: String,
+}
+
+/// Arms and disarms timers, counts, and hears expiries. Clones are cheap and share one connection.
+#[derive(Clone)]
+pub struct Timer {
+    shared: Arc<Shared>,
+    /// The last clone to go tells the writer to send what is left and end.
+    _open: Arc<DropGuard>,
+}
+
+/// What the handles, the writer and the listeners have in common.
+struct Shared {
+    client: Client,
+    keys: Keys,
+    metrics: Metrics,
+    process: Process,
+    queue: Mutex<Queue>,
+    /// Tells the writer that something is queued.
+    queued: Notify,
+    /// Whether commands are being dropped, so that an outage is one line in the log.
+    dropping: AtomicBool,
+    /// The writer's connection while it has one, for asking whether Redis answers.
+    connection: Mutex<Option<MultiplexedConnection>>,
+}
+
+impl Timer {
+    /// Starts the writer. Succeeds at once whether or not Redis is there; the only errors are a
+    /// malformed URL and a registry that has these metrics already.
+    pub fn start(args: &Args, process: &Process) -> anyhow::Result<Self> {
+        let (client, database) =
+            link::client(&args.redis_url).context("REDIS_URL is not usable")?;
+        let shared = Arc::new(Shared {
+            client,
+            keys: Keys::new(&args.redis_key_prefix, database),
+            metrics: Metrics::register(&process.registry)?,
+            process: process.clone(),
+            queue: Mutex::default(),
+            queued: Notify::new(),
+            dropping: AtomicBool::new(false),
+            connection: Mutex::default(),
+        });
+        let handles_gone = CancellationToken::new();
+        process
+            .tasks
+            .spawn(writer::run(shared.clone(), handles_gone.clone()));
+        Ok(Self {
+            shared,
+            _open: Arc::new(handles_gone.drop_guard()),
+        })
+    }
+
+    /// Holds were made: each `(id, deadline in Unix milliseconds)` gets a timer. `expired` holds ended
+    /// along the way.
+    pub fn reserved(&self, holds: impl IntoIterator<Item = (i64, i64)>, expired: u64) {
+        self.enqueue(|queue| {
+            for hold in holds {
+                queue.count(Counter::Created, 1);
+                queue.arm(hold);
+            }
+            queue.count(Counter::Expired, expired);
+        });
+    }
+
+    /// These holds are confirmed, `count` of them just now (the rest are retries). Wakes the relay.
+    pub fn confirmed(&self, ids: impl IntoIterator<Item = i64>, count: u64) {
+        self.enqueue(|queue| {
+            ids.into_iter().for_each(|id| queue.disarm(id));
+            queue.count(Counter::Confirmed, count);
+        });
+    }
+
+    /// These holds are canceled, `count` of them just now (the rest are retries).
+    pub fn canceled(&self, ids: impl IntoIterator<Item = i64>, count: u64) {
+        self.enqueue(|queue| {
+            ids.into_iter().for_each(|id| queue.disarm(id));
+            queue.count(Counter::Canceled, count);
+        });
+    }
+
+    /// `count` holds expired. Their timers have run out by themselves.
+    pub fn expired(&self, count: u64) {
+        self.enqueue(|queue| queue.count(Counter::Expired, count));
+    }
+
+    /// Wakes its owner when a hold's timer runs out, and after each (re)subscribe. Has a connection of
+    /// its own: call it once and keep it.
+    pub fn expiries(&self) -> Wakeups {
+        listener::start(self.shared.clone(), listener::Topic::Expiries)
+    }
+
+    /// Wakes its owner when holds were confirmed, by any process, and after each (re)subscribe. Has a
+    /// connection of its own: call it once and keep it.
+    pub fn wakes(&self) -> Wakeups {
+        listener::start(self.shared.clone(), listener::Topic::Outbox)
+    }
+
+    /// Whether Redis answers, within half a second.
+    pub async fn is_up(&self) -> bool {
+        const LIMIT: Duration = Duration::from_millis(500);
+        let connection = lock(&self.shared.connection).clone();
+        match connection {
+            Some(mut connection) => {
+                matches!(
+                    tokio::time::timeout(LIMIT, link::ping(&mut connection)).await,
+                    Ok(Ok(()))
+                )
+            }
+            None => false,
+        }
+    }
+
+    fn enqueue(&self, add: impl FnOnce(&mut Queue)) {
+        let overflow = {
+            let mut queue = lock(&self.shared.queue);
+            add(&mut queue);
+            queue.take_overflow()
+        };
+        if overflow > 0 {
+            self.shared.dropped(overflow, &"its queue is full");
+        }
+        self.shared.queued.notify_one();
+    }
+}
+
+impl Shared {
+    /// Counts commands that will not be sent, and says so once until `recovered`.
+    fn dropped(&self, commands: u64, reason: &dyn Display) {
+        self.metrics.dropped.inc_by(commands);
+        if !self.dropping.swap(true, Relaxed) {
+            tracing::warn!(%reason, "Redis cannot take every timer and counter: holds still expire, by sweeps");
+        }
+    }
+
+    /// Call after a success. With timers still waiting it is too early to tell: a queue that is full
+    /// now and then must not fill the log.
+    fn recovered(&self) {
+        if lock(&self.queue).timers() == 0 && self.dropping.swap(false, Relaxed) {
+            tracing::info!("Redis takes timers and counters again");
+        }
+    }
+}
+
+struct Metrics {
+    dropped: IntCounter,
+    reconnects: IntCounterVec,
+    pipeline: Histogram,
+}
+
+impl Metrics {
+    fn register(registry: &Registry) -> prometheus::Result<Self> {
+        let dropped = IntCounter::new(
+            "flashsale_redis_commands_dropped_total",
+            "Timer and counter commands that Redis did not take.",
+        )?;
+        let reconnects = IntCounterVec::new(
+            Opts::new(
+                "flashsale_redis_reconnects_total",
+                "Connections to Redis made again after one was lost.",
+            ),
+            &["purpose"],
+        )?;
+        let pipeline = Histogram::with_opts(
+            HistogramOpts::new(
+                "flashsale_redis_pipeline_commands",
+                "Commands sent to Redis in one round trip.",
+            )
+            .buckets(vec![1.0, 4.0, 16.0, 64.0, 256.0, 1024.0, 4096.0]),
+        )?;
+        registry.register(Box::new(dropped.clone()))?;
+        registry.register(Box::new(reconnects.clone()))?;
+        registry.register(Box::new(pipeline.clone()))?;
+        Ok(Self {
+            dropped,
+            reconnects,
+            pipeline,
+        })
+    }
+}
+
+/// Nothing that is guarded here can be left half-changed, so a panicked holder is no reason to stop.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

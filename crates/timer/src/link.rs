@@ -1,0 +1,89 @@
+//! One connection to Redis, and how its death is noticed.
+
+use std::time::Duration;
+
+use redis::{
+    AsyncConnectionConfig, Client, IntoConnectionInfo as _, ProtocolVersion, PushInfo, PushKind,
+    RedisResult,
+    aio::{MultiplexedConnection, SendError},
+    io::tcp::TcpSettings,
+};
+use tokio_util::sync::CancellationToken;
+
+/// Includes name look-up, TLS and log-in.
+const CONNECT_LIMIT: Duration = Duration::from_secs(1);
+
+/// Redis forks, saves and fails over within this; the crate's own half second would drop timers for it.
+const RESPONSE_LIMIT: Duration = Duration::from_secs(2);
+
+/// A peer that vanished without a word is noticed after this and `RESPONSE_LIMIT`.
+const PING_EVERY: Duration = Duration::from_secs(2);
+
+/// Between attempts, an unreachable Redis is left alone for at most about this long.
+pub(crate) const RETRY_MAX: Duration = Duration::from_secs(2);
+
+/// Parses the URL, without an error text that could repeat its password.
+pub(crate) fn client(url: &str) -> RedisResult<(Client, i64)> {
+    let info = url.into_connection_info()?;
+    // With RESP3 the end of a connection and published messages arrive as pushes, on any connection.
+    let settings = info
+        .redis_settings()
+        .clone()
+        .set_protocol(ProtocolVersion::RESP3);
+    let database = settings.db();
+    let info = info
+        .set_redis_settings(settings)
+        .set_tcp_settings(TcpSettings::default().set_nodelay(true));
+    Ok((Client::open(info)?, database))
+}
+
+pub(crate) struct Link {
+    pub(crate) connection: MultiplexedConnection,
+    closed: CancellationToken,
+}
+
+impl Link {
+    /// Connects. `on_message` gets the payload of each published message, called by the task that reads
+    /// the socket: it must only take note, or Redis would cut off a reader that falls behind.
+    pub(crate) async fn open(
+        client: &Client,
+        on_message: impl Fn(&[u8]) + Send + Sync + 'static,
+    ) -> RedisResult<Self> {
+        let closed = CancellationToken::new();
+        let on_close = closed.clone();
+        let on_push = move |push: PushInfo| {
+            match (&push.kind, push.data.last()) {
+                (PushKind::Disconnection, _) => on_close.cancel(),
+                (PushKind::Message, Some(redis::Value::BulkString(payload))) => on_message(payload),
+                _ => {}
+            }
+            Ok::<(), SendError>(())
+        };
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(CONNECT_LIMIT))
+            .set_response_timeout(Some(RESPONSE_LIMIT))
+            .set_push_sender(on_push);
+        let connection = client
+            .get_multiplexed_async_connection_with_config(&config)
+            .await?;
+        Ok(Self { connection, closed })
+    }
+
+    /// Returns once the connection is dead: at once if it was closed, and after a missed PING if the peer
+    /// is frozen or the network between swallows everything. May be cancelled at any point.
+    pub(crate) async fn lost(&mut self) {
+        loop {
+            tokio::select! {
+                () = self.closed.cancelled() => return,
+                () = tokio::time::sleep(PING_EVERY) => {}
+            }
+            if ping(&mut self.connection).await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+pub(crate) async fn ping(connection: &mut MultiplexedConnection) -> RedisResult<()> {
+    redis::cmd("PING").exec_async(connection).await
+}

@@ -1,0 +1,124 @@
+//! The one task that sends what is queued.
+
+use std::{sync::Arc, time::Duration};
+
+use redis::Value;
+use runtime::retry::Delays;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    Shared,
+    link::{Link, RETRY_MAX},
+    lock,
+    queue::Batch,
+};
+
+/// How long after the signal to stop the writer still waits for its handles to go: requests in flight
+/// have their last words until then, and a forgotten handle cannot hold up the process.
+const LAST_WORDS_LIMIT: Duration = Duration::from_secs(5);
+
+/// How long the end may take, however much is queued.
+const FLUSH_LIMIT: Duration = Duration::from_secs(2);
+
+/// Connects, sends and connects again, until all handles are gone or the process is told to stop.
+pub(crate) async fn run(shared: Arc<Shared>, handles_gone: CancellationToken) {
+    let ending = CancellationToken::new();
+    let watch = async {
+        tokio::select! {
+            () = handles_gone.cancelled() => {}
+            () = async {
+                shared.process.shutdown.cancelled().await;
+                tokio::time::sleep(LAST_WORDS_LIMIT).await;
+            } => {}
+        }
+        ending.cancel();
+        std::future::pending().await
+    };
+    tokio::select! {
+        () = write(&shared, &ending) => {}
+        () = watch => {}
+    }
+}
+
+async fn write(shared: &Shared, ending: &CancellationToken) {
+    let reconnects = shared.metrics.reconnects.with_label_values(&["timers"]);
+    let mut delays = Delays::up_to(RETRY_MAX);
+    let mut connected_before = false;
+    loop {
+        match Link::open(&shared.client, |_| {}).await {
+            Ok(link) => {
+                reconnects.inc_by(u64::from(connected_before));
+                connected_before = true;
+                delays.reset();
+                shared.recovered();
+                *lock(&shared.connection) = Some(link.connection.clone());
+                serve(shared, link, ending).await;
+                *lock(&shared.connection) = None;
+            }
+            Err(error) => {
+                // Timers that come late are worth little: the sweep has most of them by then.
+                let timers = lock(&shared.queue).discard_timers();
+                shared.dropped(timers, &error);
+            }
+        }
+        tokio::select! {
+            () = ending.cancelled() => return,
+            () = tokio::time::sleep(delays.next_delay()) => {}
+        }
+    }
+}
+
+/// Sends until the connection is lost or, with the queue empty or out of time, the end has come.
+async fn serve(shared: &Shared, mut link: Link, ending: &CancellationToken) {
+    loop {
+        tokio::select! {
+            () = shared.queued.notified() => {}
+            () = link.lost() => return,
+            () = ending.cancelled() => {
+                let _ = tokio::time::timeout(FLUSH_LIMIT, drain(shared, &mut link)).await;
+                return;
+            }
+        }
+        if drain(shared, &mut link).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Sends until nothing is queued. What comes in during one round trip leaves together in the next.
+async fn drain(shared: &Shared, link: &mut Link) -> redis::RedisResult<()> {
+    loop {
+        let Some(batch) = lock(&shared.queue).take() else {
+            return Ok(());
+        };
+        send(shared, link, &batch).await?;
+    }
+}
+
+/// Sends one batch, at most once: nobody knows whether an unanswered INCRBY has counted.
+async fn send(shared: &Shared, link: &mut Link, batch: &Batch) -> redis::RedisResult<()> {
+    shared.metrics.pipeline.observe(batch.commands() as f64);
+    let pipeline = shared.keys.pipeline(batch);
+    match link
+        .connection
+        .send_packed_commands(&pipeline, 0, pipeline.len())
+        .await
+    {
+        Ok(replies) => {
+            // Out of memory, read-only, loading, …: Redis is there and refuses.
+            let refused = replies.iter().filter_map(|reply| match reply {
+                Value::ServerError(error) => Some(error),
+                _ => None,
+            });
+            match refused.clone().next() {
+                Some(error) => shared.dropped(refused.count() as u64, &error),
+                None => shared.recovered(),
+            }
+            Ok(())
+        }
+        Err(error) => {
+            shared.dropped(batch.commands() as u64, &error);
+            Err(error)
+        }
+    }
+}

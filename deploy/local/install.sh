@@ -1,0 +1,70 @@
+#!/usr/bin/env bash
+# Makes sure that programs exist, and installs Debian's packages for those that don't.
+# Usage: install.sh {postgres|redis|rabbitmq|curl}...
+set -euo pipefail
+# shellcheck source-path=SCRIPTDIR source=lib.sh
+. "$(dirname -- "$0")/lib.sh"
+
+package_of() {
+    case $1 in
+        postgres) postgres_bin >/dev/null || echo postgresql ;;
+        redis) command -v redis-server >/dev/null || echo redis-server ;;
+        rabbitmq) rabbitmq_bin >/dev/null || echo rabbitmq-server ;;
+        curl) command -v curl >/dev/null || echo curl ;;
+        *) fail "install.sh knows no program '$1'." ;;
+    esac
+}
+
+missing=()
+for program in "$@"; do
+    package=$(package_of "$program")
+    if [[ -n $package ]]; then missing+=("$package"); fi
+done
+if ((${#missing[@]} == 0)); then exit 0; fi
+
+as_root=()
+if ((EUID != 0)); then as_root=(sudo -n); fi
+if ! command -v apt-get >/dev/null || ! "${as_root[@]}" true 2>/dev/null; then
+    fail "missing on this machine: ${missing[*]} — and they can't be installed without root on Debian or Ubuntu. Ways out:" \
+        "- point DATABASE_URL, REDIS_URL and AMQP_URL (for 'make test': TEST_DATABASE_URL and so on) at servers you have;" \
+        "- start Docker ('make up' then uses docker-compose.yml);" \
+        "- install them with your package manager, for example: sudo apt-get install --no-install-recommends ${missing[*]}"
+fi
+
+# Debian's packages start their servers, and PostgreSQL's also makes a database cluster. Neither is wanted
+# here: our instances are private ones. So both are forbidden for the time of the installation.
+added=()
+clean_up() {
+    if ((${#added[@]} > 0)); then "${as_root[@]}" rm -f "${added[@]}"; fi
+    # This file belongs to PostgreSQL's package, which has left ours in place: hand over its own.
+    if [[ " ${added[*]-} " == *createcluster.conf* && -f /usr/share/postgresql-common/createcluster.conf ]]; then
+        "${as_root[@]}" cp /usr/share/postgresql-common/createcluster.conf /etc/postgresql-common/
+    fi
+}
+trap clean_up EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+
+add_file() {
+    if [[ -e $1 ]]; then return; fi
+    added+=("$1")
+    "${as_root[@]}" mkdir -p "${1%/*}"
+    "${as_root[@]}" tee "$1" >/dev/null
+    "${as_root[@]}" chmod "$2" "$1"
+}
+add_file /usr/sbin/policy-rc.d 755 <<<$'#!/bin/sh\nexit 101'
+add_file /etc/postgresql-common/createcluster.conf 644 <<<'create_main_cluster = false'
+
+install_packages() {
+    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -q -y -o DPkg::Lock::Timeout=120 \
+        install --no-install-recommends "${missing[@]}"
+}
+say "installing ${missing[*]} (Debian's packages; a minute or two)"
+output=$(mktemp)
+# The package lists of a fresh machine are empty or old: they are fetched only when that stands in the way.
+if ! install_packages >"$output" 2>&1 && ! { "${as_root[@]}" apt-get -q update && install_packages; } >"$output" 2>&1; then
+    show_log "$output"
+    rm -f "$output"
+    fail "could not install ${missing[*]}. Ways out: correct what the lines above say, start Docker, or set the servers' URLs."
+fi
+rm -f "$output"

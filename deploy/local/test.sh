@@ -1,0 +1,58 @@
+#!/usr/bin/env bash
+# 'make test': what the tests need, then the tests. Arguments go to 'cargo test'.
+# Servers: TEST_DATABASE_URL, TEST_REDIS_URL and TEST_AMQP_URL where set, else private ones that are gone
+# afterwards. It never touches .local/ or what 'make up' runs.
+set -euo pipefail
+# shellcheck source-path=SCRIPTDIR source=lib.sh
+. "$(dirname -- "$0")/lib.sh"
+cd "$root"
+
+declare -A url_variable=([postgres]=TEST_DATABASE_URL [redis]=TEST_REDIS_URL [rabbitmq]=TEST_AMQP_URL)
+
+# The fault tests stop and kill servers of their own, so the programs are needed whatever the URLs say.
+if ! deploy/local/install.sh curl "${services[@]}"; then
+    for service in "${services[@]}"; do
+        variable=${url_variable[$service]}
+        [[ -n ${!variable-} ]] || exit 1
+    done
+    say "going on with the servers of TEST_*_URL; the fault tests will fail."
+fi
+
+# Settings meant for 'make up' must not reach the programs under test, least of all its servers' URLs.
+for name in $(setting_names) LISTEN_ADDR; do unset "$name"; done
+
+work=$(mktemp -d "${TMPDIR:-/tmp}/flashsale-test.XXXXXX")
+# PostgreSQL runs as another user when we are root, and has to pass through.
+chmod 711 "$work"
+clean_up() {
+    trap '' INT TERM
+    for service in "${services[@]}"; do
+        deploy/local/server.sh "$service" erase "$work/$service" || true
+    done
+    rm -rf "$work"
+}
+trap clean_up EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+
+# All start at once. The databases are thrown away, so PostgreSQL need not wait for the disk here; the fault
+# tests' own servers, which are not started from here, keep their durability.
+starting=()
+for service in "${services[@]}"; do
+    variable=${url_variable[$service]}
+    if [[ -z ${!variable-} ]]; then
+        FLASHSALE_LOCAL_POSTGRES_OPTIONS='-c fsync=off' \
+            deploy/local/server.sh "$service" start "$work/$service" >"$work/$service.url" &
+        starting+=("$service:$!")
+    fi
+done
+for started in "${starting[@]}"; do
+    service=${started%:*} variable=${url_variable[${started%:*}]}
+    wait "${started#*:}" || fail "no $service for the tests; see above."
+    export "$variable=$(<"$work/$service.url")"
+done
+# sqlx::test reads this name, and makes a database for each test beside the one that it names.
+export DATABASE_URL=$TEST_DATABASE_URL
+
+cargo build --locked --workspace --bins --examples
+cargo test --locked --workspace "$@"

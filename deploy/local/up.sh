@@ -1,0 +1,200 @@
+#!/usr/bin/env bash
+# 'make up': the whole system on this machine, from nothing to a first sale. See 'make help' and README.md.
+# State lives in .local/. Running it again is quick and harmless, also after it was interrupted.
+#
+# Addresses may be changed: LISTEN_ADDR (the API, 127.0.0.1:8080), EXPIRER_LISTEN_ADDR (127.0.0.1:8081),
+# RELAY_LISTEN_ADDR (127.0.0.1:8082).
+set -euo pipefail
+# shellcheck source-path=SCRIPTDIR source=lib.sh
+. "$(dirname -- "$0")/lib.sh"
+cd "$root"
+
+here=deploy/local
+state=$root/.local
+binaries=${CARGO_TARGET_DIR:-target}/release
+ready_seconds=60
+declare -A url_variable=([postgres]=DATABASE_URL [redis]=REDIS_URL [rabbitmq]=AMQP_URL)
+declare -A listen_addr=(
+    [api]=${LISTEN_ADDR:-127.0.0.1:8080}
+    [expirer]=${EXPIRER_LISTEN_ADDR:-127.0.0.1:8081}
+    [relay]=${RELAY_LISTEN_ADDR:-127.0.0.1:8082}
+)
+declare -A address_variable=([api]=LISTEN_ADDR [expirer]=EXPIRER_LISTEN_ADDR [relay]=RELAY_LISTEN_ADDR)
+
+main() {
+    local service process
+    mkdir -p "$state/run" "$state/log"
+    exec {lock}>"$state/lock"
+    flock -n "$lock" || fail "another 'make up' or 'make down' is at work here. Wait for it to end."
+    # What takes a second to find out is found out before what takes minutes.
+    command -v cargo >/dev/null || fail "cargo is not on the PATH. Install Rust first: https://rustup.rs"
+    for process in "${processes[@]}"; do check_address "$process"; done
+    "$here/install.sh" curl
+
+    say "== services"
+    for service in "${services[@]}"; do provide "$service"; done
+    write_env
+
+    say "== build"
+    cargo build --release --locked -p flashsale-api -p flashsale-expirer -p flashsale-relay --bins --examples
+    say "== migrations"
+    "$binaries/flashsale-api" migrate
+
+    say "== processes"
+    for process in "${processes[@]}"; do start "$process"; done
+    for process in "${processes[@]}"; do
+        wait_until "$ready_seconds" "$process" is_ready_or_gone "$process" || not_ready "$process"
+        running "$state/run/$process.pid" >/dev/null || not_ready "$process"
+        say "$process is ready at $(base_url "$process")"
+    done
+
+    say "== a first sale, through the front door"
+    API_URL=$(base_url api) "$here/smoke.sh"
+    show_what_next
+}
+
+check_address() {
+    local port=${listen_addr[$1]##*:}
+    if ! running "$state/run/$1.pid" >/dev/null && listening "$port"; then
+        fail "port $port, where the $1 should listen, is taken by another program." \
+            "See which one: ss -ltnp 'sport = :$port'" \
+            "End it, or choose another address: ${address_variable[$1]}=127.0.0.1:PORT make up"
+    fi
+}
+
+# Services ---------------------------------------------------------------------------------------------
+
+# provide SERVICE: exports its URL, from the first source that works. A URL that an earlier run wrote to
+# .local/env is not the user's own, even when it was sourced: whoever sourced it wants the same server, started.
+provide() {
+    local service=$1 variable=${url_variable[$1]} url own_url=$state/run/$1.url
+    url=${!variable-}
+    if [[ -n $url && $url != "$(cat "$own_url" 2>/dev/null)" ]]; then
+        say "$service: from $variable in the environment"
+        return
+    fi
+    if url=$("$here/server.sh" "$service" status "$state/$service"); then
+        say "$service: already running, with its data in .local/$service"
+    elif docker_answers && provide_by_compose "$service"; then
+        url=$(compose_url "$service")
+        say "$service: in Docker, from docker-compose.yml"
+    else
+        "$here/install.sh" "$service"
+        url=$("$here/server.sh" "$service" start "$state/$service")
+        say "$service: a private server, with its data in .local/$service"
+    fi
+    echo "$url" >"$own_url"
+    export "$variable=$url"
+}
+
+docker_answers() {
+    if [[ -z ${docker_works-} ]]; then
+        docker_works=no
+        # A daemon that hangs must not hang us as well.
+        if [[ -f docker-compose.yml ]] && timeout 5 docker info >/dev/null 2>&1 && docker compose version >/dev/null 2>&1; then
+            docker_works=yes
+        fi
+    fi
+    [[ $docker_works == yes ]]
+}
+
+# What somebody else has started is used, but not noted: 'make down' stops only what is noted.
+provide_by_compose() {
+    if [[ -n $(docker compose ps -q --status running "$1" 2>/dev/null) ]]; then return; fi
+    touch "$state/run/$1.compose"
+    if ! docker compose up -d --wait "$1"; then
+        say "$1: Docker could not start it; trying without Docker."
+        docker compose stop "$1" >/dev/null 2>&1 || true
+        rm -f "$state/run/$1.compose"
+        return 1
+    fi
+}
+
+# Docker is asked for the port, because .env and the environment may both have changed it.
+compose_url() {
+    case $1 in
+        postgres) echo "postgres://flashsale:flashsale@$(docker compose port "$1" 5432)/flashsale" ;;
+        redis) echo "redis://$(docker compose port "$1" 6379)/0" ;;
+        rabbitmq) echo "amqp://guest:guest@$(docker compose port "$1" 5672)/%2f" ;;
+    esac
+}
+
+# The file holds passwords, and appears whole or not at all.
+write_env() {
+    local name
+    (
+        umask 077
+        for name in DATABASE_URL REDIS_URL AMQP_URL ADMIN_TOKEN; do
+            if [[ -n ${!name-} ]]; then printf "export %s='%s'\n" "$name" "${!name//\'/\'\\\'\'}"; fi
+        done >"$state/env.new"
+    )
+    mv "$state/env.new" "$state/env"
+}
+
+# Processes --------------------------------------------------------------------------------------------
+
+# fingerprint PROCESS: changes when the program or any of its settings does. It is a hash, since ADMIN_TOKEN
+# and passwords are among them.
+fingerprint() {
+    local name
+    {
+        stat -c '%i %y %s' "$binaries/flashsale-$1"
+        for name in $(setting_names); do echo "$name=${!name-}"; done
+        echo "${listen_addr[$1]}"
+    } | sha256sum
+}
+
+start() {
+    local pid_file=$state/run/$1.pid print=$state/run/$1.fingerprint
+    if running "$pid_file" >/dev/null; then
+        if [[ $(fingerprint "$1") == "$(cat "$print" 2>/dev/null)" ]] && wait_until 10 "$1" is_ready "$1"; then
+            return
+        fi
+        say "restarting $1: its program or settings have changed, or it is not healthy"
+        stop_process "$pid_file" TERM "${SHUTDOWN_SECONDS:-60}" || kill_process "$pid_file"
+    fi
+    fingerprint "$1" >"$print"
+    launch "$pid_file" "$state/log/$1.log" env LISTEN_ADDR="${listen_addr[$1]}" "$binaries/flashsale-$1"
+}
+
+# base_url PROCESS: where to reach it from this machine, also when it listens on every interface.
+base_url() {
+    local host=${listen_addr[$1]%:*}
+    if [[ $host == 0.0.0.0 || $host == '[::]' ]]; then host=127.0.0.1; fi
+    echo "http://$host:${listen_addr[$1]##*:}"
+}
+
+is_ready() { curl -fsS --noproxy '*' --max-time 2 -o /dev/null "$(base_url "$1")/readyz" 2>/dev/null; }
+
+is_ready_or_gone() { ! running "$state/run/$1.pid" >/dev/null || is_ready "$1"; }
+
+not_ready() {
+    show_log "$state/log/$1.log"
+    # Its own answer names the dependency that is missing.
+    say "  $(base_url "$1")/readyz answers: $(curl -sS --noproxy '*' --max-time 2 "$(base_url "$1")/readyz" 2>&1)"
+    fail "the $1 did not become ready." "Run 'make up' again once the cause is gone; it carries on from here."
+}
+
+show_what_next() {
+    local post token=''
+    post="curl -s -H 'Content-Type: application/json'"
+    # Its name, not its value: the shell of whoever sourced .local/env fills it in.
+    if [[ -n ${ADMIN_TOKEN-} ]]; then token=' -H "Authorization: Bearer $ADMIN_TOKEN"'; fi
+    cat <<-END
+
+		flashsale is up.
+		  API       $(base_url api)        (also /readyz, /metrics)
+		  expirer   $(base_url expirer)
+		  relay     $(base_url relay)
+		  settings  .local/env        logs  .local/log/
+
+		Try next:
+		  source .local/env
+		  $post$token $(base_url api)/products -d '{"name":"iPhone 15","stock":10}'
+		  $post $(base_url api)/reservations -d '{"product_id":ID,"user_id":42}'      (ID: from the answer above)
+		  psql "\$DATABASE_URL" -c 'select * from products'
+		  make down
+	END
+}
+
+main

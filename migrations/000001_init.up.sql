@@ -1,0 +1,408 @@
+-- The first schema. Works with `psql -f` as it does with `flashsale-api migrate`. No statement names a
+-- schema: search_path decides (see ARCHITECTURE.md, "growing").
+
+create table products (
+  id bigint generated always as identity constraint products_pkey primary key,
+  name text not null constraint products_name_length check (char_length(name) between 1 and 200),
+  stock integer not null constraint products_stock_not_negative check (stock >= 0),
+  held integer not null default 0 constraint products_held_not_negative check (held >= 0),
+  sold integer not null default 0 constraint products_sold_not_negative check (sold >= 0),
+  total integer not null constraint products_total_not_negative check (total >= 0),
+  created_at timestamptz not null default clock_timestamp(),
+  constraint products_conserved check (total = stock + held + sold)
+)
+-- A product on sale is one row that is updated with every batch: room on its page lets PostgreSQL
+-- reuse it (heap-only tuples) instead of growing the table and its index.
+with (fillfactor = 25);
+
+comment on column products.stock is 'free units';
+comment on column products.held is 'units of ACTIVE reservations, also of those past their deadline that were not reclaimed yet';
+comment on column products.sold is 'units of CONFIRMED reservations';
+
+create table reservations (
+  id bigint generated always as identity constraint reservations_pkey primary key,
+  product_id bigint not null constraint reservations_product_fkey references products (id),
+  user_id bigint not null constraint reservations_user_positive check (user_id > 0),
+  quantity integer not null default 1 constraint reservations_quantity_positive check (quantity > 0),
+  status text not null default 'ACTIVE' constraint reservations_status_known
+    check (status in ('ACTIVE', 'CONFIRMED', 'CANCELED', 'EXPIRED')),
+  expires_at timestamptz not null,
+  created_at timestamptz not null default clock_timestamp(),
+  confirmed_at timestamptz,
+  canceled_at timestamptz,
+  expired_at timestamptz,
+  constraint reservations_one_end check (
+    num_nonnulls(confirmed_at, canceled_at, expired_at) = (status <> 'ACTIVE')::integer
+  )
+);
+
+comment on column reservations.expired_at is 'equals expires_at, whenever the sweep came by';
+
+-- Each index below answers one question, and a predicate that is always true (id > 0, say) is its name
+-- tag: only a statement that states the same can use it. Left to choose, the planner goes by statistics
+-- from before the sale, when nothing was held, and looks a user's hold up by walking all of the product's.
+
+-- At most one ACTIVE hold a user and product; also finds a requester's own hold.
+create unique index reservations_one_active on reservations (user_id, product_id)
+  where status = 'ACTIVE';
+-- Reclaim: the due holds of one product, longest due first.
+create index reservations_due_by_product on reservations (product_id, expires_at)
+  where status = 'ACTIVE' and expires_at > '-infinity';
+-- The expirer: which products have due holds, and when the next hold falls due.
+create index reservations_due on reservations (expires_at)
+  where status = 'ACTIVE' and expires_at < 'infinity';
+-- GET /reservations, newest first.
+create index reservations_by_user on reservations (user_id, id) where id > 0;
+create index reservations_by_status on reservations (status, id) where id > 0;
+
+create table outbox_events (
+  id bigint generated always as identity constraint outbox_events_pkey primary key,
+  event_id uuid not null default gen_random_uuid() constraint outbox_events_event_id_key unique,
+  event_type text not null,
+  payload jsonb not null,
+  created_at timestamptz not null default clock_timestamp(),
+  published_at timestamptz,
+  attempts integer not null default 0
+    constraint outbox_events_attempts_not_negative check (attempts >= 0),
+  next_attempt_at timestamptz not null default clock_timestamp(),
+  last_error text,
+  dead_at timestamptz,
+  constraint outbox_events_one_end check (published_at is null or dead_at is null)
+);
+
+comment on column outbox_events.event_id is 'the message_id on every delivery of this event';
+comment on column outbox_events.attempts is 'refusals of this very row by the broker; outages do not count';
+
+-- The relay's claim: what is to be published, in the order in which it may be tried.
+create index outbox_events_unpublished on outbox_events (next_attempt_at, id)
+  where published_at is null and dead_at is null;
+-- The purge.
+create index outbox_events_published on outbox_events (published_at) where published_at is not null;
+-- GET /admin/outbox/dead and the requeue.
+create index outbox_events_dead on outbox_events (id) where dead_at is not null;
+
+-- The functions below stand, one a file, in crates/inventory/sql/ beside the verbs that call them.
+-- A test compares the two.
+
+-- Ends up to max_rows holds of one product that are due at t, longest due first, and gives their
+-- units back. The caller holds the product's lock and has read t after it: without the lock two
+-- callers could return the same unit.
+create or replace function reclaim_v1(
+  product_id bigint, t timestamptz, max_rows integer, out rows integer, out units integer
+)
+language plpgsql
+-- The statistics may still describe the minute before the sale opened, when nothing was held.
+set enable_seqscan = off
+as $$
+#variable_conflict use_column
+declare
+  due bigint[];
+begin
+  -- reclaim: find what is due
+  due := array(
+    select r.id
+    from reservations r
+    where r.product_id = reclaim_v1.product_id and r.status = 'ACTIVE' and r.expires_at <= t
+      and r.expires_at > '-infinity' -- the index's name tag
+    order by r.expires_at
+    limit max_rows
+  );
+
+  -- reclaim: end these holds
+  with ended as (
+    update reservations r
+    set status = 'EXPIRED', expired_at = r.expires_at
+    where r.id = any(due) and r.status = 'ACTIVE' and r.expires_at <= t
+    returning r.quantity
+  )
+  select count(*), coalesce(sum(e.quantity), 0) into rows, units from ended e;
+
+  if rows > 0 then
+    -- reclaim: give the units back
+    update products p
+    set stock = p.stock + units, held = p.held - units
+    where p.id = reclaim_v1.product_id;
+  end if;
+end
+$$;
+
+-- Reserves for a batch of requests, as if they came one after the other in the given order.
+-- Answers one row a request: its position n, its outcome, the hold's id (the new one, or the one that
+-- stands in the way), the hold's times, and on every row the number of holds that this call expired.
+create or replace function reserve_v1(
+  product_ids bigint[], user_ids bigint[], quantities integer[], hold_seconds integer
+)
+returns table (
+  n bigint, outcome text, reservation_id bigint, created_at timestamptz, expires_at timestamptz,
+  free integer, expired bigint
+)
+language plpgsql
+-- A lock that cannot be had is a definite "nothing was done", and the client may retry.
+set lock_timeout = '5s'
+set enable_seqscan = off
+as $$
+#variable_conflict use_column
+declare
+  t timestamptz;
+  request record;
+  swept record;
+  expired_total bigint := 0;
+  lacking bigint;
+  current_product bigint;
+  free_units integer;
+  holders bigint[] := '{}';
+  granted bigint[] := '{}';
+  outcomes text[] := array_fill(null::text, array[cardinality(product_ids)]);
+  free_then integer[] := array_fill(null::integer, array[cardinality(product_ids)]);
+begin
+  -- reserve: lock the products, in id order
+  perform from products p where p.id = any(product_ids) order by p.id for no key update;
+  t := clock_timestamp();
+
+  -- From here on each statement has a snapshot that sees the last lock holder's work.
+
+  -- reserve: the products with stale holds of these users, or short of stock
+  for request in
+    select w.product_id, w.stale, w.wanted - p.stock as lacking
+    from (
+      select q.product_id, sum(q.quantity) as wanted,
+        array_agg(h.id) filter (where h.id is not null) as stale
+      from unnest(product_ids, user_ids, quantities) as q (product_id, user_id, quantity)
+      left join lateral (
+        select r.id
+        from reservations r
+        where r.user_id = q.user_id and r.product_id = q.product_id and r.status = 'ACTIVE'
+          and r.expires_at <= t
+        limit 1
+      ) h on true
+      group by q.product_id
+    ) w
+    join products p on p.id = w.product_id
+    where w.stale is not null or p.stock < w.wanted
+    order by w.product_id
+  loop
+    lacking := request.lacking;
+
+    if request.stale is not null then
+      -- reserve: end the requesters' own stale holds
+      with ended as (
+        update reservations r
+        set status = 'EXPIRED', expired_at = r.expires_at
+        where r.id = any(request.stale) and r.status = 'ACTIVE' and r.expires_at <= t
+        returning r.quantity
+      ), freed as (
+        select count(*) as rows, coalesce(sum(e.quantity), 0)::integer as units from ended e
+      ), given_back as (
+        update products p
+        set stock = p.stock + f.units, held = p.held - f.units
+        from freed f
+        where p.id = request.product_id
+      )
+      select * into swept from freed;
+      expired_total := expired_total + swept.rows;
+      lacking := lacking - swept.units;
+    end if;
+
+    -- A pass is bounded: 100,000 due holds in one would keep the row locked for a second.
+    while lacking > 0 loop
+      select * into swept from reclaim_v1(request.product_id, t, least(lacking, 1000)::integer);
+      exit when swept.rows = 0;
+      expired_total := expired_total + swept.rows;
+      lacking := lacking - swept.units;
+    end loop;
+  end loop;
+
+  -- reserve: decide, request by request
+  for request in
+    select q.n, q.product_id, q.user_id, q.quantity, p.stock, h.id as held_id,
+      row_number() over (partition by q.product_id, q.user_id order by q.n) > 1 as repeated
+    from unnest(product_ids, user_ids, quantities)
+      with ordinality as q (product_id, user_id, quantity, n)
+    left join products p on p.id = q.product_id
+    left join lateral (
+      select r.id
+      from reservations r
+      where r.user_id = q.user_id and r.product_id = q.product_id and r.status = 'ACTIVE'
+      limit 1
+    ) h on true
+    order by q.product_id, q.n
+  loop
+    if current_product is distinct from request.product_id then
+      current_product := request.product_id;
+      free_units := request.stock;
+      holders := '{}';
+    end if;
+
+    if request.stock is null then
+      outcomes[request.n] := 'product_not_found';
+    elsif request.held_id is not null or (request.repeated and request.user_id = any(holders)) then
+      outcomes[request.n] := 'already_reserved';
+    elsif request.quantity > free_units then
+      outcomes[request.n] := 'sold_out';
+      free_then[request.n] := free_units;
+    else
+      outcomes[request.n] := 'reserved';
+      free_units := free_units - request.quantity;
+      holders := holders || request.user_id;
+      granted := granted || request.n;
+    end if;
+  end loop;
+
+  if granted <> '{}' then
+    -- reserve: take the stock, one update a product
+    update products p
+    set stock = p.stock - g.units, held = p.held + g.units
+    from (
+      select product_ids[i] as product_id, sum(quantities[i])::integer as units
+      from unnest(granted) as i
+      group by 1
+    ) g
+    where p.id = g.product_id;
+  end if;
+
+  -- reserve: write the holds and answer
+  return query
+  with made as (
+    insert into reservations as r (product_id, user_id, quantity, expires_at, created_at)
+    select product_ids[i], user_ids[i], quantities[i], t + make_interval(secs => hold_seconds), t
+    from unnest(granted) as i
+    returning r.id, r.product_id, r.user_id, r.created_at, r.expires_at
+  )
+  select q.n, q.outcome, coalesce(m.id, h.id), m.created_at, m.expires_at, q.free, expired_total
+  from unnest(product_ids, user_ids, outcomes, free_then)
+    with ordinality as q (product_id, user_id, outcome, free, n)
+  left join made m
+    on m.product_id = q.product_id and m.user_id = q.user_id
+    and q.outcome in ('reserved', 'already_reserved')
+  left join lateral (
+    select r.id
+    from reservations r
+    where q.outcome = 'already_reserved' and m.id is null
+      and r.user_id = q.user_id and r.product_id = q.product_id and r.status = 'ACTIVE'
+    limit 1
+  ) h on true;
+end
+$$;
+
+-- Confirms a batch of holds: what is ACTIVE and not past its deadline is sold, with its event.
+-- Answers one row a request as the reservation stands afterwards (all null: there is none), the time
+-- by which its deadline is to be judged, and on every row the number of holds that this call confirmed.
+create or replace function confirm_v1(ids bigint[])
+returns table (
+  n bigint, id bigint, product_id bigint, user_id bigint, quantity integer, status text,
+  expires_at timestamptz, created_at timestamptz, confirmed_at timestamptz, canceled_at timestamptz,
+  expired_at timestamptz, changed bigint
+)
+language plpgsql
+set lock_timeout = '5s'
+set enable_seqscan = off
+as $$
+#variable_conflict use_column
+declare
+  t timestamptz;
+  changed_total bigint;
+begin
+  -- confirm: lock the products, in id order
+  perform from products p
+  where p.id in (select r.product_id from reservations r where r.id = any(ids))
+  order by p.id
+  for no key update;
+  t := clock_timestamp();
+
+  -- confirm: sell what is held, and write its event
+  with sold as (
+    update reservations r
+    set status = 'CONFIRMED', confirmed_at = t
+    where r.id = any(ids) and r.status = 'ACTIVE' and r.expires_at > t
+    returning r.id, r.product_id, r.user_id, r.quantity
+  ), counted as (
+    update products p
+    set held = p.held - s.units, sold = p.sold + s.units
+    from (select product_id, sum(quantity)::integer as units from sold group by 1) s
+    where p.id = s.product_id
+  ), events as (
+    insert into outbox_events (event_type, payload, created_at, next_attempt_at)
+    select 'ReservationConfirmed', jsonb_build_object(
+      'reservation_id', s.id, 'product_id', s.product_id, 'user_id', s.user_id,
+      'quantity', s.quantity, 'confirmed_at', t
+    ), t, t
+    from sold s
+  )
+  select count(*) into changed_total from sold;
+
+  -- confirm: answer
+  return query
+  select q.n, r.id, r.product_id, r.user_id, r.quantity,
+    case when r.status = 'ACTIVE' and r.expires_at <= t then 'EXPIRED' else r.status end,
+    r.expires_at, r.created_at, r.confirmed_at, r.canceled_at,
+    case when r.status = 'ACTIVE' and r.expires_at <= t then r.expires_at else r.expired_at end,
+    changed_total
+  from unnest(ids) with ordinality as q (id, n)
+  left join reservations r on r.id = q.id;
+end
+$$;
+
+-- Cancels a batch of holds: the units of what is ACTIVE and not past its deadline are free again.
+-- Answers one row a request as the reservation stands afterwards (all null: there is none), the time
+-- by which its deadline is to be judged, and on every row the number of holds that this call canceled.
+create or replace function cancel_v1(ids bigint[])
+returns table (
+  n bigint, id bigint, product_id bigint, user_id bigint, quantity integer, status text,
+  expires_at timestamptz, created_at timestamptz, confirmed_at timestamptz, canceled_at timestamptz,
+  expired_at timestamptz, changed bigint
+)
+language plpgsql
+set lock_timeout = '5s'
+set enable_seqscan = off
+as $$
+#variable_conflict use_column
+declare
+  t timestamptz;
+  changed_total bigint;
+begin
+  -- cancel: lock the products, in id order
+  perform from products p
+  where p.id in (select r.product_id from reservations r where r.id = any(ids))
+  order by p.id
+  for no key update;
+  t := clock_timestamp();
+
+  -- cancel: end the holds, and give the units back
+  with ended as (
+    update reservations r
+    set status = 'CANCELED', canceled_at = t
+    where r.id = any(ids) and r.status = 'ACTIVE' and r.expires_at > t
+    returning r.product_id, r.quantity
+  ), counted as (
+    update products p
+    set held = p.held - e.units, stock = p.stock + e.units
+    from (select product_id, sum(quantity)::integer as units from ended group by 1) e
+    where p.id = e.product_id
+  )
+  select count(*) into changed_total from ended;
+
+  -- cancel: answer
+  return query
+  select q.n, r.id, r.product_id, r.user_id, r.quantity,
+    case when r.status = 'ACTIVE' and r.expires_at <= t then 'EXPIRED' else r.status end,
+    r.expires_at, r.created_at, r.confirmed_at, r.canceled_at,
+    case when r.status = 'ACTIVE' and r.expires_at <= t then r.expires_at else r.expired_at end,
+    changed_total
+  from unnest(ids) with ordinality as q (id, n)
+  left join reservations r on r.id = q.id;
+end
+$$;
+
+-- Expires up to max_rows due holds of one product, longest due first; answers how many.
+create or replace function expire_v1(product_id bigint, max_rows integer)
+returns integer
+language plpgsql
+set lock_timeout = '5s'
+as $$
+#variable_conflict use_column
+begin
+  -- expire: lock the product
+  perform from products p where p.id = expire_v1.product_id for no key update;
+  return (select d.rows from reclaim_v1(product_id, clock_timestamp(), max_rows) d);
+end
+$$;
