@@ -25,7 +25,11 @@ work=$(mktemp -d "${TMPDIR:-/tmp}/flashsale-test.XXXXXX")
 # PostgreSQL runs as another user when we are root, and has to pass through.
 chmod 711 "$work"
 clean_up() {
+    local unfinished
     trap '' INT TERM
+    # A server that is still starting is found by its pid file: nobody has to wait for it to be ready.
+    unfinished=$(jobs -pr)
+    if [[ -n $unfinished ]]; then xargs kill <<<"$unfinished" || true; fi
     for service in "${services[@]}"; do
         deploy/local/server.sh "$service" erase "$work/$service" || true
     done

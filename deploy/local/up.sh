@@ -178,7 +178,7 @@ not_ready() {
 show_what_next() {
     local post token=''
     post="curl -s -H 'Content-Type: application/json'"
-    # Its name, not its value: the shell of whoever sourced .local/env fills it in.
+    # shellcheck disable=SC2016 # Its name, not its value: the shell that has sourced .local/env fills it in.
     if [[ -n ${ADMIN_TOKEN-} ]]; then token=' -H "Authorization: Bearer $ADMIN_TOKEN"'; fi
     cat <<-END
 

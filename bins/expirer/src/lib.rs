@@ -170,8 +170,17 @@ async fn sweep(context: &Context, shutdown: &CancellationToken) -> Result<Swept,
     let mut expired = 0;
     loop {
         let mut expired_now = 0;
+        let mut refused = None;
         for product_id in due.products {
-            expired_now += drain(context, product_id, shutdown).await?;
+            match drain(context, product_id, shutdown).await {
+                Ok(expired) => expired_now += expired,
+                // A product that somebody keeps locked must not hold up the others.
+                Err(error @ Error::NotDone(sqlx::Error::Database(_))) => refused = Some(error),
+                Err(error) => return Err(error),
+            }
+        }
+        if let Some(error) = refused {
+            return Err(error);
         }
         expired += expired_now;
         // With nothing due, or nothing that another copy left over, looking again would be idle.
