@@ -35,4 +35,6 @@ deny: ## check licences, sources and banned crates of the dependencies
 	    echo "deny: skipped, because cargo-deny is not installed (cargo install --locked cargo-deny)"; \
 	fi
 
+# One after the other, also under 'make -j': they share the build directory, and their output is read by people.
+.NOTPARALLEL:
 ci: lint deny test ## what CI runs

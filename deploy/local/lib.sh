@@ -132,10 +132,15 @@ show_log() {
 # Servers outside the PATH: Debian keeps PostgreSQL's in one folder for each version, and its RabbitMQ on
 # the PATH is a wrapper that insists on its own user and drops the settings that keep an instance private.
 postgres_bin() {
-    local candidates
-    candidates=$(printf '%s\n' /usr/lib/postgresql/*/bin/initdb /usr/pgsql-*/bin/initdb "$(command -v initdb)" |
-        while read -r program; do if [[ -x $program ]]; then echo "${program%/*}"; fi; done | sort -V)
-    [[ -n $candidates ]] && echo "${candidates##*$'\n'}"
+    local program newest
+    newest=$({ compgen -G '/usr/lib/postgresql/*/bin/initdb' || compgen -G '/usr/pgsql-*/bin/initdb' || true; } | sort -V | tail -n 1)
+    for program in "$newest" "$(command -v initdb)"; do
+        if [[ -x $program ]]; then
+            echo "${program%/*}"
+            return
+        fi
+    done
+    return 1
 }
 
 rabbitmq_bin() {

@@ -36,7 +36,7 @@ main() {
     pid_file=$dir/pid log_file=$dir/log
     exec {lock}>"$dir/lock"
     flock -w "$((ready_seconds + stop_seconds))" "$lock" || fail "another server.sh has been busy with $dir for too long."
-    "$action"
+    "${action}_server"
 }
 
 url() {
@@ -47,7 +47,7 @@ url() {
     esac
 }
 
-start() {
+start_server() {
     local tries_left=3
     if running "$pid_file" >/dev/null && [[ -n $fixed_port && $fixed_port != "$(<"$dir/port")" ]]; then
         fail "$service in $dir already runs, on port $(<"$dir/port"). Stop it first to move it to $fixed_port."
@@ -64,7 +64,7 @@ start() {
             return
         fi
         if running "$pid_file" >/dev/null; then
-            kill
+            kill_server
             tries_left=0
         fi
         sleep 1
@@ -73,33 +73,27 @@ start() {
     fail "$service did not start in $dir."
 }
 
-stop() {
+stop_server() {
     local signal=TERM
     # SIGINT is PostgreSQL's fast mode: it ends sessions, where SIGTERM would wait for them.
     if [[ $service == postgres ]]; then signal=INT; fi
     if ! stop_process "$pid_file" "$signal" "$stop_seconds"; then
         say "$service in $dir did not stop within $stop_seconds s; killing it."
     fi
-    kill
+    kill_server
 }
 
-# The name hides the shell's own 'kill' in this file only where it is called without arguments: with
-# arguments it is passed on, because kill_process in lib.sh needs it.
-kill() {
-    if (($# > 0)); then
-        builtin kill "$@"
-        return
-    fi
+kill_server() {
     kill_process "$pid_file"
     kill_process "$dir/epmd.pid"
     rm -f "$pid_file" "$dir/epmd.pid"
 }
 
-status() { running "$pid_file" >/dev/null && url; }
+status_server() { running "$pid_file" >/dev/null && url; }
 
-erase() {
+erase_server() {
     local data
-    kill
+    kill_server
     data=$(readlink "$dir/data") && rm -rf -- "${data%/*}"
     rm -rf -- "$dir"
 }

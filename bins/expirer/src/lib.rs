@@ -73,13 +73,14 @@ pub async fn start(args: Args, process: Process) -> anyhow::Result<()> {
     let context = Context::new(pool, timer, args.expire_batch_rows, &process.registry)?;
     let listener = http::listen(args.listen_addr).await?;
     let router = health.router(process.registry);
+    let grace = Duration::from_secs(args.runtime.shutdown_seconds) / 2;
     let sweeps = async {
         run(context, process.shutdown.clone()).await;
         Ok(())
     };
     tokio::try_join!(
         sweeps,
-        http::serve(listener, router, process.shutdown.clone())
+        http::serve(listener, router, process.shutdown.clone(), grace)
     )?;
     Ok(())
 }

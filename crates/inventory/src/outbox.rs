@@ -87,6 +87,9 @@ pub struct Status {
 /// that vacuum is held back.
 pub const TRANSACTION_LIMIT: Duration = Duration::from_secs(2);
 
+/// Counted from [`begin`], the time by which publishing must have ended: it leaves room for the mark.
+pub const PUBLISH_LIMIT: Duration = Duration::from_millis(1_100);
+
 /// Where counting stops: as many index entries are read in some 30 ms, and an operator learns nothing
 /// from a greater number.
 pub const STATUS_MAX_ROWS: i64 = 100_000;
@@ -96,8 +99,8 @@ const REQUEUE_MAX_ROWS: i64 = 1_000;
 
 /// Begins the transaction in which rows are claimed, published and marked.
 ///
-/// A statement has 0.8 s and a pause between two of them 1.2 s, so that whatever freezes, the claim is
-/// over within [`TRANSACTION_LIMIT`]: publish within 1 s.
+/// A statement has 0.8 s and a pause between two of them 1.2 s: whichever side freezes, PostgreSQL ends
+/// the transaction within [`TRANSACTION_LIMIT`].
 ///
 /// The commit does not wait for the disk: a mark that is lost in a crash is a repeated delivery, which
 /// consumers have to expect anyway. The planner is left with the ordered index scan. Its statistics may

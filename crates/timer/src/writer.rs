@@ -15,7 +15,7 @@ use crate::{
 
 /// How long after the signal to stop the writer still waits for its handles to go: requests in flight
 /// have their last words until then, and a forgotten handle cannot hold up the process.
-const LAST_WORDS_LIMIT: Duration = Duration::from_secs(5);
+const LAST_WORDS_LIMIT: Duration = Duration::from_secs(10);
 
 /// How long the end may take, however much is queued.
 const FLUSH_LIMIT: Duration = Duration::from_secs(2);

@@ -1,0 +1,327 @@
+//! The only place that knows AMQP: a connection, one confirm channel, and batches through it.
+
+use std::{collections::HashSet, os::fd::AsFd as _, time::Duration};
+
+use anyhow::{Context as _, anyhow, bail};
+use futures_util::{StreamExt as _, stream::FuturesUnordered};
+use inventory::outbox::{Claimed, Event};
+use lapin::{
+    AsyncTcpStream, BasicProperties, Channel, Confirmation, Connection, ConnectionProperties,
+    ExchangeKind,
+    options::{
+        BasicPublishOptions, ConfirmSelectOptions, ExchangeDeclareOptions, QueueBindOptions,
+        QueueDeclareOptions,
+    },
+    runtime::default_runtime,
+    tcp::{AMQPUriTcpExt as _, OwnedTLSConfig},
+    types::{AMQPValue, FieldTable, ShortString},
+    uri::{AMQPScheme, AMQPUri},
+};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+pub const EXCHANGE: &str = "flashsale.events";
+pub const QUEUE: &str = "reservation-confirmed";
+const RESERVATION_CONFIRMED: &str = "reservation.confirmed";
+
+/// From the name look-up to the last declaration.
+const CONNECT_LIMIT: Duration = Duration::from_secs(5);
+
+/// An idle peer that vanished without a word is noticed within twice this; a busy one by its confirms.
+const HEARTBEAT_SECONDS: u16 = 10;
+
+/// How often a blocked connection is looked at.
+const BLOCKED_POLL: Duration = Duration::from_millis(50);
+
+/// Which broker, and who owns the queue.
+pub struct Broker {
+    uri: AMQPUri,
+    declare_queue: bool,
+}
+
+/// One event, ready to be sent.
+pub struct Message {
+    id: ShortString,
+    kind: ShortString,
+    routing_key: ShortString,
+    created_unix_seconds: u64,
+    body: Vec<u8>,
+}
+
+/// What became of a message.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Fate {
+    /// The broker has it, in every queue that is bound.
+    Acked,
+    /// No queue is bound for it.
+    Returned,
+    /// The broker said no to this very message.
+    Refused,
+    /// Nobody knows: it may have arrived, and is not published.
+    Unknown,
+}
+
+impl Message {
+    /// Fails where the row cannot be read as an event, which no retry can cure.
+    pub fn new(row: &Claimed) -> Result<Self, serde_json::Error> {
+        let event = row.event()?;
+        let routing_key = match &event {
+            Event::ReservationConfirmed(_) => RESERVATION_CONFIRMED,
+        };
+        Ok(Self {
+            id: row.event_id.to_string().into(),
+            kind: row.event_type.as_str().into(),
+            routing_key: routing_key.into(),
+            created_unix_seconds: row.created_at.unix_timestamp().try_into().unwrap_or(0),
+            body: serde_json::to_vec(&event)?,
+        })
+    }
+}
+
+impl Broker {
+    pub fn new(url: &str, declare_queue: bool) -> anyhow::Result<Self> {
+        // The parser's own message can repeat the URL, and with it the password.
+        let mut uri: AMQPUri = url.parse().map_err(|_| {
+            anyhow!("AMQP_URL is not an AMQP URL (amqp://user:password@host:port/vhost)")
+        })?;
+        uri.query.heartbeat.get_or_insert(HEARTBEAT_SECONDS);
+        Ok(Self { uri, declare_queue })
+    }
+
+    /// Connects and declares the topology. An error leaves nothing behind.
+    pub async fn connect(&self) -> anyhow::Result<Publisher> {
+        let alive = CancellationToken::new();
+        // Dropped, it closes the socket, on every way out of here.
+        let socket = alive.clone().drop_guard();
+        let open = async {
+            let connection = self.dial(alive).await.context("cannot connect")?;
+            let channel = connection.create_channel().await?;
+            channel.confirm_select(ConfirmSelectOptions::default()).await?;
+            declare(&channel, self.declare_queue).await?;
+            anyhow::Ok((channel, connection))
+        };
+        let (channel, connection) = timeout(CONNECT_LIMIT, open)
+            .await
+            .map_err(|_| anyhow!("no answer within {} s", CONNECT_LIMIT.as_secs()))??;
+        Ok(Publisher {
+            channel,
+            connection,
+            declare_queue: self.declare_queue,
+            settled: true,
+            _socket: socket,
+        })
+    }
+
+    /// lapin never abandons a connection: a close waits for the peer's answer, also while the peer is
+    /// frozen, or blocks us so that the request cannot even be written. Each would leave a thread and
+    /// messages that are sent in the end, so the socket is shut down by a handle of our own.
+    async fn dial(&self, alive: CancellationToken) -> lapin::Result<Connection> {
+        let dial = async move |uri: AMQPUri, runtime| {
+            let mut plain = uri.clone();
+            plain.scheme = AMQPScheme::AMQP;
+            let config = OwnedTLSConfig::default();
+            let dialing = plain.connect_with_config_async(config.as_ref(), &runtime);
+            let stream = alive
+                .run_until_cancelled(dialing)
+                .await
+                .ok_or_else(|| std::io::Error::from(std::io::ErrorKind::TimedOut))??;
+            if let AsyncTcpStream::Plain(stream) = &stream {
+                let socket = std::net::TcpStream::from(stream.get_ref().as_fd().try_clone_to_owned()?);
+                let abandoned = alive.clone().cancelled_owned();
+                tokio::spawn(async move {
+                    abandoned.await;
+                    // Fails if the peer was quicker.
+                    let _ = socket.shutdown(std::net::Shutdown::Both);
+                });
+            }
+            match uri.scheme {
+                AMQPScheme::AMQP => Ok(stream),
+                AMQPScheme::AMQPS => Ok(stream.into_tls(&uri.authority.host, config.as_ref()).await?),
+            }
+        };
+        // Without auto-recovery: it would confirm, on a new connection, what it cannot know.
+        let properties = ConnectionProperties::default().with_connection_name("flashsale-relay".into());
+        Connection::connector(self.uri.clone(), default_runtime()?, dial, properties).await
+    }
+}
+
+async fn declare(channel: &Channel, declare_queue: bool) -> anyhow::Result<()> {
+    let durable = ExchangeDeclareOptions { durable: true, ..Default::default() };
+    channel
+        .exchange_declare(EXCHANGE.into(), ExchangeKind::Topic, durable, FieldTable::default())
+        .await
+        .with_context(|| format!("cannot declare the exchange {EXCHANGE} (topic, durable)"))?;
+    if !declare_queue {
+        return Ok(());
+    }
+    let durable = QueueDeclareOptions { durable: true, ..Default::default() };
+    let mut quorum = FieldTable::default();
+    quorum.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
+    channel.queue_declare(QUEUE.into(), durable, quorum).await.with_context(|| {
+        format!(
+            "cannot declare the queue {QUEUE} (quorum, durable); if it exists with other properties, \
+             delete it, or set RELAY_DECLARE_QUEUE=false and bind it to {EXCHANGE}"
+        )
+    })?;
+    let (key, arguments) = (RESERVATION_CONFIRMED.into(), FieldTable::default());
+    channel
+        .queue_bind(QUEUE.into(), EXCHANGE.into(), key, QueueBindOptions::default(), arguments)
+        .await
+        .with_context(|| format!("cannot bind the queue {QUEUE}"))
+}
+
+/// A connection with one channel, for one batch at a time. Dropped, it is gone at once.
+pub struct Publisher {
+    channel: Channel,
+    connection: Connection,
+    declare_queue: bool,
+    /// Whether every message so far has a fate. Otherwise a late ack could be taken for one of a later
+    /// batch's returns, and the channel is of no more use.
+    settled: bool,
+    _socket: DropGuard,
+}
+
+impl Publisher {
+    /// Sends all messages at once and waits for the fate of each, at most until `deadline`. An error says
+    /// why some stayed [`Fate::Unknown`]; the publisher must not be used again then.
+    pub async fn publish(
+        &mut self,
+        messages: &[Message],
+        deadline: Instant,
+    ) -> (Vec<Fate>, anyhow::Result<()>) {
+        self.settled = false;
+        let mut fates = vec![Fate::Unknown; messages.len()];
+        let mut returned = HashSet::new();
+        let mut error = None;
+        let channel = &self.channel;
+        // `basic_publish` returns when the message is on the wire, so that one after the other would be a
+        // write and two thread switches for each. Polled by one task they go out together, in order.
+        let mut confirms: FuturesUnordered<_> = messages
+            .iter()
+            .enumerate()
+            .map(async |(index, message)| (index, send(channel, message).await))
+            .collect();
+        let settle = async {
+            while let Some((index, confirm)) = confirms.next().await {
+                let (fate, back) = match confirm {
+                    Ok(Confirmation::Ack(back)) => (Fate::Acked, back),
+                    Ok(Confirmation::Nack(back)) => (Fate::Refused, back),
+                    Ok(Confirmation::NotRequested) => (Fate::Unknown, None),
+                    Err(cause) => {
+                        error.get_or_insert(anyhow::Error::new(cause));
+                        continue;
+                    }
+                };
+                fates[index] = fate;
+                returned.extend(back.and_then(|back| back.properties.message_id().clone()));
+            }
+        };
+        let in_time = timeout_at(deadline, settle).await.is_ok();
+        attribute(&mut fates, messages.iter().map(|message| &message.id), &returned);
+        let unknown = fates.iter().filter(|fate| **fate == Fate::Unknown).count();
+        self.settled = unknown == 0;
+        let result = match error {
+            None if self.settled => Ok(()),
+            None if self.is_blocked() => Err(anyhow!("the broker blocks publishers (memory or disk alarm)")),
+            None if in_time => Err(anyhow!("the channel lost its confirms")),
+            None => Err(anyhow!("{unknown} of {} confirms did not come in time", messages.len())),
+            Some(error) => Err(error.context("the broker went away, or closed the channel")),
+        };
+        (fates, result)
+    }
+
+    /// Declares the topology again: what is unroutable may be so because the queue was deleted.
+    pub async fn declare(&mut self) -> anyhow::Result<()> {
+        match timeout(CONNECT_LIMIT, declare(&self.channel, self.declare_queue)).await {
+            Ok(declared) => declared,
+            Err(_) => bail!("no answer within {} s", CONNECT_LIMIT.as_secs()),
+        }
+    }
+
+    /// Whether another batch may be published.
+    pub fn is_usable(&self) -> bool {
+        self.settled && self.connection.status().connected() && self.channel.status().connected()
+    }
+
+    fn is_blocked(&self) -> bool {
+        self.connection.status().blocked()
+    }
+
+    /// Waits while the broker blocks this connection. A new one would find out only by publishing: every
+    /// attempt would leave one more copy of its batch in the broker's socket buffers.
+    pub async fn unblocked(&self) {
+        while self.is_blocked() && self.connection.status().connected() {
+            sleep(BLOCKED_POLL).await;
+        }
+    }
+
+    /// Says goodbye, which saves the broker a warning in its log.
+    pub async fn close(self) {
+        let _ = timeout(Duration::from_millis(500), self.connection.close(200, "stopping".into())).await;
+    }
+}
+
+async fn send(channel: &Channel, message: &Message) -> lapin::Result<Confirmation> {
+    let properties = BasicProperties::default()
+        .with_message_id(message.id.clone())
+        .with_kind(message.kind.clone())
+        .with_content_type("application/json".into())
+        .with_delivery_mode(2)
+        .with_timestamp(message.created_unix_seconds)
+        .with_app_id("flashsale-relay".into());
+    let mandatory = BasicPublishOptions { mandatory: true, ..Default::default() };
+    let (exchange, routing_key) = (EXCHANGE.into(), message.routing_key.clone());
+    channel
+        .basic_publish(exchange, routing_key, mandatory, &message.body, properties)
+        .await?
+        .await
+}
+
+/// Gives each return to the message that it belongs to.
+///
+/// With several messages in flight lapin 4 hands the oldest return to whichever confirm comes next: it
+/// belongs to this batch, to any message of it. A return comes before its own ack, and every ack takes one
+/// along if any waits. So once all confirms are there all returns are; and as long as no ack brought one,
+/// no acked message was returned. In between, with a confirm missing and a return seen, the ack of an
+/// unroutable message may have come with another's return, its own still waiting: then no ack counts.
+fn attribute<'a>(
+    fates: &mut [Fate],
+    ids: impl Iterator<Item = &'a ShortString>,
+    returned: &HashSet<ShortString>,
+) {
+    let doubtful = !returned.is_empty() && fates.contains(&Fate::Unknown);
+    for (fate, id) in fates.iter_mut().zip(ids) {
+        if returned.contains(id) {
+            *fate = Fate::Returned;
+        } else if doubtful && *fate == Fate::Acked {
+            *fate = Fate::Unknown;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Fate::*, *};
+
+    fn attributed(fates: &[Fate], returned: &[&str]) -> Vec<Fate> {
+        let ids: Vec<ShortString> = ["a", "b", "c"].map(Into::into).into();
+        let returned = returned.iter().map(|id| (*id).into()).collect();
+        let mut fates = fates.to_vec();
+        attribute(&mut fates, ids.iter(), &returned);
+        fates
+    }
+
+    #[test]
+    fn returns_go_by_message_id_and_cast_doubt_on_an_incomplete_batch() {
+        assert_eq!(attributed(&[Acked, Acked, Acked], &["b"]), [Acked, Returned, Acked]);
+        assert_eq!(attributed(&[Acked, Unknown, Acked], &[]), [Acked, Unknown, Acked]);
+        assert_eq!(attributed(&[Acked, Unknown, Refused], &["b"]), [Unknown, Returned, Refused]);
+        assert_eq!(attributed(&[Acked, Unknown, Acked], &["c"]), [Unknown, Unknown, Returned]);
+    }
+
+    #[test]
+    fn a_bad_url_is_not_repeated() {
+        let error = Broker::new("amqp//guest:secret@host", true).map(|_| ()).expect_err("no URL");
+        assert!(!format!("{error:#}").contains("secret"));
+    }
+}

@@ -1,0 +1,148 @@
+//! A database for one test, and the hands that reach into it past the service.
+
+use std::{
+    str::FromStr as _,
+    sync::atomic::{AtomicU32, Ordering},
+    time::Duration,
+};
+
+use serde_json::Value;
+use sqlx::{
+    AssertSqlSafe, ConnectOptions as _, Connection as _, PgConnection, PgPool, Postgres,
+    Transaction,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
+
+use super::{eventually, id, test_server};
+
+/// Made and migrated for one test, and dropped with it. (A test run that is killed leaves its databases
+/// behind; `make test` throws the whole server away.)
+pub(crate) struct Database {
+    name: String,
+    server: PgConnectOptions,
+    /// Where the service finds it.
+    pub(crate) url: String,
+    /// The test's own connections.
+    pub(crate) pool: PgPool,
+}
+
+impl Database {
+    pub(crate) async fn create() -> Self {
+        Self::create_on(&test_server("TEST_DATABASE_URL")).await
+    }
+
+    pub(crate) async fn create_on(server_url: &str) -> Self {
+        let database = Self::create_empty_on(server_url).await;
+        inventory::migrate::MIGRATOR
+            .run(&database.pool)
+            .await
+            .expect("cannot migrate");
+        database
+    }
+
+    /// A database without a schema.
+    pub(crate) async fn create_empty_on(server_url: &str) -> Self {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let name = format!("flashsale_test_{}_{number}", std::process::id());
+        let server = PgConnectOptions::from_str(server_url).expect(server_url);
+        execute_on(&server, format!("create database {name}"))
+            .await
+            .expect("cannot create a database for the test");
+        let options = server.clone().database(&name);
+        Self {
+            name,
+            server,
+            url: options.to_url_lossy().to_string(),
+            pool: PgPoolOptions::new()
+                .max_connections(4)
+                .connect_lazy_with(options),
+        }
+    }
+
+    /// Moves the deadline of a hold into the past. The clock stays what it is.
+    pub(crate) async fn backdate(&self, hold: &Value) {
+        let moved = sqlx::query(
+            "update reservations set expires_at = clock_timestamp() - interval '1 s' where id = $1",
+        )
+        .bind(id(hold))
+        .execute(&self.pool)
+        .await
+        .unwrap();
+        assert_eq!(moved.rows_affected(), 1);
+    }
+
+    /// Holds the lock that every verb needs, until the transaction is rolled back or dropped.
+    pub(crate) async fn lock_product(&self, product: i64) -> Transaction<'static, Postgres> {
+        let mut lock = self.pool.begin().await.unwrap();
+        sqlx::query("select from products where id = $1 for update")
+            .bind(product)
+            .execute(&mut *lock)
+            .await
+            .unwrap();
+        lock
+    }
+
+    /// Lets reserves wait longer for a lock than they do by themselves, so that a slow machine cannot
+    /// end the wait before the story does.
+    pub(crate) async fn be_patient(&self) {
+        sqlx::query("alter function reserve_v1 set lock_timeout = '60s'")
+            .execute(&self.pool)
+            .await
+            .unwrap();
+    }
+
+    /// Waits until so many calls of the service wait for locks: they have been sent, and are not done.
+    pub(crate) async fn calls_wait_for_locks(&self, calls: i64) {
+        eventually("calls that wait for a lock", async || {
+            let waiting: i64 = sqlx::query_scalar(
+                "select count(*) from pg_stat_activity
+                where datname = current_database() and wait_event_type = 'Lock'",
+            )
+            .fetch_one(&self.pool)
+            .await
+            .unwrap();
+            (waiting == calls).then_some(())
+        })
+        .await;
+    }
+
+    /// Ends the connections whose calls wait for locks, as a crash of their backends would.
+    pub(crate) async fn terminate_waiting_calls(&self) {
+        sqlx::query(
+            "select pg_terminate_backend(pid) from pg_stat_activity
+            where datname = current_database() and wait_event_type = 'Lock'",
+        )
+        .execute(&self.pool)
+        .await
+        .unwrap();
+    }
+}
+
+impl Drop for Database {
+    fn drop(&mut self) {
+        let (name, server) = (self.name.clone(), self.server.clone());
+        // A test's own runtime may be gone, or be the one that is dropping this.
+        let dropping = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .unwrap();
+            let statement = format!("drop database {name} with (force)");
+            // Fails where the test has taken the server away, and then there is nothing to clean up.
+            let limited = async {
+                tokio::time::timeout(Duration::from_secs(20), execute_on(&server, statement)).await
+            };
+            let _ = runtime.block_on(limited);
+        });
+        let _ = dropping.join();
+    }
+}
+
+async fn execute_on(server: &PgConnectOptions, statement: String) -> Result<(), sqlx::Error> {
+    let mut connection = PgConnection::connect_with(server).await?;
+    sqlx::query(AssertSqlSafe(statement))
+        .execute(&mut connection)
+        .await?;
+    connection.close().await
+}

@@ -1,0 +1,117 @@
+//! The real binaries, as processes of their own.
+
+use std::{
+    io::{BufRead as _, BufReader},
+    path::PathBuf,
+    process::{Command, ExitStatus, Stdio},
+    sync::{Arc, Mutex},
+};
+
+use serde_json::Value;
+
+use super::eventually;
+
+/// A running binary. Dropping it kills it.
+pub(crate) struct Child {
+    process: std::process::Child,
+    log: Arc<Mutex<Vec<Value>>>,
+}
+
+/// Starts `target/…/NAME` with these settings and nothing else in its environment.
+pub(crate) fn start(name: &str, settings: &[(&str, &str)]) -> Child {
+    let mut process = Command::new(binary(name))
+        .env_clear()
+        .env("LOG_FORMAT", "json")
+        .envs(settings.iter().copied())
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let stderr = BufReader::new(process.stderr.take().unwrap());
+    let log = Arc::new(Mutex::new(Vec::new()));
+    let lines = Arc::clone(&log);
+    let name = name.to_owned();
+    std::thread::spawn(move || {
+        for line in stderr.lines().map_while(Result::ok) {
+            // libtest shows it if the test fails.
+            eprintln!("{name}: {line}");
+            let entry = serde_json::from_str(&line).unwrap_or(Value::String(line));
+            lines.lock().unwrap().push(entry);
+        }
+    });
+    Child { process, log }
+}
+
+/// The binaries lie beside the folder of the test's own.
+fn binary(name: &str) -> PathBuf {
+    let mut path = std::env::current_exe().unwrap();
+    path.pop();
+    path.set_file_name(name);
+    assert!(
+        path.exists(),
+        "{} is missing: cargo build --workspace --bins",
+        path.display()
+    );
+    path
+}
+
+impl Child {
+    /// The address that it listens on, from its own log.
+    pub(crate) async fn address(&mut self) -> String {
+        let entry = self.logs("listening").await;
+        entry["address"].as_str().unwrap().to_owned()
+    }
+
+    /// Waits for a log entry whose message contains these words.
+    pub(crate) async fn logs(&mut self, words: &str) -> Value {
+        eventually(&format!("the log entry {words:?}"), async || {
+            let entry = self.logged(words);
+            if entry.is_none()
+                && let Some(status) = self.process.try_wait().unwrap()
+            {
+                panic!("it ended with {status} before it logged {words:?}");
+            }
+            entry
+        })
+        .await
+    }
+
+    /// A log entry whose message contains these words, if there is one by now.
+    pub(crate) fn logged(&self, words: &str) -> Option<Value> {
+        let log = self.log.lock().unwrap();
+        let said = |entry: &&Value| {
+            let message = entry.get("message").unwrap_or(entry);
+            message.as_str().is_some_and(|message| message.contains(words))
+        };
+        log.iter().find(said).cloned()
+    }
+
+    pub(crate) fn terminate(&self) {
+        // The shell's own kill: not every machine has the program.
+        let command = ["-c", r#"kill -s TERM "$0""#, &self.process.id().to_string()];
+        let sent = Command::new("sh").args(command).status().unwrap();
+        assert!(sent.success());
+    }
+
+    /// Waits for its end.
+    pub(crate) async fn ends(&mut self) -> ExitStatus {
+        eventually("the end of the process", async || {
+            self.process.try_wait().unwrap()
+        })
+        .await
+    }
+
+    /// Whether it is still there.
+    pub(crate) fn runs(&mut self) -> bool {
+        self.process.try_wait().unwrap().is_none()
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        // Both fail when it has ended already.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}

@@ -1,0 +1,86 @@
+//! Private servers, for tests that take them away.
+
+use std::{
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    sync::atomic::{AtomicU32, Ordering},
+};
+
+#[derive(Clone, Copy)]
+pub(crate) enum Service {
+    Postgres,
+    Redis,
+}
+
+/// A server of the test's own, on the same port each time it is started. Dropping it kills it and
+/// removes its data, also when the test panics.
+pub(crate) struct Server {
+    service: Service,
+    folder: PathBuf,
+    pub(crate) url: String,
+}
+
+impl Server {
+    pub(crate) fn start_new(service: Service) -> Self {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let name = format!("flashsale-it-{}-{number}", std::process::id());
+        let mut server = Self {
+            service,
+            folder: std::env::temp_dir().join(name),
+            url: String::new(),
+        };
+        server.url = server.start();
+        server
+    }
+
+    /// Starts it and waits until it is ready; answers its URL.
+    pub(crate) fn start(&self) -> String {
+        self.run("start")
+    }
+
+    /// Orderly, as an operator would. Returns when it is gone.
+    pub(crate) fn stop(&self) {
+        self.run("stop");
+    }
+
+    /// As a crash would. Returns when it is gone.
+    pub(crate) fn kill(&self) {
+        self.run("kill");
+    }
+
+    /// `127.0.0.1:port`
+    pub(crate) fn address(&self) -> String {
+        let after_user = self.url.rsplit(['@', '/']).nth(1).unwrap();
+        after_user.to_owned()
+    }
+
+    fn run(&self, action: &str) -> String {
+        let output = self.command(action).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{action}: {errors}");
+        said
+    }
+
+    fn command(&self, action: &str) -> Command {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/local/server.sh");
+        let service = match self.service {
+            Service::Postgres => "postgres",
+            Service::Redis => "redis",
+        };
+        let mut command = Command::new(script);
+        command
+            .args([service, action])
+            .arg(&self.folder)
+            .stdin(Stdio::null());
+        command
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // What cannot be removed stays in the folder for temporary files.
+        let _ = self.command("erase").output();
+    }
+}

@@ -1,0 +1,191 @@
+//! The whole service, for one test.
+
+use std::{
+    ops::Deref,
+    sync::atomic::{AtomicU32, Ordering},
+    time::Duration,
+};
+
+use clap::{CommandFactory as _, FromArgMatches as _};
+use flashsale_api::AppState;
+use prometheus::Registry;
+use runtime::Process;
+use serde_json::Value;
+use timer::Timer;
+use tokio::net::TcpListener;
+
+use super::{Child, Client, Database, start, test_server};
+
+/// The API on a port of its own, with a database and Redis keys of its own. It is used as its [`Client`].
+pub(crate) struct System {
+    client: Client,
+    pub(crate) database: Database,
+    redis_prefix: String,
+    host: Host,
+}
+
+enum Host {
+    /// Inside the test: quick to start.
+    Test(Process),
+    /// The real binary.
+    Child(Child),
+}
+
+impl Deref for System {
+    type Target = Client;
+
+    fn deref(&self) -> &Client {
+        &self.client
+    }
+}
+
+impl System {
+    /// Runs inside the test.
+    pub(crate) async fn start() -> Self {
+        Self::with(&[]).await
+    }
+
+    /// Runs inside the test with some settings, by the names of their environment variables.
+    pub(crate) async fn with(settings: &[(&str, &str)]) -> Self {
+        let database = Database::create().await;
+        let redis_prefix = own_prefix();
+        let settings = Settings::new(&database, &redis_prefix, settings);
+        let args = settings.parse();
+        let process = Process::detached();
+        let pool = inventory::database::connect(&args.database, "flashsale-api").unwrap();
+        let timer = Timer::start(&args.timer, &process).unwrap();
+        let listener = TcpListener::bind(args.listen_addr).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let state = AppState::new(args.settings, pool, timer, address, &process).unwrap();
+        let grace = Duration::from_secs(10);
+        tokio::spawn(flashsale_api::serve(
+            listener,
+            state,
+            process.clone(),
+            grace,
+        ));
+        Self {
+            client: settings.client(&address.to_string()),
+            database,
+            redis_prefix,
+            host: Host::Test(process),
+        }
+    }
+
+    /// Runs the real binary.
+    pub(crate) async fn spawn(settings: &[(&str, &str)]) -> Self {
+        Self::spawn_on(Database::create().await, settings).await
+    }
+
+    /// Runs the real binary on a database that the story prepared. Settings may lead elsewhere,
+    /// through a proxy say.
+    pub(crate) async fn spawn_on(database: Database, settings: &[(&str, &str)]) -> Self {
+        let redis_prefix = own_prefix();
+        let settings = Settings::new(&database, &redis_prefix, settings);
+        let mut child = start("flashsale-api", &settings.pairs());
+        let address = child.address().await;
+        // What listens on every interface is asked on this one.
+        let client = settings.client(&address.replace("0.0.0.0", "127.0.0.1"));
+        Self {
+            client,
+            database,
+            redis_prefix,
+            host: Host::Child(child),
+        }
+    }
+
+    /// The process that a system made with `spawn` runs.
+    pub(crate) fn child(&mut self) -> &mut Child {
+        match &mut self.host {
+            Host::Child(child) => child,
+            Host::Test(_) => panic!("this system runs inside the test"),
+        }
+    }
+
+    pub(crate) fn client(&self) -> Client {
+        self.client.clone()
+    }
+
+    /// What this system's keys in Redis begin with.
+    pub(crate) fn redis_prefix(&self) -> &str {
+        &self.redis_prefix
+    }
+
+    /// Moves a hold's deadline into the past.
+    pub(crate) async fn backdate(&self, hold: &Value) {
+        self.database.backdate(hold).await;
+    }
+
+    /// One sweep of an expirer; answers how many holds it expired.
+    pub(crate) async fn expire_once(&self) -> u64 {
+        let settings = Settings::new(&self.database, &self.redis_prefix, &[]);
+        let process = Process::detached();
+        let timer = Timer::start(&settings.parse().timer, &process).unwrap();
+        let pool = self.database.pool.clone();
+        let context = flashsale_expirer::Context::new(pool, timer, 1000, &Registry::new()).unwrap();
+        flashsale_expirer::run_once(&context).await.unwrap().expired
+    }
+}
+
+impl Drop for System {
+    fn drop(&mut self) {
+        if let Host::Test(process) = &self.host {
+            process.shutdown.cancel();
+        }
+    }
+}
+
+/// The settings of one system; a later value of a name wins.
+struct Settings(Vec<(String, String)>);
+
+impl Settings {
+    fn new(database: &Database, redis_prefix: &str, more: &[(&str, &str)]) -> Self {
+        let redis_url = test_server("TEST_REDIS_URL");
+        let own = [
+            ("LISTEN_ADDR", "127.0.0.1:0"),
+            ("DATABASE_URL", &database.url),
+            ("REDIS_URL", &redis_url),
+            ("REDIS_KEY_PREFIX", redis_prefix),
+        ];
+        let pairs = own.iter().filter(|(name, _)| more.iter().all(|(other, _)| other != name));
+        Self(
+            pairs
+                .chain(more)
+                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+                .collect(),
+        )
+    }
+
+    fn pairs(&self) -> Vec<(&str, &str)> {
+        self.0
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str()))
+            .collect()
+    }
+
+    /// As the binary's arguments. What a developer has in the environment must not reach the test.
+    fn parse(&self) -> flashsale_api::Args {
+        let command = flashsale_api::Args::command().mut_args(|arg| arg.env(None::<&str>));
+        let options = self.0.iter().map(|(name, value)| {
+            let option = name.to_lowercase().replace('_', "-");
+            format!("--{option}={value}")
+        });
+        let matches = command.get_matches_from(["flashsale-api".to_owned()].into_iter().chain(options));
+        flashsale_api::Args::from_arg_matches(&matches).unwrap()
+    }
+
+    fn client(&self, address: &str) -> Client {
+        let token = self.0.iter().find(|(name, _)| name == "ADMIN_TOKEN");
+        let token = token.map(|(_, value)| value.clone());
+        Client::new(
+            format!("http://{address}"),
+            token.filter(|token| !token.is_empty()),
+        )
+    }
+}
+
+fn own_prefix() -> String {
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    format!("test-{}-{number}:", std::process::id())
+}
