@@ -1,0 +1,184 @@
+//! Brings each committed event to RabbitMQ at least once, whatever is away meanwhile.
+//!
+//! Any number of copies may run: they share the rows of the outbox. What a row means is
+//! `inventory::outbox`'s business, how a message travels `publish`'s, and when anything happens `relay`'s.
+
+mod metrics;
+pub mod publish;
+pub mod relay;
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use clap::{ArgAction, Parser, value_parser};
+use inventory::{database, outbox};
+use runtime::{Process, health::Health, http};
+use timer::Timer;
+use tokio::{task::JoinSet, time::{Instant, sleep}};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    publish::Broker,
+    relay::{Relay, Settings},
+};
+
+const PURGE_EVERY: Duration = Duration::from_secs(60);
+
+/// Rows that one statement deletes, and the pause after it: 10,000 rows a second at most, in bits that
+/// delay nobody.
+const PURGE_MAX_ROWS: i64 = 1_000;
+const PURGE_PAUSE: Duration = Duration::from_millis(100);
+
+/// How often the queue is counted. Counting takes at most a twentieth of the time, however long it takes.
+const STATUS_EVERY: Duration = Duration::from_secs(1);
+
+/// A scrape of the metrics is quick; nobody who dawdles is waited for longer.
+const HTTP_GRACE: Duration = Duration::from_secs(1);
+
+/// The settings of the process.
+#[derive(Parser)]
+#[command(name = "flashsale-relay", version, about = "Publishes committed events to RabbitMQ.")]
+pub struct Args {
+    #[command(flatten)]
+    pub runtime: runtime::Args,
+
+    #[command(flatten)]
+    pub database: database::Args,
+
+    #[command(flatten)]
+    pub timer: timer::Args,
+
+    /// Where `/livez`, `/readyz`, `/health` and `/metrics` are served.
+    #[arg(long, env = "LISTEN_ADDR", default_value = "127.0.0.1:8082")]
+    pub listen_addr: SocketAddr,
+
+    /// RabbitMQ: `amqp://user:password@host:port/vhost`, or `amqps://` for TLS.
+    #[arg(
+        long,
+        env = "AMQP_URL",
+        hide_env_values = true,
+        default_value = "amqp://guest:guest@127.0.0.1:5672/%2f"
+    )]
+    pub amqp_url: String,
+
+    /// Whether the relay declares the queue `reservation-confirmed`. Set it to false where consumers own
+    /// the topology.
+    #[arg(long, env = "RELAY_DECLARE_QUEUE", default_value_t = true, action = ArgAction::Set)]
+    pub relay_declare_queue: bool,
+
+    /// Most events in one transaction.
+    #[arg(long, env = "RELAY_BATCH_ROWS", default_value_t = 500, value_parser = value_parser!(u32).range(1..=10_000))]
+    pub relay_batch_rows: u32,
+
+    /// How many batches are under way at once, each with a connection to RabbitMQ and one to PostgreSQL.
+    #[arg(long, env = "RELAY_WORKERS", default_value_t = 2, value_parser = value_parser!(u32).range(1..=16))]
+    pub relay_workers: u32,
+
+    /// How often the broker may refuse an event before it is dead. Outages do not count.
+    #[arg(long, env = "RELAY_MAX_ATTEMPTS", default_value_t = 10, value_parser = value_parser!(i32).range(1..))]
+    pub relay_max_attempts: i32,
+
+    /// How often to look for events when nobody tells of any, in milliseconds.
+    #[arg(long, env = "RELAY_POLL_MILLISECONDS", default_value_t = 100, value_parser = value_parser!(u64).range(1..=60_000))]
+    pub relay_poll_milliseconds: u64,
+
+    /// How long published events are kept, in hours.
+    #[arg(long, env = "OUTBOX_RETENTION_HOURS", default_value_t = 168, value_parser = value_parser!(i32).range(0..))]
+    pub outbox_retention_hours: i32,
+}
+
+/// The whole process: relays, purges, and tells how it is, until the signal to stop.
+pub async fn start(args: Args, process: Process) -> anyhow::Result<()> {
+    let pool = database::connect(&args.database, "flashsale-relay")?;
+    let timer = Timer::start(&args.timer, &process)?;
+    let broker = Broker::new(&args.amqp_url, args.relay_declare_queue)?;
+    let settings = Settings {
+        batch_rows: args.relay_batch_rows,
+        max_attempts: args.relay_max_attempts,
+        poll: Duration::from_millis(args.relay_poll_milliseconds),
+    };
+    let relay = Arc::new(Relay::new(pool, broker, settings, &process.registry)?);
+    let listener = http::listen(args.listen_addr).await?;
+    let router = health(&relay, &timer).router(process.registry);
+    let wakeups = Arc::new(timer.wakes());
+
+    let mut tasks = JoinSet::new();
+    let stop = process.shutdown;
+    for _ in 0..args.relay_workers {
+        let (relay, wakeups, stop) = (relay.clone(), wakeups.clone(), stop.clone());
+        tasks.spawn(async move {
+            relay.run(&wakeups, &stop).await;
+            Ok(())
+        });
+    }
+    tasks.spawn({
+        let (relay, stop) = (relay.clone(), stop.clone());
+        async move {
+            purge(&relay, args.outbox_retention_hours, &stop).await;
+            Ok(())
+        }
+    });
+    tasks.spawn({
+        let stop = stop.clone();
+        async move {
+            stop.run_until_cancelled(watch(&relay)).await;
+            Ok(())
+        }
+    });
+    tasks.spawn(http::serve(listener, router, stop, HTTP_GRACE));
+    while let Some(ended) = tasks.join_next().await {
+        // A worker that panicked must not leave behind a process that looks alive.
+        ended??;
+    }
+    Ok(())
+}
+
+fn health(relay: &Arc<Relay>, timer: &Timer) -> Health {
+    let (postgres, rabbitmq, timer) = (relay.clone(), relay.clone(), timer.clone());
+    Health::default()
+        .required("postgres", move || {
+            let relay = postgres.clone();
+            async move { database::is_up(&relay.pool).await }
+        })
+        .optional("rabbitmq", move || {
+            let up = rabbitmq.rabbitmq.is_good();
+            async move { up }
+        })
+        .optional("redis", move || {
+            let timer = timer.clone();
+            async move { timer.is_up().await }
+        })
+}
+
+/// Deletes what was published long ago, in small bits, now and then.
+async fn purge(relay: &Relay, retention_hours: i32, stop: &CancellationToken) {
+    while !stop.is_cancelled() {
+        let purged = outbox::purge(&relay.pool, retention_hours, PURGE_MAX_ROWS).await;
+        let pause = match purged {
+            Ok(purged) => {
+                relay.metrics.purged.inc_by(purged);
+                if purged == PURGE_MAX_ROWS as u64 { PURGE_PAUSE } else { PURGE_EVERY }
+            }
+            Err(error) => {
+                tracing::debug!("cannot purge: {:#}", anyhow::Error::new(error));
+                PURGE_EVERY
+            }
+        };
+        stop.run_until_cancelled(sleep(pause)).await;
+    }
+}
+
+/// Keeps the gauges of the queue fresh.
+async fn watch(relay: &Relay) {
+    loop {
+        let began = Instant::now();
+        match outbox::status(&relay.pool).await {
+            Ok(status) => {
+                relay.metrics.depth.set(status.depth);
+                relay.metrics.oldest_age_seconds.set(status.oldest_age_seconds);
+                relay.metrics.dead.set(status.dead);
+            }
+            Err(error) => tracing::debug!("cannot count the queue: {:#}", anyhow::Error::new(error)),
+        }
+        sleep(STATUS_EVERY.max(began.elapsed() * 20)).await;
+    }
+}

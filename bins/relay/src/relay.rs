@@ -2,10 +2,7 @@
 
 use std::{
     fmt::Display,
-    sync::{
-        Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
+    sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -16,10 +13,11 @@ use time::OffsetDateTime;
 use timer::Wakeups;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use crate::{
     metrics::Metrics,
-    publish::{Broker, Fate, Message, Publisher},
+    publish::{Broker, EXCHANGE, Fate, Message, Publisher},
 };
 
 /// A broker or database that is away is left alone for at most about this long.
@@ -42,7 +40,7 @@ pub struct Relay {
 
 pub struct Settings {
     pub batch_rows: u32,
-    pub max_attempts: u32,
+    pub max_attempts: i32,
     pub poll: Duration,
 }
 
@@ -95,10 +93,7 @@ impl Relay {
                         publisher.close().await;
                     }
                 }
-                Err(error) => {
-                    self.metrics.errors.with_label_values(&["rabbitmq"]).inc();
-                    self.rabbitmq.fails(format_args!("{error:#}"));
-                }
+                Err(error) => self.broker_failed(&error),
             }
             shutdown.run_until_cancelled(sleep(delays.next_delay())).await;
         }
@@ -108,46 +103,47 @@ impl Relay {
     async fn drain(
         &self,
         publisher: &mut Publisher,
-        delays: &mut Delays,
+        broker_delays: &mut Delays,
         wakeups: &Wakeups,
         shutdown: &CancellationToken,
     ) {
-        let most = self.settings.batch_rows;
-        let mut batch_rows = most;
+        let mut database_delays = Delays::up_to(RETRY_MAX);
+        let mut batch_rows = self.settings.batch_rows;
         while !shutdown.is_cancelled() && publisher.is_usable() {
             // Not raced against the shutdown: a batch in flight is finished.
             let pause = match self.run_once(publisher, batch_rows).await {
-                Ok(Batch { broker_error: Some(error), .. }) => {
-                    self.metrics.errors.with_label_values(&["rabbitmq"]).inc();
-                    self.rabbitmq.fails(format_args!("{error:#}"));
-                    // A broker that is merely slow confirms a smaller batch in time.
-                    batch_rows = (batch_rows / 2).max(1);
-                    Some(delays.next_delay())
-                }
                 Ok(batch) => {
                     self.postgres.works();
-                    let full = batch.claimed >= batch_rows as usize;
-                    batch_rows = most.min(batch_rows.saturating_mul(2));
-                    if batch.claimed > 0 {
-                        delays.reset();
+                    database_delays.reset();
+                    if batch.returned > 0
+                        && let Err(error) = publisher.declare().await
+                    {
+                        self.broker_failed(&error);
+                    }
+                    if let Some(error) = &batch.broker_error {
+                        self.broker_failed(error);
+                        return;
+                    }
+                    if batch.published > 0 {
+                        broker_delays.reset();
                     }
                     match batch {
-                        Batch { published: 0, claimed: 1.., .. } => Some(UNDELIVERABLE_PAUSE),
-                        _ if full => Some(Duration::ZERO),
+                        Batch { claimed: 0, .. } => None,
+                        Batch { published: 0, .. } => Some(UNDELIVERABLE_PAUSE),
+                        Batch { claimed, .. } if claimed == batch_rows as usize => continue,
                         _ => None,
                     }
                 }
                 Err(error) => {
                     self.metrics.errors.with_label_values(&["postgres"]).inc();
                     self.postgres.fails(format_args!("{:#}", anyhow::Error::new(error)));
-                    Some(delays.next_delay())
+                    Some(database_delays.next_delay())
                 }
             };
             tokio::select! {
                 () = shutdown.cancelled() => {}
-                () = sleep(pause.unwrap_or(self.settings.poll)), if pause != Some(Duration::ZERO) => {}
+                () = sleep(pause.unwrap_or(self.settings.poll)) => {}
                 () = wakeups.next(), if pause.is_none() => {}
-                else => {}
             }
         }
     }
@@ -159,10 +155,134 @@ impl Relay {
         match timeout(outbox::TRANSACTION_LIMIT, once).await {
             Ok(batch) => batch,
             Err(_) => {
-                // Half-open, or PostgreSQL hangs. The pool would wait for the answer that does not come.
+                // PostgreSQL hangs. The pool would wait for the answer that does not come.
                 drop(connection.detach());
                 Err(sqlx::Error::PoolTimedOut.into())
             }
         }
+    }
+
+    async fn relay_batch(
+        &self,
+        connection: &mut PgConnection,
+        publisher: &mut Publisher,
+        max_rows: u32,
+    ) -> Result<Batch, Error> {
+        let began = Instant::now();
+        let mut transaction = outbox::begin(connection).await?;
+        let rows = outbox::claim(&mut transaction, max_rows.into()).await?;
+        if rows.is_empty() {
+            transaction.rollback().await?;
+            return Ok(Batch::default());
+        }
+        let (mut sent, mut messages, mut unreadable) = (Vec::new(), Vec::new(), Vec::new());
+        for row in &rows {
+            match Message::new(row) {
+                Ok(message) => {
+                    sent.push(row);
+                    messages.push(message);
+                }
+                Err(error) => unreadable.push((row.id, format!("cannot be read: {error}"))),
+            }
+        }
+        let (fates, result) = publisher.publish(&messages, began + outbox::PUBLISH_LIMIT).await;
+        let met = |fate| sent.iter().zip(&fates).filter(move |(_, met)| **met == fate).map(|(row, _)| *row);
+        let published: Vec<i64> = met(Fate::Acked).map(|row| row.id).collect();
+        let returned: Vec<i64> = met(Fate::Returned).map(|row| row.id).collect();
+        let refused: Vec<_> =
+            met(Fate::Refused).map(|row| (row.id, "refused by the broker".to_owned())).collect();
+        if !published.is_empty() {
+            outbox::publish(&mut transaction, &published).await?;
+        }
+        if !returned.is_empty() {
+            outbox::back_off(&mut transaction, &returned, "unroutable: no queue is bound").await?;
+        }
+        let mut dead = Vec::new();
+        if !refused.is_empty() {
+            dead = outbox::refuse(&mut transaction, &refused, self.settings.max_attempts).await?;
+        }
+        if !unreadable.is_empty() {
+            // No retry can cure it.
+            dead.append(&mut outbox::refuse(&mut transaction, &unreadable, 1).await?);
+        }
+        transaction.commit().await?;
+
+        let now = OffsetDateTime::now_utc();
+        for row in met(Fate::Acked) {
+            self.metrics.latency_seconds.observe((now - row.created_at).as_seconds_f64().max(0.0));
+        }
+        let batch = Batch {
+            claimed: rows.len(),
+            published: published.len(),
+            returned: returned.len(),
+            refused: refused.len() + unreadable.len(),
+            broker_error: result.err(),
+        };
+        self.metrics.batch_seconds.observe(began.elapsed().as_secs_f64());
+        self.tell(&batch, &dead);
+        Ok(batch)
+    }
+
+    fn tell(&self, batch: &Batch, dead: &[Uuid]) {
+        self.metrics.batch_events.observe(batch.claimed as f64);
+        self.metrics.published.inc_by(batch.published as u64);
+        self.metrics.returned.inc_by(batch.returned as u64);
+        self.metrics.refused.inc_by(batch.refused as u64);
+        if batch.returned > 0 {
+            self.routing.fails(format_args!(
+                "events come back, because no queue is bound to {EXCHANGE} for them; they are kept and tried again"
+            ));
+        } else if batch.published > 0 {
+            self.routing.works();
+        }
+        if !dead.is_empty() {
+            tracing::error!(events = ?dead, "these events are dead: kept, but not tried again until they are requeued");
+        }
+    }
+
+    fn broker_failed(&self, error: &anyhow::Error) {
+        self.metrics.errors.with_label_values(&["rabbitmq"]).inc();
+        self.rabbitmq.fails(format_args!("{error:#}"));
+    }
+}
+
+/// Something that works or does not, of which the log tells each change once.
+pub(crate) struct Condition {
+    what: &'static str,
+    /// Why it does not work.
+    error: Mutex<Option<String>>,
+}
+
+impl Condition {
+    fn good(what: &'static str) -> Self {
+        Self { what, error: Mutex::new(None) }
+    }
+
+    fn bad(what: &'static str) -> Self {
+        Self { what, error: Mutex::new(Some(String::new())) }
+    }
+
+    pub(crate) fn is_good(&self) -> bool {
+        self.lock().is_none()
+    }
+
+    fn works(&self) {
+        if self.lock().take().is_some() {
+            tracing::info!("{}: works", self.what);
+        }
+    }
+
+    fn fails(&self, error: impl Display) {
+        let error = error.to_string();
+        let mut known = self.lock();
+        if known.as_ref() != Some(&error) {
+            tracing::error!("{}: {error}", self.what);
+            *known = Some(error);
+        }
+    }
+
+    /// A string is whole whoever panicked.
+    fn lock(&self) -> MutexGuard<'_, Option<String>> {
+        self.error.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -25,8 +25,15 @@ pub(crate) enum Traffic {
 pub(crate) struct Proxy {
     /// `127.0.0.1:port`
     pub(crate) address: String,
-    traffic: watch::Sender<Traffic>,
+    rules: watch::Sender<Rules>,
     accepting: JoinHandle<()>,
+}
+
+#[derive(Clone, Copy)]
+struct Rules {
+    traffic: Traffic,
+    /// How often everything was cut.
+    cuts: u32,
 }
 
 impl Proxy {
@@ -34,28 +41,90 @@ impl Proxy {
     pub(crate) async fn to(target: &str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
-        let (traffic, seen) = watch::channel(Traffic::Pass);
+        let (rules, seen) = watch::channel(Rules {
+            traffic: Traffic::Pass,
+            cuts: 0,
+        });
         let accepting = tokio::spawn(accept(listener, target.to_owned(), seen));
         Self {
             address,
-            traffic,
+            rules,
             accepting,
         }
     }
 
+    /// From now on, for new connections and old.
     pub(crate) fn set(&self, traffic: Traffic) {
-        self.traffic.send_replace(traffic);
+        self.rules.send_modify(|rules| rules.traffic = traffic);
+        if traffic == Traffic::Refuse {
+            self.cut();
+        }
     }
 
-    /// Closes all connections; new ones are treated as before.
+    /// Closes all connections. New ones are treated as before.
     pub(crate) fn cut(&self) {
-        let before = self.traffic.send_replace(Traffic::Refuse);
-        self.traffic.send_replace(before);
+        self.rules.send_modify(|rules| rules.cuts += 1);
     }
 }
 
 impl Drop for Proxy {
     fn drop(&mut self) {
+        // The connections are tasks of this one's set, and end with it.
         self.accepting.abort();
+    }
+}
+
+async fn accept(listener: TcpListener, target: String, mut rules: watch::Receiver<Rules>) {
+    let mut connections = JoinSet::new();
+    let mut cuts = 0;
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => Some(accepted.unwrap().0),
+            changed = rules.changed() => match changed {
+                Ok(()) => None,
+                Err(_) => return,
+            },
+        };
+        let now = *rules.borrow_and_update();
+        if now.cuts > cuts {
+            cuts = now.cuts;
+            connections.abort_all();
+        }
+        if let Some(client) = accepted
+            && now.traffic != Traffic::Refuse
+        {
+            connections.spawn(join(client, target.clone(), rules.clone()));
+        }
+    }
+}
+
+async fn join(client: TcpStream, target: String, rules: watch::Receiver<Rules>) {
+    let Ok(server) = TcpStream::connect(target).await else {
+        return;
+    };
+    let (from_client, to_client) = client.into_split();
+    let (from_server, to_server) = server.into_split();
+    tokio::join!(
+        pump(from_client, to_server, rules.clone()),
+        pump(from_server, to_client, rules),
+    );
+}
+
+/// Carries one direction until it ends.
+async fn pump(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut rules: watch::Receiver<Rules>) {
+    let mut buffer = vec![0; 64 * 1024];
+    loop {
+        let read = from.read(&mut buffer).await.unwrap_or(0);
+        let passable = |rules: &Rules| rules.traffic != Traffic::Blackhole;
+        let Ok(traffic) = rules.wait_for(passable).await.map(|rules| rules.traffic) else {
+            return;
+        };
+        if let Traffic::Delay(delay) = traffic {
+            tokio::time::sleep(delay).await;
+        }
+        // Dropping `to` passes the end on.
+        if read == 0 || to.write_all(&buffer[..read]).await.is_err() {
+            return;
+        }
     }
 }

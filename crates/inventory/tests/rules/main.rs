@@ -1,0 +1,20 @@
+//! The rules against a real PostgreSQL: each test has a database of its own, made by the migrations.
+//!
+//! Time is moved by moving `expires_at`, never the clock, and nothing sleeps: what has to happen during a
+//! wait happens once PostgreSQL says that the call waits.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod audit;
+mod concurrency;
+mod confirm_cancel;
+mod errors;
+mod expire;
+mod migrate;
+mod plans;
+mod reads;
+mod reserve;
+mod schema;
+mod storm;
+mod support;
+mod waiting;

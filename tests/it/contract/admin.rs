@@ -1,0 +1,212 @@
+//! Who may do admin acts, and the acts.
+
+use reqwest::{Method, RequestBuilder};
+use serde_json::json;
+
+use crate::support::{Answer, System, assert_fields};
+
+const TOKEN: &str = "a token with / and = in it";
+
+/// One request to every admin act.
+fn acts(system: &System) -> Vec<RequestBuilder> {
+    let product = json!({"name": "x", "stock": 1});
+    vec![
+        system.request(Method::POST, "/products").json(&product),
+        system.request(Method::POST, "/admin/reservations/sync-expired"),
+        system.request(Method::GET, "/admin/audit"),
+        system.request(Method::GET, "/admin/outbox/dead"),
+        system.request(Method::POST, "/admin/outbox/requeue"),
+    ]
+}
+
+async fn expect_all(system: &System, header: (&str, &str), status: u16, code: &str) {
+    for act in acts(system) {
+        let answer = Answer::to(act.header(header.0, header.1)).await;
+        answer.expect_problem(status, code);
+        let challenge = if status == 401 { "Bearer" } else { "" };
+        assert_eq!(answer.header("www-authenticate"), challenge);
+    }
+}
+
+async fn expect_allowed(system: &System, header: (&str, &str)) {
+    for act in acts(system) {
+        let answer = Answer::to(act.header(header.0, header.1)).await;
+        assert!(answer.status.is_success(), "{header:?}: {answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn with_a_token_admin_acts_require_it() {
+    let system = System::with(&[("ADMIN_TOKEN", TOKEN)]).await;
+    let bearer = format!("Bearer {TOKEN}");
+    for given in [
+        "Bearer",
+        "Bearer ",
+        "Bearer wrong",
+        TOKEN,
+        &bearer[..bearer.len() - 1],
+        &format!("{bearer}x"),
+        &bearer.to_lowercase().replace(" in ", " IN "),
+        &format!("Basic {TOKEN}"),
+        &format!("Bearer{TOKEN}"),
+        &format!("Bearer {TOKEN}, {bearer}"),
+    ] {
+        expect_all(&system, ("authorization", given), 401, "unauthorized").await;
+    }
+    expect_all(&system, ("x-admin-token", TOKEN), 401, "unauthorized").await;
+    assert_eq!(system.get("/products").await.expect(200), json!([]));
+
+    expect_allowed(&system, ("authorization", &bearer)).await;
+    // The scheme's name is not case-sensitive (RFC 9110).
+    expect_allowed(&system, ("authorization", &format!("bearer {TOKEN}"))).await;
+}
+
+#[tokio::test]
+async fn a_token_also_holds_behind_a_proxy() {
+    let system = System::with(&[("ADMIN_TOKEN", TOKEN)]).await;
+    for act in acts(&system) {
+        let request = act.bearer_auth(TOKEN).header("x-forwarded-for", "10.0.0.1");
+        assert!(Answer::to(request).await.status.is_success());
+    }
+}
+
+#[tokio::test]
+async fn without_a_token_only_this_machine_may_do_admin_acts() {
+    for settings in [&[][..], &[("ADMIN_TOKEN", "")]] {
+        let system = System::with(settings).await;
+        expect_allowed(&system, ("accept", "*/*")).await;
+        for header in [
+            "Forwarded",
+            "X-Forwarded-For",
+            "X-Forwarded-Proto",
+            "X-Forwarded-Host",
+            "x-forwarded-anything",
+        ] {
+            expect_all(&system, (header, "for=127.0.0.1"), 403, "forbidden").await;
+        }
+        // An empty token is none, and does not let in who sends an empty one.
+        let forwarded = system
+            .request(Method::GET, "/admin/audit")
+            .header("authorization", "Bearer ")
+            .header("forwarded", "for=10.0.0.1");
+        Answer::to(forwarded).await.expect_problem(403, "forbidden");
+    }
+}
+
+#[tokio::test]
+async fn without_a_token_nobody_may_when_the_api_listens_to_the_network() {
+    let mut system = System::spawn(&[("LISTEN_ADDR", "0.0.0.0:0")]).await;
+    system.child().logs("admin routes are closed").await;
+    expect_all(&system, ("accept", "*/*"), 403, "forbidden").await;
+    // Everything else is open.
+    system.get("/products").await.expect(200);
+    let reserve = system.try_reserve(1, 1).await;
+    reserve.expect_problem(404, "product_not_found");
+}
+
+#[tokio::test]
+async fn who_may_not_is_told_so_before_anything_is_read() {
+    let system = System::with(&[("ADMIN_TOKEN", TOKEN)]).await;
+    let answer = system.post_raw("/products", "nonsense").await;
+    answer.expect_problem(401, "unauthorized");
+}
+
+#[tokio::test]
+async fn sync_expired_ends_everything_that_is_due() {
+    let system = System::start().await;
+    let (phone, watch) = (system.create_product(9).await, system.create_product(9).await);
+    let sync = async || {
+        let answer = system.post("/admin/reservations/sync-expired").await;
+        answer.expect(200)
+    };
+    assert_eq!(sync().await, json!({"expired": 0}));
+    for (product, user) in [(phone, 1), (phone, 2), (watch, 1)] {
+        let hold = system.reserve(product, user).await;
+        system.backdate(&hold).await;
+    }
+    let live = system.reserve(phone, 3).await;
+    assert_eq!(sync().await, json!({"expired": 3}));
+    assert_eq!(sync().await, json!({"expired": 0}));
+    assert_eq!(system.look_up(&live).await["status"], "ACTIVE");
+    assert_eq!(system.stock(phone).await, 8);
+    system.assert_clean_audit().await;
+}
+
+#[tokio::test]
+async fn sync_expired_is_not_bounded_by_one_batch() {
+    let system = System::start().await;
+    let product = system.create_product(2500).await;
+    sqlx::query(
+        "with holds as (
+            insert into reservations (product_id, user_id, expires_at)
+            select $1, n, clock_timestamp() - interval '1 s' from generate_series(1, 2500) n
+        )
+        update products set stock = 0, held = 2500 where id = $1",
+    )
+    .bind(product)
+    .execute(&system.database.pool)
+    .await
+    .unwrap();
+    let answer = system.post("/admin/reservations/sync-expired").await;
+    assert_eq!(answer.expect(200), json!({"expired": 2500}));
+    assert_eq!(system.stock(product).await, 2500);
+}
+
+#[tokio::test]
+async fn the_audit_shows_each_product_and_finds_every_difference() {
+    let system = System::start().await;
+    let product = system.create_product(5).await;
+    let sold = system.reserve(product, 1).await;
+    system.confirm(&sold).await;
+    system.reserve(product, 2).await;
+    let audit = system.get("/admin/audit").await.expect(200);
+    assert_fields(&audit, &["clean", "products", "differences"]);
+    assert_eq!(audit["clean"], true);
+    let wanted = json!([{
+        "product_id": product, "stock": 3, "held": 1, "sold": 1, "total": 5,
+        "reservations_held": 1, "reservations_sold": 1,
+    }]);
+    assert_eq!(audit["products"], wanted);
+
+    // Keeps every constraint, and is wrong all the same.
+    sqlx::query("update products set stock = 2, held = 3, sold = 0 where id = $1")
+        .bind(product)
+        .execute(&system.database.pool)
+        .await
+        .unwrap();
+    let audit = system.get("/admin/audit").await.expect(200);
+    assert_eq!(audit["clean"], false);
+    let difference = |counter: &str, counted: i64, expected: i64| {
+        json!({"product_id": product, "counter": counter, "counted": counted, "expected": expected})
+    };
+    let wanted = json!([
+        difference("stock", 2, 3),
+        difference("held", 3, 1),
+        difference("sold", 0, 1),
+    ]);
+    assert_eq!(audit["differences"], wanted);
+}
+
+#[tokio::test]
+async fn dead_events_are_shown_and_requeued() {
+    let system = System::start().await;
+    let product = system.create_product(1).await;
+    let hold = system.reserve(product, 7).await;
+    system.confirm(&hold).await;
+    assert_eq!(system.get("/admin/outbox/dead").await.expect(200), json!([]));
+    let bury = "update outbox_events set dead_at = now(), attempts = 5, last_error = 'refused'";
+    sqlx::query(bury).execute(&system.database.pool).await.unwrap();
+
+    let dead = system.get("/admin/outbox/dead").await.expect(200);
+    let event = &dead[0];
+    let fields = ["id", "event_id", "event_type", "payload", "attempts", "last_error", "dead_at"];
+    assert_fields(event, &fields);
+    assert_eq!(event["event_type"], "ReservationConfirmed");
+    assert_eq!(event["payload"]["reservation_id"], hold["id"]);
+    assert_eq!(event["attempts"], 5);
+
+    let requeue = async || system.post("/admin/outbox/requeue").await.expect(200);
+    assert_eq!(requeue().await, json!({"requeued": 1}));
+    assert_eq!(requeue().await, json!({"requeued": 0}));
+    assert_eq!(system.get("/admin/outbox/dead").await.expect(200), json!([]));
+}

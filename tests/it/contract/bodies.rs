@@ -1,0 +1,216 @@
+//! Bodies that are not what a route asks for: each is refused for its own reason, and none does anything.
+
+use reqwest::Method;
+use serde_json::json;
+
+use crate::support::{Answer, System, Wire};
+
+const LIMIT: usize = 16 * 1024;
+
+#[tokio::test]
+async fn what_is_not_json_is_called_that() {
+    let system = System::start().await;
+    for body in [
+        "",
+        " ",
+        "{",
+        "nonsense",
+        r#"{"product_id":1,"user_id":1"#,
+        r#"{"product_id":1,"user_id":1}}"#,
+        r#"{"product_id":1,"user_id":1} x"#,
+        r#"{"product_id":1,"user_id":1,}"#,
+        r#"{product_id:1,"user_id":1}"#,
+        r#"{"product_id":01,"user_id":1}"#,
+        r#"{"product_id":+1,"user_id":1}"#,
+        r#"{"product_id":NaN,"user_id":1}"#,
+        // A value that the route does not take, and only then the error.
+        r#"{"product_id":"x","user_id":1"#,
+        r#"{"surplus":1,"user_id":"#,
+        r#"[1,"#,
+    ] {
+        for path in ["/reservations", "/products"] {
+            let answer = system.post_raw(path, body).await;
+            let problem = answer.expect_problem(400, "invalid_json");
+            assert_eq!(problem["title"], "The body is not JSON", "{body}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn json_is_utf8() {
+    let system = System::start().await;
+    let body = b"{\"name\":\"\xff\",\"stock\":1}";
+    let answer = system.post_raw("/products", body.as_slice()).await;
+    answer.expect_problem(400, "invalid_json");
+    // The grammar allows half a surrogate pair, but it is no character.
+    let answer = system
+        .post_raw("/products", r#"{"name":"\ud800","stock":1}"#)
+        .await;
+    assert!([400, 422].contains(&answer.status.as_u16()), "{answer:?}");
+    assert_eq!(system.get("/products").await.expect(200), json!([]));
+}
+
+#[tokio::test]
+async fn json_that_is_no_reservation_is_an_invalid_request() {
+    let system = System::start().await;
+    let product = system.create_product(10).await;
+    for body in [
+        "null",
+        "1",
+        "\"x\"",
+        "[]",
+        "[1,1]",
+        "[[1,1]]",
+        "{}",
+        r#"{"product_id":1}"#,
+        r#"{"user_id":1}"#,
+        r#"{"product_id":1,"user_id":1,"quantity":1}"#,
+        r#"{"product_id":1,"user_id":1,"product_id":1}"#,
+        r#"{"product_id":1,"user_id":1,"user_id":2}"#,
+        r#"{"Product_id":1,"user_id":1}"#,
+    ] {
+        let answer = system.post_raw("/reservations", body).await;
+        answer.expect_problem(422, "invalid_request");
+    }
+    for wrong in [
+        "null",
+        "true",
+        "\"1\"",
+        "{}",
+        "[1]",
+        "0",
+        "-1",
+        "-0",
+        "1.0",
+        "1.5",
+        "1e0",
+        "1e400",
+        "9223372036854775808",
+        "-9223372036854775809",
+        "99999999999999999999999999999999999999999",
+    ] {
+        let of_product = format!(r#"{{"product_id":{wrong},"user_id":1}}"#);
+        let of_user = format!(r#"{{"product_id":{product},"user_id":{wrong}}}"#);
+        for body in [of_product, of_user] {
+            let answer = system.post_raw("/reservations", body).await;
+            answer.expect_problem(422, "invalid_request");
+        }
+    }
+    assert_eq!(system.stock(product).await, 10);
+}
+
+#[tokio::test]
+async fn json_that_is_no_product_is_an_invalid_request() {
+    let system = System::start().await;
+    for body in [
+        r#"["x",1]"#,
+        r#"{"name":"x"}"#,
+        r#"{"stock":1}"#,
+        r#"{"name":1,"stock":1}"#,
+        r#"{"name":null,"stock":1}"#,
+        r#"{"name":"x","stock":"1"}"#,
+        r#"{"name":"x","stock":null}"#,
+        r#"{"name":"x","stock":[1]}"#,
+        r#"{"name":"x","stock":1,"total":1}"#,
+        r#"{"name":"x","stock":1,"id":1}"#,
+        r#"{"name":"x","stock":1,"stock":2}"#,
+        r#"{"name":"x","stock":1e400}"#,
+    ] {
+        let answer = system.post_raw("/products", body).await;
+        answer.expect_problem(422, "invalid_request");
+    }
+    assert_eq!(system.get("/products").await.expect(200), json!([]));
+}
+
+#[tokio::test]
+async fn the_order_of_fields_and_white_space_do_not_matter() {
+    let system = System::start().await;
+    let product = system.create_product(1).await;
+    let body = format!("\r\n\t {{ \"user_id\" : 1 ,\n\"product_id\" : {product} }} \n");
+    system.post_raw("/reservations", body).await.expect(201);
+}
+
+#[tokio::test]
+async fn only_json_media_types_are_read() {
+    let system = System::start().await;
+    let product = system.create_product(10).await;
+    let body = |user: i64| json!({"product_id": product, "user_id": user}).to_string();
+    let send = async |media_type: &str, user| {
+        let request = system
+            .request(Method::POST, "/reservations")
+            .header("content-type", media_type);
+        Answer::to(request.body(body(user))).await
+    };
+    for (user, media_type) in [
+        (1, "application/json"),
+        (2, "application/json; charset=utf-8"),
+        (3, "Application/JSON;charset=UTF-8"),
+        (4, "application/vnd.shop+json"),
+    ] {
+        send(media_type, user).await.expect(201);
+    }
+    for media_type in [
+        "",
+        "text/plain",
+        "text/json",
+        "application/x-www-form-urlencoded",
+        "application/jsonp",
+        "application/octet-stream",
+        "json",
+    ] {
+        let answer = send(media_type, 5).await;
+        answer.expect_problem(415, "unsupported_media_type");
+    }
+    let untyped = system.request(Method::POST, "/reservations").body(body(5));
+    let answer = Answer::to(untyped).await;
+    answer.expect_problem(415, "unsupported_media_type");
+    assert_eq!(system.stock(product).await, 6);
+}
+
+#[tokio::test]
+async fn a_body_has_at_most_16_kib() {
+    let system = System::start().await;
+    let product = system.create_product(10).await;
+    let mut body = json!({"product_id": product, "user_id": 1}).to_string();
+    body.extend(std::iter::repeat_n(' ', LIMIT - body.len()));
+    system
+        .post_raw("/reservations", body.clone())
+        .await
+        .expect(201);
+    body.push(' ');
+    let answer = system.post_raw("/reservations", body).await;
+    answer.expect_problem(413, "body_too_large");
+    let answer = system.post_raw("/products", vec![b'x'; 4 * LIMIT]).await;
+    answer.expect_problem(413, "body_too_large");
+}
+
+#[tokio::test]
+async fn a_body_of_unknown_length_has_at_most_16_kib_too() {
+    let system = System::start().await;
+    let mut wire = Wire::to(&system).await;
+    wire.send(
+        "POST /reservations HTTP/1.1\r\nhost: api\r\ncontent-type: application/json\r\n\
+         transfer-encoding: chunked\r\n\r\n",
+    )
+    .await;
+    let kib = " ".repeat(1024);
+    for _ in 0..=16 {
+        wire.send(&format!("400\r\n{kib}\r\n")).await;
+    }
+    let answer = wire.receive().await;
+    assert!(answer.starts_with("HTTP/1.1 413"), "{answer}");
+    assert!(answer.contains("body_too_large"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_declared_length_is_not_waited_for_when_it_is_too_large() {
+    let system = System::start().await;
+    let mut wire = Wire::to(&system).await;
+    wire.send(
+        "POST /reservations HTTP/1.1\r\nhost: api\r\ncontent-type: application/json\r\n\
+         content-length: 1000000000\r\n\r\n{",
+    )
+    .await;
+    let answer = wire.receive().await;
+    assert!(answer.starts_with("HTTP/1.1 413"), "{answer}");
+}
