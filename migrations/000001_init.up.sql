@@ -38,13 +38,14 @@ create table reservations (
 
 comment on column reservations.expired_at is 'equals expires_at, whenever the sweep came by';
 
--- Each index below answers one question, and a predicate that is always true (id > 0, say) is its name
--- tag: only a statement that states the same can use it. Left to choose, the planner goes by statistics
--- from before the sale, when nothing was held, and looks a user's hold up by walking all of the product's.
+-- Each index below answers one question, and a predicate that is always true (user_id > 0, say) is its
+-- name tag: only a statement that states the same can use it. Left to choose, the planner goes by
+-- statistics from before the sale, when nothing was held: it looked one user's hold up by walking all of
+-- the product's, and holds up by id by walking everything that is held.
 
 -- At most one ACTIVE hold a user and product; also finds a requester's own hold.
 create unique index reservations_one_active on reservations (user_id, product_id)
-  where status = 'ACTIVE';
+  where status = 'ACTIVE' and user_id > 0;
 -- Reclaim: the due holds of one product, longest due first.
 create index reservations_due_by_product on reservations (product_id, expires_at)
   where status = 'ACTIVE' and expires_at > '-infinity';
@@ -144,16 +145,21 @@ as $$
 #variable_conflict use_column
 declare
   t timestamptz;
-  request record;
+  size integer := cardinality(product_ids);
+  hold record;
+  short record;
   swept record;
+  request record;
+  stale bigint[] := '{}';
+  held_ids bigint[] := array_fill(null::bigint, array[size]);
   expired_total bigint := 0;
   lacking bigint;
   current_product bigint;
   free_units integer;
-  holders bigint[] := '{}';
+  holders bigint[];
   granted bigint[] := '{}';
-  outcomes text[] := array_fill(null::text, array[cardinality(product_ids)]);
-  free_then integer[] := array_fill(null::integer, array[cardinality(product_ids)]);
+  outcomes text[] := array_fill(null::text, array[size]);
+  free_then integer[] := array_fill(null::integer, array[size]);
 begin
   -- reserve: lock the products, in id order
   perform from products p where p.id = any(product_ids) order by p.id for no key update;
@@ -161,51 +167,59 @@ begin
 
   -- From here on each statement has a snapshot that sees the last lock holder's work.
 
-  -- reserve: the products with stale holds of these users, or short of stock
-  for request in
-    select w.product_id, w.stale, w.wanted - p.stock as lacking
+  -- reserve: the holds that these users have already
+  for hold in
+    select q.n, h.id, h.expires_at
+    from unnest(product_ids, user_ids) with ordinality as q (product_id, user_id, n)
+    cross join lateral (
+      -- The limit keeps this one look-up a request, whatever the planner believes.
+      select r.id, r.expires_at
+      from reservations r
+      where r.user_id = q.user_id and r.product_id = q.product_id and r.status = 'ACTIVE'
+        and r.user_id > 0 -- the index's name tag
+      limit 1
+    ) h
+  loop
+    if hold.expires_at > t then
+      held_ids[hold.n] := hold.id;
+    else
+      stale := stale || hold.id;
+    end if;
+  end loop;
+
+  if stale <> '{}' then
+    -- reserve: end the users' own stale holds
+    with ended as (
+      update reservations r
+      set status = 'EXPIRED', expired_at = r.expires_at
+      where r.id = any(stale) and r.status = 'ACTIVE' and r.expires_at <= t
+      returning r.product_id, r.quantity
+    ), given_back as (
+      update products p
+      set stock = p.stock + e.units, held = p.held - e.units
+      from (select product_id, sum(quantity)::integer as units from ended group by 1) e
+      where p.id = e.product_id
+    )
+    select count(*) into expired_total from ended;
+  end if;
+
+  -- reserve: reclaim where stock is short
+  for short in
+    select w.product_id, w.units - p.stock as lacking
     from (
-      select q.product_id, sum(q.quantity) as wanted,
-        array_agg(h.id) filter (where h.id is not null) as stale
-      from unnest(product_ids, user_ids, quantities) as q (product_id, user_id, quantity)
-      left join lateral (
-        select r.id
-        from reservations r
-        where r.user_id = q.user_id and r.product_id = q.product_id and r.status = 'ACTIVE'
-          and r.expires_at <= t
-        limit 1
-      ) h on true
-      group by q.product_id
+      select q.product_id, sum(q.quantity) as units
+      from unnest(product_ids, quantities, held_ids) as q (product_id, quantity, held_id)
+      where q.held_id is null
+      group by 1
     ) w
     join products p on p.id = w.product_id
-    where w.stale is not null or p.stock < w.wanted
-    order by w.product_id
+    where p.stock < w.units
+    order by 1
   loop
-    lacking := request.lacking;
-
-    if request.stale is not null then
-      -- reserve: end the requesters' own stale holds
-      with ended as (
-        update reservations r
-        set status = 'EXPIRED', expired_at = r.expires_at
-        where r.id = any(request.stale) and r.status = 'ACTIVE' and r.expires_at <= t
-        returning r.quantity
-      ), freed as (
-        select count(*) as rows, coalesce(sum(e.quantity), 0)::integer as units from ended e
-      ), given_back as (
-        update products p
-        set stock = p.stock + f.units, held = p.held - f.units
-        from freed f
-        where p.id = request.product_id
-      )
-      select * into swept from freed;
-      expired_total := expired_total + swept.rows;
-      lacking := lacking - swept.units;
-    end if;
-
+    lacking := short.lacking;
     -- A pass is bounded: 100,000 due holds in one would keep the row locked for a second.
     while lacking > 0 loop
-      select * into swept from reclaim_v1(request.product_id, t, least(lacking, 1000)::integer);
+      select * into swept from reclaim_v1(short.product_id, t, least(lacking, 1000)::integer);
       exit when swept.rows = 0;
       expired_total := expired_total + swept.rows;
       lacking := lacking - swept.units;
@@ -214,17 +228,11 @@ begin
 
   -- reserve: decide, request by request
   for request in
-    select q.n, q.product_id, q.user_id, q.quantity, p.stock, h.id as held_id,
+    select q.n, q.product_id, q.user_id, q.quantity, q.held_id, p.stock,
       row_number() over (partition by q.product_id, q.user_id order by q.n) > 1 as repeated
-    from unnest(product_ids, user_ids, quantities)
-      with ordinality as q (product_id, user_id, quantity, n)
+    from unnest(product_ids, user_ids, quantities, held_ids)
+      with ordinality as q (product_id, user_id, quantity, held_id, n)
     left join products p on p.id = q.product_id
-    left join lateral (
-      select r.id
-      from reservations r
-      where r.user_id = q.user_id and r.product_id = q.product_id and r.status = 'ACTIVE'
-      limit 1
-    ) h on true
     order by q.product_id, q.n
   loop
     if current_product is distinct from request.product_id then
@@ -268,19 +276,13 @@ begin
     from unnest(granted) as i
     returning r.id, r.product_id, r.user_id, r.created_at, r.expires_at
   )
-  select q.n, q.outcome, coalesce(m.id, h.id), m.created_at, m.expires_at, q.free, expired_total
-  from unnest(product_ids, user_ids, outcomes, free_then)
-    with ordinality as q (product_id, user_id, outcome, free, n)
+  -- A repeat in the same batch is answered with the hold that its forerunner got.
+  select q.n, q.outcome, coalesce(q.held_id, m.id), m.created_at, m.expires_at, q.free, expired_total
+  from unnest(product_ids, user_ids, outcomes, held_ids, free_then)
+    with ordinality as q (product_id, user_id, outcome, held_id, free, n)
   left join made m
     on m.product_id = q.product_id and m.user_id = q.user_id
-    and q.outcome in ('reserved', 'already_reserved')
-  left join lateral (
-    select r.id
-    from reservations r
-    where q.outcome = 'already_reserved' and m.id is null
-      and r.user_id = q.user_id and r.product_id = q.product_id and r.status = 'ACTIVE'
-    limit 1
-  ) h on true;
+    and q.outcome in ('reserved', 'already_reserved');
 end
 $$;
 

@@ -7,4 +7,6 @@
 #![allow(clippy::unwrap_used, reason = "in a test, a panic is the report")]
 
 mod contract;
+mod lanes;
+mod overload;
 mod support;

@@ -26,18 +26,16 @@ pub(crate) async fn sync_expired(
         state.metrics.clone(),
         state.timer.clone(),
     );
-    let expired = state.call("sync expired", async move {
-        let mut total = 0;
+    let sweep = async move {
         expire::sweep(&pool, EXPIRE_BATCH_ROWS, |expired| {
-            total += expired;
             metrics.expired.inc_by(expired);
             timer.expired(expired);
             true
         })
-        .await?;
-        Ok(total)
-    });
-    Ok(Answer(json!({ "expired": expired.await? })).into_response())
+        .await
+    };
+    let swept = state.call("sync_expired", sweep).await?;
+    Ok(Answer(json!({ "expired": swept.expired })).into_response())
 }
 
 pub(crate) async fn audit(_: Admin, State(state): State<AppState>) -> Result<Response, Problem> {
@@ -55,7 +53,7 @@ pub(crate) async fn dead_events(
     let pool = state.pool.clone();
     let dead = state
         .call(
-            "list dead events",
+            "list_dead_events",
             async move { outbox::list_dead(&pool).await },
         )
         .await?;
@@ -69,7 +67,7 @@ pub(crate) async fn requeue(
 ) -> Result<Response, Problem> {
     let pool = state.pool.clone();
     let requeued = state
-        .call("requeue dead events", async move {
+        .call("requeue_dead_events", async move {
             outbox::requeue_dead(&pool).await
         })
         .await?;

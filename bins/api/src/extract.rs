@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use axum::{
-    body::{self, Bytes},
+    body::{self, Bytes, HttpBody as _},
     extract::{FromRequest, FromRequestParts, RawPathParams, Request},
     http::{HeaderMap, header, request::Parts},
 };
@@ -69,6 +69,10 @@ fn is_json(headers: &HeaderMap) -> bool {
 }
 
 async fn read(request: Request) -> Result<Bytes, Problem> {
+    // Whoever declares a length beyond the limit need not send it to be told so.
+    if request.body().size_hint().lower() > BODY_MAX_BYTES as u64 {
+        return Err(Problem::BodyTooLarge);
+    }
     body::to_bytes(request.into_body(), BODY_MAX_BYTES)
         .await
         .map_err(|error| match std::error::Error::source(&error) {
@@ -80,14 +84,18 @@ async fn read(request: Request) -> Result<Bytes, Problem> {
 }
 
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
-    let refusal = match serde_json::from_slice(bytes) {
+    // Checked as a whole: serde_json does not look at strings that it skips.
+    let Ok(text) = str::from_utf8(bytes) else {
+        return Err(Problem::InvalidJson("the body is not UTF-8".to_owned()));
+    };
+    let refusal = match serde_json::from_str(text) {
         // serde also reads structs from arrays; the contract says objects.
         Ok(value) if first_byte(bytes) == Some(b'{') => return Ok(value),
         Ok(_) => "the body must be a JSON object".to_owned(),
         Err(error) => error.to_string(),
     };
     // A wrong value may come before a syntax error, which weighs more.
-    match serde_json::from_slice::<IgnoredAny>(bytes) {
+    match serde_json::from_str::<IgnoredAny>(text) {
         Ok(_) => Err(Problem::InvalidRequest(refusal)),
         Err(error) => Err(Problem::InvalidJson(error.to_string())),
     }

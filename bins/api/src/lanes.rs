@@ -231,12 +231,22 @@ mod tests {
                 let passed = Arc::clone(&passed);
                 let _ = seen.send(batch.clone());
                 async move {
-                    passed.acquire().await.map_err(|_| NoAnswer::OutcomeUnknown)?.forget();
+                    passed
+                        .acquire()
+                        .await
+                        .map_err(|_| NoAnswer::OutcomeUnknown)?
+                        .forget();
                     assert!(!batch.contains(&13), "thirteen is a bug");
                     Ok(batch.iter().map(|request| request * 2).collect())
                 }
             });
-            Self { lanes: Arc::new(lanes), batches, gate, stop, tasks }
+            Self {
+                lanes: Arc::new(lanes),
+                batches,
+                gate,
+                stop,
+                tasks,
+            }
         }
 
         /// Asks in a task of its own, and returns once the request is in the queue or at the verb.
@@ -252,7 +262,11 @@ mod tests {
         }
     }
 
-    const LIMITS: Limits = Limits { batch: 3, depth: 4, wait: Duration::from_secs(60) };
+    const LIMITS: Limits = Limits {
+        batch: 3,
+        depth: 4,
+        wait: Duration::from_secs(60),
+    };
 
     #[tokio::test]
     async fn what_comes_during_a_batch_goes_together_in_the_next() {
@@ -275,8 +289,16 @@ mod tests {
         let mut bench = Bench::new(LIMITS);
         let _sent = bench.ask(1).await;
         bench.batch().await;
-        let waiting = [bench.ask(2).await, bench.ask(3).await, bench.ask(4).await, bench.ask(5).await];
-        assert_eq!(bench.ask(6).await.await.ok(), Some(Err(NoAnswer::Overloaded)));
+        let waiting = [
+            bench.ask(2).await,
+            bench.ask(3).await,
+            bench.ask(4).await,
+            bench.ask(5).await,
+        ];
+        assert_eq!(
+            bench.ask(6).await.await.ok(),
+            Some(Err(NoAnswer::Overloaded))
+        );
         bench.gate.add_permits(9);
         for asked in waiting {
             assert!(asked.await.is_ok_and(|answer| answer.is_ok()));
@@ -285,11 +307,17 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_waits_too_long_is_refused_and_never_sent() {
-        let mut bench = Bench::new(Limits { wait: Duration::from_millis(1), ..LIMITS });
+        let mut bench = Bench::new(Limits {
+            wait: Duration::from_millis(1),
+            ..LIMITS
+        });
         let sent = bench.ask(1).await;
         bench.batch().await;
         // The verb is stuck: only the limit can answer this one.
-        assert_eq!(bench.ask(2).await.await.ok(), Some(Err(NoAnswer::Overloaded)));
+        assert_eq!(
+            bench.ask(2).await.await.ok(),
+            Some(Err(NoAnswer::Overloaded))
+        );
         bench.gate.add_permits(9);
         assert_eq!(sent.await.ok(), Some(Ok(2)), "what was sent is waited for");
         let _next = bench.ask(3).await;
@@ -313,7 +341,10 @@ mod tests {
     async fn a_panic_costs_its_batch_not_the_lane() {
         let bench = Bench::new(LIMITS);
         bench.gate.add_permits(9);
-        assert_eq!(bench.ask(13).await.await.ok(), Some(Err(NoAnswer::OutcomeUnknown)));
+        assert_eq!(
+            bench.ask(13).await.await.ok(),
+            Some(Err(NoAnswer::OutcomeUnknown))
+        );
         assert_eq!(bench.ask(1).await.await.ok(), Some(Ok(2)));
     }
 

@@ -35,7 +35,7 @@ pub(crate) async fn create(
     let new = NewProduct::new(body.name, stock)?;
     let pool = state.pool.clone();
     let created = state
-        .call("create product", async move {
+        .call("create_product", async move {
             product::create(&pool, &new).await
         })
         .await?;

@@ -69,7 +69,7 @@ pub(crate) async fn cancel(
 
 pub(crate) async fn list(page: Page, State(state): State<AppState>) -> Result<Response, Problem> {
     let pool = state.pool.clone();
-    let listed = state.call("list reservations", async move {
+    let listed = state.call("list_reservations", async move {
         reservation::list(&pool, page.filter, page.limit, page.offset).await
     });
     Ok(Answer(listed.await?).into_response())
@@ -117,14 +117,16 @@ fn parsed<T: FromStr>(name: &str, value: &str) -> Result<T, Problem> {
 }
 
 fn within(name: &str, value: &str, least: i64, most: i64) -> Result<i64, Problem> {
-    let number = parsed(name, value)?;
-    if (least..=most).contains(&number) {
-        Ok(number)
-    } else {
-        Err(Problem::InvalidQuery(format!(
-            "{name} must be from {least} to {most}"
-        )))
-    }
+    // i64's own parser would also take "+1".
+    let digits = value.bytes().all(|byte| byte.is_ascii_digit());
+    let number = value.parse().ok().filter(|_| digits);
+    number
+        .filter(|number| (least..=most).contains(number))
+        .ok_or_else(|| {
+            Problem::InvalidQuery(format!(
+                "{name} must be a whole number from {least} to {most}"
+            ))
+        })
 }
 
 fn id<T: TryFrom<i64>>(name: &str, value: &str) -> Result<T, Problem> {

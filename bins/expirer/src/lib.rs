@@ -6,7 +6,10 @@
 use std::{net::SocketAddr, time::Duration};
 
 use clap::Parser;
-use inventory::{Error, ProductId, database, expire};
+use inventory::{
+    Error, database,
+    expire::{self, Swept},
+};
 use prometheus::{Gauge, Histogram, HistogramOpts, IntCounter, Registry};
 use runtime::{Process, health::Health, http, retry::Delays};
 use sqlx::PgPool;
@@ -93,15 +96,6 @@ pub struct Context {
     metrics: Metrics,
 }
 
-/// What a sweep found.
-#[derive(Debug)]
-pub struct Swept {
-    /// Holds that it expired.
-    pub expired: u64,
-    /// Time until the next hold falls due, by the database's clock; `None` if nothing is held.
-    pub next_due: Option<Duration>,
-}
-
 impl Context {
     /// `batch_rows`: most holds in one transaction. Fails only if `registry` has these metrics already.
     pub fn new(
@@ -162,55 +156,20 @@ pub async fn run(context: Context, shutdown: CancellationToken) {
     }
 }
 
-/// Expires everything that is due, batch by batch, and stops between two of them on `shutdown`.
+/// Expires everything that is due, and stops between two batches on `shutdown`.
 async fn sweep(context: &Context, shutdown: &CancellationToken) -> Result<Swept, Error> {
+    let metrics = &context.metrics;
     // Observed when dropped: a sweep that fails has taken its time, too.
-    let _duration = context.metrics.sweep_seconds.start_timer();
-    let mut due = expire::due(&context.pool).await?;
-    context.metrics.lag_seconds.set(due.lag_seconds);
-    let mut expired = 0;
-    loop {
-        let mut expired_now = 0;
-        let mut refused = None;
-        for product_id in due.products {
-            match drain(context, product_id, shutdown).await {
-                Ok(expired) => expired_now += expired,
-                // A product that somebody keeps locked must not hold up the others.
-                Err(error @ Error::NotDone(sqlx::Error::Database(_))) => refused = Some(error),
-                Err(error) => return Err(error),
-            }
-        }
-        if let Some(error) = refused {
-            return Err(error);
-        }
-        expired += expired_now;
-        // With nothing due, or nothing that another copy left over, looking again would be idle.
-        if expired_now == 0 || shutdown.is_cancelled() {
-            let next_due = due.next_due;
-            return Ok(Swept { expired, next_due });
-        }
-        due = expire::due(&context.pool).await?;
-    }
-}
-
-/// Expires what is due of one product, one transaction a batch.
-async fn drain(
-    context: &Context,
-    product_id: ProductId,
-    shutdown: &CancellationToken,
-) -> Result<u64, Error> {
-    let mut total = 0;
-    while !shutdown.is_cancelled() {
-        let expired = expire::expire(&context.pool, product_id, context.batch_rows).await?;
-        context.metrics.batches.inc();
-        context.metrics.expired.inc_by(expired);
+    let _duration = metrics.sweep_seconds.start_timer();
+    let swept = expire::sweep(&context.pool, context.batch_rows, |expired| {
+        metrics.batches.inc();
+        metrics.expired.inc_by(expired);
         context.timer.expired(expired);
-        total += expired;
-        if expired < context.batch_rows.unsigned_abs().into() {
-            break;
-        }
-    }
-    Ok(total)
+        !shutdown.is_cancelled()
+    })
+    .await?;
+    metrics.lag_seconds.set(swept.lag_seconds);
+    Ok(swept)
 }
 
 struct Metrics {

@@ -13,7 +13,10 @@ use clap::{ArgAction, Parser, value_parser};
 use inventory::{database, outbox};
 use runtime::{Process, health::Health, http};
 use timer::Timer;
-use tokio::{task::JoinSet, time::{Instant, sleep}};
+use tokio::{
+    task::JoinSet,
+    time::{Instant, sleep},
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -36,7 +39,11 @@ const HTTP_GRACE: Duration = Duration::from_secs(1);
 
 /// The settings of the process.
 #[derive(Parser)]
-#[command(name = "flashsale-relay", version, about = "Publishes committed events to RabbitMQ.")]
+#[command(
+    name = "flashsale-relay",
+    version,
+    about = "Publishes committed events to RabbitMQ."
+)]
 pub struct Args {
     #[command(flatten)]
     pub runtime: runtime::Args,
@@ -156,7 +163,11 @@ async fn purge(relay: &Relay, retention_hours: i32, stop: &CancellationToken) {
         let pause = match purged {
             Ok(purged) => {
                 relay.metrics.purged.inc_by(purged);
-                if purged == PURGE_MAX_ROWS as u64 { PURGE_PAUSE } else { PURGE_EVERY }
+                if purged == PURGE_MAX_ROWS as u64 {
+                    PURGE_PAUSE
+                } else {
+                    PURGE_EVERY
+                }
             }
             Err(error) => {
                 tracing::debug!("cannot purge: {:#}", anyhow::Error::new(error));
@@ -174,10 +185,15 @@ async fn watch(relay: &Relay) {
         match outbox::status(&relay.pool).await {
             Ok(status) => {
                 relay.metrics.depth.set(status.depth);
-                relay.metrics.oldest_age_seconds.set(status.oldest_age_seconds);
+                relay
+                    .metrics
+                    .oldest_age_seconds
+                    .set(status.oldest_age_seconds);
                 relay.metrics.dead.set(status.dead);
             }
-            Err(error) => tracing::debug!("cannot count the queue: {:#}", anyhow::Error::new(error)),
+            Err(error) => {
+                tracing::debug!("cannot count the queue: {:#}", anyhow::Error::new(error))
+            }
         }
         sleep(STATUS_EVERY.max(began.elapsed() * 20)).await;
     }

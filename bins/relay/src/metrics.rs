@@ -25,12 +25,23 @@ impl Metrics {
         let counter = |name, help| keep(to, IntCounter::new(name, help)?);
         let gauge = |name, help| keep(to, IntGauge::new(name, help)?);
         let histogram = |name, help, buckets: &[f64]| {
-            keep(to, Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets.into()))?)
+            keep(
+                to,
+                Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets.into()))?,
+            )
         };
-        let errors = Opts::new("flashsale_relay_errors_total", "Batches that failed, by what failed them.");
-        let seconds = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5];
+        let errors = Opts::new(
+            "flashsale_relay_errors_total",
+            "Batches that failed, by what failed them.",
+        );
+        let seconds = [
+            0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
+        ];
         Ok(Self {
-            published: counter("flashsale_events_published_total", "Events that the broker has taken.")?,
+            published: counter(
+                "flashsale_events_published_total",
+                "Events that the broker has taken.",
+            )?,
             returned: counter(
                 "flashsale_events_returned_total",
                 "Deliveries that came back as unroutable: no queue is bound.",
@@ -39,24 +50,40 @@ impl Metrics {
                 "flashsale_events_refused_total",
                 "Deliveries that the broker refused, and events that cannot be read.",
             )?,
-            purged: counter("flashsale_events_purged_total", "Published events that were deleted.")?,
+            purged: counter(
+                "flashsale_events_purged_total",
+                "Published events that were deleted.",
+            )?,
             reconnects: counter(
                 "flashsale_amqp_reconnects_total",
                 "Connections to RabbitMQ made again after one was lost.",
             )?,
             errors: keep(to, IntCounterVec::new(errors, &["on"])?)?,
-            dead: gauge("flashsale_events_dead", "Events that are not tried any more.")?,
-            depth: gauge("flashsale_outbox_depth", "Events that wait to be published; counted up to 100,000.")?,
+            dead: gauge(
+                "flashsale_events_dead",
+                "Events that are not tried any more.",
+            )?,
+            depth: gauge(
+                "flashsale_outbox_depth",
+                "Events that wait to be published; counted up to 100,000.",
+            )?,
             oldest_age_seconds: keep(
                 to,
-                Gauge::new("flashsale_outbox_oldest_age_seconds", "Age of the oldest event that waits.")?,
+                Gauge::new(
+                    "flashsale_outbox_oldest_age_seconds",
+                    "Age of the oldest event that waits.",
+                )?,
             )?,
             batch_events: histogram(
                 "flashsale_relay_batch_events",
                 "Events in one transaction.",
                 &[1.0, 4.0, 16.0, 64.0, 256.0, 1024.0, 4096.0],
             )?,
-            batch_seconds: histogram("flashsale_relay_batch_seconds", "Time of one transaction.", &seconds)?,
+            batch_seconds: histogram(
+                "flashsale_relay_batch_seconds",
+                "Time of one transaction.",
+                &seconds,
+            )?,
             latency_seconds: histogram(
                 "flashsale_event_publish_latency_seconds",
                 "Time from an event's creation, by PostgreSQL's clock, to the broker's ack, by the relay's.",

@@ -1,6 +1,12 @@
 //! The only place that knows AMQP: a connection, one confirm channel, and batches through it.
 
-use std::{collections::HashSet, os::fd::AsFd as _, time::Duration};
+use std::{
+    collections::HashSet,
+    io,
+    net::{Shutdown, TcpStream},
+    os::fd::AsFd as _,
+    time::Duration,
+};
 
 use anyhow::{Context as _, anyhow, bail};
 use futures_util::{StreamExt as _, stream::FuturesUnordered};
@@ -96,7 +102,9 @@ impl Broker {
         let open = async {
             let connection = self.dial(alive).await.context("cannot connect")?;
             let channel = connection.create_channel().await?;
-            channel.confirm_select(ConfirmSelectOptions::default()).await?;
+            channel
+                .confirm_select(ConfirmSelectOptions::default())
+                .await?;
             declare(&channel, self.declare_queue).await?;
             anyhow::Ok((channel, connection))
         };
@@ -116,47 +124,69 @@ impl Broker {
     /// frozen, or blocks us so that the request cannot even be written. Each would leave a thread and
     /// messages that are sent in the end, so the socket is shut down by a handle of our own.
     async fn dial(&self, alive: CancellationToken) -> lapin::Result<Connection> {
-        let dial = async move |uri: AMQPUri, runtime| {
-            let mut plain = uri.clone();
-            plain.scheme = AMQPScheme::AMQP;
-            let config = OwnedTLSConfig::default();
-            let dialing = plain.connect_with_config_async(config.as_ref(), &runtime);
-            let stream = alive
-                .run_until_cancelled(dialing)
-                .await
-                .ok_or_else(|| std::io::Error::from(std::io::ErrorKind::TimedOut))??;
-            if let AsyncTcpStream::Plain(stream) = &stream {
-                let socket = std::net::TcpStream::from(stream.get_ref().as_fd().try_clone_to_owned()?);
-                let abandoned = alive.clone().cancelled_owned();
-                tokio::spawn(async move {
-                    abandoned.await;
-                    // Fails if the peer was quicker.
-                    let _ = socket.shutdown(std::net::Shutdown::Both);
-                });
-            }
-            match uri.scheme {
-                AMQPScheme::AMQP => Ok(stream),
-                AMQPScheme::AMQPS => Ok(stream.into_tls(&uri.authority.host, config.as_ref()).await?),
-            }
-        };
-        // Without auto-recovery: it would confirm, on a new connection, what it cannot know.
-        let properties = ConnectionProperties::default().with_connection_name("flashsale-relay".into());
-        Connection::connector(self.uri.clone(), default_runtime()?, dial, properties).await
+        // Without auto-recovery: it would take up on a new connection what only the old one could know.
+        let properties =
+            ConnectionProperties::default().with_connection_name("flashsale-relay".into());
+        Connection::connector(
+            self.uri.clone(),
+            default_runtime()?,
+            async move |uri: AMQPUri, runtime| {
+                let config = OwnedTLSConfig::default();
+                let mut plain = uri.clone();
+                plain.scheme = AMQPScheme::AMQP;
+                let dialing = plain.connect_with_config_async(config.as_ref(), &runtime);
+                let stream = alive
+                    .run_until_cancelled(dialing)
+                    .await
+                    .ok_or_else(|| io::Error::from(io::ErrorKind::TimedOut))??;
+                if let AsyncTcpStream::Plain(stream) = &stream {
+                    let socket = TcpStream::from(stream.get_ref().as_fd().try_clone_to_owned()?);
+                    let abandoned = alive.clone().cancelled_owned();
+                    tokio::spawn(async move {
+                        abandoned.await;
+                        // Fails if the peer was quicker.
+                        let _ = socket.shutdown(Shutdown::Both);
+                    });
+                }
+                match uri.scheme {
+                    AMQPScheme::AMQP => Ok(stream),
+                    AMQPScheme::AMQPS => Ok(stream
+                        .into_tls(&uri.authority.host, config.as_ref())
+                        .await?),
+                }
+            },
+            properties,
+        )
+        .await
     }
 }
 
 async fn declare(channel: &Channel, declare_queue: bool) -> anyhow::Result<()> {
-    let durable = ExchangeDeclareOptions { durable: true, ..Default::default() };
+    let durable = ExchangeDeclareOptions {
+        durable: true,
+        ..Default::default()
+    };
     channel
-        .exchange_declare(EXCHANGE.into(), ExchangeKind::Topic, durable, FieldTable::default())
+        .exchange_declare(
+            EXCHANGE.into(),
+            ExchangeKind::Topic,
+            durable,
+            FieldTable::default(),
+        )
         .await
         .with_context(|| format!("cannot declare the exchange {EXCHANGE} (topic, durable)"))?;
     if !declare_queue {
         return Ok(());
     }
-    let durable = QueueDeclareOptions { durable: true, ..Default::default() };
+    let durable = QueueDeclareOptions {
+        durable: true,
+        ..Default::default()
+    };
     let mut quorum = FieldTable::default();
-    quorum.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
+    quorum.insert(
+        "x-queue-type".into(),
+        AMQPValue::LongString("quorum".into()),
+    );
     channel.queue_declare(QUEUE.into(), durable, quorum).await.with_context(|| {
         format!(
             "cannot declare the queue {QUEUE} (quorum, durable); if it exists with other properties, \
@@ -165,7 +195,13 @@ async fn declare(channel: &Channel, declare_queue: bool) -> anyhow::Result<()> {
     })?;
     let (key, arguments) = (RESERVATION_CONFIRMED.into(), FieldTable::default());
     channel
-        .queue_bind(QUEUE.into(), EXCHANGE.into(), key, QueueBindOptions::default(), arguments)
+        .queue_bind(
+            QUEUE.into(),
+            EXCHANGE.into(),
+            key,
+            QueueBindOptions::default(),
+            arguments,
+        )
         .await
         .with_context(|| format!("cannot bind the queue {QUEUE}"))
 }
@@ -217,14 +253,23 @@ impl Publisher {
             }
         };
         let in_time = timeout_at(deadline, settle).await.is_ok();
-        attribute(&mut fates, messages.iter().map(|message| &message.id), &returned);
+        attribute(
+            &mut fates,
+            messages.iter().map(|message| &message.id),
+            &returned,
+        );
         let unknown = fates.iter().filter(|fate| **fate == Fate::Unknown).count();
         self.settled = unknown == 0;
         let result = match error {
             None if self.settled => Ok(()),
-            None if self.is_blocked() => Err(anyhow!("the broker blocks publishers (memory or disk alarm)")),
+            None if self.is_blocked() => Err(anyhow!(
+                "the broker blocks publishers (memory or disk alarm)"
+            )),
             None if in_time => Err(anyhow!("the channel lost its confirms")),
-            None => Err(anyhow!("{unknown} of {} confirms did not come in time", messages.len())),
+            None => Err(anyhow!(
+                "{unknown} of {} confirms did not come in time",
+                messages.len()
+            )),
             Some(error) => Err(error.context("the broker went away, or closed the channel")),
         };
         (fates, result)
@@ -257,19 +302,26 @@ impl Publisher {
 
     /// Says goodbye, which saves the broker a warning in its log.
     pub async fn close(self) {
-        let _ = timeout(Duration::from_millis(500), self.connection.close(200, "stopping".into())).await;
+        let _ = timeout(
+            Duration::from_millis(500),
+            self.connection.close(200, "stopping".into()),
+        )
+        .await;
     }
 }
 
 async fn send(channel: &Channel, message: &Message) -> lapin::Result<Confirmation> {
     let properties = BasicProperties::default()
         .with_message_id(message.id.clone())
-        .with_kind(message.kind.clone())
+        .with_type(message.kind.clone())
         .with_content_type("application/json".into())
         .with_delivery_mode(2)
         .with_timestamp(message.created_unix_seconds)
         .with_app_id("flashsale-relay".into());
-    let mandatory = BasicPublishOptions { mandatory: true, ..Default::default() };
+    let mandatory = BasicPublishOptions {
+        mandatory: true,
+        ..Default::default()
+    };
     let (exchange, routing_key) = (EXCHANGE.into(), message.routing_key.clone());
     channel
         .basic_publish(exchange, routing_key, mandatory, &message.body, properties)
@@ -313,15 +365,29 @@ mod tests {
 
     #[test]
     fn returns_go_by_message_id_and_cast_doubt_on_an_incomplete_batch() {
-        assert_eq!(attributed(&[Acked, Acked, Acked], &["b"]), [Acked, Returned, Acked]);
-        assert_eq!(attributed(&[Acked, Unknown, Acked], &[]), [Acked, Unknown, Acked]);
-        assert_eq!(attributed(&[Acked, Unknown, Refused], &["b"]), [Unknown, Returned, Refused]);
-        assert_eq!(attributed(&[Acked, Unknown, Acked], &["c"]), [Unknown, Unknown, Returned]);
+        assert_eq!(
+            attributed(&[Acked, Acked, Acked], &["b"]),
+            [Acked, Returned, Acked]
+        );
+        assert_eq!(
+            attributed(&[Acked, Unknown, Acked], &[]),
+            [Acked, Unknown, Acked]
+        );
+        assert_eq!(
+            attributed(&[Acked, Unknown, Refused], &["b"]),
+            [Unknown, Returned, Refused]
+        );
+        assert_eq!(
+            attributed(&[Acked, Unknown, Acked], &["c"]),
+            [Unknown, Unknown, Returned]
+        );
     }
 
     #[test]
     fn a_bad_url_is_not_repeated() {
-        let error = Broker::new("amqp//guest:secret@host", true).map(|_| ()).expect_err("no URL");
+        let error = Broker::new("amqp//guest:secret@host", true)
+            .map(|_| ())
+            .expect_err("no URL");
         assert!(!format!("{error:#}").contains("secret"));
     }
 }

@@ -55,6 +55,13 @@ pub struct Batch {
     pub broker_error: Option<anyhow::Error>,
 }
 
+/// How hard a worker presses the broker.
+struct Pace {
+    delays: Delays,
+    /// Halved when confirms do not come: a broker that is merely slow confirms a smaller batch in time.
+    batch_rows: u32,
+}
+
 impl Relay {
     /// Fails only if `registry` has these metrics already.
     pub fn new(
@@ -77,17 +84,23 @@ impl Relay {
     /// Relays until `shutdown`, whatever is away meanwhile. Several workers, in one process or many, share
     /// the rows: each has a connection, a channel and a transaction of its own.
     pub async fn run(&self, wakeups: &Wakeups, shutdown: &CancellationToken) {
-        let mut delays = Delays::up_to(RETRY_MAX);
+        let mut pace = Pace {
+            delays: Delays::up_to(RETRY_MAX),
+            batch_rows: self.settings.batch_rows,
+        };
         let mut connected_before = false;
         while !shutdown.is_cancelled() {
             // Nothing is claimed before there is somebody to publish to.
-            let Some(connected) = shutdown.run_until_cancelled(self.broker.connect()).await else { return };
+            let Some(connected) = shutdown.run_until_cancelled(self.broker.connect()).await else {
+                return;
+            };
             match connected {
                 Ok(mut publisher) => {
                     self.rabbitmq.works();
                     self.metrics.reconnects.inc_by(u64::from(connected_before));
                     connected_before = true;
-                    self.drain(&mut publisher, &mut delays, wakeups, shutdown).await;
+                    self.drain(&mut publisher, &mut pace, wakeups, shutdown)
+                        .await;
                     shutdown.run_until_cancelled(publisher.unblocked()).await;
                     if publisher.is_usable() {
                         publisher.close().await;
@@ -95,7 +108,9 @@ impl Relay {
                 }
                 Err(error) => self.broker_failed(&error),
             }
-            shutdown.run_until_cancelled(sleep(delays.next_delay())).await;
+            shutdown
+                .run_until_cancelled(sleep(pace.delays.next_delay()))
+                .await;
         }
     }
 
@@ -103,15 +118,14 @@ impl Relay {
     async fn drain(
         &self,
         publisher: &mut Publisher,
-        broker_delays: &mut Delays,
+        pace: &mut Pace,
         wakeups: &Wakeups,
         shutdown: &CancellationToken,
     ) {
         let mut database_delays = Delays::up_to(RETRY_MAX);
-        let mut batch_rows = self.settings.batch_rows;
         while !shutdown.is_cancelled() && publisher.is_usable() {
             // Not raced against the shutdown: a batch in flight is finished.
-            let pause = match self.run_once(publisher, batch_rows).await {
+            let pause = match self.run_once(publisher, pace.batch_rows).await {
                 Ok(batch) => {
                     self.postgres.works();
                     database_delays.reset();
@@ -122,21 +136,25 @@ impl Relay {
                     }
                     if let Some(error) = &batch.broker_error {
                         self.broker_failed(error);
+                        pace.batch_rows = (pace.batch_rows / 2).max(1);
                         return;
                     }
+                    let full = batch.claimed == pace.batch_rows as usize;
                     if batch.published > 0 {
-                        broker_delays.reset();
+                        pace.delays.reset();
+                        pace.batch_rows = (pace.batch_rows * 2).min(self.settings.batch_rows);
                     }
                     match batch {
                         Batch { claimed: 0, .. } => None,
                         Batch { published: 0, .. } => Some(UNDELIVERABLE_PAUSE),
-                        Batch { claimed, .. } if claimed == batch_rows as usize => continue,
+                        _ if full => continue,
                         _ => None,
                     }
                 }
                 Err(error) => {
                     self.metrics.errors.with_label_values(&["postgres"]).inc();
-                    self.postgres.fails(format_args!("{:#}", anyhow::Error::new(error)));
+                    self.postgres
+                        .fails(format_args!("{:#}", anyhow::Error::new(error)));
                     Some(database_delays.next_delay())
                 }
             };
@@ -185,12 +203,20 @@ impl Relay {
                 Err(error) => unreadable.push((row.id, format!("cannot be read: {error}"))),
             }
         }
-        let (fates, result) = publisher.publish(&messages, began + outbox::PUBLISH_LIMIT).await;
-        let met = |fate| sent.iter().zip(&fates).filter(move |(_, met)| **met == fate).map(|(row, _)| *row);
+        let (fates, result) = publisher
+            .publish(&messages, began + outbox::PUBLISH_LIMIT)
+            .await;
+        let met = |fate| {
+            sent.iter()
+                .zip(&fates)
+                .filter(move |(_, met)| **met == fate)
+                .map(|(row, _)| *row)
+        };
         let published: Vec<i64> = met(Fate::Acked).map(|row| row.id).collect();
         let returned: Vec<i64> = met(Fate::Returned).map(|row| row.id).collect();
-        let refused: Vec<_> =
-            met(Fate::Refused).map(|row| (row.id, "refused by the broker".to_owned())).collect();
+        let refused: Vec<_> = met(Fate::Refused)
+            .map(|row| (row.id, "refused by the broker".to_owned()))
+            .collect();
         if !published.is_empty() {
             outbox::publish(&mut transaction, &published).await?;
         }
@@ -209,7 +235,9 @@ impl Relay {
 
         let now = OffsetDateTime::now_utc();
         for row in met(Fate::Acked) {
-            self.metrics.latency_seconds.observe((now - row.created_at).as_seconds_f64().max(0.0));
+            self.metrics
+                .latency_seconds
+                .observe((now - row.created_at).as_seconds_f64().max(0.0));
         }
         let batch = Batch {
             claimed: rows.len(),
@@ -218,7 +246,9 @@ impl Relay {
             refused: refused.len() + unreadable.len(),
             broker_error: result.err(),
         };
-        self.metrics.batch_seconds.observe(began.elapsed().as_secs_f64());
+        self.metrics
+            .batch_seconds
+            .observe(began.elapsed().as_secs_f64());
         self.tell(&batch, &dead);
         Ok(batch)
     }
@@ -255,11 +285,17 @@ pub(crate) struct Condition {
 
 impl Condition {
     fn good(what: &'static str) -> Self {
-        Self { what, error: Mutex::new(None) }
+        Self {
+            what,
+            error: Mutex::new(None),
+        }
     }
 
     fn bad(what: &'static str) -> Self {
-        Self { what, error: Mutex::new(Some(String::new())) }
+        Self {
+            what,
+            error: Mutex::new(Some(String::new())),
+        }
     }
 
     pub(crate) fn is_good(&self) -> bool {

@@ -60,31 +60,66 @@ pub async fn expire(pool: &PgPool, product_id: ProductId, max_rows: i32) -> Resu
     Ok(expired.unsigned_abs().into())
 }
 
-/// Expires everything that was due when it began or falls due meanwhile, product by product,
-/// at most `max_rows` holds a transaction, and calls `after` with the size of each batch.
+/// What a sweep found and did.
+#[derive(Debug)]
+pub struct Swept {
+    pub expired: u64,
+    /// How long the oldest hold had been due when the sweep began, in seconds; 0 where none was.
+    pub lag_seconds: f64,
+    /// Time until the next hold falls due; `None` where nothing is held.
+    pub next_due: Option<Duration>,
+}
+
+/// Expires everything that is due, product by product, at most `max_rows` holds a transaction, and calls
+/// `after` with the size of each batch. Stops between two transactions once `after` answers `false`.
 ///
-/// An error loses nothing: what was expired until then is committed and was told to `after`.
-/// Stops early, between two transactions, once `after` answers `false`.
+/// An error loses nothing: what was expired until then is committed, and was told to `after`.
 pub async fn sweep(
     pool: &PgPool,
     max_rows: i32,
     mut after: impl FnMut(u64) -> bool,
-) -> Result<(), Error> {
+) -> Result<Swept, Error> {
+    let mut found = due(pool).await?;
+    let lag_seconds = found.lag_seconds;
+    let mut total = 0;
     loop {
-        let due = due(pool).await?;
-        if due.products.is_empty() {
-            return Ok(());
-        }
-        for product_id in due.products {
+        let before = total;
+        let mut refused = None;
+        for &product_id in &found.products {
             loop {
-                let expired = expire(pool, product_id, max_rows).await?;
+                let expired = match expire(pool, product_id, max_rows).await {
+                    Ok(expired) => expired,
+                    // A product that somebody keeps locked must not hold up the others.
+                    Err(error @ Error::NotDone(sqlx::Error::Database(_))) => {
+                        refused = Some(error);
+                        break;
+                    }
+                    Err(error) => return Err(error),
+                };
+                total += expired;
                 if !after(expired) {
-                    return Ok(());
+                    return Ok(Swept {
+                        expired: total,
+                        lag_seconds,
+                        next_due: found.next_due,
+                    });
                 }
                 if expired < max_rows.unsigned_abs().into() {
                     break;
                 }
             }
         }
+        if let Some(error) = refused {
+            return Err(error);
+        }
+        // Nothing was due, or other copies were quicker: looking again at once would be idle.
+        if total == before {
+            return Ok(Swept {
+                expired: total,
+                lag_seconds,
+                next_due: found.next_due,
+            });
+        }
+        found = due(pool).await?;
     }
 }

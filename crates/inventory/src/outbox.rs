@@ -15,7 +15,9 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize, de::Error as _};
-use sqlx::{Connection as _, FromRow, PgConnection, PgPool, Postgres, Transaction, postgres::PgRow};
+use sqlx::{
+    Connection as _, FromRow, PgConnection, PgPool, Postgres, Transaction, postgres::PgRow,
+};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -56,8 +58,13 @@ impl Claimed {
     /// The event, or why this release cannot tell what it is.
     pub fn event(&self) -> Result<Event, serde_json::Error> {
         match self.event_type.as_str() {
-            "ReservationConfirmed" => serde_json::from_str(&self.payload).map(Event::ReservationConfirmed),
-            other => Err(serde_json::Error::unknown_variant(other, &["ReservationConfirmed"])),
+            "ReservationConfirmed" => {
+                serde_json::from_str(&self.payload).map(Event::ReservationConfirmed)
+            }
+            other => Err(serde_json::Error::unknown_variant(
+                other,
+                &["ReservationConfirmed"],
+            )),
         }
     }
 }
@@ -124,7 +131,10 @@ pub async fn claim(transaction: &mut PgConnection, max_rows: i64) -> Result<Vec<
         where published_at is null and dead_at is null and next_attempt_at <= statement_timestamp() \
         order by next_attempt_at, id limit $1 \
         for update skip locked";
-    Ok(sqlx::query_as(claim).bind(max_rows).fetch_all(transaction).await?)
+    Ok(sqlx::query_as(claim)
+        .bind(max_rows)
+        .fetch_all(transaction)
+        .await?)
 }
 
 /// The broker has taken responsibility for these rows.
@@ -138,12 +148,20 @@ pub async fn publish(transaction: &mut PgConnection, ids: &[i64]) -> Result<(), 
 
 /// These rows have nobody to go to. They wait as long as they are old, from one second to one minute:
 /// after an outage of the topology, what it delayed by a minute comes at most another minute late.
-pub async fn back_off(transaction: &mut PgConnection, ids: &[i64], error: &str) -> Result<(), Error> {
+pub async fn back_off(
+    transaction: &mut PgConnection,
+    ids: &[i64],
+    error: &str,
+) -> Result<(), Error> {
     let back_off = "-- outbox back off: unroutable\n\
         update outbox_events set last_error = $2, next_attempt_at = statement_timestamp() \
           + least(greatest(statement_timestamp() - created_at, '1 s'), '1 min') * (0.75 + random() / 4) \
         where id = any($1) and published_at is null and dead_at is null";
-    sqlx::query(back_off).bind(ids).bind(error).execute(transaction).await?;
+    sqlx::query(back_off)
+        .bind(ids)
+        .bind(error)
+        .execute(transaction)
+        .await?;
     Ok(())
 }
 
@@ -161,15 +179,21 @@ pub async fn refuse(
         from unnest($1::bigint[], $2::text[]) as r (id, error) \
         where e.id = r.id and e.published_at is null and e.dead_at is null \
         returning e.event_id, e.dead_at is not null";
-    let (ids, errors): (Vec<i64>, Vec<&str>) =
-        refusals.iter().map(|(id, error)| (id, error.as_str())).unzip();
+    let (ids, errors): (Vec<i64>, Vec<&str>) = refusals
+        .iter()
+        .map(|(id, error)| (id, error.as_str()))
+        .unzip();
     let rows: Vec<(Uuid, bool)> = sqlx::query_as(refuse)
         .bind(ids)
         .bind(errors)
         .bind(max_attempts)
         .fetch_all(transaction)
         .await?;
-    Ok(rows.into_iter().filter(|(_, dead)| *dead).map(|(event_id, _)| event_id).collect())
+    Ok(rows
+        .into_iter()
+        .filter(|(_, dead)| *dead)
+        .map(|(event_id, _)| event_id)
+        .collect())
 }
 
 /// Deletes up to `max_rows` rows that were published longer than `retention_hours` ago, oldest first, and
@@ -183,7 +207,13 @@ pub async fn purge(pool: &PgPool, retention_hours: i32, max_rows: i64) -> Result
             order by published_at limit $2 for update skip locked)) \
           returning 1) \
         select count(*) from gone";
-    count(&call(pool, sqlx::query(purge).bind(retention_hours).bind(max_rows)).await?)
+    count(
+        &call(
+            pool,
+            sqlx::query(purge).bind(retention_hours).bind(max_rows),
+        )
+        .await?,
+    )
 }
 
 /// The dead rows, oldest first, at most 100.
@@ -227,7 +257,9 @@ pub async fn status(pool: &PgPool) -> Result<Status, Error> {
           select count(*) as dead from (select 1 from outbox_events where dead_at is not null \
             order by id limit $1) dead) d";
     let rows: Vec<Status> = fetch(pool, sqlx::query(status).bind(STATUS_MAX_ROWS)).await?;
-    rows.first().copied().ok_or_else(|| sqlx::Error::RowNotFound.into())
+    rows.first()
+        .copied()
+        .ok_or_else(|| sqlx::Error::RowNotFound.into())
 }
 
 fn count(rows: &[PgRow]) -> Result<u64, Error> {
@@ -240,11 +272,16 @@ mod utc {
     use serde::{Deserializer, Serializer};
     use time::{OffsetDateTime, UtcOffset, serde::rfc3339};
 
-    pub(super) fn serialize<S: Serializer>(time: &OffsetDateTime, serializer: S) -> Result<S::Ok, S::Error> {
+    pub(super) fn serialize<S: Serializer>(
+        time: &OffsetDateTime,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
         rfc3339::serialize(&time.to_offset(UtcOffset::UTC), serializer)
     }
 
-    pub(super) fn deserialize<'a, D: Deserializer<'a>>(deserializer: D) -> Result<OffsetDateTime, D::Error> {
+    pub(super) fn deserialize<'a, D: Deserializer<'a>>(
+        deserializer: D,
+    ) -> Result<OffsetDateTime, D::Error> {
         rfc3339::deserialize(deserializer)
     }
 }
@@ -273,16 +310,21 @@ mod tests {
         let body = serde_json::to_string(&row.event().expect("readable")).expect("JSON");
         assert_eq!(
             body,
-            r#"{"event_type":"ReservationConfirmed","payload":{"reservation_id":1,"product_id":2,"#.to_owned()
+            r#"{"event_type":"ReservationConfirmed","payload":{"reservation_id":1,"product_id":2,"#
+                .to_owned()
                 + r#""user_id":42,"quantity":1,"confirmed_at":"2026-02-14T12:30:00.25Z"}}"#
         );
     }
 
     #[test]
     fn what_cannot_be_read_says_why() {
-        let unknown = claimed("ReservationLost", "{}").event().expect_err("unknown type");
+        let unknown = claimed("ReservationLost", "{}")
+            .event()
+            .expect_err("unknown type");
         assert!(unknown.to_string().contains("ReservationLost"), "{unknown}");
-        let broken = claimed("ReservationConfirmed", r#"{"reservation_id": 1}"#).event().expect_err("incomplete");
+        let broken = claimed("ReservationConfirmed", r#"{"reservation_id": 1}"#)
+            .event()
+            .expect_err("incomplete");
         assert!(broken.to_string().contains("product_id"), "{broken}");
     }
 }

@@ -114,7 +114,10 @@ async fn who_may_not_is_told_so_before_anything_is_read() {
 #[tokio::test]
 async fn sync_expired_ends_everything_that_is_due() {
     let system = System::start().await;
-    let (phone, watch) = (system.create_product(9).await, system.create_product(9).await);
+    let (phone, watch) = (
+        system.create_product(9).await,
+        system.create_product(9).await,
+    );
     let sync = async || {
         let answer = system.post("/admin/reservations/sync-expired").await;
         answer.expect(200)
@@ -176,9 +179,7 @@ async fn the_audit_shows_each_product_and_finds_every_difference() {
         .unwrap();
     let audit = system.get("/admin/audit").await.expect(200);
     assert_eq!(audit["clean"], false);
-    let difference = |counter: &str, counted: i64, expected: i64| {
-        json!({"product_id": product, "counter": counter, "counted": counted, "expected": expected})
-    };
+    let difference = |counter: &str, counted: i64, expected: i64| json!({"product_id": product, "counter": counter, "counted": counted, "expected": expected});
     let wanted = json!([
         difference("stock", 2, 3),
         difference("held", 3, 1),
@@ -193,13 +194,27 @@ async fn dead_events_are_shown_and_requeued() {
     let product = system.create_product(1).await;
     let hold = system.reserve(product, 7).await;
     system.confirm(&hold).await;
-    assert_eq!(system.get("/admin/outbox/dead").await.expect(200), json!([]));
+    assert_eq!(
+        system.get("/admin/outbox/dead").await.expect(200),
+        json!([])
+    );
     let bury = "update outbox_events set dead_at = now(), attempts = 5, last_error = 'refused'";
-    sqlx::query(bury).execute(&system.database.pool).await.unwrap();
+    sqlx::query(bury)
+        .execute(&system.database.pool)
+        .await
+        .unwrap();
 
     let dead = system.get("/admin/outbox/dead").await.expect(200);
     let event = &dead[0];
-    let fields = ["id", "event_id", "event_type", "payload", "attempts", "last_error", "dead_at"];
+    let fields = [
+        "id",
+        "event_id",
+        "event_type",
+        "payload",
+        "attempts",
+        "last_error",
+        "dead_at",
+    ];
     assert_fields(event, &fields);
     assert_eq!(event["event_type"], "ReservationConfirmed");
     assert_eq!(event["payload"]["reservation_id"], hold["id"]);
@@ -208,5 +223,8 @@ async fn dead_events_are_shown_and_requeued() {
     let requeue = async || system.post("/admin/outbox/requeue").await.expect(200);
     assert_eq!(requeue().await, json!({"requeued": 1}));
     assert_eq!(requeue().await, json!({"requeued": 0}));
-    assert_eq!(system.get("/admin/outbox/dead").await.expect(200), json!([]));
+    assert_eq!(
+        system.get("/admin/outbox/dead").await.expect(200),
+        json!([])
+    );
 }

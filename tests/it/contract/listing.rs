@@ -22,10 +22,7 @@ async fn without_a_filter_the_newest_twenty_are_listed() {
     assert_eq!(system.list("limit=1").await, newest_first[..1]);
     assert_eq!(system.list("limit=100").await, newest_first);
     assert_eq!(system.list("offset=20").await, newest_first[20..]);
-    assert_eq!(
-        system.list("limit=2&offset=3").await,
-        newest_first[3..5]
-    );
+    assert_eq!(system.list("limit=2&offset=3").await, newest_first[3..5]);
     assert!(system.list("offset=25").await.is_empty());
     assert!(system.list("offset=9223372036854775807").await.is_empty());
 }
@@ -33,7 +30,10 @@ async fn without_a_filter_the_newest_twenty_are_listed() {
 #[tokio::test]
 async fn filters_narrow_the_list_and_combine() {
     let system = System::start().await;
-    let (phone, watch) = (system.create_product(9).await, system.create_product(9).await);
+    let (phone, watch) = (
+        system.create_product(9).await,
+        system.create_product(9).await,
+    );
     let a = id(&system.reserve(phone, 1).await);
     let b = id(&system.reserve(watch, 1).await);
     let c = id(&system.reserve(phone, 2).await);
@@ -42,7 +42,11 @@ async fn filters_narrow_the_list_and_combine() {
     let both = format!("user_id=1&product_id={phone}");
     assert_eq!(ids(&system, &both).await, [a]);
     assert!(ids(&system, "user_id=3").await.is_empty());
-    assert!(ids(&system, "product_id=9223372036854775807").await.is_empty());
+    assert!(
+        ids(&system, "product_id=9223372036854775807")
+            .await
+            .is_empty()
+    );
 }
 
 #[tokio::test]

@@ -1,8 +1,9 @@
 //! Health and metrics.
 
+use reqwest::Method;
 use serde_json::json;
 
-use crate::support::{System, eventually};
+use crate::support::{Answer, System, eventually};
 
 #[tokio::test]
 async fn health_tells_of_each_dependency() {
@@ -48,11 +49,20 @@ async fn metrics_count_what_happened() {
         ("flashsale_reservations_confirmed_total", 1.0),
         ("flashsale_reservations_canceled_total", 1.0),
         ("flashsale_reservations_expired_total", 1.0),
-        (r#"http_requests_total{method="POST",route="/reservations",status="201"}"#, 3.0),
-        (r#"http_request_duration_seconds_count{method="POST",route="/reservations"}"#, 3.0),
+        (
+            r#"http_requests_total{method="POST",route="/reservations",status="201"}"#,
+            3.0,
+        ),
+        (
+            r#"http_request_duration_seconds_count{method="POST",route="/reservations"}"#,
+            3.0,
+        ),
         (r#"flashsale_batch_requests_sum{verb="reserve"}"#, 3.0),
         (r#"flashsale_batch_requests_sum{verb="confirm"}"#, 2.0),
-        (r#"flashsale_batch_duration_seconds_count{verb="cancel"}"#, 2.0),
+        (
+            r#"flashsale_batch_duration_seconds_count{verb="cancel"}"#,
+            2.0,
+        ),
     ] {
         assert_eq!(system.metric(series).await, wanted, "{series}");
     }
@@ -70,13 +80,13 @@ async fn no_client_can_make_series() {
         let lines = metrics.lines().filter(|line| line.starts_with("http_"));
         lines.filter(|line| !line.contains("/metrics")).count()
     };
-    let get = |path: String| async { system.get(&path).await };
+    let get = async |path: String| system.get(&path).await;
     get("/unknown".to_owned()).await;
     get("/products/999".to_owned()).await;
-    let method = |name: String| reqwest::Method::from_bytes(name.as_bytes()).unwrap();
+    let method = |name: String| Method::from_bytes(name.as_bytes()).unwrap();
     let send = async |name: String| {
         let request = system.request(method(name), "/products");
-        crate::support::Answer::to(request).await
+        Answer::to(request).await
     };
     send("BREW0".to_owned()).await;
     let before = series().await;

@@ -116,7 +116,10 @@ impl Client {
     }
 
     pub(crate) async fn list(&self, query: &str) -> Vec<Value> {
-        let listed = self.get(&format!("/reservations?{query}")).await.expect(200);
+        let listed = self
+            .get(&format!("/reservations?{query}"))
+            .await
+            .expect(200);
         listed.as_array().unwrap().clone()
     }
 

@@ -82,7 +82,9 @@ impl Child {
         let log = self.log.lock().unwrap();
         let said = |entry: &&Value| {
             let message = entry.get("message").unwrap_or(entry);
-            message.as_str().is_some_and(|message| message.contains(words))
+            message
+                .as_str()
+                .is_some_and(|message| message.contains(words))
         };
         log.iter().find(said).cloned()
     }

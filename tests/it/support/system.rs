@@ -147,7 +147,9 @@ impl Settings {
             ("REDIS_URL", &redis_url),
             ("REDIS_KEY_PREFIX", redis_prefix),
         ];
-        let pairs = own.iter().filter(|(name, _)| more.iter().all(|(other, _)| other != name));
+        let pairs = own
+            .iter()
+            .filter(|(name, _)| more.iter().all(|(other, _)| other != name));
         Self(
             pairs
                 .chain(more)
@@ -170,7 +172,8 @@ impl Settings {
             let option = name.to_lowercase().replace('_', "-");
             format!("--{option}={value}")
         });
-        let matches = command.get_matches_from(["flashsale-api".to_owned()].into_iter().chain(options));
+        let matches =
+            command.get_matches_from(["flashsale-api".to_owned()].into_iter().chain(options));
         flashsale_api::Args::from_arg_matches(&matches).unwrap()
     }
 

@@ -11,7 +11,7 @@ use sqlx::{
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 use time::OffsetDateTime;
-use tokio::task::JoinHandle;
+use tokio::task::AbortHandle;
 
 pub(crate) const HOLD_SECONDS: i32 = 300;
 
@@ -226,7 +226,7 @@ impl Shop {
     }
 
     /// Returns once each of these calls waits for a lock; none may come to its end before.
-    pub(crate) async fn until_waiting<T>(&self, calls: &[&JoinHandle<T>]) {
+    pub(crate) async fn until_waiting(&self, calls: &[AbortHandle]) {
         let mut waiting = 0;
         while waiting < calls.len() as i64 {
             assert!(

@@ -1,0 +1,177 @@
+//! The comparators: other ways to build the same route, to measure ours against.
+//!
+//! They share the product's HTTP stack, its JSON types and its problem details, so that what differs is only how
+//! a request is carried out. What the product does besides (timing each request, say) they leave out: it is part
+//! of the product's price, not of theirs.
+
+mod noop;
+mod redis_gate;
+mod textbook;
+
+use std::{net::SocketAddr, time::Duration};
+
+use axum::{
+    Json, Router,
+    extract::{Request, State},
+    http::{StatusCode, header},
+    middleware::{self, Next},
+    response::{IntoResponse, Response},
+    routing::post,
+};
+use flashsale_api::Problem;
+use inventory::{
+    ProductId, Quantity, UserId,
+    reservation::{Refusal, Reservation, Status},
+};
+use prometheus::{IntCounter, IntCounterVec, Opts, Registry};
+use redis::aio::MultiplexedConnection;
+use runtime::{Process, health::Health, http};
+use serde::Deserialize;
+use time::OffsetDateTime;
+
+/// How long the comparators' holds last, as the product's do by default.
+const HOLD: time::Duration = time::Duration::minutes(5);
+
+#[derive(clap::Args, Clone)]
+pub(crate) struct Args {
+    /// Which one.
+    #[arg(value_enum)]
+    name: Name,
+
+    /// Where to listen.
+    #[arg(
+        long,
+        visible_alias = "listen",
+        env = "LISTEN_ADDR",
+        default_value = "127.0.0.1:8090"
+    )]
+    listen_addr: SocketAddr,
+
+    /// PostgreSQL with the product's schema, for textbook. The default pool is for one hot product.
+    #[command(flatten)]
+    database: inventory::database::Args,
+
+    /// Redis, for redis-gate and textbook.
+    #[arg(
+        long,
+        env = "REDIS_URL",
+        hide_env_values = true,
+        default_value = "redis://127.0.0.1:6379/0"
+    )]
+    redis_url: String,
+}
+
+#[derive(clap::ValueEnum, Clone, Copy)]
+enum Name {
+    /// Answers 201 with a made-up reservation: the limit that HTTP sets.
+    Noop,
+    /// One Lua script in Redis for each request, and nothing durable.
+    RedisGate,
+    /// One transaction in PostgreSQL for each request.
+    Textbook,
+}
+
+/// Serves a comparator until told to stop.
+pub(crate) async fn serve(args: Args, process: Process) -> anyhow::Result<()> {
+    let router = match args.name {
+        Name::Noop => noop::router(),
+        Name::RedisGate => redis_gate::router(connect(&args.redis_url).await?).await?,
+        Name::Textbook => {
+            let pool = inventory::database::connect(&args.database, "flashsale-bench textbook")?;
+            textbook::router(pool, connect(&args.redis_url).await?)
+        }
+    };
+    let router = router
+        .layer(middleware::from_fn_with_state(
+            Answers::new(&process.registry)?,
+            count,
+        ))
+        .merge(Health::default().router(process.registry.clone()));
+    let listener = http::listen(args.listen_addr).await?;
+    http::serve(listener, router, process.shutdown, Duration::from_secs(5)).await
+}
+
+async fn connect(redis_url: &str) -> anyhow::Result<MultiplexedConnection> {
+    let config =
+        redis::AsyncConnectionConfig::new().set_response_timeout(Some(Duration::from_secs(5)));
+    let client = redis::Client::open(redis_url)?;
+    Ok(client
+        .get_multiplexed_async_connection_with_config(&config)
+        .await?)
+}
+
+/// The body of `POST /reservations`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Reserve {
+    product_id: ProductId,
+    user_id: UserId,
+}
+
+impl Reserve {
+    /// The answer to this request, once it has a hold.
+    fn held(&self, id: i64, created_at: OffsetDateTime) -> Result<Reservation, Problem> {
+        Ok(Reservation {
+            id: id.try_into().map_err(|_| Problem::Internal)?,
+            product_id: self.product_id,
+            user_id: self.user_id,
+            quantity: Quantity::ONE,
+            status: Status::Active,
+            created_at,
+            expires_at: created_at + HOLD,
+            confirmed_at: None,
+            canceled_at: None,
+            expired_at: None,
+        })
+    }
+}
+
+fn created(hold: Reservation) -> Response {
+    let location = [(header::LOCATION, format!("/reservations/{}", hold.id))];
+    (StatusCode::CREATED, location, Json(hold)).into_response()
+}
+
+fn sold_out() -> Problem {
+    Refusal::SoldOut { free: 0 }.into()
+}
+
+/// A failure of PostgreSQL or Redis: logged, and a 503 that the load counts apart.
+fn failed(error: impl std::fmt::Display) -> Problem {
+    tracing::warn!(%error, "a request failed");
+    Problem::Overloaded
+}
+
+/// How many answers of each status were given, under the product's name for it, so that the runner reads both
+/// alike. The counters are looked up once: what counting costs cannot be seen in a measurement.
+#[derive(Clone)]
+struct Answers {
+    usual: [(StatusCode, IntCounter); 2],
+    all: IntCounterVec,
+}
+
+impl Answers {
+    fn new(registry: &Registry) -> prometheus::Result<Self> {
+        let all = IntCounterVec::new(
+            Opts::new("http_requests_total", "Requests answered."),
+            &["method", "route", "status"],
+        )?;
+        registry.register(Box::new(all.clone()))?;
+        let usual = [StatusCode::CREATED, StatusCode::CONFLICT]
+            .map(|status| (status, Self::of(&all, status)));
+        Ok(Self { usual, all })
+    }
+
+    fn of(all: &IntCounterVec, status: StatusCode) -> IntCounter {
+        all.with_label_values(&["POST", "/reservations", status.as_str()])
+    }
+}
+
+async fn count(State(answers): State<Answers>, request: Request, next: Next) -> Response {
+    let response = next.run(request).await;
+    let status = response.status();
+    match answers.usual.iter().find(|(usual, _)| *usual == status) {
+        Some((_, counter)) => counter.inc(),
+        None => Answers::of(&answers.all, status).inc(),
+    }
+    response
+}

@@ -1,0 +1,143 @@
+//! A call without an answer: "nothing was done" is only said where that is certain.
+
+use std::{net::TcpListener, time::Duration};
+
+use inventory::{Error, confirm, database};
+use sqlx::{
+    AssertSqlSafe, PgPool,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
+use tokio::time::timeout;
+
+use crate::support::Shop;
+
+/// Something that never takes this long does not come about at all.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Makes PostgreSQL break a confirm off while it waits for its product.
+async fn broken_off_by(shop: &Shop, function: &str) -> Error {
+    let product = shop.product(1).await;
+    let hold = shop.hold(product, 1).await.id;
+    let lock = shop.lock(product).await;
+    let pool = shop.pool.clone();
+    let sale = tokio::spawn(async move { confirm::confirm(&pool, &[hold]).await });
+    shop.until_waiting(&[sale.abort_handle()]).await;
+    let break_off = format!(
+        "select {function}(pid) from pg_stat_activity
+        where datname = current_database() and wait_event_type = 'Lock'"
+    );
+    sqlx::query(AssertSqlSafe(break_off))
+        .execute(&shop.pool)
+        .await
+        .unwrap();
+    let error = sale.await.unwrap().unwrap_err();
+    lock.rollback().await.unwrap();
+
+    assert_eq!(shop.stored(hold).await.status, "ACTIVE");
+    // The pool is none the worse: the retry gets through.
+    assert_eq!(shop.confirm(&[hold]).await.changed, 1);
+    error
+}
+
+#[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
+async fn a_canceled_statement_was_not_done(pool: PgPool) {
+    let error = broken_off_by(&Shop::new(pool), "pg_cancel_backend").await;
+    assert!(matches!(error, Error::NotDone(_)), "{error:?}");
+}
+
+#[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
+async fn of_a_call_whose_connection_was_ended_nobody_knows(pool: PgPool) {
+    let error = broken_off_by(&Shop::new(pool), "pg_terminate_backend").await;
+    assert!(matches!(error, Error::OutcomeUnknown(_)), "{error:?}");
+}
+
+#[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
+async fn a_lock_that_is_not_to_be_had_ends_the_wait_and_nothing_was_done(pool: PgPool) {
+    let shop = Shop::new(pool);
+    let product = shop.product(1).await;
+    let hold = shop.hold(product, 1).await.id;
+    // Each verb's own limit, which no setting of the connection can lift, is below CALL_LIMIT.
+    let limited = shop
+        .count(
+            "select count(*) from pg_proc
+            where proname in ('reserve_v1', 'confirm_v1', 'cancel_v1', 'expire_v1')
+                and 'lock_timeout=5s' = any(proconfig)",
+        )
+        .await;
+    assert_eq!(limited, 4);
+    sqlx::raw_sql("alter function confirm_v1 set lock_timeout = '1ms'")
+        .execute(&shop.pool)
+        .await
+        .unwrap();
+
+    let _lock = shop.lock(product).await;
+    let error = confirm::confirm(&shop.pool, &[hold]).await.unwrap_err();
+
+    assert!(matches!(error, Error::NotDone(_)), "{error:?}");
+}
+
+#[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
+async fn with_every_connection_busy_nothing_was_done(
+    options: PgPoolOptions,
+    connection: PgConnectOptions,
+) {
+    let pool = options
+        .max_connections(1)
+        .acquire_timeout(Duration::from_millis(50))
+        .connect_with(connection)
+        .await
+        .unwrap();
+    let _busy = pool.acquire().await.unwrap();
+
+    let error = confirm::confirm(&pool, &[]).await.unwrap_err();
+
+    assert!(matches!(error, Error::NotDone(_)), "{error:?}");
+}
+
+#[tokio::test]
+async fn with_no_server_a_call_fails_soon_and_nothing_was_done() {
+    let closed_port = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
+    let pool = database::connect(
+        &database::Args {
+            database_url: format!("postgres://nobody@127.0.0.1:{closed_port}/nothing"),
+            database_max_connections: 2,
+            database_acquire_milliseconds: 100,
+        },
+        "rules",
+    )
+    .unwrap();
+
+    let error = timeout(PATIENCE, confirm::confirm(&pool, &[]))
+        .await
+        .unwrap()
+        .unwrap_err();
+
+    assert!(matches!(error, Error::NotDone(_)), "{error:?}");
+    assert!(!timeout(PATIENCE, database::is_up(&pool)).await.unwrap());
+}
+
+#[test]
+fn a_url_that_is_none_is_refused_at_once_without_being_repeated() {
+    let args = database::Args {
+        database_url: "flashsale:secret at db".to_owned(),
+        database_max_connections: 1,
+        database_acquire_milliseconds: 1,
+    };
+    let error = format!("{:#}", database::connect(&args, "rules").unwrap_err());
+    assert!(error.contains("DATABASE_URL"), "{error}");
+    assert!(!error.contains("secret"), "{error}");
+}
+
+#[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
+async fn a_database_is_up_once_it_has_the_schema(pool: PgPool) {
+    assert!(database::is_up(&pool).await);
+    sqlx::raw_sql("alter table products rename to goods")
+        .execute(&pool)
+        .await
+        .unwrap();
+    assert!(!database::is_up(&pool).await);
+}

@@ -1,0 +1,167 @@
+//! expire: what is due comes back, in bounded batches, once.
+
+use inventory::expire::{self, due};
+use sqlx::PgPool;
+use time::OffsetDateTime;
+
+use crate::support::{HOLD_SECONDS, Shop, one, outcomes};
+
+#[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
+async fn nothing_is_due_where_nothing_is_held(pool: PgPool) {
+    let shop = Shop::new(pool);
+    let product = shop.product(1).await;
+
+    let seen = due(&shop.pool).await.unwrap();
+    assert_eq!((seen.products, seen.lag_seconds, seen.next_due), (vec![], 0.0, None));
+    assert_eq!(shop.expire(product, 10).await, 0);
+    expire::sweep(&shop.pool, 10, |_| panic!("there was a batch"))
+        .await
+        .unwrap();
+}
+
+#[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
+async fn a_look_tells_which_products_how_late_and_what_comes_next(pool: PgPool) {
+    let shop = Shop::new(pool);
+    let [first, quiet, second] = [
+        shop.product(9).await,
+        shop.product(9).await,
+        shop.product(9).await,
+    ];
+    shop.stale_hold(second, 1, 3600).await;
+    shop.stale_hold(first, 1, 60).await;
+    shop.stale_hold(first, 2, 60).await;
+    shop.hold(quiet, 1).await;
+    // What has ended is not due, however long ago its deadline.
+    let canceled = shop.hold(quiet, 2).await.id;
+    shop.cancel(&[canceled]).await;
+    shop.backdate(canceled, 86_400).await;
+
+    let seen = due(&shop.pool).await.unwrap();
+
+    assert_eq!(seen.products, [first, second]);
+    assert!((3600.0..7200.0).contains(&seen.lag_seconds), "{seen:?}");
+    let next = seen.next_due.unwrap().as_secs_f64();
+    assert!(next > 0.0 && next <= HOLD_SECONDS.into(), "{seen:?}");
+}
+
+#[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
+async fn due_holds_end_longest_due_first_at_their_deadlines(pool: PgPool) {
+    let shop = Shop::new(pool);
+    let [product, other] = [shop.product(9).await, shop.product(9).await];
+    let last = shop.stale_hold(product, 1, 10).await;
+    let first = shop.stale_hold(product, 2, 30).await;
+    let second = shop.stale_hold(product, 3, 20).await;
+    let live = shop.hold(product, 4).await.id;
+    let elsewhere = shop.stale_hold(other, 1, 60).await;
+
+    assert_eq!(shop.expire(product, 2).await, 2);
+
+    for id in [first, second] {
+        let row = shop.stored(id).await;
+        assert_eq!(
+            (row.status.as_str(), row.expired_at),
+            ("EXPIRED", Some(row.expires_at))
+        );
+        // Answered and listed with the same time before and after the sweep.
+        assert_eq!(shop.get(id).await.expired_at, row.expired_at);
+    }
+    for id in [last, live, elsewhere] {
+        let row = shop.stored(id).await;
+        assert_eq!((row.status.as_str(), row.expired_at), ("ACTIVE", None));
+    }
+    assert_eq!(shop.counters(product).await, (7, 2, 0));
+
+    // The rest, and then nothing: each once.
+    assert_eq!(shop.expire(product, 2).await, 1);
+    assert_eq!(shop.expire(product, 2).await, 0);
+    assert_eq!(shop.counters(product).await, (8, 1, 0));
+    assert_eq!(shop.counters(other).await, (8, 1, 0));
+    shop.assert_sound().await;
+}
+
+#[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
+async fn a_sweep_goes_through_all_products_in_bounded_batches(pool: PgPool) {
+    let shop = Shop::new(pool);
+    let mut products = Vec::new();
+    for holds in [5, 0, 4, 1] {
+        let product = shop.product(10).await;
+        if holds > 0 {
+            shop.crowd(product, holds, -60).await;
+        }
+        shop.hold(product, 1).await;
+        products.push(product);
+    }
+
+    let mut batches = Vec::new();
+    expire::sweep(&shop.pool, 2, |expired| {
+        batches.push(expired);
+        true
+    })
+    .await
+    .unwrap();
+
+    assert_eq!(batches.iter().sum::<u64>(), 10);
+    assert!(batches.iter().all(|expired| *expired <= 2), "{batches:?}");
+    for product in products {
+        assert_eq!(shop.counters(product).await, (9, 1, 0));
+    }
+    assert!(due(&shop.pool).await.unwrap().products.is_empty());
+    shop.assert_sound().await;
+}
+
+#[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
+async fn a_sweep_gets_through_more_than_it_sees_at_one_look(pool: PgPool) {
+    let shop = Shop::new(pool);
+    let [crowded, late] = [shop.product(2500).await, shop.product(1).await];
+    shop.crowd(crowded, 2500, -60).await;
+    let last = shop.stale_hold(late, 1, 10).await;
+    // A look stops at the 1,000 holds that are longest due.
+    assert_eq!(due(&shop.pool).await.unwrap().products, [crowded]);
+
+    let mut expired = 0;
+    expire::sweep(&shop.pool, 1000, |batch| {
+        expired += batch;
+        true
+    })
+    .await
+    .unwrap();
+
+    assert_eq!(expired, 2501);
+    assert_eq!(shop.stored(last).await.status, "EXPIRED");
+    shop.assert_sound().await;
+}
+
+#[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
+async fn a_sweep_that_is_told_to_stop_keeps_what_it_did(pool: PgPool) {
+    let shop = Shop::new(pool);
+    let product = shop.product(10).await;
+    shop.crowd(product, 10, -60).await;
+
+    let mut batches = Vec::new();
+    expire::sweep(&shop.pool, 3, |expired| {
+        batches.push(expired);
+        batches.len() < 2
+    })
+    .await
+    .unwrap();
+
+    assert_eq!(batches, [3, 3]);
+    assert_eq!(shop.counters(product).await, (6, 4, 0));
+    shop.assert_sound().await;
+}
+
+#[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
+async fn an_expired_unit_and_its_user_are_free_again(pool: PgPool) {
+    let shop = Shop::new(pool);
+    let product = shop.product(1).await;
+    let old = shop.stale_hold(product, 1, 60).await;
+    let deadline: OffsetDateTime = shop.stored(old).await.expires_at;
+    shop.expire(product, 10).await;
+
+    let batch = shop.reserve(&[one(product, 1)]).await;
+
+    assert_eq!(outcomes(&batch), [Ok(())]);
+    assert_eq!(batch.expired, 0);
+    assert_eq!(shop.stored(old).await.expired_at, Some(deadline));
+    assert_eq!(shop.counters(product).await, (0, 1, 0));
+}

@@ -1,0 +1,136 @@
+//! What a call reads while 20,000 holds of one product live and the planner believes that there are none:
+//! statistics from the minute before the sale opened.
+
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+
+use crate::support::{Shop, one};
+
+const HOLDS: i32 = 20_000;
+/// Rows of a call, and how many entries of indexes it may read for each.
+const ROWS: i64 = 100;
+const ENTRIES_PER_ROW: i64 = 12;
+/// A prepared statement's first five plans know its parameters, later ones may not.
+const CALLS: i64 = 8;
+
+/// A shop with one connection, so that its counts of what was read are complete.
+async fn shop_with_stale_statistics(options: PgConnectOptions) -> Shop {
+    let shop = Shop::with_connections(1, options).await;
+    sqlx::raw_sql(
+        "alter table products set (autovacuum_enabled = off);
+        alter table reservations set (autovacuum_enabled = off);
+        alter table outbox_events set (autovacuum_enabled = off);
+        analyze products, reservations, outbox_events",
+    )
+    .execute(&shop.pool)
+    .await
+    .unwrap();
+    shop
+}
+
+/// Entries of indexes and rows of tables read until now, by what was read.
+async fn read(shop: &Shop) -> Vec<(String, i64)> {
+    sqlx::raw_sql("select pg_stat_force_next_flush()")
+        .execute(&shop.pool)
+        .await
+        .unwrap();
+    sqlx::query_as(
+        "select indexrelname::text, idx_tup_read from pg_stat_user_indexes
+        where relname in ('products', 'reservations')
+        union all
+        select relname::text, seq_tup_read from pg_stat_user_tables
+        where relname in ('products', 'reservations')
+        order by 1",
+    )
+    .fetch_all(&shop.pool)
+    .await
+    .unwrap()
+}
+
+/// Fails if more was read between `before` and now than `most`.
+async fn assert_read_at_most(shop: &Shop, before: &[(String, i64)], most: i64, what: &str) {
+    let after = read(shop).await;
+    let entries: i64 = after.iter().zip(before).map(|(a, b)| a.1 - b.1).sum();
+    let by_index: Vec<_> = after
+        .iter()
+        .zip(before)
+        .map(|((name, after), (_, before))| (name, after - before))
+        .filter(|(_, entries)| *entries > 0)
+        .collect();
+    assert!(entries <= most, "{what} read {entries}, more than {most}: {by_index:?}");
+    assert!(entries > 0, "{what}: nothing was counted");
+}
+
+async fn each_verb_reads_its_own_rows(shop: &Shop, product: inventory::ProductId) {
+    let mut holds = Vec::new();
+    for call in 0..CALLS {
+        let requests: Vec<_> = (1..=ROWS).map(|n| one(product, call * ROWS + n)).collect();
+        let before = read(shop).await;
+        let batch = shop.reserve(&requests).await;
+        assert_eq!((batch.changed, batch.expired), (ROWS as u64, 0));
+        assert_read_at_most(shop, &before, ROWS * ENTRIES_PER_ROW, "reserve").await;
+        holds.push(batch.answers.into_iter().map(|a| a.unwrap().id).collect::<Vec<_>>());
+    }
+    for ids in &holds {
+        let (sell, give_up) = ids.split_at(ids.len() / 2);
+        let before = read(shop).await;
+        assert_eq!(shop.confirm(sell).await.changed, sell.len() as u64);
+        assert_read_at_most(shop, &before, ROWS * ENTRIES_PER_ROW, "confirm").await;
+        let before = read(shop).await;
+        assert_eq!(shop.cancel(give_up).await.changed, give_up.len() as u64);
+        assert_read_at_most(shop, &before, ROWS * ENTRIES_PER_ROW, "cancel").await;
+    }
+}
+
+#[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
+async fn a_call_reads_its_own_rows_and_not_all_live_holds(
+    _: PgPoolOptions,
+    options: PgConnectOptions,
+) {
+    let shop = shop_with_stale_statistics(options).await;
+    let product = shop.product(2 * i64::from(HOLDS)).await;
+    shop.crowd(product, HOLDS, 3600).await;
+    each_verb_reads_its_own_rows(&shop, product).await;
+    shop.assert_sound().await;
+}
+
+#[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
+async fn a_call_reads_its_own_rows_and_not_all_due_holds(
+    _: PgPoolOptions,
+    options: PgConnectOptions,
+) {
+    let shop = shop_with_stale_statistics(options).await;
+    let product = shop.product(2 * i64::from(HOLDS)).await;
+    shop.crowd(product, HOLDS, -3600).await;
+    each_verb_reads_its_own_rows(&shop, product).await;
+    shop.assert_sound().await;
+}
+
+#[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
+async fn a_reclaim_reads_what_it_ends(_: PgPoolOptions, options: PgConnectOptions) {
+    let shop = shop_with_stale_statistics(options).await;
+    let [product, other] = [
+        shop.product(HOLDS.into()).await,
+        shop.product(HOLDS.into()).await,
+    ];
+    shop.crowd(other, HOLDS, -7200).await;
+    shop.crowd(product, HOLDS, -3600).await;
+
+    for call in 0..CALLS {
+        let requests: Vec<_> = (1..=ROWS).map(|n| one(product, call * ROWS + n)).collect();
+        let before = read(&shop).await;
+        assert_eq!(shop.reserve(&requests).await.expired, ROWS as u64);
+        // What earlier calls ended leaves dead entries at the front of the index until the vacuum.
+        let most = ROWS * (ENTRIES_PER_ROW + call);
+        assert_read_at_most(&shop, &before, most, "reserve").await;
+
+        let before = read(&shop).await;
+        assert_eq!(shop.expire(other, ROWS as i32).await, ROWS as u64);
+        assert_read_at_most(&shop, &before, most, "expire").await;
+
+        let before = read(&shop).await;
+        let due = inventory::expire::due(&shop.pool).await.unwrap();
+        assert_eq!(due.products, [other]);
+        assert_read_at_most(&shop, &before, 1000 + most, "due").await;
+    }
+    shop.assert_sound().await;
+}

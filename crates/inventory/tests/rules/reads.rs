@@ -1,0 +1,163 @@
+//! What is read back: products, reservations with their effective status, pages, newest first.
+
+use inventory::{
+    ReservationId,
+    product::{self, InvalidProduct, NewProduct},
+    reservation::{self, Filter, Status},
+};
+use sqlx::PgPool;
+
+use crate::support::{Shop, reservation_id, user};
+
+async fn listed(shop: &Shop, filter: Filter, limit: i64, offset: i64) -> Vec<ReservationId> {
+    reservation::list(&shop.pool, filter, limit, offset)
+        .await
+        .unwrap()
+        .into_iter()
+        .map(|found| found.id)
+        .collect()
+}
+
+#[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
+async fn products_are_read_one_by_one_and_listed_by_id(pool: PgPool) {
+    let new = NewProduct::new("Élan 100 ☂".to_owned(), 7).unwrap();
+    let first = product::create(&pool, &new).await.unwrap();
+    assert_eq!((first.name.as_str(), first.total), ("Élan 100 ☂", 7));
+    assert_eq!((first.stock, first.held, first.sold), (7, 0, 0));
+    let shop = Shop::new(pool);
+    let second = shop.product(0).await;
+    let unknown = inventory::ProductId::try_from(i64::MAX).unwrap();
+    // Its row moves, its place in the list does not.
+    shop.hold(first.id, 1).await;
+
+    let found = product::get(&shop.pool, &[second, unknown, first.id, second])
+        .await
+        .unwrap();
+    let ids: Vec<_> = found.iter().map(|found| found.as_ref().map(|p| p.id)).collect();
+    assert_eq!(ids, [Some(second), None, Some(first.id), Some(second)]);
+    let again = found[2].as_ref().unwrap();
+    assert_eq!((again.stock, again.held, again.total), (6, 1, 7));
+    assert_eq!(again.created_at, first.created_at);
+
+    let all = product::list(&shop.pool).await.unwrap();
+    let ids: Vec<_> = all.iter().map(|found| found.id).collect();
+    assert_eq!(ids, [first.id, second]);
+}
+
+#[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
+async fn the_limits_of_a_product_are_those_of_its_row(pool: PgPool) {
+    // A character is what PostgreSQL counts as one, too.
+    let longest = "é".repeat(200);
+    for (name, stock) in [("x", 0), (longest.as_str(), i64::from(i32::MAX))] {
+        let new = NewProduct::new(name.to_owned(), stock).unwrap();
+        let made = product::create(&pool, &new).await.unwrap();
+        assert_eq!((made.name.as_str(), i64::from(made.stock)), (name, stock));
+    }
+    for name in [String::new(), "é".repeat(201), "a\0b".to_owned()] {
+        let refused = NewProduct::new(name, 1);
+        assert!(matches!(refused, Err(InvalidProduct::Name)));
+    }
+    for stock in [-1, i64::from(i32::MAX) + 1, i64::MIN, i64::MAX] {
+        let refused = NewProduct::new("x".to_owned(), stock);
+        assert!(matches!(refused, Err(InvalidProduct::Stock)));
+    }
+}
+
+#[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
+async fn a_hold_past_its_deadline_reads_as_expired_before_any_sweep(pool: PgPool) {
+    let shop = Shop::new(pool);
+    let product = shop.product(2).await;
+    let due = shop.stale_hold(product, 1, 60).await;
+    let live = shop.hold(product, 2).await.id;
+    let unknown = reservation_id(i64::MAX);
+
+    let found = reservation::get(&shop.pool, &[unknown, live, due, live])
+        .await
+        .unwrap();
+
+    assert!(found[0].is_none());
+    let [live_row, due_row] = [found[1].as_ref().unwrap(), found[2].as_ref().unwrap()];
+    assert_eq!((live_row.id, live_row.status), (live, Status::Active));
+    assert_eq!(live_row.expired_at, None);
+    assert_eq!((due_row.id, due_row.status), (due, Status::Expired));
+    assert_eq!(due_row.expired_at, Some(due_row.expires_at));
+    assert_eq!(found[3].as_ref().unwrap().id, live);
+    assert_eq!(shop.stored(due).await.status, "ACTIVE");
+
+    // A list says the same of it, and the sweep changes nothing that is read.
+    let all = reservation::list(&shop.pool, Filter::default(), 10, 0).await;
+    assert_eq!(format!("{:?}", all.unwrap()[1]), format!("{due_row:?}"));
+    shop.expire(product, 10).await;
+    assert_eq!(format!("{:?}", shop.get(due).await), format!("{due_row:?}"));
+}
+
+#[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
+async fn lists_filter_by_user_product_and_effective_status_newest_first(pool: PgPool) {
+    let shop = Shop::new(pool);
+    let [one, two] = [shop.product(50).await, shop.product(50).await];
+    let swept = shop.stale_hold(one, 1, 60).await;
+    shop.expire(one, 10).await;
+    let confirmed = shop.hold(one, 1).await.id;
+    shop.confirm(&[confirmed]).await;
+    let canceled = shop.hold(one, 1).await.id;
+    shop.cancel(&[canceled]).await;
+    let due = shop.stale_hold(two, 1, 60).await;
+    let active = shop.hold(one, 1).await.id;
+    let strangers_due = shop.stale_hold(one, 2, 60).await;
+    let strangers = shop.hold(two, 2).await.id;
+
+    let all = [strangers, strangers_due, active, due, canceled, confirmed, swept];
+    let by_status = [
+        (None, all.to_vec()),
+        (Some(Status::Active), vec![strangers, active]),
+        (Some(Status::Confirmed), vec![confirmed]),
+        (Some(Status::Canceled), vec![canceled]),
+        (Some(Status::Expired), vec![strangers_due, due, swept]),
+    ];
+    let by_user = [
+        (None, all.to_vec()),
+        (Some(1), vec![active, due, canceled, confirmed, swept]),
+        (Some(2), vec![strangers, strangers_due]),
+        (Some(3), vec![]),
+    ];
+    let by_product = [
+        (None, all.to_vec()),
+        (Some(one), vec![strangers_due, active, canceled, confirmed, swept]),
+        (Some(two), vec![strangers, due]),
+    ];
+    // Every combination lists what is in all three.
+    for (status, first) in &by_status {
+        for (user_id, second) in &by_user {
+            for (product_id, third) in &by_product {
+                let filter = Filter {
+                    user_id: user_id.map(user),
+                    product_id: *product_id,
+                    status: *status,
+                };
+                let mut expected = all.to_vec();
+                expected.retain(|id| [first, second, third].iter().all(|list| list.contains(id)));
+                let context = format!("{status:?} {user_id:?} {product_id:?}");
+                assert_eq!(listed(&shop, filter, 100, 0).await, expected, "{context}");
+                for offset in 0..=expected.len() {
+                    let page = listed(&shop, filter, 2, offset as i64).await;
+                    let end = expected.len().min(offset + 2);
+                    assert_eq!(page, expected[offset..end], "{context} from {offset}");
+                }
+            }
+        }
+    }
+}
+
+#[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
+async fn a_page_far_beyond_the_end_is_empty(pool: PgPool) {
+    let shop = Shop::new(pool);
+    let product = shop.product(1).await;
+    shop.hold(product, 1).await;
+    for status in [None, Some(Status::Expired)] {
+        let filter = Filter {
+            status,
+            ..Filter::default()
+        };
+        assert_eq!(listed(&shop, filter, 100, i64::MAX).await, []);
+    }
+}

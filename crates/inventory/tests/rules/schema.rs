@@ -1,0 +1,122 @@
+//! The second line of defence: what no statement can write, whoever sends it.
+
+use std::collections::BTreeSet;
+
+use sqlx::{AssertSqlSafe, PgPool};
+
+use crate::support::Shop;
+
+/// Each named constraint and unique index, and a statement that only it refuses.
+const REFUSED: [(&str, &str); 21] = [
+    (
+        "products_pkey",
+        "insert into products (id, name, stock, total) overriding system value values (1, 'x', 1, 1)",
+    ),
+    ("products_name_length", "update products set name = ''"),
+    // Overselling by hand: one unit more than there is.
+    (
+        "products_stock_not_negative",
+        "update products set stock = stock - 9, held = held + 9",
+    ),
+    (
+        "products_held_not_negative",
+        "update products set held = held - 9, stock = stock + 9",
+    ),
+    (
+        "products_sold_not_negative",
+        "update products set sold = sold - 9, stock = stock + 9",
+    ),
+    ("products_conserved", "update products set stock = stock + 1"),
+    (
+        "reservations_pkey",
+        "insert into reservations (id, product_id, user_id, expires_at) overriding system value
+        values (1, 1, 9, 'tomorrow')",
+    ),
+    (
+        "reservations_product_fkey",
+        "insert into reservations (product_id, user_id, expires_at) values (99, 9, 'tomorrow')",
+    ),
+    ("reservations_product_fkey", "delete from products"),
+    (
+        "reservations_user_positive",
+        "insert into reservations (product_id, user_id, expires_at) values (1, 0, 'tomorrow')",
+    ),
+    (
+        "reservations_quantity_positive",
+        "update reservations set quantity = 0",
+    ),
+    (
+        "reservations_status_known",
+        "update reservations set status = 'PENDING', canceled_at = now()",
+    ),
+    // An end without its time, a time without its end, and two ends.
+    ("reservations_one_end", "update reservations set status = 'CANCELED'"),
+    ("reservations_one_end", "update reservations set expired_at = expires_at"),
+    (
+        "reservations_one_end",
+        "update reservations set status = 'CANCELED', canceled_at = now(), expired_at = now()",
+    ),
+    (
+        "reservations_one_active",
+        "insert into reservations (product_id, user_id, expires_at) values (1, 1, 'tomorrow')",
+    ),
+    (
+        "outbox_events_pkey",
+        "insert into outbox_events (id, event_type, payload) overriding system value
+        values (1, 'x', '{}')",
+    ),
+    (
+        "outbox_events_event_id_key",
+        "insert into outbox_events (event_id, event_type, payload)
+        select event_id, event_type, payload from outbox_events",
+    ),
+    (
+        "outbox_events_attempts_not_negative",
+        "update outbox_events set attempts = -1",
+    ),
+    (
+        "outbox_events_one_end",
+        "update outbox_events set published_at = now(), dead_at = now()",
+    ),
+    // Only a sum that passes the others can be negative as a whole: it takes all of them away.
+    (
+        "products_total_not_negative",
+        "alter table products drop constraint products_stock_not_negative;
+        update products set stock = -9 - held - sold, total = -9",
+    ),
+];
+
+#[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
+async fn every_named_constraint_refuses_what_it_is_there_for(pool: PgPool) {
+    let shop = Shop::new(pool);
+    let product = shop.product(5).await;
+    let [active, sale] = [shop.hold(product, 1).await.id, shop.hold(product, 2).await.id];
+    shop.confirm(&[sale]).await;
+    assert_eq!((product.get(), active.get()), (1, 1));
+
+    for (constraint, statement) in REFUSED {
+        let refusal = sqlx::raw_sql(AssertSqlSafe(statement))
+            .execute(&shop.pool)
+            .await
+            .expect_err(statement)
+            .into_database_error()
+            .unwrap();
+        assert_eq!(refusal.constraint(), Some(constraint), "{statement}: {refusal}");
+    }
+    shop.assert_sound().await;
+
+    let named: Vec<String> = sqlx::query_scalar(
+        "select conname::text from pg_constraint k join pg_class c on c.oid = k.conrelid
+        where c.relnamespace = current_schema()::regnamespace and k.contype <> 'n'
+            and c.relname <> '_sqlx_migrations'
+        union
+        select indexrelid::regclass::text from pg_index i join pg_class c on c.oid = i.indrelid
+        where c.relnamespace = current_schema()::regnamespace and i.indisunique
+            and c.relname <> '_sqlx_migrations'",
+    )
+    .fetch_all(&shop.pool)
+    .await
+    .unwrap();
+    let named: BTreeSet<_> = named.iter().map(String::as_str).collect();
+    assert_eq!(named, REFUSED.iter().map(|(constraint, _)| *constraint).collect());
+}

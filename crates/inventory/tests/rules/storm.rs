@@ -1,0 +1,183 @@
+//! Everything at once on a few products and users: no call may fail, and no answer may turn out untrue.
+
+use std::collections::{HashMap, HashSet};
+
+use inventory::{
+    ProductId, ReservationId,
+    reservation::{Batch, Refusal},
+};
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+
+use crate::support::{Shop, units};
+
+const TASKS: u64 = 20;
+const CALLS: u64 = 250;
+const PRODUCTS: usize = 4;
+const USERS: u64 = 10;
+/// Units of a product, and how many of them others hold where it is to be scarce.
+const STOCK: i64 = 600;
+const CROWD: i32 = 540;
+
+/// SplitMix64: good enough to mix calls, and the same again from the same seed.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ (z >> 31)) % bound
+    }
+
+    fn pick<T: Copy>(&mut self, from: &[T]) -> T {
+        from[self.below(from.len() as u64) as usize]
+    }
+}
+
+/// What the answers said. An id stands in a list as often as an answer named it.
+#[derive(Default)]
+struct Told {
+    reserved: Vec<ReservationId>,
+    confirmed: Vec<ReservationId>,
+    canceled: Vec<ReservationId>,
+    /// Transitions, by what they led to.
+    changed: HashMap<&'static str, u64>,
+}
+
+impl Told {
+    fn add(&mut self, batch: Batch, status: &'static str) {
+        *self.changed.entry(status).or_default() += batch.changed;
+        *self.changed.entry("EXPIRED").or_default() += batch.expired;
+        let told = match status {
+            "ACTIVE" => &mut self.reserved,
+            "CONFIRMED" => &mut self.confirmed,
+            _ => &mut self.canceled,
+        };
+        told.extend(batch.answers.into_iter().flatten().map(|held| held.id));
+    }
+
+    fn join(&mut self, other: Told) {
+        self.reserved.extend(other.reserved);
+        self.confirmed.extend(other.confirmed);
+        self.canceled.extend(other.canceled);
+        for (status, changed) in other.changed {
+            *self.changed.entry(status).or_default() += changed;
+        }
+    }
+}
+
+/// One client: its calls, each awaited before the next. `known` are holds that anybody may end.
+async fn client(shop: Shop, products: Vec<ProductId>, mut random: Random) -> Told {
+    let mut told = Told::default();
+    let mut known: Vec<ReservationId> = Vec::new();
+    for _ in 0..CALLS {
+        let recent = &known[known.len().saturating_sub(12)..];
+        match random.below(30) {
+            call if call < 12 || known.is_empty() => {
+                let requests: Vec<_> = (0..=random.below(6))
+                    .map(|_| {
+                        let user = 1 + random.below(USERS) as i64;
+                        units(random.pick(&products), user, 1 + random.below(3) as i64)
+                    })
+                    .collect();
+                let batch = shop.reserve(&requests).await;
+                for answer in &batch.answers {
+                    match answer {
+                        Ok(hold) => known.push(hold.id),
+                        // Of another client, most likely: good company for a conflict.
+                        Err(Refusal::AlreadyReserved { reservation_id }) => {
+                            known.push(*reservation_id);
+                        }
+                        Err(_) => {}
+                    }
+                }
+                told.add(batch, "ACTIVE");
+            }
+            12 => {
+                // Few sales, or the products would soon be sold out.
+                let ids = [random.pick(recent)];
+                told.add(shop.confirm(&ids).await, "CONFIRMED");
+            }
+            13..19 => {
+                let ids: Vec<_> = (0..=random.below(6)).map(|_| random.pick(recent)).collect();
+                told.add(shop.cancel(&ids).await, "CANCELED");
+            }
+            19..22 => {
+                let expired = shop.expire(random.pick(&products), 2).await;
+                *told.changed.entry("EXPIRED").or_default() += expired;
+            }
+            _ => {
+                // The deadline comes nearer for one hold, under the feet of whoever is at work on it.
+                sqlx::query(
+                    "update reservations set expires_at = clock_timestamp()
+                    where id = $1 and status = 'ACTIVE'",
+                )
+                .bind(random.pick(recent))
+                .execute(&shop.pool)
+                .await
+                .unwrap();
+            }
+        }
+    }
+    told
+}
+
+#[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
+async fn every_answer_is_true_after_a_storm_of_mixed_calls(
+    _: PgPoolOptions,
+    options: PgConnectOptions,
+) {
+    let seed = std::env::var("STORM_SEED").ok().map_or_else(
+        || std::time::UNIX_EPOCH.elapsed().unwrap().as_nanos() as u64,
+        |seed| seed.parse().unwrap(),
+    );
+    println!("seed: {seed} (the same calls again with STORM_SEED={seed})");
+    let shop = Shop::with_connections(TASKS as u32, options).await;
+    let mut products = Vec::new();
+    for _ in 0..PRODUCTS {
+        products.push(shop.product(STOCK).await);
+    }
+    // Scarce, so that reserves reclaim.
+    for product in &products[..PRODUCTS / 2] {
+        shop.crowd(*product, CROWD, 3600).await;
+    }
+
+    let mut clients = Vec::new();
+    for task in 0..TASKS {
+        let random = Random(seed.wrapping_add(task << 32));
+        clients.push(tokio::spawn(client(shop.clone(), products.clone(), random)));
+    }
+    let mut told = Told::default();
+    for client in clients {
+        told.join(client.await.unwrap());
+    }
+
+    shop.assert_sound().await;
+    let stored: HashMap<i64, String> = sqlx::query_as("select id, status from reservations")
+        .fetch_all(&shop.pool)
+        .await
+        .unwrap()
+        .into_iter()
+        .collect();
+    let distinct: HashSet<_> = told.reserved.iter().collect();
+    assert_eq!(distinct.len(), told.reserved.len(), "one hold answered two requests");
+    assert!(told.reserved.iter().all(|id| stored.contains_key(&id.get())));
+    assert!(told.confirmed.iter().all(|id| stored[&id.get()] == "CONFIRMED"));
+    assert!(told.canceled.iter().all(|id| stored[&id.get()] == "CANCELED"));
+    let crowd = CROWD as u64 * PRODUCTS as u64 / 2;
+    assert_eq!(told.changed["ACTIVE"] + crowd, stored.len() as u64);
+    for status in ["CONFIRMED", "CANCELED", "EXPIRED"] {
+        let rows = stored.values().filter(|stored| *stored == status).count();
+        assert_eq!(told.changed[status], rows as u64, "{status}");
+        assert!(rows > 0, "the storm made none {status}");
+    }
+    let twice = shop
+        .count(
+            "select count(*) from (
+                select from reservations where status = 'ACTIVE'
+                group by user_id, product_id having count(*) > 1) twice",
+        )
+        .await;
+    assert_eq!(twice, 0, "a user holds a product twice");
+}

@@ -1,0 +1,308 @@
+//! Many requests in one call, as its clients see it.
+
+use std::collections::BTreeMap;
+
+use futures_util::future::join_all;
+use serde_json::{Value, json};
+
+use crate::support::{System, Wire, eventually, id};
+
+/// Users `1..=users`, each of them `times` times, in the same moment. Answers by user.
+async fn rush(
+    system: &System,
+    product: i64,
+    users: i64,
+    times: usize,
+) -> BTreeMap<i64, Vec<Value>> {
+    let requests = (0..times)
+        .flat_map(|_| 1..=users)
+        .map(|user| async move { (user, system.try_reserve(product, user).await.json()) });
+    let mut answers: BTreeMap<i64, Vec<Value>> = BTreeMap::new();
+    for (user, answer) in join_all(requests).await {
+        answers.entry(user).or_default().push(answer);
+    }
+    answers
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rush_sells_every_unit_once_and_refuses_the_rest_rightly() {
+    const STOCK: usize = 150;
+    let system = System::start().await;
+    let product = system.create_product(150).await;
+    let answers = rush(&system, product, 200, 3).await;
+
+    let mut winners = 0;
+    for (user, answers) in &answers {
+        let made: Vec<&Value> = answers
+            .iter()
+            .filter(|answer| answer["status"] == "ACTIVE")
+            .collect();
+        assert!(made.len() <= 1, "user {user} holds two: {answers:?}");
+        winners += made.len();
+        for refusal in answers.iter().filter(|answer| answer["status"] != "ACTIVE") {
+            match made.first() {
+                // Whoever holds one is told which, and nothing else.
+                Some(hold) => {
+                    assert_eq!(hold["user_id"], *user);
+                    assert_eq!(refusal["code"], "already_reserved", "{answers:?}");
+                    assert_eq!(refusal["reservation_id"], hold["id"], "{answers:?}");
+                }
+                None => assert_eq!(refusal["code"], "sold_out", "{answers:?}"),
+            }
+        }
+    }
+    assert_eq!(winners, STOCK);
+    let counters = system.product(product).await;
+    assert_eq!(
+        (&counters["stock"], &counters["held"]),
+        (&json!(0), &json!(150))
+    );
+    system.assert_clean_audit().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_share_calls_when_they_come_together() {
+    let system = System::start().await;
+    let product = system.create_product(100).await;
+    let lock = system.database.lock_product(product).await;
+    let all = async { rush(&system, product, 100, 1).await };
+    let release = async {
+        system.database.calls_wait_for_locks(1).await;
+        // The first call waits for the lock; the rest can only have gathered behind it.
+        lock.rollback().await.unwrap();
+    };
+    let (answers, ()) = tokio::join!(all, release);
+    assert_eq!(answers.len(), 100);
+    let calls = system
+        .metric(r#"flashsale_batch_requests_count{verb="reserve"}"#)
+        .await;
+    assert!(calls < 100.0, "{calls} calls");
+    let requests = system
+        .metric(r#"flashsale_batch_requests_sum{verb="reserve"}"#)
+        .await;
+    assert_eq!(requests, 100.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_request_gets_its_own_answer() {
+    let system = System::with(&[("RESERVE_LANES", "2"), ("BATCH_MAX_REQUESTS", "7")]).await;
+    let mut products = Vec::new();
+    for stock in [0, 40, 1000, 5] {
+        products.push((system.create_product(stock).await, stock));
+    }
+    products.push((999_999, -1));
+    let requests = products
+        .iter()
+        .flat_map(|product| (1..=60).map(move |user| (product, user)));
+    let system = &system;
+    let answers = join_all(requests.map(|((product, stock), user)| async move {
+        (
+            *product,
+            *stock,
+            user,
+            system.try_reserve(*product, user).await,
+        )
+    }))
+    .await;
+    let mut made: BTreeMap<i64, i32> = BTreeMap::new();
+    for (product, stock, user, answer) in &answers {
+        if answer.status == 201 {
+            let hold = answer.json();
+            assert_eq!(
+                (&hold["product_id"], &hold["user_id"]),
+                (&json!(product), &json!(user))
+            );
+            *made.entry(*product).or_default() += 1;
+        } else if *stock < 0 {
+            answer.expect_problem(404, "product_not_found");
+        } else {
+            answer.expect_problem(409, "sold_out");
+        }
+    }
+    for (product, stock) in products {
+        assert_eq!(made.get(&product).copied().unwrap_or(0), stock.clamp(0, 60));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rush_to_confirm_and_cancel_the_same_holds_ends_each_once() {
+    let system = System::start().await;
+    let product = system.create_product(100).await;
+    let mut holds = Vec::new();
+    for (_, answers) in rush(&system, product, 60, 1).await {
+        holds.extend(answers);
+    }
+    let ends = holds
+        .iter()
+        .flat_map(|hold| [(hold, "confirm"), (hold, "cancel"), (hold, "confirm")]);
+    let answers = join_all(ends.map(|(hold, verb)| {
+        let path = format!("/reservations/{}/{verb}", id(hold));
+        let system = &system;
+        async move { (id(hold), system.post(&path).await.json()) }
+    }))
+    .await;
+    let mut confirmed = 0;
+    for hold in &holds {
+        let end = system.look_up(hold).await;
+        confirmed += i64::from(end["status"] == "CONFIRMED");
+        for (_, answer) in answers.iter().filter(|(of, _)| *of == id(hold)) {
+            let refusal = if end["status"] == "CONFIRMED" {
+                "reservation_confirmed"
+            } else {
+                "reservation_canceled"
+            };
+            assert!(
+                *answer == end || answer["code"] == refusal,
+                "{end}: {answer}"
+            );
+        }
+    }
+    let counters = system.product(product).await;
+    assert_eq!(counters["sold"], confirmed);
+    assert_eq!(counters["stock"], 100 - confirmed);
+    let events: i64 = sqlx::query_scalar("select count(*) from outbox_events")
+        .fetch_one(&system.database.pool)
+        .await
+        .unwrap();
+    assert_eq!(events, confirmed);
+    system.assert_clean_audit().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_hangs_up_leaves_its_hold_made() {
+    let system = System::start().await;
+    let product = system.create_product(2).await;
+    let lock = system.database.lock_product(product).await;
+    let mut wire = Wire::to(&system).await;
+    let body = json!({"product_id": product, "user_id": 1}).to_string();
+    wire.send_post("/reservations", &body).await;
+    system.database.calls_wait_for_locks(1).await;
+    drop(wire);
+    // The API has seen it: this one came later and is answered.
+    system.get("/livez").await.expect(200);
+    lock.rollback().await.unwrap();
+    let hold = eventually("the hold", async || system.list("user_id=1").await.pop()).await;
+    assert_eq!(hold["status"], "ACTIVE");
+    // A retry finds it.
+    let problem = system
+        .try_reserve(product, 1)
+        .await
+        .expect_problem(409, "already_reserved");
+    assert_eq!(problem["reservation_id"], hold["id"]);
+    system.reserve(product, 2).await;
+    system.assert_clean_audit().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_that_hang_up_at_any_moment_leave_everything_consistent() {
+    const USERS: i64 = 300;
+    let system = System::start().await;
+    let product = system.create_product(1000).await;
+    join_all((1..=USERS).map(|user| {
+        let system = &system;
+        async move {
+            let mut wire = Wire::to(system).await;
+            let body = json!({"product_id": product, "user_id": user}).to_string();
+            wire.send_post("/reservations", &body).await;
+            // A third waits for the answer, and the others are gone sooner or later.
+            match user % 3 {
+                0 => assert!(wire.receive().await.starts_with("HTTP/1.1 201")),
+                1 => tokio::task::yield_now().await,
+                _ => {}
+            }
+        }
+    }))
+    .await;
+    // Whatever became of each request: a retry makes the hold or finds it.
+    for (user, answers) in rush(&system, product, USERS, 1).await {
+        let answer = &answers[0];
+        assert!(
+            answer["status"] == "ACTIVE" || answer["code"] == "already_reserved",
+            "{answer}"
+        );
+        if user % 3 == 0 {
+            assert_eq!(
+                answer["code"], "already_reserved",
+                "a hold that was answered is gone"
+            );
+        }
+    }
+    let counters = system.product(product).await;
+    assert_eq!(counters["held"], USERS);
+    assert_eq!(system.list("limit=100&offset=200").await.len(), 100);
+    assert!(system.list("offset=300").await.is_empty());
+    system.assert_clean_audit().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn reads_do_not_wait_for_writes() {
+    let system = System::start().await;
+    let product = system.create_product(9).await;
+    let hold = system.reserve(product, 1).await;
+    let lock = system.database.lock_product(product).await;
+    let stuck = {
+        let (client, hold) = (system.client(), hold.clone());
+        tokio::spawn(async move {
+            tokio::join!(client.reserve(product, 2), client.confirm(&hold));
+        })
+    };
+    system.database.calls_wait_for_locks(2).await;
+    assert_eq!(system.look_up(&hold).await["status"], "ACTIVE");
+    assert_eq!(system.stock(product).await, 8);
+    assert_eq!(system.list("").await.len(), 1);
+    system.get("/products").await.expect(200);
+    system.get("/readyz").await.expect(200);
+    assert!(!stuck.is_finished(), "nothing was locked");
+    lock.rollback().await.unwrap();
+    stuck.await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn writes_to_one_product_do_not_wait_for_another() {
+    let system = System::start().await;
+    let locked = system.create_product(9).await;
+    let free = system.create_product(9).await;
+    let lock = system.database.lock_product(locked).await;
+    let stuck = {
+        let client = system.client();
+        tokio::spawn(async move { client.reserve(locked, 1).await })
+    };
+    system.database.calls_wait_for_locks(1).await;
+    system.reserve(free, 1).await;
+    assert!(!stuck.is_finished(), "nothing was locked");
+    lock.rollback().await.unwrap();
+    stuck.await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_read_is_never_older_than_its_request() {
+    let system = System::start().await;
+    let product = system.create_product(1000).await;
+    // Others read all the time, so that every read has a call under way to share.
+    let readers: Vec<_> = (0..8)
+        .map(|_| {
+            let client = system.client();
+            tokio::spawn(async move {
+                loop {
+                    tokio::join!(
+                        client.get("/products"),
+                        client.product(product),
+                        client.get("/reservations/1")
+                    );
+                }
+            })
+        })
+        .collect();
+    for user in 1..=100 {
+        let hold = system.reserve(product, user).await;
+        assert_eq!(system.look_up(&hold).await, hold);
+        assert_eq!(system.product(product).await["held"], user);
+        let listed = system.get("/products").await.expect(200);
+        assert_eq!(listed[0]["held"], user);
+        assert_eq!(system.list("limit=1").await, [hold]);
+    }
+    for reader in readers {
+        assert!(!reader.is_finished(), "a reader failed");
+        reader.abort();
+    }
+}

@@ -1,0 +1,212 @@
+//! More than the service can take, and calls whose answers are lost: what was done, and what was not.
+
+use reqwest::StatusCode;
+use sqlx::{Postgres, Transaction};
+use tokio::task::JoinSet;
+
+use crate::support::{Answer, System, eventually};
+
+/// A system whose product somebody else has locked, with one reserve, of user 1, waiting for it in PostgreSQL.
+struct Stuck {
+    system: System,
+    product: i64,
+    lock: Transaction<'static, Postgres>,
+    answers: JoinSet<(i64, Answer)>,
+}
+
+impl Stuck {
+    async fn with(settings: &[(&str, &str)]) -> Self {
+        let system = System::with(settings).await;
+        system.database.be_patient().await;
+        let product = system.create_product(100).await;
+        let lock = system.database.lock_product(product).await;
+        let mut stuck = Self {
+            system,
+            product,
+            lock,
+            answers: JoinSet::new(),
+        };
+        stuck.reserve_in_background(1);
+        stuck.system.database.calls_wait_for_locks(1).await;
+        stuck
+    }
+
+    fn reserve_in_background(&mut self, user: i64) {
+        let (client, product) = (self.system.client(), self.product);
+        self.answers
+            .spawn(async move { (user, client.try_reserve(product, user).await) });
+    }
+
+    async fn next(&mut self) -> (i64, Answer) {
+        self.answers.join_next().await.unwrap().unwrap()
+    }
+
+    /// The users of the reserves that are not answered yet, after the lock is gone.
+    async fn release(self) -> (System, Vec<(i64, Answer)>) {
+        self.lock.rollback().await.unwrap();
+        (self.system, self.answers.join_all().await)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_full_lane_cannot_take_is_refused_at_once_and_the_rest_is_done() {
+    // The wait is beyond the test's patience: only the full queue can refuse.
+    let settings = [
+        ("LANE_MAX_REQUESTS", "3"),
+        ("LANE_WAIT_MILLISECONDS", "600000"),
+    ];
+    let mut stuck = Stuck::with(&settings).await;
+    for user in 2..=11 {
+        stuck.reserve_in_background(user);
+    }
+    // All but the three that fit are answered while the lock is still held.
+    let mut refused = Vec::new();
+    while refused.len() < 7 {
+        let (user, answer) = stuck.next().await;
+        answer.expect_problem(503, "overloaded");
+        refused.push(user);
+    }
+    let (system, answers) = stuck.release().await;
+    assert_eq!(answers.len(), 4);
+    for (_, answer) in answers {
+        answer.expect(201);
+    }
+    for user in refused {
+        assert!(system.list(&format!("user_id={user}")).await.is_empty());
+    }
+    system.assert_clean_audit().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_waits_too_long_in_a_lane_is_refused_and_never_done() {
+    let mut stuck = Stuck::with(&[("LANE_WAIT_MILLISECONDS", "100")]).await;
+    for user in 2..=6 {
+        stuck.reserve_in_background(user);
+    }
+    for _ in 2..=6 {
+        let (user, answer) = stuck.next().await;
+        assert_ne!(user, 1, "what was sent is not given up");
+        answer.expect_problem(503, "overloaded");
+    }
+    let product = stuck.product;
+    let (system, answers) = stuck.release().await;
+    let [(1, answer)] = &answers[..] else {
+        panic!("{answers:?}");
+    };
+    answer.expect(201);
+    // The lane has gone on to what came after them.
+    system.reserve(product, 7).await;
+    let held = system.list("status=ACTIVE").await;
+    let users: Vec<&serde_json::Value> = held.iter().map(|hold| &hold["user_id"]).collect();
+    assert_eq!(users, [7, 1]);
+    system.assert_clean_audit().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lock_that_cannot_be_had_means_that_nothing_was_done() {
+    let system = System::start().await;
+    let product = system.create_product(2).await;
+    let hold = system.reserve(product, 1).await;
+    for function in ["reserve_v1", "confirm_v1", "cancel_v1"] {
+        let impatient = format!("alter function {function} set lock_timeout = '10ms'");
+        sqlx::query(sqlx::AssertSqlSafe(impatient))
+            .execute(&system.database.pool)
+            .await
+            .unwrap();
+    }
+    let lock = system.database.lock_product(product).await;
+    for answer in [
+        system.try_reserve(product, 2).await,
+        system.try_confirm(&hold).await,
+        system.try_cancel(&hold).await,
+    ] {
+        answer.expect_problem(503, "overloaded");
+    }
+    lock.rollback().await.unwrap();
+    assert_eq!(system.look_up(&hold).await, hold);
+    assert_eq!(system.stock(product).await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn when_a_batchs_connection_dies_all_of_it_is_unknown_and_a_retry_tells() {
+    let settings = [
+        ("LANE_MAX_REQUESTS", "8"),
+        ("LANE_WAIT_MILLISECONDS", "600000"),
+    ];
+    let mut stuck = Stuck::with(&settings).await;
+    for user in 2..=21 {
+        stuck.reserve_in_background(user);
+    }
+    // Once twelve of the twenty are refused, the other eight are in the queue.
+    for _ in 0..12 {
+        stuck.next().await.1.expect_problem(503, "overloaded");
+    }
+    let mut unknown = Vec::new();
+    for batch in [1, 8] {
+        stuck.system.database.calls_wait_for_locks(1).await;
+        stuck.system.database.terminate_waiting_calls().await;
+        for _ in 0..batch {
+            let (user, answer) = stuck.next().await;
+            answer.expect_problem(503, "outcome_unknown");
+            unknown.push(user);
+        }
+    }
+    let product = stuck.product;
+    let (system, rest) = stuck.release().await;
+    assert!(rest.is_empty(), "{rest:?}");
+    for user in unknown {
+        // This time PostgreSQL had done nothing; the first retry says so, by doing it, the second by what it finds.
+        let hold = system.reserve(product, user).await;
+        let again = system.try_reserve(product, user).await;
+        let problem = again.expect_problem(409, "already_reserved");
+        assert_eq!(problem["reservation_id"], hold["id"]);
+    }
+    system.assert_clean_audit().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_confirm_whose_answer_was_lost_can_be_repeated() {
+    let system = System::start().await;
+    let product = system.create_product(2).await;
+    let hold = system.reserve(product, 1).await;
+    let lock = system.database.lock_product(product).await;
+    let lost = {
+        let (client, hold) = (system.client(), hold.clone());
+        tokio::spawn(async move { client.try_confirm(&hold).await })
+    };
+    system.database.calls_wait_for_locks(1).await;
+    system.database.terminate_waiting_calls().await;
+    lost.await.unwrap().expect_problem(503, "outcome_unknown");
+    lock.rollback().await.unwrap();
+    let confirmed = system.confirm(&hold).await;
+    assert_eq!(system.confirm(&hold).await, confirmed);
+    assert_eq!(system.product(product).await["sold"], 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_every_connection_busy_further_calls_are_refused_and_later_served() {
+    let settings = [
+        ("DATABASE_MAX_CONNECTIONS", "1"),
+        ("DATABASE_ACQUIRE_MILLISECONDS", "50"),
+    ];
+    let stuck = Stuck::with(&settings).await;
+    let system = &stuck.system;
+    for path in [
+        "/products",
+        "/products/1",
+        "/reservations",
+        "/reservations/1",
+    ] {
+        system.get(path).await.expect_problem(503, "overloaded");
+    }
+    let readiness = system.get("/readyz").await;
+    assert_eq!(readiness.status, StatusCode::SERVICE_UNAVAILABLE);
+    system.get("/livez").await.expect(200);
+    let (system, answers) = stuck.release().await;
+    answers[0].1.expect(201);
+    eventually("ready again", async || {
+        (system.get("/readyz").await.status == StatusCode::OK).then_some(())
+    })
+    .await;
+    system.get("/products").await.expect(200);
+}
