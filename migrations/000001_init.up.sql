@@ -42,19 +42,21 @@ comment on column reservations.expired_at is 'equals expires_at, whenever the sw
 -- name tag: only a statement that states the same can use it. Left to choose, the planner goes by
 -- statistics from before the sale, when nothing was held: it looked one user's hold up by walking all of
 -- the product's, and holds up by id by walking everything that is held.
+-- Each tag is on a column that the other statements compare with nothing: from `id = 7` the planner knows
+-- `id > 0`, and from `expires_at > t` it knows `expires_at > '-infinity'`.
 
 -- At most one ACTIVE hold a user and product; also finds a requester's own hold.
 create unique index reservations_one_active on reservations (user_id, product_id)
   where status = 'ACTIVE' and user_id > 0;
 -- Reclaim: the due holds of one product, longest due first.
 create index reservations_due_by_product on reservations (product_id, expires_at)
-  where status = 'ACTIVE' and expires_at > '-infinity';
+  where status = 'ACTIVE' and quantity > 0;
 -- The expirer: which products have due holds, and when the next hold falls due.
 create index reservations_due on reservations (expires_at)
-  where status = 'ACTIVE' and expires_at < 'infinity';
+  where status = 'ACTIVE' and created_at < 'infinity';
 -- GET /reservations, newest first.
-create index reservations_by_user on reservations (user_id, id) where id > 0;
-create index reservations_by_status on reservations (status, id) where id > 0;
+create index reservations_by_user on reservations (user_id, id) where created_at > '-infinity';
+create index reservations_by_status on reservations (status, id) where created_at > '-infinity';
 
 create table outbox_events (
   id bigint generated always as identity constraint outbox_events_pkey primary key,
@@ -104,7 +106,7 @@ begin
     select r.id
     from reservations r
     where r.product_id = reclaim_v1.product_id and r.status = 'ACTIVE' and r.expires_at <= t
-      and r.expires_at > '-infinity' -- the index's name tag
+      and r.quantity > 0 -- the index's name tag
     order by r.expires_at
     limit max_rows
   );

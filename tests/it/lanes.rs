@@ -61,29 +61,6 @@ async fn a_rush_sells_every_unit_once_and_refuses_the_rest_rightly() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn requests_share_calls_when_they_come_together() {
-    let system = System::start().await;
-    let product = system.create_product(100).await;
-    let lock = system.database.lock_product(product).await;
-    let all = async { rush(&system, product, 100, 1).await };
-    let release = async {
-        system.database.calls_wait_for_locks(1).await;
-        // The first call waits for the lock; the rest can only have gathered behind it.
-        lock.rollback().await.unwrap();
-    };
-    let (answers, ()) = tokio::join!(all, release);
-    assert_eq!(answers.len(), 100);
-    let calls = system
-        .metric(r#"flashsale_batch_requests_count{verb="reserve"}"#)
-        .await;
-    assert!(calls < 100.0, "{calls} calls");
-    let requests = system
-        .metric(r#"flashsale_batch_requests_sum{verb="reserve"}"#)
-        .await;
-    assert_eq!(requests, 100.0);
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn each_request_gets_its_own_answer() {
     let system = System::with(&[("RESERVE_LANES", "2"), ("BATCH_MAX_REQUESTS", "7")]).await;
     let mut products = Vec::new();

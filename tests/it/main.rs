@@ -8,5 +8,9 @@
 
 mod contract;
 mod lanes;
+mod outages;
 mod overload;
+mod readme;
+mod settings;
+mod shutdown;
 mod support;

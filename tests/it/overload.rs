@@ -71,6 +71,11 @@ async fn what_a_full_lane_cannot_take_is_refused_at_once_and_the_rest_is_done() 
     for (_, answer) in answers {
         answer.expect(201);
     }
+    // The three that gathered behind the first shared one call.
+    let calls = system
+        .metric(r#"flashsale_batch_requests_count{verb="reserve"}"#)
+        .await;
+    assert_eq!(calls, 2.0);
     for user in refused {
         assert!(system.list(&format!("user_id={user}")).await.is_empty());
     }

@@ -10,7 +10,7 @@ mod wire;
 
 use std::time::{Duration, Instant};
 
-pub(crate) use client::{Answer, Client, assert_fields, assert_utc, id, text};
+pub(crate) use client::{Answer, Client, assert_fields, assert_utc, id};
 pub(crate) use database::Database;
 pub(crate) use process::{Child, start};
 pub(crate) use proxy::{Proxy, Traffic};

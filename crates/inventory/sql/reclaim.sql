@@ -17,7 +17,7 @@ begin
     select r.id
     from reservations r
     where r.product_id = reclaim_v1.product_id and r.status = 'ACTIVE' and r.expires_at <= t
-      and r.expires_at > '-infinity' -- the index's name tag
+      and r.quantity > 0 -- the index's name tag
     order by r.expires_at
     limit max_rows
   );

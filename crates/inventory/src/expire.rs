@@ -25,7 +25,7 @@ pub async fn due(pool: &PgPool) -> Result<Due, Error> {
         with due as materialized (
             select r.product_id, r.expires_at
             from reservations r
-            where r.status = 'ACTIVE' and r.expires_at < 'infinity' and r.expires_at <= now()
+            where r.status = 'ACTIVE' and r.created_at < 'infinity' and r.expires_at <= now()
             order by r.expires_at
             limit 1000
         )
@@ -34,7 +34,7 @@ pub async fn due(pool: &PgPool) -> Result<Due, Error> {
             extract(epoch from (
                 select r.expires_at
                 from reservations r
-                where r.status = 'ACTIVE' and r.expires_at < 'infinity' and r.expires_at > now()
+                where r.status = 'ACTIVE' and r.created_at < 'infinity' and r.expires_at > now()
                 order by r.expires_at
                 limit 1
             ) - now())::float8 as next_due",
@@ -82,8 +82,7 @@ pub async fn sweep(
     let mut found = due(pool).await?;
     let lag_seconds = found.lag_seconds;
     let mut total = 0;
-    loop {
-        let before = total;
+    while !found.products.is_empty() {
         let mut refused = None;
         for &product_id in &found.products {
             loop {
@@ -112,14 +111,11 @@ pub async fn sweep(
         if let Some(error) = refused {
             return Err(error);
         }
-        // Nothing was due, or other copies were quicker: looking again at once would be idle.
-        if total == before {
-            return Ok(Swept {
-                expired: total,
-                lag_seconds,
-                next_due: found.next_due,
-            });
-        }
         found = due(pool).await?;
     }
+    Ok(Swept {
+        expired: total,
+        lag_seconds,
+        next_due: found.next_due,
+    })
 }

@@ -26,6 +26,20 @@ pub struct Migrated {
 /// Applies what is missing, under sqlx's session lock. Where the schema was made by hand and is not
 /// what the migrations make, it changes nothing and names each difference.
 pub async fn migrate(connection: &mut PgConnection) -> anyhow::Result<Migrated> {
+    // Taken here and not only in each run: what is found must still be so when it is acted upon.
+    connection
+        .lock()
+        .await
+        .context("cannot take the migration lock")?;
+    let migrated = migrate_locked(connection).await;
+    connection
+        .unlock()
+        .await
+        .context("cannot give the migration lock back")?;
+    migrated
+}
+
+async fn migrate_locked(connection: &mut PgConnection) -> anyhow::Result<Migrated> {
     let before = recorded(connection).await?;
     let mut migrated = Migrated::default();
     if before.is_empty()

@@ -149,7 +149,7 @@ pub async fn list(
         Some(Status::Canceled) => &[" and r.status = 'CANCELED'"],
         Some(Status::Expired) => &[
             " and r.status = 'EXPIRED'",
-            " and r.status = 'ACTIVE' and r.expires_at <= now() and r.expires_at < 'infinity'",
+            " and r.status = 'ACTIVE' and r.expires_at <= now() and r.created_at < 'infinity'",
         ],
     };
     let mut query = QueryBuilder::<Postgres>::new("-- reservation: list\nselect * from (");
@@ -160,7 +160,7 @@ pub async fn list(
         query.push(concat!(
             "(",
             effective!(),
-            " from reservations r where r.id > 0"
+            " from reservations r where r.created_at > '-infinity'"
         ));
         query.push(condition);
         if let Some(user_id) = filter.user_id {

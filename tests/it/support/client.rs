@@ -210,12 +210,6 @@ impl Answer {
         assert_eq!(self.header("retry-after"), wanted, "Retry-After");
         problem
     }
-
-    /// The code of a problem; empty for anything else.
-    pub(crate) fn code(&self) -> String {
-        let body: Value = serde_json::from_str(&self.text).unwrap_or_default();
-        body["code"].as_str().unwrap_or_default().to_owned()
-    }
 }
 
 pub(crate) fn id(of: &Value) -> i64 {

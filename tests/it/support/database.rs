@@ -60,6 +60,11 @@ impl Database {
         }
     }
 
+    /// `host:port`
+    pub(crate) fn server_address(&self) -> String {
+        format!("{}:{}", self.server.get_host(), self.server.get_port())
+    }
+
     /// Moves the deadline of a hold into the past. The clock stays what it is.
     pub(crate) async fn backdate(&self, hold: &Value) {
         let moved = sqlx::query(

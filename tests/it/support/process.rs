@@ -5,6 +5,7 @@ use std::{
     path::PathBuf,
     process::{Command, ExitStatus, Stdio},
     sync::{Arc, Mutex},
+    thread::JoinHandle,
 };
 
 use serde_json::Value;
@@ -15,6 +16,7 @@ use super::eventually;
 pub(crate) struct Child {
     process: std::process::Child,
     log: Arc<Mutex<Vec<Value>>>,
+    reader: JoinHandle<()>,
 }
 
 /// Starts `target/…/NAME` with these settings and nothing else in its environment.
@@ -32,7 +34,7 @@ pub(crate) fn start(name: &str, settings: &[(&str, &str)]) -> Child {
     let log = Arc::new(Mutex::new(Vec::new()));
     let lines = Arc::clone(&log);
     let name = name.to_owned();
-    std::thread::spawn(move || {
+    let reader = std::thread::spawn(move || {
         for line in stderr.lines().map_while(Result::ok) {
             // libtest shows it if the test fails.
             eprintln!("{name}: {line}");
@@ -40,7 +42,11 @@ pub(crate) fn start(name: &str, settings: &[(&str, &str)]) -> Child {
             lines.lock().unwrap().push(entry);
         }
     });
-    Child { process, log }
+    Child {
+        process,
+        log,
+        reader,
+    }
 }
 
 /// The binaries lie beside the folder of the test's own.
@@ -89,11 +95,27 @@ impl Child {
         log.iter().find(said).cloned()
     }
 
+    /// Everything that it wrote, once it has ended.
+    pub(crate) async fn all_it_said(&self) -> String {
+        eventually("the end of its log", async || {
+            self.reader.is_finished().then_some(())
+        })
+        .await;
+        let log = self.log.lock().unwrap();
+        log.iter().map(|entry| format!("{entry}\n")).collect()
+    }
+
     pub(crate) fn terminate(&self) {
         // The shell's own kill: not every machine has the program.
         let command = ["-c", r#"kill -s TERM "$0""#, &self.process.id().to_string()];
         let sent = Command::new("sh").args(command).status().unwrap();
         assert!(sent.success());
+    }
+
+    /// Ends it as a crash would.
+    pub(crate) fn kill(&mut self) {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
     }
 
     /// Waits for its end.

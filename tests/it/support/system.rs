@@ -21,6 +21,7 @@ pub(crate) struct System {
     client: Client,
     pub(crate) database: Database,
     redis_prefix: String,
+    settings: Settings,
     host: Host,
 }
 
@@ -68,6 +69,7 @@ impl System {
             client: settings.client(&address.to_string()),
             database,
             redis_prefix,
+            settings,
             host: Host::Test(process),
         }
     }
@@ -82,16 +84,21 @@ impl System {
     pub(crate) async fn spawn_on(database: Database, settings: &[(&str, &str)]) -> Self {
         let redis_prefix = own_prefix();
         let settings = Settings::new(&database, &redis_prefix, settings);
-        let mut child = start("flashsale-api", &settings.pairs());
-        let address = child.address().await;
-        // What listens on every interface is asked on this one.
-        let client = settings.client(&address.replace("0.0.0.0", "127.0.0.1"));
+        let (child, client) = settings.spawn().await;
         Self {
             client,
             database,
             redis_prefix,
+            settings,
             host: Host::Child(child),
         }
+    }
+
+    /// Starts the binary once more, with the same settings and another port.
+    pub(crate) async fn restart(&mut self) {
+        let (child, client) = self.settings.spawn().await;
+        self.host = Host::Child(child);
+        self.client = client;
     }
 
     /// The process that a system made with `spawn` runs.
@@ -175,6 +182,14 @@ impl Settings {
         let matches =
             command.get_matches_from(["flashsale-api".to_owned()].into_iter().chain(options));
         flashsale_api::Args::from_arg_matches(&matches).unwrap()
+    }
+
+    async fn spawn(&self) -> (Child, Client) {
+        let mut child = start("flashsale-api", &self.pairs());
+        let address = child.address().await;
+        // What listens on every interface is asked on this one.
+        let client = self.client(&address.replace("0.0.0.0", "127.0.0.1"));
+        (child, client)
     }
 
     fn client(&self, address: &str) -> Client {

@@ -13,7 +13,11 @@ async fn a_shop_where_everything_happened_is_clean(pool: PgPool) {
     let batch = shop
         .reserve(&[units(product, 1, 2), units(product, 2, 3), one(product, 3)])
         .await;
-    let ids: Vec<_> = batch.answers.iter().map(|a| a.as_ref().unwrap().id).collect();
+    let ids: Vec<_> = batch
+        .answers
+        .iter()
+        .map(|a| a.as_ref().unwrap().id)
+        .collect();
     shop.confirm(&[ids[0]]).await;
     shop.cancel(&[ids[2]]).await;
     shop.backdate(ids[1], 60).await;
@@ -26,7 +30,13 @@ async fn a_shop_where_everything_happened_is_clean(pool: PgPool) {
     };
     // Past its deadline a hold counts as held until it is reclaimed.
     assert_eq!(
-        (first.product_id, first.stock, first.held, first.sold, first.total),
+        (
+            first.product_id,
+            first.stock,
+            first.held,
+            first.sold,
+            first.total
+        ),
         (product, 5, 3, 2, 10)
     );
     assert_eq!((first.reservations_held, first.reservations_sold), (3, 2));
@@ -38,7 +48,10 @@ async fn a_shop_where_everything_happened_is_clean(pool: PgPool) {
 async fn every_kind_of_difference_is_found_and_named(pool: PgPool) {
     let shop = Shop::new(pool);
     let [product, sound] = [shop.product(10).await, shop.product(10).await];
-    let [hold, sale] = [shop.hold(product, 1).await.id, shop.hold(product, 2).await.id];
+    let [hold, sale] = [
+        shop.hold(product, 1).await.id,
+        shop.hold(product, 2).await.id,
+    ];
     shop.hold(sound, 1).await;
     shop.confirm(&[sale]).await;
     sqlx::raw_sql(
@@ -51,7 +64,10 @@ async fn every_kind_of_difference_is_found_and_named(pool: PgPool) {
 
     // What somebody does behind the rules' back, and which counters it puts in the wrong.
     let tampering: [(&'static str, &[(&'static str, i64, i64)]); 7] = [
-        ("update products set stock = stock + 1 where id = 1", &[("stock", 9, 8)]),
+        (
+            "update products set stock = stock + 1 where id = 1",
+            &[("stock", 9, 8)],
+        ),
         (
             "update products set stock = stock + 1, held = held - 1 where id = 1",
             &[("stock", 9, 8), ("held", 0, 1)],
@@ -60,7 +76,10 @@ async fn every_kind_of_difference_is_found_and_named(pool: PgPool) {
             "update products set sold = sold + 1, held = held - 1 where id = 1",
             &[("held", 0, 1), ("sold", 2, 1)],
         ),
-        ("update products set total = total + 1 where id = 1", &[("stock", 8, 9)]),
+        (
+            "update products set total = total + 1 where id = 1",
+            &[("stock", 8, 9)],
+        ),
         (
             "delete from reservations where status = 'ACTIVE' and product_id = 1",
             &[("stock", 8, 9), ("held", 1, 0)],
@@ -74,7 +93,10 @@ async fn every_kind_of_difference_is_found_and_named(pool: PgPool) {
             &[("stock", 8, 7), ("sold", 1, 2)],
         ),
     ];
-    assert_eq!((product.get(), shop.get(hold).await.product_id), (1, product));
+    assert_eq!(
+        (product.get(), shop.get(hold).await.product_id),
+        (1, product)
+    );
     for (tamper, found) in tampering {
         // As it was before, each time.
         sqlx::raw_sql("create table p as table products; create table r as table reservations")
@@ -94,7 +116,11 @@ async fn every_kind_of_difference_is_found_and_named(pool: PgPool) {
                 expected: *expected,
             })
             .collect();
-        assert_eq!((audit.differences, audit.clean), (expected, false), "{tamper}");
+        assert_eq!(
+            (audit.differences, audit.clean),
+            (expected, false),
+            "{tamper}"
+        );
         sqlx::raw_sql(
             "delete from reservations; delete from products;
             insert into products overriding system value table p;

@@ -81,7 +81,10 @@ async fn retried_batches_return_and_sell_each_unit_once(
     let (sales, cancellations) = futures_util::future::join(sales, cancellations).await;
 
     assert_eq!(sales.iter().map(|batch| batch.changed).sum::<u64>(), 40);
-    assert_eq!(cancellations.iter().map(|batch| batch.changed).sum::<u64>(), 40);
+    assert_eq!(
+        cancellations.iter().map(|batch| batch.changed).sum::<u64>(),
+        40
+    );
     for batch in sales.iter().chain(&cancellations) {
         assert!(batch.answers.iter().all(Result::is_ok));
     }

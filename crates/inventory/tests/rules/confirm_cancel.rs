@@ -24,7 +24,10 @@ async fn a_confirmation_sells_the_units_and_writes_one_event(pool: PgPool) {
         (hold.expires_at, hold.created_at)
     );
     assert_eq!(shop.counters(product).await, (8, 0, 2));
-    assert_eq!(format!("{sale:?}"), format!("{:?}", shop.get(hold.id).await));
+    assert_eq!(
+        format!("{sale:?}"),
+        format!("{:?}", shop.get(hold.id).await)
+    );
 
     let event = sqlx::query("select * from outbox_events")
         .fetch_one(&shop.pool)
@@ -43,7 +46,10 @@ async fn a_confirmation_sells_the_units_and_writes_one_event(pool: PgPool) {
     );
     // To be tried at once, and by nobody yet.
     for column in ["created_at", "next_attempt_at"] {
-        assert_eq!(event.get::<Option<OffsetDateTime>, _>(column), sale.confirmed_at);
+        assert_eq!(
+            event.get::<Option<OffsetDateTime>, _>(column),
+            sale.confirmed_at
+        );
     }
     for column in ["published_at", "dead_at"] {
         assert_eq!(event.get::<Option<OffsetDateTime>, _>(column), None);
@@ -55,7 +61,10 @@ async fn a_confirmation_sells_the_units_and_writes_one_event(pool: PgPool) {
 async fn confirming_again_answers_the_same_and_sells_nothing(pool: PgPool) {
     let shop = Shop::new(pool);
     let product = shop.product(3).await;
-    let [first, second] = [shop.hold(product, 1).await.id, shop.hold(product, 2).await.id];
+    let [first, second] = [
+        shop.hold(product, 1).await.id,
+        shop.hold(product, 2).await.id,
+    ];
 
     // Twice in one batch is one sale, as is a retry of the whole batch.
     let batch = shop.confirm(&[first, second, first]).await;
@@ -66,7 +75,11 @@ async fn confirming_again_answers_the_same_and_sells_nothing(pool: PgPool) {
         format!("{:?}", batch.answers),
         format!("{:?}", retry.answers)
     );
-    let answered: Vec<_> = batch.answers.iter().map(|a| a.as_ref().unwrap().id).collect();
+    let answered: Vec<_> = batch
+        .answers
+        .iter()
+        .map(|a| a.as_ref().unwrap().id)
+        .collect();
     assert_eq!(answered, [first, second, first]);
     assert_eq!(shop.counters(product).await, (1, 0, 2));
     shop.assert_sound().await;
@@ -95,7 +108,10 @@ async fn canceling_gives_the_units_back_once(pool: PgPool) {
     assert!(canceled.canceled_at.is_some());
     assert_eq!((canceled.confirmed_at, canceled.expired_at), (None, None));
     assert_eq!(shop.counters(product).await, (3, 0, 0));
-    assert_eq!(format!("{canceled:?}"), format!("{:?}", shop.get(hold.id).await));
+    assert_eq!(
+        format!("{canceled:?}"),
+        format!("{:?}", shop.get(hold.id).await)
+    );
     shop.assert_sound().await;
 
     // A canceled hold stays one after its deadline, and its units never come back a second time.
@@ -109,7 +125,10 @@ async fn canceling_gives_the_units_back_once(pool: PgPool) {
 async fn a_canceled_unit_goes_to_the_next_and_its_user_may_come_back(pool: PgPool) {
     let shop = Shop::new(pool);
     let product = shop.product(2).await;
-    let [first, second] = [shop.hold(product, 1).await.id, shop.hold(product, 2).await.id];
+    let [first, second] = [
+        shop.hold(product, 1).await.id,
+        shop.hold(product, 2).await.id,
+    ];
     shop.cancel(&[first]).await;
 
     let batch = shop.reserve(&[one(product, 3), one(product, 1)]).await;
@@ -143,7 +162,10 @@ async fn each_refusal_says_precisely_why(pool: PgPool) {
     shop.cancel(&[canceled]).await;
     assert_eq!(shop.expire(product, 10).await, 1);
     let due = shop.stale_hold(product, 4, 60).await;
-    let [sell, give_up] = [shop.hold(product, 5).await.id, shop.hold(product, 6).await.id];
+    let [sell, give_up] = [
+        shop.hold(product, 5).await.id,
+        shop.hold(product, 6).await.id,
+    ];
     let unknown = reservation_id(i64::MAX);
 
     let sale = shop
@@ -226,7 +248,11 @@ async fn a_batch_over_several_products_counts_each_by_itself(pool: PgPool) {
             units(first, 2, 4),
         ])
         .await;
-    let ids: Vec<_> = batch.answers.iter().map(|a| a.as_ref().unwrap().id).collect();
+    let ids: Vec<_> = batch
+        .answers
+        .iter()
+        .map(|a| a.as_ref().unwrap().id)
+        .collect();
 
     let sold = shop.confirm(&[ids[2], ids[1], ids[0]]).await;
     assert_eq!(sold.changed, 3);

@@ -123,7 +123,7 @@ async fn with_no_server_a_call_fails_soon_and_nothing_was_done() {
 #[test]
 fn a_url_that_is_none_is_refused_at_once_without_being_repeated() {
     let args = database::Args {
-        database_url: "flashsale:secret at db".to_owned(),
+        database_url: "//flashsale:secret@db/flashsale".to_owned(),
         database_max_connections: 1,
         database_acquire_milliseconds: 1,
     };

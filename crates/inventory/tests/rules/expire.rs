@@ -1,6 +1,9 @@
 //! expire: what is due comes back, in bounded batches, once.
 
-use inventory::expire::{self, due};
+use inventory::{
+    Error,
+    expire::{self, due},
+};
 use sqlx::PgPool;
 use time::OffsetDateTime;
 
@@ -12,11 +15,15 @@ async fn nothing_is_due_where_nothing_is_held(pool: PgPool) {
     let product = shop.product(1).await;
 
     let seen = due(&shop.pool).await.unwrap();
-    assert_eq!((seen.products, seen.lag_seconds, seen.next_due), (vec![], 0.0, None));
+    assert_eq!(
+        (seen.products, seen.lag_seconds, seen.next_due),
+        (vec![], 0.0, None)
+    );
     assert_eq!(shop.expire(product, 10).await, 0);
-    expire::sweep(&shop.pool, 10, |_| panic!("there was a batch"))
+    let swept = expire::sweep(&shop.pool, 10, |_| panic!("there was a batch"))
         .await
         .unwrap();
+    assert_eq!((swept.expired, swept.next_due), (0, None));
 }
 
 #[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
@@ -147,6 +154,50 @@ async fn a_sweep_that_is_told_to_stop_keeps_what_it_did(pool: PgPool) {
 
     assert_eq!(batches, [3, 3]);
     assert_eq!(shop.counters(product).await, (6, 4, 0));
+    shop.assert_sound().await;
+}
+
+#[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
+async fn a_sweep_tells_how_late_it_was_and_when_to_come_again(pool: PgPool) {
+    let shop = Shop::new(pool);
+    let product = shop.product(3).await;
+    shop.stale_hold(product, 1, 3600).await;
+    shop.stale_hold(product, 2, 60).await;
+    shop.hold(product, 3).await;
+
+    let swept = expire::sweep(&shop.pool, 10, |_| true).await.unwrap();
+
+    assert_eq!(swept.expired, 2);
+    assert!(swept.lag_seconds >= 3600.0, "{swept:?}");
+    let next = swept.next_due.unwrap().as_secs_f64();
+    assert!(next > 0.0 && next <= HOLD_SECONDS.into(), "{swept:?}");
+}
+
+#[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
+async fn a_product_that_somebody_keeps_locked_does_not_hold_up_the_others(pool: PgPool) {
+    let shop = Shop::new(pool);
+    let [locked, free] = [shop.product(1).await, shop.product(1).await];
+    shop.stale_hold(locked, 1, 60).await;
+    shop.stale_hold(free, 1, 60).await;
+    sqlx::raw_sql("alter function expire_v1 set lock_timeout = '1ms'")
+        .execute(&shop.pool)
+        .await
+        .unwrap();
+
+    let lock = shop.lock(locked).await;
+    let mut expired = 0;
+    let swept = expire::sweep(&shop.pool, 10, |batch| {
+        expired += batch;
+        true
+    })
+    .await;
+
+    assert!(matches!(swept, Err(Error::NotDone(_))), "{swept:?}");
+    assert_eq!(expired, 1);
+    assert_eq!(shop.counters(free).await, (1, 0, 0));
+    lock.rollback().await.unwrap();
+    let swept = expire::sweep(&shop.pool, 10, |_| true).await.unwrap();
+    assert_eq!(swept.expired, 1);
     shop.assert_sound().await;
 }
 

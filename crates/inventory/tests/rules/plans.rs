@@ -1,6 +1,7 @@
 //! What a call reads while 20,000 holds of one product live and the planner believes that there are none:
 //! statistics from the minute before the sale opened.
 
+use inventory::{ProductId, expire};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 
 use crate::support::{Shop, one};
@@ -56,11 +57,14 @@ async fn assert_read_at_most(shop: &Shop, before: &[(String, i64)], most: i64, w
         .map(|((name, after), (_, before))| (name, after - before))
         .filter(|(_, entries)| *entries > 0)
         .collect();
-    assert!(entries <= most, "{what} read {entries}, more than {most}: {by_index:?}");
+    assert!(
+        entries <= most,
+        "{what} read {entries}, more than {most}: {by_index:?}"
+    );
     assert!(entries > 0, "{what}: nothing was counted");
 }
 
-async fn each_verb_reads_its_own_rows(shop: &Shop, product: inventory::ProductId) {
+async fn each_verb_reads_its_own_rows(shop: &Shop, product: ProductId) {
     let mut holds = Vec::new();
     for call in 0..CALLS {
         let requests: Vec<_> = (1..=ROWS).map(|n| one(product, call * ROWS + n)).collect();
@@ -68,7 +72,13 @@ async fn each_verb_reads_its_own_rows(shop: &Shop, product: inventory::ProductId
         let batch = shop.reserve(&requests).await;
         assert_eq!((batch.changed, batch.expired), (ROWS as u64, 0));
         assert_read_at_most(shop, &before, ROWS * ENTRIES_PER_ROW, "reserve").await;
-        holds.push(batch.answers.into_iter().map(|a| a.unwrap().id).collect::<Vec<_>>());
+        holds.push(
+            batch
+                .answers
+                .into_iter()
+                .map(|a| a.unwrap().id)
+                .collect::<Vec<_>>(),
+        );
     }
     for ids in &holds {
         let (sell, give_up) = ids.split_at(ids.len() / 2);
@@ -126,11 +136,16 @@ async fn a_reclaim_reads_what_it_ends(_: PgPoolOptions, options: PgConnectOption
         let before = read(&shop).await;
         assert_eq!(shop.expire(other, ROWS as i32).await, ROWS as u64);
         assert_read_at_most(&shop, &before, most, "expire").await;
-
-        let before = read(&shop).await;
-        let due = inventory::expire::due(&shop.pool).await.unwrap();
-        assert_eq!(due.products, [other]);
-        assert_read_at_most(&shop, &before, 1000 + most, "due").await;
     }
     shop.assert_sound().await;
+
+    // The expirer's look is off the hot path, and goes by the statistics of the day.
+    sqlx::raw_sql("vacuum analyze reservations")
+        .execute(&shop.pool)
+        .await
+        .unwrap();
+    let before = read(&shop).await;
+    let due = expire::due(&shop.pool).await.unwrap();
+    assert_eq!(due.products, [other]);
+    assert_read_at_most(&shop, &before, 1000 + ROWS, "due").await;
 }

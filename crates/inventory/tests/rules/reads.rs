@@ -33,7 +33,10 @@ async fn products_are_read_one_by_one_and_listed_by_id(pool: PgPool) {
     let found = product::get(&shop.pool, &[second, unknown, first.id, second])
         .await
         .unwrap();
-    let ids: Vec<_> = found.iter().map(|found| found.as_ref().map(|p| p.id)).collect();
+    let ids: Vec<_> = found
+        .iter()
+        .map(|found| found.as_ref().map(|p| p.id))
+        .collect();
     assert_eq!(ids, [Some(second), None, Some(first.id), Some(second)]);
     let again = found[2].as_ref().unwrap();
     assert_eq!((again.stock, again.held, again.total), (6, 1, 7));
@@ -106,7 +109,15 @@ async fn lists_filter_by_user_product_and_effective_status_newest_first(pool: Pg
     let strangers_due = shop.stale_hold(one, 2, 60).await;
     let strangers = shop.hold(two, 2).await.id;
 
-    let all = [strangers, strangers_due, active, due, canceled, confirmed, swept];
+    let all = [
+        strangers,
+        strangers_due,
+        active,
+        due,
+        canceled,
+        confirmed,
+        swept,
+    ];
     let by_status = [
         (None, all.to_vec()),
         (Some(Status::Active), vec![strangers, active]),
@@ -122,7 +133,10 @@ async fn lists_filter_by_user_product_and_effective_status_newest_first(pool: Pg
     ];
     let by_product = [
         (None, all.to_vec()),
-        (Some(one), vec![strangers_due, active, canceled, confirmed, swept]),
+        (
+            Some(one),
+            vec![strangers_due, active, canceled, confirmed, swept],
+        ),
         (Some(two), vec![strangers, due]),
     ];
     // Every combination lists what is in all three.

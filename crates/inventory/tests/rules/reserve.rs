@@ -35,14 +35,20 @@ async fn a_hold_takes_its_units_until_its_deadline(pool: PgPool) {
     assert_eq!(shop.counters(product).await, (7, 3, 0));
 
     // What was answered is what stands in the row.
-    assert_eq!(format!("{hold:?}"), format!("{:?}", shop.get(hold.id).await));
+    assert_eq!(
+        format!("{hold:?}"),
+        format!("{:?}", shop.get(hold.id).await)
+    );
     shop.assert_sound().await;
 }
 
 #[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
 async fn an_empty_batch_has_no_answers(pool: PgPool) {
     let batch = Shop::new(pool).reserve(&[]).await;
-    assert_eq!((batch.answers.len(), batch.changed, batch.expired), (0, 0, 0));
+    assert_eq!(
+        (batch.answers.len(), batch.changed, batch.expired),
+        (0, 0, 0)
+    );
 }
 
 #[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
@@ -145,7 +151,11 @@ async fn a_user_named_twice_in_a_batch_gets_one_hold_a_product(pool: PgPool) {
     let reservation_id = batch.answers[0].as_ref().unwrap().id;
     assert_eq!(
         outcomes(&batch),
-        [Ok(()), Ok(()), Err(Refusal::AlreadyReserved { reservation_id })]
+        [
+            Ok(()),
+            Ok(()),
+            Err(Refusal::AlreadyReserved { reservation_id })
+        ]
     );
     assert_eq!(shop.counters(first).await, (4, 1, 0));
     assert_eq!(shop.counters(second).await, (4, 1, 0));
@@ -260,7 +270,9 @@ async fn a_users_own_stale_hold_makes_way_and_can_never_be_sold(pool: PgPool) {
 async fn own_stale_holds_end_even_where_stock_is_plenty_and_only_those(pool: PgPool) {
     let shop = Shop::new(pool);
     let [product, other] = [shop.product(10).await, shop.product(10).await];
-    let own = only(shop.reserve(&[units(product, 1, 4)]).await).unwrap().id;
+    let own = only(shop.reserve(&[units(product, 1, 4)]).await)
+        .unwrap()
+        .id;
     shop.backdate(own, 60).await;
     let strangers = shop.stale_hold(product, 2, 60).await;
     let elsewhere = shop.stale_hold(other, 1, 60).await;
@@ -322,9 +334,14 @@ async fn reclaimed_units_that_are_too_few_stay_free(pool: PgPool) {
     shop.stale_hold(product, 2, 60).await;
     shop.hold(product, 3).await;
 
-    let batch = shop.reserve(&[units(product, 4, 3), units(product, 5, 1)]).await;
+    let batch = shop
+        .reserve(&[units(product, 4, 3), units(product, 5, 1)])
+        .await;
 
-    assert_eq!(outcomes(&batch), [Err(Refusal::SoldOut { free: 2 }), Ok(())]);
+    assert_eq!(
+        outcomes(&batch),
+        [Err(Refusal::SoldOut { free: 2 }), Ok(())]
+    );
     assert_eq!((batch.changed, batch.expired), (1, 2));
     assert_eq!(shop.counters(product).await, (1, 2, 0));
     shop.assert_sound().await;

@@ -26,7 +26,10 @@ const REFUSED: [(&str, &str); 21] = [
         "products_sold_not_negative",
         "update products set sold = sold - 9, stock = stock + 9",
     ),
-    ("products_conserved", "update products set stock = stock + 1"),
+    (
+        "products_conserved",
+        "update products set stock = stock + 1",
+    ),
     (
         "reservations_pkey",
         "insert into reservations (id, product_id, user_id, expires_at) overriding system value
@@ -50,8 +53,14 @@ const REFUSED: [(&str, &str); 21] = [
         "update reservations set status = 'PENDING', canceled_at = now()",
     ),
     // An end without its time, a time without its end, and two ends.
-    ("reservations_one_end", "update reservations set status = 'CANCELED'"),
-    ("reservations_one_end", "update reservations set expired_at = expires_at"),
+    (
+        "reservations_one_end",
+        "update reservations set status = 'CANCELED'",
+    ),
+    (
+        "reservations_one_end",
+        "update reservations set expired_at = expires_at",
+    ),
     (
         "reservations_one_end",
         "update reservations set status = 'CANCELED', canceled_at = now(), expired_at = now()",
@@ -90,7 +99,10 @@ const REFUSED: [(&str, &str); 21] = [
 async fn every_named_constraint_refuses_what_it_is_there_for(pool: PgPool) {
     let shop = Shop::new(pool);
     let product = shop.product(5).await;
-    let [active, sale] = [shop.hold(product, 1).await.id, shop.hold(product, 2).await.id];
+    let [active, sale] = [
+        shop.hold(product, 1).await.id,
+        shop.hold(product, 2).await.id,
+    ];
     shop.confirm(&[sale]).await;
     assert_eq!((product.get(), active.get()), (1, 1));
 
@@ -101,7 +113,11 @@ async fn every_named_constraint_refuses_what_it_is_there_for(pool: PgPool) {
             .expect_err(statement)
             .into_database_error()
             .unwrap();
-        assert_eq!(refusal.constraint(), Some(constraint), "{statement}: {refusal}");
+        assert_eq!(
+            refusal.constraint(),
+            Some(constraint),
+            "{statement}: {refusal}"
+        );
     }
     shop.assert_sound().await;
 
@@ -118,5 +134,8 @@ async fn every_named_constraint_refuses_what_it_is_there_for(pool: PgPool) {
     .await
     .unwrap();
     let named: BTreeSet<_> = named.iter().map(String::as_str).collect();
-    assert_eq!(named, REFUSED.iter().map(|(constraint, _)| *constraint).collect());
+    assert_eq!(
+        named,
+        REFUSED.iter().map(|(constraint, _)| *constraint).collect()
+    );
 }

@@ -211,7 +211,10 @@ impl Shop {
                 where expired_at <> expires_at or confirmed_at >= expires_at or canceled_at >= expires_at",
             )
             .await;
-        assert_eq!(early, 0, "a hold came to an end on the wrong side of its deadline");
+        assert_eq!(
+            early, 0,
+            "a hold came to an end on the wrong side of its deadline"
+        );
     }
 
     /// Holds a product's lock, as a call in progress does, until the transaction ends.

@@ -31,12 +31,16 @@ async fn reserve_in(transaction: &mut PgConnection, request: Reserve) {
 async fn a_deadline_that_passes_during_the_wait_has_passed(pool: PgPool) {
     let shop = Shop::new(pool);
     let product = shop.product(2).await;
-    let [first, second] = [shop.hold(product, 1).await.id, shop.hold(product, 2).await.id];
+    let [first, second] = [
+        shop.hold(product, 1).await.id,
+        shop.hold(product, 2).await.id,
+    ];
 
     let lock = shop.lock(product).await;
     let sale = in_the_background!(shop, confirm::confirm, [first]);
     let cancellation = in_the_background!(shop, cancel::cancel, [second]);
-    shop.until_waiting(&[sale.abort_handle(), cancellation.abort_handle()]).await;
+    shop.until_waiting(&[sale.abort_handle(), cancellation.abort_handle()])
+        .await;
     // Both calls began before these deadlines, and come to their turn after them.
     shop.backdate(first, 0).await;
     shop.backdate(second, 0).await;
@@ -84,13 +88,17 @@ async fn the_clock_that_decides_is_read_after_the_wait(pool: PgPool) {
 async fn a_hold_that_falls_due_during_the_wait_is_reclaimed(pool: PgPool) {
     let shop = Shop::new(pool);
     let [reserved, swept] = [shop.product(1).await, shop.product(1).await];
-    let [first, second] = [shop.hold(reserved, 1).await.id, shop.hold(swept, 1).await.id];
+    let [first, second] = [
+        shop.hold(reserved, 1).await.id,
+        shop.hold(swept, 1).await.id,
+    ];
 
     let [lock, other_lock] = [shop.lock(reserved).await, shop.lock(swept).await];
     let reserve = in_the_background!(shop, reserve::reserve, [one(reserved, 2)], HOLD_SECONDS);
     let pool = shop.pool.clone();
     let sweep = tokio::spawn(async move { expire::expire(&pool, swept, 10).await.unwrap() });
-    shop.until_waiting(&[reserve.abort_handle(), sweep.abort_handle()]).await;
+    shop.until_waiting(&[reserve.abort_handle(), sweep.abort_handle()])
+        .await;
     shop.backdate(first, 0).await;
     shop.backdate(second, 0).await;
     lock.commit().await.unwrap();
@@ -118,7 +126,10 @@ async fn a_hold_lives_its_full_time_from_the_end_of_the_wait(pool: PgPool) {
 
     let hold = only(reserve.await.unwrap()).unwrap();
     assert!(hold.created_at >= released);
-    assert_eq!(hold.expires_at - hold.created_at, time::Duration::seconds(300));
+    assert_eq!(
+        hold.expires_at - hold.created_at,
+        time::Duration::seconds(300)
+    );
 }
 
 #[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
@@ -188,7 +199,8 @@ async fn a_cancel_and_two_sweeps_that_meet_at_the_deadline_return_one_unit(pool:
         tokio::spawn(async move { expire::expire(&pool, product, 10).await.unwrap() })
     };
     let sweeps = [sweep(), sweep()];
-    shop.until_waiting(&[sweeps[0].abort_handle(), sweeps[1].abort_handle()]).await;
+    shop.until_waiting(&[sweeps[0].abort_handle(), sweeps[1].abort_handle()])
+        .await;
     shop.backdate(hold, 0).await;
     lock.commit().await.unwrap();
 
@@ -211,7 +223,8 @@ async fn of_a_confirm_and_a_cancel_that_meet_one_wins_and_the_other_hears_of_it(
     let lock = shop.lock(product).await;
     let sale = in_the_background!(shop, confirm::confirm, [hold]);
     let cancellation = in_the_background!(shop, cancel::cancel, [hold]);
-    shop.until_waiting(&[sale.abort_handle(), cancellation.abort_handle()]).await;
+    shop.until_waiting(&[sale.abort_handle(), cancellation.abort_handle()])
+        .await;
     lock.commit().await.unwrap();
 
     let [sale, cancellation] = [sale.await.unwrap(), cancellation.await.unwrap()];

@@ -1,0 +1,4 @@
+//! Servers that go away and come back.
+
+mod postgres;
+mod redis;

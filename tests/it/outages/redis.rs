@@ -1,0 +1,115 @@
+//! Redis is a hint: without it everything is answered as ever.
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::support::{Proxy, Server, Service, System, Traffic, eventually, id};
+
+/// Requests in one story. Were each to wait for Redis, for its connection or for its answer, that would
+/// take a second at least.
+const ROUNDS: i64 = 15;
+
+/// Reserves, confirms and cancels, and expects what is always answered, without delay.
+async fn trade_without_delay(system: &System, product: i64, users_from: i64) {
+    let began = Instant::now();
+    for user in users_from..users_from + ROUNDS {
+        let sold = system.reserve(product, user).await;
+        assert_eq!(system.confirm(&sold).await["status"], "CONFIRMED");
+        let freed = system.reserve(product, user).await;
+        assert_eq!(system.cancel(&freed).await["status"], "CANCELED");
+    }
+    let lasted = began.elapsed();
+    assert!(
+        lasted < Duration::from_secs(ROUNDS.unsigned_abs()),
+        "{lasted:?}"
+    );
+    system.assert_clean_audit().await;
+}
+
+async fn sees_redis(system: &System, state: &str) {
+    let wanted = json!({"postgres": "up", "redis": state});
+    eventually(&format!("redis {state}"), async || {
+        let ready = system.get("/readyz").await.expect(200);
+        (ready["dependencies"] == wanted).then_some(())
+    })
+    .await;
+}
+
+/// The timer of a hold, in milliseconds; negative where there is none.
+async fn timer(server: &Server, system: &System, hold: &Value) -> i64 {
+    let client = redis::Client::open(server.url.as_str()).unwrap();
+    let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+    let key = format!("{}reservation:{}", system.redis_prefix(), id(hold));
+    let mut left = redis::cmd("PTTL");
+    left.arg(key).query_async(&mut connection).await.unwrap()
+}
+
+async fn has_a_timer(server: &Server, system: &System, hold: &Value) {
+    eventually("the timer", async || {
+        let left = timer(server, system, hold).await;
+        (1..=300_000).contains(&left).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_api_starts_and_trades_without_redis_and_uses_it_when_it_comes() {
+    let redis = Server::start_new(Service::Redis);
+    redis.stop();
+    let system = System::spawn(&[("REDIS_URL", &redis.url)]).await;
+    let product = system.create_product(100).await;
+    sees_redis(&system, "down").await;
+    trade_without_delay(&system, product, 1).await;
+    redis.start();
+    sees_redis(&system, "up").await;
+    let hold = system.reserve(product, 1).await;
+    has_a_timer(&redis, &system, &hold).await;
+}
+
+#[tokio::test]
+async fn redis_may_crash_and_come_back() {
+    let redis = Server::start_new(Service::Redis);
+    let system = System::spawn(&[("REDIS_URL", &redis.url)]).await;
+    let product = system.create_product(100).await;
+    let before = system.reserve(product, 1000).await;
+    has_a_timer(&redis, &system, &before).await;
+    redis.kill();
+    trade_without_delay(&system, product, 1).await;
+    sees_redis(&system, "down").await;
+    trade_without_delay(&system, product, 1).await;
+    redis.start();
+    sees_redis(&system, "up").await;
+    let hold = system.reserve(product, 1).await;
+    has_a_timer(&redis, &system, &hold).await;
+    system.confirm(&hold).await;
+    eventually("the timer is gone", async || {
+        (timer(&redis, &system, &hold).await < 0).then_some(())
+    })
+    .await;
+    // The timer that the crash took changes nothing.
+    system.confirm(&before).await;
+}
+
+#[tokio::test]
+async fn a_redis_that_is_slow_or_silent_delays_nobody() {
+    let redis = Server::start_new(Service::Redis);
+    let proxy = Proxy::to(&redis.address()).await;
+    let url = format!("redis://{}/0", proxy.address);
+    let system = System::spawn(&[("REDIS_URL", &url)]).await;
+    let product = system.create_product(200).await;
+    sees_redis(&system, "up").await;
+
+    proxy.set(Traffic::Blackhole);
+    trade_without_delay(&system, product, 1).await;
+    sees_redis(&system, "down").await;
+    proxy.set(Traffic::Delay(Duration::from_secs(1)));
+    trade_without_delay(&system, product, 100).await;
+    proxy.set(Traffic::Refuse);
+    trade_without_delay(&system, product, 200).await;
+
+    proxy.set(Traffic::Pass);
+    sees_redis(&system, "up").await;
+    let hold = system.reserve(product, 1).await;
+    has_a_timer(&redis, &system, &hold).await;
+}

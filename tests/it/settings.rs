@@ -1,0 +1,102 @@
+//! `.env.example` names every setting of the three processes, with its default.
+
+use std::{collections::BTreeSet, path::Path};
+
+use clap::{Command, CommandFactory as _};
+
+use crate::support::start;
+
+type Setting = (String, String);
+
+/// The settings of a process, by its own definition of its arguments.
+fn settings(command: &Command) -> BTreeSet<Setting> {
+    let mut settings = BTreeSet::new();
+    for arg in command.get_arguments() {
+        let name = arg
+            .get_env()
+            .unwrap_or_else(|| panic!("--{} cannot be set in the environment", arg.get_id()));
+        let defaults: Vec<_> = arg
+            .get_default_values()
+            .iter()
+            .map(|value| value.to_string_lossy())
+            .collect();
+        settings.insert((name.to_string_lossy().into_owned(), defaults.join(",")));
+    }
+    settings
+}
+
+/// The lines `#NAME=default`. Prose has a blank after the `#`.
+fn documented() -> Vec<Setting> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.env.example");
+    let text = std::fs::read_to_string(path).expect(".env.example");
+    let mut settings = Vec::new();
+    for line in text.lines().filter(|line| !line.is_empty()) {
+        let line = line.strip_prefix('#').expect(line);
+        if let Some((name, default)) = line.split_once('=')
+            && !line.starts_with(' ')
+        {
+            settings.push((name.to_owned(), default.to_owned()));
+        }
+    }
+    settings
+}
+
+#[test]
+fn env_example_has_every_setting_and_its_default() {
+    let processes = [
+        flashsale_api::Args::command(),
+        flashsale_expirer::Args::command(),
+        flashsale_relay::Args::command(),
+    ];
+    let wanted: BTreeSet<Setting> = processes.iter().flat_map(settings).collect();
+    let documented = documented();
+    let unique: BTreeSet<Setting> = documented.iter().cloned().collect();
+    assert_eq!(
+        unique.len(),
+        documented.len(),
+        "a setting stands there twice"
+    );
+    let missing: Vec<_> = wanted.difference(&unique).collect();
+    let surplus: Vec<_> = unique.difference(&wanted).collect();
+    assert!(
+        missing.is_empty() && surplus.is_empty(),
+        "missing: {missing:?}, surplus: {surplus:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_bad_setting_is_named_and_ends_the_process() {
+    for (process, name, value) in [
+        ("flashsale-api", "HOLD_SECONDS", "0"),
+        ("flashsale-api", "HOLD_SECONDS", "five"),
+        ("flashsale-api", "LISTEN_ADDR", "8080"),
+        ("flashsale-api", "BATCH_MAX_REQUESTS", "0"),
+        ("flashsale-api", "LANE_WAIT_MILLISECONDS", "-1"),
+        (
+            "flashsale-api",
+            "DATABASE_URL",
+            "mysql://root:secret@127.0.0.1/x",
+        ),
+        ("flashsale-api", "REDIS_URL", "127.0.0.1:secret"),
+        ("flashsale-api", "RUST_LOG", "=,="),
+        ("flashsale-api", "LOG_FORMAT", "xml"),
+        ("flashsale-expirer", "EXPIRE_BATCH_ROWS", "0"),
+        ("flashsale-expirer", "DATABASE_URL", "secret"),
+        ("flashsale-relay", "RELAY_BATCH_ROWS", "x"),
+        (
+            "flashsale-relay",
+            "AMQP_URL",
+            "http://guest:secret@127.0.0.1",
+        ),
+    ] {
+        let mut process = start(process, &[("LISTEN_ADDR", "127.0.0.1:0"), (name, value)]);
+        assert!(!process.ends().await.success(), "{name}={value} is taken");
+        let said = process.all_it_said().await;
+        let option = name.to_lowercase().replace('_', "-");
+        assert!(
+            said.contains(name) || said.contains(&option),
+            "{name}={value}: {said}"
+        );
+        assert!(!said.contains("secret"), "{said}");
+    }
+}
