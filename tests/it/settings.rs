@@ -75,7 +75,7 @@ async fn a_bad_setting_is_named_and_ends_the_process() {
         (
             "flashsale-api",
             "DATABASE_URL",
-            "mysql://root:secret@127.0.0.1/x",
+            "postgres://root:secret@127.0.0.1:port/x",
         ),
         ("flashsale-api", "REDIS_URL", "127.0.0.1:secret"),
         ("flashsale-api", "RUST_LOG", "=,="),

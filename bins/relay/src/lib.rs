@@ -10,6 +10,7 @@ pub mod relay;
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use clap::{ArgAction, Parser, value_parser};
+use futures_util::future::join;
 use inventory::{database, outbox};
 use runtime::{Process, health::Health, http};
 use timer::Timer;
@@ -17,7 +18,6 @@ use tokio::{
     task::JoinSet,
     time::{Instant, sleep},
 };
-use tokio_util::sync::CancellationToken;
 
 use crate::{
     publish::Broker,
@@ -108,8 +108,8 @@ pub async fn start(args: Args, process: Process) -> anyhow::Result<()> {
     let router = health(&relay, &timer).router(process.registry);
     let wakeups = Arc::new(timer.wakes());
 
-    let mut tasks = JoinSet::new();
     let stop = process.shutdown;
+    let mut tasks = JoinSet::new();
     for _ in 0..args.relay_workers {
         let (relay, wakeups, stop) = (relay.clone(), wakeups.clone(), stop.clone());
         tasks.spawn(async move {
@@ -117,19 +117,12 @@ pub async fn start(args: Args, process: Process) -> anyhow::Result<()> {
             Ok(())
         });
     }
-    tasks.spawn({
-        let (relay, stop) = (relay.clone(), stop.clone());
-        async move {
-            purge(&relay, args.outbox_retention_hours, &stop).await;
-            Ok(())
-        }
-    });
-    tasks.spawn({
-        let stop = stop.clone();
-        async move {
-            stop.run_until_cancelled(watch(&relay)).await;
-            Ok(())
-        }
+    let background = (relay, stop.clone());
+    tasks.spawn(async move {
+        let (relay, stop) = background;
+        let housekeeping = join(purge(&relay, args.outbox_retention_hours), watch(&relay));
+        stop.run_until_cancelled(housekeeping).await;
+        Ok(())
     });
     tasks.spawn(http::serve(listener, router, stop, HTTP_GRACE));
     while let Some(ended) = tasks.join_next().await {
@@ -157,24 +150,20 @@ fn health(relay: &Arc<Relay>, timer: &Timer) -> Health {
 }
 
 /// Deletes what was published long ago, in small bits, now and then.
-async fn purge(relay: &Relay, retention_hours: i32, stop: &CancellationToken) {
-    while !stop.is_cancelled() {
-        let purged = outbox::purge(&relay.pool, retention_hours, PURGE_MAX_ROWS).await;
-        let pause = match purged {
+async fn purge(relay: &Relay, retention_hours: i32) {
+    loop {
+        let pause = match outbox::purge(&relay.pool, retention_hours, PURGE_MAX_ROWS).await {
             Ok(purged) => {
                 relay.metrics.purged.inc_by(purged);
-                if purged == PURGE_MAX_ROWS as u64 {
-                    PURGE_PAUSE
-                } else {
-                    PURGE_EVERY
-                }
+                let more = purged == PURGE_MAX_ROWS as u64;
+                if more { PURGE_PAUSE } else { PURGE_EVERY }
             }
             Err(error) => {
-                tracing::debug!("cannot purge: {:#}", anyhow::Error::new(error));
+                tracing::debug!(error = &error as &dyn std::error::Error, "cannot purge");
                 PURGE_EVERY
             }
         };
-        stop.run_until_cancelled(sleep(pause)).await;
+        sleep(pause).await;
     }
 }
 
@@ -192,7 +181,7 @@ async fn watch(relay: &Relay) {
                 relay.metrics.dead.set(status.dead);
             }
             Err(error) => {
-                tracing::debug!("cannot count the queue: {:#}", anyhow::Error::new(error))
+                tracing::debug!(error = &error as &dyn std::error::Error, "cannot count")
             }
         }
         sleep(STATUS_EVERY.max(began.elapsed() * 20)).await;

@@ -1,11 +1,12 @@
 //! The loop: claim, publish, mark; and what happens when one side is away.
 
 use std::{
-    fmt::Display,
+    io,
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
+use anyhow::anyhow;
 use inventory::{Error, outbox};
 use runtime::retry::Delays;
 use sqlx::{PgConnection, PgPool};
@@ -21,7 +22,7 @@ use crate::{
 };
 
 /// A broker or database that is away is left alone for at most about this long.
-const RETRY_MAX: Duration = Duration::from_secs(5);
+const RETRY_MAX: Duration = Duration::from_secs(2);
 
 /// Pause after a batch of which nothing could be delivered: the next one will hardly fare better, and
 /// each writes its rows anew.
@@ -153,8 +154,7 @@ impl Relay {
                 }
                 Err(error) => {
                     self.metrics.errors.with_label_values(&["postgres"]).inc();
-                    self.postgres
-                        .fails(format_args!("{:#}", anyhow::Error::new(error)));
+                    self.postgres.fails(&error.into());
                     Some(database_delays.next_delay())
                 }
             };
@@ -168,14 +168,14 @@ impl Relay {
 
     /// One transaction: claims up to `max_rows` rows, publishes them, and marks what became of each.
     pub async fn run_once(&self, publisher: &mut Publisher, max_rows: u32) -> Result<Batch, Error> {
-        let mut connection = self.pool.acquire().await?;
+        let mut connection = self.pool.acquire().await.map_err(Error::NotDone)?;
         let once = self.relay_batch(&mut connection, publisher, max_rows);
         match timeout(outbox::TRANSACTION_LIMIT, once).await {
             Ok(batch) => batch,
             Err(_) => {
                 // PostgreSQL hangs. The pool would wait for the answer that does not come.
                 drop(connection.detach());
-                Err(sqlx::Error::PoolTimedOut.into())
+                Err(sqlx::Error::Io(io::ErrorKind::TimedOut.into()).into())
             }
         }
     }
@@ -259,8 +259,8 @@ impl Relay {
         self.metrics.returned.inc_by(batch.returned as u64);
         self.metrics.refused.inc_by(batch.refused as u64);
         if batch.returned > 0 {
-            self.routing.fails(format_args!(
-                "events come back, because no queue is bound to {EXCHANGE} for them; they are kept and tried again"
+            self.routing.fails(&anyhow!(
+                "no queue is bound to {EXCHANGE} for some events: they are kept and tried again"
             ));
         } else if batch.published > 0 {
             self.routing.works();
@@ -272,7 +272,7 @@ impl Relay {
 
     fn broker_failed(&self, error: &anyhow::Error) {
         self.metrics.errors.with_label_values(&["rabbitmq"]).inc();
-        self.rabbitmq.fails(format_args!("{error:#}"));
+        self.rabbitmq.fails(error);
     }
 }
 
@@ -308,12 +308,22 @@ impl Condition {
         }
     }
 
-    fn fails(&self, error: impl Display) {
-        let error = error.to_string();
+    fn fails(&self, error: &anyhow::Error) {
+        let mut text = String::new();
+        for cause in error.chain().map(ToString::to_string) {
+            // lapin and sqlx repeat the source of an error in its own text.
+            if !text.ends_with(&cause) {
+                text = if text.is_empty() {
+                    cause
+                } else {
+                    format!("{text}: {cause}")
+                };
+            }
+        }
         let mut known = self.lock();
-        if known.as_ref() != Some(&error) {
-            tracing::error!("{}: {error}", self.what);
-            *known = Some(error);
+        if known.as_ref() != Some(&text) {
+            tracing::error!("{}: {text}", self.what);
+            *known = Some(text);
         }
     }
 

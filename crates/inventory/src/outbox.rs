@@ -97,7 +97,7 @@ pub const TRANSACTION_LIMIT: Duration = Duration::from_secs(2);
 /// Counted from [`begin`], the time by which publishing must have ended: it leaves room for the mark.
 pub const PUBLISH_LIMIT: Duration = Duration::from_millis(1_100);
 
-/// Where counting stops: as many index entries are read in some 30 ms, and an operator learns nothing
+/// Where counting stops: as many index entries are read in some 50 ms, and an operator learns nothing
 /// from a greater number.
 pub const STATUS_MAX_ROWS: i64 = 100_000;
 

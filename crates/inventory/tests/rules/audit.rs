@@ -44,6 +44,9 @@ async fn a_shop_where_everything_happened_is_clean(pool: PgPool) {
     assert_eq!((second.reservations_held, second.reservations_sold), (0, 0));
 }
 
+/// Counters that are in the wrong: what they say, and what they should.
+type Wrong = &'static [(&'static str, i64, i64)];
+
 #[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
 async fn every_kind_of_difference_is_found_and_named(pool: PgPool) {
     let shop = Shop::new(pool);
@@ -63,7 +66,7 @@ async fn every_kind_of_difference_is_found_and_named(pool: PgPool) {
     .unwrap();
 
     // What somebody does behind the rules' back, and which counters it puts in the wrong.
-    let tampering: [(&'static str, &[(&'static str, i64, i64)]); 7] = [
+    let tampering: [(&'static str, Wrong); 7] = [
         (
             "update products set stock = stock + 1 where id = 1",
             &[("stock", 9, 8)],

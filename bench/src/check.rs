@@ -1,0 +1,228 @@
+//! What must be true after every round. A figure from a server that oversells, loses what it has acknowledged, or
+//! miscounts is worth nothing.
+
+use anyhow::{bail, ensure};
+use redis::aio::MultiplexedConnection;
+use serde_json::Value;
+
+use crate::{
+    cases::{Sale, Server},
+    database::{Database, Products},
+    load::Seen,
+    metrics::Answers,
+    server::Running,
+};
+
+/// How many answers wrk may not have seen although the work was done: those in flight when it stopped, those
+/// that a socket error cut off, and those whose outcome the server itself did not know.
+pub(crate) fn unseen(connections: u32, seen: &Seen, counted: &Answers) -> u64 {
+    u64::from(connections) + seen.socket_errors + counted.unavailable + counted.other
+}
+
+/// How many answers were the ones that were asked for: 201, or 409 when sold out. Fails when wrk and the server
+/// disagree by more than the answers that wrk may not have seen.
+pub(crate) fn wanted_answers(
+    sale: Sale,
+    seen: &Seen,
+    counted: &Answers,
+    unseen: u64,
+) -> anyhow::Result<u64> {
+    let other_refusals = counted.unavailable + counted.other;
+    let (wanted, counted_wanted, status) = match sale {
+        Sale::Open(_) => (seen.requests - seen.refused, counted.created, 201),
+        // wrk can't tell one refusal from another, so the server's other ones are taken off.
+        Sale::SoldOut => (
+            seen.refused.saturating_sub(other_refusals),
+            counted.conflict,
+            409,
+        ),
+    };
+    if sale == Sale::SoldOut && (counted.created > 0 || seen.refused < seen.requests) {
+        bail!("a product that is sold out was sold: {counted:?}");
+    }
+    ensure!(
+        wanted > 0,
+        "no answer was a {status}: wrk saw {seen:?}, the server counted {counted:?}"
+    );
+    ensure!(
+        (wanted..=wanted + unseen).contains(&counted_wanted),
+        "wrk saw {wanted} answers with {status}, the server gave {counted_wanted}"
+    );
+    Ok(wanted)
+}
+
+/// Compares what was answered with what was stored. `sold` says what must be stored.
+pub(crate) async fn stored(
+    server: Server,
+    running: &Running,
+    database: &Database,
+    redis: &mut MultiplexedConnection,
+    products: Products,
+    sold: Sold,
+) -> anyhow::Result<()> {
+    match server {
+        Server::Noop => Ok(()),
+        Server::RedisGate => in_redis(redis, products, sold).await,
+        Server::Textbook(_) => {
+            in_postgres(database, products, sold).await?;
+            let audit = inventory::audit::audit(&database.pool).await?;
+            clean(&serde_json::to_value(audit)?)
+        }
+        Server::Flashsale => {
+            in_postgres(database, products, sold).await?;
+            clean(&serde_json::from_str(&running.get("/admin/audit").await?)?)
+        }
+    }
+}
+
+/// How many units must have gone.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Sold {
+    /// As many as wrk saw 201s, and at most those besides that it may not have seen.
+    Answered { created: u64, unseen: u64 },
+    /// Every one.
+    All,
+}
+
+impl Sold {
+    fn check(self, units: u64, all: u64) -> anyhow::Result<()> {
+        let (least, most) = match self {
+            Self::Answered { created, unseen } => (created, created + unseen),
+            Self::All => (all, all),
+        };
+        ensure!(
+            units >= least,
+            "{units} units are stored as held, but {least} were answered as reserved"
+        );
+        ensure!(
+            units <= most,
+            "{units} units are stored as held, but at most {most} were asked for"
+        );
+        ensure!(units <= all, "oversold: {units} units held of {all}");
+        Ok(())
+    }
+}
+
+async fn in_postgres(database: &Database, products: Products, sold: Sold) -> anyhow::Result<()> {
+    let (first, last) = (
+        products.first,
+        products.first + i64::from(products.count) - 1,
+    );
+    let (oversold, users_twice, units): (i64, i64, i64) = sqlx::query_as(
+        "-- bench: check
+        select
+          count(*) filter (where p.stock < 0 or r.units > p.total),
+          coalesce(sum(r.rows - r.users), 0)::bigint,
+          coalesce(sum(r.units), 0)::bigint
+        from products p
+        left join (
+          select product_id, sum(quantity) as units, count(*) as rows, count(distinct user_id) as users
+          from reservations
+          where product_id between $1 and $2 and status in ('ACTIVE', 'CONFIRMED')
+          group by product_id
+        ) r on r.product_id = p.id
+        where p.id between $1 and $2",
+    )
+    .bind(first)
+    .bind(last)
+    .fetch_one(&database.pool)
+    .await?;
+    ensure!(oversold == 0, "{oversold} products were oversold");
+    ensure!(users_twice == 0, "{users_twice} users hold a product twice");
+    let all = i64::from(products.stock_each) * i64::from(products.count);
+    sold.check(units.unsigned_abs(), all.unsigned_abs())
+}
+
+async fn in_redis(
+    redis: &mut MultiplexedConnection,
+    products: Products,
+    sold: Sold,
+) -> anyhow::Result<()> {
+    let (stock, holders): (i64, u64) = redis::pipe()
+        .cmd("GET")
+        .arg(format!("stock:{}", products.first))
+        .cmd("SCARD")
+        .arg(format!("holders:{}", products.first))
+        .query_async(redis)
+        .await?;
+    ensure!(stock >= 0, "the gate in Redis oversold: {stock} units left");
+    sold.check(holders, i64::from(products.stock_each).unsigned_abs())
+}
+
+fn clean(audit: &Value) -> anyhow::Result<()> {
+    ensure!(
+        audit["clean"] == Value::Bool(true),
+        "the audit finds: {}",
+        audit["differences"]
+    );
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn seen(requests: u64, refused: u64) -> Seen {
+        Seen {
+            requests,
+            refused,
+            socket_errors: 0,
+            seconds: 1.0,
+            p50_ms: 1.0,
+            p99_ms: 1.0,
+            cpu_seconds: 1.0,
+        }
+    }
+
+    fn answers(created: u64, conflict: u64, unavailable: u64) -> Answers {
+        Answers {
+            created,
+            conflict,
+            unavailable,
+            other: 0,
+        }
+    }
+
+    #[test]
+    fn refusals_are_not_reservations() {
+        let wanted = wanted_answers(Sale::Open(1), &seen(1000, 300), &answers(705, 0, 300), 10);
+        assert_eq!(wanted.expect("consistent"), 700);
+        let wanted = wanted_answers(Sale::SoldOut, &seen(1000, 1000), &answers(0, 903, 100), 10);
+        assert_eq!(wanted.expect("consistent"), 900);
+        assert!(
+            wanted_answers(Sale::Open(1), &seen(1000, 1000), &answers(0, 1000, 0), 10).is_err()
+        );
+    }
+
+    #[test]
+    fn wrk_and_the_server_must_agree() {
+        let one = Sale::Open(1);
+        assert!(wanted_answers(one, &seen(1000, 0), &answers(1010, 0, 0), 10).is_ok());
+        assert!(wanted_answers(one, &seen(1000, 0), &answers(1011, 0, 0), 10).is_err());
+        assert!(wanted_answers(one, &seen(1000, 0), &answers(999, 0, 0), 10).is_err());
+        assert!(wanted_answers(Sale::SoldOut, &seen(1000, 1000), &answers(1, 999, 0), 10).is_err());
+        assert!(wanted_answers(Sale::SoldOut, &seen(1000, 999), &answers(0, 999, 0), 10).is_err());
+    }
+
+    #[test]
+    fn what_was_acknowledged_is_stored_and_little_more() {
+        let sold = Sold::Answered {
+            created: 100,
+            unseen: 10,
+        };
+        assert!(sold.check(100, 1000).is_ok() && sold.check(110, 1000).is_ok());
+        assert!(sold.check(99, 1000).is_err(), "lost");
+        assert!(sold.check(111, 1000).is_err(), "made up");
+        assert!(sold.check(105, 104).is_err(), "oversold");
+        assert!(Sold::All.check(99, 100).is_err());
+    }
+
+    #[test]
+    fn an_audit_that_is_not_clean_fails() {
+        assert!(clean(&json!({"clean": true, "differences": []})).is_ok());
+        assert!(clean(&json!({"clean": false, "differences": [{"counter": "held"}]})).is_err());
+        assert!(clean(&json!({})).is_err());
+    }
+}

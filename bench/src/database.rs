@@ -1,0 +1,153 @@
+//! The databases that rounds run in, and the sales in them.
+
+use std::str::FromStr as _;
+
+use anyhow::{Context as _, bail};
+use sqlx::{
+    AssertSqlSafe, ConnectOptions as _, Connection as _, PgConnection, PgPool,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
+
+use crate::{cases::Sale, machine};
+
+/// More than a load can take.
+const PLENTY: i32 = 1_000_000_000;
+/// Units of a product that is to be sold out: its warm-up takes them.
+const FEW: i32 = 100;
+
+/// A PostgreSQL server on which databases may be made.
+pub(crate) struct Cluster {
+    options: PgConnectOptions,
+    admin: PgPool,
+}
+
+/// A database with the product's schema.
+pub(crate) struct Database {
+    pub(crate) name: String,
+    pub(crate) url: String,
+    pub(crate) pool: PgPool,
+}
+
+/// The products under load: ids from the first on.
+#[derive(Clone, Copy)]
+pub(crate) struct Products {
+    pub(crate) first: i64,
+    pub(crate) count: u32,
+    pub(crate) stock_each: i32,
+}
+
+impl Cluster {
+    /// Refuses a server that does not wait for its disk: there a transaction for each request looks cheap.
+    pub(crate) async fn connect(url: &str) -> anyhow::Result<Self> {
+        let options = PgConnectOptions::from_str(url).context("DATABASE_URL is not usable")?;
+        let admin = connect(&options, 1).await?;
+        for setting in ["fsync", "synchronous_commit", "full_page_writes"] {
+            let (value,): (String,) = sqlx::query_as("select current_setting($1)")
+                .bind(setting)
+                .fetch_one(&admin)
+                .await?;
+            if value != "on" {
+                bail!(
+                    "PostgreSQL has {setting} = {value}; what a benchmark shows needs {setting} = on"
+                );
+            }
+        }
+        Ok(Self { options, admin })
+    }
+
+    pub(crate) async fn version(&self) -> anyhow::Result<String> {
+        let (version,): (String,) = sqlx::query_as("select current_setting('server_version')")
+            .fetch_one(&self.admin)
+            .await?;
+        Ok(version)
+    }
+
+    /// The server's main process, if it runs on this machine.
+    pub(crate) async fn pid(&self) -> anyhow::Result<Option<u32>> {
+        let (session,): (i32,) = sqlx::query_as("select pg_backend_pid()")
+            .fetch_one(&self.admin)
+            .await?;
+        Ok(machine::parent_named(session.unsigned_abs(), "postgres"))
+    }
+
+    /// A new database, in place of an older one of that name.
+    pub(crate) async fn create(&self, name: &str) -> anyhow::Result<Database> {
+        self.drop(name).await?;
+        self.run(&format!("create database {name}")).await?;
+        let options = self.options.clone().database(name);
+        let mut connection = PgConnection::connect_with(&options).await?;
+        inventory::migrate::migrate(&mut connection).await?;
+        connection.close().await?;
+        Ok(Database {
+            name: name.to_owned(),
+            url: options.to_url_lossy().into(),
+            pool: connect(&options, 2).await?,
+        })
+    }
+
+    pub(crate) async fn drop(&self, name: &str) -> anyhow::Result<()> {
+        self.run(&format!("drop database if exists {name} with (force)"))
+            .await
+    }
+
+    /// Has everything that was changed written to disk, so that no round pays for the one before.
+    ///
+    /// The command CHECKPOINT needs rights that our role lacks. Dropping a database makes a checkpoint too.
+    pub(crate) async fn checkpoint(&self) -> anyhow::Result<()> {
+        self.run("create database bench_checkpoint").await?;
+        self.drop("bench_checkpoint").await
+    }
+
+    async fn run(&self, statement: &str) -> anyhow::Result<()> {
+        // The names in it are constants of this program.
+        sqlx::query(AssertSqlSafe(statement.to_owned()))
+            .execute(&self.admin)
+            .await
+            .with_context(|| format!("PostgreSQL refuses: {statement}"))?;
+        Ok(())
+    }
+}
+
+async fn connect(options: &PgConnectOptions, connections: u32) -> anyhow::Result<PgPool> {
+    PgPoolOptions::new()
+        .max_connections(connections)
+        .connect_with(options.clone())
+        .await
+        .context("cannot connect to PostgreSQL (DATABASE_URL)")
+}
+
+impl Database {
+    /// Puts new products on sale.
+    pub(crate) async fn open_sale(&self, sale: Sale) -> anyhow::Result<Products> {
+        let (count, stock_each) = match sale {
+            Sale::Open(products) => (products, PLENTY),
+            Sale::SoldOut => (1, FEW),
+        };
+        let ids: Vec<(i64,)> = sqlx::query_as(
+            "-- bench: open a sale
+            insert into products (name, stock, total)
+            select 'on sale', $1, $1 from generate_series(1, $2::integer)
+            returning id",
+        )
+        .bind(stock_each)
+        .bind(i64::from(count))
+        .fetch_all(&self.pool)
+        .await?;
+        let first = ids.iter().map(|(id,)| *id).min().context("no products")?;
+        Ok(Products {
+            first,
+            count,
+            stock_each,
+        })
+    }
+
+    /// Leaves nothing for autovacuum to do in the middle of a round.
+    pub(crate) async fn tidy(&self) -> anyhow::Result<()> {
+        for table in ["products", "reservations"] {
+            sqlx::query(AssertSqlSafe(format!("vacuum (analyze) {table}")))
+                .execute(&self.pool)
+                .await?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,134 @@
+//! What a server counts: answers by status and, where it has them, batches.
+
+use serde::Serialize;
+
+/// The counts that concern reserves, since the server's start.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct Metrics {
+    pub(crate) answers: Answers,
+    batches: f64,
+    batch_requests: f64,
+    batch_seconds: f64,
+}
+
+/// Answers to `POST /reservations`, by status.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub(crate) struct Answers {
+    #[serde(rename = "201")]
+    pub(crate) created: u64,
+    #[serde(rename = "409")]
+    pub(crate) conflict: u64,
+    #[serde(rename = "503")]
+    pub(crate) unavailable: u64,
+    pub(crate) other: u64,
+}
+
+/// The batches of a load: what group commit made of it.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub(crate) struct Batches {
+    pub(crate) count: u64,
+    pub(crate) mean_requests: f64,
+    pub(crate) mean_ms: f64,
+}
+
+impl Metrics {
+    /// Reads the Prometheus text of `/metrics`.
+    pub(crate) fn parse(text: &str) -> Self {
+        let mut metrics = Self::default();
+        for line in text.lines().filter(|line| !line.starts_with('#')) {
+            let Some((series, value)) = line.rsplit_once(' ') else {
+                continue;
+            };
+            let value: f64 = value.parse().unwrap_or(0.0);
+            let (name, labels) = series.split_once('{').unwrap_or((series, ""));
+            let of_reserve = labels.contains(r#"verb="reserve""#);
+            match name {
+                "http_requests_total"
+                    if labels.contains(r#"method="POST""#)
+                        && labels.contains(r#"route="/reservations""#) =>
+                {
+                    // Counters are whole numbers.
+                    metrics.answers.add(labels, value as u64);
+                }
+                "flashsale_batch_requests_count" if of_reserve => metrics.batches = value,
+                "flashsale_batch_requests_sum" if of_reserve => metrics.batch_requests = value,
+                "flashsale_batch_duration_seconds_sum" if of_reserve => {
+                    metrics.batch_seconds = value;
+                }
+                _ => {}
+            }
+        }
+        metrics
+    }
+
+    pub(crate) fn answers_since(&self, before: &Self) -> Answers {
+        let (now, then) = (&self.answers, &before.answers);
+        Answers {
+            created: now.created - then.created,
+            conflict: now.conflict - then.conflict,
+            unavailable: now.unavailable - then.unavailable,
+            other: now.other - then.other,
+        }
+    }
+
+    pub(crate) fn batches_since(&self, before: &Self) -> Option<Batches> {
+        let count = self.batches - before.batches;
+        (count > 0.0).then(|| Batches {
+            count: count as u64,
+            mean_requests: (self.batch_requests - before.batch_requests) / count,
+            mean_ms: (self.batch_seconds - before.batch_seconds) / count * 1e3,
+        })
+    }
+}
+
+impl Answers {
+    fn add(&mut self, labels: &str, count: u64) {
+        let status = labels
+            .split_once(r#"status=""#)
+            .and_then(|(_, rest)| rest.split_once('"'))
+            .map_or("", |(status, _)| status);
+        match status {
+            "201" => self.created += count,
+            "409" => self.conflict += count,
+            "503" => self.unavailable += count,
+            _ => self.other += count,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &str = r#"# TYPE http_requests_total counter
+http_requests_total{method="GET",route="/reservations",status="200"} 9
+http_requests_total{method="POST",route="/reservations",status="201"} 700
+http_requests_total{method="POST",route="/reservations",status="409"} 30
+http_requests_total{method="POST",route="/reservations",status="503"} 2
+http_requests_total{method="POST",route="/reservations",status="422"} 1
+http_requests_total{method="POST",route="/products",status="201"} 5
+flashsale_batch_requests_bucket{verb="reserve",le="1"} 3
+flashsale_batch_requests_sum{verb="reserve"} 733
+flashsale_batch_requests_count{verb="reserve"} 10
+flashsale_batch_requests_count{verb="confirm"} 4
+flashsale_batch_duration_seconds_sum{verb="reserve"} 0.05
+"#;
+
+    #[test]
+    fn answers_are_counted_by_status_and_batches_averaged() {
+        let metrics = Metrics::parse(TEXT);
+        let none = Metrics::default();
+        let expected = Answers {
+            created: 700,
+            conflict: 30,
+            unavailable: 2,
+            other: 1,
+        };
+        assert_eq!(metrics.answers_since(&none), expected);
+        let batches = metrics.batches_since(&none).expect("batches");
+        assert_eq!(batches.count, 10);
+        assert!((batches.mean_requests - 73.3).abs() < 1e-9);
+        assert!((batches.mean_ms - 5.0).abs() < 1e-9);
+        assert_eq!(metrics.batches_since(&metrics), None);
+    }
+}
