@@ -152,6 +152,7 @@ declare
   short record;
   swept record;
   request record;
+  locked bigint[];
   stale bigint[] := '{}';
   held_ids bigint[] := array_fill(null::bigint, array[size]);
   expired_total bigint := 0;
@@ -164,7 +165,9 @@ declare
   free_then integer[] := array_fill(null::integer, array[size]);
 begin
   -- reserve: lock the products, in id order
-  perform from products p where p.id = any(product_ids) order by p.id for no key update;
+  locked := array(
+    select p.id from products p where p.id = any(product_ids) order by p.id for no key update
+  );
   t := clock_timestamp();
 
   -- From here on each statement has a snapshot that sees the last lock holder's work.
@@ -215,7 +218,7 @@ begin
       group by 1
     ) w
     join products p on p.id = w.product_id
-    where p.stock < w.units
+    where p.stock < w.units and p.id = any(locked)
     order by 1
   loop
     lacking := short.lacking;
@@ -234,7 +237,8 @@ begin
       row_number() over (partition by q.product_id, q.user_id order by q.n) > 1 as repeated
     from unnest(product_ids, user_ids, quantities, held_ids)
       with ordinality as q (product_id, user_id, quantity, held_id, n)
-    left join products p on p.id = q.product_id
+    -- A product that was created after the lock statement is not there yet.
+    left join products p on p.id = q.product_id and p.id = any(locked)
     order by q.product_id, q.n
   loop
     if current_product is distinct from request.product_id then
@@ -304,20 +308,25 @@ as $$
 #variable_conflict use_column
 declare
   t timestamptz;
+  product_ids bigint[];
+  found bigint[];
   changed_total bigint;
 begin
+  -- confirm: find the reservations, once: one that a later statement could see has no locked product
+  select array_agg(r.product_id order by q.n), array_agg(r.id) filter (where r.id is not null)
+  into product_ids, found
+  from unnest(ids) with ordinality as q (id, n)
+  left join reservations r on r.id = q.id;
+
   -- confirm: lock the products, in id order
-  perform from products p
-  where p.id in (select r.product_id from reservations r where r.id = any(ids))
-  order by p.id
-  for no key update;
+  perform from products p where p.id = any(product_ids) order by p.id for no key update;
   t := clock_timestamp();
 
   -- confirm: sell what is held, and write its event
   with sold as (
     update reservations r
     set status = 'CONFIRMED', confirmed_at = t
-    where r.id = any(ids) and r.status = 'ACTIVE' and r.expires_at > t
+    where r.id = any(found) and r.status = 'ACTIVE' and r.expires_at > t
     returning r.id, r.product_id, r.user_id, r.quantity
   ), counted as (
     update products p
@@ -341,8 +350,8 @@ begin
     r.expires_at, r.created_at, r.confirmed_at, r.canceled_at,
     case when r.status = 'ACTIVE' and r.expires_at <= t then r.expires_at else r.expired_at end,
     changed_total
-  from unnest(ids) with ordinality as q (id, n)
-  left join reservations r on r.id = q.id;
+  from unnest(ids, product_ids) with ordinality as q (id, product_id, n)
+  left join reservations r on r.id = q.id and q.product_id is not null;
 end
 $$;
 
@@ -362,20 +371,25 @@ as $$
 #variable_conflict use_column
 declare
   t timestamptz;
+  product_ids bigint[];
+  found bigint[];
   changed_total bigint;
 begin
+  -- cancel: find the reservations, once: one that a later statement could see has no locked product
+  select array_agg(r.product_id order by q.n), array_agg(r.id) filter (where r.id is not null)
+  into product_ids, found
+  from unnest(ids) with ordinality as q (id, n)
+  left join reservations r on r.id = q.id;
+
   -- cancel: lock the products, in id order
-  perform from products p
-  where p.id in (select r.product_id from reservations r where r.id = any(ids))
-  order by p.id
-  for no key update;
+  perform from products p where p.id = any(product_ids) order by p.id for no key update;
   t := clock_timestamp();
 
   -- cancel: end the holds, and give the units back
   with ended as (
     update reservations r
     set status = 'CANCELED', canceled_at = t
-    where r.id = any(ids) and r.status = 'ACTIVE' and r.expires_at > t
+    where r.id = any(found) and r.status = 'ACTIVE' and r.expires_at > t
     returning r.product_id, r.quantity
   ), counted as (
     update products p
@@ -392,8 +406,8 @@ begin
     r.expires_at, r.created_at, r.confirmed_at, r.canceled_at,
     case when r.status = 'ACTIVE' and r.expires_at <= t then r.expires_at else r.expired_at end,
     changed_total
-  from unnest(ids) with ordinality as q (id, n)
-  left join reservations r on r.id = q.id;
+  from unnest(ids, product_ids) with ordinality as q (id, product_id, n)
+  left join reservations r on r.id = q.id and q.product_id is not null;
 end
 $$;
 

@@ -8,12 +8,12 @@ use crate::{
     stats::Verdict,
 };
 
-const WIDTH: f64 = 880.0;
+const WIDTH: f64 = 900.0;
 const TOP: f64 = 84.0;
 const ROW: f64 = 58.0;
 const BAR: f64 = 20.0;
-const BOTTOM: f64 = 58.0;
-const LEFT: f64 = 330.0;
+const BOTTOM: f64 = 76.0;
+const LEFT: f64 = 356.0;
 /// The scale goes from nothing to one and a half times the goal.
 const SCALE: f64 = 340.0 / MOST;
 const MOST: f64 = 1.5;
@@ -129,7 +129,7 @@ fn row(svg: &mut String, top: f64, outcome: &Outcome) {
         "start",
         right,
         top + 18.0,
-        &format!("{}{beyond}", number(ratio.median)),
+        &format!("{} ×{beyond}", number(ratio.median)),
     );
     let asked = format!(
         "floor {}, goal {}",
@@ -140,7 +140,7 @@ fn row(svg: &mut String, top: f64, outcome: &Outcome) {
 }
 
 fn legend(svg: &mut String) {
-    let mut x = LEFT + 100.0;
+    let mut x = LEFT + 60.0;
     for verdict in [Verdict::MetGoal, Verdict::MetFloor, Verdict::BelowFloor] {
         let _ = writeln!(
             svg,
@@ -148,7 +148,7 @@ fn legend(svg: &mut String) {
             class(verdict)
         );
         text(svg, "small", "start", x + 15.0, 54.0, verdict.words());
-        x += 92.0;
+        x += 98.0;
     }
     let _ = writeln!(
         svg,
@@ -159,28 +159,32 @@ fn legend(svg: &mut String) {
 
 fn footer(svg: &mut String, report: &Report, y: f64) {
     let settings = &report.settings;
-    text(
-        svg,
-        "small",
-        "start",
-        24.0,
-        y,
-        &format!(
-            "{}, commit {}. Medians of {} alternating rounds of {} s, {} connections (one for a lone request). \
-            PostgreSQL {}, fsync on.",
+    let lines = [
+        format!(
+            "{}, commit {}, PostgreSQL {} with fsync and synchronous commit.",
             report.day(),
             report.commit,
-            settings.rounds,
-            settings.seconds_per_round,
-            settings.connections,
             settings.postgres
         ),
-    );
-    let machine = format!(
-        "One machine for servers and load: {}.",
-        report.machine.words()
-    );
-    text(svg, "small", "start", 24.0, y + 17.0, &machine);
+        format!(
+            "Medians of {} alternating rounds of {} s; {} connections, one for a lone request.",
+            settings.rounds, settings.seconds_per_round, settings.connections
+        ),
+        format!(
+            "One machine for servers and load: {}.",
+            report.machine.words()
+        ),
+    ];
+    for (position, line) in lines.iter().enumerate() {
+        text(
+            svg,
+            "small",
+            "start",
+            24.0,
+            y + 17.0 * position as f64,
+            line,
+        );
+    }
 }
 
 fn class(verdict: Verdict) -> &'static str {

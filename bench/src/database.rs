@@ -56,9 +56,10 @@ impl Cluster {
     }
 
     pub(crate) async fn version(&self) -> anyhow::Result<String> {
-        let (version,): (String,) = sqlx::query_as("select current_setting('server_version')")
-            .fetch_one(&self.admin)
-            .await?;
+        let (version,): (String,) =
+            sqlx::query_as("select split_part(current_setting('server_version'), ' ', 1)")
+                .fetch_one(&self.admin)
+                .await?;
         Ok(version)
     }
 

@@ -94,6 +94,10 @@ struct Run {
     )]
     api_options: String,
 
+    /// Connections of textbook to PostgreSQL, to find out how many suit it best. By default each case has its own.
+    #[arg(long, env = "TEXTBOOK_POOL", value_parser = clap::value_parser!(u32).range(1..=150))]
+    textbook_pool: Option<u32>,
+
     /// Where the report goes.
     #[arg(long, default_value = "target/bench")]
     out: PathBuf,
@@ -158,6 +162,7 @@ async fn run(args: Run) -> anyhow::Result<()> {
         database_url,
         redis_url,
         api_options,
+        textbook_pool,
         out,
     } = args;
     let cases = cases::chosen(&choice.cases)?;
@@ -181,6 +186,7 @@ async fn run(args: Run) -> anyhow::Result<()> {
             rounds: choice.rounds,
             connections: choice.connections,
             api_options: api_options.clone(),
+            textbook_pool,
             postgres: cluster.version().await?,
         },
         outcomes: Vec::new(),
@@ -192,11 +198,13 @@ async fn run(args: Run) -> anyhow::Result<()> {
         rounds: choice.rounds,
         seconds: choice.seconds_per_round,
         connections: choice.connections,
+        textbook_pool,
         folder: out.clone(),
         history: None,
         loads: 0,
     };
     run_all(&mut bench, &cases, &mut report).await?;
+    bench.clean_up().await?;
     report.write(&out)?;
     println!("\n{}", report.table());
     println!(

@@ -27,6 +27,8 @@ pub(crate) struct Settings {
     pub(crate) rounds: u32,
     pub(crate) connections: u32,
     pub(crate) api_options: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) textbook_pool: Option<u32>,
     pub(crate) postgres: String,
 }
 
@@ -92,6 +94,7 @@ impl Report {
             connections,
             api_options,
             postgres,
+            ..
         } = &self.settings;
         let mut text = format!(
             "# Benchmark\n\nMade on {} at commit {}, on one machine for servers and load: {}; PostgreSQL {postgres}.\n\n\
@@ -234,22 +237,25 @@ pub(crate) mod tests {
 
     /// A report of all cases whose ratios are these parts of their goals.
     pub(crate) fn sample(parts_of_goal: &[f64]) -> Report {
-        let outcomes = CASES.iter().zip(parts_of_goal.iter().cycle()).map(|(case, part)| {
-            let ratio = match case.goal.better {
-                Better::Higher => case.goal.goal * part,
-                Better::Lower => case.goal.goal / part,
-            };
-            Outcome {
-                name: case.name,
-                title: case.title,
-                goal: case.goal,
-                ratio: spread(ratio),
-                verdict: case.goal.verdict(ratio),
-                unit: case.figure.unit(),
-                ours: measured(case.ours.label, 16_000.0 * part),
-                theirs: measured(case.theirs.label, 33_000.0),
-            }
-        });
+        let outcomes = CASES
+            .iter()
+            .zip(parts_of_goal.iter().cycle())
+            .map(|(case, part)| {
+                let ratio = match case.goal.better {
+                    Better::Higher => case.goal.goal * part,
+                    Better::Lower => case.goal.goal / part,
+                };
+                Outcome {
+                    name: case.name,
+                    title: case.title,
+                    goal: case.goal,
+                    ratio: spread(ratio),
+                    verdict: case.goal.verdict(ratio),
+                    unit: case.figure.unit(),
+                    ours: measured(case.ours.label, 16_000.0 * part),
+                    theirs: measured(case.theirs.label, 33_000.0),
+                }
+            });
         Report {
             date: OffsetDateTime::UNIX_EPOCH,
             machine: Machine {
@@ -264,6 +270,7 @@ pub(crate) mod tests {
                 rounds: 1,
                 connections: 256,
                 api_options: String::new(),
+                textbook_pool: None,
                 postgres: "15.14".to_owned(),
             },
             outcomes: outcomes.collect(),
@@ -288,12 +295,24 @@ pub(crate) mod tests {
         let round = Round {
             wanted: 80_000,
             requests_per_second: median,
-            answers: Answers { created: 80_000, ..Answers::default() },
+            answers: Answers {
+                created: 80_000,
+                ..Answers::default()
+            },
             wrk,
             batches: None,
-            cpu_seconds: Cpu { server: Some(4.0), postgres: Some(2.0), redis: None, wrk: 1.6 },
+            cpu_seconds: Cpu {
+                server: Some(4.0),
+                postgres: Some(2.0),
+                redis: None,
+                wrk: 1.6,
+            },
         };
-        Measured { label, summary: spread(median), rounds: vec![round] }
+        Measured {
+            label,
+            summary: spread(median),
+            rounds: vec![round],
+        }
     }
 
     #[test]
@@ -301,7 +320,10 @@ pub(crate) mod tests {
         let json = sample(&[0.94]).json().expect("it serialises");
         let json: Value = serde_json::from_str(&json).expect("it is JSON");
         assert_eq!(json["ratios"]["hot_reserve/noop"], 0.47);
-        assert_eq!(json["ratios"].as_object().map(|ratios| ratios.len()), Some(CASES.len()));
+        assert_eq!(
+            json["ratios"].as_object().map(|ratios| ratios.len()),
+            Some(CASES.len())
+        );
         let case = &json["cases"]["hot_reserve/noop"];
         assert_eq!((&case["floor"], &case["goal"]), (&0.38.into(), &0.5.into()));
         assert_eq!(case["verdict"], "met_floor");
@@ -330,6 +352,9 @@ pub(crate) mod tests {
     #[test]
     fn numbers_have_three_digits_or_all() {
         let texts = [0.4712, 1.0, 22.16, 318.4, 16_012.3, 1_234_567.0].map(number);
-        assert_eq!(texts, ["0.471", "1.00", "22.2", "318", "16,012", "1,234,567"]);
+        assert_eq!(
+            texts,
+            ["0.471", "1.00", "22.2", "318", "16,012", "1,234,567"]
+        );
     }
 }

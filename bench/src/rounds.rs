@@ -29,6 +29,8 @@ pub(crate) struct Bench {
     pub(crate) rounds: u32,
     pub(crate) seconds: u32,
     pub(crate) connections: u32,
+    /// In place of the cases' own choices of connections for textbook.
+    pub(crate) textbook_pool: Option<u32>,
     /// Where wrk's script goes.
     pub(crate) folder: PathBuf,
     /// The database with the history, once it has been written.
@@ -128,6 +130,14 @@ impl Bench {
         outcome(case, ours, theirs)
     }
 
+    /// Drops the history, which is large.
+    pub(crate) async fn clean_up(&mut self) -> anyhow::Result<()> {
+        match self.history.take() {
+            Some(database) => self.cluster.drop(&database.name).await,
+            None => Ok(()),
+        }
+    }
+
     async fn round(&mut self, side: &Side, connections: u32) -> anyhow::Result<Round> {
         if let Some(database) = self
             .history
@@ -159,7 +169,11 @@ impl Bench {
             // It is the warm-up that sells the product out.
             Sale::SoldOut => products,
         };
-        let running = self.programs.start(side.server, &database.url).await?;
+        let server = match (side.server, self.textbook_pool) {
+            (Server::Textbook(_), Some(connections)) => Server::Textbook(connections),
+            (server, _) => server,
+        };
+        let running = self.programs.start(server, &database.url).await?;
         self.load(&running, warm_up, connections, WARM_UP_SECONDS)
             .await?;
 

@@ -11,12 +11,11 @@ mod textbook;
 use std::{net::SocketAddr, time::Duration};
 
 use axum::{
-    Json, Router,
+    Json,
     extract::{Request, State},
     http::{StatusCode, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
-    routing::post,
 };
 use flashsale_api::Problem;
 use inventory::{

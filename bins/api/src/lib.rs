@@ -71,7 +71,8 @@ pub async fn run(args: Args, process: Process) -> anyhow::Result<()> {
 }
 
 async fn migrate(database_url: &str) -> anyhow::Result<()> {
-    let mut connection = sqlx::PgConnection::connect(database_url)
+    let options = inventory::database::options(database_url)?;
+    let mut connection = sqlx::PgConnection::connect_with(&options)
         .await
         .context("cannot connect to PostgreSQL")?;
     let migrated = inventory::migrate::migrate(&mut connection).await?;

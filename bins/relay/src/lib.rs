@@ -31,7 +31,7 @@ const PURGE_EVERY: Duration = Duration::from_secs(60);
 const PURGE_MAX_ROWS: i64 = 1_000;
 const PURGE_PAUSE: Duration = Duration::from_millis(100);
 
-/// How often the queue is counted. Counting takes at most a twentieth of the time, however long it takes.
+/// How often the queue is counted. Counting takes at most a fiftieth of the time, however many wait.
 const STATUS_EVERY: Duration = Duration::from_secs(1);
 
 /// A scrape of the metrics is quick; nobody who dawdles is waited for longer.
@@ -184,6 +184,6 @@ async fn watch(relay: &Relay) {
                 tracing::debug!(error = &error as &dyn std::error::Error, "cannot count")
             }
         }
-        sleep(STATUS_EVERY.max(began.elapsed() * 20)).await;
+        sleep(STATUS_EVERY.max(began.elapsed() * 50)).await;
     }
 }

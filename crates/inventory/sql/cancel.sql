@@ -14,20 +14,25 @@ as $$
 #variable_conflict use_column
 declare
   t timestamptz;
+  product_ids bigint[];
+  found bigint[];
   changed_total bigint;
 begin
+  -- cancel: find the reservations, once: one that a later statement could see has no locked product
+  select array_agg(r.product_id order by q.n), array_agg(r.id) filter (where r.id is not null)
+  into product_ids, found
+  from unnest(ids) with ordinality as q (id, n)
+  left join reservations r on r.id = q.id;
+
   -- cancel: lock the products, in id order
-  perform from products p
-  where p.id in (select r.product_id from reservations r where r.id = any(ids))
-  order by p.id
-  for no key update;
+  perform from products p where p.id = any(product_ids) order by p.id for no key update;
   t := clock_timestamp();
 
   -- cancel: end the holds, and give the units back
   with ended as (
     update reservations r
     set status = 'CANCELED', canceled_at = t
-    where r.id = any(ids) and r.status = 'ACTIVE' and r.expires_at > t
+    where r.id = any(found) and r.status = 'ACTIVE' and r.expires_at > t
     returning r.product_id, r.quantity
   ), counted as (
     update products p
@@ -44,7 +49,7 @@ begin
     r.expires_at, r.created_at, r.confirmed_at, r.canceled_at,
     case when r.status = 'ACTIVE' and r.expires_at <= t then r.expires_at else r.expired_at end,
     changed_total
-  from unnest(ids) with ordinality as q (id, n)
-  left join reservations r on r.id = q.id;
+  from unnest(ids, product_ids) with ordinality as q (id, product_id, n)
+  left join reservations r on r.id = q.id and q.product_id is not null;
 end
 $$;

@@ -21,6 +21,7 @@ declare
   short record;
   swept record;
   request record;
+  locked bigint[];
   stale bigint[] := '{}';
   held_ids bigint[] := array_fill(null::bigint, array[size]);
   expired_total bigint := 0;
@@ -33,7 +34,9 @@ declare
   free_then integer[] := array_fill(null::integer, array[size]);
 begin
   -- reserve: lock the products, in id order
-  perform from products p where p.id = any(product_ids) order by p.id for no key update;
+  locked := array(
+    select p.id from products p where p.id = any(product_ids) order by p.id for no key update
+  );
   t := clock_timestamp();
 
   -- From here on each statement has a snapshot that sees the last lock holder's work.
@@ -84,7 +87,7 @@ begin
       group by 1
     ) w
     join products p on p.id = w.product_id
-    where p.stock < w.units
+    where p.stock < w.units and p.id = any(locked)
     order by 1
   loop
     lacking := short.lacking;
@@ -103,7 +106,8 @@ begin
       row_number() over (partition by q.product_id, q.user_id order by q.n) > 1 as repeated
     from unnest(product_ids, user_ids, quantities, held_ids)
       with ordinality as q (product_id, user_id, quantity, held_id, n)
-    left join products p on p.id = q.product_id
+    -- A product that was created after the lock statement is not there yet.
+    left join products p on p.id = q.product_id and p.id = any(locked)
     order by q.product_id, q.n
   loop
     if current_product is distinct from request.product_id then

@@ -39,15 +39,25 @@ pub struct Args {
 
 /// A pool that connects when it is first used: a process starts also while PostgreSQL is away.
 pub fn connect(args: &Args, application_name: &str) -> anyhow::Result<PgPool> {
-    let options = PgConnectOptions::from_str(&args.database_url)
-        .context(
-            "DATABASE_URL is not a PostgreSQL URL (postgres://user:password@host:port/database)",
-        )?
-        .application_name(application_name);
+    let options = options(&args.database_url)?.application_name(application_name);
     Ok(PgPoolOptions::new()
         .max_connections(args.database_max_connections)
         .acquire_timeout(Duration::from_millis(args.database_acquire_milliseconds))
         .connect_lazy_with(options))
+}
+
+/// What a URL says. sqlx itself would take any scheme for PostgreSQL's.
+pub fn options(url: &str) -> anyhow::Result<PgConnectOptions> {
+    let known = ["postgres://", "postgresql://"]
+        .iter()
+        .any(|scheme| url.starts_with(scheme));
+    // The parser's own message could repeat the URL, and with it the password.
+    known
+        .then(|| PgConnectOptions::from_str(url).ok())
+        .flatten()
+        .context(
+            "DATABASE_URL is not a PostgreSQL URL (postgres://user:password@host:port/database)",
+        )
 }
 
 /// Whether PostgreSQL answers, and has our schema.
