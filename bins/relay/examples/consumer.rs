@@ -64,9 +64,12 @@ struct Args {
 async fn main() -> anyhow::Result<()> {
     let args = Args::parse();
     match args.timeout_seconds {
-        Some(seconds) => tokio::time::timeout(Duration::from_secs(seconds), consume(&args))
-            .await
-            .with_context(|| format!("not done within {seconds} s"))?,
+        Some(seconds) => {
+            match tokio::time::timeout(Duration::from_secs(seconds), consume(&args)).await {
+                Ok(done) => done,
+                Err(_) => bail!("not done within {seconds} s"),
+            }
+        }
         None => consume(&args).await,
     }
 }

@@ -32,7 +32,7 @@ impl Metrics {
         };
         let errors = Opts::new(
             "flashsale_relay_errors_total",
-            "Batches that failed, by what failed them.",
+            "Batches and connections that failed, by what failed them.",
         );
         let seconds = [
             0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,

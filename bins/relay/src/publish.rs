@@ -211,8 +211,8 @@ pub struct Publisher {
     channel: Channel,
     connection: Connection,
     declare_queue: bool,
-    /// Whether every message so far has a fate. Otherwise a late ack could be taken for one of a later
-    /// batch's returns, and the channel is of no more use.
+    /// Whether every message so far has a fate. If not, its return may still come, and would be handed to
+    /// a later batch: the channel is of no more use.
     settled: bool,
     _socket: DropGuard,
 }

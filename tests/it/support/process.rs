@@ -106,8 +106,22 @@ impl Child {
     }
 
     pub(crate) fn terminate(&self) {
+        self.signal("TERM");
+    }
+
+    /// Stops it where it stands, until it is thawed.
+    pub(crate) fn freeze(&self) {
+        self.signal("STOP");
+    }
+
+    pub(crate) fn thaw(&self) {
+        self.signal("CONT");
+    }
+
+    fn signal(&self, name: &str) {
         // The shell's own kill: not every machine has the program.
-        let command = ["-c", r#"kill -s TERM "$0""#, &self.process.id().to_string()];
+        let pid = self.process.id().to_string();
+        let command = ["-c", r#"kill -s "$0" "$1""#, name, &pid];
         let sent = Command::new("sh").args(command).status().unwrap();
         assert!(sent.success());
     }

@@ -10,6 +10,7 @@ use std::{
 pub(crate) enum Service {
     Postgres,
     Redis,
+    Rabbitmq,
 }
 
 /// A server of the test's own, on the same port each time it is started. Dropping it kills it and
@@ -49,6 +50,15 @@ impl Server {
         self.run("kill");
     }
 
+    /// Runs `rabbitmqctl` against it.
+    pub(crate) fn rabbitmqctl(&self, arguments: &[&str]) {
+        let mut command = Command::new(script("rabbitmqctl.sh"));
+        command.arg(&self.folder).args(arguments);
+        let output = command.stdin(Stdio::null()).output().unwrap();
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{arguments:?}: {errors}");
+    }
+
     /// `127.0.0.1:port`
     pub(crate) fn address(&self) -> String {
         let after_user = self.url.rsplit(['@', '/']).nth(1).unwrap();
@@ -64,18 +74,24 @@ impl Server {
     }
 
     fn command(&self, action: &str) -> Command {
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/local/server.sh");
         let service = match self.service {
             Service::Postgres => "postgres",
             Service::Redis => "redis",
+            Service::Rabbitmq => "rabbitmq",
         };
-        let mut command = Command::new(script);
+        let mut command = Command::new(script("server.sh"));
         command
             .args([service, action])
             .arg(&self.folder)
             .stdin(Stdio::null());
         command
     }
+}
+
+fn script(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../deploy/local")
+        .join(name)
 }
 
 impl Drop for Server {
