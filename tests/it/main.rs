@@ -7,6 +7,8 @@
 #![allow(clippy::unwrap_used, reason = "in a test, a panic is the report")]
 
 mod contract;
+mod events;
+mod expiry;
 mod lanes;
 mod outages;
 mod overload;

@@ -34,7 +34,7 @@ pub(crate) async fn eventually<T>(what: &str, mut probe: impl AsyncFnMut() -> Op
 }
 
 /// An environment variable that `deploy/local/test.sh` sets.
-fn test_server(variable: &str) -> String {
+pub(crate) fn test_server(variable: &str) -> String {
     std::env::var(variable).unwrap_or_else(|_| {
         panic!("{variable} is not set: run the tests with `make test`, which starts the servers")
     })

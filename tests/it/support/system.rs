@@ -101,16 +101,11 @@ impl System {
         self.client = client;
     }
 
-    /// Starts the expirer or the relay on the same database and the same keys. Settings may lead
+    /// Starts the expirer or the relay on the same database and with the same keys. Settings may lead
     /// elsewhere.
-    pub(crate) fn beside(&self, name: &str, more: &[(&str, &str)]) -> Child {
-        let own = self.settings.pairs();
-        let own = own.into_iter().filter(|(own, _)| *own != "LISTEN_ADDR");
-        let all: Vec<_> = own
-            .chain([("LISTEN_ADDR", "127.0.0.1:0")])
-            .chain(more.iter().copied())
-            .collect();
-        start(name, &all)
+    pub(crate) fn beside(&self, name: &str, settings: &[(&str, &str)]) -> Child {
+        let settings = [&self.settings.pairs(), settings].concat();
+        start(name, &settings)
     }
 
     /// The process that a system made with `spawn` runs.

@@ -1,0 +1,9 @@
+//! From a confirmed reservation to the consumer, whatever goes wrong on the way.
+
+mod consumer;
+mod crashes;
+mod dead;
+mod delivery;
+mod outages;
+mod stage;
+mod topology;

@@ -1,0 +1,99 @@
+//! Relays that die or freeze with events in their hands.
+
+use super::stage::{Broker, Relay, comes_to, ids, insert_events, rows};
+use crate::support::{Proxy, System, Traffic, eventually, id};
+
+const BATCHES_OF_TEN: [(&str, &str); 1] = [("RELAY_BATCH_ROWS", "10")];
+
+#[tokio::test]
+async fn what_was_sold_is_told_however_often_the_relay_dies() {
+    let broker = Broker::shared().await;
+    let system = System::start().await;
+    let product = system.create_product(400).await;
+    let sales = {
+        let client = system.client();
+        tokio::spawn(async move {
+            let mut sold = Vec::new();
+            for user in 1..=400 {
+                let hold = client.reserve(product, user).await;
+                sold.push(id(&client.confirm(&hold).await));
+            }
+            sold
+        })
+    };
+    let mut relay = Relay::start(&system, &broker.url, &BATCHES_OF_TEN).await;
+    for published in [20, 60, 100, 200, 300] {
+        eventually(&format!("{published} events"), async || {
+            (rows(&system, "published_at is not null").await >= published).then_some(())
+        })
+        .await;
+        relay.child.kill();
+        relay = Relay::start(&system, &broker.url, &BATCHES_OF_TEN).await;
+    }
+    let sold = sales.await.unwrap();
+    let events = broker.receive(400).await;
+    let told = |reservation: &i64| {
+        let of =
+            |event: &super::stage::Event| event.body["payload"]["reservation_id"] == *reservation;
+        events.iter().any(of)
+    };
+    assert!(sold.iter().all(told));
+    comes_to(&system, 400, "published_at is not null and attempts = 0").await;
+}
+
+/// Whether a relay has a transaction open in which it waits for the broker.
+async fn holds_a_claim(system: &System) -> bool {
+    let claim = "select exists (select from pg_stat_activity
+        where datname = current_database() and application_name = 'flashsale-relay'
+            and state = 'idle in transaction')";
+    sqlx::query_scalar(claim)
+        .fetch_one(&system.database.pool)
+        .await
+        .unwrap()
+}
+
+#[tokio::test]
+async fn a_frozen_relay_lets_go_of_its_events() {
+    let broker = Broker::shared().await;
+    let address = broker.url.rsplit(['@', '/']).nth(1).unwrap().to_owned();
+    let proxy = Proxy::to(&address).await;
+    let url = broker.url.replace(&address, &proxy.address);
+    let system = System::start().await;
+    let frozen = Relay::start(&system, &url, &[]).await;
+    frozen.sees_rabbitmq("up").await;
+    // Its confirms do not come, so it sits on what it has claimed, for a second at most.
+    proxy.set(Traffic::Blackhole);
+    insert_events(&system, 20).await;
+    eventually("a relay that is frozen with its claim", async || {
+        if holds_a_claim(&system).await {
+            frozen.child.freeze();
+            if holds_a_claim(&system).await {
+                return Some(());
+            }
+            frozen.child.thaw();
+        } else {
+            // Given up before it could be frozen. It comes back when it is let through.
+            proxy.set(Traffic::Pass);
+            proxy.set(Traffic::Blackhole);
+        }
+        None
+    })
+    .await;
+    let other = Relay::start(&system, &broker.url, &[]).await;
+    let events = broker.receive(20).await;
+    comes_to(&system, 20, "published_at is not null and attempts = 0").await;
+
+    // Back to life it finds its transaction gone and its rows published. It goes on with others.
+    drop(other);
+    frozen.child.thaw();
+    proxy.set(Traffic::Pass);
+    insert_events(&system, 20).await;
+    eventually("the other twenty events", async || {
+        let new = broker.take_all().await;
+        let known = ids(&events);
+        let more = ids(&new).iter().filter(|id| !known.contains(**id)).count();
+        (more > 0).then_some(())
+    })
+    .await;
+    comes_to(&system, 40, "published_at is not null and attempts = 0").await;
+}

@@ -1,0 +1,262 @@
+//! What the stories about events need: a broker seen from outside, the relay, and rows in the outbox.
+
+use std::{collections::HashSet, ops::Deref};
+
+use lapin::{
+    BasicProperties, Channel, Connection, ConnectionProperties, ExchangeKind,
+    options::{
+        BasicGetOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions,
+        QueueDeleteOptions,
+    },
+    types::{AMQPValue, FieldTable},
+};
+use serde_json::Value;
+use sqlx::AssertSqlSafe;
+use tokio::sync::{Mutex, MutexGuard};
+
+use crate::support::{Child, Client, Server, System, eventually, test_server};
+
+pub(super) const RETURNED: &str = "flashsale_events_returned_total";
+pub(super) const REFUSED: &str = "flashsale_events_refused_total";
+pub(super) const BROKER_ERRORS: &str = r#"flashsale_relay_errors_total{on="rabbitmq"}"#;
+
+pub(super) const EXCHANGE: &str = "flashsale.events";
+pub(super) const QUEUE: &str = "reservation-confirmed";
+pub(super) const KEY: &str = "reservation.confirmed";
+
+/// The names of exchange and queue are a contract, so stories on one broker would take each other's
+/// events: they take turns, and each finds no queue. A virtual host for each would need `rabbitmqctl`,
+/// which takes seconds and does not reach every broker that `TEST_AMQP_URL` can name.
+static TURN: Mutex<()> = Mutex::const_new(());
+
+/// A broker, as its operators and consumers see it.
+pub(super) struct Broker {
+    pub(super) url: String,
+    connection: Connection,
+    channel: Channel,
+    _turn: Option<MutexGuard<'static, ()>>,
+}
+
+/// An event as a consumer gets it.
+pub(super) struct Event {
+    /// Its `message_id`.
+    pub(super) id: String,
+    pub(super) body: Value,
+    pub(super) properties: BasicProperties,
+}
+
+impl Broker {
+    /// The broker of all tests, for this story alone.
+    pub(super) async fn shared() -> Self {
+        let turn = TURN.lock().await;
+        let mut broker = Self::at(test_server("TEST_AMQP_URL")).await;
+        broker._turn = Some(turn);
+        broker.delete_queue().await;
+        broker
+    }
+
+    /// A broker of the story's own.
+    pub(super) async fn on(server: &Server) -> Self {
+        Self::at(server.url.clone()).await
+    }
+
+    async fn at(url: String) -> Self {
+        let connection = Connection::connect(&url, ConnectionProperties::default())
+            .await
+            .expect("no RabbitMQ");
+        let channel = connection.create_channel().await.unwrap();
+        let durable = ExchangeDeclareOptions {
+            durable: true,
+            ..Default::default()
+        };
+        let (name, kind) = (EXCHANGE.into(), ExchangeKind::Topic);
+        channel
+            .exchange_declare(name, kind, durable, FieldTable::default())
+            .await
+            .unwrap();
+        Self {
+            url,
+            connection,
+            channel,
+            _turn: None,
+        }
+    }
+
+    /// A channel of its own, for what may fail: an error closes it.
+    pub(super) async fn channel(&self) -> Channel {
+        self.connection.create_channel().await.unwrap()
+    }
+
+    /// Makes the queue, with these arguments, and binds nothing to it.
+    pub(super) async fn make_queue(&self, arguments: &[(&str, AMQPValue)]) {
+        let durable = QueueDeclareOptions {
+            durable: true,
+            ..Default::default()
+        };
+        let mut table = FieldTable::default();
+        for (name, value) in arguments {
+            table.insert((*name).into(), value.clone());
+        }
+        self.channel
+            .queue_declare(QUEUE.into(), durable, table)
+            .await
+            .unwrap();
+    }
+
+    pub(super) async fn delete_queue(&self) {
+        self.channel
+            .queue_delete(QUEUE.into(), QueueDeleteOptions::default())
+            .await
+            .unwrap();
+    }
+
+    pub(super) async fn has_queue(&self) -> bool {
+        let passive = QueueDeclareOptions {
+            passive: true,
+            ..Default::default()
+        };
+        let channel = self.channel().await;
+        channel
+            .queue_declare(QUEUE.into(), passive, FieldTable::default())
+            .await
+            .is_ok()
+    }
+
+    pub(super) async fn bind(&self) {
+        let options = QueueBindOptions::default();
+        self.channel
+            .queue_bind(
+                QUEUE.into(),
+                EXCHANGE.into(),
+                KEY.into(),
+                options,
+                FieldTable::default(),
+            )
+            .await
+            .unwrap();
+    }
+
+    pub(super) async fn unbind(&self) {
+        self.channel
+            .queue_unbind(
+                QUEUE.into(),
+                EXCHANGE.into(),
+                KEY.into(),
+                FieldTable::default(),
+            )
+            .await
+            .unwrap();
+    }
+
+    /// Takes everything out of the queue; nothing where there is none.
+    pub(super) async fn take_all(&self) -> Vec<Event> {
+        let channel = self.channel().await;
+        let mut events = Vec::new();
+        let no_ack = BasicGetOptions { no_ack: true };
+        while let Ok(Some(message)) = channel.basic_get(QUEUE.into(), no_ack).await {
+            let properties = message.delivery.properties;
+            let id = properties.message_id().as_ref().expect("no message_id");
+            events.push(Event {
+                id: id.to_string(),
+                body: serde_json::from_slice(&message.delivery.data).expect("a body of JSON"),
+                properties,
+            });
+        }
+        // Without the queue it is closed already.
+        let _ = channel.close(200, "done".into()).await;
+        events
+    }
+
+    /// Waits for so many different events; answers all that came, repeats included.
+    pub(super) async fn receive(&self, wanted: usize) -> Vec<Event> {
+        let mut events = Vec::new();
+        eventually(&format!("{wanted} events"), async || {
+            events.extend(self.take_all().await);
+            (ids(&events).len() >= wanted).then_some(())
+        })
+        .await;
+        assert_eq!(ids(&events).len(), wanted, "events that nobody made");
+        events
+    }
+}
+
+pub(super) fn ids(events: &[Event]) -> HashSet<&str> {
+    events.iter().map(|event| event.id.as_str()).collect()
+}
+
+/// The binary. It is used as the [`Client`] of its health and metrics.
+pub(super) struct Relay {
+    pub(super) child: Child,
+    client: Client,
+}
+
+impl Deref for Relay {
+    type Target = Client;
+
+    fn deref(&self) -> &Client {
+        &self.client
+    }
+}
+
+impl Relay {
+    pub(super) async fn start(system: &System, url: &str, more: &[(&str, &str)]) -> Self {
+        let settings = [&[("AMQP_URL", url)], more].concat();
+        let mut child = system.beside("flashsale-relay", &settings);
+        let address = child.address().await;
+        let client = Client::new(format!("http://{address}"), None);
+        Self { child, client }
+    }
+
+    /// Waits until a series of its `/metrics` is at least this.
+    pub(super) async fn counts(&self, series: &str, at_least: f64) {
+        eventually(&format!("{series} of {at_least}"), async || {
+            (self.metric(series).await >= at_least).then_some(())
+        })
+        .await;
+    }
+
+    /// Waits until its `/readyz` says this of RabbitMQ. It is ready in any case.
+    pub(super) async fn sees_rabbitmq(&self, state: &str) {
+        eventually(&format!("rabbitmq {state}"), async || {
+            let ready = self.get("/readyz").await.expect(200);
+            (ready["dependencies"]["rabbitmq"] == state).then_some(())
+        })
+        .await;
+    }
+}
+
+/// Sells one unit; answers the reservation.
+pub(super) async fn sell(system: &System, product: i64, user: i64) -> Value {
+    let hold = system.reserve(product, user).await;
+    system.confirm(&hold).await
+}
+
+/// Puts events into the outbox, as if so many reservations were confirmed at once.
+pub(super) async fn insert_events(system: &System, events: i32) {
+    let insert = "insert into outbox_events (event_type, payload)
+        select 'ReservationConfirmed', jsonb_build_object('reservation_id', n, 'product_id', 1,
+            'user_id', n, 'quantity', 1, 'confirmed_at', clock_timestamp())
+        from generate_series(1, $1) n";
+    sqlx::query(insert)
+        .bind(events)
+        .execute(&system.database.pool)
+        .await
+        .unwrap();
+}
+
+/// How many rows of the outbox fulfil this.
+pub(super) async fn rows(system: &System, condition: &str) -> i64 {
+    let count = format!("select count(*) from outbox_events where {condition}");
+    sqlx::query_scalar(AssertSqlSafe(count))
+        .fetch_one(&system.database.pool)
+        .await
+        .unwrap()
+}
+
+/// Waits until so many rows of the outbox fulfil this.
+pub(super) async fn comes_to(system: &System, wanted: i64, condition: &str) {
+    eventually(&format!("{wanted} rows where {condition}"), async || {
+        (rows(system, condition).await == wanted).then_some(())
+    })
+    .await;
+}
