@@ -108,7 +108,7 @@ pub(crate) static CASES: &[Case] = &[
         figure: Figure::RequestsPerSecond,
         clients: Clients::Many,
         ours: flashsale("spread_reserve", Sale::Open(100), History::None),
-        theirs: against("textbook_spread", Server::Textbook(32), Sale::Open(100)),
+        theirs: against("textbook_spread", Server::Textbook(8), Sale::Open(100)),
         only_when_named: false,
     },
     Case {

@@ -135,9 +135,11 @@ impl AppState {
         })))
     }
 
-    /// Ends the lanes once they have answered what they hold.
+    /// Ends the lanes once they have answered what they hold, and the timers. Called when nobody waits
+    /// for an answer any more; a connection that never finished its request may still keep a clone.
     pub(crate) fn close(&self) {
         self.stop.cancel();
+        self.timer.close();
     }
 
     /// Runs database work in a task of its own. A client that hangs up drops its request's

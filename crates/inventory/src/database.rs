@@ -33,7 +33,7 @@ pub struct Args {
     pub database_max_connections: u32,
 
     /// How long a call waits for a free connection, in milliseconds, before it counts as overload.
-    #[arg(long, env = "DATABASE_ACQUIRE_MILLISECONDS", default_value_t = 2000)]
+    #[arg(long, env = "DATABASE_ACQUIRE_MILLISECONDS", default_value_t = 1000)]
     pub database_acquire_milliseconds: u64,
 }
 

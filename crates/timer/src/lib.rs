@@ -51,6 +51,7 @@ pub struct Args {
 #[derive(Clone)]
 pub struct Timer {
     shared: Arc<Shared>,
+    closing: CancellationToken,
     /// The last clone to go tells the writer to send what is left and end.
     _open: Arc<DropGuard>,
 }
@@ -92,8 +93,14 @@ impl Timer {
             .spawn(writer::run(shared.clone(), handles_gone.clone()));
         Ok(Self {
             shared,
+            closing: handles_gone.clone(),
             _open: Arc::new(handles_gone.drop_guard()),
         })
+    }
+
+    /// Tells the writer to send what is left and end, though clones may still be about.
+    pub fn close(&self) {
+        self.closing.cancel();
     }
 
     /// Holds were made: each `(id, deadline in Unix milliseconds)` gets a timer. `expired` holds ended
