@@ -1,1 +1,7 @@
-//! Holds that nobody confirms.
+//! Holds that nobody confirms, with Redis' help and without.
+
+mod clocks;
+mod copies;
+mod outages;
+mod stage;
+mod timers;

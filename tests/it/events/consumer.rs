@@ -17,7 +17,7 @@ struct Consumer {
 }
 
 impl Consumer {
-    /// It ends by itself, at the latest after a minute, so that reading from it ends, too.
+    /// Give it a `--timeout-seconds`: reading from it ends when it ends.
     fn start(broker: &Broker, arguments: &[&str]) -> Self {
         let mut binary = std::env::current_exe().unwrap();
         binary.pop();
@@ -26,7 +26,6 @@ impl Consumer {
         let mut process = Command::new(&binary)
             .env_clear()
             .env("AMQP_URL", &broker.url)
-            .args(["--timeout-seconds", "60"])
             .args(arguments)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -96,14 +95,14 @@ async fn it_prints_each_event_once_and_ends_after_so_many() {
     ] {
         publish(&broker, id, body).await;
     }
-    let mut consumer = Consumer::start(&broker, &["--count", "3"]);
+    let mut consumer = Consumer::start(&broker, &["--count", "3", "--timeout-seconds", "60"]);
     for wanted in ["ready", "1", "2", "3"] {
         assert_eq!(consumer.line().as_deref(), Some(wanted));
     }
     assert_eq!(consumer.line(), None);
     assert!(consumer.succeeds());
     // The repeats are acked, and what is beyond the count stays for the next.
-    let mut next = Consumer::start(&broker, &["--count", "1"]);
+    let mut next = Consumer::start(&broker, &["--count", "1", "--timeout-seconds", "60"]);
     assert_eq!(next.line().as_deref(), Some("ready"));
     assert_eq!(next.line().as_deref(), Some("4"));
 }
@@ -112,7 +111,10 @@ async fn it_prints_each_event_once_and_ends_after_so_many() {
 async fn a_tap_takes_no_event_from_anybody() {
     let broker = with_a_queue().await;
     publish(&broker, "a", "1").await;
-    let mut tap = Consumer::start(&broker, &["--tap", "--count", "1"]);
+    let mut tap = Consumer::start(
+        &broker,
+        &["--tap", "--count", "1", "--timeout-seconds", "60"],
+    );
     assert_eq!(tap.line().as_deref(), Some("ready"));
     publish(&broker, "b", "2").await;
     assert_eq!(
@@ -130,7 +132,6 @@ async fn it_fails_where_there_is_nothing_to_consume() {
     let mut consumer = Consumer::start(&broker, &[]);
     assert_eq!(consumer.line(), None);
     assert!(!consumer.succeeds());
-    // The last of its time-outs counts.
     broker.make_queue(&[]).await;
     let mut consumer = Consumer::start(&broker, &["--count", "1", "--timeout-seconds", "1"]);
     assert_eq!(consumer.line().as_deref(), Some("ready"));
