@@ -46,7 +46,12 @@ async fn a_broker_may_be_away_at_the_start_and_crash_later() {
     broker.receive(1).await;
     comes_to(&system, 1, "published_at is not null and attempts = 0").await;
 
-    // It crashes with a stream of events on the way.
+    // An orderly restart, after which the crash finds a queue that is known for good: one that was made a
+    // moment before a crash is lost with all that it had confirmed, at least by RabbitMQ 3.10.
+    server.stop();
+    relay.sees_rabbitmq("down").await;
+    server.start();
+    relay.sees_rabbitmq("up").await;
     insert_events(&system, 5000).await;
     eventually("some of them are published", async || {
         (rows(&system, "published_at is not null").await > 1).then_some(())
