@@ -6,3 +6,4 @@ drop function reclaim_v1(bigint, timestamptz, integer);
 drop table outbox_events;
 drop table reservations;
 drop table products;
+drop function products_keep_v1();

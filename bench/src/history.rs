@@ -19,7 +19,7 @@ pub(crate) async fn write(database: &Database) -> anyhow::Result<()> {
     )
     .execute(&mut *connection)
     .await?;
-    // Kept up row by row, indexes and the foreign key would cost most of the time.
+    // Kept up row by row, indexes would cost most of the time.
     let restore = take_down(&mut connection).await?;
     sqlx::query(
         "-- bench: products of earlier sales
@@ -74,16 +74,9 @@ pub(crate) async fn write(database: &Database) -> anyhow::Result<()> {
     database.tidy().await
 }
 
-/// Removes the foreign keys and secondary indexes of `reservations`, and answers the statements that bring
+/// Removes the secondary indexes of `reservations`, and answers the statements that bring
 /// them back as they were.
 async fn take_down(connection: &mut PgConnection) -> anyhow::Result<Vec<String>> {
-    let keys: Vec<(String, String)> = sqlx::query_as(
-        "select format('alter table reservations drop constraint %I', conname),
-          format('alter table reservations add constraint %I %s', conname, pg_get_constraintdef(oid))
-        from pg_constraint where conrelid = 'reservations'::regclass and contype = 'f'",
-    )
-    .fetch_all(&mut *connection)
-    .await?;
     let indexes: Vec<(String, String)> = sqlx::query_as(
         "select format('drop index %I', c.relname), pg_get_indexdef(c.oid)
         from pg_index i join pg_class c on c.oid = i.indexrelid
@@ -92,7 +85,7 @@ async fn take_down(connection: &mut PgConnection) -> anyhow::Result<Vec<String>>
     .fetch_all(&mut *connection)
     .await?;
     let mut restore = Vec::new();
-    for (drop, create) in keys.into_iter().chain(indexes) {
+    for (drop, create) in indexes {
         sqlx::query(AssertSqlSafe(drop))
             .execute(&mut *connection)
             .await?;

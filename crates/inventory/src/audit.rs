@@ -43,18 +43,20 @@ pub async fn audit(pool: &PgPool) -> Result<Audit, Error> {
     // No time limit: it reads every reservation, and holds no lock.
     let products: Vec<ProductAudit> = sqlx::query_as(
         "-- audit
-        select p.id as product_id, p.stock, p.held, p.sold, p.total,
+        select coalesce(p.id, r.product_id) as product_id, coalesce(p.stock, 0) as stock,
+            coalesce(p.held, 0) as held, coalesce(p.sold, 0) as sold, coalesce(p.total, 0) as total,
             coalesce(r.held, 0)::bigint as reservations_held,
             coalesce(r.sold, 0)::bigint as reservations_sold
         from products p
-        left join (
+        -- Reservations of a product that is gone are a difference, too.
+        full join (
             select product_id,
                 sum(quantity) filter (where status = 'ACTIVE') as held,
                 sum(quantity) filter (where status = 'CONFIRMED') as sold
             from reservations
             group by product_id
         ) r on r.product_id = p.id
-        order by p.id",
+        order by 1",
     )
     .fetch_all(&mut *connection)
     .await?;

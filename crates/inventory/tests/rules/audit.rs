@@ -163,3 +163,25 @@ async fn while_the_sale_goes_on_there_is_no_false_alarm(
     futures_util::future::join(customers, audits).await;
     shop.assert_sound().await;
 }
+
+#[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
+async fn reservations_of_a_product_that_is_gone_are_found(pool: PgPool) {
+    let shop = Shop::new(pool);
+    let product = shop.product(10).await;
+    shop.hold(product, 1).await;
+    let tamper = "alter table products disable trigger products_keep; delete from products";
+    sqlx::raw_sql(tamper).execute(&shop.pool).await.unwrap();
+
+    let audit = audit(&shop.pool).await.unwrap();
+
+    assert!(!audit.clean);
+    let held = audit
+        .differences
+        .iter()
+        .find(|found| found.counter == "held");
+    let held = held.expect("a difference of held units");
+    assert_eq!(
+        (held.product_id, held.counted, held.expected),
+        (product, 0, 1)
+    );
+}
