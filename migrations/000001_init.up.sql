@@ -149,15 +149,13 @@ end
 $$;
 
 -- Reserves for a batch of requests, as if they came one after the other in the given order.
--- Answers one row a request: its position n, its outcome, the hold's id (the new one, or the one that
--- stands in the way), how many units were free where it was sold out, and on every row the times of
--- this call's holds and the number of holds that it expired.
+-- Answers arrays in that order: each request's outcome, the hold's id (the new one, or the one that
+-- stands in the way), and how many units were free where it was sold out; and for all of them the times
+-- of this call's holds, and the number of holds that it expired. (Rows would cost a tenth more.)
 create or replace function reserve_v1(
-  product_ids bigint[], user_ids bigint[], quantities integer[], hold_seconds integer
-)
-returns table (
-  n bigint, outcome text, reservation_id bigint, created_at timestamptz, expires_at timestamptz,
-  free integer, expired bigint
+  product_ids bigint[], user_ids bigint[], quantities integer[], hold_seconds integer,
+  out outcomes text[], out ids bigint[], out free integer[],
+  out reserved_at timestamptz, out expires_at timestamptz, out expired bigint
 )
 language plpgsql
 -- A lock that cannot be had is a definite "nothing was done", and the client may retry.
@@ -174,23 +172,26 @@ declare
   request record;
   locked bigint[];
   stale bigint[] := '{}';
-  held_ids bigint[] := array_fill(null::bigint, array[size]);
-  expired_total bigint := 0;
   lacking bigint;
-  ids regclass := pg_get_serial_sequence('reservations', 'id');
+  next_id regclass := pg_get_serial_sequence('reservations', 'id');
   current_product bigint;
   free_units integer;
   holders bigint[];
   holder_ids bigint[];
   granted bigint[] := '{}';
-  outcomes text[] := array_fill(null::text, array[size]);
-  free_then integer[] := array_fill(null::integer, array[size]);
 begin
+  outcomes := array_fill(null::text, array[size]);
+  ids := array_fill(null::bigint, array[size]);
+  free := array_fill(null::integer, array[size]);
+  expired := 0;
+
   -- reserve: lock the products, in id order
   locked := array(
     select p.id from products p where p.id = any(product_ids) order by p.id for no key update
   );
   t := clock_timestamp();
+  reserved_at := t;
+  expires_at := t + make_interval(secs => hold_seconds);
 
   -- From here on each statement has a snapshot that sees the last lock holder's work.
 
@@ -208,7 +209,7 @@ begin
     ) h
   loop
     if hold.expires_at > t then
-      held_ids[hold.n] := hold.id;
+      ids[hold.n] := hold.id;
     else
       stale := stale || hold.id;
     end if;
@@ -227,7 +228,7 @@ begin
       from (select product_id, sum(quantity)::integer as units from ended group by 1) e
       where p.id = e.product_id
     )
-    select count(*) into expired_total from ended;
+    select count(*) into expired from ended;
   end if;
 
   -- reserve: reclaim where stock is short
@@ -235,7 +236,7 @@ begin
     select w.product_id, w.units - p.stock as lacking
     from (
       select q.product_id, sum(q.quantity) as units
-      from unnest(product_ids, quantities, held_ids) as q (product_id, quantity, held_id)
+      from unnest(product_ids, quantities, ids) as q (product_id, quantity, held_id)
       where q.held_id is null
       group by 1
     ) w
@@ -248,7 +249,7 @@ begin
     while lacking > 0 loop
       select * into swept from reclaim_v1(short.product_id, t, least(lacking, 1000)::integer);
       exit when swept.rows = 0;
-      expired_total := expired_total + swept.rows;
+      expired := expired + swept.rows;
       lacking := lacking - swept.units;
     end loop;
   end loop;
@@ -257,7 +258,7 @@ begin
   for request in
     select q.n, q.product_id, q.user_id, q.quantity, q.held_id, p.stock,
       count(*) over (partition by q.product_id, q.user_id) > 1 as repeated
-    from unnest(product_ids, user_ids, quantities, held_ids)
+    from unnest(product_ids, user_ids, quantities, ids)
       with ordinality as q (product_id, user_id, quantity, held_id, n)
     -- A product that was created after the lock statement is not there yet.
     left join products p on p.id = q.product_id and p.id = any(locked)
@@ -276,18 +277,18 @@ begin
       outcomes[request.n] := 'already_reserved';
     elsif request.repeated and request.user_id = any(holders) then
       outcomes[request.n] := 'already_reserved';
-      held_ids[request.n] := holder_ids[array_position(holders, request.user_id)];
+      ids[request.n] := holder_ids[array_position(holders, request.user_id)];
     elsif request.quantity > free_units then
       outcomes[request.n] := 'sold_out';
-      free_then[request.n] := free_units;
+      free[request.n] := free_units;
     else
       outcomes[request.n] := 'reserved';
-      held_ids[request.n] := nextval(ids);
+      ids[request.n] := nextval(next_id);
       granted := granted || request.n;
       free_units := free_units - request.quantity;
       if request.repeated then
         holders := holders || request.user_id;
-        holder_ids := holder_ids || held_ids[request.n];
+        holder_ids := holder_ids || ids[request.n];
       end if;
     end if;
   end loop;
@@ -306,15 +307,9 @@ begin
     -- reserve: write the holds
     insert into reservations (id, product_id, user_id, quantity, expires_at, created_at)
     overriding system value
-    select held_ids[i], product_ids[i], user_ids[i], quantities[i],
-      t + make_interval(secs => hold_seconds), t
+    select ids[i], product_ids[i], user_ids[i], quantities[i], reserve_v1.expires_at, t
     from unnest(granted) as i;
   end if;
-
-  -- reserve: answer
-  return query
-  select q.n, q.outcome, q.id, t, t + make_interval(secs => hold_seconds), q.free, expired_total
-  from unnest(outcomes, held_ids, free_then) with ordinality as q (outcome, id, free, n);
 end
 $$;
 

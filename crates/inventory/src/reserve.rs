@@ -3,9 +3,9 @@
 use sqlx::{PgPool, Row};
 
 use crate::{
-    Error, ProductId, Quantity, UserId,
+    Error, ProductId, Quantity, ReservationId, UserId,
     database::call,
-    reservation::{Batch, Refusal, Reservation, Status, counter},
+    reservation::{Batch, Refusal, Reservation, Status},
 };
 
 /// A request for a hold.
@@ -28,8 +28,8 @@ pub async fn reserve(
 ) -> Result<Batch, Error> {
     let query = sqlx::query(
         "-- reserve
-        select outcome, reservation_id, created_at, expires_at, free, expired
-        from reserve_v1($1, $2, $3, $4) order by n",
+        select outcomes, ids, free, reserved_at, expires_at, expired
+        from reserve_v1($1, $2, $3, $4)",
     )
     .bind(
         requests
@@ -50,39 +50,46 @@ pub async fn reserve(
             .collect::<Vec<_>>(),
     )
     .bind(hold_seconds);
-    let rows = call(pool, query).await?;
+    let [row] = &call(pool, query).await?[..] else {
+        return Err(sqlx::Error::RowNotFound.into());
+    };
+    let outcomes: Vec<String> = row.try_get(0)?;
+    let ids: Vec<Option<ReservationId>> = row.try_get(1)?;
+    let free: Vec<Option<i32>> = row.try_get(2)?;
+    let (created_at, expires_at) = (row.try_get(3)?, row.try_get(4)?);
 
     let mut changed = 0;
-    let mut answers = Vec::with_capacity(rows.len());
-    for (request, row) in requests.iter().zip(&rows) {
-        answers.push(match row.try_get(0)? {
-            "reserved" => {
+    let mut answers = Vec::with_capacity(requests.len());
+    for (((request, outcome), id), free) in requests.iter().zip(&outcomes).zip(ids).zip(free) {
+        answers.push(match (outcome.as_str(), id) {
+            ("reserved", Some(id)) => {
                 changed += 1;
                 Ok(Reservation {
-                    id: row.try_get(1)?,
+                    id,
                     product_id: request.product_id,
                     user_id: request.user_id,
                     quantity: request.quantity,
                     status: Status::Active,
-                    created_at: row.try_get(2)?,
-                    expires_at: row.try_get(3)?,
+                    created_at,
+                    expires_at,
                     confirmed_at: None,
                     canceled_at: None,
                     expired_at: None,
                 })
             }
-            "already_reserved" => Err(Refusal::AlreadyReserved {
-                reservation_id: row.try_get(1)?,
-            }),
-            "sold_out" => Err(Refusal::SoldOut {
-                free: row.try_get(4)?,
+            ("already_reserved", Some(reservation_id)) => {
+                Err(Refusal::AlreadyReserved { reservation_id })
+            }
+            ("sold_out", _) => Err(Refusal::SoldOut {
+                free: free.unwrap_or(0),
             }),
             _ => Err(Refusal::ProductNotFound),
         });
     }
+    let expired: i64 = row.try_get(5)?;
     Ok(Batch {
         answers,
         changed,
-        expired: counter(&rows, "expired")?,
+        expired: expired.unsigned_abs(),
     })
 }

@@ -34,6 +34,8 @@ pub(super) struct Broker {
     pub(super) url: String,
     connection: Connection,
     channel: Channel,
+    /// Replaced after each error, which closes it.
+    getter: Mutex<Channel>,
     _turn: Option<MutexGuard<'static, ()>>,
 }
 
@@ -74,10 +76,12 @@ impl Broker {
             .exchange_declare(name, kind, durable, FieldTable::default())
             .await
             .unwrap();
+        let getter = Mutex::new(connection.create_channel().await.unwrap());
         Self {
             url,
             connection,
             channel,
+            getter,
             _turn: None,
         }
     }
@@ -150,10 +154,20 @@ impl Broker {
 
     /// Takes everything out of the queue; nothing where there is none.
     pub(super) async fn take_all(&self) -> Vec<Event> {
-        let channel = self.channel().await;
+        let mut getter = self.getter.lock().await;
         let mut events = Vec::new();
         let no_ack = BasicGetOptions { no_ack: true };
-        while let Ok(Some(message)) = channel.basic_get(QUEUE.into(), no_ack).await {
+        loop {
+            let message = match getter.basic_get(QUEUE.into(), no_ack).await {
+                Ok(Some(message)) => message,
+                Ok(None) => return events,
+                Err(_) => {
+                    if let Ok(channel) = self.connection.create_channel().await {
+                        *getter = channel;
+                    }
+                    return events;
+                }
+            };
             let properties = message.delivery.properties;
             let id = properties.message_id().as_ref().expect("no message_id");
             events.push(Event {
@@ -162,9 +176,6 @@ impl Broker {
                 properties,
             });
         }
-        // Without the queue it is closed already.
-        let _ = channel.close(200, "done".into()).await;
-        events
     }
 
     /// Waits for so many different events; answers all that came, repeats included.

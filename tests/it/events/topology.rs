@@ -1,9 +1,10 @@
 //! Queues and bindings that are missing, late, or not what the relay expects.
 
 use lapin::types::AMQPValue;
+use tokio::time::timeout;
 
 use super::stage::{BROKER_ERRORS, Broker, RETURNED, Relay, comes_to, ids, insert_events, rows};
-use crate::support::{System, eventually};
+use crate::support::{PATIENCE, System};
 
 /// The consumers own the queue.
 const OWN_TOPOLOGY: (&str, &str) = ("RELAY_DECLARE_QUEUE", "false");
@@ -50,19 +51,23 @@ async fn a_binding_that_comes_and_goes_in_the_middle_of_a_batch_loses_nothing() 
     insert_events(&system, 4000).await;
     let settings = [OWN_TOPOLOGY, ("RELAY_MAX_ATTEMPTS", "1")];
     let relay = Relay::start(&system, &broker.url, &settings).await;
-    // The batches of 500 are on their way meanwhile, and RabbitMQ takes them one message at a time.
-    eventually("the first round of all", async || {
-        broker.bind().await;
-        broker.unbind().await;
-        let tried = "published_at is not null or last_error is not null";
-        (rows(&system, tried).await == 4000).then_some(())
+    relay.counts(RETURNED, 1.0).await;
+    // Batches of 500 are on their way meanwhile, and RabbitMQ takes them one message at a time.
+    let tried = "published_at is not null or last_error is not null";
+    timeout(PATIENCE, async {
+        while rows(&system, tried).await < 4000 {
+            for _ in 0..20 {
+                broker.bind().await;
+                broker.unbind().await;
+            }
+        }
     })
-    .await;
+    .await
+    .expect("the first round never ended");
     assert_eq!(
         rows(&system, "dead_at is not null or attempts > 0").await,
         0
     );
-    relay.counts(RETURNED, 1.0).await;
     broker.bind().await;
     sqlx::query("update outbox_events set next_attempt_at = now()")
         .execute(&system.database.pool)
