@@ -34,8 +34,9 @@ pub(super) struct Broker {
     pub(super) url: String,
     connection: Connection,
     channel: Channel,
-    /// Replaced after each error, which closes it.
-    getter: Mutex<Channel>,
+    /// For taking events. Made anew after each error: it closes the channel, and where it crosses with
+    /// another request the connection, too.
+    getter: Mutex<(Connection, Channel)>,
     _turn: Option<MutexGuard<'static, ()>>,
 }
 
@@ -63,10 +64,7 @@ impl Broker {
     }
 
     async fn at(url: String) -> Self {
-        let connection = Connection::connect(&url, ConnectionProperties::default())
-            .await
-            .expect("no RabbitMQ");
-        let channel = connection.create_channel().await.unwrap();
+        let (connection, channel) = connect(&url).await.expect("no RabbitMQ");
         let durable = ExchangeDeclareOptions {
             durable: true,
             ..Default::default()
@@ -76,7 +74,7 @@ impl Broker {
             .exchange_declare(name, kind, durable, FieldTable::default())
             .await
             .unwrap();
-        let getter = Mutex::new(connection.create_channel().await.unwrap());
+        let getter = Mutex::new(connect(&url).await.unwrap());
         Self {
             url,
             connection,
@@ -158,12 +156,12 @@ impl Broker {
         let mut events = Vec::new();
         let no_ack = BasicGetOptions { no_ack: true };
         loop {
-            let message = match getter.basic_get(QUEUE.into(), no_ack).await {
+            let message = match getter.1.basic_get(QUEUE.into(), no_ack).await {
                 Ok(Some(message)) => message,
                 Ok(None) => return events,
                 Err(_) => {
-                    if let Ok(channel) = self.connection.create_channel().await {
-                        *getter = channel;
+                    if let Ok(new) = connect(&self.url).await {
+                        *getter = new;
                     }
                     return events;
                 }
@@ -189,6 +187,12 @@ impl Broker {
         assert_eq!(ids(&events).len(), wanted, "events that nobody made");
         events
     }
+}
+
+async fn connect(url: &str) -> lapin::Result<(Connection, Channel)> {
+    let connection = Connection::connect(url, ConnectionProperties::default()).await?;
+    let channel = connection.create_channel().await?;
+    Ok((connection, channel))
 }
 
 pub(super) fn ids(events: &[Event]) -> HashSet<&str> {

@@ -1,7 +1,9 @@
 //! Expirers whose Redis or PostgreSQL goes away, and orders to end.
 
 use super::stage::{Expirer, NO_REDIS, Redis, SHORT_HOLDS, is_swept};
-use crate::support::{Database, Proxy, Server, Service, System, Traffic, start, test_server};
+use crate::support::{
+    Database, Proxy, Server, Service, System, Traffic, eventually, start, test_server,
+};
 
 #[tokio::test]
 async fn holds_expire_while_redis_crashes_forgets_and_returns() {
@@ -73,7 +75,11 @@ async fn postgresql_may_restart_and_crash_under_the_expirer() {
     is_swept(&system, &hold).await;
     assert_eq!(expirer.sees("postgres", "up").await, 200);
 
-    let hold = system.reserve(product, 2).await;
+    let hold = eventually("the API is back, too", async || {
+        let answer = system.try_reserve(product, 2).await;
+        (answer.status == 201).then(|| answer.json())
+    })
+    .await;
     system.backdate(&hold).await;
     server.kill();
     expirer.sees("postgres", "down").await;
