@@ -192,7 +192,7 @@ async fn a_confirm_whose_answer_was_lost_can_be_repeated() {
 async fn with_every_connection_busy_further_calls_are_refused_and_later_served() {
     let settings = [
         ("DATABASE_MAX_CONNECTIONS", "1"),
-        ("DATABASE_ACQUIRE_MILLISECONDS", "50"),
+        ("DATABASE_ACQUIRE_MILLISECONDS", "2000"),
     ];
     let stuck = Stuck::with(&settings).await;
     let system = &stuck.system;

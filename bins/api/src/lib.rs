@@ -16,7 +16,7 @@ use std::{net::SocketAddr, time::Duration};
 
 use anyhow::Context as _;
 use axum::{
-    Router, middleware,
+    Router,
     routing::{get, post},
 };
 use clap::Subcommand;
@@ -25,6 +25,7 @@ use sqlx::Connection as _;
 use timer::Timer;
 use tokio::net::TcpListener;
 
+use metrics::Record;
 pub use problem::Problem;
 pub use state::{AppState, Settings};
 
@@ -135,9 +136,6 @@ fn router(state: AppState, process: &Process) -> Router {
         .merge(health.router(process.registry.clone()))
         .method_not_allowed_fallback(async || Problem::MethodNotAllowed)
         .fallback(async || Problem::NotFound)
-        .layer(middleware::from_fn_with_state(
-            state.clone(),
-            metrics::record,
-        ))
+        .layer(Record(state.metrics.clone()))
         .with_state(state)
 }

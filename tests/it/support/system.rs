@@ -160,6 +160,9 @@ impl Settings {
             ("DATABASE_URL", &database.url),
             ("REDIS_URL", &redis_url),
             ("REDIS_KEY_PREFIX", redis_prefix),
+            // A busy machine is no overload.
+            ("DATABASE_ACQUIRE_MILLISECONDS", "5000"),
+            ("LANE_WAIT_MILLISECONDS", "60000"),
         ];
         let pairs = own
             .iter()
