@@ -1,5 +1,6 @@
 //! More than the service can take, and calls whose answers are lost: what was done, and what was not.
 
+use futures_util::future::join_all;
 use reqwest::StatusCode;
 use sqlx::{Postgres, Transaction};
 use tokio::task::JoinSet;
@@ -192,17 +193,19 @@ async fn a_confirm_whose_answer_was_lost_can_be_repeated() {
 async fn with_every_connection_busy_further_calls_are_refused_and_later_served() {
     let settings = [
         ("DATABASE_MAX_CONNECTIONS", "1"),
-        ("DATABASE_ACQUIRE_MILLISECONDS", "2000"),
+        ("DATABASE_ACQUIRE_MILLISECONDS", "1500"),
     ];
     let stuck = Stuck::with(&settings).await;
     let system = &stuck.system;
-    for path in [
+    // At once: one after the other, their waits would add up to the limit of the call that is stuck.
+    let paths = [
         "/products",
         "/products/1",
         "/reservations",
         "/reservations/1",
-    ] {
-        system.get(path).await.expect_problem(503, "overloaded");
+    ];
+    for answer in join_all(paths.map(|path| system.get(path))).await {
+        answer.expect_problem(503, "overloaded");
     }
     let readiness = system.get("/readyz").await;
     assert_eq!(readiness.status, StatusCode::SERVICE_UNAVAILABLE);
