@@ -1,14 +1,21 @@
 //! The databases that rounds run in, and the sales in them.
 
-use std::str::FromStr as _;
+use std::{
+    str::FromStr as _,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context as _, bail};
 use sqlx::{
     AssertSqlSafe, ConnectOptions as _, Connection as _, PgConnection, PgPool,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
+use tokio::time::sleep;
 
 use crate::{cases::Sale, machine};
+
+/// A vacuum of the largest table that a round makes takes seconds.
+const DROP_LIMIT: Duration = Duration::from_secs(60);
 
 /// More than a load can take.
 const PLENTY: i32 = 1_000_000_000;
@@ -86,9 +93,16 @@ impl Cluster {
         })
     }
 
+    /// An autovacuum of the database is the superuser's, and stands in the way until it ends.
     pub(crate) async fn drop(&self, name: &str) -> anyhow::Result<()> {
-        self.run(&format!("drop database if exists {name} with (force)"))
-            .await
+        let statement = format!("drop database if exists {name} with (force)");
+        let began = Instant::now();
+        loop {
+            match self.run(&statement).await {
+                Err(_) if began.elapsed() < DROP_LIMIT => sleep(Duration::from_millis(200)).await,
+                result => return result,
+            }
+        }
     }
 
     /// Has everything that was changed written to disk, so that no round pays for the one before.

@@ -134,9 +134,17 @@ impl Drop for Database {
                 .build()
                 .unwrap();
             let statement = format!("drop database {name} with (force)");
-            // Fails where the test has taken the server away, and then there is nothing to clean up.
+            // Fails where the test has taken the server away, and then there is nothing to clean up; and
+            // while an autovacuum, which is the superuser's, is in the database.
             let limited = async {
-                tokio::time::timeout(Duration::from_secs(20), execute_on(&server, statement)).await
+                let drop = async {
+                    while let Err(sqlx::Error::Database(_)) =
+                        execute_on(&server, statement.clone()).await
+                    {
+                        tokio::time::sleep(Duration::from_millis(100)).await;
+                    }
+                };
+                tokio::time::timeout(Duration::from_secs(20), drop).await
             };
             let _ = runtime.block_on(limited);
         });
