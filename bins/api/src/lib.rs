@@ -16,7 +16,7 @@ use std::{net::SocketAddr, time::Duration};
 
 use anyhow::Context as _;
 use axum::{
-    Router,
+    Router, middleware,
     routing::{get, post},
 };
 use clap::Subcommand;
@@ -25,7 +25,6 @@ use sqlx::Connection as _;
 use timer::Timer;
 use tokio::net::TcpListener;
 
-use metrics::Record;
 pub use problem::Problem;
 pub use state::{AppState, Settings};
 
@@ -136,6 +135,9 @@ fn router(state: AppState, process: &Process) -> Router {
         .merge(health.router(process.registry.clone()))
         .method_not_allowed_fallback(async || Problem::MethodNotAllowed)
         .fallback(async || Problem::NotFound)
-        .layer(Record(state.metrics.clone()))
+        .layer(middleware::from_fn_with_state(
+            state.clone(),
+            metrics::record,
+        ))
         .with_state(state)
 }

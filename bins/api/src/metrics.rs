@@ -1,37 +1,21 @@
 //! What `/metrics` shows of the API.
 
-use std::{
-    ops::Deref,
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll, ready},
-    time::Instant,
-};
+use std::time::Instant;
 
 use axum::{
-    extract::{MatchedPath, Request},
+    extract::{MatchedPath, Request, State},
+    middleware::Next,
     response::Response,
 };
-use pin_project_lite::pin_project;
 use prometheus::{
     Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Opts, Registry,
     core::Collector, exponential_buckets,
 };
-use tower::{Layer, Service};
 
-/// Cheap to clone: one for every request.
+use crate::AppState;
+
 #[derive(Clone)]
-pub(crate) struct Metrics(Arc<Series>);
-
-impl Deref for Metrics {
-    type Target = Series;
-
-    fn deref(&self) -> &Series {
-        &self.0
-    }
-}
-
-pub(crate) struct Series {
+pub(crate) struct Metrics {
     requests: IntCounterVec,
     request_seconds: HistogramVec,
     batch_requests: HistogramVec,
@@ -46,7 +30,7 @@ impl Metrics {
     pub(crate) fn new(registry: &Registry) -> prometheus::Result<Self> {
         let counter = |name: &str, help: &str| register(registry, IntCounter::new(name, help)?);
         let latency = exponential_buckets(0.0005, 2.0, 14)?;
-        Ok(Self(Arc::new(Series {
+        Ok(Self {
             requests: register(
                 registry,
                 IntCounterVec::new(
@@ -88,7 +72,7 @@ impl Metrics {
                 "flashsale_reservations_expired_total",
                 "Holds expired by this process: reclaimed by a reserve, or by an admin's sweep.",
             )?,
-        })))
+        })
     }
 
     /// Size and duration of a verb's batches.
@@ -108,89 +92,31 @@ fn register<C: Collector + Clone + 'static>(
     Ok(collector)
 }
 
-/// Counts and times each request under its route, so that ids in paths make no new series.
-///
-/// A service of its own: `middleware::from_fn` boxes a future and clones the routes for every request.
-#[derive(Clone)]
-pub(crate) struct Record(pub(crate) Metrics);
-
-impl<S> Layer<S> for Record {
-    type Service = Recorded<S>;
-
-    fn layer(&self, inner: S) -> Recorded<S> {
-        let metrics = self.0.clone();
-        Recorded { inner, metrics }
-    }
-}
-
-#[derive(Clone)]
-pub(crate) struct Recorded<S> {
-    inner: S,
-    metrics: Metrics,
-}
-
-impl<S> Service<Request> for Recorded<S>
-where
-    S: Service<Request, Response = Response>,
-{
-    type Response = Response;
-    type Error = S::Error;
-    type Future = Recording<S::Future>;
-
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        self.inner.poll_ready(context)
-    }
-
-    fn call(&mut self, request: Request) -> Self::Future {
-        // A method can be any token: a client must not make series of its own.
-        let method = match request.method().as_str() {
-            "GET" => "GET",
-            "POST" => "POST",
-            "HEAD" => "HEAD",
-            _ => "other",
-        };
-        Recording {
-            method,
-            route: request.extensions().get().cloned(),
-            metrics: self.metrics.clone(),
-            started: Instant::now(),
-            answer: self.inner.call(request),
-        }
-    }
-}
-
-pin_project! {
-    pub(crate) struct Recording<F> {
-        method: &'static str,
-        route: Option<MatchedPath>,
-        metrics: Metrics,
-        started: Instant,
-        #[pin]
-        answer: F,
-    }
-}
-
-impl<F, E> Future for Recording<F>
-where
-    F: Future<Output = Result<Response, E>>,
-{
-    type Output = Result<Response, E>;
-
-    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = self.project();
-        let answer = ready!(this.answer.poll(context));
-        if let Ok(response) = &answer {
-            let route = this.route.as_ref().map_or("unmatched", MatchedPath::as_str);
-            let (method, metrics) = (*this.method, this.metrics);
-            metrics
-                .requests
-                .with_label_values(&[method, route, response.status().as_str()])
-                .inc();
-            metrics
-                .request_seconds
-                .with_label_values(&[method, route])
-                .observe(this.started.elapsed().as_secs_f64());
-        }
-        Poll::Ready(answer)
-    }
+/// Counts a request under its route, so that ids in paths make no new series.
+pub(crate) async fn record(
+    State(state): State<AppState>,
+    route: Option<MatchedPath>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let started = Instant::now();
+    let method = request.method().clone();
+    let response = next.run(request).await;
+    let route = route.as_ref().map_or("unmatched", MatchedPath::as_str);
+    // A method can be any token: a client must not make series of its own.
+    let method = if method.is_safe() || method == "POST" {
+        method.as_str()
+    } else {
+        "other"
+    };
+    let metrics = &state.metrics;
+    metrics
+        .requests
+        .with_label_values(&[method, route, response.status().as_str()])
+        .inc();
+    metrics
+        .request_seconds
+        .with_label_values(&[method, route])
+        .observe(started.elapsed().as_secs_f64());
+    response
 }
