@@ -76,13 +76,14 @@ async fn a_broker_that_is_out_of_memory_takes_nothing_and_holds_up_nothing() {
     let settings = [("RELAY_MAX_ATTEMPTS", "1")];
     let mut relay = Relay::start(&system, &server.url, &settings).await;
     relay.sees_rabbitmq("up").await;
-    server.rabbitmqctl(&["set_vm_memory_high_watermark", "0.0001"]);
+    let watermark = |of| server.rabbitmqctl(&["set_vm_memory_high_watermark", of]);
+    watermark("0.0001").unwrap();
     insert_events(&system, 100).await;
     relay.child.logs("the broker blocks publishers").await;
     relay.sees_rabbitmq("down").await;
     are_free(&system, 100).await;
     assert_eq!(rows(&system, UNTOUCHED).await, 100);
-    server.rabbitmqctl(&["set_vm_memory_high_watermark", "0.25"]);
+    watermark("0.25").unwrap();
     broker.receive(100).await;
     comes_to(&system, 100, "published_at is not null and attempts = 0").await;
     relay.sees_rabbitmq("up").await;

@@ -1,5 +1,10 @@
 //! Private servers, for tests that take them away.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "what cannot be started fails the test, or the run"
+)]
+
 use std::{
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -7,7 +12,7 @@ use std::{
 };
 
 #[derive(Clone, Copy)]
-pub(crate) enum Service {
+pub enum Service {
     Postgres,
     Redis,
     Rabbitmq,
@@ -15,14 +20,15 @@ pub(crate) enum Service {
 
 /// A server of the test's own, on the same port each time it is started. Dropping it kills it and
 /// removes its data, also when the test panics.
-pub(crate) struct Server {
+pub struct Server {
     service: Service,
     folder: PathBuf,
-    pub(crate) url: String,
+    /// Where it is, with user and password.
+    pub url: String,
 }
 
 impl Server {
-    pub(crate) fn start_new(service: Service) -> Self {
+    pub fn start_new(service: Service) -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let name = format!("flashsale-it-{}-{number}", std::process::id());
@@ -36,31 +42,35 @@ impl Server {
     }
 
     /// Starts it and waits until it is ready; answers its URL.
-    pub(crate) fn start(&self) -> String {
+    pub fn start(&self) -> String {
         self.run("start")
     }
 
     /// Orderly, as an operator would. Returns when it is gone.
-    pub(crate) fn stop(&self) {
+    pub fn stop(&self) {
         self.run("stop");
     }
 
     /// As a crash would. Returns when it is gone.
-    pub(crate) fn kill(&self) {
+    pub fn kill(&self) {
         self.run("kill");
     }
 
-    /// Runs `rabbitmqctl` against it.
-    pub(crate) fn rabbitmqctl(&self, arguments: &[&str]) {
+    /// Runs `rabbitmqctl` against it; an error is what it said.
+    pub fn rabbitmqctl(&self, arguments: &[&str]) -> Result<(), String> {
         let mut command = Command::new(script("rabbitmqctl.sh"));
         command.arg(&self.folder).args(arguments);
         let output = command.stdin(Stdio::null()).output().unwrap();
         let errors = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{arguments:?}: {errors}");
+        output
+            .status
+            .success()
+            .then_some(())
+            .ok_or_else(|| format!("{arguments:?}: {errors}"))
     }
 
     /// `127.0.0.1:port`
-    pub(crate) fn address(&self) -> String {
+    pub fn address(&self) -> String {
         let after_user = self.url.rsplit(['@', '/']).nth(1).unwrap();
         after_user.to_owned()
     }

@@ -1,7 +1,13 @@
 //! The real binaries, as processes of their own.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "what cannot be started fails the test, or the run"
+)]
+
 use std::{
-    io::{BufRead as _, BufReader},
+    fs::File,
+    io::{BufRead as _, BufReader, Write as _},
     path::PathBuf,
     process::{Command, ExitStatus, Stdio},
     sync::{Arc, Mutex},
@@ -10,18 +16,32 @@ use std::{
 
 use serde_json::Value;
 
-use super::eventually;
+use crate::eventually;
 
 /// A running binary. Dropping it kills it.
-pub(crate) struct Child {
+pub struct Child {
     process: std::process::Child,
     log: Arc<Mutex<Vec<Value>>>,
     reader: JoinHandle<()>,
 }
 
+/// Where a process's log goes besides its [`Child`].
+pub enum Log {
+    /// To this program's own; libtest shows it if the test fails.
+    Shown,
+    File(File),
+}
+
 /// Starts `target/…/NAME` with these settings and nothing else in its environment.
-pub(crate) fn start(name: &str, settings: &[(&str, &str)]) -> Child {
+pub fn start(name: &str, settings: &[(&str, &str)]) -> Child {
+    start_with(name, &[], settings, Log::Shown)
+}
+
+/// Starts it with arguments, too.
+pub fn start_with(name: &str, arguments: &[&str], settings: &[(&str, &str)], log: Log) -> Child {
+    let mut shown = log;
     let mut process = Command::new(binary(name))
+        .args(arguments)
         .env_clear()
         .env("LOG_FORMAT", "json")
         .envs(settings.iter().copied())
@@ -36,8 +56,11 @@ pub(crate) fn start(name: &str, settings: &[(&str, &str)]) -> Child {
     let name = name.to_owned();
     let reader = std::thread::spawn(move || {
         for line in stderr.lines().map_while(Result::ok) {
-            // libtest shows it if the test fails.
-            eprintln!("{name}: {line}");
+            match &mut shown {
+                Log::Shown => eprintln!("{name}: {line}"),
+                // A full disk must not stop the process whose log this is.
+                Log::File(file) => drop(writeln!(file, "{line}")),
+            }
             let entry = serde_json::from_str(&line).unwrap_or(Value::String(line));
             lines.lock().unwrap().push(entry);
         }
@@ -49,11 +72,14 @@ pub(crate) fn start(name: &str, settings: &[(&str, &str)]) -> Child {
     }
 }
 
-/// The binaries lie beside the folder of the test's own.
+/// The binaries lie beside this program, or, if it is a test, beside the folder of it.
 fn binary(name: &str) -> PathBuf {
     let mut path = std::env::current_exe().unwrap();
     path.pop();
-    path.set_file_name(name);
+    if path.ends_with("deps") {
+        path.pop();
+    }
+    path.push(name);
     assert!(
         path.exists(),
         "{} is missing: cargo build --workspace --bins",
@@ -64,13 +90,13 @@ fn binary(name: &str) -> PathBuf {
 
 impl Child {
     /// The address that it listens on, from its own log.
-    pub(crate) async fn address(&mut self) -> String {
+    pub async fn address(&mut self) -> String {
         let entry = self.logs("listening").await;
         entry["address"].as_str().unwrap().to_owned()
     }
 
     /// Waits for a log entry whose message contains these words.
-    pub(crate) async fn logs(&mut self, words: &str) -> Value {
+    pub async fn logs(&mut self, words: &str) -> Value {
         eventually(&format!("the log entry {words:?}"), async || {
             let entry = self.logged(words);
             if entry.is_none()
@@ -84,7 +110,7 @@ impl Child {
     }
 
     /// A log entry whose message contains these words, if there is one by now.
-    pub(crate) fn logged(&self, words: &str) -> Option<Value> {
+    pub fn logged(&self, words: &str) -> Option<Value> {
         let log = self.log.lock().unwrap();
         let said = |entry: &&Value| {
             let message = entry.get("message").unwrap_or(entry);
@@ -96,7 +122,7 @@ impl Child {
     }
 
     /// Everything that it wrote, once it has ended.
-    pub(crate) async fn all_it_said(&self) -> String {
+    pub async fn all_it_said(&self) -> String {
         eventually("the end of its log", async || {
             self.reader.is_finished().then_some(())
         })
@@ -105,16 +131,16 @@ impl Child {
         log.iter().map(|entry| format!("{entry}\n")).collect()
     }
 
-    pub(crate) fn terminate(&self) {
+    pub fn terminate(&self) {
         self.signal("TERM");
     }
 
     /// Stops it where it stands, until it is thawed.
-    pub(crate) fn freeze(&self) {
+    pub fn freeze(&self) {
         self.signal("STOP");
     }
 
-    pub(crate) fn thaw(&self) {
+    pub fn thaw(&self) {
         self.signal("CONT");
     }
 
@@ -127,13 +153,13 @@ impl Child {
     }
 
     /// Ends it as a crash would.
-    pub(crate) fn kill(&mut self) {
+    pub fn kill(&mut self) {
         self.process.kill().unwrap();
         self.process.wait().unwrap();
     }
 
     /// Waits for its end.
-    pub(crate) async fn ends(&mut self) -> ExitStatus {
+    pub async fn ends(&mut self) -> ExitStatus {
         eventually("the end of the process", async || {
             self.process.try_wait().unwrap()
         })
@@ -141,7 +167,7 @@ impl Child {
     }
 
     /// Whether it is still there.
-    pub(crate) fn runs(&mut self) -> bool {
+    pub fn runs(&mut self) -> bool {
         self.process.try_wait().unwrap().is_none()
     }
 }
