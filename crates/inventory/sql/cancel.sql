@@ -10,6 +10,7 @@ returns table (
 language plpgsql
 set lock_timeout = '5s'
 set enable_seqscan = off
+set plan_cache_mode = force_generic_plan
 as $$
 #variable_conflict use_column
 declare

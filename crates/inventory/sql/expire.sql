@@ -3,6 +3,7 @@ create or replace function expire_v1(product_id bigint, max_rows integer)
 returns integer
 language plpgsql
 set lock_timeout = '5s'
+set plan_cache_mode = force_generic_plan
 as $$
 #variable_conflict use_column
 begin

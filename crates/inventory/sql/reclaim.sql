@@ -7,6 +7,7 @@ create or replace function reclaim_v1(
 language plpgsql
 -- The statistics may still describe the minute before the sale opened, when nothing was held.
 set enable_seqscan = off
+set plan_cache_mode = force_generic_plan
 as $$
 #variable_conflict use_column
 declare

@@ -4,7 +4,7 @@ use std::{str::FromStr as _, time::Duration};
 
 use anyhow::Context as _;
 use sqlx::{
-    FromRow, PgPool, Postgres,
+    Connection as _, FromRow, PgPool, Postgres,
     error::DatabaseError,
     postgres::{PgArguments, PgConnectOptions, PgDatabaseError, PgPoolOptions, PgRow, PgSeverity},
     query::Query,
@@ -13,6 +13,10 @@ use sqlx::{
 /// Longest time of one call. PostgreSQL answers in milliseconds, and gives up a lock wait by itself
 /// after 5 s (see `sql/reserve.sql`): silence beyond this is a network that swallows packets.
 const CALL_LIMIT: Duration = Duration::from_secs(10);
+
+/// How long a connection may have been idle and still be used without a test. PostgreSQL may have gone
+/// in this time too: that is a call whose answer is lost, as if it had gone a moment later.
+const TRUSTED_IDLE: Duration = Duration::from_millis(100);
 
 /// Settings of every process that talks to PostgreSQL.
 #[derive(clap::Args, Clone)]
@@ -43,6 +47,16 @@ pub fn connect(args: &Args, application_name: &str) -> anyhow::Result<PgPool> {
     Ok(PgPoolOptions::new()
         .max_connections(args.database_max_connections)
         .acquire_timeout(Duration::from_millis(args.database_acquire_milliseconds))
+        // The pool's own test would cost every batch of a busy lane a round trip.
+        .test_before_acquire(false)
+        .before_acquire(|connection, usage| {
+            Box::pin(async move {
+                if usage.idle_for > TRUSTED_IDLE {
+                    connection.ping().await?;
+                }
+                Ok(true)
+            })
+        })
         .connect_lazy_with(options))
 }
 

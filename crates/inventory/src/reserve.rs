@@ -56,13 +56,13 @@ pub async fn reserve(
     let outcomes: Vec<String> = row.try_get(0)?;
     let ids: Vec<Option<ReservationId>> = row.try_get(1)?;
     let free: Vec<Option<i32>> = row.try_get(2)?;
-    let (created_at, expires_at) = (row.try_get(3)?, row.try_get(4)?);
+    let times = Option::zip(row.try_get(3)?, row.try_get(4)?);
 
     let mut changed = 0;
     let mut answers = Vec::with_capacity(requests.len());
     for (((request, outcome), id), free) in requests.iter().zip(&outcomes).zip(ids).zip(free) {
-        answers.push(match (outcome.as_str(), id) {
-            ("reserved", Some(id)) => {
+        answers.push(match (outcome.as_str(), id, times) {
+            ("reserved", Some(id), Some((created_at, expires_at))) => {
                 changed += 1;
                 Ok(Reservation {
                     id,
@@ -77,13 +77,18 @@ pub async fn reserve(
                     expired_at: None,
                 })
             }
-            ("already_reserved", Some(reservation_id)) => {
+            ("already_reserved", Some(reservation_id), _) => {
                 Err(Refusal::AlreadyReserved { reservation_id })
             }
-            ("sold_out", _) => Err(Refusal::SoldOut {
+            ("sold_out", ..) => Err(Refusal::SoldOut {
                 free: free.unwrap_or(0),
             }),
-            _ => Err(Refusal::ProductNotFound),
+            ("product_not_found", ..) => Err(Refusal::ProductNotFound),
+            _ => {
+                return Err(
+                    sqlx::Error::Decode(format!("no such outcome: {outcome}").into()).into(),
+                );
+            }
         });
     }
     let expired: i64 = row.try_get(5)?;

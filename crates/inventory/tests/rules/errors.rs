@@ -83,7 +83,7 @@ async fn with_every_connection_busy_nothing_was_done(
 ) {
     let pool = options
         .max_connections(1)
-        .acquire_timeout(Duration::from_millis(50))
+        .acquire_timeout(Duration::from_millis(1000))
         .connect_with(connection)
         .await
         .unwrap();

@@ -87,13 +87,14 @@ async fn the_clock_that_decides_is_read_after_the_wait(pool: PgPool) {
 #[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
 async fn a_hold_that_falls_due_during_the_wait_is_reclaimed(pool: PgPool) {
     let shop = Shop::new(pool);
-    let [reserved, swept] = [shop.product(1).await, shop.product(1).await];
+    let [reserved, swept] = [shop.product(2).await, shop.product(1).await];
     let [first, second] = [
         shop.hold(reserved, 1).await.id,
         shop.hold(swept, 1).await.id,
     ];
 
-    let [lock, other_lock] = [shop.lock(reserved).await, shop.lock(swept).await];
+    let [mut lock, other_lock] = [shop.lock(reserved).await, shop.lock(swept).await];
+    reserve_in(&mut lock, one(reserved, 3)).await;
     let reserve = in_the_background!(shop, reserve::reserve, [one(reserved, 2)], HOLD_SECONDS);
     let pool = shop.pool.clone();
     let sweep = tokio::spawn(async move { expire::expire(&pool, swept, 10).await.unwrap() });
@@ -107,6 +108,29 @@ async fn a_hold_that_falls_due_during_the_wait_is_reclaimed(pool: PgPool) {
     let batch = reserve.await.unwrap();
     assert_eq!((batch.changed, batch.expired), (1, 1));
     assert_eq!(sweep.await.unwrap(), 1);
+    shop.assert_sound().await;
+}
+
+/// Else everybody who comes too late would stand in line with those who confirm what they hold.
+#[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
+async fn who_comes_too_late_waits_for_nobody(pool: PgPool) {
+    let shop = Shop::new(pool);
+    let [gone, open] = [shop.product(1).await, shop.product(5).await];
+    let standing = shop.hold(gone, 1).await.id;
+
+    let lock = shop.lock(gone).await;
+    let batch = shop
+        .reserve(&[one(gone, 1), one(open, 1), one(gone, 2), one(gone, 2)])
+        .await;
+    let sold_out = || Err(Refusal::SoldOut { free: 0 });
+    let refused = Refusal::AlreadyReserved {
+        reservation_id: standing,
+    };
+    assert_eq!(
+        outcomes(&batch),
+        [Err(refused), Ok(()), sold_out(), sold_out()]
+    );
+    lock.commit().await.unwrap();
     shop.assert_sound().await;
 }
 
