@@ -1,4 +1,6 @@
--- The functions as 000001_init made them.
+drop function due_v1();
+
+-- The others as 000001_init made them.
 
 -- Ends up to max_rows holds of one product that are due at t, longest due first, and gives their
 -- units back. The caller holds the product's lock and has read t after it: without the lock two

@@ -19,33 +19,17 @@ pub struct Due {
 
 /// Looks among the 1,000 holds that are longest due: a storm has more, and the next look finds them.
 pub async fn due(pool: &PgPool) -> Result<Due, Error> {
-    // now() is this statement's start: stable, so that the index can be used, and no lock is waited for.
     let query = sqlx::query(
-        "-- expire: look for what is due
-        with due as materialized (
-            select r.product_id, r.expires_at
-            from reservations r
-            where r.status = 'ACTIVE' and r.created_at < 'infinity' and r.expires_at <= now()
-            order by r.expires_at
-            limit 1000
-        )
-        select array(select distinct product_id from due order by 1) as products,
-            coalesce(extract(epoch from now() - (select min(expires_at) from due)), 0)::float8 as lag,
-            extract(epoch from (
-                select r.expires_at
-                from reservations r
-                where r.status = 'ACTIVE' and r.created_at < 'infinity' and r.expires_at > now()
-                order by r.expires_at
-                limit 1
-            ) - now())::float8 as next_due",
+        "-- due
+        select products, lag_seconds, next_due_seconds from due_v1()",
     );
     let rows = call(pool, query).await?;
     let row = rows.first().ok_or(sqlx::Error::RowNotFound)?;
     Ok(Due {
-        products: row.try_get("products")?,
-        lag_seconds: row.try_get("lag")?,
+        products: row.try_get(0)?,
+        lag_seconds: row.try_get(1)?,
         next_due: row
-            .try_get::<Option<f64>, _>("next_due")?
+            .try_get::<Option<f64>, _>(2)?
             .map(|seconds| Duration::from_secs_f64(seconds.max(0.0))),
     })
 }
