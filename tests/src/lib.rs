@@ -1,6 +1,7 @@
 //! What the stories in `it` and the chaos run have in common: real processes, real servers, and the
 //! network between them, each with ways to take it away.
 
+pub mod chaos;
 mod process;
 mod proxy;
 mod servers;

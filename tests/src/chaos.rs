@@ -1,0 +1,169 @@
+//! `make chaos`: the real processes under load, faults drawn from a seed, and a checker that knows the promises.
+//!
+//! A seed fixes what is done to the service and what the clients set out to do. It doesn't fix how the processes
+//! interleave: a run with the same seed is alike, not the same.
+//!
+//! After the idea of TigerBeetle's Vortex (real processes, weighted faults, liveness judged only after
+//! everything is healed) and of Jepsen's journals, in which an answer that did not come is unknown, never failed.
+
+pub mod checker;
+mod clients;
+mod consumer;
+pub mod history;
+mod injector;
+mod journal;
+mod plan;
+mod recovery;
+mod report;
+mod settle;
+mod stack;
+mod wire;
+
+use std::{fs, path::PathBuf, sync::Arc, time::Duration};
+
+use anyhow::{Context as _, bail};
+use tokio::{
+    task::{JoinSet, spawn_blocking},
+    time::timeout,
+};
+use tokio_util::sync::CancellationToken;
+
+use clients::Recent;
+use injector::{Injected, Injection, Injector};
+use journal::{Journal, lock};
+use settle::RECOVERY_LIMIT;
+use stack::{MEMBERS, Stack};
+
+/// Short, so that many holds expire by themselves; long enough to confirm in time on a busy machine.
+const HOLD_SECONDS: u32 = 4;
+
+/// How long a run may take besides its faults. Beyond it, something hangs.
+const OVERHEAD_LIMIT: Duration = Duration::from_secs(600);
+
+pub struct Settings {
+    pub seed: u64,
+    /// For how long faults are injected.
+    pub faults: Duration,
+    /// Where the processes' logs go.
+    pub logs: PathBuf,
+}
+
+/// One run, printed as it goes. Answers the number of violations; an error is the harness's own.
+pub async fn run(settings: Settings) -> anyhow::Result<usize> {
+    let limit = settings.faults + OVERHEAD_LIMIT;
+    match timeout(limit, run_to_the_end(&settings)).await {
+        Ok(violations) => violations,
+        Err(_) => bail!("the run is not done after {} s", limit.as_secs()),
+    }
+}
+
+async fn run_to_the_end(settings: &Settings) -> anyhow::Result<usize> {
+    fs::create_dir_all(&settings.logs).context("cannot make the folder for the logs")?;
+    println!(
+        "seed {}: {} s of faults; the processes' logs are in {}",
+        settings.seed,
+        settings.faults.as_secs(),
+        settings.logs.display()
+    );
+    let stack = Arc::new(prepare(settings).await?);
+    let journal = Arc::new(Journal::new(i64::from(HOLD_SECONDS) * 1_000_000));
+    let mut background = JoinSet::new();
+    background.spawn({
+        let (url, journal) = (stack.rabbitmq.url.clone(), journal.clone());
+        async move {
+            consumer::run(url, journal).await;
+            Ok(())
+        }
+    });
+    background.spawn({
+        let (stack, journal) = (stack.clone(), journal.clone());
+        async move { stack.supervise(&journal).await }
+    });
+    let acts = act(settings, &stack, &journal);
+    let (injected, skipped) = tokio::select! {
+        done = acts => done?,
+        // Neither ends unless it fails.
+        Some(failed) = background.join_next() => bail!("the harness failed: {failed:?}"),
+    };
+    let stored = settle::settle(&stack, &journal).await?;
+    background.shutdown().await;
+    settle::shut_down(&stack, &journal).await?;
+
+    let (history, mut violations) = journal.close(stored);
+    violations.extend(checker::check(&history));
+    print!("{}", report::faults(&history, &injected, skipped));
+    print!("{}", report::operations(&history));
+    print!("{}", report::deliveries(&history));
+    print!("{}", report::recovery(&injected));
+    print!("{}", report::violations(&history, &violations));
+    println!("violations: {}", violations.len());
+    Ok(violations.len())
+}
+
+/// Everything started, and the queue there for good.
+async fn prepare(settings: &Settings) -> anyhow::Result<Stack> {
+    let stack = Stack::start(HOLD_SECONDS, &settings.logs).await?;
+    for member in 0..MEMBERS.len() {
+        stack.start_member(member).await?;
+    }
+    let ready = timeout(RECOVERY_LIMIT, recovery::all_well(&stack));
+    ready
+        .await
+        .context("not everything is ready at the start")?;
+    // RabbitMQ 3.10 can lose a quorum queue, with all that it has confirmed, when it is killed within seconds of
+    // the declaration. That is no failing of the service, and an orderly restart makes the queue known for good.
+    let rabbitmq = stack.rabbitmq.clone();
+    spawn_blocking(move || {
+        rabbitmq.stop();
+        rabbitmq.start();
+    })
+    .await?;
+    let ready = timeout(RECOVERY_LIMIT, recovery::all_well(&stack));
+    ready
+        .await
+        .context("not everything is ready after RabbitMQ's restart")?;
+    Ok(stack)
+}
+
+/// Clients and faults together; then clients alone until all that was hit works again.
+async fn act(
+    settings: &Settings,
+    stack: &Arc<Stack>,
+    journal: &Arc<Journal>,
+) -> anyhow::Result<(Vec<Injected>, usize)> {
+    let (recent, stop) = (Arc::new(Recent::default()), CancellationToken::new());
+    let mut clients = clients::start(settings.seed, stack, journal, &recent, &stop)?;
+    let injected = Arc::default();
+    let injector = Injector {
+        stack: stack.clone(),
+        journal: journal.clone(),
+        recent,
+        injected: Arc::clone(&injected),
+    };
+    let plan = plan::plan(settings.seed, settings.faults);
+    let Injection {
+        mut recovering,
+        skipped,
+    } = injector.run(plan).await?;
+    // The last fault is over. From here on nothing stands in the way of anything.
+    let recovered = timeout(RECOVERY_LIMIT, async {
+        while let Some(recovered) = recovering.join_next().await {
+            recovered?;
+        }
+        anyhow::Ok(())
+    });
+    if let Ok(recovered) = recovered.await {
+        recovered?;
+    }
+    settle::wait_for_health(stack, journal).await;
+    stop.cancel();
+    while let Some(ended) = clients.join_next().await {
+        ended?;
+    }
+    let mut injected: Vec<Injected> = lock(&injected).clone();
+    injected.sort_by_key(|one| one.began);
+    for one in injected.iter().filter(|one| one.recovered.is_none()) {
+        journal.service_failed(format!("what this hit does not work again: {}", one.fault));
+    }
+    Ok((injected, skipped))
+}

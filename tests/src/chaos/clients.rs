@@ -1,0 +1,259 @@
+//! Shoppers: they reserve, change their minds, race each other and their deadlines, and try again.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use fastrand::Rng;
+use tokio::{
+    task::JoinSet,
+    time::{Instant, sleep},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    history::{Answer, Hold, Request},
+    journal::{Journal, lock, now},
+    stack::{APIS, Stack},
+    wire::{Client, UNITS},
+};
+
+const CLIENTS: usize = 16;
+
+/// Few enough that clients meet on the same user and product.
+const USERS: i64 = 60;
+
+/// Products on sale at the same time, and for how long each is.
+const SALES: usize = 4;
+const SALE: Duration = Duration::from_secs(8);
+
+/// The clients' common knowledge: what is on sale, and holds that others may meddle with.
+#[derive(Default)]
+pub(crate) struct Recent {
+    sales: Mutex<VecDeque<i64>>,
+    holds: Mutex<VecDeque<i64>>,
+}
+
+impl Recent {
+    fn remember(&self, hold: i64) {
+        let mut holds = lock(&self.holds);
+        holds.push_back(hold);
+        if holds.len() > 40 {
+            holds.pop_front();
+        }
+    }
+
+    /// A few of the latest holds.
+    pub(crate) fn some(&self) -> Vec<i64> {
+        lock(&self.holds)
+            .iter()
+            .rev()
+            .take(20)
+            .step_by(2)
+            .copied()
+            .collect()
+    }
+
+    fn any(&self, rng: &mut Rng) -> Option<i64> {
+        rng.choice(lock(&self.holds).iter().copied())
+    }
+
+    fn sale(&self, rng: &mut Rng) -> Option<i64> {
+        rng.choice(lock(&self.sales).iter().copied())
+    }
+}
+
+/// The clients, until they are told to stop; each then ends what it is doing.
+pub(crate) fn start(
+    seed: u64,
+    stack: &Arc<Stack>,
+    journal: &Arc<Journal>,
+    recent: &Arc<Recent>,
+    stop: &CancellationToken,
+) -> anyhow::Result<JoinSet<()>> {
+    let mut clients = JoinSet::new();
+    for number in 0..=CLIENTS {
+        let client = Client::new(number, stack.clone(), journal.clone())?;
+        let rng = Rng::with_seed(seed.wrapping_mul(1000).wrapping_add(number as u64));
+        let shopper = Shopper {
+            client,
+            rng,
+            recent: recent.clone(),
+        };
+        let (journal, stop) = (journal.clone(), stop.clone());
+        if number == CLIENTS {
+            clients.spawn(shopper.sell(journal, stop));
+        } else {
+            clients.spawn(shopper.shop(stop));
+        }
+    }
+    Ok(clients)
+}
+
+struct Shopper {
+    client: Client,
+    rng: Rng,
+    recent: Arc<Recent>,
+}
+
+impl Shopper {
+    /// Opens a new sale whenever an old one has had its time.
+    async fn sell(mut self, journal: Arc<Journal>, stop: CancellationToken) {
+        let pause = SALE / SALES as u32;
+        while !stop.is_cancelled() {
+            let api = self.rng.usize(..APIS);
+            // A repeat could make two: one whose outcome is unknown is left alone.
+            if let Answer::Product(product) = self.client.ask(api, Request::CreateProduct).await {
+                journal.product(product.id, UNITS);
+                let mut sales = lock(&self.recent.sales);
+                sales.push_back(product.id);
+                if sales.len() > SALES {
+                    sales.pop_front();
+                }
+            }
+            stop.run_until_cancelled(sleep(pause)).await;
+        }
+    }
+
+    async fn shop(mut self, stop: CancellationToken) {
+        while !stop.is_cancelled() {
+            match self.rng.u8(..20) {
+                0 => self.look().await,
+                1 => self.meddle().await,
+                _ => self.buy().await,
+            }
+            let pause = Duration::from_millis(self.rng.u64(5..60));
+            stop.run_until_cancelled(sleep(pause)).await;
+        }
+    }
+
+    async fn look(&mut self) {
+        let request = match self.rng.u8(..10) {
+            0 => Request::Audit,
+            1 => Request::SyncExpired,
+            2 | 3 => Request::ListOfUser(self.rng.i64(1..=USERS)),
+            4 | 5 => match self.recent.sale(&mut self.rng) {
+                Some(product) => Request::Product(product),
+                None => return,
+            },
+            _ => match self.recent.any(&mut self.rng) {
+                Some(hold) => Request::Get(hold),
+                None => return,
+            },
+        };
+        self.ask_once(request).await;
+    }
+
+    /// Acts on a hold that is another client's business.
+    async fn meddle(&mut self) {
+        if let Some(hold) = self.recent.any(&mut self.rng) {
+            let request = if self.rng.bool() {
+                Request::Confirm(hold)
+            } else {
+                Request::Cancel(hold)
+            };
+            self.ask_once(request).await;
+        }
+    }
+
+    async fn buy(&mut self) {
+        let Some(product) = self.recent.sale(&mut self.rng) else {
+            return sleep(Duration::from_millis(100)).await;
+        };
+        let user = self.rng.i64(1..=USERS);
+        match self.ask(Request::Reserve { product, user }).await {
+            Answer::Hold(hold) => {
+                self.recent.remember(hold.id);
+                self.decide(hold).await;
+            }
+            // What a lost answer may have made, too.
+            Answer::Refused {
+                standing: Some(hold),
+                ..
+            } if self.rng.u8(..4) == 0 => {
+                self.ask(Request::Get(hold)).await;
+                self.ask(Request::Cancel(hold)).await;
+            }
+            _ => {}
+        }
+    }
+
+    async fn decide(&mut self, hold: Hold) {
+        let (confirm, cancel) = (Request::Confirm(hold.id), Request::Cancel(hold.id));
+        match self.rng.u8(..20) {
+            0..7 => {
+                self.ask(confirm).await;
+            }
+            7..11 => {
+                self.ask(cancel).await;
+            }
+            11..14 => self.race(confirm, cancel).await,
+            14 => self.race(confirm.clone(), confirm).await,
+            15 => self.race(cancel.clone(), cancel).await,
+            16 => {
+                // On either side of the deadline.
+                let slack = self.rng.i64(-30_000..30_000);
+                let until = u64::try_from(hold.expires - now() + slack).unwrap_or(0);
+                sleep(Duration::from_micros(until)).await;
+                self.ask(confirm).await;
+            }
+            // Left to expire.
+            _ => {}
+        }
+    }
+
+    /// Both at the same time, each through an API of its own.
+    async fn race(&mut self, one: Request, other: Request) {
+        let first = self.rng.usize(..APIS);
+        tokio::join!(
+            self.client.ask(first, one),
+            self.client.ask((first + 1) % APIS, other)
+        );
+    }
+
+    async fn ask_once(&mut self, request: Request) -> Answer {
+        let api = self.rng.usize(..APIS);
+        self.client.ask(api, request).await
+    }
+
+    /// Asks again where nobody knows what became of it, as a shop's backend does, for a while.
+    async fn ask(&mut self, request: Request) -> Answer {
+        let began = Instant::now();
+        loop {
+            let answer = self.ask_once(request.clone()).await;
+            let again = matches!(answer, Answer::Unknown(_) | Answer::Overloaded);
+            if !again || began.elapsed() > Duration::from_secs(10) || self.rng.u8(..4) == 0 {
+                return answer;
+            }
+            sleep(Duration::from_millis(self.rng.u64(20..200))).await;
+        }
+    }
+}
+
+/// Reserves every free unit of each product, and one more.
+pub(crate) async fn buy_out(
+    free: Vec<(i64, i64)>,
+    stack: &Arc<Stack>,
+    journal: &Arc<Journal>,
+) -> anyhow::Result<()> {
+    let mut buyers = JoinSet::new();
+    for number in 0..4 {
+        let client = Client::new(CLIENTS + 1 + number, stack.clone(), journal.clone())?;
+        let mine: Vec<(i64, i64)> = free.iter().copied().skip(number).step_by(4).collect();
+        buyers.spawn(async move {
+            for (product, units) in mine {
+                // Users that nobody was before.
+                for user in USERS + 1..=USERS + 1 + units {
+                    let request = Request::Reserve { product, user };
+                    client.ask(user as usize % APIS, request).await;
+                }
+            }
+        });
+    }
+    while let Some(bought) = buyers.join_next().await {
+        bought?;
+    }
+    Ok(())
+}

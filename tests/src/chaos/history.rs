@@ -1,0 +1,292 @@
+//! What happened, as the clients, the injector, the consumer and in the end the database tell it.
+//!
+//! Every time is Unix time in microseconds. The database's clock and ours are the same machine's, so that
+//! what an answer says of a time can be compared with when it was asked for and when it came.
+
+use std::{collections::BTreeMap, fmt};
+
+pub type Micros = i64;
+
+/// Everything that the checker looks at.
+#[derive(Clone, Default)]
+pub struct History {
+    pub began: Micros,
+    /// How long a hold lasts.
+    pub hold_micros: Micros,
+    /// Each product with the units it was made with.
+    pub products: BTreeMap<i64, i64>,
+    pub operations: Vec<Operation>,
+    pub moves: Vec<Move>,
+    pub deliveries: Vec<Delivery>,
+    pub stored: Stored,
+}
+
+/// A request of a client, and what became of it.
+#[derive(Clone, Debug)]
+pub struct Operation {
+    pub client: usize,
+    /// Which API was asked, from 0.
+    pub api: usize,
+    pub began: Micros,
+    pub ended: Micros,
+    pub request: Request,
+    pub answer: Answer,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Request {
+    Reserve { product: i64, user: i64 },
+    Confirm(i64),
+    Cancel(i64),
+    Get(i64),
+    ListOfUser(i64),
+    Product(i64),
+    CreateProduct,
+    SyncExpired,
+    Audit,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Answer {
+    Hold(Hold),
+    Holds(Vec<Hold>),
+    Product(Product),
+    Audit {
+        clean: bool,
+        text: String,
+    },
+    Done,
+    /// A refusal for a reason; `already_reserved` names the hold that stands in the way.
+    Refused {
+        code: String,
+        standing: Option<i64>,
+    },
+    /// 503 `overloaded`: nothing was done.
+    Overloaded,
+    /// Nobody knows: no answer, half an answer, or 503 `outcome_unknown`.
+    Unknown(String),
+    /// Nothing that the service may answer.
+    Strange(String),
+}
+
+/// A reservation: as an answer shows it, or as it is stored.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Hold {
+    pub id: i64,
+    pub product: i64,
+    pub user: i64,
+    pub quantity: i64,
+    pub status: Status,
+    pub created: Micros,
+    pub expires: Micros,
+    /// When it came to its end, by the column of its status.
+    pub ended: Option<Micros>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Status {
+    Active,
+    Confirmed,
+    Canceled,
+    Expired,
+}
+
+impl Status {
+    pub fn parse(name: &str) -> Option<Self> {
+        match name {
+            "ACTIVE" => Some(Self::Active),
+            "CONFIRMED" => Some(Self::Confirmed),
+            "CANCELED" => Some(Self::Canceled),
+            "EXPIRED" => Some(Self::Expired),
+            _ => None,
+        }
+    }
+}
+
+/// The counters of a product.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Product {
+    pub id: i64,
+    pub stock: i64,
+    pub held: i64,
+    pub sold: i64,
+    pub total: i64,
+}
+
+/// The injector moved the deadline of some holds into the past, under their product's lock.
+#[derive(Clone, Debug)]
+pub struct Move {
+    pub holds: Vec<i64>,
+    pub began: Micros,
+    pub ended: Micros,
+    /// Whether PostgreSQL said that it was done; if not, it may have been.
+    pub done: bool,
+}
+
+/// A message that the consumer got.
+#[derive(Clone, Debug)]
+pub struct Delivery {
+    pub at: Micros,
+    /// Its `message_id`.
+    pub event: String,
+    /// Whether the broker says that it has delivered it before.
+    pub redelivered: bool,
+    pub sale: Option<Sale>,
+}
+
+/// What an event tells.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sale {
+    pub hold: i64,
+    pub product: i64,
+    pub user: i64,
+    pub quantity: i64,
+    pub confirmed: Micros,
+}
+
+/// What the servers hold in the end.
+#[derive(Clone, Default)]
+pub struct Stored {
+    pub read: Micros,
+    pub products: Vec<Product>,
+    pub holds: Vec<Hold>,
+    pub events: Vec<Event>,
+    /// The holds of which Redis still has a timer.
+    pub timers: Vec<i64>,
+}
+
+/// A row of the outbox.
+#[derive(Clone, Debug)]
+pub struct Event {
+    /// Its `event_id`.
+    pub id: String,
+    pub sale: Option<Sale>,
+    pub published: bool,
+    pub dead: bool,
+}
+
+impl Request {
+    /// The hold that is asked for by its id.
+    pub fn hold(&self) -> Option<i64> {
+        match self {
+            Self::Confirm(id) | Self::Cancel(id) | Self::Get(id) => Some(*id),
+            _ => None,
+        }
+    }
+}
+
+impl Operation {
+    /// Whether PostgreSQL has decided it.
+    pub fn acknowledged(&self) -> bool {
+        !matches!(
+            self.answer,
+            Answer::Overloaded | Answer::Unknown(_) | Answer::Strange(_)
+        )
+    }
+
+    pub fn writes(&self) -> bool {
+        matches!(
+            self.request,
+            Request::Reserve { .. } | Request::Confirm(_) | Request::Cancel(_)
+        )
+    }
+
+    /// Whether it may have been done, or was.
+    pub fn may_be_done(&self) -> bool {
+        matches!(self.answer, Answer::Hold(_) | Answer::Unknown(_))
+    }
+
+    /// Every hold that it asks for or is answered with.
+    pub fn holds(&self) -> Vec<i64> {
+        let answered: Vec<i64> = match &self.answer {
+            Answer::Hold(hold) => vec![hold.id],
+            Answer::Holds(holds) => holds.iter().map(|hold| hold.id).collect(),
+            Answer::Refused { standing, .. } => standing.iter().copied().collect(),
+            _ => Vec::new(),
+        };
+        self.request.hold().into_iter().chain(answered).collect()
+    }
+
+    /// A name for the kind of request.
+    pub fn verb(&self) -> &'static str {
+        match self.request {
+            Request::Reserve { .. } => "reserve",
+            Request::Confirm(_) => "confirm",
+            Request::Cancel(_) => "cancel",
+            Request::Get(_) => "get",
+            Request::ListOfUser(_) => "list",
+            Request::Product(_) => "product",
+            Request::CreateProduct => "create product",
+            Request::SyncExpired => "sync-expired",
+            Request::Audit => "audit",
+        }
+    }
+
+    /// A name for the kind of answer.
+    pub fn outcome(&self) -> &str {
+        match &self.answer {
+            Answer::Refused { code, .. } => code,
+            Answer::Overloaded => "overloaded",
+            Answer::Unknown(_) => "unknown",
+            Answer::Strange(_) => "strange",
+            _ => "done",
+        }
+    }
+}
+
+impl History {
+    /// One line for a reader, with times as seconds since the beginning.
+    pub fn describe(&self, operation: &Operation) -> String {
+        let Operation {
+            client,
+            api,
+            request,
+            ..
+        } = operation;
+        let answer = match &operation.answer {
+            Answer::Hold(hold) => self.describe_hold(hold),
+            Answer::Holds(holds) => holds
+                .iter()
+                .map(|hold| self.describe_hold(hold))
+                .collect::<Vec<_>>()
+                .join("; "),
+            other => format!("{other:?}"),
+        };
+        format!(
+            "{} to {}  client {client} to api{}  {request:?}: {answer}",
+            self.clock(operation.began),
+            self.clock(operation.ended),
+            api + 1
+        )
+    }
+
+    pub fn describe_hold(&self, hold: &Hold) -> String {
+        let ended = hold
+            .ended
+            .map_or(String::new(), |at| format!(", ended {}", self.clock(at)));
+        format!(
+            "hold {} of product {} by user {} is {:?}, made {}, due {}{ended}",
+            hold.id,
+            hold.product,
+            hold.user,
+            hold.status,
+            self.clock(hold.created),
+            self.clock(hold.expires)
+        )
+    }
+
+    /// Seconds since the beginning.
+    pub fn clock(&self, at: Micros) -> Clock {
+        Clock(at - self.began)
+    }
+}
+
+/// Microseconds, shown as seconds.
+pub struct Clock(Micros);
+
+impl fmt::Display for Clock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (sign, micros) = (if self.0 < 0 { "-" } else { "" }, self.0.unsigned_abs());
+        write!(f, "{sign}{}.{:06}", micros / 1_000_000, micros % 1_000_000)
+    }
+}

@@ -1,0 +1,238 @@
+//! Does to the stack what the plan says, and measures how long it takes to work again.
+
+use std::{
+    collections::HashSet,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use anyhow::{Context as _, anyhow};
+use tokio::{
+    task::{JoinSet, spawn_blocking},
+    time::{Instant, sleep, sleep_until},
+};
+
+use super::{
+    clients::Recent,
+    history::{Micros, Move},
+    journal::{Journal, lock, now},
+    plan::{Fault, Healing, Planned, links_to},
+    recovery::signs,
+    stack::Stack,
+};
+use crate::{Server, Traffic};
+
+/// What was done.
+#[derive(Clone, Debug)]
+pub(crate) struct Injected {
+    pub(crate) fault: Fault,
+    pub(crate) began: Micros,
+    pub(crate) ended: Micros,
+    /// When everything that it had hit was seen to work again.
+    pub(crate) recovered: Option<Micros>,
+}
+
+/// All that came of a plan.
+pub(crate) struct Injection {
+    /// Those that still wait for a recovery.
+    pub(crate) recovering: JoinSet<()>,
+    /// What was hit by another fault when its time came.
+    pub(crate) skipped: usize,
+}
+
+pub(crate) struct Injector {
+    pub(crate) stack: Arc<Stack>,
+    pub(crate) journal: Arc<Journal>,
+    /// Holds that clients have made of late.
+    pub(crate) recent: Arc<Recent>,
+    /// Where it notes what was done, once it is over.
+    pub(crate) injected: Arc<Mutex<Vec<Injected>>>,
+}
+
+impl Injector {
+    /// Goes through the plan. When this returns, every fault is over.
+    pub(crate) async fn run(self, plan: Vec<Planned>) -> anyhow::Result<Injection> {
+        let injector = Arc::new(self);
+        let began = Instant::now();
+        let busy: Arc<Mutex<HashSet<String>>> = Arc::default();
+        let mut running = JoinSet::new();
+        let (mut recovering, mut skipped) = (JoinSet::new(), 0);
+        for Planned { at, lasts, fault } in plan {
+            // An error of the harness itself ends the run at once.
+            while let Some(ended) = next_until(&mut running, began + at)
+                .await
+                .transpose()?
+                .transpose()?
+            {
+                recovering.spawn(Self::recovery(injector.clone(), ended));
+            }
+            let targets = fault.targets();
+            let mut now_busy = lock(&busy);
+            if targets.iter().any(|target| now_busy.contains(target)) {
+                skipped += 1;
+                continue;
+            }
+            now_busy.extend(targets.iter().cloned());
+            drop(now_busy);
+            let (injector, busy) = (injector.clone(), busy.clone());
+            running.spawn(async move {
+                let began = now();
+                injector
+                    .perform(&fault, lasts)
+                    .await
+                    .with_context(|| fault.to_string())?;
+                lock(&busy).retain(|target| !targets.contains(target));
+                anyhow::Ok(Injected {
+                    fault,
+                    began,
+                    ended: now(),
+                    recovered: None,
+                })
+            });
+        }
+        while let Some(ended) = running.join_next().await {
+            recovering.spawn(Self::recovery(injector.clone(), ended??));
+        }
+        Ok(Injection {
+            recovering,
+            skipped,
+        })
+    }
+
+    /// Notes a fault that is over, and when what it had hit worked again.
+    async fn recovery(self: Arc<Self>, done: Injected) {
+        let mut latest = done.ended;
+        let place = {
+            let mut injected = lock(&self.injected);
+            injected.push(done.clone());
+            injected.len() - 1
+        };
+        for sign in signs(&done.fault) {
+            latest = latest.max(
+                sign.seen_since(done.ended, &self.stack, &self.journal)
+                    .await,
+            );
+        }
+        lock(&self.injected)[place].recovered = Some(latest);
+    }
+
+    async fn perform(&self, fault: &Fault, lasts: Duration) -> anyhow::Result<()> {
+        let stack = &self.stack;
+        match fault {
+            Fault::Kill(member) => stack.crash_member(*member, lasts).await?,
+            Fault::Freeze(member) => {
+                // Kept locked: nobody takes a frozen process for one that hangs.
+                let child = stack.members[*member].child().await;
+                let frozen = child.as_ref().context("it does not run")?;
+                frozen.freeze();
+                sleep(lasts).await;
+                frozen.thaw();
+            }
+            Fault::PostgresCrash => bounce(&stack.postgres, Server::kill, lasts).await?,
+            Fault::PostgresStop => bounce(&stack.postgres, Server::stop, lasts).await?,
+            Fault::RedisCrash => bounce(&stack.redis, Server::kill, lasts).await?,
+            Fault::RabbitmqCrash => bounce(&stack.rabbitmq, Server::kill, lasts).await?,
+            Fault::RedisFlush => {
+                let redis = redis::Client::open(stack.redis.url.as_str())?;
+                let mut connection = redis.get_multiplexed_async_connection().await?;
+                redis::cmd("FLUSHALL").exec_async(&mut connection).await?;
+            }
+            Fault::MemoryAlarm => {
+                set_watermark(&stack.rabbitmq, "0.0001").await?;
+                sleep(lasts).await;
+                set_watermark(&stack.rabbitmq, "0.25").await?;
+            }
+            Fault::Cut(link) => stack.link(*link).cut(),
+            Fault::Link {
+                link,
+                traffic,
+                healing,
+            } => {
+                self.disturb(&[*link], *traffic, *healing, lasts).await;
+            }
+            Fault::Partition {
+                from,
+                traffic,
+                healing,
+            } => {
+                let links: Vec<usize> = links_to(*from).collect();
+                self.disturb(&links, *traffic, *healing, lasts).await;
+            }
+            Fault::MoveDeadlines => self.move_deadlines().await,
+        }
+        Ok(())
+    }
+
+    async fn disturb(&self, links: &[usize], traffic: Traffic, healing: Healing, lasts: Duration) {
+        let each = |act: &dyn Fn(&crate::Proxy)| {
+            links.iter().for_each(|link| act(self.stack.link(*link)));
+        };
+        each(&|proxy| proxy.set(traffic));
+        sleep(lasts).await;
+        if healing == Healing::Cut {
+            each(&crate::Proxy::cut);
+        }
+        each(&|proxy| proxy.set(Traffic::Pass));
+    }
+
+    /// Moves the deadlines of some holds to a second ago, under the lock of their products as every verb does,
+    /// so that no verb sees the deadline change between its clock and its update.
+    async fn move_deadlines(&self) {
+        let holds = self.recent.some();
+        let began = now();
+        let moved: Result<Vec<i64>, sqlx::Error> = async {
+            let mut transaction = self.stack.database().begin().await?;
+            sqlx::query(
+                "-- chaos: lock the products
+                select from products where id in (select product_id from reservations where id = any($1))
+                order by id for no key update",
+            )
+            .bind(&holds)
+            .execute(&mut *transaction)
+            .await?;
+            let moved = sqlx::query_scalar(
+                "-- chaos: move deadlines
+                update reservations set expires_at = clock_timestamp() - interval '1 s'
+                where id = any($1) and status = 'ACTIVE' and expires_at > clock_timestamp() returning id",
+            )
+            .bind(&holds)
+            .fetch_all(&mut *transaction)
+            .await?;
+            transaction.commit().await?;
+            Ok(moved)
+        }
+        .await;
+        let (done, holds) = (moved.is_ok(), moved.unwrap_or(holds));
+        self.journal.moved(Move {
+            holds,
+            began,
+            ended: now(),
+            done,
+        });
+    }
+}
+
+/// The next task to end before a moment.
+async fn next_until<T: 'static>(
+    running: &mut JoinSet<T>,
+    until: Instant,
+) -> Option<Result<T, tokio::task::JoinError>> {
+    tokio::select! {
+        Some(ended) = running.join_next() => Some(ended),
+        () = sleep_until(until) => None,
+    }
+}
+
+async fn bounce(server: &Arc<Server>, down: fn(&Server), lasts: Duration) -> anyhow::Result<()> {
+    let (stopped, started) = (server.clone(), server.clone());
+    spawn_blocking(move || down(&stopped)).await?;
+    sleep(lasts).await;
+    spawn_blocking(move || drop(started.start())).await?;
+    Ok(())
+}
+
+async fn set_watermark(server: &Arc<Server>, fraction: &'static str) -> anyhow::Result<()> {
+    let server = server.clone();
+    let set = move || server.rabbitmqctl(&["set_vm_memory_high_watermark", fraction]);
+    spawn_blocking(set).await?.map_err(|said| anyhow!(said))
+}

@@ -1,0 +1,134 @@
+//! Where clients, injector and consumer write down what happens, as it happens.
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use time::OffsetDateTime;
+
+use super::{
+    checker::{About, Promise, Violation},
+    history::{Delivery, History, Micros, Move, Operation, Stored},
+};
+
+pub(crate) struct Journal {
+    began: Micros,
+    hold_micros: Micros,
+    products: Mutex<BTreeMap<i64, i64>>,
+    operations: Mutex<Vec<Operation>>,
+    moves: Mutex<Vec<Move>>,
+    deliveries: Mutex<Vec<Delivery>>,
+    /// What the harness itself saw go wrong.
+    seen: Mutex<Vec<Violation>>,
+}
+
+pub(crate) fn now() -> Micros {
+    micros(OffsetDateTime::now_utc())
+}
+
+pub(crate) fn micros(time: OffsetDateTime) -> Micros {
+    // The 300 centuries around 1970 fit.
+    (time.unix_timestamp_nanos() / 1000) as Micros
+}
+
+impl Journal {
+    pub(crate) fn new(hold_micros: Micros) -> Self {
+        Self {
+            began: now(),
+            hold_micros,
+            products: Mutex::default(),
+            operations: Mutex::default(),
+            moves: Mutex::default(),
+            deliveries: Mutex::default(),
+            seen: Mutex::default(),
+        }
+    }
+
+    pub(crate) fn product(&self, id: i64, units: i64) {
+        lock(&self.products).insert(id, units);
+    }
+
+    pub(crate) fn operation(&self, operation: Operation) {
+        lock(&self.operations).push(operation);
+    }
+
+    pub(crate) fn moved(&self, act: Move) {
+        lock(&self.moves).push(act);
+    }
+
+    pub(crate) fn delivery(&self, delivery: Delivery) {
+        lock(&self.deliveries).push(delivery);
+    }
+
+    pub(crate) fn service_failed(&self, what: String) {
+        lock(&self.seen).push(Violation {
+            promise: Promise::Recovery,
+            about: About::Service,
+            what,
+        });
+    }
+
+    /// When the first write was acknowledged that this API was asked for after `since`.
+    pub(crate) fn acknowledged_since(&self, since: Micros, api: usize) -> Option<Micros> {
+        // They are written down when they have ended, so that none before this one began later.
+        lock(&self.operations)
+            .iter()
+            .rev()
+            .take_while(|operation| operation.ended >= since)
+            .filter(|operation| {
+                operation.began >= since
+                    && operation.api == api
+                    && operation.writes()
+                    && operation.acknowledged()
+            })
+            .map(|operation| operation.ended)
+            .last()
+    }
+
+    /// When the first event came after `since`.
+    pub(crate) fn delivered_since(&self, since: Micros) -> Option<Micros> {
+        lock(&self.deliveries)
+            .iter()
+            .rev()
+            .map(|delivery| delivery.at)
+            .take_while(|at| *at >= since)
+            .last()
+    }
+
+    /// Which of these events have not come yet.
+    pub(crate) fn missing(&self, events: &[String]) -> usize {
+        let deliveries = lock(&self.deliveries);
+        let came: HashSet<&str> = deliveries
+            .iter()
+            .map(|delivery| delivery.event.as_str())
+            .collect();
+        events
+            .iter()
+            .filter(|event| !came.contains(event.as_str()))
+            .count()
+    }
+
+    /// Everything, and what went wrong before anybody checked.
+    pub(crate) fn close(&self, stored: Stored) -> (History, Vec<Violation>) {
+        let history = History {
+            began: self.began,
+            hold_micros: self.hold_micros,
+            products: lock(&self.products).clone(),
+            operations: lock(&self.operations).clone(),
+            moves: lock(&self.moves).clone(),
+            deliveries: lock(&self.deliveries).clone(),
+            stored,
+        };
+        (history, lock(&self.seen).clone())
+    }
+
+    pub(crate) fn hold_micros(&self) -> Micros {
+        self.hold_micros
+    }
+}
+
+/// Nothing panics while it holds one of these locks; were it to, the lists would still be whole.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,278 @@
+//! What is done to the service and when: all of it follows from the seed.
+
+use std::{fmt, time::Duration};
+
+use fastrand::Rng;
+
+use super::stack::{End, LINKS, MEMBERS};
+use crate::Traffic;
+
+/// One fault.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Planned {
+    /// From the beginning of the faults.
+    pub(crate) at: Duration,
+    /// How long it lasts, without the time that a server needs to start.
+    pub(crate) lasts: Duration,
+    pub(crate) fault: Fault,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Fault {
+    /// `kill -9` of a process, which is started again.
+    Kill(usize),
+    /// SIGSTOP and SIGCONT.
+    Freeze(usize),
+    PostgresCrash,
+    PostgresStop,
+    RedisCrash,
+    RedisFlush,
+    RabbitmqCrash,
+    MemoryAlarm,
+    /// All connections of a link are cut, once.
+    Cut(usize),
+    Link {
+        link: usize,
+        traffic: Traffic,
+        healing: Healing,
+    },
+    /// Every link to one server.
+    Partition {
+        from: End,
+        traffic: Traffic,
+        healing: Healing,
+    },
+    MoveDeadlines,
+}
+
+/// What becomes of connections that were open while nothing came through.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Healing {
+    /// What was said into the silence arrives now.
+    Late,
+    /// They are lost.
+    Cut,
+}
+
+/// How many of each kind are in the bag from which faults are drawn. It is filled again when it is empty, so that
+/// a short run too meets most kinds.
+const WEIGHTS: [(Kind, usize); 14] = [
+    (Kind::Kill, 5),
+    (Kind::Freeze, 4),
+    (Kind::PostgresCrash, 3),
+    (Kind::PostgresStop, 1),
+    (Kind::RedisCrash, 2),
+    (Kind::RedisFlush, 2),
+    (Kind::RabbitmqCrash, 2),
+    (Kind::MemoryAlarm, 2),
+    (Kind::Cut, 3),
+    (Kind::Delay, 3),
+    (Kind::Refuse, 2),
+    (Kind::Silence, 6),
+    (Kind::Partition, 2),
+    (Kind::MoveDeadlines, 3),
+];
+
+#[derive(Clone, Copy)]
+enum Kind {
+    Kill,
+    Freeze,
+    PostgresCrash,
+    PostgresStop,
+    RedisCrash,
+    RedisFlush,
+    RabbitmqCrash,
+    MemoryAlarm,
+    Cut,
+    Delay,
+    Refuse,
+    Silence,
+    Partition,
+    MoveDeadlines,
+}
+
+/// The faults of a run that lasts so long.
+pub(crate) fn plan(seed: u64, length: Duration) -> Vec<Planned> {
+    let mut rng = Rng::with_seed(seed);
+    let mut plan = Vec::new();
+    let mut bag: Vec<Kind> = Vec::new();
+    let mut at = seconds(&mut rng, 0.5, 1.5);
+    while at < length {
+        if bag.is_empty() {
+            bag = WEIGHTS
+                .iter()
+                .flat_map(|(kind, count)| vec![*kind; *count])
+                .collect();
+            rng.shuffle(&mut bag);
+        }
+        if let Some(kind) = bag.pop() {
+            let (fault, lasts) = draw(kind, &mut rng);
+            plan.push(Planned { at, lasts, fault });
+        }
+        // Some overlap with the one before, some do not.
+        at += seconds(&mut rng, 0.2, 3.0);
+    }
+    plan
+}
+
+fn draw(kind: Kind, rng: &mut Rng) -> (Fault, Duration) {
+    let brief = seconds(rng, 0.0, 2.0);
+    let longer = seconds(rng, 0.5, 6.0);
+    // Beyond every time-out of the service, the 10 s of a call included.
+    let longest = seconds(rng, 10.5, 13.0);
+    let silence = if rng.u8(..6) == 0 { longest } else { longer };
+    let (member, link) = (rng.usize(..MEMBERS.len()), rng.usize(..LINKS.len()));
+    let healing = if rng.bool() {
+        Healing::Late
+    } else {
+        Healing::Cut
+    };
+    let silent = if rng.bool() {
+        Traffic::Blackhole
+    } else {
+        Traffic::Mute
+    };
+    let on_link = |traffic| Fault::Link {
+        link,
+        traffic,
+        healing,
+    };
+    match kind {
+        Kind::Kill => (Fault::Kill(member), brief),
+        Kind::Freeze => (Fault::Freeze(member), longer),
+        Kind::PostgresCrash => (Fault::PostgresCrash, brief),
+        Kind::PostgresStop => (Fault::PostgresStop, brief),
+        Kind::RedisCrash => (Fault::RedisCrash, longer),
+        Kind::RedisFlush => (Fault::RedisFlush, Duration::ZERO),
+        Kind::RabbitmqCrash => (Fault::RabbitmqCrash, brief),
+        Kind::MemoryAlarm => (Fault::MemoryAlarm, longer),
+        Kind::Cut => (Fault::Cut(link), Duration::ZERO),
+        Kind::Delay => {
+            let delay = Duration::from_millis(rng.u64(10..300));
+            (on_link(Traffic::Delay(delay)), longer)
+        }
+        Kind::Refuse => (on_link(Traffic::Refuse), longer),
+        Kind::Silence => (on_link(silent), silence),
+        Kind::Partition => {
+            let from = [End::Postgres, End::Redis, End::Rabbitmq][rng.usize(..3)];
+            let fault = Fault::Partition {
+                from,
+                traffic: silent,
+                healing,
+            };
+            (fault, silence)
+        }
+        Kind::MoveDeadlines => (Fault::MoveDeadlines, Duration::ZERO),
+    }
+}
+
+fn seconds(rng: &mut Rng, from: f64, to: f64) -> Duration {
+    Duration::from_secs_f64(from + rng.f64() * (to - from))
+}
+
+impl Fault {
+    /// What two faults cannot have in common at a time.
+    pub(crate) fn targets(&self) -> Vec<String> {
+        match self {
+            Self::Kill(member) | Self::Freeze(member) => vec![MEMBERS[*member].to_owned()],
+            Self::PostgresCrash | Self::PostgresStop => vec!["PostgreSQL".to_owned()],
+            Self::RedisCrash | Self::RedisFlush => vec!["Redis".to_owned()],
+            Self::RabbitmqCrash | Self::MemoryAlarm => vec!["RabbitMQ".to_owned()],
+            Self::Cut(link) | Self::Link { link, .. } => vec![link_name(*link)],
+            Self::Partition { from, .. } => links_to(*from).map(link_name).collect(),
+            // It needs PostgreSQL itself, and nobody must restart it at the same time.
+            Self::MoveDeadlines => vec!["PostgreSQL".to_owned()],
+        }
+    }
+
+    /// A name for faults of this kind.
+    pub(crate) fn kind(&self) -> &'static str {
+        match self {
+            Self::Kill(_) => "kill -9",
+            Self::Freeze(_) => "SIGSTOP",
+            Self::PostgresCrash => "PostgreSQL crash",
+            Self::PostgresStop => "PostgreSQL stop",
+            Self::RedisCrash => "Redis crash",
+            Self::RedisFlush => "FLUSHALL",
+            Self::RabbitmqCrash => "RabbitMQ crash",
+            Self::MemoryAlarm => "memory alarm",
+            Self::Cut(_) => "link cut",
+            Self::Link {
+                traffic: Traffic::Delay(_),
+                ..
+            } => "link delayed",
+            Self::Link {
+                traffic: Traffic::Mute,
+                ..
+            } => "link half-open",
+            Self::Link {
+                traffic: Traffic::Blackhole,
+                ..
+            } => "link blackholed",
+            Self::Link { .. } => "link refused",
+            Self::Partition { .. } => "server cut off",
+            Self::MoveDeadlines => "deadlines moved",
+        }
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.kind())?;
+        match self {
+            Self::Kill(member) | Self::Freeze(member) => write!(f, " {}", MEMBERS[*member]),
+            Self::Cut(link) => write!(f, " {}", link_name(*link)),
+            Self::Link {
+                link,
+                traffic,
+                healing,
+            } => {
+                let link = link_name(*link);
+                write!(f, " {link} ({traffic:?}, healed {healing:?})")
+            }
+            Self::Partition {
+                from,
+                traffic,
+                healing,
+            } => {
+                write!(f, " {from:?} ({traffic:?}, healed {healing:?})")
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+pub(crate) fn link_name(link: usize) -> String {
+    let (member, end) = LINKS[link];
+    format!("{}–{end:?}", MEMBERS[member])
+}
+
+pub(crate) fn links_to(server: End) -> impl Iterator<Item = usize> {
+    (0..LINKS.len()).filter(move |link| LINKS[*link].1 == server)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    const TWO_MINUTES: Duration = Duration::from_secs(120);
+
+    #[test]
+    fn a_seed_is_a_plan() {
+        assert_eq!(plan(7, TWO_MINUTES), plan(7, TWO_MINUTES));
+        assert_ne!(plan(7, TWO_MINUTES), plan(8, TWO_MINUTES));
+    }
+
+    #[test]
+    fn a_bag_holds_every_kind_and_two_minutes_draw_it_empty() {
+        for seed in 0..100 {
+            let plan = plan(seed, TWO_MINUTES);
+            let kinds: HashSet<_> = plan.iter().map(|planned| planned.fault.kind()).collect();
+            // Which kind of silence a link meets is left to chance.
+            assert!(kinds.len() >= WEIGHTS.len(), "seed {seed}: {kinds:?}");
+            assert!(plan.iter().all(|planned| planned.at < TWO_MINUTES));
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! By what one sees that something works again after a fault.
+
+use std::time::Duration;
+
+use tokio::time::sleep;
+
+use super::{
+    history::Micros,
+    journal::{Journal, now},
+    plan::{Fault, links_to},
+    stack::{APIS, End, LINKS, MEMBERS, Stack},
+};
+
+/// How exactly recovery times are measured.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+pub(crate) enum Sign {
+    /// A write through this API is acknowledged.
+    Acknowledges(usize),
+    /// `/readyz` of this process calls that server up.
+    Sees(usize, End),
+    /// An event arrives.
+    Delivers,
+}
+
+/// What a fault can have hit.
+pub(crate) fn signs(fault: &Fault) -> Vec<Sign> {
+    match fault {
+        Fault::Kill(member) | Fault::Freeze(member) => {
+            let relays = LINKS.contains(&(*member, End::Rabbitmq));
+            vec![sign(
+                *member,
+                if relays { End::Rabbitmq } else { End::Postgres },
+            )]
+        }
+        Fault::PostgresCrash | Fault::PostgresStop => all(End::Postgres),
+        Fault::RedisCrash => all(End::Redis),
+        Fault::RabbitmqCrash | Fault::MemoryAlarm => all(End::Rabbitmq)
+            .into_iter()
+            .chain([Sign::Delivers])
+            .collect(),
+        Fault::Cut(link) | Fault::Link { link, .. } => vec![sign(LINKS[*link].0, LINKS[*link].1)],
+        Fault::Partition { from, .. } => all(*from),
+        Fault::RedisFlush | Fault::MoveDeadlines => Vec::new(),
+    }
+}
+
+fn sign(member: usize, end: End) -> Sign {
+    match end {
+        End::Clients | End::Postgres if member < APIS => Sign::Acknowledges(member),
+        end => Sign::Sees(member, end),
+    }
+}
+
+fn all(server: End) -> Vec<Sign> {
+    links_to(server)
+        .map(|link| sign(LINKS[link].0, server))
+        .collect()
+}
+
+impl Sign {
+    /// Waits for it, and answers when it came.
+    pub(crate) async fn seen_since(
+        &self,
+        since: Micros,
+        stack: &Stack,
+        journal: &Journal,
+    ) -> Micros {
+        loop {
+            let seen = match self {
+                Self::Acknowledges(api) => journal.acknowledged_since(since, *api),
+                Self::Delivers => journal.delivered_since(since),
+                Self::Sees(member, end) => sees(stack, *member, *end).await.then(now),
+            };
+            if let Some(at) = seen {
+                return at;
+            }
+            sleep(LOOK_EVERY).await;
+        }
+    }
+}
+
+/// Whether a process calls a server up in its `/readyz`. It is asked directly, through no proxy.
+async fn sees(stack: &Stack, member: usize, end: End) -> bool {
+    let name = match end {
+        End::Postgres => "postgres",
+        End::Redis => "redis",
+        End::Rabbitmq => "rabbitmq",
+        End::Clients => return true,
+    };
+    let url = format!("http://{}/readyz", stack.members[member].address());
+    let answer = stack.http.get(url).send().await;
+    let Ok(answer) = answer else { return false };
+    let body: serde_json::Value = answer.json().await.unwrap_or_default();
+    body["dependencies"][name] == "up"
+}
+
+/// Waits until every process sees every server that it needs.
+pub(crate) async fn all_well(stack: &Stack) {
+    for (member, end) in LINKS {
+        while !sees(stack, member, end).await {
+            sleep(LOOK_EVERY).await;
+        }
+    }
+}
+
+/// Those that do not, for a report.
+pub(crate) async fn not_well(stack: &Stack) -> Vec<String> {
+    let mut not_well = Vec::new();
+    for (member, end) in LINKS {
+        if !sees(stack, member, end).await {
+            not_well.push(format!("{} does not see {end:?}", MEMBERS[member]));
+        }
+    }
+    not_well
+}

@@ -1,0 +1,233 @@
+//! What a run prints.
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    fmt::Write as _,
+};
+
+use super::{
+    checker::{About, Violation},
+    history::{History, Micros, Operation, Request},
+    injector::Injected,
+};
+
+/// Enough to see how it came about; the rest is more of the same.
+const STORIES: usize = 10;
+const LINES_A_STORY: usize = 200;
+
+pub(crate) fn faults(history: &History, injected: &[Injected], skipped: usize) -> String {
+    let mut text = String::from("faults:\n");
+    for one in injected {
+        let _ = writeln!(
+            text,
+            "  {} to {}  {}{}",
+            history.clock(one.began),
+            history.clock(one.ended),
+            one.fault,
+            match one.recovered {
+                Some(at) => format!(", works again after {:.2} s", seconds(at - one.ended)),
+                None => ", does not work again".to_owned(),
+            }
+        );
+    }
+    let _ = writeln!(
+        text,
+        "  {skipped} more found what they were to hit already hit"
+    );
+    text
+}
+
+/// Operations by verb and outcome.
+pub(crate) fn operations(history: &History) -> String {
+    let mut counts: BTreeMap<(&str, &str), usize> = BTreeMap::new();
+    for operation in &history.operations {
+        *counts
+            .entry((operation.verb(), operation.outcome()))
+            .or_default() += 1;
+    }
+    let mut text = format!("operations: {}\n", history.operations.len());
+    let mut last = "";
+    for ((verb, outcome), count) in &counts {
+        let lead = if *verb == last {
+            ","
+        } else if last.is_empty() {
+            "  "
+        } else {
+            "\n  "
+        };
+        let verb_once = if *verb == last {
+            String::new()
+        } else {
+            format!("{verb}:")
+        };
+        let _ = write!(text, "{lead}{verb_once} {count} {outcome}");
+        last = verb;
+    }
+    text.push('\n');
+    text
+}
+
+pub(crate) fn deliveries(history: &History) -> String {
+    let distinct: HashSet<&str> = history
+        .deliveries
+        .iter()
+        .map(|delivery| delivery.event.as_str())
+        .collect();
+    let redelivered = history
+        .deliveries
+        .iter()
+        .filter(|delivery| delivery.redelivered)
+        .count();
+    let repeats = history.deliveries.len() - distinct.len();
+    format!(
+        "events: {} sold, {} received in {} deliveries: {repeats} repeats ({:.1} %; the broker calls {redelivered} redelivered)\n",
+        history.stored.events.len(),
+        distinct.len(),
+        history.deliveries.len(),
+        100.0 * repeats as f64 / distinct.len().max(1) as f64,
+    )
+}
+
+/// Recovery times by kind of fault. Those into which another fault fell say nothing about either.
+pub(crate) fn recovery(injected: &[Injected]) -> String {
+    let mut times: BTreeMap<&str, Vec<Micros>> = BTreeMap::new();
+    let mut disturbed = 0;
+    for one in injected {
+        let Some(recovered) = one.recovered.filter(|at| *at > one.ended) else {
+            continue;
+        };
+        let overlaps = |other: &&Injected| other.began < recovered && other.ended > one.began;
+        if injected.iter().filter(overlaps).count() > 1 {
+            disturbed += 1;
+        } else {
+            times
+                .entry(one.fault.kind())
+                .or_default()
+                .push(recovered - one.ended);
+        }
+    }
+    let mut text = String::from("recovery, from a fault's end until what it hit works again:\n");
+    let all: Vec<Micros> = times.values().flatten().copied().collect();
+    for (kind, mut times) in times.into_iter().chain([("all", all)]) {
+        times.sort_unstable();
+        if let (Some(p50), Some(max)) = (times.get(times.len() / 2), times.last()) {
+            let (count, p50, max) = (times.len(), seconds(*p50), seconds(*max));
+            let _ = writeln!(text, "  {kind}: {count}, p50 {p50:.2} s, max {max:.2} s");
+        }
+    }
+    let _ = writeln!(
+        text,
+        "  {disturbed} not counted: other faults fell into them"
+    );
+    text
+}
+
+/// The violations, each thing's history once.
+pub(crate) fn violations(history: &History, violations: &[Violation]) -> String {
+    let mut text = String::new();
+    let mut kinds: HashMap<String, usize> = HashMap::new();
+    let mut told: Vec<About> = Vec::new();
+    for violation in violations {
+        *kinds.entry(format!("{:?}", violation.promise)).or_default() += 1;
+        if told.contains(&violation.about) || told.len() >= STORIES {
+            continue;
+        }
+        told.push(violation.about);
+        for other in violations
+            .iter()
+            .filter(|other| other.about == violation.about)
+            .take(20)
+        {
+            let _ = writeln!(text, "violation of {other}");
+        }
+        let _ = writeln!(text, "  history of {:?}:", violation.about);
+        let story = story(history, violation.about);
+        for line in story.iter().take(LINES_A_STORY) {
+            let _ = writeln!(text, "    {line}");
+        }
+        if story.len() > LINES_A_STORY {
+            let _ = writeln!(text, "    … and {} lines more", story.len() - LINES_A_STORY);
+        }
+    }
+    let mut kinds: Vec<_> = kinds.into_iter().collect();
+    kinds.sort();
+    for (kind, count) in kinds {
+        let _ = writeln!(text, "{kind}: {count}");
+    }
+    text
+}
+
+/// Everything that is known about a hold or product, in order.
+fn story(history: &History, about: About) -> Vec<String> {
+    let holds: HashSet<i64> = history
+        .stored
+        .holds
+        .iter()
+        .filter(|hold| about == About::Product(hold.product))
+        .map(|hold| hold.id)
+        .chain(match about {
+            About::Hold(id) => Some(id),
+            About::Product(_) | About::Service => None,
+        })
+        .collect();
+    let mentions = |operation: &&Operation| {
+        let product = match operation.request {
+            Request::Product(id) | Request::Reserve { product: id, .. } => {
+                about == About::Product(id)
+            }
+            _ => false,
+        };
+        product || operation.holds().iter().any(|id| holds.contains(id))
+    };
+    let mut lines: Vec<(Micros, String)> = history
+        .operations
+        .iter()
+        .filter(mentions)
+        .map(|operation| (operation.began, history.describe(operation)))
+        .collect();
+    for act in &history.moves {
+        if act.holds.iter().any(|id| holds.contains(id)) {
+            let (began, ended) = (history.clock(act.began), history.clock(act.ended));
+            let line = format!(
+                "{began} to {ended}  deadlines moved (done: {}) {:?}",
+                act.done, act.holds
+            );
+            lines.push((act.began, line));
+        }
+    }
+    for delivery in &history.deliveries {
+        if delivery
+            .sale
+            .as_ref()
+            .is_some_and(|sale| holds.contains(&sale.hold))
+        {
+            let line = format!("{}  received {delivery:?}", history.clock(delivery.at));
+            lines.push((delivery.at, line));
+        }
+    }
+    lines.sort();
+    let stored = &history.stored;
+    let rows = stored.holds.iter().filter(|hold| holds.contains(&hold.id));
+    let rows = rows.map(|hold| format!("stored: {}", history.describe_hold(hold)));
+    let events = stored.events.iter().filter(|event| {
+        event
+            .sale
+            .as_ref()
+            .is_some_and(|sale| holds.contains(&sale.hold))
+    });
+    let products = stored
+        .products
+        .iter()
+        .filter(|row| about == About::Product(row.id));
+    lines
+        .into_iter()
+        .map(|(_, line)| line)
+        .chain(rows)
+        .chain(events.map(|event| format!("stored: {event:?}")))
+        .chain(products.map(|product| format!("stored: {product:?}")))
+        .collect()
+}
+
+fn seconds(micros: Micros) -> f64 {
+    micros as f64 / 1e6
+}

@@ -1,0 +1,180 @@
+//! After the last fault: waits for quiet, looks whether everything works again, and reads what is stored.
+
+use std::{sync::Arc, time::Duration};
+
+use anyhow::Context as _;
+use serde_json::Value;
+use sqlx::{PgPool, Row as _, postgres::PgRow};
+use time::OffsetDateTime;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::{
+    clients::buy_out,
+    consumer::sale,
+    history::{Event, Hold, Product, Status, Stored},
+    journal::{Journal, micros, now},
+    recovery::{all_well, not_well},
+    stack::Stack,
+};
+
+/// How long after the last fault everything must work again, unless the machine is in trouble. The service's own
+/// figures are a few seconds: retries are at most two apart, and a call is given up after ten.
+pub(crate) const RECOVERY_LIMIT: Duration = Duration::from_secs(60);
+
+/// How long after its deadline a hold may be ACTIVE, or an event in the outbox, once all is well.
+const QUIET_LIMIT: Duration = Duration::from_secs(30);
+
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// Every process sees every server again.
+pub(crate) async fn wait_for_health(stack: &Stack, journal: &Journal) {
+    if timeout(RECOVERY_LIMIT, all_well(stack)).await.is_err() {
+        for what in not_well(stack).await {
+            journal.service_failed(format!("{RECOVERY_LIMIT:?} after the last fault, {what}"));
+        }
+    }
+}
+
+/// With no client left: lets all holds expire and all events arrive, and sells every free unit once more.
+pub(crate) async fn settle(stack: &Arc<Stack>, journal: &Arc<Journal>) -> anyhow::Result<Stored> {
+    let pool = stack.database();
+    quiet(&pool, journal).await?;
+    let free =
+        sqlx::query_as("-- chaos: free units\nselect id, stock::bigint from products order by id")
+            .fetch_all(&pool)
+            .await?;
+    buy_out(free, stack, journal).await?;
+    quiet(&pool, journal).await?;
+    let mut stored = read(&pool).await?;
+    stored.timers = timers_left(stack).await?;
+    Ok(stored)
+}
+
+/// Waits until no hold is ACTIVE, no event is to be published, and the consumer has all. What does not come to
+/// that in time is left to the checker, who sees it in the rows.
+async fn quiet(pool: &PgPool, journal: &Journal) -> anyhow::Result<()> {
+    let hold = Duration::from_micros(journal.hold_micros().unsigned_abs());
+    let began = Instant::now();
+    while began.elapsed() < hold + QUIET_LIMIT {
+        let (active, unpublished): (i64, i64) = sqlx::query_as(
+            "-- chaos: what is under way
+            select (select count(*) from reservations where status = 'ACTIVE'),
+                (select count(*) from outbox_events where published_at is null)",
+        )
+        .fetch_one(pool)
+        .await?;
+        if active == 0 && unpublished == 0 {
+            let events =
+                sqlx::query_scalar("-- chaos: events\nselect event_id::text from outbox_events")
+                    .fetch_all(pool)
+                    .await?;
+            if journal.missing(&events) == 0 {
+                break;
+            }
+        }
+        sleep(LOOK_EVERY).await;
+    }
+    Ok(())
+}
+
+/// The holds of which Redis has timers, though none is ACTIVE.
+async fn timers_left(stack: &Stack) -> anyhow::Result<Vec<i64>> {
+    let client = redis::Client::open(stack.redis.url.as_str())?;
+    let mut redis = client.get_multiplexed_async_connection().await?;
+    let began = Instant::now();
+    loop {
+        let keys: Vec<String> = redis::cmd("KEYS")
+            .arg("reservation:*")
+            .query_async(&mut redis)
+            .await?;
+        if keys.is_empty() || began.elapsed() > QUIET_LIMIT {
+            let id = |key: &String| key.rsplit(':').next()?.parse().ok();
+            return Ok(keys.iter().filter_map(id).collect());
+        }
+        sleep(LOOK_EVERY).await;
+    }
+}
+
+async fn read(pool: &PgPool) -> anyhow::Result<Stored> {
+    let products = sqlx::query(
+        "-- chaos: products
+        select id, stock::bigint, held::bigint, sold::bigint, total::bigint from products",
+    )
+    .try_map(|row: PgRow| {
+        Ok(Product {
+            id: row.try_get("id")?,
+            stock: row.try_get("stock")?,
+            held: row.try_get("held")?,
+            sold: row.try_get("sold")?,
+            total: row.try_get("total")?,
+        })
+    })
+    .fetch_all(pool)
+    .await?;
+    let holds = sqlx::query(
+        "-- chaos: reservations
+        select id, product_id, user_id, quantity::bigint, status, created_at, expires_at,
+            coalesce(confirmed_at, canceled_at, expired_at) as ended_at from reservations",
+    )
+    .try_map(hold)
+    .fetch_all(pool)
+    .await?;
+    let events = sqlx::query(
+        "-- chaos: outbox
+        select event_id::text, payload, published_at is not null as published,
+            dead_at is not null as dead from outbox_events",
+    )
+    .try_map(|row: PgRow| {
+        Ok(Event {
+            id: row.try_get("event_id")?,
+            sale: sale(&row.try_get::<Value, _>("payload")?),
+            published: row.try_get("published")?,
+            dead: row.try_get("dead")?,
+        })
+    })
+    .fetch_all(pool)
+    .await?;
+    Ok(Stored {
+        read: now(),
+        products,
+        holds,
+        events,
+        timers: Vec::new(),
+    })
+}
+
+fn hold(row: PgRow) -> sqlx::Result<Hold> {
+    let status: String = row.try_get("status")?;
+    let time = |name| row.try_get::<OffsetDateTime, _>(name).map(micros);
+    Ok(Hold {
+        id: row.try_get("id")?,
+        product: row.try_get("product_id")?,
+        user: row.try_get("user_id")?,
+        quantity: row.try_get("quantity")?,
+        status: Status::parse(&status).ok_or_else(|| sqlx::Error::Decode(status.into()))?,
+        created: time("created_at")?,
+        expires: time("expires_at")?,
+        ended: row
+            .try_get::<Option<OffsetDateTime>, _>("ended_at")?
+            .map(micros),
+    })
+}
+
+/// Every process ends in order when it is told to.
+pub(crate) async fn shut_down(stack: &Stack, journal: &Journal) -> anyhow::Result<()> {
+    for member in &stack.members {
+        if let Some(child) = member.child().await.as_ref() {
+            child.terminate();
+        }
+    }
+    for member in &stack.members {
+        let mut child = member.child().await;
+        let child = child.as_mut().context("a process is missing")?;
+        match timeout(RECOVERY_LIMIT, child.ends()).await {
+            Ok(status) if status.success() => {}
+            Ok(status) => journal.service_failed(format!("{} ended with {status}", member.name)),
+            Err(_) => journal.service_failed(format!("{} does not stop", member.name)),
+        }
+    }
+    Ok(())
+}

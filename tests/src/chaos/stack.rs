@@ -1,0 +1,251 @@
+//! The whole installation: three servers, two copies of each process, and a proxy on each way between them.
+
+use std::{fs::File, path::Path, sync::Arc, time::Duration};
+
+use anyhow::{Context as _, bail};
+use sqlx::{PgPool, postgres::PgPoolOptions};
+use tokio::{
+    sync::{Mutex, MutexGuard},
+    task::spawn_blocking,
+    time::{Instant, sleep},
+};
+
+use super::journal::{Journal, lock};
+use crate::{Child, Log, Proxy, Server, Service, start_with};
+
+/// The processes, in the order in which plans name them.
+pub(crate) const MEMBERS: [&str; 6] = ["api1", "api2", "expirer1", "expirer2", "relay1", "relay2"];
+pub(crate) const APIS: usize = 2;
+const BINARIES: [&str; 3] = ["flashsale-api", "flashsale-expirer", "flashsale-relay"];
+
+/// What one end of a link is; the other is a process.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum End {
+    Postgres,
+    Redis,
+    Rabbitmq,
+    Clients,
+}
+
+/// Every link, as the process and the other end, in the order in which plans name them.
+pub(crate) const LINKS: [(usize, End); 16] = {
+    use End::*;
+    [
+        (0, Clients),
+        (1, Clients),
+        (0, Postgres),
+        (1, Postgres),
+        (2, Postgres),
+        (3, Postgres),
+        (4, Postgres),
+        (5, Postgres),
+        (0, Redis),
+        (1, Redis),
+        (2, Redis),
+        (3, Redis),
+        (4, Redis),
+        (5, Redis),
+        (4, Rabbitmq),
+        (5, Rabbitmq),
+    ]
+};
+
+/// Only a machine in trouble needs this long to start a process.
+const START_LIMIT: Duration = Duration::from_secs(60);
+
+/// A process that is frozen gives no answer.
+const ASK_LIMIT: Duration = Duration::from_secs(3);
+
+pub(crate) struct Stack {
+    pub(crate) postgres: Arc<Server>,
+    pub(crate) redis: Arc<Server>,
+    pub(crate) rabbitmq: Arc<Server>,
+    pub(crate) members: Vec<Member>,
+    /// For asking processes how they are, past the proxies.
+    pub(crate) http: reqwest::Client,
+    links: Vec<Proxy>,
+    database: PgPool,
+}
+
+/// One of our processes, which comes and goes.
+pub(crate) struct Member {
+    pub(crate) name: &'static str,
+    binary: &'static str,
+    settings: Vec<(&'static str, String)>,
+    log: File,
+    child: Mutex<Option<Child>>,
+    /// Where it listens at present.
+    address: std::sync::Mutex<String>,
+}
+
+impl Stack {
+    /// Starts the servers, migrates, and makes the links. `logs` is a folder for the processes' logs.
+    pub(crate) async fn start(hold_seconds: u32, logs: &Path) -> anyhow::Result<Self> {
+        let server = |service| async move {
+            let started = spawn_blocking(move || Server::start_new(service));
+            started
+                .await
+                .map(Arc::new)
+                .context("a server did not start")
+        };
+        let (postgres, redis, rabbitmq) = tokio::try_join!(
+            server(Service::Postgres),
+            server(Service::Redis),
+            server(Service::Rabbitmq)
+        )?;
+        migrate(&postgres.url).await?;
+        let mut links = Vec::new();
+        for (_, end) in LINKS {
+            links.push(
+                Proxy::to(&match end {
+                    End::Postgres => postgres.address(),
+                    End::Redis => redis.address(),
+                    End::Rabbitmq => rabbitmq.address(),
+                    // Known once the API listens.
+                    End::Clients => "127.0.0.1:1".to_owned(),
+                })
+                .await,
+            );
+        }
+        let mut members = Vec::new();
+        for (index, name) in MEMBERS.into_iter().enumerate() {
+            let mut settings = vec![
+                ("LISTEN_ADDR", "127.0.0.1:0".to_owned()),
+                ("HOLD_SECONDS", hold_seconds.to_string()),
+            ];
+            for ((_, end), proxy) in LINKS.iter().zip(&links).filter(|((of, _), _)| *of == index) {
+                let (setting, server) = match end {
+                    End::Postgres => ("DATABASE_URL", &postgres),
+                    End::Redis => ("REDIS_URL", &redis),
+                    End::Rabbitmq => ("AMQP_URL", &rabbitmq),
+                    End::Clients => continue,
+                };
+                let url = server.url.replace(&server.address(), &proxy.address);
+                settings.push((setting, url));
+            }
+            members.push(Member {
+                name,
+                binary: BINARIES[index / 2],
+                settings,
+                log: File::create(logs.join(format!("{name}.log")))?,
+                child: Mutex::default(),
+                address: std::sync::Mutex::default(),
+            });
+        }
+        let http = reqwest::Client::builder()
+            .no_proxy()
+            .timeout(ASK_LIMIT)
+            .build()?;
+        let database = PgPoolOptions::new()
+            .max_connections(4)
+            .connect_lazy(&postgres.url)?;
+        Ok(Self {
+            postgres,
+            redis,
+            rabbitmq,
+            members,
+            http,
+            links,
+            database,
+        })
+    }
+
+    /// The harness's own way to PostgreSQL, past the proxies.
+    pub(crate) fn database(&self) -> PgPool {
+        self.database.clone()
+    }
+
+    pub(crate) fn link(&self, index: usize) -> &Proxy {
+        &self.links[index]
+    }
+
+    /// Where clients reach an API.
+    pub(crate) fn front(&self, api: usize) -> &str {
+        // The first links are the clients', in the order of the APIs.
+        &self.links[api].address
+    }
+
+    /// Starts a process that does not run.
+    pub(crate) async fn start_member(&self, index: usize) -> anyhow::Result<()> {
+        let member = &self.members[index];
+        let mut child = member.child.lock().await;
+        self.start_locked(index, &mut child).await
+    }
+
+    async fn start_locked(&self, index: usize, place: &mut Option<Child>) -> anyhow::Result<()> {
+        let member = &self.members[index];
+        let settings: Vec<_> = member
+            .settings
+            .iter()
+            .map(|(name, value)| (*name, value.as_str()))
+            .collect();
+        let log = Log::File(member.log.try_clone()?);
+        let child = place.insert(start_with(member.binary, &[], &settings, log));
+        let began = Instant::now();
+        let address = loop {
+            if let Some(entry) = child.logged("listening") {
+                break entry["address"].as_str().context("no address")?.to_owned();
+            }
+            if !child.runs() || began.elapsed() > START_LIMIT {
+                bail!("{} did not start; see its log", member.name);
+            }
+            sleep(Duration::from_millis(10)).await;
+        };
+        if index < APIS {
+            self.links[index].retarget(&address);
+        }
+        *lock(&member.address) = address;
+        Ok(())
+    }
+
+    /// Kills a process as a crash would, and starts it again after `pause`. Nobody else touches it meanwhile.
+    pub(crate) async fn crash_member(&self, index: usize, pause: Duration) -> anyhow::Result<()> {
+        let mut child = self.members[index].child.lock().await;
+        if let Some(mut running) = child.take() {
+            running.kill();
+        }
+        sleep(pause).await;
+        self.start_locked(index, &mut child).await
+    }
+
+    /// Starts again whatever ended by itself, which none may do.
+    pub(crate) async fn supervise(&self, journal: &Journal) -> anyhow::Result<()> {
+        loop {
+            for (index, member) in self.members.iter().enumerate() {
+                // Whoever has it locked is just doing something to it.
+                let Ok(mut child) = member.child.try_lock() else {
+                    continue;
+                };
+                if child.as_mut().is_some_and(|child| !child.runs()) {
+                    journal.service_failed(format!("{} ended by itself; see its log", member.name));
+                    self.start_locked(index, &mut child).await?;
+                }
+            }
+            sleep(Duration::from_millis(200)).await;
+        }
+    }
+}
+
+impl Member {
+    pub(crate) fn address(&self) -> String {
+        lock(&self.address).clone()
+    }
+
+    pub(crate) async fn child(&self) -> MutexGuard<'_, Option<Child>> {
+        self.child.lock().await
+    }
+}
+
+async fn migrate(url: &str) -> anyhow::Result<()> {
+    let mut migration = start_with(
+        "flashsale-api",
+        &["migrate"],
+        &[("DATABASE_URL", url)],
+        Log::Shown,
+    );
+    let status = migration.ends().await;
+    if !status.success() {
+        bail!("cannot migrate: {status}");
+    }
+    Ok(())
+}

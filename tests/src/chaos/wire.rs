@@ -1,0 +1,183 @@
+//! How clients ask, and how they understand the answers: raw JSON, never the server's own types.
+
+use std::{sync::Arc, time::Duration};
+
+use reqwest::Method;
+use serde_json::{Value, json};
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+
+use super::{
+    history::{Answer, Hold, Micros, Operation, Product, Request, Status},
+    journal::{Journal, micros, now},
+    stack::Stack,
+};
+
+/// How long a client waits for an answer. Shorter than the service's own limits, so that answers are lost that
+/// were on their way.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// One client, with connections of its own.
+#[derive(Clone)]
+pub(crate) struct Client {
+    pub(crate) number: usize,
+    http: reqwest::Client,
+    stack: Arc<Stack>,
+    journal: Arc<Journal>,
+}
+
+impl Client {
+    pub(crate) fn new(
+        number: usize,
+        stack: Arc<Stack>,
+        journal: Arc<Journal>,
+    ) -> anyhow::Result<Self> {
+        let http = reqwest::Client::builder()
+            .no_proxy()
+            .timeout(PATIENCE)
+            .build()?;
+        Ok(Self {
+            number,
+            http,
+            stack,
+            journal,
+        })
+    }
+
+    /// Asks one API, and writes down what came of it.
+    pub(crate) async fn ask(&self, api: usize, request: Request) -> Answer {
+        let (method, path, body) = on_the_wire(&request);
+        let url = format!("http://{}{path}", self.stack.front(api));
+        let mut asked = self.http.request(method, url);
+        if let Some(body) = body {
+            asked = asked.json(&body);
+        }
+        let began = now();
+        let answer = match asked.send().await {
+            Ok(response) => {
+                let status = response.status().as_u16();
+                match response.text().await {
+                    Ok(text) => understand(&request, status, &text),
+                    Err(error) => Answer::Unknown(format!("half an answer: {error}")),
+                }
+            }
+            Err(error) => Answer::Unknown(reason(&error)),
+        };
+        // A microsecond was begun: the database's times may lie in it.
+        let ended = now() + 1;
+        self.journal.operation(Operation {
+            client: self.number,
+            api,
+            began,
+            ended,
+            request,
+            answer: answer.clone(),
+        });
+        answer
+    }
+}
+
+fn reason(error: &reqwest::Error) -> String {
+    let mut reason = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        reason = cause.to_string();
+        source = cause.source();
+    }
+    reason
+}
+
+/// The units of each product that is made.
+pub(crate) const UNITS: i64 = 30;
+
+fn on_the_wire(request: &Request) -> (Method, String, Option<Value>) {
+    let (get, post) = (Method::GET, Method::POST);
+    match request {
+        Request::Reserve { product, user } => {
+            let body = json!({"product_id": product, "user_id": user});
+            (post, "/reservations".to_owned(), Some(body))
+        }
+        Request::Confirm(id) => (post, format!("/reservations/{id}/confirm"), None),
+        Request::Cancel(id) => (post, format!("/reservations/{id}/cancel"), None),
+        Request::Get(id) => (get, format!("/reservations/{id}"), None),
+        Request::ListOfUser(user) => (get, format!("/reservations?user_id={user}&limit=100"), None),
+        Request::Product(id) => (get, format!("/products/{id}"), None),
+        Request::CreateProduct => {
+            let body = json!({"name": "a sale", "stock": UNITS});
+            (post, "/products".to_owned(), Some(body))
+        }
+        Request::SyncExpired => (post, "/admin/reservations/sync-expired".to_owned(), None),
+        Request::Audit => (get, "/admin/audit".to_owned(), None),
+    }
+}
+
+fn understand(request: &Request, status: u16, text: &str) -> Answer {
+    let body: Value = serde_json::from_str(text).unwrap_or_default();
+    let understood = match (request, status) {
+        (Request::Reserve { .. }, 201)
+        | (Request::Confirm(_) | Request::Cancel(_) | Request::Get(_), 200) => {
+            hold(&body).map(Answer::Hold)
+        }
+        (Request::ListOfUser(_), 200) => body
+            .as_array()
+            .and_then(|holds| holds.iter().map(hold).collect())
+            .map(Answer::Holds),
+        (Request::Product(_), 200) | (Request::CreateProduct, 201) => {
+            product(&body).map(Answer::Product)
+        }
+        (Request::SyncExpired, 200) => body["expired"].as_u64().map(|_| Answer::Done),
+        (Request::Audit, 200) => body["clean"].as_bool().map(|clean| Answer::Audit {
+            clean,
+            text: if clean {
+                String::new()
+            } else {
+                text.to_owned()
+            },
+        }),
+        (_, 404 | 409) => body["code"].as_str().map(|code| Answer::Refused {
+            code: code.to_owned(),
+            standing: body["reservation_id"].as_i64(),
+        }),
+        (_, 503) if body["code"] == "overloaded" => Some(Answer::Overloaded),
+        (_, 503) if body["code"] == "outcome_unknown" => {
+            Some(Answer::Unknown("outcome_unknown".to_owned()))
+        }
+        _ => None,
+    };
+    understood.unwrap_or_else(|| Answer::Strange(format!("{status} {text}")))
+}
+
+fn hold(body: &Value) -> Option<Hold> {
+    let status = Status::parse(body["status"].as_str()?)?;
+    let ended = match status {
+        Status::Active => None,
+        Status::Confirmed => Some(instant(&body["confirmed_at"])?),
+        Status::Canceled => Some(instant(&body["canceled_at"])?),
+        Status::Expired => Some(instant(&body["expired_at"])?),
+    };
+    Some(Hold {
+        id: body["id"].as_i64()?,
+        product: body["product_id"].as_i64()?,
+        user: body["user_id"].as_i64()?,
+        quantity: body["quantity"].as_i64()?,
+        status,
+        created: instant(&body["created_at"])?,
+        expires: instant(&body["expires_at"])?,
+        ended,
+    })
+}
+
+fn product(body: &Value) -> Option<Product> {
+    Some(Product {
+        id: body["id"].as_i64()?,
+        stock: body["stock"].as_i64()?,
+        held: body["held"].as_i64()?,
+        sold: body["sold"].as_i64()?,
+        total: body["total"].as_i64()?,
+    })
+}
+
+pub(crate) fn instant(value: &Value) -> Option<Micros> {
+    OffsetDateTime::parse(value.as_str()?, &Rfc3339)
+        .ok()
+        .map(micros)
+}

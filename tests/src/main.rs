@@ -1,0 +1,72 @@
+//! `make chaos`; see [`flashsale_tests::chaos`].
+
+use std::{path::PathBuf, process::ExitCode, time::Duration};
+
+use clap::Parser;
+use flashsale_tests::chaos::{self, Settings};
+use tokio::signal::unix::{SignalKind, signal};
+
+/// Runs the real processes under load, injects faults, and checks every promise.
+#[derive(Parser)]
+#[command(name = "flashsale-chaos", version)]
+struct Args {
+    /// For how long faults are injected, in minutes.
+    #[arg(long, env = "MINUTES", default_value = "2", value_parser = minutes)]
+    minutes: Duration,
+
+    /// Which faults and which clients; a fresh one by default.
+    #[arg(long, env = "SEED")]
+    seed: Option<u64>,
+
+    /// The folder for the logs of the processes.
+    #[arg(long, default_value = "target/chaos")]
+    logs: PathBuf,
+}
+
+fn minutes(text: &str) -> Result<Duration, String> {
+    let minutes: f64 = text.parse().map_err(|_| "not a number".to_owned())?;
+    // A week: the history is kept in memory.
+    if minutes > 0.0 && minutes <= 10_080.0 {
+        Ok(Duration::from_secs_f64(minutes * 60.0))
+    } else {
+        Err("must be more than 0 and at most 10080".to_owned())
+    }
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let args = Args::parse();
+    // Short enough to be typed.
+    let seed = args.seed.unwrap_or_else(|| fastrand::u64(..1_000_000));
+    let settings = Settings {
+        seed,
+        faults: args.minutes,
+        logs: args.logs,
+    };
+    // Whatever ends the run, its processes and servers go with it: they are dropped.
+    tokio::select! {
+        done = chaos::run(settings) => match done {
+            Ok(0) => ExitCode::SUCCESS,
+            Ok(_) => ExitCode::from(1),
+            Err(error) => {
+                eprintln!("chaos: {error:#}");
+                ExitCode::from(2)
+            }
+        },
+        () = told_to_stop() => ExitCode::from(130),
+    }
+}
+
+async fn told_to_stop() {
+    let (Ok(mut interrupt), Ok(mut terminate)) = (
+        signal(SignalKind::interrupt()),
+        signal(SignalKind::terminate()),
+    ) else {
+        // Then a signal ends the program at once.
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+}
