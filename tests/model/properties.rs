@@ -1,0 +1,155 @@
+//! What has to hold, and what has to happen at least somewhere.
+//!
+//! None of these is an `eventually`: runs in which processes die again and again never end, and stateright's
+//! own "eventually" does not see into cycles. Instead, in every state in which all processes are idle – and
+//! from each state one such is reached by their death – one expirer and one relay that live long enough
+//! have to make good whatever is left.
+
+use stateright::{Model as _, Property};
+
+use crate::{
+    protocol::{Action, Step},
+    relay::{self, Relay},
+    tables::Status,
+    world::{Process, Protocol, State},
+};
+
+pub(crate) const NO_OVERSELL: &str = "no more units are held and sold than there are";
+pub(crate) const CONSERVATION: &str = "the counters are those of the holds";
+pub(crate) const ONE_END: &str = "a hold comes to at most one end";
+pub(crate) const RETURNED_ONCE: &str = "a unit comes back at most once, and not from a sale";
+pub(crate) const DEADLINE: &str = "nothing is sold after its deadline";
+pub(crate) const ONE_HOLD: &str = "a user has at most one ACTIVE hold";
+pub(crate) const NO_UNDERSELL: &str = "nobody hears of sold out while a unit is to be had";
+pub(crate) const TRUE_EVENTS: &str = "only a committed sale has an event";
+pub(crate) const TRUE_ANSWERS: &str = "what was told to be CONFIRMED is";
+pub(crate) const EVENT_DELIVERED: &str = "each sale's event is delivered in the end";
+pub(crate) const UNIT_FREE: &str = "each due hold's unit is free in the end";
+
+pub(crate) const ALL_SOLD: &str = "all is sold";
+pub(crate) const RECLAIMED: &str = "what somebody held and lost is sold to another";
+pub(crate) const DELIVERED_TWICE: &str = "an event is delivered twice";
+pub(crate) const ANSWER_LOST: &str = "a sale is not known to who asked for it";
+
+pub(crate) fn all() -> Vec<Property<Protocol>> {
+    vec![
+        Property::always(NO_OVERSELL, no_oversell),
+        Property::always(CONSERVATION, conservation),
+        Property::always(ONE_END, |_, state: &State| {
+            state.tables.holds.iter().all(|hold| hold.ends <= 1)
+        }),
+        Property::always(RETURNED_ONCE, |_, state: &State| {
+            let mut holds = state.tables.holds.iter();
+            holds.all(|hold| hold.returned <= u8::from(hold.status != Status::Confirmed))
+        }),
+        Property::always(DEADLINE, |_, state: &State| {
+            !state.tables.holds.iter().any(|hold| hold.sold_late)
+        }),
+        Property::always(ONE_HOLD, one_hold),
+        Property::always(NO_UNDERSELL, |_, state: &State| {
+            !state.told_sold_out_wrongly
+        }),
+        Property::always(TRUE_EVENTS, |_, state: &State| {
+            let delivered = state.delivered.iter().zip(0..);
+            delivered
+                .filter(|(times, _)| **times > 0)
+                .all(|(_, id)| is_confirmed(state, id))
+        }),
+        Property::always(TRUE_ANSWERS, |_, state: &State| {
+            let told = state.told_confirmed.iter().zip(0..);
+            told.filter(|(told, _)| **told)
+                .all(|(_, id)| is_confirmed(state, id))
+        }),
+        Property::always(EVENT_DELIVERED, |model: &Protocol, state: &State| {
+            made_good(model, state).is_none_or(|end| {
+                let mut holds = end.tables.holds.iter().zip(&end.delivered);
+                holds.all(|(hold, times)| hold.status != Status::Confirmed || *times > 0)
+            })
+        }),
+        Property::always(UNIT_FREE, |model: &Protocol, state: &State| {
+            made_good(model, state).is_none_or(|end| end.tables.due(end.clock).is_empty())
+        }),
+        // A model in which nothing happens has all of the above.
+        Property::sometimes(ALL_SOLD, |model: &Protocol, state: &State| {
+            state.tables.sold == model.units
+        }),
+        Property::sometimes(RECLAIMED, |_, state: &State| {
+            let holds = &state.tables.holds;
+            holds.iter().any(|old| {
+                let mut others = holds.iter().filter(|new| new.user != old.user);
+                old.status == Status::Expired && others.any(|new| new.status == Status::Confirmed)
+            })
+        }),
+        Property::sometimes(DELIVERED_TWICE, |_, state: &State| {
+            state.delivered.contains(&2)
+        }),
+        Property::sometimes(ANSWER_LOST, |_, state: &State| {
+            at_rest(state) && state.tables.sold > 0 && !state.told_confirmed.contains(&true)
+        }),
+    ]
+}
+
+fn is_confirmed(state: &State, id: usize) -> bool {
+    let hold = state.tables.holds.get(id);
+    hold.is_some_and(|hold| hold.status == Status::Confirmed)
+}
+
+fn units(state: &State, status: Status) -> i8 {
+    let holds = state.tables.holds.iter();
+    holds.filter(|hold| hold.status == status).count() as i8
+}
+
+fn no_oversell(model: &Protocol, state: &State) -> bool {
+    let taken = units(state, Status::Active) + units(state, Status::Confirmed);
+    state.tables.stock >= 0 && taken <= model.units
+}
+
+fn conservation(model: &Protocol, state: &State) -> bool {
+    let tables = &state.tables;
+    tables.stock + tables.held + tables.sold == model.units
+        && tables.held == units(state, Status::Active)
+        && tables.sold == units(state, Status::Confirmed)
+}
+
+fn one_hold(model: &Protocol, state: &State) -> bool {
+    (0..model.users).all(|user| {
+        let holds = state.tables.holds.iter();
+        let active = holds.filter(|hold| hold.user == user && hold.status == Status::Active);
+        active.count() <= 1
+    })
+}
+
+fn at_rest(state: &State) -> bool {
+    let processes = state.connections.iter().chain(&state.expirers);
+    processes
+        .into_iter()
+        .all(|process| *process == Process::Idle)
+        && state.relays.iter().all(|relay| *relay == Relay::Idle)
+}
+
+/// A state at rest, after the last deadline, an undisturbed sweep and an undisturbed relay.
+fn made_good(model: &Protocol, state: &State) -> Option<State> {
+    if !at_rest(state) {
+        return None;
+    }
+    let mut end = state.clone();
+    end.clock = u8::MAX;
+    // Nobody else does anything, and idle is the first in order.
+    let worker = model.expirers - 1;
+    if let Some(looked) = model.next_state(&end, Action::Look(worker)) {
+        end = looked;
+        while end.expirers[worker] != Process::Idle {
+            end = model.next_state(&end, Action::OfExpirer(worker, Step::GoOn))?;
+        }
+    }
+    let worker = model.relays - 1;
+    loop {
+        // The first step is the one in which all goes well.
+        let mut steps = end.relays[worker].steps(&end);
+        steps.retain(|step| !matches!(step, relay::Step::Freeze | relay::Step::Die));
+        let Some(step) = steps.first() else {
+            return Some(end);
+        };
+        end = model.next_state(&end, Action::OfRelay(worker, *step))?;
+    }
+}

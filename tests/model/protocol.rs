@@ -1,0 +1,250 @@
+//! The protocol as a state machine: who can do what next.
+//!
+//! | process | its steps |
+//! |---|---|
+//! | a connection of the API | lock the product → read the clock → write → commit → answer |
+//! | an expirer | the same where something is due, without an answer |
+//! | a relay | claim what nobody else has claimed → publish → await the confirms → mark, commit |
+//!
+//! Between any two steps of one process, any other may go on, the clock may tick, and the process may die.
+//! A client that repeats a call, gives up on one, or never hears of its end, is a call begun on a connection at
+//! any time: no call depends on what a client knows.
+
+use stateright::{Model, Property};
+
+use crate::{
+    properties,
+    relay::{self, Relay},
+    tables::{Answer, Tables, Work},
+    world::{Process, Protocol, Seen, State, Twin, Verb},
+};
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Action {
+    Tick,
+    Begin(usize, Verb),
+    Look(usize),
+    OfConnection(usize, Step),
+    OfExpirer(usize, Step),
+    OfRelay(usize, relay::Step),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Step {
+    /// The next thing to do, if it can be done.
+    GoOn,
+    Die,
+}
+
+impl Model for Protocol {
+    type State = State;
+    type Action = Action;
+
+    fn init_states(&self) -> Vec<State> {
+        vec![State {
+            clock: 0,
+            tables: Tables::new(self.units),
+            connections: vec![Process::Idle; self.connections],
+            expirers: vec![Process::Idle; self.expirers],
+            relays: vec![Relay::Idle; self.relays],
+            delivered: vec![0; self.holds_max.into()],
+            told_confirmed: vec![false; self.holds_max.into()],
+            told_sold_out_wrongly: false,
+        }]
+    }
+
+    fn actions(&self, state: &State, actions: &mut Vec<Action>) {
+        if state.clock < self.clock_max {
+            actions.push(Action::Tick);
+        }
+        for (n, process) in state.connections.iter().enumerate() {
+            if *process == Process::Idle {
+                actions.extend(self.calls(state).map(|verb| Action::Begin(n, verb)));
+            } else {
+                actions.push(Action::OfConnection(n, Step::GoOn));
+                actions.push(Action::OfConnection(n, Step::Die));
+            }
+        }
+        for (n, process) in state.expirers.iter().enumerate() {
+            if *process == Process::Idle {
+                actions.push(Action::Look(n));
+            } else {
+                actions.push(Action::OfExpirer(n, Step::GoOn));
+                actions.push(Action::OfExpirer(n, Step::Die));
+            }
+        }
+        for (n, relay) in state.relays.iter().enumerate() {
+            let steps = relay.steps(state);
+            actions.extend(steps.into_iter().map(|step| Action::OfRelay(n, step)));
+        }
+    }
+
+    fn next_state(&self, last: &State, action: Action) -> Option<State> {
+        let mut state = last.clone();
+        match action {
+            Action::Tick => state.clock += 1,
+            Action::Begin(n, verb) => state.connections[n] = self.begin(last, verb)?,
+            Action::Look(n) => {
+                if last.tables.due(last.clock).is_empty() {
+                    return None;
+                }
+                state.expirers[n] = self.begin(last, Verb::Expire)?;
+            }
+            Action::OfConnection(n, Step::Die) => state.connections[n] = Process::Idle,
+            Action::OfExpirer(n, Step::Die) => state.expirers[n] = Process::Idle,
+            Action::OfConnection(n, Step::GoOn) => {
+                state.connections[n] = self.go_on(&last.connections[n], &mut state)?;
+            }
+            Action::OfExpirer(n, Step::GoOn) => {
+                state.expirers[n] = self.go_on(&last.expirers[n], &mut state)?;
+            }
+            Action::OfRelay(n, step) => {
+                state.relays[n] = last.relays[n].next(step, &mut state, self.twin)?;
+            }
+        }
+        for process in &mut state.connections {
+            if let Process::Peeking { sold_out, .. } = process {
+                *sold_out |= state.tables.is_sold_out(state.clock);
+            }
+        }
+        state.connections.sort();
+        state.expirers.sort();
+        state.relays.sort();
+        Some(state)
+    }
+
+    fn properties(&self) -> Vec<Property<Self>> {
+        properties::all()
+    }
+}
+
+impl Protocol {
+    /// Every call that a client could send now, wise or not.
+    fn calls(&self, state: &State) -> impl Iterator<Item = Verb> {
+        let existing = state.tables.holds.len() as u8;
+        // A reserve that is under way may need a place, too.
+        let reserving = state.connections.iter().filter(|other| other.reserves());
+        let room = existing + (reserving.count() as u8) < self.holds_max;
+        let users = if room { self.users } else { 0 };
+        (0..users)
+            .map(Verb::Reserve)
+            .chain((0..existing).flat_map(|id| [Verb::Confirm(id), Verb::Cancel(id)]))
+    }
+
+    /// A call that waits for the lock has done nothing, and knows nothing that could change meanwhile. So it
+    /// begins when it gains the lock; only a broken twin, which takes something along, is seen waiting.
+    fn begin(&self, state: &State, verb: Verb) -> Option<Process> {
+        let takes_along = match self.twin {
+            Some(Twin::ClockBeforeLock | Twin::SnapshotBeforeLock) => verb != Verb::Expire,
+            Some(Twin::ReclaimWithoutCompare) => verb == Verb::Expire,
+            _ => false,
+        };
+        if let (Some(Twin::PeekWithEarlierClock), Verb::Reserve(user)) = (self.twin, verb) {
+            return Some(Process::Peeking {
+                user,
+                clock: state.clock,
+                sold_out: false,
+            });
+        }
+        if takes_along {
+            let (clock, tables) = (state.clock, state.tables.clone());
+            return Some(Process::Waiting(verb, Seen { clock, tables }));
+        }
+        locked(state, verb, None)
+    }
+
+    /// The next step of a process, with its effect on everybody else; `None` where it has to wait.
+    fn go_on(&self, process: &Process, state: &mut State) -> Option<Process> {
+        Some(match process.clone() {
+            Process::Idle => return None,
+            Process::Waiting(verb, seen) => locked(state, verb, Some(seen))?,
+            Process::Peeking {
+                user,
+                clock,
+                sold_out,
+            } => {
+                if !state.tables.is_sold_out(clock) {
+                    return locked(state, Verb::Reserve(user), None);
+                }
+                if !sold_out && !state.tables.has_hold(user) {
+                    state.tell(Answer::WronglySoldOut);
+                }
+                Process::Idle
+            }
+            Process::Locked {
+                verb,
+                locked_at,
+                seen,
+            } => {
+                let early = seen
+                    .as_ref()
+                    .filter(|_| self.twin == Some(Twin::ClockBeforeLock));
+                Process::Timed {
+                    verb,
+                    locked_at,
+                    t: early.map_or(state.clock, |seen| seen.clock),
+                    seen,
+                }
+            }
+            Process::Timed {
+                verb,
+                locked_at,
+                t,
+                seen,
+            } => {
+                let work = self.write(&state.tables, verb, t, seen);
+                if self.twin == Some(Twin::PublishBeforeCommit)
+                    && let Some(id) = work.sells()
+                {
+                    state.deliver(id);
+                }
+                if self.twin == Some(Twin::AnswerBeforeCommit) {
+                    state.tell(work.answer);
+                }
+                Process::Written { locked_at, work }
+            }
+            Process::Written { locked_at, work } => {
+                state.tables.commit(&work, locked_at, self.twin);
+                match (work.sells(), work.answer) {
+                    (Some(id), _) if self.twin == Some(Twin::EventAfterCommit) => {
+                        Process::OwesEvent(id)
+                    }
+                    (_, answer @ Answer::Confirmed(_)) => Process::Answering(answer),
+                    // Nothing depends on when these arrive, or whether.
+                    (_, answer) => {
+                        state.tell(answer);
+                        Process::Idle
+                    }
+                }
+            }
+            Process::OwesEvent(id) => {
+                state.tables.write_event(id);
+                Process::Answering(Answer::Confirmed(id))
+            }
+            Process::Answering(answer) => {
+                state.tell(answer);
+                Process::Idle
+            }
+        })
+    }
+
+    fn write(&self, tables: &Tables, verb: Verb, t: u8, seen: Option<Seen>) -> Work {
+        match (self.twin, seen) {
+            (Some(Twin::SnapshotBeforeLock), Some(seen)) => seen.tables.work(verb, t, self.twin),
+            (Some(Twin::ReclaimWithoutCompare), Some(seen)) => {
+                tables.expire(seen.tables.due(seen.clock))
+            }
+            _ => tables.work(verb, t, self.twin),
+        }
+    }
+}
+
+/// Gains the product's lock, if nobody has it.
+fn locked(state: &State, verb: Verb, seen: Option<Seen>) -> Option<Process> {
+    let locked_at = state.clock;
+    (!state.is_locked()).then_some(Process::Locked {
+        verb,
+        locked_at,
+        seen,
+    })
+}
