@@ -4,6 +4,7 @@
 //! ACTIVE, how it ended. The service stamps each of its acts with the database's clock, read under the
 //! product's lock, so those times are in the order in which the acts happened. Every answer must agree
 //! with these lives at some moment between its request and its arrival; an unknown outcome agrees with either.
+//! Refusals and reads take no lock: to them an act happens when it commits, which is a little after its time.
 
 mod answers;
 mod events;

@@ -96,7 +96,7 @@ pub(crate) fn recovery(injected: &[Injected]) -> String {
         let Some(recovered) = one.recovered.filter(|at| *at > one.ended) else {
             continue;
         };
-        let overlaps = |other: &&Injected| other.began < recovered && other.ended > one.began;
+        let overlaps = |other: &&Injected| other.began < recovered && other.ended > one.ended;
         if injected.iter().filter(overlaps).count() > 1 {
             disturbed += 1;
         } else {

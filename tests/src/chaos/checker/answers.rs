@@ -129,7 +129,7 @@ fn lived(
         return say(Promise::TrueAnswer, about, "it was not there yet");
     }
     match seen.status {
-        Status::Active if life.active_to_readers_until() < operation.began => {
+        Status::Active if life.active_until() < operation.began => {
             say(
                 Promise::OneEnd,
                 about,
@@ -202,7 +202,7 @@ fn refused(
             let stands = standing.and_then(|id| lives.get(id)).is_some_and(|life| {
                 (life.hold.product, life.hold.user) == (*product, *user)
                     && life.hold.created <= operation.ended
-                    && life.active_to_verbs_until() >= operation.began
+                    && life.active_until() >= operation.began
             });
             if !stands {
                 say(

@@ -47,15 +47,30 @@ impl<'a> Lives<'a> {
                 known(hold.id);
             }
         }
+        let mut acts: HashMap<i64, Vec<Micros>> = HashMap::new();
+        for hold in &history.stored.holds {
+            let times = acts.entry(hold.product).or_default();
+            times.push(hold.created);
+            times.extend(hold.ended.filter(|_| hold.status != Status::Expired));
+        }
+        acts.values_mut().for_each(|times| times.sort_unstable());
+        // An act has committed when the next one on the same product has its lock.
+        let committed = |hold: &Hold| {
+            let (times, at) = (acts.get(&hold.product)?, hold.ended?);
+            times
+                .get(times.partition_point(|time| *time <= at))
+                .copied()
+        };
         let lives: HashMap<i64, Life> = history
             .stored
             .holds
             .iter()
             .map(|hold| {
+                let known = known_ended.get(&hold.id).copied();
                 let life = Life {
                     hold,
                     moved: moved.get(&hold.id).copied(),
-                    known_ended: known_ended.get(&hold.id).copied(),
+                    known_ended: known.into_iter().chain(committed(hold)).min(),
                 };
                 (hold.id, life)
             })
@@ -76,7 +91,7 @@ impl<'a> Lives<'a> {
         self.lives.values()
     }
 
-    /// The most units of a product that may have been taken at one moment of a span.
+    /// The most units of a product that a request of this span may have found taken.
     pub(super) fn most_taken(&self, product: i64, from: Micros, to: Micros) -> i64 {
         self.occupancy
             .get(&product)
@@ -85,67 +100,64 @@ impl<'a> Lives<'a> {
 }
 
 impl Life<'_> {
-    /// The last moment at which a reader may have seen it ACTIVE. A confirm or cancel takes its time
-    /// before it commits, so readers may see the hold ACTIVE until its end is known to anybody; the deadline
-    /// needs no commit.
-    pub(super) fn active_to_readers_until(&self) -> Micros {
-        let deadline = self.hold.expires.max(self.moved.unwrap_or(Micros::MIN));
+    /// The last moment at which anybody may have found it ACTIVE. A confirm or cancel takes its time before
+    /// it commits, and who reads without a lock sees the hold ACTIVE until then; a deadline needs no commit.
+    pub(super) fn active_until(&self) -> Micros {
         match self.hold.status {
             Status::Confirmed | Status::Canceled => self.known_ended.unwrap_or(Micros::MAX),
-            Status::Active | Status::Expired => deadline,
-        }
-    }
-
-    /// The last moment at which a verb, under the product's lock, may have found it ACTIVE.
-    pub(super) fn active_to_verbs_until(&self) -> Micros {
-        match self.hold.status {
-            Status::Confirmed | Status::Canceled => self.hold.ended.unwrap_or(Micros::MAX),
-            Status::Active | Status::Expired => self.active_to_readers_until(),
+            Status::Active | Status::Expired => {
+                self.hold.expires.max(self.moved.unwrap_or(Micros::MIN))
+            }
         }
     }
 }
 
-/// The units of one product that were taken, at least and at most. The two differ where a
-/// deadline was moved: nobody knows the very moment.
+/// The units of one product that were taken, at most.
 #[derive(Default)]
 struct Occupancy {
     changes: BTreeMap<Micros, Change>,
-    /// After the changes of each moment, and with those taken before others were given back.
-    most: Vec<(Micros, i64, i64)>,
+    /// The units taken after the changes of a moment.
+    after: Vec<(Micros, i64)>,
 }
 
 #[derive(Default)]
 struct Change {
     taken: i64,
     given_back: i64,
+    /// By deadlines.
+    expired: i64,
 }
 
 impl Occupancy {
     fn add(&mut self, life: &Life) {
-        let hold = life.hold;
+        let (hold, until) = (life.hold, life.active_until());
         self.changes.entry(hold.created).or_default().taken += hold.quantity;
-        if hold.status != Status::Confirmed {
-            let until = life.active_to_verbs_until();
-            self.changes.entry(until).or_default().given_back += hold.quantity;
+        let change = self.changes.entry(until).or_default();
+        match hold.status {
+            Status::Confirmed => {}
+            Status::Canceled => change.given_back += hold.quantity,
+            Status::Active | Status::Expired => change.expired += hold.quantity,
         }
     }
 
     fn count(&mut self) {
         let mut taken = 0;
         for (at, change) in &self.changes {
-            let peak = taken + change.taken;
-            taken = peak - change.given_back;
-            self.most.push((*at, peak, taken));
+            taken += change.taken - change.given_back - change.expired;
+            self.after.push((*at, taken));
         }
     }
 
+    /// A request reads the clock first and looks then: to it, deadlines that pass meanwhile have not passed.
     fn most(&self, from: Micros, to: Micros) -> i64 {
-        let first = self.most.partition_point(|(at, ..)| *at < from);
-        let before = first.checked_sub(1).map_or(0, |last| self.most[last].2);
-        self.most[first..]
-            .iter()
-            .take_while(|(at, ..)| *at <= to)
-            .map(|(_, peak, _)| *peak)
-            .fold(before, i64::max)
+        let first = self.after.partition_point(|(at, _)| *at < from);
+        let before = first.checked_sub(1).map_or(0, |last| self.after[last].1);
+        let (mut taken, mut most) = (before, before);
+        for change in self.changes.range(from..=to).map(|(_, change)| change) {
+            taken += change.taken;
+            most = most.max(taken);
+            taken -= change.given_back;
+        }
+        most
     }
 }
