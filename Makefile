@@ -1,6 +1,6 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help up down test bench lint deny ci
+.PHONY: help up down test chaos bench lint deny ci
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -13,6 +13,9 @@ down: ## stop what 'make up' started; the data stay
 
 test: ## run the tests, with servers of their own; ARGS="..." goes to cargo test
 	@deploy/local/test.sh $(ARGS)
+
+chaos: ## break everything under load and check every promise (minutes); MINUTES=2 SEED=7
+	@deploy/local/chaos.sh
 
 bench: ## measure against comparators (minutes); CASES="..." SECONDS_PER_ROUND= ROUNDS= CONNECTIONS=
 	@deploy/local/bench.sh

@@ -23,7 +23,7 @@ use super::{
 const CLIENTS: usize = 16;
 
 /// Few enough that clients meet on the same user and product.
-const USERS: i64 = 60;
+const USERS: i64 = 120;
 
 /// Products on sale at the same time, and for how long each is.
 const SALES: usize = 4;

@@ -87,7 +87,7 @@ fn reason(error: &reqwest::Error) -> String {
 }
 
 /// The units of each product that is made.
-pub(crate) const UNITS: i64 = 30;
+pub(crate) const UNITS: i64 = 100;
 
 fn on_the_wire(request: &Request) -> (Method, String, Option<Value>) {
     let (get, post) = (Method::GET, Method::POST);

@@ -1,0 +1,56 @@
+//! A short chaos run, and how the long one is asked for.
+
+use std::{
+    path::Path,
+    process::{Command, Output},
+};
+
+use tokio::task::spawn_blocking;
+
+fn output(mut command: Command) -> (Output, String) {
+    let output = command.output().unwrap();
+    let said = [&output.stdout[..], &output.stderr[..]].concat();
+    let said = String::from_utf8_lossy(&said).into_owned();
+    (output, said)
+}
+
+/// With a fresh seed each time. A failure shows the seed, what was done, and the history of what went wrong.
+#[tokio::test]
+async fn a_short_run_finds_no_violation() {
+    let mut run = Command::new(env!("CARGO_BIN_EXE_flashsale-chaos"));
+    run.args(["--minutes", "0.4", "--logs"])
+        .arg(Path::new(env!("CARGO_TARGET_TMPDIR")).join("chaos"))
+        .env_remove("MINUTES")
+        .env_remove("SEED");
+    let (output, said) = spawn_blocking(|| output(run)).await.unwrap();
+    assert!(output.status.success(), "{said}");
+    let printed = String::from_utf8_lossy(&output.stdout);
+    assert!(printed.starts_with("seed "), "{said}");
+    assert_eq!(printed.lines().last(), Some("violations: 0"), "{said}");
+}
+
+#[test]
+fn bad_arguments_are_named_before_anything_is_built() {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/local/chaos.sh");
+    for (name, bad) in [
+        ("MINUTES", "x"),
+        ("MINUTES", "0"),
+        ("MINUTES", "0.0"),
+        ("MINUTES", "-1"),
+        ("MINUTES", ""),
+        ("MINUTES", "99999"),
+        ("SEED", "-1"),
+        ("SEED", "y"),
+        ("SEED", ""),
+        ("SEED", "9999999999999999999999"),
+    ] {
+        let mut command = Command::new(&script);
+        command.env_remove("MINUTES").env_remove("SEED");
+        command.env(name, bad);
+        let (output, said) = output(command);
+        assert_eq!(output.status.code(), Some(1), "{name}={bad}: {said}");
+        let wanted = format!("error: {name} must be ");
+        assert!(said.starts_with(&wanted), "{name}={bad}: {said}");
+        assert_eq!(said.lines().count(), 1, "{name}={bad}: {said}");
+    }
+}
