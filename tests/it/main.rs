@@ -10,6 +10,7 @@ mod chaos;
 mod contract;
 mod events;
 mod expiry;
+mod fuzz;
 mod lanes;
 mod outages;
 mod overload;

@@ -15,6 +15,7 @@ mod plans;
 mod reads;
 mod reserve;
 mod schema;
+mod sequences;
 mod storm;
 mod support;
 mod waiting;

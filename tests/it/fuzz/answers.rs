@@ -1,0 +1,145 @@
+//! What comes back over the wire, and what it may be.
+
+use std::{
+    io::{ErrorKind, Read as _, Write as _},
+    net::{Shutdown, TcpStream},
+};
+
+use proptest::{prop_assert, prop_assert_eq, test_runner::TestCaseError};
+use serde_json::Value;
+
+use super::requests::Request;
+use crate::support::PATIENCE;
+
+/// Every code that an answer may have here, with its status. None of 5xx.
+const CODES: [(&str, u16); 17] = [
+    ("invalid_json", 400),
+    ("invalid_query", 400),
+    ("unauthorized", 401),
+    ("forbidden", 403),
+    ("not_found", 404),
+    ("product_not_found", 404),
+    ("reservation_not_found", 404),
+    ("method_not_allowed", 405),
+    ("already_reserved", 409),
+    ("sold_out", 409),
+    ("reservation_expired", 409),
+    ("reservation_canceled", 409),
+    ("reservation_confirmed", 409),
+    ("body_too_large", 413),
+    ("unsupported_media_type", 415),
+    ("invalid_request", 422),
+    ("invalid_product", 422),
+];
+
+/// One answer.
+#[derive(Debug)]
+pub(super) struct Received {
+    pub(super) status: u16,
+    headers: Vec<(String, String)>,
+    body: String,
+}
+
+/// Sends a request on a connection of its own, and reads until the server closes it.
+pub(super) fn ask(address: &str, request: &Request) -> Result<Vec<Received>, TestCaseError> {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_write_timeout(Some(PATIENCE)).unwrap();
+    // Whoever refuses a request need not read all of it: then the rest cannot be sent, or the answer is
+    // lost with it.
+    let sent = stream.write_all(&request.bytes());
+    if request.breaks_off() {
+        let _ = stream.shutdown(Shutdown::Write);
+    }
+    let mut bytes = Vec::new();
+    let ended = stream.read_to_end(&mut bytes);
+    if let Err(error) = &ended {
+        let reset = matches!(
+            error.kind(),
+            ErrorKind::ConnectionReset | ErrorKind::BrokenPipe
+        );
+        prop_assert!(reset, "the connection stays open: {error}");
+    }
+    let received = parse(&bytes, request.method == "HEAD");
+    let read_whole = sent.is_ok() && ended.is_ok();
+    if request.is_http() && read_whole {
+        prop_assert_eq!(received.len(), 1, "{}", bytes.escape_ascii());
+    }
+    Ok(received)
+}
+
+/// All complete answers, without those that only say "go on".
+fn parse(mut bytes: &[u8], to_head: bool) -> Vec<Received> {
+    let mut received = Vec::new();
+    while let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") {
+        let head = String::from_utf8_lossy(&bytes[..end]).into_owned();
+        bytes = &bytes[end + 4..];
+        let mut lines = head.split("\r\n");
+        let status = lines.next().unwrap_or_default();
+        let status = status.split(' ').nth(1).and_then(|code| code.parse().ok());
+        let headers: Vec<(String, String)> = lines
+            .filter_map(|line| line.split_once(": "))
+            .map(|(name, value)| (name.to_lowercase(), value.to_owned()))
+            .collect();
+        let mut answer = Received {
+            status: status.unwrap_or(999),
+            headers,
+            body: String::new(),
+        };
+        if answer.status < 200 {
+            continue;
+        }
+        let length = answer.header("content-length").unwrap_or("0").parse();
+        let length = if to_head { 0 } else { length.unwrap_or(0) };
+        let body = &bytes[..bytes.len().min(length)];
+        answer.body = String::from_utf8_lossy(body).into_owned();
+        bytes = &bytes[body.len()..];
+        received.push(answer);
+    }
+    received
+}
+
+impl Received {
+    pub(super) fn header(&self, name: &str) -> Option<&str> {
+        let mut headers = self.headers.iter();
+        let found = headers.find(|(known, _)| known == name);
+        found.map(|(_, value)| value.as_str())
+    }
+
+    /// Never a fault, and each refusal is a problem that a client can read.
+    pub(super) fn check(&self, request: &Request) -> Result<(), TestCaseError> {
+        prop_assert!((200..500).contains(&self.status), "{self:?}");
+        prop_assert!(!(300..400).contains(&self.status), "{self:?}");
+        for leak in [
+            "sqlx",
+            "postgres",
+            "panicked",
+            "SELECT",
+            "constraint",
+            "/src/",
+        ] {
+            prop_assert!(!self.body.contains(leak) || self.status == 200, "{self:?}");
+        }
+        if self.status < 400 || request.method == "HEAD" {
+            return Ok(());
+        }
+        if self.body.is_empty() && !request.is_http() {
+            // What is not HTTP does not get as far as the routes.
+            let of_http = [400, 414, 431].contains(&self.status);
+            prop_assert!(of_http, "{self:?}");
+            return Ok(());
+        }
+        let media_type = self.header("content-type");
+        prop_assert_eq!(media_type, Some("application/problem+json"), "{:?}", self);
+        let problem: Value = serde_json::from_str(&self.body)
+            .map_err(|error| TestCaseError::fail(format!("{error}: {self:?}")))?;
+        let code = problem["code"].as_str().unwrap_or_default();
+        prop_assert!(CODES.contains(&(code, self.status)), "{self:?}");
+        prop_assert_eq!(problem["status"].as_u64(), Some(self.status.into()));
+        for field in ["type", "title", "detail"] {
+            let text = problem[field].as_str().unwrap_or_default();
+            prop_assert!(!text.is_empty(), "{field}: {self:?}");
+        }
+        Ok(())
+    }
+}
