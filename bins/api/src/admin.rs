@@ -1,7 +1,6 @@
 //! `/admin`
 
 use axum::{
-    Json as Answer,
     extract::State,
     response::{IntoResponse, Response},
 };
@@ -10,6 +9,7 @@ use serde_json::json;
 
 use crate::{
     AppState, Problem,
+    answer::Answer,
     extract::{Admin, NoBody},
 };
 
@@ -44,6 +44,29 @@ pub(crate) async fn audit(_: Admin, State(state): State<AppState>) -> Result<Res
         .call("audit", async move { audit::audit(&pool).await })
         .await?;
     Ok(Answer(audit).into_response())
+}
+
+/// Sets the counters in Redis to what the database says.
+pub(crate) async fn rebuild_counters(
+    _: Admin,
+    State(state): State<AppState>,
+    _: NoBody,
+) -> Result<Response, Problem> {
+    let pool = state.pool.clone();
+    let tally = state
+        .call("tally", async move { audit::tally(&pool).await })
+        .await?;
+    let counts = [
+        tally.created,
+        tally.confirmed,
+        tally.canceled,
+        tally.expired,
+    ];
+    if let Err(error) = state.timer.set_counters(counts).await {
+        tracing::warn!("the counters in Redis cannot be rebuilt: {error:#}");
+        return Err(Problem::Overloaded);
+    }
+    Ok(Answer(tally).into_response())
 }
 
 pub(crate) async fn dead_events(

@@ -58,6 +58,10 @@ fn is_json(headers: &HeaderMap) -> bool {
     else {
         return false;
     };
+    // What nearly everybody sends needs no look inside.
+    if value == "application/json" {
+        return true;
+    }
     let essence = value
         .split(';')
         .next()

@@ -4,6 +4,7 @@
 //! gather concurrent requests into one call.
 
 mod admin;
+mod answer;
 mod extract;
 mod lanes;
 mod metrics;
@@ -130,6 +131,7 @@ fn router(state: AppState, process: &Process) -> Router {
             post(admin::sync_expired),
         )
         .route("/admin/audit", get(admin::audit))
+        .route("/admin/counters/rebuild", post(admin::rebuild_counters))
         .route("/admin/outbox/dead", get(admin::dead_events))
         .route("/admin/outbox/requeue", post(admin::requeue))
         .merge(health.router(process.registry.clone()))

@@ -7,7 +7,7 @@ use axum::{
 use inventory::{ReservationId, product::InvalidProduct, reservation::Refusal};
 use serde::Serialize;
 
-use crate::lanes::NoAnswer;
+use crate::{answer, lanes::NoAnswer};
 
 /// Everything that the API answers instead of what was asked for.
 #[derive(Clone, Debug)]
@@ -190,13 +190,9 @@ impl IntoResponse for Problem {
             },
         };
         // Strings and numbers always serialise.
-        let bytes = serde_json::to_vec(&body).unwrap_or_default();
-        let mut response = (status, bytes).into_response();
+        let mut response = answer::body("application/problem+json", &body).unwrap_or_default();
+        *response.status_mut() = status;
         let headers = response.headers_mut();
-        headers.insert(
-            header::CONTENT_TYPE,
-            HeaderValue::from_static("application/problem+json"),
-        );
         if status == StatusCode::SERVICE_UNAVAILABLE {
             headers.insert(
                 header::RETRY_AFTER,

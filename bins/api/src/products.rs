@@ -1,7 +1,6 @@
 //! `/products`
 
 use axum::{
-    Json as Answer,
     extract::State,
     http::{StatusCode, header},
     response::{IntoResponse, Response},
@@ -15,6 +14,7 @@ use serde::Deserialize;
 
 use crate::{
     AppState, Problem,
+    answer::Answer,
     extract::{Admin, Id, Json},
 };
 

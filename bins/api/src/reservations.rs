@@ -3,7 +3,6 @@
 use std::str::FromStr;
 
 use axum::{
-    Json as Answer,
     extract::{FromRequestParts, State},
     http::{StatusCode, header, request::Parts},
     response::{IntoResponse, Response},
@@ -17,6 +16,7 @@ use serde::Deserialize;
 
 use crate::{
     AppState, Problem,
+    answer::Answer,
     extract::{Id, Json, NoBody, query_pairs},
 };
 

@@ -1,4 +1,4 @@
-//! audit: each product's counters against the reservations themselves.
+//! audit: each product's counters against the reservations themselves; and what these add up to.
 
 use serde::Serialize;
 use sqlx::{FromRow, PgPool};
@@ -35,6 +35,32 @@ pub struct Audit {
     pub clean: bool,
     pub products: Vec<ProductAudit>,
     pub differences: Vec<Difference>,
+}
+
+/// How many reservations there are, and how they ended.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, FromRow)]
+pub struct Tally {
+    pub created: i64,
+    pub confirmed: i64,
+    pub canceled: i64,
+    /// Those that were expired: a hold past its deadline counts once it was swept or reclaimed.
+    pub expired: i64,
+}
+
+/// Counts every reservation, in one snapshot.
+pub async fn tally(pool: &PgPool) -> Result<Tally, Error> {
+    let mut connection = pool.acquire().await.map_err(Error::NotDone)?;
+    // No time limit, as in `audit`.
+    Ok(sqlx::query_as(
+        "-- tally
+        select count(*) as created,
+            count(*) filter (where status = 'CONFIRMED') as confirmed,
+            count(*) filter (where status = 'CANCELED') as canceled,
+            count(*) filter (where status = 'EXPIRED') as expired
+        from reservations",
+    )
+    .fetch_one(&mut *connection)
+    .await?)
 }
 
 /// One statement, so one snapshot: no false alarm while the sale goes on.

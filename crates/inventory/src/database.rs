@@ -16,7 +16,7 @@ const CALL_LIMIT: Duration = Duration::from_secs(10);
 
 /// How long a connection may have been idle and still be used without a test. PostgreSQL may have gone
 /// in this time too: that is a call whose answer is lost, as if it had gone a moment later.
-const TRUSTED_IDLE: Duration = Duration::from_millis(100);
+const TRUSTED_IDLE: Duration = Duration::from_millis(10);
 
 /// Settings of every process that talks to PostgreSQL.
 #[derive(clap::Args, Clone)]

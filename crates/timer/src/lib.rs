@@ -136,6 +136,16 @@ impl Timer {
         self.enqueue(|queue| queue.count(Counter::Expired, count));
     }
 
+    /// Sets the counters, say after Redis lost them: `[created, confirmed, canceled, expired]`. What is on
+    /// its way to Redis at this moment is counted on top.
+    pub async fn set_counters(&self, counts: [i64; 4]) -> anyhow::Result<()> {
+        let connection = lock(&self.shared.connection).clone();
+        let mut connection = connection.context("there is no connection to Redis")?;
+        let set = self.shared.keys.set_counters(counts);
+        // It has the link's own time limit.
+        Ok(set.exec_async(&mut connection).await?)
+    }
+
     /// Wakes its owner when a hold's timer runs out, and after each (re)subscribe. Has a connection of
     /// its own: call it once and keep it.
     pub fn expiries(&self) -> Wakeups {

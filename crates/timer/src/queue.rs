@@ -128,6 +128,15 @@ impl Keys {
         }
     }
 
+    /// All four at once: nobody sees some of them old and some new.
+    pub(crate) fn set_counters(&self, counts: [i64; 4]) -> Cmd {
+        let mut set = redis::cmd("MSET");
+        for (key, count) in self.counters.iter().zip(counts) {
+            set.arg(key).arg(count);
+        }
+        set
+    }
+
     /// The batch as commands. Buffers are sized beforehand: this runs for every hold.
     pub(crate) fn pipeline(&self, batch: &Batch) -> Pipeline {
         let mut pipeline = Pipeline::with_capacity(batch.armed.len() + COUNTERS.len() + 2);

@@ -14,6 +14,7 @@ fn acts(system: &System) -> Vec<RequestBuilder> {
         system.request(Method::POST, "/products").json(&product),
         system.request(Method::POST, "/admin/reservations/sync-expired"),
         system.request(Method::GET, "/admin/audit"),
+        system.request(Method::POST, "/admin/counters/rebuild"),
         system.request(Method::GET, "/admin/outbox/dead"),
         system.request(Method::POST, "/admin/outbox/requeue"),
     ]

@@ -112,3 +112,55 @@ async fn a_redis_that_is_slow_or_silent_delays_nobody() {
     let hold = system.reserve(product, 1).await;
     has_a_timer(&redis, &system, &hold).await;
 }
+
+#[tokio::test]
+async fn counters_that_went_wrong_are_rebuilt_by_one_call() {
+    let redis = Server::start_new(Service::Redis);
+    let system = System::spawn(&[("REDIS_URL", &redis.url)]).await;
+    let product = system.create_product(10).await;
+    for user in 1..=4 {
+        system.reserve(product, user).await;
+    }
+    let sold = system.reserve(product, 5).await;
+    system.confirm(&sold).await;
+    let freed = system.reserve(product, 6).await;
+    system.cancel(&freed).await;
+    let gone = system.reserve(product, 7).await;
+    system.backdate(&gone).await;
+    let swept = system.post("/admin/reservations/sync-expired").await;
+    assert_eq!(swept.expect(200), json!({"expired": 1}));
+    let truth = json!({"created": 7, "confirmed": 1, "canceled": 1, "expired": 1});
+
+    let client = redis::Client::open(redis.url.as_str()).unwrap();
+    let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+    let counters = ["created", "confirmed", "canceled", "expired"]
+        .map(|name| format!("{}metrics:reservations:{name}", system.redis_prefix()));
+    // First everything that is on its way, so that nothing comes on top later.
+    eventually("the counters", async || {
+        let counts: Vec<Option<i64>> = redis::cmd("MGET")
+            .arg(&counters)
+            .query_async(&mut connection.clone())
+            .await
+            .unwrap();
+        (counts == [Some(7), Some(1), Some(1), Some(1)]).then_some(())
+    })
+    .await;
+    let _: () = redis::cmd("FLUSHALL")
+        .query_async(&mut connection)
+        .await
+        .unwrap();
+
+    let rebuilt = system.post("/admin/counters/rebuild").await.expect(200);
+    assert_eq!(rebuilt, truth);
+    let counts: Vec<i64> = redis::cmd("MGET")
+        .arg(&counters)
+        .query_async(&mut connection)
+        .await
+        .unwrap();
+    assert_eq!(counts, [7, 1, 1, 1]);
+
+    redis.kill();
+    sees_redis(&system, "down").await;
+    let refused = system.post("/admin/counters/rebuild").await;
+    refused.expect_problem(503, "overloaded");
+}
