@@ -232,9 +232,10 @@ impl Shopper {
     }
 }
 
-/// Reserves every free unit of each product, and one more.
+/// Reserves every free unit of each product, and one more. Each round has users of its own.
 pub(crate) async fn buy_out(
-    free: Vec<(i64, i64)>,
+    free: &[(i64, i64)],
+    round: i64,
     stack: &Arc<Stack>,
     journal: &Arc<Journal>,
 ) -> anyhow::Result<()> {
@@ -244,8 +245,8 @@ pub(crate) async fn buy_out(
         let mine: Vec<(i64, i64)> = free.iter().copied().skip(number).step_by(4).collect();
         buyers.spawn(async move {
             for (product, units) in mine {
-                // Users that nobody was before.
-                for user in USERS + 1..=USERS + 1 + units {
+                let first = USERS + 1 + round * 2 * UNITS;
+                for user in first..=first + units {
                     let request = Request::Reserve { product, user };
                     client.ask(user as usize % APIS, request).await;
                 }

@@ -14,7 +14,7 @@ use super::{
     history::{Event, Hold, Product, Status, Stored},
     journal::{Journal, micros, now},
     recovery::{all_well, not_well},
-    stack::Stack,
+    stack::{EXPIRERS, Stack},
 };
 
 /// How long after the last fault everything must work again, unless the machine is in trouble. The service's own
@@ -35,19 +35,37 @@ pub(crate) async fn wait_for_health(stack: &Stack, journal: &Journal) {
     }
 }
 
-/// With no client left: lets all holds expire and all events arrive, and sells every free unit once more.
+/// With no client left: lets all holds expire and all events arrive, and has every free unit reserved twice
+/// more: by the second time the holds of the first are past their deadlines, and every expirer is dead.
 pub(crate) async fn settle(stack: &Arc<Stack>, journal: &Arc<Journal>) -> anyhow::Result<Stored> {
     let pool = stack.database();
     quiet(&pool, journal).await?;
-    let free =
+    let free: Vec<(i64, i64)> =
         sqlx::query_as("-- chaos: free units\nselect id, stock::bigint from products order by id")
             .fetch_all(&pool)
             .await?;
-    buy_out(free, stack, journal).await?;
+    for expirer in EXPIRERS {
+        stack.kill_member(expirer).await;
+    }
+    buy_out(&free, 1, stack, journal).await?;
+    until_none(&pool, "-- chaos: live holds
+        select count(*) from reservations where status = 'ACTIVE' and expires_at > clock_timestamp()")
+    .await?;
+    buy_out(&free, 2, stack, journal).await?;
+    for expirer in EXPIRERS {
+        stack.start_member(expirer).await?;
+    }
     quiet(&pool, journal).await?;
     let mut stored = read(&pool).await?;
     stored.timers = timers_left(stack).await?;
     Ok(stored)
+}
+
+async fn until_none(pool: &PgPool, count: &'static str) -> sqlx::Result<()> {
+    while sqlx::query_scalar::<_, i64>(count).fetch_one(pool).await? > 0 {
+        sleep(LOOK_EVERY).await;
+    }
+    Ok(())
 }
 
 /// Waits until no hold is ACTIVE, no event is to be published, and the consumer has all. What does not come to

@@ -16,6 +16,7 @@ use crate::{Child, Log, Proxy, Server, Service, start_with};
 /// The processes, in the order in which plans name them.
 pub(crate) const MEMBERS: [&str; 6] = ["api1", "api2", "expirer1", "expirer2", "relay1", "relay2"];
 pub(crate) const APIS: usize = 2;
+pub(crate) const EXPIRERS: [usize; 2] = [2, 3];
 const BINARIES: [&str; 3] = ["flashsale-api", "flashsale-expirer", "flashsale-relay"];
 
 /// What one end of a link is; the other is a process.
@@ -206,6 +207,13 @@ impl Stack {
         }
         sleep(pause).await;
         self.start_locked(index, &mut child).await
+    }
+
+    /// Kills a process, and leaves it so.
+    pub(crate) async fn kill_member(&self, index: usize) {
+        if let Some(mut running) = self.members[index].child.lock().await.take() {
+            running.kill();
+        }
     }
 
     /// Starts again whatever ended by itself, which none may do.
