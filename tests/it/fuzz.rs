@@ -55,7 +55,8 @@ async fn no_request_is_answered_with_a_fault_or_does_what_it_was_refused() {
     assert_eq!(after.events, after.sold, "events and sales differ");
     system.assert_clean_audit().await;
     system.get("/livez").await.expect(200);
-    let hold = system.reserve(product, i64::MAX).await;
+    let product = system.create_product(1).await;
+    let hold = system.reserve(product, 1).await;
     system.confirm(&hold).await;
 }
 
