@@ -1,9 +1,5 @@
 //! What is measured against what, and what is asked of it.
 
-use std::time::Duration;
-
-use anyhow::bail;
-
 use crate::stats::Goal;
 
 /// One row of the report: two sides under the same load, in turns.
@@ -13,9 +9,9 @@ pub(crate) struct Case {
     pub(crate) title: &'static str,
     pub(crate) goal: Goal,
     pub(crate) figure: Figure,
-    pub(crate) clients: Clients,
     pub(crate) ours: Side,
-    pub(crate) theirs: Side,
+    /// Without it the figure is absolute: it is compared with the goal alone.
+    pub(crate) theirs: Option<Side>,
     /// Takes minutes to prepare, so it runs only when named, or with `all`.
     pub(crate) only_when_named: bool,
 }
@@ -23,8 +19,12 @@ pub(crate) struct Case {
 /// What is compared.
 #[derive(Clone, Copy, PartialEq)]
 pub(crate) enum Figure {
-    RequestsPerSecond,
+    /// Work done in a second, in this unit.
+    PerSecond(&'static str),
+    P50,
     P99,
+    /// How long a given amount of work takes.
+    Seconds,
 }
 
 #[derive(Clone, Copy)]
@@ -37,9 +37,50 @@ pub(crate) enum Clients {
 
 pub(crate) struct Side {
     pub(crate) label: &'static str,
+    pub(crate) work: Work,
+}
+
+/// What is done and timed in a round.
+#[derive(Clone, Copy)]
+pub(crate) enum Work {
+    Reserves(Reserves),
+    Events(Events),
+    Expiry(Expiry),
+}
+
+/// wrk reserves as fast as a server answers.
+#[derive(Clone, Copy)]
+pub(crate) struct Reserves {
     pub(crate) server: Server,
+    pub(crate) clients: Clients,
     pub(crate) sale: Sale,
     pub(crate) history: History,
+}
+
+/// Events on their way to RabbitMQ; see `events.rs`.
+#[derive(Clone, Copy)]
+pub(crate) enum Events {
+    /// wrk reserves and confirms; API and relay run; a consumer receives.
+    Lifecycle,
+    /// The same at a steady 100 confirms a second, each timed.
+    Steady,
+    /// The relay is started on a backlog.
+    Drain,
+    /// The comparator: publishing alone.
+    BarePublish,
+}
+
+/// 100,000 holds of one product that fall due together; see `storm.rs`.
+#[derive(Clone, Copy)]
+pub(crate) enum Expiry {
+    /// The expirer drains them.
+    Storm,
+    /// The comparator: one statement.
+    Bare,
+    /// Reserves of that product, timed, while the expirer drains them.
+    ReservesInStorm,
+    /// The same reserves, with the same holds due much later.
+    ReservesInQuiet,
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -68,57 +109,73 @@ pub(crate) enum History {
     TenMillion,
 }
 
-const HOT: Side = flashsale("hot_reserve", Sale::Open(1), History::None);
+const REQUESTS_PER_SECOND: Figure = Figure::PerSecond("requests/s");
+const EVENTS_PER_SECOND: Figure = Figure::PerSecond("events/s");
+
+const HOT: Side = flashsale("hot_reserve", Clients::Many, Sale::Open(1));
+const NOOP: Side = against("noop", Server::Noop, Clients::Many, Sale::Open(1));
+const BARE_PUBLISH: Side = events("bare_publish", Events::BarePublish);
+const STEADY: Side = events("event_latency", Events::Steady);
 
 pub(crate) static CASES: &[Case] = &[
     Case {
         name: "hot_reserve/noop",
         title: "One hot product vs. HTTP alone",
         goal: Goal::at_least(0.38, 0.50),
-        figure: Figure::RequestsPerSecond,
-        clients: Clients::Many,
+        figure: REQUESTS_PER_SECOND,
         ours: HOT,
-        theirs: against("noop", Server::Noop, Sale::Open(1)),
+        theirs: Some(NOOP),
         only_when_named: false,
     },
     Case {
         name: "hot_reserve/redis_gate",
         title: "One hot product vs. a gate in Redis",
         goal: Goal::at_least(0.65, 1.00),
-        figure: Figure::RequestsPerSecond,
-        clients: Clients::Many,
+        figure: REQUESTS_PER_SECOND,
         ours: HOT,
-        theirs: against("redis_gate", Server::RedisGate, Sale::Open(1)),
+        theirs: Some(against(
+            "redis_gate",
+            Server::RedisGate,
+            Clients::Many,
+            Sale::Open(1),
+        )),
         only_when_named: false,
     },
     Case {
         name: "hot_reserve/textbook",
         title: "One hot product vs. the textbook",
         goal: Goal::at_least(20.0, 30.0),
-        figure: Figure::RequestsPerSecond,
-        clients: Clients::Many,
+        figure: REQUESTS_PER_SECOND,
         ours: HOT,
-        theirs: against("textbook", Server::Textbook(4), Sale::Open(1)),
+        theirs: Some(against(
+            "textbook",
+            Server::Textbook(4),
+            Clients::Many,
+            Sale::Open(1),
+        )),
         only_when_named: false,
     },
     Case {
         name: "spread_reserve/textbook",
         title: "100 products vs. the textbook",
         goal: Goal::at_least(7.0, 10.0),
-        figure: Figure::RequestsPerSecond,
-        clients: Clients::Many,
-        ours: flashsale("spread_reserve", Sale::Open(100), History::None),
-        theirs: against("textbook_spread", Server::Textbook(8), Sale::Open(100)),
+        figure: REQUESTS_PER_SECOND,
+        ours: flashsale("spread_reserve", Clients::Many, Sale::Open(100)),
+        theirs: Some(against(
+            "textbook_spread",
+            Server::Textbook(8),
+            Clients::Many,
+            Sale::Open(100),
+        )),
         only_when_named: false,
     },
     Case {
         name: "sold_out/noop",
         title: "Sold out vs. HTTP alone",
         goal: Goal::at_least(0.62, 0.75),
-        figure: Figure::RequestsPerSecond,
-        clients: Clients::Many,
-        ours: flashsale("sold_out", Sale::SoldOut, History::None),
-        theirs: against("noop", Server::Noop, Sale::Open(1)),
+        figure: REQUESTS_PER_SECOND,
+        ours: flashsale("sold_out", Clients::Many, Sale::SoldOut),
+        theirs: Some(NOOP),
         only_when_named: false,
     },
     Case {
@@ -126,114 +183,135 @@ pub(crate) static CASES: &[Case] = &[
         title: "p99 of a lone request vs. the textbook",
         goal: Goal::at_most(1.3, 1.0),
         figure: Figure::P99,
-        clients: Clients::One,
-        ours: flashsale("lone_p99", Sale::Open(1), History::None),
-        theirs: against("textbook_lone", Server::Textbook(4), Sale::Open(1)),
+        ours: flashsale("lone_p99", Clients::One, Sale::Open(1)),
+        theirs: Some(against(
+            "textbook_lone",
+            Server::Textbook(4),
+            Clients::One,
+            Sale::Open(1),
+        )),
+        only_when_named: false,
+    },
+    Case {
+        name: "lifecycle/bare_publish",
+        title: "Reserve, confirm, event vs. publishing alone",
+        goal: Goal::at_least(0.35, 0.5),
+        figure: EVENTS_PER_SECOND,
+        ours: events("lifecycle", Events::Lifecycle),
+        theirs: Some(BARE_PUBLISH),
+        only_when_named: false,
+    },
+    Case {
+        name: "relay_drain/bare_publish",
+        title: "Relay, a backlog vs. publishing alone",
+        goal: Goal::at_least(0.7, 0.9),
+        figure: EVENTS_PER_SECOND,
+        ours: events("relay_drain", Events::Drain),
+        theirs: Some(BARE_PUBLISH),
+        only_when_named: false,
+    },
+    Case {
+        name: "event_p50_ms",
+        title: "Commit to consumer, 100 a second, p50",
+        goal: Goal::at_most(5.0, 2.0),
+        figure: Figure::P50,
+        ours: STEADY,
+        theirs: None,
+        only_when_named: false,
+    },
+    Case {
+        name: "event_p99_ms",
+        title: "Commit to consumer, 100 a second, p99",
+        goal: Goal::at_most(25.0, 10.0),
+        figure: Figure::P99,
+        ours: STEADY,
+        theirs: None,
+        only_when_named: false,
+    },
+    Case {
+        name: "storm/bare_expire",
+        title: "100,000 due holds vs. one statement",
+        goal: Goal::at_most(2.0, 1.3),
+        figure: Figure::Seconds,
+        ours: expiry("storm", Expiry::Storm),
+        theirs: Some(expiry("bare_expire", Expiry::Bare)),
+        only_when_named: false,
+    },
+    Case {
+        name: "storm_p99/quiet_p99",
+        title: "p99 of reserves in that storm vs. without",
+        goal: Goal::at_most(3.0, 1.5),
+        figure: Figure::P99,
+        ours: expiry("storm_p99", Expiry::ReservesInStorm),
+        theirs: Some(expiry("quiet_p99", Expiry::ReservesInQuiet)),
         only_when_named: false,
     },
     Case {
         name: "hot_reserve_10m/hot_reserve",
         title: "10 million rows of history vs. none",
         goal: Goal::at_least(0.85, 0.95),
-        figure: Figure::RequestsPerSecond,
-        clients: Clients::Many,
-        ours: flashsale("hot_reserve_10m", Sale::Open(1), History::TenMillion),
-        theirs: HOT,
+        figure: REQUESTS_PER_SECOND,
+        ours: side(
+            "hot_reserve_10m",
+            Work::Reserves(Reserves {
+                server: Server::Flashsale,
+                clients: Clients::Many,
+                sale: Sale::Open(1),
+                history: History::TenMillion,
+            }),
+        ),
+        theirs: Some(HOT),
         only_when_named: true,
     },
 ];
 
-const fn flashsale(label: &'static str, sale: Sale, history: History) -> Side {
-    let server = Server::Flashsale;
-    Side {
-        label,
-        server,
-        sale,
-        history,
-    }
+const fn flashsale(label: &'static str, clients: Clients, sale: Sale) -> Side {
+    against(label, Server::Flashsale, clients, sale)
 }
 
-const fn against(label: &'static str, server: Server, sale: Sale) -> Side {
+const fn against(label: &'static str, server: Server, clients: Clients, sale: Sale) -> Side {
     let history = History::None;
-    Side {
+    side(
         label,
-        server,
-        sale,
-        history,
+        Work::Reserves(Reserves {
+            server,
+            clients,
+            sale,
+            history,
+        }),
+    )
+}
+
+const fn events(label: &'static str, events: Events) -> Side {
+    side(label, Work::Events(events))
+}
+
+const fn expiry(label: &'static str, expiry: Expiry) -> Side {
+    side(label, Work::Expiry(expiry))
+}
+
+const fn side(label: &'static str, work: Work) -> Side {
+    Side { label, work }
+}
+
+impl Case {
+    /// Ours, and theirs if there is one: the order in which they take turns.
+    pub(crate) fn sides(&self) -> impl Iterator<Item = &Side> {
+        [&self.ours].into_iter().chain(&self.theirs)
+    }
+
+    pub(crate) fn needs(&self, need: impl Fn(Work) -> bool) -> bool {
+        self.sides().any(|side| need(side.work))
     }
 }
 
-/// The cases that `names` asks for: names between commas or spaces, `all`, or nothing for the usual ones.
-pub(crate) fn chosen(names: &str) -> anyhow::Result<Vec<&'static Case>> {
-    let names: Vec<&str> = names
-        .split(|c: char| c == ',' || c.is_whitespace())
-        .filter(|name| !name.is_empty())
-        .collect();
-    for name in &names {
-        if *name != "all" && !CASES.iter().any(|case| case.name == *name) {
-            let known: Vec<&str> = CASES.iter().map(|case| case.name).collect();
-            bail!(
-                "there is no case '{name}'. There are: {}, and 'all'",
-                known.join(", ")
-            );
+impl Figure {
+    pub(crate) fn unit(self) -> &'static str {
+        match self {
+            Self::PerSecond(unit) => unit,
+            Self::P50 => "ms p50",
+            Self::P99 => "ms p99",
+            Self::Seconds => "s",
         }
-    }
-    Ok(CASES
-        .iter()
-        .filter(|case| {
-            names.contains(&case.name)
-                || names.contains(&"all")
-                || (names.is_empty() && !case.only_when_named)
-        })
-        .collect())
-}
-
-/// How long the cases take: each round starts its server and warms it up, which takes about 3 s.
-pub(crate) fn about(cases: &[&Case], rounds: u32, seconds: u32) -> Duration {
-    let preparing: u32 = cases
-        .iter()
-        .map(|case| if case.only_when_named { 180 } else { 0 })
-        .sum();
-    // A handful of cases, hundreds of rounds, minutes each at most: far below the limit.
-    let sides = 2 * cases.len() as u32;
-    Duration::from_secs((sides * rounds * (seconds + 3) + preparing).into())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn names(asked: &str) -> Vec<&'static str> {
-        let cases = chosen(asked).expect("known names");
-        cases.iter().map(|case| case.name).collect()
-    }
-
-    #[test]
-    fn nothing_asked_means_all_but_the_slow_ones() {
-        assert_eq!(names("").len(), CASES.len() - 1);
-        assert!(!names(" ").contains(&"hot_reserve_10m/hot_reserve"));
-        assert_eq!(names("all").len(), CASES.len());
-    }
-
-    #[test]
-    fn names_stand_between_commas_or_spaces() {
-        let two = ["hot_reserve/noop", "sold_out/noop"];
-        assert_eq!(names("hot_reserve/noop,sold_out/noop"), two);
-        assert_eq!(names(" sold_out/noop  hot_reserve/noop, "), two);
-        assert_eq!(names("hot_reserve_10m/hot_reserve").len(), 1);
-    }
-
-    #[test]
-    fn an_unknown_name_is_answered_with_the_known_ones() {
-        let error = chosen("sold_out/noop,cold_reserve").err();
-        let message = error.expect("refused").to_string();
-        assert!(
-            message.starts_with("there is no case 'cold_reserve'"),
-            "{message}"
-        );
-        assert!(
-            CASES.iter().all(|case| message.contains(case.name)),
-            "{message}"
-        );
     }
 }

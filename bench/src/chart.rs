@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use crate::{
     report::{Report, bound, number},
     rounds::Outcome,
-    stats::Verdict,
+    stats::{Summary, Verdict},
 };
 
 const WIDTH: f64 = 900.0;
@@ -93,17 +93,24 @@ fn row(svg: &mut String, top: f64, outcome: &Outcome) {
         theirs,
     } = outcome;
     text(svg, "name", "start", 24.0, top + 17.0, title);
+    // A figure that stands alone is its own ratio.
+    let (figures, sign) = match theirs {
+        Some(theirs) => {
+            let (ours, theirs) = (number(ours.summary.median), number(theirs.summary.median));
+            (format!("{ours} against {theirs}"), "×")
+        }
+        None => {
+            let Summary { min, max, .. } = ours.summary;
+            (format!("{} to {}", number(min), number(max)), *unit)
+        }
+    };
     text(
         svg,
         "small",
         "start",
         24.0,
         top + 34.0,
-        &format!(
-            "{name}: {} against {} {unit}",
-            number(ours.summary.median),
-            number(theirs.summary.median)
-        ),
+        &format!("{name}: {figures} {unit}"),
     );
     let score = goal.score(ratio.median);
     let floor = LEFT + goal.score(goal.floor) * SCALE;
@@ -129,7 +136,7 @@ fn row(svg: &mut String, top: f64, outcome: &Outcome) {
         "start",
         right,
         top + 18.0,
-        &format!("{} ×{beyond}", number(ratio.median)),
+        &format!("{} {sign}{beyond}", number(ratio.median)),
     );
     let asked = format!(
         "floor {}, goal {}",
@@ -213,7 +220,7 @@ fn text(svg: &mut String, class: &str, anchor: &str, x: f64, y: f64, words: &str
 
 #[cfg(test)]
 mod tests {
-    use crate::report::tests::sample;
+    use crate::sample::sample;
 
     #[test]
     fn every_case_has_its_bar_and_nothing_is_left_unescaped() {

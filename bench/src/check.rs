@@ -63,16 +63,48 @@ pub(crate) async fn stored(
     match server {
         Server::Noop => Ok(()),
         Server::RedisGate => in_redis(redis, products, sold).await,
-        Server::Textbook(_) => {
-            in_postgres(database, products, sold).await?;
-            let audit = inventory::audit::audit(&database.pool).await?;
-            clean(&serde_json::to_value(audit)?)
-        }
+        Server::Textbook(_) => without_api(database, products, sold).await,
         Server::Flashsale => {
             in_postgres(database, products, sold).await?;
             clean(&serde_json::from_str(&running.get("/admin/audit").await?)?)
         }
     }
+}
+
+/// The same where no process has an audit to ask for.
+pub(crate) async fn without_api(
+    database: &Database,
+    products: Products,
+    sold: Sold,
+) -> anyhow::Result<()> {
+    in_postgres(database, products, sold).await?;
+    let audit = inventory::audit::audit(&database.pool).await?;
+    clean(&serde_json::to_value(audit)?)
+}
+
+/// Every confirmed reservation must have one event, published, and no other may have one. Answers how many.
+pub(crate) async fn one_event_each(database: &Database) -> anyhow::Result<u64> {
+    let (confirmed, wrong, unpublished): (i64, i64, i64) = sqlx::query_as(
+        "-- bench: check the events
+        select
+          count(*) filter (where r.id is not null),
+          count(*) filter (where r.id is null or e.events is distinct from 1),
+          coalesce(sum(e.unpublished), 0)::bigint
+        from (select id from reservations where status = 'CONFIRMED') r
+        full join (
+          select (payload ->> 'reservation_id')::bigint as id, count(*) as events,
+            count(*) filter (where published_at is null) as unpublished
+          from outbox_events group by 1
+        ) e on e.id = r.id",
+    )
+    .fetch_one(&database.pool)
+    .await?;
+    ensure!(
+        wrong == 0,
+        "{wrong} reservations have not the one event that they should have"
+    );
+    ensure!(unpublished == 0, "{unpublished} events are not published");
+    Ok(confirmed.unsigned_abs())
 }
 
 /// How many units must have gone.
@@ -85,6 +117,10 @@ pub(crate) enum Sold {
 }
 
 impl Sold {
+    pub(crate) fn exactly(created: u64) -> Self {
+        Self::Answered { created, unseen: 0 }
+    }
+
     fn check(self, units: u64, all: u64) -> anyhow::Result<()> {
         let (least, most) = match self {
             Self::Answered { created, unseen } => (created, created + unseen),
@@ -163,6 +199,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::stats::Latency;
 
     fn seen(requests: u64, refused: u64) -> Seen {
         Seen {
@@ -170,8 +207,10 @@ mod tests {
             refused,
             socket_errors: 0,
             seconds: 1.0,
-            p50_ms: 1.0,
-            p99_ms: 1.0,
+            latency: Latency {
+                p50_ms: 1.0,
+                p99_ms: 1.0,
+            },
             cpu_seconds: 1.0,
         }
     }

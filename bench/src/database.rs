@@ -18,7 +18,7 @@ use crate::{cases::Sale, machine};
 const DROP_LIMIT: Duration = Duration::from_secs(60);
 
 /// More than a load can take.
-const PLENTY: i32 = 1_000_000_000;
+pub(crate) const PLENTY: i32 = 1_000_000_000;
 /// Units of a product that is to be sold out: its warm-up takes them.
 const FEW: i32 = 100;
 
@@ -158,8 +158,17 @@ impl Database {
 
     /// Leaves nothing for autovacuum to do in the middle of a round.
     pub(crate) async fn tidy(&self) -> anyhow::Result<()> {
-        for table in ["products", "reservations"] {
-            sqlx::query(AssertSqlSafe(format!("vacuum (analyze) {table}")))
+        self.maintain("vacuum (analyze)").await
+    }
+
+    /// The same, but for the planner's statistics.
+    pub(crate) async fn vacuum(&self) -> anyhow::Result<()> {
+        self.maintain("vacuum").await
+    }
+
+    async fn maintain(&self, command: &str) -> anyhow::Result<()> {
+        for table in ["products", "reservations", "outbox_events"] {
+            sqlx::query(AssertSqlSafe(format!("{command} {table}")))
                 .execute(&self.pool)
                 .await?;
         }

@@ -1,4 +1,4 @@
-//! The load: wrk with `reserve.lua`.
+//! The load: wrk with `reserve.lua`, or `lifecycle.lua` that builds on it.
 
 use std::{collections::HashMap, io::ErrorKind, path::Path, process::Stdio, time::Duration};
 
@@ -6,13 +6,24 @@ use anyhow::{Context as _, bail};
 use serde::Serialize;
 use tokio::process::Command;
 
-const SCRIPT: &str = include_str!("../reserve.lua");
+use crate::stats::Latency;
+
+const RESERVE: &str = include_str!("../reserve.lua");
+const LIFECYCLE: &str = include_str!("../lifecycle.lua");
 
 /// Users of a load have 12 digits.
 const FIRST_USER: u64 = 100_000_000_000;
 
+#[derive(Clone, Copy)]
+pub(crate) enum Script {
+    Reserve,
+    /// Each hold is confirmed.
+    Lifecycle,
+}
+
 /// What wrk shall do.
 pub(crate) struct Plan<'a> {
+    pub(crate) script: Script,
     pub(crate) base_url: &'a str,
     pub(crate) connections: u32,
     pub(crate) seconds: u32,
@@ -32,8 +43,9 @@ pub(crate) struct Seen {
     /// Failures to connect, read or write, and time-outs.
     pub(crate) socket_errors: u64,
     pub(crate) seconds: f64,
-    pub(crate) p50_ms: f64,
-    pub(crate) p99_ms: f64,
+    /// Written beside this.
+    #[serde(skip)]
+    pub(crate) latency: Latency,
     pub(crate) cpu_seconds: f64,
 }
 
@@ -62,9 +74,12 @@ fn wrk() -> Command {
 
 /// Runs wrk to its end. `folder` is where its script is put.
 pub(crate) async fn run(plan: &Plan<'_>, folder: &Path) -> anyhow::Result<Seen> {
-    let script = folder.join("reserve.lua");
-    std::fs::write(&script, SCRIPT)
-        .with_context(|| format!("cannot write {}", script.display()))?;
+    let text = match plan.script {
+        Script::Reserve => RESERVE.to_owned(),
+        Script::Lifecycle => RESERVE.to_owned() + LIFECYCLE,
+    };
+    let script = folder.join("load.lua");
+    std::fs::write(&script, text).with_context(|| format!("cannot write {}", script.display()))?;
     // Two threads make a fifth more requests than one on two cores, and more of them nothing.
     let threads = plan.connections.min(2);
     let wrk = wrk()
@@ -114,8 +129,10 @@ fn parse(said: &str) -> anyhow::Result<Seen> {
         refused: number("refused")?,
         socket_errors: number("connect")? + number("read")? + number("write")? + number("timeout")?,
         seconds: number("duration_us")? as f64 / 1e6,
-        p50_ms: number("p50_us")? as f64 / 1e3,
-        p99_ms: number("p99_us")? as f64 / 1e3,
+        latency: Latency {
+            p50_ms: number("p50_us")? as f64 / 1e3,
+            p99_ms: number("p99_us")? as f64 / 1e3,
+        },
         cpu_seconds: number("cpu_ticks")? as f64 / crate::machine::TICKS_PER_SECOND,
     };
     if seen.refused > seen.requests || seen.seconds <= 0.0 {
@@ -140,8 +157,10 @@ mod tests {
             refused: 7,
             socket_errors: 10,
             seconds: 2.0,
-            p50_ms: 5.21,
-            p99_ms: 21.24,
+            latency: Latency {
+                p50_ms: 5.21,
+                p99_ms: 21.24,
+            },
             cpu_seconds: 1.34,
         };
         assert_eq!(seen, expected);

@@ -84,6 +84,19 @@ pub(crate) fn named(pid: u32, name: &str) -> Option<u32> {
     command.starts_with(name).then_some(pid)
 }
 
+/// A process of that name that was started with that variable, written `NAME=value`.
+pub(crate) fn with_environment(name: &str, variable: &str) -> Option<u32> {
+    let processes = fs::read_dir("/proc").ok()?;
+    processes
+        .filter_map(|entry| named(entry.ok()?.file_name().to_str()?.parse().ok()?, name))
+        .find(|pid| {
+            let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+            environment
+                .split(|byte| *byte == 0)
+                .any(|entry| entry == variable.as_bytes())
+        })
+}
+
 struct Stat {
     parent: u32,
     ticks: u64,

@@ -2,23 +2,31 @@
 //!
 //! `make bench` runs it with servers of its own; see `deploy/local/bench.sh`.
 
+mod broker;
 mod cases;
 mod chart;
 mod check;
+mod choice;
 mod database;
+mod events;
 mod history;
 mod load;
 mod machine;
 mod metrics;
 mod report;
+mod reserves;
 mod rounds;
+#[cfg(test)]
+mod sample;
 mod serve;
 mod server;
 mod stats;
+mod storm;
 
-use std::{fs, path::PathBuf, process::ExitCode};
+use std::{fs, path::PathBuf, process::ExitCode, sync::Arc};
 
 use anyhow::{Context as _, bail};
+use broker::Broker;
 use cases::Case;
 use clap::{Parser, Subcommand};
 use database::Cluster;
@@ -43,6 +51,8 @@ struct Args {
 enum Command {
     /// Say what `run` would do, or what stands in its way.
     Plan(Choice),
+    /// Name the servers that `run` needs.
+    Servers(Choice),
     /// Run the cases and write the report.
     Run(Run),
     /// Serve one of the comparators.
@@ -84,6 +94,11 @@ struct Run {
     #[arg(long, env = "REDIS_URL", hide_env_values = true)]
     redis_url: String,
 
+    /// RabbitMQ, for the cases with events. The queue `reservation-confirmed` is deleted before each of their
+    /// rounds.
+    #[arg(long, env = "AMQP_URL", hide_env_values = true)]
+    amqp_url: Option<String>,
+
     /// Further arguments for flashsale-api, to try its settings.
     #[arg(
         long,
@@ -112,6 +127,8 @@ fn main() -> ExitCode {
             });
         }
         Command::Plan(choice) => start(plan(choice)),
+        Command::Servers(choice) => choice::chosen(&choice.cases)
+            .map(|cases| println!("{}", choice::servers(&cases).join(" "))),
         Command::Run(args) => start(until_interrupted(args)),
     };
     match run {
@@ -131,9 +148,9 @@ fn start(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
 }
 
 async fn plan(choice: Choice) -> anyhow::Result<()> {
-    let cases = cases::chosen(&choice.cases)?;
+    let cases = choice::chosen(&choice.cases)?;
     load::find_wrk().await?;
-    let about = cases::about(&cases, choice.rounds, choice.seconds_per_round);
+    let about = choice::about(&cases, choice.rounds, choice.seconds_per_round);
     println!(
         "{} cases, {} rounds of {} s for each side, {} connections: about {} min",
         cases.len(),
@@ -161,11 +178,12 @@ async fn run(args: Run) -> anyhow::Result<()> {
         choice,
         database_url,
         redis_url,
+        amqp_url,
         api_options,
         textbook_pool,
         out,
     } = args;
-    let cases = cases::chosen(&choice.cases)?;
+    let cases = choice::chosen(&choice.cases)?;
     load::find_wrk().await?;
     fs::create_dir_all(&out).with_context(|| format!("cannot make {}", out.display()))?;
     // A report of an earlier run must not be taken for the report of one that failed.
@@ -177,6 +195,10 @@ async fn run(args: Run) -> anyhow::Result<()> {
         .get_multiplexed_async_connection()
         .await
         .context("cannot connect to Redis (REDIS_URL)")?;
+    let broker = match &amqp_url {
+        Some(url) => Some(Arc::new(Broker::connect(url).await?)),
+        None => None,
+    };
     let mut report = Report {
         date: OffsetDateTime::now_utc(),
         machine: Machine::here(),
@@ -194,7 +216,8 @@ async fn run(args: Run) -> anyhow::Result<()> {
     let mut bench = Bench {
         cluster,
         redis,
-        programs: Programs::beside_this(&out, &redis_url, &api_options)?,
+        broker,
+        programs: Programs::beside_this(&out, &redis_url, amqp_url.as_deref(), &api_options)?,
         rounds: choice.rounds,
         seconds: choice.seconds_per_round,
         connections: choice.connections,

@@ -1,6 +1,9 @@
 //! What a server counts: answers by status and, where it has them, batches.
 
+use anyhow::Context as _;
 use serde::Serialize;
+
+use crate::cases::Sale;
 
 /// The counts that concern reserves, since the server's start.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -29,6 +32,16 @@ pub(crate) struct Batches {
     pub(crate) count: u64,
     pub(crate) mean_requests: f64,
     pub(crate) mean_ms: f64,
+}
+
+/// A counter without labels, from the Prometheus text of `/metrics`.
+pub(crate) fn counter(text: &str, name: &str) -> anyhow::Result<u64> {
+    let value = text
+        .lines()
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    value
+        .and_then(|value| value.parse().ok())
+        .with_context(|| format!("there is no counter {name}"))
 }
 
 impl Metrics {
@@ -82,6 +95,15 @@ impl Metrics {
 }
 
 impl Answers {
+    /// Those that are not what is asked for in such a sale.
+    pub(crate) fn apart(&self, sale: Sale) -> u64 {
+        let conflict = match sale {
+            Sale::Open(_) => self.conflict,
+            Sale::SoldOut => 0,
+        };
+        self.unavailable + self.other + conflict
+    }
+
     fn add(&mut self, labels: &str, count: u64) {
         let status = labels
             .split_once(r#"status=""#)

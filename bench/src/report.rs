@@ -9,8 +9,8 @@ use time::OffsetDateTime;
 use crate::{
     chart,
     machine::Machine,
-    rounds::{Measured, Outcome},
-    stats::{Better, Goal},
+    rounds::{Cpu, Measured, Outcome, Round},
+    stats::{Better, Goal, Summary},
 };
 
 pub(crate) struct Report {
@@ -129,12 +129,8 @@ impl Report {
             } = outcome;
             let side = |side: &Measured| {
                 let of = side.summary;
-                format!(
-                    "{} {unit} ({}–{})",
-                    number(of.median),
-                    number(of.min),
-                    number(of.max)
-                )
+                let (median, min, max) = (number(of.median), number(of.min), number(of.max));
+                format!("{median} {unit} ({min}–{max})")
             };
             // Writing into a String cannot fail.
             let _ = writeln!(
@@ -147,7 +143,7 @@ impl Report {
                 bound(*goal, goal.goal),
                 verdict.words(),
                 side(ours),
-                side(theirs)
+                theirs.as_ref().map_or("–".to_owned(), side)
             );
         }
         text
@@ -156,29 +152,34 @@ impl Report {
     /// Where the time went: what is worth making faster.
     fn processor_table(&self) -> String {
         let mut text = String::from(
-            "## Processor time\n\nMicroseconds for each request that was answered as asked, medians; two cores have two \
-            million a second.\n\n| case | side | server | PostgreSQL | Redis | wrk | requests a batch |\n\
-            |---|---|---|---|---|---|---|\n",
+            "## Processor time\n\nMicroseconds for each request that was answered as asked, event or hold, medians; two \
+            cores have two million a second.\n\n\
+            | case | side | server | PostgreSQL | Redis | RabbitMQ | wrk | requests a batch |\n\
+            |---|---|---|---|---|---|---|---|\n",
         )
         .replace("two cores have two million", &format!("{} cores have {0} million", self.machine.cores));
         for outcome in &self.outcomes {
-            for side in [&outcome.ours, &outcome.theirs] {
-                let median = |of: &dyn Fn(&crate::rounds::Round) -> Option<f64>| {
+            for side in [&outcome.ours].into_iter().chain(&outcome.theirs) {
+                let median = |of: &dyn Fn(&Round) -> Option<f64>| {
                     let figures: Option<Vec<f64>> = side.rounds.iter().map(of).collect();
                     figures
-                        .and_then(|figures| crate::stats::Summary::of(&figures))
+                        .and_then(|figures| Summary::of(&figures))
                         .map_or("–".to_owned(), |summary| number(summary.median))
+                };
+                let time = |of: fn(&Cpu) -> Option<f64>| {
+                    median(&|round| Some(of(&round.cpu_seconds)? * 1e6 / round.wanted as f64))
                 };
                 let _ = writeln!(
                     text,
-                    "| {} | {} | {} | {} | {} | {} | {} |",
+                    "| {} | {} | {} | {} | {} | {} | {} | {} |",
                     outcome.name,
                     side.label,
-                    median(&|round| Some(round.cpu_seconds.server? * 1e6 / round.wanted as f64)),
-                    median(&|round| Some(round.cpu_seconds.postgres? * 1e6 / round.wanted as f64)),
-                    median(&|round| Some(round.cpu_seconds.redis? * 1e6 / round.wanted as f64)),
-                    median(&|round| Some(round.cpu_seconds.wrk * 1e6 / round.wanted as f64)),
-                    median(&|round| Some(round.batches.as_ref()?.mean_requests)),
+                    time(|cpu| cpu.server),
+                    time(|cpu| cpu.postgres),
+                    time(|cpu| cpu.redis),
+                    time(|cpu| cpu.rabbitmq),
+                    time(|cpu| cpu.wrk),
+                    median(&|round| Some(round.load.as_ref()?.batches.as_ref()?.mean_requests)),
                 );
             }
         }
@@ -223,97 +224,11 @@ fn thousands(value: f64) -> String {
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
+mod tests {
     use serde_json::Value;
 
     use super::*;
-    use crate::{
-        cases::CASES,
-        load::Seen,
-        metrics::Answers,
-        rounds::{Cpu, Round},
-        stats::Summary,
-    };
-
-    /// A report of all cases whose ratios are these parts of their goals.
-    pub(crate) fn sample(parts_of_goal: &[f64]) -> Report {
-        let outcomes = CASES
-            .iter()
-            .zip(parts_of_goal.iter().cycle())
-            .map(|(case, part)| {
-                let ratio = match case.goal.better {
-                    Better::Higher => case.goal.goal * part,
-                    Better::Lower => case.goal.goal / part,
-                };
-                Outcome {
-                    name: case.name,
-                    title: case.title,
-                    goal: case.goal,
-                    ratio: spread(ratio),
-                    verdict: case.goal.verdict(ratio),
-                    unit: case.figure.unit(),
-                    ours: measured(case.ours.label, 16_000.0 * part),
-                    theirs: measured(case.theirs.label, 33_000.0),
-                }
-            });
-        Report {
-            date: OffsetDateTime::UNIX_EPOCH,
-            machine: Machine {
-                processor: "Abacus <3>".to_owned(),
-                cores: 2,
-                memory_gib: 24,
-                kernel: "6.1".to_owned(),
-            },
-            commit: "abc1234".to_owned(),
-            settings: Settings {
-                seconds_per_round: 5,
-                rounds: 1,
-                connections: 256,
-                api_options: String::new(),
-                textbook_pool: None,
-                postgres: "15.14".to_owned(),
-            },
-            outcomes: outcomes.collect(),
-        }
-    }
-
-    fn spread(median: f64) -> Summary {
-        let (min, max) = (median * 0.9, median * 1.1);
-        Summary { median, min, max }
-    }
-
-    fn measured(label: &'static str, median: f64) -> Measured {
-        let wrk = Seen {
-            requests: 80_000,
-            refused: 0,
-            socket_errors: 0,
-            seconds: 5.0,
-            p50_ms: 15.0,
-            p99_ms: 30.0,
-            cpu_seconds: 1.6,
-        };
-        let round = Round {
-            wanted: 80_000,
-            requests_per_second: median,
-            answers: Answers {
-                created: 80_000,
-                ..Answers::default()
-            },
-            wrk,
-            batches: None,
-            cpu_seconds: Cpu {
-                server: Some(4.0),
-                postgres: Some(2.0),
-                redis: None,
-                wrk: 1.6,
-            },
-        };
-        Measured {
-            label,
-            summary: spread(median),
-            rounds: vec![round],
-        }
-    }
+    use crate::{cases::CASES, sample::sample};
 
     #[test]
     fn the_json_has_ratios_and_cases_by_name() {
@@ -343,7 +258,8 @@ pub(crate) mod tests {
             "| hot_reserve/redis_gate | **0.700** (0.630–0.770) | ≥ 0.65 | ≥ 1 | met floor |",
             "| hot_reserve/textbook | **3.00** (2.70–3.30) | ≥ 20 | ≥ 30 | below floor |",
             "| ≤ 1.3 | ≤ 1 |",
-            "| hot_reserve/noop | hot_reserve | 50.0 | 25.0 | – | 20.0 | – |",
+            "| hot_reserve/noop | hot_reserve | 50.0 | 25.0 | – | – | 20.0 | – |",
+            "| event_p50_ms | **20.0** (18.0–22.0) | ≤ 5 | ≤ 2 | below floor | 1,600 ms p50 (1,440–1,760) | – |",
         ] {
             assert!(text.contains(part), "{part} is not in:\n{text}");
         }

@@ -1,30 +1,29 @@
 //! Runs cases: both sides in turns, one load at a time, each round with a server and a database of its own.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, sync::Arc};
 
 use anyhow::Context as _;
 use redis::aio::MultiplexedConnection;
 use serde::Serialize;
 
 use crate::{
-    cases::{Case, Clients, Figure, History, Sale, Server, Side},
-    check::{self, Sold},
-    database::{Cluster, Database, Products},
-    history,
-    load::{self, Plan, Seen},
-    machine,
-    metrics::{Answers, Batches},
+    broker::Broker,
+    cases::{Case, Figure, History, Reserves, Side, Work},
+    database::{Cluster, Database},
+    history, machine,
+    reserves::Load,
     server::{Programs, Running},
-    stats::{Goal, Summary, Verdict},
+    stats::{Goal, Latency, Summary, Verdict},
 };
 
-const WARM_UP_SECONDS: u32 = 1;
 const HISTORY: &str = "bench_history";
 
 /// Everything that the rounds of a run share.
 pub(crate) struct Bench {
     pub(crate) cluster: Cluster,
     pub(crate) redis: MultiplexedConnection,
+    /// RabbitMQ, if a case needs it.
+    pub(crate) broker: Option<Arc<Broker>>,
     pub(crate) programs: Programs,
     pub(crate) rounds: u32,
     pub(crate) seconds: u32,
@@ -47,11 +46,13 @@ pub(crate) struct Outcome {
     pub(crate) title: &'static str,
     #[serde(flatten)]
     pub(crate) goal: Goal,
+    /// Ours to theirs; ours itself where there is no other side.
     pub(crate) ratio: Summary,
     pub(crate) verdict: Verdict,
     pub(crate) unit: &'static str,
     pub(crate) ours: Measured,
-    pub(crate) theirs: Measured,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) theirs: Option<Measured>,
 }
 
 /// What one side of a case came to.
@@ -63,71 +64,63 @@ pub(crate) struct Measured {
     pub(crate) rounds: Vec<Round>,
 }
 
-/// One load on one server.
+/// One run of one side.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Round {
-    /// Answers that were asked for.
+    /// Units of work: answers that were asked for, events, or holds.
     pub(crate) wanted: u64,
-    pub(crate) requests_per_second: f64,
-    /// The server's count of all of its answers.
-    pub(crate) answers: Answers,
-    pub(crate) wrk: Seen,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) batches: Option<Batches>,
+    pub(crate) seconds: f64,
+    #[serde(flatten)]
+    pub(crate) latency: Option<Latency>,
     pub(crate) cpu_seconds: Cpu,
+    #[serde(flatten)]
+    pub(crate) load: Option<Load>,
 }
 
-/// Processor time that the load cost, by process.
-#[derive(Clone, Copy, Debug, Serialize)]
+/// Processor time that the work cost, by process.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
 pub(crate) struct Cpu {
+    /// Of the processes that were started for the round.
     pub(crate) server: Option<f64>,
     pub(crate) postgres: Option<f64>,
     pub(crate) redis: Option<f64>,
-    pub(crate) wrk: f64,
+    pub(crate) rabbitmq: Option<f64>,
+    pub(crate) wrk: Option<f64>,
 }
 
 impl Figure {
-    pub(crate) fn unit(self) -> &'static str {
+    /// `None` where the round has no such figure.
+    fn of(self, round: &Round) -> Option<f64> {
         match self {
-            Self::RequestsPerSecond => "requests/s",
-            Self::P99 => "ms p99",
-        }
-    }
-
-    fn of(self, round: &Round) -> f64 {
-        match self {
-            Self::RequestsPerSecond => round.requests_per_second,
-            Self::P99 => round.wrk.p99_ms,
+            Self::PerSecond(_) => Some(round.wanted as f64 / round.seconds),
+            Self::P50 => Some(round.latency?.p50_ms),
+            Self::P99 => Some(round.latency?.p99_ms),
+            Self::Seconds => Some(round.seconds),
         }
     }
 }
 
 impl Bench {
     pub(crate) async fn run(&mut self, case: &'static Case) -> anyhow::Result<Outcome> {
-        let needs_history = [&case.ours, &case.theirs]
-            .iter()
-            .any(|side| side.history == History::TenMillion);
-        if needs_history && self.history.is_none() {
+        if case.needs(has_history) && self.history.is_none() {
             let database = self.cluster.create(HISTORY).await?;
             history::write(&database).await?;
             self.history = Some(database);
         }
-        let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+        let mut sides: Vec<(&Side, Vec<Round>)> =
+            case.sides().map(|side| (side, Vec::new())).collect();
         for number in 1..=self.rounds {
-            for (side, rounds) in [(&case.ours, &mut ours), (&case.theirs, &mut theirs)] {
-                let clients = match case.clients {
-                    Clients::Many => self.connections,
-                    Clients::One => 1,
-                };
+            for (side, rounds) in &mut sides {
                 let round = self
-                    .round(side, clients)
+                    .round(side)
                     .await
                     .with_context(|| format!("{}, round {number}, {}", case.name, side.label))?;
-                println!("  round {number}/{}  {}", self.rounds, line(side, &round));
+                let line = line(side, case.figure, &round);
+                println!("  round {number}/{}  {line}", self.rounds);
                 rounds.push(round);
             }
         }
-        outcome(case, ours, theirs)
+        outcome(case, sides)
     }
 
     /// Drops the history, which is large.
@@ -138,117 +131,32 @@ impl Bench {
         }
     }
 
-    async fn round(&mut self, side: &Side, connections: u32) -> anyhow::Result<Round> {
-        if let Some(database) = self
-            .history
-            .take_if(|_| side.history == History::TenMillion)
-        {
+    async fn round(&mut self, side: &Side) -> anyhow::Result<Round> {
+        if let Some(database) = self.history.take_if(|_| has_history(side.work)) {
             database.tidy().await?;
             self.cluster.checkpoint().await?;
-            let round = self.round_in(&database, side, connections).await;
+            let round = self.round_in(&database, side).await;
             self.history = Some(database);
             return round;
         }
         let database = self.cluster.create("bench_round").await?;
-        let round = self.round_in(&database, side, connections).await;
+        let round = self.round_in(&database, side).await;
         // This makes a checkpoint as well: what the round has written is not left to the next one.
         self.cluster.drop(&database.name).await?;
         round
     }
 
-    async fn round_in(
-        &mut self,
-        database: &Database,
-        side: &Side,
-        connections: u32,
-    ) -> anyhow::Result<Round> {
+    async fn round_in(&mut self, database: &Database, side: &Side) -> anyhow::Result<Round> {
         redis::cmd("FLUSHDB").exec_async(&mut self.redis).await?;
-        let products = self.open_sale(database, side).await?;
-        let warm_up = match side.sale {
-            Sale::Open(_) => self.open_sale(database, side).await?,
-            // It is the warm-up that sells the product out.
-            Sale::SoldOut => products,
-        };
-        let server = match (side.server, self.textbook_pool) {
-            (Server::Textbook(_), Some(connections)) => Server::Textbook(connections),
-            (server, _) => server,
-        };
-        let running = self.programs.start(server, &database.url).await?;
-        self.load(&running, warm_up, connections, WARM_UP_SECONDS)
-            .await?;
-
-        let before = running.settled_metrics().await?;
-        let cpu_before = self.cpu(&running).await?;
-        let seen = self
-            .load(&running, products, connections, self.seconds)
-            .await?;
-        let cpu_after = self.cpu(&running).await?;
-        let after = running.settled_metrics().await?;
-
-        let answers = after.answers_since(&before);
-        let unseen = check::unseen(connections, &seen, &answers);
-        let wanted = check::wanted_answers(side.sale, &seen, &answers, unseen)?;
-        let sold = match side.sale {
-            Sale::Open(_) => Sold::Answered {
-                created: wanted,
-                unseen,
-            },
-            Sale::SoldOut => Sold::All,
-        };
-        check::stored(
-            side.server,
-            &running,
-            database,
-            &mut self.redis,
-            products,
-            sold,
-        )
-        .await?;
-        running.stop().await?;
-        Ok(Round {
-            wanted,
-            requests_per_second: wanted as f64 / seen.seconds,
-            answers,
-            batches: after.batches_since(&before),
-            cpu_seconds: cpu_after.since(cpu_before, seen.cpu_seconds),
-            wrk: seen,
-        })
-    }
-
-    async fn open_sale(&mut self, database: &Database, side: &Side) -> anyhow::Result<Products> {
-        let products = database.open_sale(side.sale).await?;
-        if side.server == Server::RedisGate {
-            for id in products.first..products.first + i64::from(products.count) {
-                redis::cmd("SET")
-                    .arg(format!("stock:{id}"))
-                    .arg(products.stock_each)
-                    .exec_async(&mut self.redis)
-                    .await?;
-            }
+        match side.work {
+            Work::Reserves(reserves) => self.reserves(database, reserves).await,
+            Work::Events(events) => self.events(database, events).await,
+            Work::Expiry(expiry) => self.expiry(database, expiry).await,
         }
-        Ok(products)
     }
 
-    async fn load(
-        &mut self,
-        running: &Running,
-        products: Products,
-        connections: u32,
-        seconds: u32,
-    ) -> anyhow::Result<Seen> {
-        self.loads += 1;
-        let plan = Plan {
-            base_url: &running.base_url,
-            connections,
-            seconds,
-            first_product: products.first,
-            products: products.count,
-            number: self.loads,
-        };
-        load::run(&plan, &self.folder).await
-    }
-
-    async fn cpu(&mut self, running: &Running) -> anyhow::Result<Cpu> {
+    /// What the processes have used so far, those that were started for the round together.
+    pub(crate) async fn cpu(&mut self, running: &[&Running]) -> anyhow::Result<Cpu> {
         let info: String = redis::cmd("INFO")
             .arg("server")
             .query_async(&mut self.redis)
@@ -257,41 +165,61 @@ impl Bench {
             .lines()
             .find_map(|line| line.strip_prefix("process_id:")?.trim().parse().ok())
             .and_then(|pid| machine::named(pid, "redis"));
+        let of_ours = running
+            .iter()
+            .map(|running| machine::cpu_seconds(running.pid));
         Ok(Cpu {
-            server: machine::cpu_seconds(running.pid),
+            server: of_ours.sum(),
             postgres: self.cluster.pid().await?.and_then(machine::cpu_seconds),
             redis: redis.and_then(machine::cpu_seconds),
-            wrk: 0.0,
+            rabbitmq: self.broker.as_ref().and_then(|broker| broker.cpu_seconds()),
+            wrk: None,
         })
     }
 }
 
 impl Cpu {
-    fn since(self, before: Self, wrk: f64) -> Self {
+    pub(crate) fn since(self, before: Self) -> Self {
         let used = |after: Option<f64>, before: Option<f64>| Some(after? - before?);
         Self {
             server: used(self.server, before.server),
             postgres: used(self.postgres, before.postgres),
             redis: used(self.redis, before.redis),
-            wrk,
+            rabbitmq: used(self.rabbitmq, before.rabbitmq),
+            wrk: None,
         }
     }
 }
 
-fn outcome(case: &Case, ours: Vec<Round>, theirs: Vec<Round>) -> anyhow::Result<Outcome> {
-    let figures = |rounds: &[Round]| -> Vec<f64> {
-        rounds.iter().map(|round| case.figure.of(round)).collect()
+fn has_history(work: Work) -> bool {
+    let ten_million = History::TenMillion;
+    matches!(work, Work::Reserves(Reserves { history, .. }) if history == ten_million)
+}
+
+fn outcome(case: &Case, sides: Vec<(&Side, Vec<Round>)>) -> anyhow::Result<Outcome> {
+    let mut measured = Vec::new();
+    for (side, rounds) in sides {
+        let figures: Option<Vec<f64>> = rounds.iter().map(|round| case.figure.of(round)).collect();
+        let figures = figures.with_context(|| format!("{} has no figure", side.label))?;
+        let summary = Summary::of(&figures).context("no rounds")?;
+        let label = side.label;
+        measured.push((
+            Measured {
+                label,
+                summary,
+                rounds,
+            },
+            figures,
+        ));
+    }
+    let mut measured = measured.into_iter();
+    let (ours, our_figures) = measured.next().context("no side")?;
+    let theirs = measured.next();
+    let ratio = match &theirs {
+        Some((_, their_figures)) => Summary::of_ratios(&our_figures, their_figures),
+        None => Some(ours.summary),
     };
-    let (our_figures, their_figures) = (figures(&ours), figures(&theirs));
-    let ratio = Summary::of_ratios(&our_figures, &their_figures)
-        .with_context(|| format!("{} has no ratio", case.name))?;
-    let measured = |side: &Side, figures: &[f64], rounds| -> anyhow::Result<Measured> {
-        Ok(Measured {
-            label: side.label,
-            summary: Summary::of(figures).context("no rounds")?,
-            rounds,
-        })
-    };
+    let ratio = ratio.with_context(|| format!("{} has no ratio", case.name))?;
     Ok(Outcome {
         name: case.name,
         title: case.title,
@@ -299,38 +227,22 @@ fn outcome(case: &Case, ours: Vec<Round>, theirs: Vec<Round>) -> anyhow::Result<
         ratio,
         verdict: case.goal.verdict(ratio.median),
         unit: case.figure.unit(),
-        ours: measured(&case.ours, &our_figures, ours)?,
-        theirs: measured(&case.theirs, &their_figures, theirs)?,
+        ours,
+        theirs: theirs.map(|(theirs, _)| theirs),
     })
 }
 
 /// A line of progress.
-fn line(side: &Side, round: &Round) -> String {
-    let Round {
-        requests_per_second,
-        wrk,
-        answers,
-        ..
-    } = round;
-    let mut line = format!(
-        "{:<16} {requests_per_second:>8.0} req/s   p50 {:>7.2} ms   p99 {:>7.2} ms",
-        side.label, wrk.p50_ms, wrk.p99_ms
-    );
-    if let Some(batches) = &round.batches {
-        line += &format!("   {:.0} a batch", batches.mean_requests);
+fn line(side: &Side, figure: Figure, round: &Round) -> String {
+    let mut line = format!("{:<16}", side.label);
+    line += &match figure {
+        Figure::PerSecond(unit) => {
+            format!(" {:>8.0} {unit}", round.wanted as f64 / round.seconds)
+        }
+        Figure::P50 | Figure::P99 | Figure::Seconds => format!(" {:>8.3} s", round.seconds),
+    };
+    if let Some(Latency { p50_ms, p99_ms }) = round.latency {
+        line += &format!("   p50 {p50_ms:>7.2} ms   p99 {p99_ms:>7.2} ms");
     }
-    let apart = answers.unavailable
-        + answers.other
-        + if side.sale == Sale::SoldOut {
-            0
-        } else {
-            answers.conflict
-        };
-    if apart + wrk.socket_errors > 0 {
-        line += &format!(
-            "   NOT COUNTED: {apart} other answers, {} socket errors",
-            wrk.socket_errors
-        );
-    }
-    line
+    line + &round.load.as_ref().map(Load::words).unwrap_or_default()
 }

@@ -9,18 +9,29 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
+use serde_json::Value;
 use tokio::process::{Child, Command};
 
-use crate::{cases::Server, metrics::Metrics};
+use crate::{
+    cases::Server,
+    metrics::{self, Metrics},
+};
 
 /// Where the programs are, and what they connect to.
 pub(crate) struct Programs {
-    pub(crate) flashsale_api: PathBuf,
-    pub(crate) flashsale_bench: PathBuf,
+    folder: PathBuf,
     /// Further arguments of the API, from whoever runs the benchmark.
-    pub(crate) api_options: Vec<String>,
-    pub(crate) redis_url: String,
-    pub(crate) logs: PathBuf,
+    api_options: Vec<String>,
+    redis_url: String,
+    amqp_url: Option<String>,
+    logs: PathBuf,
+}
+
+/// The product's processes beside the API, with their default settings.
+#[derive(Clone, Copy)]
+pub(crate) enum Worker {
+    Expirer,
+    Relay,
 }
 
 pub(crate) struct Running {
@@ -31,22 +42,25 @@ pub(crate) struct Running {
 }
 
 impl Programs {
-    /// The API beside this program, where one build puts both.
+    /// The product's programs beside this one, where one build puts all.
     pub(crate) fn beside_this(
         logs: &Path,
         redis_url: &str,
+        amqp_url: Option<&str>,
         api_options: &str,
     ) -> anyhow::Result<Self> {
-        let flashsale_bench = std::env::current_exe().context("cannot find this program")?;
-        let flashsale_api = flashsale_bench.with_file_name("flashsale-api");
-        if !flashsale_api.exists() {
-            bail!("{} is missing. Run: make bench", flashsale_api.display());
+        let this = std::env::current_exe().context("cannot find this program")?;
+        for name in ["flashsale-api", "flashsale-expirer", "flashsale-relay"] {
+            let program = this.with_file_name(name);
+            if !program.exists() {
+                bail!("{} is missing. Run: make bench", program.display());
+            }
         }
         Ok(Self {
-            flashsale_api,
-            flashsale_bench,
+            folder: this.parent().context("no folder")?.to_owned(),
             api_options: api_options.split_whitespace().map(str::to_owned).collect(),
             redis_url: redis_url.to_owned(),
+            amqp_url: amqp_url.map(str::to_owned),
             logs: logs.to_owned(),
         })
     }
@@ -57,11 +71,9 @@ impl Programs {
         server: Server,
         database_url: &str,
     ) -> anyhow::Result<Running> {
-        // Taken from the kernel and given back at once: it deals the next one out to somebody else.
-        let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
-        let (mut command, log) = match server {
+        let (command, log) = match server {
             Server::Flashsale => {
-                let mut command = Command::new(&self.flashsale_api);
+                let mut command = self.program("flashsale-api");
                 command.args(&self.api_options);
                 (command, "api")
             }
@@ -76,6 +88,30 @@ impl Programs {
                 (command, "textbook")
             }
         };
+        self.run(command, log, database_url).await
+    }
+
+    /// Starts a worker, and waits until it answers.
+    pub(crate) async fn start_worker(
+        &self,
+        worker: Worker,
+        database_url: &str,
+    ) -> anyhow::Result<Running> {
+        let (program, log) = match worker {
+            Worker::Expirer => ("flashsale-expirer", "expirer"),
+            Worker::Relay => ("flashsale-relay", "relay"),
+        };
+        self.run(self.program(program), log, database_url).await
+    }
+
+    async fn run(
+        &self,
+        mut command: Command,
+        log: &str,
+        database_url: &str,
+    ) -> anyhow::Result<Running> {
+        // Taken from the kernel and given back at once: it deals the next one out to somebody else.
+        let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
         let log = self.logs.join(format!("{log}.log"));
         let output =
             File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
@@ -83,6 +119,7 @@ impl Programs {
             .env("LISTEN_ADDR", address.to_string())
             .env("DATABASE_URL", database_url)
             .env("REDIS_URL", &self.redis_url)
+            .envs(self.amqp_url.iter().map(|url| ("AMQP_URL", url)))
             .stdin(Stdio::null())
             .stdout(output.try_clone()?)
             .stderr(output)
@@ -111,8 +148,12 @@ impl Programs {
         }
     }
 
+    fn program(&self, name: &str) -> Command {
+        Command::new(self.folder.join(name))
+    }
+
     fn comparator(&self, name: &str) -> Command {
-        let mut command = Command::new(&self.flashsale_bench);
+        let mut command = self.program("flashsale-bench");
         command.args(["serve", name]);
         command
     }
@@ -140,6 +181,24 @@ impl Running {
         let url = format!("{}{path}", self.base_url);
         let answer = self.http.get(&url).send().await?.error_for_status()?;
         Ok(answer.text().await?)
+    }
+
+    /// A request with a body or none; its answer fails where that is a refusal.
+    pub(crate) fn request(
+        &self,
+        path: &str,
+        body: Option<&Value>,
+    ) -> impl Future<Output = anyhow::Result<Value>> + Send + use<> {
+        let mut request = self.http.post(format!("{}{path}", self.base_url));
+        if let Some(body) = body {
+            request = request.json(body);
+        }
+        async move { Ok(request.send().await?.error_for_status()?.json().await?) }
+    }
+
+    /// One of the process's counters.
+    pub(crate) async fn counter(&self, name: &str) -> anyhow::Result<u64> {
+        metrics::counter(&self.get("/metrics").await?, name)
     }
 
     /// The server's own counts, once they no longer change: what was in flight when a load ended is then done.

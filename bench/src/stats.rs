@@ -1,5 +1,7 @@
 //! Medians, and how a figure compares with what is asked of it.
 
+use std::time::Duration;
+
 use serde::Serialize;
 
 /// The middle of several figures, and how far they spread.
@@ -32,6 +34,30 @@ impl Summary {
     pub(crate) fn of_ratios(ours: &[f64], theirs: &[f64]) -> Option<Self> {
         let ratios: Vec<f64> = ours.iter().zip(theirs).map(|(a, b)| a / b).collect();
         Self::of(&ratios)
+    }
+}
+
+/// How long single requests or events took.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub(crate) struct Latency {
+    pub(crate) p50_ms: f64,
+    pub(crate) p99_ms: f64,
+}
+
+impl Latency {
+    /// `None` of none.
+    pub(crate) fn of(times: &[Duration]) -> Option<Self> {
+        let mut sorted = times.to_vec();
+        sorted.sort();
+        // The smallest time that at least this part of all is not longer than.
+        let percentile = |percent: usize| {
+            let rank = (sorted.len() * percent).div_ceil(100);
+            Some(sorted.get(rank.checked_sub(1)?)?.as_secs_f64() * 1e3)
+        };
+        Some(Self {
+            p50_ms: percentile(50)?,
+            p99_ms: percentile(99)?,
+        })
     }
 }
 
@@ -122,6 +148,15 @@ mod tests {
         assert_eq!(Summary::of(&[7.0]), summary(7.0, 7.0, 7.0));
         assert_eq!(Summary::of(&[]), None);
         assert_eq!(Summary::of(&[1.0, f64::NAN]), None);
+    }
+
+    #[test]
+    fn percentiles_are_times_that_were_seen() {
+        let times: Vec<Duration> = (1..=200).rev().map(Duration::from_millis).collect();
+        let latency = |p50_ms, p99_ms| Some(Latency { p50_ms, p99_ms });
+        assert_eq!(Latency::of(&times), latency(100.0, 198.0));
+        assert_eq!(Latency::of(&times[199..]), latency(1.0, 1.0));
+        assert_eq!(Latency::of(&[]), None);
     }
 
     #[test]

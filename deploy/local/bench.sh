@@ -25,11 +25,14 @@ install_wrk() {
         "Elsewhere: https://github.com/wg/wrk"
 }
 command -v wrk >/dev/null || install_wrk
-deploy/local/install.sh postgres redis
 
-cargo build --release --locked -p flashsale-api -p flashsale-bench
+cargo build --release --locked -p flashsale-api -p flashsale-expirer -p flashsale-relay -p flashsale-bench
 # What is wrong with the settings is said before anything is started.
 "$bench" plan
+# RabbitMQ only where a case has events: it takes half a minute to start, and a share of the processors.
+needed=$("$bench" servers)
+read -ra needed <<<"$needed"
+deploy/local/install.sh "${needed[@]}"
 
 # Not in /tmp, which may live in memory: there a commit waits for no disk.
 work=$(mktemp -d "${TMPDIR:-/var/tmp}/flashsale-bench.XXXXXX")
@@ -47,7 +50,7 @@ clean_up() {
         xargs kill <<<"$unfinished" || true
         wait || true
     fi
-    for service in postgres redis; do
+    for service in "${needed[@]}"; do
         deploy/local/server.sh "$service" erase "$work/$service" || true
     done
     rm -rf "$work"
@@ -62,6 +65,10 @@ DATABASE_URL=$(FLASHSALE_LOCAL_POSTGRES_OPTIONS='-c fsync=on -c synchronous_comm
     deploy/local/server.sh postgres start "$work/postgres")
 REDIS_URL=$(deploy/local/server.sh redis start "$work/redis")
 export DATABASE_URL REDIS_URL
+if [[ " ${needed[*]} " == *" rabbitmq "* ]]; then
+    AMQP_URL=$(deploy/local/server.sh rabbitmq start "$work/rabbitmq")
+    export AMQP_URL
+fi
 
 # In the background, because bash lets a signal wait for what runs in the foreground.
 "$bench" run &

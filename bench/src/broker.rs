@@ -1,0 +1,259 @@
+//! RabbitMQ: the product's queue, an independent consumer, and the comparator `bare-publish`.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, bail, ensure};
+use flashsale_relay::publish::{self, EXCHANGE, QUEUE};
+use futures_util::{StreamExt as _, stream::FuturesUnordered};
+use inventory::{
+    Quantity,
+    outbox::{Event, ReservationConfirmed},
+};
+use lapin::{
+    BasicProperties, Channel, Confirmation, Connection, ConnectionProperties,
+    message::Delivery,
+    options::{
+        BasicAckOptions, BasicConsumeOptions, BasicPublishOptions, BasicQosOptions,
+        ConfirmSelectOptions, QueueDeclareOptions, QueueDeleteOptions,
+    },
+    types::{FieldTable, ShortString},
+};
+use time::OffsetDateTime;
+use tokio::{task::JoinHandle, time::sleep};
+
+use crate::machine;
+
+const ROUTING_KEY: &str = "reservation.confirmed";
+
+/// Messages of bare-publish that wait for their confirms.
+const WINDOW: usize = 1_000;
+
+/// What the broker may send ahead of acks, and how many events one ack is for at most.
+const PREFETCH: u16 = 10_000;
+const ACK_EVERY: usize = 500;
+/// A consumer that has nothing to do for so long acks what it has.
+const IDLE: Duration = Duration::from_millis(20);
+
+/// Nothing that is waited for takes longer, unless it is lost.
+const LIMIT: Duration = Duration::from_secs(60);
+
+pub(crate) struct Broker {
+    connection: Connection,
+    url: String,
+    pid: Option<u32>,
+}
+
+/// Receives everything in the queue, and notes when.
+pub(crate) struct Consumer {
+    received: Arc<Mutex<Received>>,
+    task: JoinHandle<anyhow::Result<()>>,
+}
+
+#[derive(Default)]
+struct Received {
+    /// By message id: the first time.
+    events: HashMap<ShortString, Instant>,
+    last: Option<Instant>,
+}
+
+impl Broker {
+    pub(crate) async fn connect(url: &str) -> anyhow::Result<Self> {
+        let connection = Connection::connect(url, ConnectionProperties::default())
+            .await
+            .context("cannot connect to RabbitMQ (AMQP_URL)")?;
+        let port = url.rsplit_once(':').and_then(|(_, rest)| {
+            rest.split('/')
+                .next()
+                .map(|port| format!("RABBITMQ_NODE_PORT={port}"))
+        });
+        Ok(Self {
+            connection,
+            url: url.to_owned(),
+            pid: port.and_then(|port| machine::with_environment("beam.smp", &port)),
+        })
+    }
+
+    pub(crate) fn cpu_seconds(&self) -> Option<f64> {
+        machine::cpu_seconds(self.pid?)
+    }
+
+    /// The topology as the relay declares it, with an empty queue.
+    pub(crate) async fn fresh_queue(&self) -> anyhow::Result<()> {
+        let channel = self.connection.create_channel().await?;
+        channel
+            .queue_delete(QUEUE.into(), QueueDeleteOptions::default())
+            .await?;
+        let publisher = publish::Broker::new(&self.url, true)?.connect().await?;
+        publisher.close().await;
+        channel.close(200, "done".into()).await?;
+        Ok(())
+    }
+
+    /// Waits until so many messages are in the queue. It counts a little behind its confirms.
+    pub(crate) async fn wait_for_messages(&self, messages: u64) -> anyhow::Result<()> {
+        let channel = self.connection.create_channel().await?;
+        let passive = QueueDeclareOptions {
+            passive: true,
+            ..Default::default()
+        };
+        let began = Instant::now();
+        loop {
+            let queue = channel
+                .queue_declare(QUEUE.into(), passive, FieldTable::default())
+                .await?;
+            let count = u64::from(queue.message_count());
+            if count >= messages {
+                return Ok(channel.close(200, "done".into()).await?);
+            }
+            ensure!(
+                began.elapsed() < LIMIT,
+                "{messages} events were published, {count} are in the queue"
+            );
+            sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    pub(crate) async fn consume(&self) -> anyhow::Result<Consumer> {
+        let channel = self.connection.create_channel().await?;
+        channel
+            .basic_qos(PREFETCH, BasicQosOptions::default())
+            .await?;
+        let deliveries = channel
+            .basic_consume(
+                QUEUE.into(),
+                "".into(),
+                BasicConsumeOptions::default(),
+                FieldTable::default(),
+            )
+            .await?;
+        let received = Arc::<Mutex<Received>>::default();
+        let task = tokio::spawn(receive(deliveries, received.clone()));
+        Ok(Consumer { received, task })
+    }
+
+    /// Publishes for so long, and answers how many messages were confirmed and in which time: the limit
+    /// that the broker sets. What makes a message durable is the same as the relay's, and so is its size.
+    pub(crate) async fn bare_publish(&self, time: Duration) -> anyhow::Result<(u64, Duration)> {
+        let channel = self.connection.create_channel().await?;
+        channel
+            .confirm_select(ConfirmSelectOptions::default())
+            .await?;
+        let (mut confirmed, mut number) = (0, 0);
+        let mut window = FuturesUnordered::new();
+        let began = Instant::now();
+        loop {
+            while window.len() < WINDOW && began.elapsed() < time {
+                number += 1;
+                window.push(send(&channel, number));
+            }
+            match window.next().await {
+                Some(Ok(Confirmation::Ack(None))) => confirmed += 1,
+                Some(other) => bail!("bare-publish was not confirmed: {other:?}"),
+                None => break,
+            }
+        }
+        let taken = began.elapsed();
+        channel.close(200, "done".into()).await?;
+        Ok((confirmed, taken))
+    }
+}
+
+async fn send(channel: &Channel, number: i64) -> anyhow::Result<Confirmation> {
+    let event = Event::ReservationConfirmed(ReservationConfirmed {
+        reservation_id: number.try_into()?,
+        product_id: 1.try_into()?,
+        user_id: (100_000_000_000 + number).try_into()?,
+        quantity: Quantity::ONE,
+        confirmed_at: OffsetDateTime::now_utc(),
+    });
+    let properties = BasicProperties::default()
+        .with_message_id(format!("00000000-0000-4000-8000-{number:012}").into())
+        .with_type("ReservationConfirmed".into())
+        .with_content_type("application/json".into())
+        .with_delivery_mode(2)
+        .with_timestamp(number.unsigned_abs())
+        .with_app_id("flashsale-relay".into());
+    let mandatory = BasicPublishOptions {
+        mandatory: true,
+        ..Default::default()
+    };
+    let body = serde_json::to_vec(&event)?;
+    let publish = channel.basic_publish(
+        EXCHANGE.into(),
+        ROUTING_KEY.into(),
+        mandatory,
+        &body,
+        properties,
+    );
+    Ok(publish.await?.await?)
+}
+
+async fn receive(
+    mut deliveries: lapin::Consumer,
+    received: Arc<Mutex<Received>>,
+) -> anyhow::Result<()> {
+    let (mut last, mut unacked) = (None, 0);
+    loop {
+        if let Ok(delivery) = tokio::time::timeout(IDLE, deliveries.next()).await {
+            let delivery = delivery.context("the queue is gone")??;
+            lock(&received).note(&delivery)?;
+            last = Some(delivery);
+            unacked += 1;
+            if unacked < ACK_EVERY {
+                continue;
+            }
+        }
+        if let Some(last) = last.take() {
+            last.ack(BasicAckOptions { multiple: true }).await?;
+        }
+        unacked = 0;
+    }
+}
+
+impl Received {
+    fn note(&mut self, delivery: &Delivery) -> anyhow::Result<()> {
+        let now = Instant::now();
+        let id = delivery.properties.message_id().clone();
+        let id = id.context("an event has no message_id")?;
+        self.events.entry(id).or_insert(now);
+        self.last = Some(now);
+        Ok(())
+    }
+}
+
+impl Consumer {
+    /// Waits for so many different events since the start, and answers when the last one came.
+    pub(crate) async fn wait_for(&self, events: u64) -> anyhow::Result<Instant> {
+        let began = Instant::now();
+        loop {
+            let (count, last) = {
+                let received = lock(&self.received);
+                (received.events.len() as u64, received.last)
+            };
+            if let Some(last) = last.filter(|_| count >= events) {
+                return Ok(last);
+            }
+            ensure!(!self.task.is_finished(), "the consumer has lost its queue");
+            ensure!(
+                began.elapsed() < LIMIT,
+                "{events} events were committed, {count} have come"
+            );
+            sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// Ends it, and answers when each event came, by its id.
+    pub(crate) fn close(self) -> HashMap<ShortString, Instant> {
+        self.task.abort();
+        std::mem::take(&mut lock(&self.received).events)
+    }
+}
+
+/// Notes are whole, whoever panicked.
+fn lock(received: &Mutex<Received>) -> MutexGuard<'_, Received> {
+    received.lock().unwrap_or_else(PoisonError::into_inner)
+}

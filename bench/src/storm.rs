@@ -1,0 +1,293 @@
+//! Rounds of expiry: 100,000 holds of one product that fall due at the same moment.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, ensure};
+use serde_json::json;
+use tokio::{
+    sync::watch,
+    task::JoinSet,
+    time::{MissedTickBehavior, interval, sleep},
+};
+
+use crate::{
+    cases::{Expiry, Server},
+    check::{self, Sold},
+    database::{Database, PLENTY, Products},
+    rounds::{Bench, Cpu, Round},
+    server::{Running, Worker},
+    stats::Latency,
+};
+
+const HOLDS: i32 = 100_000;
+
+/// Time from the writing of the holds to their deadline. Until then they are written, their timers are armed,
+/// and the processes are started.
+const LEAD_SECONDS: i32 = 9;
+/// Due long ago, and not before the round is over.
+const DUE: i32 = -1;
+const MUCH_LATER: i32 = 300;
+
+/// How many timers are armed in one round trip, as by the product.
+const PIPELINE: i64 = 5_000;
+
+/// How often the expirer is asked how far it is.
+const POLL: Duration = Duration::from_millis(5);
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// The reserves come at a fixed rate, however slow their answers are: a closed loop would leave off
+/// asking just while it is slow.
+const RESERVE_PERIOD: Duration = Duration::from_millis(2);
+const RESERVES_BEFORE_STORM: Duration = Duration::from_millis(500);
+
+/// The holds, and when they fall due.
+struct Storm {
+    products: Products,
+    due_at: Instant,
+}
+
+impl Bench {
+    pub(crate) async fn expiry(
+        &mut self,
+        database: &Database,
+        expiry: Expiry,
+    ) -> anyhow::Result<Round> {
+        match expiry {
+            Expiry::Storm => self.storm(database).await,
+            Expiry::Bare => self.bare_expire(database).await,
+            Expiry::ReservesInStorm => self.reserves_meanwhile(database, LEAD_SECONDS).await,
+            Expiry::ReservesInQuiet => self.reserves_meanwhile(database, MUCH_LATER).await,
+        }
+    }
+
+    /// As in life: the expirer runs, the holds have timers in Redis, and nobody tells it but those and its own
+    /// clock. Timed from the deadline to the commit of the last batch, with whatever it sleeps.
+    async fn storm(&mut self, database: &Database) -> anyhow::Result<Round> {
+        let storm = self.prepare(database, LEAD_SECONDS).await?;
+        let worker = Worker::Expirer;
+        let expirer = self.programs.start_worker(worker, &database.url).await?;
+        storm.wait().await?;
+        let cpu_before = self.cpu(&[&expirer]).await?;
+        let done = drained(&expirer).await?;
+        let cpu_seconds = self.cpu(&[&expirer]).await?.since(cpu_before);
+        check_drained(database, storm.products, 0).await?;
+        expirer.stop().await?;
+        Ok(round((done - storm.due_at).as_secs_f64(), cpu_seconds))
+    }
+
+    /// The comparator: all holds in one statement, which is one transaction.
+    async fn bare_expire(&mut self, database: &Database) -> anyhow::Result<Round> {
+        let storm = self.prepare(database, DUE).await?;
+        let cpu_before = self.cpu(&[]).await?;
+        let began = Instant::now();
+        sqlx::query(
+            "-- bench: bare-expire
+            with ended as (
+              update reservations set status = 'EXPIRED', expired_at = expires_at
+              where status = 'ACTIVE' and expires_at <= now()
+              returning product_id, quantity
+            )
+            update products p set stock = p.stock + e.units, held = p.held - e.units
+            from (select product_id, sum(quantity)::integer as units from ended group by 1) e
+            where p.id = e.product_id",
+        )
+        .execute(&database.pool)
+        .await?;
+        let taken = began.elapsed();
+        let cpu_seconds = self.cpu(&[]).await?.since(cpu_before);
+        check_drained(database, storm.products, 0).await?;
+        Ok(round(taken.as_secs_f64(), cpu_seconds))
+    }
+
+    /// Reserves of the product whose holds they are, by users of their own. Those are timed that were sent
+    /// between the deadline and the last batch or, where no deadline comes, for as long as a round lasts.
+    async fn reserves_meanwhile(
+        &mut self,
+        database: &Database,
+        lead_seconds: i32,
+    ) -> anyhow::Result<Round> {
+        let storm = self.prepare(database, lead_seconds).await?;
+        let (programs, url) = (&self.programs, &database.url);
+        let api = programs.start(Server::Flashsale, url).await?;
+        let expirer = programs.start_worker(Worker::Expirer, url).await?;
+        let cpu_before = self.cpu(&[&api, &expirer]).await?;
+        let is_storm = lead_seconds == LEAD_SECONDS;
+        let (stop, stopped) = watch::channel(());
+        let window = async {
+            let _stop_at_the_end = stop;
+            if is_storm {
+                storm.wait().await?;
+                anyhow::Ok((storm.due_at, drained(&expirer).await?))
+            } else {
+                sleep(RESERVES_BEFORE_STORM).await;
+                let began = Instant::now();
+                sleep(Duration::from_secs(self.seconds.into())).await;
+                Ok((began, Instant::now()))
+            }
+        };
+        let first = if is_storm {
+            storm.due_at - RESERVES_BEFORE_STORM
+        } else {
+            Instant::now()
+        };
+        let reserves = reserve_steadily(&api, storm.products.first, first, stopped);
+        let ((from, to), reserves) = tokio::try_join!(window, reserves)?;
+        let cpu_seconds = self.cpu(&[&api, &expirer]).await?.since(cpu_before);
+        let reserved = reserves.len() as u64;
+        let times: Vec<Duration> = reserves
+            .into_iter()
+            .filter(|(sent, _)| (from..to).contains(sent))
+            .map(|(_, time)| time)
+            .collect();
+        if is_storm {
+            check_drained(database, storm.products, reserved).await?;
+        }
+        for process in [api, expirer] {
+            process.stop().await?;
+        }
+        Ok(Round {
+            wanted: times.len() as u64,
+            latency: Latency::of(&times),
+            ..round((to - from).as_secs_f64(), cpu_seconds)
+        })
+    }
+
+    /// Writes the holds and arms their timers. As long ago as a real hold's writing is, the tables have been
+    /// vacuumed and the pages written; whether they have been analyzed nobody can rely on.
+    async fn prepare(&mut self, database: &Database, lead_seconds: i32) -> anyhow::Result<Storm> {
+        let (product, first, last, deadline_ms): (i64, i64, i64, i64) = sqlx::query_as(
+            "-- bench: holds that fall due together
+            with product as (
+              insert into products (name, stock, held, total) values ('storm', $1, $2, $1 + $2) returning id
+            ), held as (
+              insert into reservations (product_id, user_id, expires_at)
+              select p.id, 100000000000 + n, date_trunc('second', now()) + make_interval(secs => $3)
+              from product p, generate_series(1, $2) n
+              returning id, expires_at
+            )
+            select (select id from product), min(id), max(id),
+              (extract(epoch from min(expires_at)) * 1000)::bigint
+            from held",
+        )
+        .bind(PLENTY)
+        .bind(HOLDS)
+        .bind(lead_seconds)
+        .fetch_one(&database.pool)
+        .await?;
+        if lead_seconds > 0 {
+            for start in (first..=last).step_by(PIPELINE as usize) {
+                let mut timers = redis::pipe();
+                for id in start..=last.min(start + PIPELINE - 1) {
+                    let key = format!("reservation:{id}");
+                    timers
+                        .cmd("SET")
+                        .arg(key)
+                        .arg(1)
+                        .arg("PXAT")
+                        .arg(deadline_ms);
+                }
+                timers.exec_async(&mut self.redis).await?;
+            }
+        }
+        database.vacuum().await?;
+        self.cluster.checkpoint().await?;
+        let (left,): (f64,) = sqlx::query_as(
+            "select greatest(0, extract(epoch from to_timestamp($1 / 1000.0::float8) - clock_timestamp()))::float8",
+        )
+        .bind(deadline_ms)
+        .fetch_one(&database.pool)
+        .await?;
+        Ok(Storm {
+            products: Products {
+                first: product,
+                count: 1,
+                stock_each: PLENTY + HOLDS,
+            },
+            due_at: Instant::now() + Duration::from_secs_f64(left),
+        })
+    }
+}
+
+impl Storm {
+    async fn wait(&self) -> anyhow::Result<()> {
+        let left = self.due_at.checked_duration_since(Instant::now());
+        let left = left.filter(|left| *left > RESERVES_BEFORE_STORM);
+        sleep(left.context("the holds fell due before all was ready")?).await;
+        Ok(())
+    }
+}
+
+/// Waits until the expirer has ended every hold, by its own count, which follows each commit.
+async fn drained(expirer: &Running) -> anyhow::Result<Instant> {
+    let began = Instant::now();
+    let counter = "flashsale_reservations_expired_total";
+    while expirer.counter(counter).await? < HOLDS.unsigned_abs().into() {
+        ensure!(
+            began.elapsed() < LIMIT,
+            "the expirer does not come to an end with the storm"
+        );
+        sleep(POLL).await;
+    }
+    Ok(Instant::now())
+}
+
+/// Reserves from `first` on, until told to stop, and answers when each request was sent and how long it took.
+async fn reserve_steadily(
+    api: &Running,
+    product: i64,
+    first: Instant,
+    mut stopped: watch::Receiver<()>,
+) -> anyhow::Result<Vec<(Instant, Duration)>> {
+    sleep(first.saturating_duration_since(Instant::now())).await;
+    let mut requests = JoinSet::new();
+    let mut ticks = interval(RESERVE_PERIOD);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
+    for user in 1.. {
+        tokio::select! {
+            _ = stopped.changed() => break,
+            _ = ticks.tick() => {}
+        }
+        let body = json!({"product_id": product, "user_id": user});
+        let reserve = api.request("/reservations", Some(&body));
+        requests.spawn(async move {
+            let sent = Instant::now();
+            reserve.await?;
+            anyhow::Ok((sent, sent.elapsed()))
+        });
+    }
+    let mut times = Vec::new();
+    while let Some(request) = requests.join_next().await {
+        times.push(request??);
+    }
+    Ok(times)
+}
+
+/// The audit is clean, no hold is past its deadline, and only what was reserved since is held.
+async fn check_drained(
+    database: &Database,
+    products: Products,
+    reserved: u64,
+) -> anyhow::Result<()> {
+    check::without_api(database, products, Sold::exactly(reserved)).await?;
+    let (expired,): (i64,) = sqlx::query_as(
+        "-- bench: count what has expired
+        select count(*) from reservations where status = 'EXPIRED' and expired_at = expires_at",
+    )
+    .fetch_one(&database.pool)
+    .await?;
+    ensure!(
+        expired == i64::from(HOLDS),
+        "{expired} of {HOLDS} holds have expired"
+    );
+    Ok(())
+}
+
+fn round(seconds: f64, cpu_seconds: Cpu) -> Round {
+    Round {
+        wanted: HOLDS.unsigned_abs().into(),
+        seconds,
+        latency: None,
+        cpu_seconds,
+        load: None,
+    }
+}
