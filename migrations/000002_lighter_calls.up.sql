@@ -66,7 +66,7 @@ set plan_cache_mode = force_generic_plan
 as $$
 #variable_conflict use_column
 declare
-  t timestamptz := clock_timestamp();
+  t timestamptz;
   size integer := cardinality(product_ids);
   request record;
   sold_out bigint[] := '{}';
@@ -92,14 +92,21 @@ begin
   for request in
     select q.n, q.product_id, h.id as held_id
     from (
+      -- The clock is read after the snapshot was taken: what falls due in between is due, not lost. The
+      -- offsets keep the subqueries apart: one time and one look a product, not one a request.
       select p.id
-      from products p
-      where p.id = any(product_ids) and p.stock = 0
-        and not exists (
-          select from reservations r
-          where r.product_id = p.id and r.status = 'ACTIVE' and r.expires_at <= t
-            and r.quantity > 0 -- the index's name tag
-        )
+      from (
+        select p.id, clock_timestamp() as t
+        from products p
+        where p.id = any(product_ids) and p.stock = 0
+        offset 0
+      ) p
+      where not exists (
+        select from reservations r
+        where r.product_id = p.id and r.status = 'ACTIVE' and r.expires_at <= p.t
+          and r.quantity > 0 -- the index's name tag
+      )
+      offset 0
     ) p
     join unnest(product_ids, user_ids) with ordinality as q (product_id, user_id, n)
       on q.product_id = p.id

@@ -134,6 +134,35 @@ async fn who_comes_too_late_waits_for_nobody(pool: PgPool) {
     shop.assert_sound().await;
 }
 
+/// The refusal without a lock judges by one moment: a clock from before its snapshot would see neither the
+/// last free unit, which was just taken, nor the one that fell due meanwhile.
+#[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
+async fn what_falls_due_while_the_last_unit_goes_is_not_overlooked(pool: PgPool) {
+    let shop = Shop::new(pool);
+    let product = shop.product(2).await;
+    shop.hold(product, 1).await;
+
+    // No lock of a row: this stops the reserve before its first look.
+    let mut other = shop.pool.begin().await.unwrap();
+    sqlx::query("lock table products in access exclusive mode")
+        .execute(&mut *other)
+        .await
+        .unwrap();
+    let reserve = in_the_background!(shop, reserve::reserve, [one(product, 3)], HOLD_SECONDS);
+    shop.until_waiting(&[reserve.abort_handle()]).await;
+    sqlx::query("update reservations set expires_at = clock_timestamp()")
+        .execute(&mut *other)
+        .await
+        .unwrap();
+    // It takes the free unit, and has no need of the one that is due.
+    reserve_in(&mut other, one(product, 2)).await;
+    other.commit().await.unwrap();
+
+    let batch = reserve.await.unwrap();
+    assert_eq!((batch.changed, batch.expired), (1, 1));
+    shop.assert_sound().await;
+}
+
 #[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
 async fn a_hold_lives_its_full_time_from_the_end_of_the_wait(pool: PgPool) {
     let shop = Shop::new(pool);
