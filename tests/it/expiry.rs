@@ -4,4 +4,5 @@ mod clocks;
 mod copies;
 mod outages;
 mod stage;
+mod storm;
 mod timers;

@@ -152,6 +152,15 @@ impl Child {
         assert!(sent.success());
     }
 
+    /// The most memory that it has had resident so far, in KiB.
+    pub fn memory_peak_kib(&self) -> u64 {
+        let path = format!("/proc/{}/status", self.process.id());
+        let status = std::fs::read_to_string(path).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let peak = line.and_then(|line| line.trim().strip_suffix(" kB"));
+        peak.expect("no peak in its status").parse().unwrap()
+    }
+
     /// Ends it as a crash would.
     pub fn kill(&mut self) {
         self.process.kill().unwrap();

@@ -99,13 +99,17 @@ impl Redis {
     }
 
     pub(super) async fn ask<T: FromRedisValue>(&mut self, command: &str) -> T {
-        let mut words = command.split(' ');
-        let mut parsed = Cmd::new();
-        parsed.arg(words.next().unwrap());
-        words.for_each(|word| {
-            parsed.arg(word);
-        });
-        parsed.query_async(&mut self.0).await.unwrap()
+        let words: Vec<&str> = command.split(' ').collect();
+        self.ask_words(&words).await
+    }
+
+    /// For words with spaces in them.
+    pub(super) async fn ask_words<T: FromRedisValue>(&mut self, words: &[&str]) -> T {
+        let mut command = Cmd::new();
+        for word in words {
+            command.arg(word);
+        }
+        command.query_async(&mut self.0).await.unwrap()
     }
 
     /// Waits until a question is answered like this.
