@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// Most holds that one transaction expires: a pass must not keep the product's row for long.
-const EXPIRE_BATCH_ROWS: i32 = 1000;
+const EXPIRE_BATCH_ROWS: i32 = 250;
 
 pub(crate) async fn sync_expired(
     _: Admin,

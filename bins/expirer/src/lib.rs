@@ -50,7 +50,7 @@ pub struct Args {
     pub listen_addr: SocketAddr,
 
     /// Most holds that one transaction expires. Reservations of the same product wait for it.
-    #[arg(long, env = "EXPIRE_BATCH_ROWS", default_value_t = 1000, value_parser = clap::value_parser!(i32).range(1..=100_000))]
+    #[arg(long, env = "EXPIRE_BATCH_ROWS", default_value_t = 250, value_parser = clap::value_parser!(i32).range(1..=100_000))]
     pub expire_batch_rows: i32,
 }
 
