@@ -8,8 +8,8 @@ use serde::Serialize;
 
 use crate::Problem;
 
-/// A JSON body. axum's own is written piece by piece into a buffer that checks its room for each: it takes
-/// twice the time, which is a good part of what a hot reserve costs outside the kernel.
+/// A JSON body. axum's own is written piece by piece into a buffer that checks its room for each: a tenth of
+/// the instructions that a hot reserve took in this process.
 pub(crate) struct Answer<T>(pub(crate) T);
 
 impl<T: Serialize> IntoResponse for Answer<T> {
