@@ -1,5 +1,5 @@
 -- Expires up to max_rows due holds of one product, longest due first; answers how many.
-create or replace function expire_v1(product_id bigint, max_rows integer)
+create or replace function expire_v2(product_id bigint, max_rows integer, events text[])
 returns integer
 language plpgsql
 set lock_timeout = '5s'
@@ -8,7 +8,7 @@ as $$
 #variable_conflict use_column
 begin
   -- expire: lock the product
-  perform from products p where p.id = expire_v1.product_id for no key update;
-  return (select d.rows from reclaim_v1(product_id, clock_timestamp(), max_rows) d);
+  perform from products p where p.id = expire_v2.product_id for no key update;
+  return (select d.rows from reclaim_v2(product_id, clock_timestamp(), max_rows, events) d);
 end
 $$;

@@ -1,12 +1,14 @@
 -- Reserves for a batch of requests, as if they came one after the other in the given order.
--- Answers arrays in that order: each request's outcome, the hold's id (the new one, or the one that
--- stands in the way), and how many units were free where it was sold out; and for all of them the times
--- of this call's holds, where it made any, and the number of holds that it expired. (Rows would cost a
--- tenth more.)
-create or replace function reserve_v1(
-  product_ids bigint[], user_ids bigint[], quantities integer[], hold_seconds integer,
-  out outcomes text[], out ids bigint[], out free integer[],
-  out reserved_at timestamptz, out expires_at timestamptz, out expired bigint
+-- Answers arrays in that order: each request's outcome; the hold's id (the new one, or the one that
+-- stands in the way); a number: how many units were free where it was sold out, how many more the user
+-- may have where that is too few, and for how many seconds a hold lasts where the product says so; and for
+-- all of them the time of this call's holds, where it made any, and the number of holds that it expired.
+-- (Rows would cost a tenth more.) No reference at all is an empty array.
+create or replace function reserve_v2(
+  product_ids bigint[], user_ids bigint[], quantities integer[], reference_texts text[],
+  hold_seconds integer, events text[],
+  out outcomes text[], out ids bigint[], out numbers integer[],
+  out reserved_at timestamptz, out expired bigint
 )
 language plpgsql
 -- A lock that cannot be had is a definite "nothing was done", and the client may retry.
@@ -36,7 +38,7 @@ declare
 begin
   outcomes := array_fill(null::text, array[size]);
   ids := array_fill(null::bigint, array[size]);
-  free := array_fill(null::integer, array[size]);
+  numbers := array_fill(null::integer, array[size]);
   expired := 0;
 
   -- reserve: refuse where nothing is free or due. One snapshot decides, and no lock is needed: those who
@@ -51,6 +53,8 @@ begin
         select p.id, clock_timestamp() as t
         from products p
         where p.id = any(product_ids) and p.stock = 0
+          and (p.sale_starts_at <= clock_timestamp()) is not false
+          and (p.sale_ends_at > clock_timestamp()) is not false
         offset 0
       ) p
       where not exists (
@@ -75,7 +79,7 @@ begin
     end if;
     if request.held_id is null then
       outcomes[request.n] := 'sold_out';
-      free[request.n] := 0;
+      numbers[request.n] := 0;
     else
       outcomes[request.n] := 'already_reserved';
       ids[request.n] := request.held_id;
@@ -95,7 +99,6 @@ begin
   );
   t := clock_timestamp();
   reserved_at := t;
-  expires_at := t + make_interval(secs => hold_seconds);
 
   loop
     stale := '{}';
@@ -104,8 +107,15 @@ begin
 
     -- reserve: decide, request by request, in a snapshot that sees the last lock holder's work
     for request in
-      select q.n, q.product_id, q.user_id, q.quantity, p.stock, h.id as held_id, h.expires_at,
-        count(*) over (partition by q.product_id, q.user_id) > 1 as repeated
+      select q.n, q.product_id, q.user_id, q.quantity, p.stock, p.hold_seconds,
+        p.sale_starts_at, p.sale_ends_at, h.id as held_id, h.expires_at,
+        count(*) over (partition by q.product_id, q.user_id) > 1 as repeated,
+        case when p.max_per_user is not null then p.max_per_user - (
+          select coalesce(sum(r.quantity), 0)
+          from reservations r
+          where r.user_id = q.user_id and r.product_id = q.product_id and r.status = 'CONFIRMED'
+            and r.created_at > '-infinity' -- the index's name tag
+        ) end as allowed
       from unnest(product_ids, user_ids, quantities)
         with ordinality as q (product_id, user_id, quantity, n)
       -- A product that was created after the lock statement is not there yet.
@@ -130,6 +140,10 @@ begin
 
       if request.stock is null then
         outcomes[request.n] := 'product_not_found';
+      elsif request.sale_starts_at > t then
+        outcomes[request.n] := 'sale_not_open';
+      elsif request.sale_ends_at <= t then
+        outcomes[request.n] := 'sale_closed';
       elsif request.expires_at > t then
         outcomes[request.n] := 'already_reserved';
         ids[request.n] := request.held_id;
@@ -140,11 +154,15 @@ begin
         stale := stale || request.held_id;
       elsif request.quantity > free_units then
         outcomes[request.n] := 'sold_out';
-        free[request.n] := free_units;
+        numbers[request.n] := free_units;
         lacking := true;
+      elsif request.quantity > request.allowed then
+        outcomes[request.n] := 'max_per_user_reached';
+        numbers[request.n] := greatest(request.allowed, 0);
       else
         outcomes[request.n] := 'reserved';
         ids[request.n] := nextval(next_id);
+        numbers[request.n] := request.hold_seconds;
         free_units := free_units - request.quantity;
         if request.repeated then
           holders := holders || request.user_id;
@@ -162,14 +180,15 @@ begin
         update reservations r
         set status = 'EXPIRED', expired_at = r.expires_at
         where r.id = any(stale) and r.status = 'ACTIVE' and r.expires_at <= t
-        returning r.product_id, r.quantity
+        returning r.id, r.product_id, r.quantity
       ), given_back as (
         update products p
         set stock = p.stock + e.units, held = p.held - e.units
         from (select product_id, sum(quantity)::integer as units from ended group by 1) e
         where p.id = e.product_id
       )
-      select count(*) into reclaimed from ended;
+      select count(*), array_agg(id) into reclaimed, stale from ended;
+      perform write_events_v1('ReservationExpired', stale, t, events);
     end if;
 
     if lacking then
@@ -184,7 +203,8 @@ begin
         order by p.id
       loop
         -- A pass is bounded: 100,000 due holds in one would keep the row locked for a second.
-        select * into swept from reclaim_v1(short.id, t, least(short.units, 1000)::integer);
+        select * into swept
+        from reclaim_v2(short.id, t, least(short.units, 1000)::integer, events);
         reclaimed := reclaimed + swept.rows;
       end loop;
     end if;
@@ -206,12 +226,19 @@ begin
     where p.id = g.product_id;
   
     -- reserve: write the holds
-    insert into reservations (id, product_id, user_id, quantity, expires_at, created_at)
+    insert into reservations (id, product_id, user_id, quantity, reference, expires_at, created_at)
     overriding system value
-    select q.id, q.product_id, q.user_id, q.quantity, reserve_v1.expires_at, t
-    from unnest(ids, product_ids, user_ids, quantities, outcomes)
-      as q (id, product_id, user_id, quantity, outcome)
+    select q.id, q.product_id, q.user_id, q.quantity, q.reference,
+      t + coalesce(q.own_seconds, hold_seconds) * interval '1 second', t
+    from unnest(ids, product_ids, user_ids, quantities, reference_texts, numbers, outcomes)
+      as q (id, product_id, user_id, quantity, reference, own_seconds, outcome)
     where q.outcome = 'reserved';
+
+    if 'ReservationCreated' = any(events) then
+      perform write_events_v1('ReservationCreated', array(
+        select q.id from unnest(ids, outcomes) as q (id, outcome) where q.outcome = 'reserved'
+      ), t, events);
+    end if;
   end if;
 end
 $$;

@@ -1,0 +1,58 @@
+-- Adds free units to a product or takes some away, and writes it into the ledger. Where fewer units are free
+-- than are to be taken, or the total would not fit, nothing is done: then `adjusted` is false. No row: there is
+-- no such product.
+create or replace function adjust_stock_v1(
+  product_id bigint, delta integer, reason text, events text[],
+  out adjusted boolean, out stock integer, out held integer, out sold integer, out total integer
+)
+language plpgsql
+set lock_timeout = '5s'
+set plan_cache_mode = force_generic_plan
+as $$
+#variable_conflict use_column
+declare
+  t timestamptz;
+  swept record;
+  adjustment bigint;
+begin
+  -- adjust stock: lock the product
+  select p.stock, p.held, p.sold, p.total into stock, held, sold, total
+  from products p where p.id = adjust_stock_v1.product_id for no key update;
+  if not found then
+    return;
+  end if;
+  t := clock_timestamp();
+
+  while stock + delta::bigint < 0 loop
+    select * into swept from reclaim_v2(adjust_stock_v1.product_id, t, 1000, events);
+    stock := stock + swept.units;
+    held := held - swept.units;
+    exit when swept.rows = 0;
+  end loop;
+  adjusted := stock + delta::bigint >= 0 and total + delta::bigint <= 2147483647;
+  if not adjusted then
+    return;
+  end if;
+  stock := stock + delta;
+  total := total + delta;
+
+  -- adjust stock: add or take the units
+  update products p
+  set stock = p.stock + delta, total = p.total + delta
+  where p.id = adjust_stock_v1.product_id;
+
+  -- adjust stock: write it down
+  insert into stock_adjustments (product_id, delta, reason, created_at)
+  values (adjust_stock_v1.product_id, adjust_stock_v1.delta, adjust_stock_v1.reason, t)
+  returning id into adjustment;
+
+  if 'StockAdjusted' = any(events) then
+    -- adjust stock: write the event
+    insert into outbox_events (event_type, payload, created_at, next_attempt_at)
+    values ('StockAdjusted', jsonb_build_object(
+      'adjustment_id', adjustment, 'product_id', adjust_stock_v1.product_id, 'delta', delta,
+      'reason', reason, 'stock', stock, 'total', total, 'adjusted_at', t
+    ), t, t);
+  end if;
+end
+$$;

@@ -1,0 +1,50 @@
+-- Moves the deadlines of a batch of holds to the given seconds from now, where that is later than they are,
+-- but not beyond the longest time from their creation: the product's own, or else the given one. Only what
+-- is ACTIVE and not past its deadline is moved. Answers with standing_v1.
+create or replace function extend_v1(ids bigint[], seconds integer[], max_hold_seconds integer)
+returns setof standing_v1
+language plpgsql
+set lock_timeout = '5s'
+set enable_seqscan = off
+set plan_cache_mode = force_generic_plan
+as $$
+#variable_conflict use_column
+declare
+  t timestamptz;
+  product_ids bigint[];
+  found bigint[];
+  changed bigint;
+begin
+  -- extend: find the reservations, once: one that a later statement could see has no locked product
+  select array_agg(r.product_id order by q.n), array_agg(r.id) filter (where r.id is not null)
+  into product_ids, found
+  from unnest(ids) with ordinality as q (id, n)
+  left join reservations r on r.id = q.id;
+
+  -- extend: lock the products, in id order
+  perform from products p where p.id = any(product_ids) order by p.id for no key update;
+  t := clock_timestamp();
+
+  -- extend: move the deadlines
+  with moved as (
+    update reservations r
+    set expires_at = w.expires_at
+    from (
+      select h.id, least(
+        t + max(q.seconds) * interval '1 second',
+        h.created_at + coalesce(p.max_hold_seconds, extend_v1.max_hold_seconds) * interval '1 second'
+      ) as expires_at
+      from unnest(ids, seconds) as q (id, seconds)
+      join reservations h on h.id = q.id
+      join products p on p.id = h.product_id
+      where h.id = any(found)
+      group by h.id, p.id
+    ) w
+    where r.id = w.id and r.status = 'ACTIVE' and r.expires_at > t and r.expires_at < w.expires_at
+    returning r.id
+  )
+  select count(*) into changed from moved;
+
+  return query select * from standing_v1(ids, product_ids, t, changed);
+end
+$$;
