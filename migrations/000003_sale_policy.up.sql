@@ -68,7 +68,8 @@ create type standing_v1 as (
   expired_at timestamptz, returned_at timestamptz, reference text, reacquired_from bigint, changed bigint
 );
 
--- Writes one event for each of these reservations, as they stand, if events of this type are wanted.
+-- Writes one event for each of these reservations, with the times of the transition, if events of this type
+-- are wanted. The relay moves the reference into a header.
 create or replace function write_events_v1(
   event_type text, ids bigint[], t timestamptz, events text[]
 )
@@ -86,8 +87,10 @@ begin
   insert into outbox_events (event_type, payload, created_at, next_attempt_at)
   select write_events_v1.event_type, jsonb_strip_nulls(jsonb_build_object(
     'reservation_id', r.id, 'product_id', r.product_id, 'user_id', r.user_id,
-    'quantity', r.quantity, 'reference', r.reference, 'reacquired_from', r.reacquired_from,
-    'created_at', r.created_at, 'expires_at', r.expires_at, 'confirmed_at', r.confirmed_at,
+    'quantity', r.quantity, 'reference', r.reference,
+    'created_at', case write_events_v1.event_type when 'ReservationCreated' then r.created_at end,
+    'expires_at', case write_events_v1.event_type when 'ReservationCreated' then r.expires_at end,
+    'confirmed_at', case write_events_v1.event_type when 'ReservationConfirmed' then r.confirmed_at end,
     'canceled_at', r.canceled_at, 'expired_at', r.expired_at, 'returned_at', r.returned_at
   )), t, t
   from reservations r
@@ -102,18 +105,25 @@ create or replace function standing_v1(
   ids bigint[], product_ids bigint[], t timestamptz, changed bigint
 )
 returns setof standing_v1
-language sql
-stable
+language plpgsql
 set enable_seqscan = off
+set plan_cache_mode = force_generic_plan
 as $$
+#variable_conflict use_column
+begin
   -- standing
+  return query
   select q.n, r.id, r.product_id, r.user_id, r.quantity,
     case when r.status = 'ACTIVE' and r.expires_at <= t then 'EXPIRED' else r.status end,
     r.expires_at, r.created_at, r.confirmed_at, r.canceled_at,
     case when r.status = 'ACTIVE' and r.expires_at <= t then r.expires_at else r.expired_at end,
     r.returned_at, r.reference, r.reacquired_from, changed
   from unnest(ids, product_ids) with ordinality as q (id, product_id, n)
-  left join reservations r on r.id = q.id and q.product_id is not null
+  left join lateral (
+    -- The limit keeps this one look-up a request, whatever the planner believes.
+    select r.* from reservations r where r.id = q.id and q.product_id is not null limit 1
+  ) r on true;
+end
 $$;
 
 -- Ends up to max_rows holds of one product that are due at t, longest due first, and gives their
@@ -451,7 +461,10 @@ begin
   select array_agg(r.product_id order by q.n), array_agg(r.id) filter (where r.id is not null)
   into product_ids, found
   from unnest(ids) with ordinality as q (id, n)
-  left join reservations r on r.id = q.id;
+  left join lateral (
+    -- The limit keeps this one look-up a request, whatever the planner believes.
+    select r.id, r.product_id from reservations r where r.id = q.id limit 1
+  ) r on true;
 
   -- confirm: lock the products, in id order
   perform from products p where p.id = any(product_ids) order by p.id for no key update;
@@ -496,7 +509,10 @@ begin
   select array_agg(r.product_id order by q.n), array_agg(r.id) filter (where r.id is not null)
   into product_ids, found
   from unnest(ids) with ordinality as q (id, n)
-  left join reservations r on r.id = q.id;
+  left join lateral (
+    -- The limit keeps this one look-up a request, whatever the planner believes.
+    select r.id, r.product_id from reservations r where r.id = q.id limit 1
+  ) r on true;
 
   -- cancel: lock the products, in id order
   perform from products p where p.id = any(product_ids) order by p.id for no key update;
@@ -542,7 +558,10 @@ begin
   select array_agg(r.product_id order by q.n), array_agg(r.id) filter (where r.id is not null)
   into product_ids, found
   from unnest(ids) with ordinality as q (id, n)
-  left join reservations r on r.id = q.id;
+  left join lateral (
+    -- The limit keeps this one look-up a request, whatever the planner believes.
+    select r.id, r.product_id from reservations r where r.id = q.id limit 1
+  ) r on true;
 
   -- extend: lock the products, in id order
   perform from products p where p.id = any(product_ids) order by p.id for no key update;
@@ -558,10 +577,12 @@ begin
         h.created_at + coalesce(p.max_hold_seconds, extend_v1.max_hold_seconds) * interval '1 second'
       ) as expires_at
       from unnest(ids, seconds) as q (id, seconds)
-      join reservations h on h.id = q.id
+      cross join lateral (
+        select r.id, r.product_id, r.created_at from reservations r where r.id = q.id limit 1
+      ) h
       join products p on p.id = h.product_id
       where h.id = any(found)
-      group by h.id, p.id
+      group by h.id, h.created_at, p.id
     ) w
     where r.id = w.id and r.status = 'ACTIVE' and r.expires_at > t and r.expires_at < w.expires_at
     returning r.id
@@ -592,7 +613,10 @@ begin
   select array_agg(r.product_id order by q.n), array_agg(r.id) filter (where r.id is not null)
   into product_ids, found
   from unnest(ids) with ordinality as q (id, n)
-  left join reservations r on r.id = q.id;
+  left join lateral (
+    -- The limit keeps this one look-up a request, whatever the planner believes.
+    select r.id, r.product_id from reservations r where r.id = q.id limit 1
+  ) r on true;
 
   -- return: lock the products, in id order
   perform from products p where p.id = any(product_ids) order by p.id for no key update;
@@ -618,10 +642,14 @@ end
 $$;
 
 -- Sells again what an expired hold has lost, if the units are there: a new, CONFIRMED reservation that names
--- the old one, which stays EXPIRED. A repeat finds the new one. Answers the new one with standing_v1, or the
--- old one where it is not EXPIRED or, with changed = -1, where too few units are free.
-create or replace function reacquire_v1(id bigint, events text[])
-returns setof standing_v1
+-- the old one, which stays EXPIRED. A repeat finds the new one. Answers the new one's standing, or the old
+-- one's where it is not EXPIRED or where the outcome is a refusal: 'expired_sold_out', or
+-- 'max_per_user_reached' with how many units the user may have. `expired` counts the holds that were ended on
+-- the way.
+create or replace function reacquire_v1(
+  id bigint, events text[],
+  out outcome text, out remaining integer, out expired bigint, out standing standing_v1
+)
 language plpgsql
 set lock_timeout = '5s'
 set enable_seqscan = off
@@ -633,8 +661,11 @@ declare
   lost reservations;
   swept record;
   free_units integer;
+  allowed bigint;
   again bigint;
 begin
+  expired := 0;
+
   -- reacquire: find the reservation
   select * into lost from reservations r where r.id = reacquire_v1.id;
 
@@ -645,14 +676,14 @@ begin
   -- reacquire: look at it again, in a snapshot that sees the last lock holder's work
   select * into lost from reservations r where r.id = reacquire_v1.id and r.product_id = lost.product_id;
   if lost.status is distinct from 'EXPIRED' and (lost.status = 'ACTIVE' and lost.expires_at <= t) is not true then
-    return query select * from standing_v1(array[reacquire_v1.id], array[lost.product_id], t, 0);
+    standing := standing_v1(array[reacquire_v1.id], array[lost.product_id], t, 0);
     return;
   end if;
 
   -- reacquire: look for an earlier one
   select r.id into again from reservations r where r.reacquired_from = reacquire_v1.id;
   if found then
-    return query select * from standing_v1(array[again], array[lost.product_id], t, 0);
+    standing := standing_v1(array[again], array[lost.product_id], t, 0);
     return;
   end if;
 
@@ -663,10 +694,28 @@ begin
     -- The lost hold itself may be among those that nobody swept yet.
     select * into swept from reclaim_v2(lost.product_id, t, 1000, events);
     if swept.rows = 0 then
-      return query select * from standing_v1(array[reacquire_v1.id], array[lost.product_id], t, -1);
+      outcome := 'expired_sold_out';
+      standing := standing_v1(array[reacquire_v1.id], array[lost.product_id], t, 0);
       return;
     end if;
+    expired := expired + swept.rows;
   end loop;
+
+  -- reacquire: count what the user holds and has bought since
+  select p.max_per_user - (
+    select coalesce(sum(r.quantity), 0)
+    from reservations r
+    where r.user_id = lost.user_id and r.product_id = lost.product_id
+      and (r.status = 'CONFIRMED' or r.status = 'ACTIVE' and r.expires_at > t)
+      and r.created_at > '-infinity' -- the index's name tag
+  )
+  into allowed from products p where p.id = lost.product_id;
+  if lost.quantity > allowed then
+    outcome := 'max_per_user_reached';
+    remaining := greatest(allowed, 0);
+    standing := standing_v1(array[reacquire_v1.id], array[lost.product_id], t, 0);
+    return;
+  end if;
 
   -- reacquire: take the units
   update products p
@@ -681,16 +730,18 @@ begin
   returning reservations.id into again;
   perform write_events_v1('ReservationConfirmed', array[again], t, events);
 
-  return query select * from standing_v1(array[again], array[lost.product_id], t, 1);
+  outcome := 'reacquired';
+  standing := standing_v1(array[again], array[lost.product_id], t, 1);
 end
 $$;
 
 -- Adds free units to a product or takes some away, and writes it into the ledger. Where fewer units are free
--- than are to be taken, or the total would not fit, nothing is done: then `adjusted` is false. No row: there is
--- no such product.
+-- than are to be taken, or the total would not fit, nothing is done: then `adjusted` is false. It is null where
+-- there is no such product. `expired` counts the holds that were ended on the way.
 create or replace function adjust_stock_v1(
   product_id bigint, delta integer, reason text, events text[],
-  out adjusted boolean, out stock integer, out held integer, out sold integer, out total integer
+  out adjusted boolean, out stock integer, out held integer, out sold integer, out total integer,
+  out expired bigint
 )
 language plpgsql
 set lock_timeout = '5s'
@@ -709,11 +760,13 @@ begin
     return;
   end if;
   t := clock_timestamp();
+  expired := 0;
 
   while stock + delta::bigint < 0 loop
     select * into swept from reclaim_v2(adjust_stock_v1.product_id, t, 1000, events);
     stock := stock + swept.units;
     held := held - swept.units;
+    expired := expired + swept.rows;
     exit when swept.rows = 0;
   end loop;
   adjusted := stock + delta::bigint >= 0 and total + delta::bigint <= 2147483647;

@@ -11,7 +11,7 @@ use flashsale_relay::publish::{self, EXCHANGE, QUEUE};
 use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use inventory::{
     Quantity,
-    outbox::{Event, ReservationConfirmed},
+    event::{Event, ReservationConfirmed},
 };
 use lapin::{
     BasicProperties, Channel, Confirmation, Connection, ConnectionProperties,
@@ -169,6 +169,7 @@ async fn send(channel: &Channel, number: i64) -> anyhow::Result<Confirmation> {
         user_id: (100_000_000_000 + number).try_into()?,
         quantity: Quantity::ONE,
         confirmed_at: OffsetDateTime::now_utc(),
+        reference: None,
     });
     let properties = BasicProperties::default()
         .with_message_id(format!("00000000-0000-4000-8000-{number:012}").into())

@@ -121,6 +121,9 @@ impl Reserve {
             confirmed_at: None,
             canceled_at: None,
             expired_at: None,
+            returned_at: None,
+            reference: None,
+            reacquired_from: None,
         })
     }
 }

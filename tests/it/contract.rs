@@ -2,8 +2,10 @@
 
 mod admin;
 mod bodies;
+mod lifecycle;
 mod listing;
 mod observability;
+mod policy;
 mod products;
 mod reservations;
 mod routing;

@@ -4,6 +4,7 @@ mod consumer;
 mod crashes;
 mod dead;
 mod delivery;
+mod lifecycle;
 mod outages;
 mod stage;
 mod topology;

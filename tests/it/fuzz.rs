@@ -110,7 +110,7 @@ impl Rows {
     async fn count(system: &System) -> Self {
         let (products, reservations, sold, events) = sqlx::query_as(
             "select (select count(*) from products), (select count(*) from reservations),
-                (select count(*) from reservations where status = 'CONFIRMED'),
+                (select count(*) from reservations where status in ('CONFIRMED', 'RETURNED')),
                 (select count(*) from outbox_events)",
         )
         .fetch_one(&system.database.pool)

@@ -113,7 +113,7 @@ async fn a_lock_that_cannot_be_had_means_that_nothing_was_done() {
     let system = System::start().await;
     let product = system.create_product(2).await;
     let hold = system.reserve(product, 1).await;
-    for function in ["reserve_v1", "confirm_v1", "cancel_v1"] {
+    for function in ["reserve_v2", "confirm_v2", "cancel_v2"] {
         let impatient = format!("alter function {function} set lock_timeout = '10ms'");
         sqlx::query(sqlx::AssertSqlSafe(impatient))
             .execute(&system.database.pool)

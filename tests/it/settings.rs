@@ -69,6 +69,9 @@ async fn a_bad_setting_is_named_and_ends_the_process() {
     for (process, name, value) in [
         ("flashsale-api", "HOLD_SECONDS", "0"),
         ("flashsale-api", "HOLD_SECONDS", "five"),
+        ("flashsale-api", "MAX_HOLD_SECONDS", "0"),
+        ("flashsale-api", "OUTBOX_EVENTS", "ReservationLost"),
+        ("flashsale-expirer", "OUTBOX_EVENTS", "ReservationExpired,"),
         ("flashsale-api", "LISTEN_ADDR", "8080"),
         ("flashsale-api", "BATCH_MAX_REQUESTS", "0"),
         ("flashsale-api", "LANE_WAIT_MILLISECONDS", "-1"),

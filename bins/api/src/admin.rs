@@ -21,15 +21,14 @@ pub(crate) async fn sync_expired(
     State(state): State<AppState>,
     _: NoBody,
 ) -> Result<Response, Problem> {
-    let (pool, metrics, timer) = (
+    let (pool, books, events) = (
         state.pool.clone(),
-        state.metrics.clone(),
-        state.timer.clone(),
+        state.books.clone(),
+        state.events.clone(),
     );
     let sweep = async move {
-        expire::sweep(&pool, EXPIRE_BATCH_ROWS, |expired| {
-            metrics.expired.inc_by(expired);
-            timer.expired(expired);
+        expire::sweep(&pool, EXPIRE_BATCH_ROWS, &events, |expired| {
+            books.expired(expired);
             true
         })
         .await

@@ -30,23 +30,26 @@ impl<T: DeserializeOwned> FromRequest<AppState> for Json<T> {
     }
 }
 
-/// The body of a route that needs none: nothing, or an empty JSON object.
-pub(crate) struct NoBody;
+/// A body that may be left out: nothing, or a JSON object.
+pub(crate) struct OptionalJson<T>(pub(crate) T);
 
-impl FromRequest<AppState> for NoBody {
+/// The body of a route that needs none.
+pub(crate) type NoBody = OptionalJson<Nothing>;
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Nothing {}
+
+impl<T: Default + DeserializeOwned> FromRequest<AppState> for OptionalJson<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, _: &AppState) -> Result<Self, Problem> {
-        #[derive(Deserialize)]
-        #[serde(deny_unknown_fields)]
-        struct Empty {}
-
         let json = is_json(request.headers());
         let bytes = read(request).await?;
         match (bytes.is_empty(), json) {
-            (true, _) => Ok(Self),
+            (true, _) => Ok(Self(T::default())),
             (false, false) => Err(Problem::UnsupportedMediaType),
-            (false, true) => parse::<Empty>(&bytes).map(|_| Self),
+            (false, true) => parse(&bytes).map(Self),
         }
     }
 }

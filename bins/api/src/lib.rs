@@ -5,6 +5,7 @@
 
 mod admin;
 mod answer;
+mod books;
 mod extract;
 mod lanes;
 mod metrics;
@@ -118,14 +119,18 @@ fn router(state: AppState, process: &Process) -> Router {
     };
     Router::new()
         .route("/products", get(products::list).post(products::create))
-        .route("/products/{id}", get(products::get))
+        .route("/products/{id}", get(products::get).patch(products::change))
+        .route("/products/{id}/stock", post(products::adjust_stock))
         .route(
             "/reservations",
             get(reservations::list).post(reservations::reserve),
         )
+        .route("/reservations/batch", post(reservations::reserve_together))
         .route("/reservations/{id}", get(reservations::get))
         .route("/reservations/{id}/confirm", post(reservations::confirm))
         .route("/reservations/{id}/cancel", post(reservations::cancel))
+        .route("/reservations/{id}/extend", post(reservations::extend))
+        .route("/reservations/{id}/return", post(reservations::return_sold))
         .route(
             "/admin/reservations/sync-expired",
             post(admin::sync_expired),

@@ -104,7 +104,7 @@ pub(crate) async fn record(
     let response = next.run(request).await;
     let route = route.as_ref().map_or("unmatched", MatchedPath::as_str);
     // A method can be any token: a client must not make series of its own.
-    let method = if method.is_safe() || method == "POST" {
+    let method = if method.is_safe() || method == "POST" || method == "PATCH" {
         method.as_str()
     } else {
         "other"

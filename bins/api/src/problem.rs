@@ -4,7 +4,10 @@ use axum::{
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use inventory::{ReservationId, product::InvalidProduct, reservation::Refusal};
+use inventory::{
+    ProductId, ReservationId, adjust_stock::InvalidAdjustment, product::InvalidProduct,
+    reservation::Refusal,
+};
 use serde::Serialize;
 
 use crate::{answer, lanes::NoAnswer};
@@ -23,6 +26,8 @@ pub enum Problem {
     Unauthorized,
     Forbidden,
     Refused(Refusal),
+    /// One of several products that were to be had together.
+    RefusedOf(ProductId, Refusal),
     Overloaded,
     OutcomeUnknown,
     Internal,
@@ -40,6 +45,14 @@ struct Body<'a> {
     code: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     reservation_id: Option<ReservationId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    product_id: Option<ProductId>,
+    /// Units that are free.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stock: Option<i32>,
+    /// Units that the user may still have.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    remaining: Option<i32>,
 }
 
 impl Problem {
@@ -92,7 +105,7 @@ impl Problem {
                 "forbidden",
                 "Admin acts are not allowed here",
             ),
-            Self::Refused(refusal) => refused(refusal),
+            Self::Refused(refusal) | Self::RefusedOf(_, refusal) => refused(refusal),
             Self::Overloaded => (
                 StatusCode::SERVICE_UNAVAILABLE,
                 "overloaded",
@@ -127,11 +140,11 @@ impl Problem {
                 machine itself, while the API listens on a loopback address"
                     .to_owned()
             }
-            Self::Refused(refusal) => refusal.to_string(),
+            Self::Refused(refusal) | Self::RefusedOf(_, refusal) => refusal.to_string(),
             Self::Overloaded => "try again after Retry-After seconds".to_owned(),
             Self::OutcomeUnknown => {
                 "repeat the request to find out: a repeat has no second effect, \
-                except for POST /products"
+                except for POST /products and POST /products/{id}/stock"
                     .to_owned()
             }
             Self::Internal => "it was logged; a repeat may fail again".to_owned(),
@@ -150,6 +163,17 @@ fn refused(refusal: &Refusal) -> (StatusCode, &'static str, &'static str) {
             StatusCode::NOT_FOUND,
             "reservation_not_found",
             "There is no such reservation",
+        ),
+        Refusal::SaleNotOpen => (
+            StatusCode::CONFLICT,
+            "sale_not_open",
+            "The sale has not begun",
+        ),
+        Refusal::SaleClosed => (StatusCode::CONFLICT, "sale_closed", "The sale is over"),
+        Refusal::MaxPerUserReached { .. } => (
+            StatusCode::CONFLICT,
+            "max_per_user_reached",
+            "The user may not have so many units",
         ),
         Refusal::SoldOut { .. } => (StatusCode::CONFLICT, "sold_out", "The product is sold out"),
         Refusal::AlreadyReserved { .. } => (
@@ -172,23 +196,63 @@ fn refused(refusal: &Refusal) -> (StatusCode, &'static str, &'static str) {
             "reservation_confirmed",
             "The reservation was confirmed",
         ),
+        Refusal::ReservationReturned => (
+            StatusCode::CONFLICT,
+            "reservation_returned",
+            "The reservation was returned",
+        ),
+        Refusal::ReservationNotConfirmed => (
+            StatusCode::CONFLICT,
+            "reservation_not_confirmed",
+            "The reservation was not confirmed",
+        ),
+        Refusal::ExpiredSoldOut => (
+            StatusCode::CONFLICT,
+            "expired_sold_out",
+            "The reservation has expired, and its units are gone",
+        ),
+        Refusal::InsufficientStock { .. } => (
+            StatusCode::CONFLICT,
+            "insufficient_stock",
+            "Fewer units are free",
+        ),
+        Refusal::TotalTooLarge => (
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "invalid_request",
+            "The request is not valid",
+        ),
     }
 }
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let (status, code, title) = self.terms();
-        let body = Body {
+        let mut body = Body {
             r#type: format!("urn:flashsale:problem:{code}"),
             title,
             status: status.as_u16(),
             detail: self.detail(),
             code,
-            reservation_id: match self {
-                Self::Refused(Refusal::AlreadyReserved { reservation_id }) => Some(reservation_id),
-                _ => None,
-            },
+            reservation_id: None,
+            product_id: None,
+            stock: None,
+            remaining: None,
         };
+        if let Self::RefusedOf(product_id, _) = self {
+            body.product_id = Some(product_id);
+        }
+        if let Self::Refused(refusal) | Self::RefusedOf(_, refusal) = self {
+            match refusal {
+                Refusal::AlreadyReserved { reservation_id } => {
+                    body.reservation_id = Some(reservation_id);
+                }
+                Refusal::SoldOut { free } | Refusal::InsufficientStock { free } => {
+                    body.stock = Some(free);
+                }
+                Refusal::MaxPerUserReached { remaining } => body.remaining = Some(remaining),
+                _ => {}
+            }
+        }
         // Strings and numbers always serialise.
         let mut response = answer::body("application/problem+json", &body).unwrap_or_default();
         *response.status_mut() = status;
@@ -215,6 +279,12 @@ impl From<Refusal> for Problem {
 impl From<InvalidProduct> for Problem {
     fn from(invalid: InvalidProduct) -> Self {
         Self::InvalidProduct(invalid.to_string())
+    }
+}
+
+impl From<InvalidAdjustment> for Problem {
+    fn from(invalid: InvalidAdjustment) -> Self {
+        Self::InvalidRequest(invalid.to_string())
     }
 }
 

@@ -7,10 +7,12 @@ use axum::{
 };
 use inventory::{
     ProductId,
-    product::{self, InvalidProduct, NewProduct},
+    adjust_stock::{self, Adjustment},
+    product::{self, InvalidProduct, NewProduct, Policy, hold_seconds, sale_time},
     reservation::Refusal,
 };
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
+use serde_json::Number;
 
 use crate::{
     AppState, Problem,
@@ -18,29 +20,138 @@ use crate::{
     extract::{Admin, Id, Json},
 };
 
+/// A product as it is to be. A number or a time that is out of range makes an invalid product, not an invalid
+/// request. The inner option is `null`, the outer one "not given".
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct CreateProduct {
-    name: String,
-    /// Any number: one that is out of range is an invalid product, not an invalid request.
-    stock: serde_json::Number,
+pub(crate) struct WantedProduct {
+    #[serde(default, deserialize_with = "given")]
+    name: Option<String>,
+    #[serde(default, deserialize_with = "given")]
+    stock: Option<Number>,
+    #[serde(default, deserialize_with = "given")]
+    hold_seconds: Option<Option<Number>>,
+    #[serde(default, deserialize_with = "given")]
+    max_hold_seconds: Option<Option<Number>>,
+    #[serde(default, deserialize_with = "given")]
+    max_per_user: Option<Option<Number>>,
+    #[serde(default, deserialize_with = "given")]
+    sale_starts_at: Option<Option<String>>,
+    #[serde(default, deserialize_with = "given")]
+    sale_ends_at: Option<Option<String>>,
+}
+
+fn given<'de, T, D>(deserializer: D) -> Result<Option<T>, D::Error>
+where
+    T: Deserialize<'de>,
+    D: Deserializer<'de>,
+{
+    T::deserialize(deserializer).map(Some)
+}
+
+impl WantedProduct {
+    fn policy(&self) -> Result<Policy, InvalidProduct> {
+        let seconds = |field, wanted: &Option<Option<Number>>| {
+            checked(wanted, |number: &Number| {
+                // What is no i64 is out of range.
+                hold_seconds(field, number.as_i64().unwrap_or(i64::MAX))
+            })
+        };
+        let time = |field, wanted: &Option<Option<String>>| {
+            checked(wanted, |text: &String| sale_time(field, text))
+        };
+        Ok(Policy {
+            hold_seconds: seconds("hold_seconds", &self.hold_seconds)?,
+            max_hold_seconds: seconds("max_hold_seconds", &self.max_hold_seconds)?,
+            max_per_user: checked(&self.max_per_user, |number| {
+                let units = number.as_i64().and_then(|units| units.try_into().ok());
+                units.ok_or(InvalidProduct::MaxPerUser)
+            })?,
+            sale_starts_at: time("sale_starts_at", &self.sale_starts_at)?,
+            sale_ends_at: time("sale_ends_at", &self.sale_ends_at)?,
+        })
+    }
+}
+
+fn checked<T, U>(
+    wanted: &Option<Option<T>>,
+    check: impl Fn(&T) -> Result<U, InvalidProduct>,
+) -> Result<Option<Option<U>>, InvalidProduct> {
+    match wanted {
+        None => Ok(None),
+        Some(None) => Ok(Some(None)),
+        Some(Some(value)) => Ok(Some(Some(check(value)?))),
+    }
 }
 
 pub(crate) async fn create(
     _: Admin,
     State(state): State<AppState>,
-    Json(body): Json<CreateProduct>,
+    Json(body): Json<WantedProduct>,
 ) -> Result<Response, Problem> {
-    let stock = body.stock.as_i64().ok_or(InvalidProduct::Stock)?;
-    let new = NewProduct::new(body.name, stock)?;
+    let policy = body.policy();
+    let missing = |field| Problem::InvalidRequest(format!("missing field `{field}`"));
+    let name = body.name.ok_or_else(|| missing("name"))?;
+    let stock = body.stock.ok_or_else(|| missing("stock"))?;
+    let stock = stock.as_i64().ok_or(InvalidProduct::Stock)?;
+    let new = NewProduct::new(name, stock, policy?)?;
     let pool = state.pool.clone();
     let created = state
         .call("create_product", async move {
             product::create(&pool, &new).await
         })
-        .await?;
+        .await??;
     let location = [(header::LOCATION, format!("/products/{}", created.id))];
     Ok((StatusCode::CREATED, location, Answer(created)).into_response())
+}
+
+pub(crate) async fn change(
+    _: Admin,
+    Id(id): Id<ProductId>,
+    State(state): State<AppState>,
+    Json(body): Json<WantedProduct>,
+) -> Result<Response, Problem> {
+    if body.stock.is_some() {
+        let detail = "stock is changed by POST /products/{id}/stock".to_owned();
+        return Err(Problem::InvalidRequest(detail));
+    }
+    let policy = body.policy()?;
+    let name = body.name.map(TryInto::try_into).transpose()?;
+    let pool = state.pool.clone();
+    let changed = state.call("change_product", async move {
+        product::change(&pool, id, name.as_ref(), &policy).await
+    });
+    match changed.await?? {
+        Some(product) => Ok(Answer(product).into_response()),
+        None => Err(Refusal::ProductNotFound.into()),
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct AdjustStock {
+    delta: i32,
+    reason: String,
+}
+
+pub(crate) async fn adjust_stock(
+    _: Admin,
+    Id(id): Id<ProductId>,
+    State(state): State<AppState>,
+    Json(body): Json<AdjustStock>,
+) -> Result<Response, Problem> {
+    let adjustment = Adjustment::new(body.delta, body.reason)?;
+    let (pool, books, events) = (
+        state.pool.clone(),
+        state.books.clone(),
+        state.events.clone(),
+    );
+    let adjusted = state.call("adjust_stock", async move {
+        let adjusted = adjust_stock::adjust_stock(&pool, id, &adjustment, &events).await?;
+        books.expired(adjusted.expired);
+        Ok(adjusted.answer)
+    });
+    Ok(Answer(adjusted.await??).into_response())
 }
 
 pub(crate) async fn list(State(state): State<AppState>) -> Result<Response, Problem> {

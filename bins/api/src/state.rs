@@ -4,8 +4,10 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use inventory::{
     Error, ProductId, ReservationId, cancel, confirm,
+    event::{self, Events},
+    extend::{self, Extend},
     product::{self, Product},
-    reservation::{self, Batch, Refusal, Reservation},
+    reservation::{self, Refusal, Reservation},
     reserve::{self, Reserve},
 };
 use runtime::Process;
@@ -15,6 +17,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     Problem,
+    books::Books,
     lanes::{Lanes, Limits, NoAnswer},
     metrics::Metrics,
 };
@@ -26,6 +29,14 @@ pub struct Settings {
     #[arg(long, env = "HOLD_SECONDS", default_value_t = 300,
         value_parser = clap::value_parser!(i32).range(1..=31_536_000))]
     pub hold_seconds: i32,
+
+    /// The longest life of a hold that is extended, from its creation, in seconds.
+    #[arg(long, env = "MAX_HOLD_SECONDS", default_value_t = 3600,
+        value_parser = clap::value_parser!(i32).range(1..=31_536_000))]
+    pub max_hold_seconds: i32,
+
+    #[command(flatten)]
+    pub events: event::Args,
 
     /// The bearer token of the admin routes. Without it they answer only on a loopback address.
     #[arg(long, env = "ADMIN_TOKEN", hide_env_values = true)]
@@ -70,11 +81,15 @@ pub struct Shared {
     pub(crate) pool: PgPool,
     pub(crate) timer: Timer,
     pub(crate) metrics: Metrics,
+    pub(crate) books: Books,
+    pub(crate) hold_seconds: i32,
+    pub(crate) events: Events,
     pub(crate) admin_token: Option<String>,
     pub(crate) loopback: bool,
     pub(crate) reserve: Lanes<Reserve, Verdict>,
     pub(crate) confirm: Lanes<ReservationId, Verdict>,
     pub(crate) cancel: Lanes<ReservationId, Verdict>,
+    pub(crate) extend: Lanes<Extend, Verdict>,
     pub(crate) products: Lanes<(), Arc<Vec<Product>>>,
     pub(crate) product: Lanes<ProductId, Option<Product>>,
     pub(crate) reservation: Lanes<ReservationId, Option<Reservation>>,
@@ -103,6 +118,8 @@ impl AppState {
             (None, false) => tracing::warn!("no ADMIN_TOKEN: admin routes are closed"),
         }
         let metrics = Metrics::new(&process.registry)?;
+        let books = Books::new(timer.clone(), metrics.clone());
+        let events = settings.events.outbox_events;
         let stop = CancellationToken::new();
         let start = Start {
             limits: Limits {
@@ -111,9 +128,11 @@ impl AppState {
                 wait: Duration::from_millis(settings.lane_wait_milliseconds),
             },
             hold_seconds: settings.hold_seconds,
+            max_hold_seconds: settings.max_hold_seconds,
+            events: events.clone(),
             reserve_lanes: settings.reserve_lanes.into(),
             pool: pool.clone(),
-            timer: timer.clone(),
+            books: books.clone(),
             metrics: metrics.clone(),
             tasks: process.tasks.clone(),
             stop: stop.clone(),
@@ -122,12 +141,16 @@ impl AppState {
             reserve: start.reserve(),
             confirm: start.confirm(),
             cancel: start.cancel(),
+            extend: start.extend(),
             products: start.products(),
             product: start.product(),
             reservation: start.reservation(),
             pool,
             timer,
             metrics,
+            books,
+            hold_seconds: settings.hold_seconds,
+            events,
             admin_token,
             loopback,
             tasks: process.tasks.clone(),
@@ -173,9 +196,11 @@ fn failed(verb: &'static str, error: &Error) -> NoAnswer {
 struct Start {
     limits: Limits,
     hold_seconds: i32,
+    max_hold_seconds: i32,
+    events: Events,
     reserve_lanes: usize,
     pool: PgPool,
-    timer: Timer,
+    books: Books,
     metrics: Metrics,
     tasks: TaskTracker,
     stop: CancellationToken,
@@ -183,25 +208,16 @@ struct Start {
 
 impl Start {
     fn reserve(&self) -> Lanes<Reserve, Verdict> {
-        let (timer, metrics, hold_seconds) =
-            (self.timer.clone(), self.metrics.clone(), self.hold_seconds);
+        let (books, events, hold_seconds) =
+            (self.books.clone(), self.events.clone(), self.hold_seconds);
         self.lanes(
             "reserve",
             self.reserve_lanes,
             move |pool, requests: Vec<Reserve>| {
-                let (timer, metrics) = (timer.clone(), metrics.clone());
+                let (books, events) = (books.clone(), events.clone());
                 async move {
-                    let batch = reserve::reserve(&pool, &requests, hold_seconds).await?;
-                    timer.reserved(
-                        batch
-                            .answers
-                            .iter()
-                            .flatten()
-                            .map(|hold| (hold.id.get(), unix_milliseconds(hold))),
-                        batch.expired,
-                    );
-                    metrics.created.inc_by(batch.changed);
-                    metrics.expired.inc_by(batch.expired);
+                    let batch = reserve::reserve(&pool, &requests, hold_seconds, &events).await?;
+                    books.reserved(batch.answers.iter().flatten(), batch.expired);
                     Ok(batch.answers)
                 }
             },
@@ -209,26 +225,36 @@ impl Start {
     }
 
     fn confirm(&self) -> Lanes<ReservationId, Verdict> {
-        let (timer, metrics) = (self.timer.clone(), self.metrics.clone());
+        let (books, events) = (self.books.clone(), self.events.clone());
         self.lanes("confirm", 2, move |pool, ids: Vec<ReservationId>| {
-            let (timer, metrics) = (timer.clone(), metrics.clone());
+            let (books, events) = (books.clone(), events.clone());
             async move {
-                let batch = confirm::confirm(&pool, &ids).await?;
-                timer.confirmed(ended(&batch), batch.changed);
-                metrics.confirmed.inc_by(batch.changed);
+                let batch = confirm::confirm(&pool, &ids, &events).await?;
+                books.confirmed(&batch);
                 Ok(batch.answers)
             }
         })
     }
 
     fn cancel(&self) -> Lanes<ReservationId, Verdict> {
-        let (timer, metrics) = (self.timer.clone(), self.metrics.clone());
+        let (books, events) = (self.books.clone(), self.events.clone());
         self.lanes("cancel", 2, move |pool, ids: Vec<ReservationId>| {
-            let (timer, metrics) = (timer.clone(), metrics.clone());
+            let (books, events) = (books.clone(), events.clone());
             async move {
-                let batch = cancel::cancel(&pool, &ids).await?;
-                timer.canceled(ended(&batch), batch.changed);
-                metrics.canceled.inc_by(batch.changed);
+                let batch = cancel::cancel(&pool, &ids, &events).await?;
+                books.canceled(&batch);
+                Ok(batch.answers)
+            }
+        })
+    }
+
+    fn extend(&self) -> Lanes<Extend, Verdict> {
+        let (books, max_hold_seconds) = (self.books.clone(), self.max_hold_seconds);
+        self.lanes("extend", 1, move |pool, requests: Vec<Extend>| {
+            let books = books.clone();
+            async move {
+                let batch = extend::extend(&pool, &requests, max_hold_seconds).await?;
+                books.extended(&batch);
                 Ok(batch.answers)
             }
         })
@@ -287,17 +313,4 @@ impl Start {
             },
         )
     }
-}
-
-fn ended(batch: &Batch) -> impl Iterator<Item = i64> {
-    batch
-        .answers
-        .iter()
-        .flatten()
-        .map(|reservation| reservation.id.get())
-}
-
-/// A hold's deadline as Redis wants it.
-fn unix_milliseconds(hold: &Reservation) -> i64 {
-    hold.expires_at.unix_timestamp() * 1000 + i64::from(hold.expires_at.millisecond())
 }

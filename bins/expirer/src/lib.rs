@@ -8,6 +8,7 @@ use std::{net::SocketAddr, time::Duration};
 use clap::Parser;
 use inventory::{
     Error, database,
+    event::{self, Events},
     expire::{self, Swept},
 };
 use prometheus::{Gauge, Histogram, HistogramOpts, IntCounter, Registry};
@@ -45,6 +46,9 @@ pub struct Args {
     #[command(flatten)]
     pub timer: timer::Args,
 
+    #[command(flatten)]
+    pub events: event::Args,
+
     /// Where `/livez`, `/readyz`, `/health` and `/metrics` are served.
     #[arg(long, env = "LISTEN_ADDR", default_value = "127.0.0.1:8081")]
     pub listen_addr: SocketAddr,
@@ -73,7 +77,13 @@ pub async fn start(args: Args, process: Process) -> anyhow::Result<()> {
                 async move { timer.is_up().await }
             }
         });
-    let context = Context::new(pool, timer, args.expire_batch_rows, &process.registry)?;
+    let context = Context::new(
+        pool,
+        timer,
+        args.expire_batch_rows,
+        args.events.outbox_events,
+        &process.registry,
+    )?;
     let listener = http::listen(args.listen_addr).await?;
     let router = health.router(process.registry);
     let grace = Duration::from_secs(args.runtime.shutdown_seconds) / 2;
@@ -93,15 +103,17 @@ pub struct Context {
     pool: PgPool,
     timer: Timer,
     batch_rows: i32,
+    events: Events,
     metrics: Metrics,
 }
 
 impl Context {
-    /// `batch_rows`: most holds in one transaction. Fails only if `registry` has these metrics already.
+    /// `batch_rows`: most holds in one transaction; `events`: what is written of them. Fails only if `registry` has these metrics already.
     pub fn new(
         pool: PgPool,
         timer: Timer,
         batch_rows: i32,
+        events: Events,
         registry: &Registry,
     ) -> anyhow::Result<Self> {
         let metrics = Metrics::register(registry)?;
@@ -109,6 +121,7 @@ impl Context {
             pool,
             timer,
             batch_rows,
+            events,
             metrics,
         })
     }
@@ -161,12 +174,17 @@ async fn sweep(context: &Context, shutdown: &CancellationToken) -> Result<Swept,
     let metrics = &context.metrics;
     // Observed when dropped: a sweep that fails has taken its time, too.
     let _duration = metrics.sweep_seconds.start_timer();
-    let swept = expire::sweep(&context.pool, context.batch_rows, |expired| {
-        metrics.batches.inc();
-        metrics.expired.inc_by(expired);
-        context.timer.expired(expired);
-        !shutdown.is_cancelled()
-    })
+    let swept = expire::sweep(
+        &context.pool,
+        context.batch_rows,
+        &context.events,
+        |expired| {
+            metrics.batches.inc();
+            metrics.expired.inc_by(expired);
+            context.timer.expired(expired);
+            !shutdown.is_cancelled()
+        },
+    )
     .await?;
     metrics.lag_seconds.set(swept.lag_seconds);
     Ok(swept)

@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Context as _, anyhow, bail};
 use futures_util::{StreamExt as _, stream::FuturesUnordered};
-use inventory::outbox::{Claimed, Event};
+use inventory::{event::Event, outbox::Claimed};
 use lapin::{
     AsyncTcpStream, BasicProperties, Channel, Confirmation, Connection, ConnectionProperties,
     ExchangeKind,
@@ -50,6 +50,7 @@ pub struct Message {
     id: ShortString,
     kind: ShortString,
     routing_key: ShortString,
+    headers: FieldTable,
     created_unix_seconds: u64,
     body: Vec<u8>,
 }
@@ -71,16 +72,35 @@ impl Message {
     /// Fails where the row cannot be read as an event, which no retry can cure.
     pub fn new(row: &Claimed) -> Result<Self, serde_json::Error> {
         let event = row.event()?;
-        let routing_key = match &event {
-            Event::ReservationConfirmed(_) => RESERVATION_CONFIRMED,
-        };
+        let (routing_key, version) = terms(&event);
+        let mut headers = FieldTable::default();
+        if let Some(version) = version {
+            headers.insert("version".into(), AMQPValue::LongInt(version));
+        }
+        if let Some(reference) = event.reference() {
+            headers.insert("reference".into(), AMQPValue::LongString(reference.into()));
+        }
         Ok(Self {
             id: row.event_id.to_string().into(),
             kind: row.event_type.as_str().into(),
             routing_key: routing_key.into(),
+            headers,
             created_unix_seconds: row.created_at.unix_timestamp().try_into().unwrap_or(0),
             body: serde_json::to_vec(&event)?,
         })
+    }
+}
+
+/// An event's routing key, and by what a consumer orders the events of one reservation, which can come in any
+/// order.
+fn terms(event: &Event) -> (&'static str, Option<i32>) {
+    match event {
+        Event::ReservationCreated(_) => ("reservation.created", Some(1)),
+        Event::ReservationConfirmed(_) => (RESERVATION_CONFIRMED, Some(2)),
+        Event::ReservationCanceled(_) => ("reservation.canceled", Some(2)),
+        Event::ReservationExpired(_) => ("reservation.expired", Some(2)),
+        Event::ReservationReturned(_) => ("reservation.returned", Some(3)),
+        Event::StockAdjusted(_) => ("stock.adjusted", None),
     }
 }
 
@@ -316,6 +336,7 @@ async fn send(channel: &Channel, message: &Message) -> lapin::Result<Confirmatio
         .with_type(message.kind.clone())
         .with_content_type("application/json".into())
         .with_delivery_mode(2)
+        .with_headers(message.headers.clone())
         .with_timestamp(message.created_unix_seconds)
         .with_app_id("flashsale-relay".into());
     let mandatory = BasicPublishOptions {

@@ -1,9 +1,10 @@
 -- Adds free units to a product or takes some away, and writes it into the ledger. Where fewer units are free
--- than are to be taken, or the total would not fit, nothing is done: then `adjusted` is false. No row: there is
--- no such product.
+-- than are to be taken, or the total would not fit, nothing is done: then `adjusted` is false. It is null where
+-- there is no such product. `expired` counts the holds that were ended on the way.
 create or replace function adjust_stock_v1(
   product_id bigint, delta integer, reason text, events text[],
-  out adjusted boolean, out stock integer, out held integer, out sold integer, out total integer
+  out adjusted boolean, out stock integer, out held integer, out sold integer, out total integer,
+  out expired bigint
 )
 language plpgsql
 set lock_timeout = '5s'
@@ -22,11 +23,13 @@ begin
     return;
   end if;
   t := clock_timestamp();
+  expired := 0;
 
   while stock + delta::bigint < 0 loop
     select * into swept from reclaim_v2(adjust_stock_v1.product_id, t, 1000, events);
     stock := stock + swept.units;
     held := held - swept.units;
+    expired := expired + swept.rows;
     exit when swept.rows = 0;
   end loop;
   adjusted := stock + delta::bigint >= 0 and total + delta::bigint <= 2147483647;

@@ -18,7 +18,10 @@ begin
   select array_agg(r.product_id order by q.n), array_agg(r.id) filter (where r.id is not null)
   into product_ids, found
   from unnest(ids) with ordinality as q (id, n)
-  left join reservations r on r.id = q.id;
+  left join lateral (
+    -- The limit keeps this one look-up a request, whatever the planner believes.
+    select r.id, r.product_id from reservations r where r.id = q.id limit 1
+  ) r on true;
 
   -- cancel: lock the products, in id order
   perform from products p where p.id = any(product_ids) order by p.id for no key update;

@@ -19,7 +19,10 @@ begin
   select array_agg(r.product_id order by q.n), array_agg(r.id) filter (where r.id is not null)
   into product_ids, found
   from unnest(ids) with ordinality as q (id, n)
-  left join reservations r on r.id = q.id;
+  left join lateral (
+    -- The limit keeps this one look-up a request, whatever the planner believes.
+    select r.id, r.product_id from reservations r where r.id = q.id limit 1
+  ) r on true;
 
   -- extend: lock the products, in id order
   perform from products p where p.id = any(product_ids) order by p.id for no key update;
@@ -35,10 +38,12 @@ begin
         h.created_at + coalesce(p.max_hold_seconds, extend_v1.max_hold_seconds) * interval '1 second'
       ) as expires_at
       from unnest(ids, seconds) as q (id, seconds)
-      join reservations h on h.id = q.id
+      cross join lateral (
+        select r.id, r.product_id, r.created_at from reservations r where r.id = q.id limit 1
+      ) h
       join products p on p.id = h.product_id
       where h.id = any(found)
-      group by h.id, p.id
+      group by h.id, h.created_at, p.id
     ) w
     where r.id = w.id and r.status = 'ACTIVE' and r.expires_at > t and r.expires_at < w.expires_at
     returning r.id

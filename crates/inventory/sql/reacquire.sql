@@ -1,8 +1,12 @@
 -- Sells again what an expired hold has lost, if the units are there: a new, CONFIRMED reservation that names
--- the old one, which stays EXPIRED. A repeat finds the new one. Answers the new one with standing_v1, or the
--- old one where it is not EXPIRED or, with changed = -1, where too few units are free.
-create or replace function reacquire_v1(id bigint, events text[])
-returns setof standing_v1
+-- the old one, which stays EXPIRED. A repeat finds the new one. Answers the new one's standing, or the old
+-- one's where it is not EXPIRED or where the outcome is a refusal: 'expired_sold_out', or
+-- 'max_per_user_reached' with how many units the user may have. `expired` counts the holds that were ended on
+-- the way.
+create or replace function reacquire_v1(
+  id bigint, events text[],
+  out outcome text, out remaining integer, out expired bigint, out standing standing_v1
+)
 language plpgsql
 set lock_timeout = '5s'
 set enable_seqscan = off
@@ -14,8 +18,11 @@ declare
   lost reservations;
   swept record;
   free_units integer;
+  allowed bigint;
   again bigint;
 begin
+  expired := 0;
+
   -- reacquire: find the reservation
   select * into lost from reservations r where r.id = reacquire_v1.id;
 
@@ -26,14 +33,14 @@ begin
   -- reacquire: look at it again, in a snapshot that sees the last lock holder's work
   select * into lost from reservations r where r.id = reacquire_v1.id and r.product_id = lost.product_id;
   if lost.status is distinct from 'EXPIRED' and (lost.status = 'ACTIVE' and lost.expires_at <= t) is not true then
-    return query select * from standing_v1(array[reacquire_v1.id], array[lost.product_id], t, 0);
+    standing := standing_v1(array[reacquire_v1.id], array[lost.product_id], t, 0);
     return;
   end if;
 
   -- reacquire: look for an earlier one
   select r.id into again from reservations r where r.reacquired_from = reacquire_v1.id;
   if found then
-    return query select * from standing_v1(array[again], array[lost.product_id], t, 0);
+    standing := standing_v1(array[again], array[lost.product_id], t, 0);
     return;
   end if;
 
@@ -44,10 +51,28 @@ begin
     -- The lost hold itself may be among those that nobody swept yet.
     select * into swept from reclaim_v2(lost.product_id, t, 1000, events);
     if swept.rows = 0 then
-      return query select * from standing_v1(array[reacquire_v1.id], array[lost.product_id], t, -1);
+      outcome := 'expired_sold_out';
+      standing := standing_v1(array[reacquire_v1.id], array[lost.product_id], t, 0);
       return;
     end if;
+    expired := expired + swept.rows;
   end loop;
+
+  -- reacquire: count what the user holds and has bought since
+  select p.max_per_user - (
+    select coalesce(sum(r.quantity), 0)
+    from reservations r
+    where r.user_id = lost.user_id and r.product_id = lost.product_id
+      and (r.status = 'CONFIRMED' or r.status = 'ACTIVE' and r.expires_at > t)
+      and r.created_at > '-infinity' -- the index's name tag
+  )
+  into allowed from products p where p.id = lost.product_id;
+  if lost.quantity > allowed then
+    outcome := 'max_per_user_reached';
+    remaining := greatest(allowed, 0);
+    standing := standing_v1(array[reacquire_v1.id], array[lost.product_id], t, 0);
+    return;
+  end if;
 
   -- reacquire: take the units
   update products p
@@ -62,6 +87,7 @@ begin
   returning reservations.id into again;
   perform write_events_v1('ReservationConfirmed', array[again], t, events);
 
-  return query select * from standing_v1(array[again], array[lost.product_id], t, 1);
+  outcome := 'reacquired';
+  standing := standing_v1(array[again], array[lost.product_id], t, 1);
 end
 $$;

@@ -1,4 +1,5 @@
--- Writes one event for each of these reservations, as they stand, if events of this type are wanted.
+-- Writes one event for each of these reservations, with the times of the transition, if events of this type
+-- are wanted. The relay moves the reference into a header.
 create or replace function write_events_v1(
   event_type text, ids bigint[], t timestamptz, events text[]
 )
@@ -16,8 +17,10 @@ begin
   insert into outbox_events (event_type, payload, created_at, next_attempt_at)
   select write_events_v1.event_type, jsonb_strip_nulls(jsonb_build_object(
     'reservation_id', r.id, 'product_id', r.product_id, 'user_id', r.user_id,
-    'quantity', r.quantity, 'reference', r.reference, 'reacquired_from', r.reacquired_from,
-    'created_at', r.created_at, 'expires_at', r.expires_at, 'confirmed_at', r.confirmed_at,
+    'quantity', r.quantity, 'reference', r.reference,
+    'created_at', case write_events_v1.event_type when 'ReservationCreated' then r.created_at end,
+    'expires_at', case write_events_v1.event_type when 'ReservationCreated' then r.expires_at end,
+    'confirmed_at', case write_events_v1.event_type when 'ReservationConfirmed' then r.confirmed_at end,
     'canceled_at', r.canceled_at, 'expired_at', r.expired_at, 'returned_at', r.returned_at
   )), t, t
   from reservations r

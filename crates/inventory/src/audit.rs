@@ -17,9 +17,12 @@ pub struct ProductAudit {
     pub reservations_held: i64,
     /// Units of its CONFIRMED reservations.
     pub reservations_sold: i64,
+    /// Units that it was created with, and what adjustments made of them.
+    #[serde(skip)]
+    pub adjusted_total: i64,
 }
 
-/// A counter that its reservations do not bear out.
+/// A counter that its reservations, or for the total its adjustments, do not bear out.
 #[derive(Debug, PartialEq, Serialize)]
 pub struct Difference {
     pub product_id: ProductId,
@@ -41,6 +44,7 @@ pub struct Audit {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, FromRow)]
 pub struct Tally {
     pub created: i64,
+    /// Also of those that were returned later.
     pub confirmed: i64,
     pub canceled: i64,
     /// Those that were expired: a hold past its deadline counts once it was swept or reclaimed.
@@ -54,7 +58,7 @@ pub async fn tally(pool: &PgPool) -> Result<Tally, Error> {
     Ok(sqlx::query_as(
         "-- tally
         select count(*) as created,
-            count(*) filter (where status = 'CONFIRMED') as confirmed,
+            count(*) filter (where status in ('CONFIRMED', 'RETURNED')) as confirmed,
             count(*) filter (where status = 'CANCELED') as canceled,
             count(*) filter (where status = 'EXPIRED') as expired
         from reservations",
@@ -72,7 +76,10 @@ pub async fn audit(pool: &PgPool) -> Result<Audit, Error> {
         select coalesce(p.id, r.product_id) as product_id, coalesce(p.stock, 0) as stock,
             coalesce(p.held, 0) as held, coalesce(p.sold, 0) as sold, coalesce(p.total, 0) as total,
             coalesce(r.held, 0)::bigint as reservations_held,
-            coalesce(r.sold, 0)::bigint as reservations_sold
+            coalesce(r.sold, 0)::bigint as reservations_sold,
+            coalesce(p.initial, 0) + coalesce(
+                (select sum(a.delta) from stock_adjustments a where a.product_id = p.id), 0
+            )::bigint as adjusted_total
         from products p
         -- Reservations of a product that is gone are a difference, too.
         full join (
@@ -113,6 +120,7 @@ fn differences(product: &ProductAudit) -> Vec<Difference> {
         difference("stock", stock, free),
         difference("held", held, product.reservations_held),
         difference("sold", sold, product.reservations_sold),
+        difference("total", product.total.into(), product.adjusted_total),
     ]
     .into_iter()
     .flatten()

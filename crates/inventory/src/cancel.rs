@@ -5,20 +5,24 @@ use sqlx::PgPool;
 use crate::{
     Error, ReservationId,
     database::call,
+    event::Events,
     reservation::{Batch, Status, batch_ended_as, raw},
 };
 
 /// Cancels each hold that is ACTIVE and not past its deadline by the database's clock.
 ///
 /// What is CANCELED already answers the same again. Refuses with
-/// [`Refusal::ReservationNotFound`], [`Refusal::ReservationExpired`] (also before any sweep) and
-/// [`Refusal::ReservationConfirmed`].
+/// [`Refusal::ReservationNotFound`], [`Refusal::ReservationExpired`] (also before any sweep),
+/// [`Refusal::ReservationConfirmed`] and [`Refusal::ReservationReturned`].
 ///
 /// [`Refusal::ReservationNotFound`]: crate::reservation::Refusal::ReservationNotFound
 /// [`Refusal::ReservationExpired`]: crate::reservation::Refusal::ReservationExpired
 /// [`Refusal::ReservationConfirmed`]: crate::reservation::Refusal::ReservationConfirmed
-pub async fn cancel(pool: &PgPool, ids: &[ReservationId]) -> Result<Batch, Error> {
-    let query = sqlx::query("-- cancel\nselect * from cancel_v1($1) order by n").bind(raw(ids));
+/// [`Refusal::ReservationReturned`]: crate::reservation::Refusal::ReservationReturned
+pub async fn cancel(pool: &PgPool, ids: &[ReservationId], events: &Events) -> Result<Batch, Error> {
+    let query = sqlx::query("-- cancel\nselect * from cancel_v2($1, $2) order by n")
+        .bind(raw(ids))
+        .bind(events.types());
     let rows = call(pool, query).await?;
     Ok(batch_ended_as(Status::Canceled, &rows)?)
 }

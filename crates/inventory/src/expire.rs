@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use sqlx::{PgPool, Row};
 
-use crate::{Error, ProductId, database::call};
+use crate::{Error, ProductId, database::call, event::Events};
 
 /// What is due, by the database's clock.
 #[derive(Debug, Clone)]
@@ -35,10 +35,16 @@ pub async fn due(pool: &PgPool) -> Result<Due, Error> {
 }
 
 /// Expires up to `max_rows` due holds of one product, in one transaction; answers how many.
-pub async fn expire(pool: &PgPool, product_id: ProductId, max_rows: i32) -> Result<u64, Error> {
-    let query = sqlx::query("-- expire\nselect expire_v1($1, $2)")
+pub async fn expire(
+    pool: &PgPool,
+    product_id: ProductId,
+    max_rows: i32,
+    events: &Events,
+) -> Result<u64, Error> {
+    let query = sqlx::query("-- expire\nselect expire_v2($1, $2, $3)")
         .bind(product_id)
-        .bind(max_rows);
+        .bind(max_rows)
+        .bind(events.types());
     let rows = call(pool, query).await?;
     let expired: i32 = rows.first().ok_or(sqlx::Error::RowNotFound)?.try_get(0)?;
     Ok(expired.unsigned_abs().into())
@@ -61,6 +67,7 @@ pub struct Swept {
 pub async fn sweep(
     pool: &PgPool,
     max_rows: i32,
+    events: &Events,
     mut after: impl FnMut(u64) -> bool,
 ) -> Result<Swept, Error> {
     let mut found = due(pool).await?;
@@ -70,7 +77,7 @@ pub async fn sweep(
         let mut refused = None;
         for &product_id in &found.products {
             loop {
-                let expired = match expire(pool, product_id, max_rows).await {
+                let expired = match expire(pool, product_id, max_rows, events).await {
                     Ok(expired) => expired,
                     // A product that somebody keeps locked must not hold up the others.
                     Err(error @ Error::NotDone(sqlx::Error::Database(_))) => {

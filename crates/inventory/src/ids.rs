@@ -58,6 +58,11 @@ positive!(
     Quantity(i32)
 );
 
+positive!(
+    /// How many seconds something lasts.
+    Seconds(i32)
+);
+
 impl Quantity {
     pub const ONE: Self = Self(1);
 }

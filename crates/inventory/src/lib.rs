@@ -5,17 +5,23 @@
 //! Inside, the product row is the mutex of its holds: every verb locks the products it touches
 //! first, in id order, and then reads the clock once.
 
+pub mod adjust_stock;
 pub mod audit;
 pub mod cancel;
 pub mod confirm;
 pub mod database;
+pub mod event;
 pub mod expire;
+pub mod extend;
 mod ids;
 pub mod migrate;
 pub mod outbox;
 pub mod product;
+pub mod reacquire;
 pub mod reservation;
 pub mod reserve;
+pub mod reserve_together;
+pub mod return_sold;
 
 pub use database::Error;
-pub use ids::{NotPositive, ProductId, Quantity, ReservationId, UserId};
+pub use ids::{NotPositive, ProductId, Quantity, ReservationId, Seconds, UserId};

@@ -2,7 +2,7 @@
 //!
 //! | verb | what it does to rows |
 //! |---|---|
-//! | (`confirm`) | writes them, in the transaction of the sale |
+//! | (the verbs) | write them, in the transaction that they tell of |
 //! | [`claim`] | locks those that may be tried now; SKIP LOCKED deals them out to any number of relays |
 //! | [`publish`] | acked by the broker: done |
 //! | [`back_off`] | nobody to deliver to: later again, for ever |
@@ -14,7 +14,7 @@
 
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize, de::Error as _};
+use serde::Serialize;
 use sqlx::{
     Connection as _, FromRow, PgConnection, PgPool, Postgres, Transaction, postgres::PgRow,
 };
@@ -22,27 +22,10 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::{
-    Error, ProductId, Quantity, ReservationId, UserId,
+    Error,
     database::{call, fetch},
+    event::Event,
 };
-
-/// What consumers are told. Serialised, it is the body of the message.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-#[serde(tag = "event_type", content = "payload")]
-pub enum Event {
-    ReservationConfirmed(ReservationConfirmed),
-}
-
-/// A hold became a sale.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct ReservationConfirmed {
-    pub reservation_id: ReservationId,
-    pub product_id: ProductId,
-    pub user_id: UserId,
-    pub quantity: Quantity,
-    #[serde(with = "utc")]
-    pub confirmed_at: OffsetDateTime,
-}
 
 /// A row that its transaction holds locked.
 #[derive(Debug, FromRow)]
@@ -57,15 +40,7 @@ pub struct Claimed {
 impl Claimed {
     /// The event, or why this release cannot tell what it is.
     pub fn event(&self) -> Result<Event, serde_json::Error> {
-        match self.event_type.as_str() {
-            "ReservationConfirmed" => {
-                serde_json::from_str(&self.payload).map(Event::ReservationConfirmed)
-            }
-            other => Err(serde_json::Error::unknown_variant(
-                other,
-                &["ReservationConfirmed"],
-            )),
-        }
+        Event::read(&self.event_type, &self.payload)
     }
 }
 
@@ -270,66 +245,4 @@ pub async fn status(pool: &PgPool) -> Result<Status, Error> {
 fn count(rows: &[PgRow]) -> Result<u64, Error> {
     let (count,) = rows.first().map(<(i64,)>::from_row).unwrap_or(Ok((0,)))?;
     Ok(count.unsigned_abs())
-}
-
-/// PostgreSQL writes times into JSON with the offset of the session's time zone. Consumers get UTC.
-mod utc {
-    use serde::{Deserializer, Serializer};
-    use time::{OffsetDateTime, UtcOffset, serde::rfc3339};
-
-    pub(super) fn serialize<S: Serializer>(
-        time: &OffsetDateTime,
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
-        rfc3339::serialize(&time.to_offset(UtcOffset::UTC), serializer)
-    }
-
-    pub(super) fn deserialize<'a, D: Deserializer<'a>>(
-        deserializer: D,
-    ) -> Result<OffsetDateTime, D::Error> {
-        rfc3339::deserialize(deserializer)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn claimed(event_type: &str, payload: &str) -> Claimed {
-        Claimed {
-            id: 1,
-            event_id: Uuid::nil(),
-            event_type: event_type.into(),
-            payload: payload.into(),
-            created_at: OffsetDateTime::UNIX_EPOCH,
-        }
-    }
-
-    #[test]
-    fn a_body_has_the_documented_fields_and_times_in_utc() {
-        let row = claimed(
-            "ReservationConfirmed",
-            r#"{"reservation_id": 1, "product_id": 2, "user_id": 42, "quantity": 1,
-                "confirmed_at": "2026-02-14T18:00:00.25+05:30"}"#,
-        );
-        let body = serde_json::to_string(&row.event().expect("readable")).expect("JSON");
-        assert_eq!(
-            body,
-            r#"{"event_type":"ReservationConfirmed","payload":{"reservation_id":1,"product_id":2,"#
-                .to_owned()
-                + r#""user_id":42,"quantity":1,"confirmed_at":"2026-02-14T12:30:00.25Z"}}"#
-        );
-    }
-
-    #[test]
-    fn what_cannot_be_read_says_why() {
-        let unknown = claimed("ReservationLost", "{}")
-            .event()
-            .expect_err("unknown type");
-        assert!(unknown.to_string().contains("ReservationLost"), "{unknown}");
-        let broken = claimed("ReservationConfirmed", r#"{"reservation_id": 1}"#)
-            .event()
-            .expect_err("incomplete");
-        assert!(broken.to_string().contains("product_id"), "{broken}");
-    }
 }

@@ -1,10 +1,10 @@
-//! Products: what is on sale, and how many units are free, held and sold.
+//! Products: what is on sale, by which rules, and how many units are free, held and sold.
 
 use serde::Serialize;
-use sqlx::{FromRow, PgPool};
-use time::OffsetDateTime;
+use sqlx::{Encode, FromRow, PgPool, Postgres, QueryBuilder, Type};
+use time::{OffsetDateTime, UtcOffset, format_description::well_known::Rfc3339};
 
-use crate::{Error, ProductId, database::fetch};
+use crate::{Error, ProductId, Quantity, Seconds, database::fetch};
 
 /// `total = stock + held + sold`, at every commit.
 #[derive(Clone, Debug, Serialize, FromRow)]
@@ -20,67 +20,208 @@ pub struct Product {
     pub total: i32,
     #[serde(with = "time::serde::rfc3339")]
     pub created_at: OffsetDateTime,
+    /// How long a hold lasts, where it is not as the API is set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hold_seconds: Option<Seconds>,
+    /// The longest life of a hold that is extended, where it is not as the API is set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_hold_seconds: Option<Seconds>,
+    /// Most units that a user may hold and have bought.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_per_user: Option<Quantity>,
+    #[serde(
+        with = "time::serde::rfc3339::option",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub sale_starts_at: Option<OffsetDateTime>,
+    #[serde(
+        with = "time::serde::rfc3339::option",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub sale_ends_at: Option<OffsetDateTime>,
+}
+
+/// The columns of a [`Product`].
+macro_rules! columns {
+    () => {
+        "id, name, stock, held, sold, total, created_at,
+        hold_seconds, max_hold_seconds, max_per_user, sale_starts_at, sale_ends_at"
+    };
+}
+
+/// The longest time that a product's holds can be given: a year.
+const HOLD_MAX_SECONDS: i64 = 31_536_000;
+
+/// A name, checked: 1–200 characters without NUL (which PostgreSQL cannot store).
+pub struct Name(String);
+
+impl TryFrom<String> for Name {
+    type Error = InvalidProduct;
+
+    fn try_from(name: String) -> Result<Self, InvalidProduct> {
+        match name.chars().count() {
+            1..=200 if !name.contains('\0') => Ok(Self(name)),
+            _ => Err(InvalidProduct::Name),
+        }
+    }
 }
 
 /// A product to create, checked.
 pub struct NewProduct {
-    name: String,
+    name: Name,
     stock: i32,
+    policy: Policy,
+}
+
+/// The rules of a product's sale. `None` leaves a rule as it is, and `Some(None)` takes it away.
+#[derive(Default)]
+pub struct Policy {
+    pub hold_seconds: Option<Option<Seconds>>,
+    pub max_hold_seconds: Option<Option<Seconds>>,
+    pub max_per_user: Option<Option<Quantity>>,
+    pub sale_starts_at: Option<Option<OffsetDateTime>>,
+    pub sale_ends_at: Option<Option<OffsetDateTime>>,
 }
 
 /// Why something is no product.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, PartialEq, thiserror::Error)]
 pub enum InvalidProduct {
     #[error("name must have 1 to 200 characters, and no NUL")]
     Name,
     #[error("stock must be a whole number from 0 to 2147483647")]
     Stock,
+    #[error("{0} must be a whole number from 1 to {HOLD_MAX_SECONDS}")]
+    Seconds(&'static str),
+    #[error("max_per_user must be a whole number from 1 to 2147483647")]
+    MaxPerUser,
+    #[error("{0} must be a time as RFC 3339 writes it")]
+    Time(&'static str),
+    #[error("sale_ends_at must be later than sale_starts_at")]
+    Window,
 }
 
 impl NewProduct {
-    /// `name`: 1–200 characters without NUL (which PostgreSQL cannot store); `stock`: units, 0 to 2³¹−1.
-    pub fn new(name: String, stock: i64) -> Result<Self, InvalidProduct> {
-        if name.is_empty() || name.chars().count() > 200 || name.contains('\0') {
-            return Err(InvalidProduct::Name);
-        }
+    /// `stock`: units, 0 to 2³¹−1.
+    pub fn new(name: String, stock: i64, policy: Policy) -> Result<Self, InvalidProduct> {
+        let name = name.try_into()?;
         match i32::try_from(stock) {
-            Ok(stock) if stock >= 0 => Ok(Self { name, stock }),
+            Ok(stock) if stock >= 0 => Ok(Self {
+                name,
+                stock,
+                policy,
+            }),
             _ => Err(InvalidProduct::Stock),
         }
     }
 }
 
+/// How long a product's holds last, 1 to 31,536,000 s. `field` is where the number stands.
+pub fn hold_seconds(field: &'static str, seconds: i64) -> Result<Seconds, InvalidProduct> {
+    Some(seconds)
+        .filter(|seconds| *seconds <= HOLD_MAX_SECONDS)
+        .and_then(|seconds| seconds.try_into().ok())
+        .ok_or(InvalidProduct::Seconds(field))
+}
+
+/// When a sale begins or ends. `field` is where the time stands.
+pub fn sale_time(field: &'static str, text: &str) -> Result<OffsetDateTime, InvalidProduct> {
+    OffsetDateTime::parse(text, &Rfc3339)
+        .ok()
+        // In UTC it can be in a year that RFC 3339 cannot write.
+        .and_then(|time| time.checked_to_offset(UtcOffset::UTC))
+        .filter(|time| time.year() >= 0)
+        .ok_or(InvalidProduct::Time(field))
+}
+
 /// Creates a product whose units are all free.
-pub async fn create(pool: &PgPool, new: &NewProduct) -> Result<Product, Error> {
-    let query = sqlx::query(
+pub async fn create(
+    pool: &PgPool,
+    new: &NewProduct,
+) -> Result<Result<Product, InvalidProduct>, Error> {
+    let policy = &new.policy;
+    let query = sqlx::query(concat!(
         "-- product: create
-        insert into products (name, stock, total) values ($1, $2, $2)
-        returning id, name, stock, held, sold, total, created_at",
-    )
-    .bind(&new.name)
-    .bind(new.stock);
-    fetch(pool, query)
-        .await?
-        .into_iter()
-        .next()
-        .ok_or_else(|| sqlx::Error::RowNotFound.into())
+        insert into products (name, stock, total,
+            hold_seconds, max_hold_seconds, max_per_user, sale_starts_at, sale_ends_at)
+        values ($1, $2, $2, $3, $4, $5, $6, $7)
+        returning ",
+        columns!()
+    ))
+    .bind(&new.name.0)
+    .bind(new.stock)
+    .bind(policy.hold_seconds.flatten())
+    .bind(policy.max_hold_seconds.flatten())
+    .bind(policy.max_per_user.flatten())
+    .bind(policy.sale_starts_at.flatten())
+    .bind(policy.sale_ends_at.flatten());
+    let created = checked(fetch(pool, query).await)?;
+    Ok(match created {
+        Ok(mut rows) => Ok(rows.pop().ok_or(sqlx::Error::RowNotFound)?),
+        Err(invalid) => Err(invalid),
+    })
+}
+
+/// Changes a product's name, unless it is `None`, and the rules of its sale. `Ok(Ok(None))`: there is no such
+/// product.
+pub async fn change(
+    pool: &PgPool,
+    id: ProductId,
+    name: Option<&Name>,
+    policy: &Policy,
+) -> Result<Result<Option<Product>, InvalidProduct>, Error> {
+    let mut query = QueryBuilder::new("-- product: change\nupdate products set name = coalesce(");
+    query.push_bind(name.map(|name| name.0.as_str()));
+    query.push(", name)");
+    set(&mut query, ", hold_seconds = ", policy.hold_seconds);
+    set(&mut query, ", max_hold_seconds = ", policy.max_hold_seconds);
+    set(&mut query, ", max_per_user = ", policy.max_per_user);
+    set(&mut query, ", sale_starts_at = ", policy.sale_starts_at);
+    set(&mut query, ", sale_ends_at = ", policy.sale_ends_at);
+    query.push(" where id = ").push_bind(id.get());
+    query.push(concat!(" returning ", columns!()));
+    let changed: Result<Vec<Product>, _> = checked(fetch(pool, query.build()).await)?;
+    Ok(changed.map(|mut rows| rows.pop()))
+}
+
+fn set<'a, T>(query: &mut QueryBuilder<Postgres>, column: &str, value: Option<Option<T>>)
+where
+    Option<T>: Encode<'a, Postgres> + Type<Postgres> + 'a,
+{
+    if let Some(value) = value {
+        query.push(column).push_bind(value);
+    }
+}
+
+/// What the database finds wrong with a product: with only one end of the window given, it knows the other.
+fn checked<T>(answer: Result<T, Error>) -> Result<Result<T, InvalidProduct>, Error> {
+    match answer {
+        Ok(rows) => Ok(Ok(rows)),
+        Err(Error::NotDone(sqlx::Error::Database(refusal)))
+            if refusal.constraint() == Some("products_sale_window") =>
+        {
+            Ok(Err(InvalidProduct::Window))
+        }
+        Err(error) => Err(error),
+    }
 }
 
 /// All products, by id.
 pub async fn list(pool: &PgPool) -> Result<Vec<Product>, Error> {
-    let query = sqlx::query(
-        "-- product: list
-        select id, name, stock, held, sold, total, created_at from products order by id",
-    );
+    let query = sqlx::query(concat!(
+        "-- product: list\nselect ",
+        columns!(),
+        " from products order by id"
+    ));
     fetch(pool, query).await
 }
 
 /// One answer for each id, in order.
 pub async fn get(pool: &PgPool, ids: &[ProductId]) -> Result<Vec<Option<Product>>, Error> {
-    let query = sqlx::query(
-        "-- product: get
-        select id, name, stock, held, sold, total, created_at from products where id = any($1)",
-    )
+    let query = sqlx::query(concat!(
+        "-- product: get\nselect ",
+        columns!(),
+        " from products where id = any($1)"
+    ))
     .bind(ids.iter().map(|id| id.get()).collect::<Vec<_>>());
     let found: Vec<Product> = fetch(pool, query).await?;
     Ok(ids

@@ -2,14 +2,17 @@
 //!
 //! | verb | from | guard | to |
 //! |---|---|---|---|
-//! | [`reserve`](crate::reserve) | – | product exists, no unexpired hold of this user, stock | ACTIVE |
+//! | [`reserve`](crate::reserve) | – | product exists, its sale is on, no unexpired hold of this user, stock, `max_per_user` | ACTIVE |
+//! | [`extend`](crate::extend) | ACTIVE | `expires_at > t` | ACTIVE |
 //! | [`confirm`](crate::confirm) | ACTIVE | `expires_at > t` | CONFIRMED |
 //! | [`cancel`](crate::cancel) | ACTIVE | `expires_at > t` | CANCELED |
 //! | [`expire`](crate::expire) | ACTIVE | `expires_at <= t` | EXPIRED |
+//! | [`return`](crate::return_sold) | CONFIRMED | | RETURNED |
+//! | [`reacquire`](crate::reacquire) | – | another is EXPIRED, stock, `max_per_user` | CONFIRMED |
 
 use std::{collections::HashMap, str::FromStr};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use sqlx::{FromRow, PgPool, Postgres, QueryBuilder, Row, postgres::PgRow};
 use time::OffsetDateTime;
 
@@ -44,6 +47,52 @@ pub struct Reservation {
         skip_serializing_if = "Option::is_none"
     )]
     pub expired_at: Option<OffsetDateTime>,
+    /// After `confirmed_at`.
+    #[serde(
+        with = "time::serde::rfc3339::option",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub returned_at: Option<OffsetDateTime>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reference: Option<Reference>,
+    /// The expired reservation whose units this one took again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reacquired_from: Option<ReservationId>,
+}
+
+/// The order or cart, as the shop names it: 1–128 characters without NUL (which PostgreSQL cannot store).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, sqlx::Type)]
+#[serde(try_from = "String")]
+#[sqlx(transparent)]
+pub struct Reference(String);
+
+#[derive(Debug, thiserror::Error)]
+#[error("a reference must have 1 to 128 characters, and no NUL")]
+pub struct InvalidReference;
+
+impl Reference {
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for Reference {
+    type Error = InvalidReference;
+
+    fn try_from(text: String) -> Result<Self, InvalidReference> {
+        match text.chars().count() {
+            1..=128 if !text.contains('\0') => Ok(Self(text)),
+            _ => Err(InvalidReference),
+        }
+    }
+}
+
+impl FromStr for Reference {
+    type Err = InvalidReference;
+
+    fn from_str(text: &str) -> Result<Self, InvalidReference> {
+        text.to_owned().try_into()
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, sqlx::Type)]
@@ -54,6 +103,7 @@ pub enum Status {
     Confirmed,
     Canceled,
     Expired,
+    Returned,
 }
 
 impl FromStr for Status {
@@ -65,6 +115,7 @@ impl FromStr for Status {
             "CONFIRMED" => Ok(Self::Confirmed),
             "CANCELED" => Ok(Self::Canceled),
             "EXPIRED" => Ok(Self::Expired),
+            "RETURNED" => Ok(Self::Returned),
             _ => Err(()),
         }
     }
@@ -75,8 +126,14 @@ impl FromStr for Status {
 pub enum Refusal {
     #[error("there is no such product")]
     ProductNotFound,
+    #[error("the sale has not begun")]
+    SaleNotOpen,
+    #[error("the sale is over")]
+    SaleClosed,
     #[error("only {free} units are free")]
     SoldOut { free: i32 },
+    #[error("the user may have only {remaining} more units")]
+    MaxPerUserReached { remaining: i32 },
     #[error("the user already holds this product with reservation {reservation_id}")]
     AlreadyReserved { reservation_id: ReservationId },
     #[error("there is no such reservation")]
@@ -87,6 +144,16 @@ pub enum Refusal {
     ReservationCanceled,
     #[error("the reservation was confirmed")]
     ReservationConfirmed,
+    #[error("the reservation was returned")]
+    ReservationReturned,
+    #[error("the reservation was not confirmed")]
+    ReservationNotConfirmed,
+    #[error("the reservation's deadline has passed, and too few units are free to reserve again")]
+    ExpiredSoldOut,
+    #[error("only {free} units are free")]
+    InsufficientStock { free: i32 },
+    #[error("the total would be more than 2147483647")]
+    TotalTooLarge,
 }
 
 /// What a batch of requests came to.
@@ -107,7 +174,8 @@ macro_rules! effective {
         case when r.status = 'ACTIVE' and r.expires_at <= now() then 'EXPIRED' else r.status end as status,
         r.confirmed_at, r.canceled_at,
         case when r.status = 'ACTIVE' and r.expires_at <= now() then r.expires_at else r.expired_at end
-            as expired_at"
+            as expired_at,
+        r.returned_at, r.reference, r.reacquired_from"
     };
 }
 
@@ -125,18 +193,19 @@ pub async fn get(pool: &PgPool, ids: &[ReservationId]) -> Result<Vec<Option<Rese
 }
 
 /// Which reservations to list; `None` means all.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Default)]
 pub struct Filter {
     pub user_id: Option<UserId>,
     pub product_id: Option<ProductId>,
     /// The effective status.
     pub status: Option<Status>,
+    pub reference: Option<Reference>,
 }
 
 /// A page of reservations, newest first.
 pub async fn list(
     pool: &PgPool,
-    filter: Filter,
+    filter: &Filter,
     limit: i64,
     offset: i64,
 ) -> Result<Vec<Reservation>, Error> {
@@ -147,6 +216,7 @@ pub async fn list(
         Some(Status::Active) => &[" and r.status = 'ACTIVE' and r.expires_at > now()"],
         Some(Status::Confirmed) => &[" and r.status = 'CONFIRMED'"],
         Some(Status::Canceled) => &[" and r.status = 'CANCELED'"],
+        Some(Status::Returned) => &[" and r.status = 'RETURNED'"],
         Some(Status::Expired) => &[
             " and r.status = 'EXPIRED'",
             " and r.status = 'ACTIVE' and r.expires_at <= now() and r.created_at < 'infinity'",
@@ -171,6 +241,11 @@ pub async fn list(
                 .push(" and r.product_id = ")
                 .push_bind(product_id.get());
         }
+        if let Some(reference) = &filter.reference {
+            query
+                .push(" and r.reference = ")
+                .push_bind(reference.as_str());
+        }
         query
             .push(" order by r.id desc limit ")
             .push_bind(limit.saturating_add(offset));
@@ -181,7 +256,7 @@ pub async fn list(
     fetch(pool, query.build()).await
 }
 
-/// The rows of `confirm_v1` and `cancel_v1`, as answers to `wanted`.
+/// The rows of `standing_v1`, as answers of a verb after which a reservation is `wanted`.
 pub(crate) fn batch_ended_as(wanted: Status, rows: &[PgRow]) -> Result<Batch, sqlx::Error> {
     let mut answers = Vec::with_capacity(rows.len());
     for row in rows {
@@ -190,9 +265,11 @@ pub(crate) fn batch_ended_as(wanted: Status, rows: &[PgRow]) -> Result<Batch, sq
             Some(status) if status == wanted => Ok(Reservation::from_row(row)?),
             Some(Status::Confirmed) => Err(Refusal::ReservationConfirmed),
             Some(Status::Canceled) => Err(Refusal::ReservationCanceled),
-            // The functions judge the deadline after their update: what was still ACTIVE and
-            // unexpired then has changed, so an ACTIVE row cannot be left.
-            Some(Status::Expired | Status::Active) => Err(Refusal::ReservationExpired),
+            Some(Status::Returned) => Err(Refusal::ReservationReturned),
+            Some(Status::Expired) => Err(Refusal::ReservationExpired),
+            // The functions judge the deadline by the time of their update: only return leaves what is still
+            // ACTIVE and unexpired as it is.
+            Some(Status::Active) => Err(Refusal::ReservationNotConfirmed),
         });
     }
     Ok(Batch {

@@ -1,69 +1,106 @@
 //! reserve: takes free units of a product and holds them for a user.
 
-use sqlx::{PgPool, Row};
+use sqlx::{PgPool, Row, postgres::PgRow};
+use time::{Duration, OffsetDateTime};
 
 use crate::{
     Error, ProductId, Quantity, ReservationId, UserId,
     database::call,
-    reservation::{Batch, Refusal, Reservation, Status},
+    event::Events,
+    reservation::{Batch, Reference, Refusal, Reservation, Status},
 };
 
 /// A request for a hold.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Reserve {
     pub product_id: ProductId,
     pub user_id: UserId,
     pub quantity: Quantity,
+    pub reference: Option<Reference>,
 }
 
-/// Reserves as if the requests came one after the other, each for `hold_seconds`.
+/// Reserves as if the requests came one after the other, each for as long as its product says, or else for
+/// `hold_seconds`.
 ///
-/// Refuses, in this order: [`Refusal::ProductNotFound`], [`Refusal::AlreadyReserved`],
-/// [`Refusal::SoldOut`]. Holds past their deadline do not stand in the way: the user's own is ended,
-/// and others' are reclaimed as far as the batch lacks units.
+/// Refuses, in this order: [`Refusal::ProductNotFound`], [`Refusal::SaleNotOpen`], [`Refusal::SaleClosed`],
+/// [`Refusal::AlreadyReserved`], [`Refusal::SoldOut`], [`Refusal::MaxPerUserReached`]. Holds past their
+/// deadline do not stand in the way: the user's own is ended, and others' are reclaimed as far as the batch
+/// lacks units.
 pub async fn reserve(
     pool: &PgPool,
     requests: &[Reserve],
     hold_seconds: i32,
+    events: &Events,
 ) -> Result<Batch, Error> {
-    let query = sqlx::query(
-        "-- reserve
-        select outcomes, ids, free, reserved_at, expires_at, expired
-        from reserve_v1($1, $2, $3, $4)",
-    )
-    .bind(
-        requests
-            .iter()
-            .map(|request| request.product_id.get())
-            .collect::<Vec<_>>(),
-    )
-    .bind(
-        requests
-            .iter()
-            .map(|request| request.user_id.get())
-            .collect::<Vec<_>>(),
-    )
-    .bind(
-        requests
-            .iter()
-            .map(|request| request.quantity.get())
-            .collect::<Vec<_>>(),
-    )
-    .bind(hold_seconds);
+    let statement = "-- reserve
+        select outcomes, ids, numbers, reserved_at, expired
+        from reserve_v2($1, $2, $3, $4, $5, $6)";
+    let decided = decide(pool, statement, requests, hold_seconds, events).await?;
+    let mut answers = Vec::with_capacity(requests.len());
+    for answer in decided.answers {
+        answers.push(answer.ok_or_else(|| no_such_outcome("none"))?);
+    }
+    Ok(Batch {
+        changed: answers.iter().flatten().count() as u64,
+        answers,
+        expired: decided.expired,
+    })
+}
+
+/// What a function that reserves came to. No answer: it was undone.
+pub(crate) struct Decided {
+    pub(crate) answers: Vec<Option<Result<Reservation, Refusal>>>,
+    pub(crate) expired: u64,
+}
+
+/// Calls a function that reserves.
+pub(crate) async fn decide(
+    pool: &PgPool,
+    statement: &'static str,
+    requests: &[Reserve],
+    hold_seconds: i32,
+    events: &Events,
+) -> Result<Decided, Error> {
+    fn column<'a, T>(requests: &'a [Reserve], value: impl Fn(&'a Reserve) -> T) -> Vec<T> {
+        requests.iter().map(value).collect()
+    }
+    // Where nobody has a reference, nothing is paid for it.
+    let references = match requests.iter().any(|request| request.reference.is_some()) {
+        true => column(requests, |request| {
+            request.reference.as_ref().map(Reference::as_str)
+        }),
+        false => Vec::new(),
+    };
+    let query = sqlx::query(statement)
+        .bind(column(requests, |request| request.product_id.get()))
+        .bind(column(requests, |request| request.user_id.get()))
+        .bind(column(requests, |request| request.quantity.get()))
+        .bind(references)
+        .bind(hold_seconds)
+        .bind(events.types());
     let [row] = &call(pool, query).await?[..] else {
         return Err(sqlx::Error::RowNotFound.into());
     };
-    let outcomes: Vec<String> = row.try_get(0)?;
-    let ids: Vec<Option<ReservationId>> = row.try_get(1)?;
-    let free: Vec<Option<i32>> = row.try_get(2)?;
-    let times = Option::zip(row.try_get(3)?, row.try_get(4)?);
+    Ok(read(row, requests, hold_seconds)?)
+}
 
-    let mut changed = 0;
+fn read(row: &PgRow, requests: &[Reserve], hold_seconds: i32) -> Result<Decided, sqlx::Error> {
+    let outcomes: Vec<Option<String>> = row.try_get(0)?;
+    let ids: Vec<Option<ReservationId>> = row.try_get(1)?;
+    let numbers: Vec<Option<i32>> = row.try_get(2)?;
+    let reserved_at: Option<OffsetDateTime> = row.try_get(3)?;
+    let expired: i64 = row.try_get(4)?;
+
     let mut answers = Vec::with_capacity(requests.len());
-    for (((request, outcome), id), free) in requests.iter().zip(&outcomes).zip(ids).zip(free) {
-        answers.push(match (outcome.as_str(), id, times) {
-            ("reserved", Some(id), Some((created_at, expires_at))) => {
-                changed += 1;
+    for (((request, outcome), id), number) in requests.iter().zip(&outcomes).zip(ids).zip(numbers) {
+        let Some(outcome) = outcome else {
+            answers.push(None);
+            continue;
+        };
+        let units = number.unwrap_or(0);
+        answers.push(Some(match (outcome.as_str(), id, reserved_at) {
+            ("reserved", Some(id), Some(created_at)) => {
+                let seconds = number.unwrap_or(hold_seconds);
                 Ok(Reservation {
                     id,
                     product_id: request.product_id,
@@ -71,30 +108,32 @@ pub async fn reserve(
                     quantity: request.quantity,
                     status: Status::Active,
                     created_at,
-                    expires_at,
+                    expires_at: created_at + Duration::seconds(seconds.into()),
                     confirmed_at: None,
                     canceled_at: None,
                     expired_at: None,
+                    returned_at: None,
+                    reference: request.reference.clone(),
+                    reacquired_from: None,
                 })
             }
             ("already_reserved", Some(reservation_id), _) => {
                 Err(Refusal::AlreadyReserved { reservation_id })
             }
-            ("sold_out", ..) => Err(Refusal::SoldOut {
-                free: free.unwrap_or(0),
-            }),
+            ("sold_out", ..) => Err(Refusal::SoldOut { free: units }),
+            ("max_per_user_reached", ..) => Err(Refusal::MaxPerUserReached { remaining: units }),
+            ("sale_not_open", ..) => Err(Refusal::SaleNotOpen),
+            ("sale_closed", ..) => Err(Refusal::SaleClosed),
             ("product_not_found", ..) => Err(Refusal::ProductNotFound),
-            _ => {
-                return Err(
-                    sqlx::Error::Decode(format!("no such outcome: {outcome}").into()).into(),
-                );
-            }
-        });
+            _ => return Err(no_such_outcome(outcome)),
+        }));
     }
-    let expired: i64 = row.try_get(5)?;
-    Ok(Batch {
+    Ok(Decided {
         answers,
-        changed,
         expired: expired.unsigned_abs(),
     })
+}
+
+fn no_such_outcome(outcome: &str) -> sqlx::Error {
+    sqlx::Error::Decode(format!("no such outcome: {outcome}").into())
 }

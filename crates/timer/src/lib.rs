@@ -115,6 +115,21 @@ impl Timer {
         });
     }
 
+    /// Holds have a later deadline: each `(id, deadline in Unix milliseconds)` gets its timer anew.
+    pub fn extended(&self, holds: impl IntoIterator<Item = (i64, i64)>) {
+        self.enqueue(|queue| holds.into_iter().for_each(|hold| queue.arm(hold)));
+    }
+
+    /// `count` reservations were made that are confirmed from the start. `expired` holds ended along the
+    /// way. Wakes the relay.
+    pub fn reacquired(&self, count: u64, expired: u64) {
+        self.enqueue(|queue| {
+            queue.count(Counter::Created, count);
+            queue.count(Counter::Confirmed, count);
+            queue.count(Counter::Expired, expired);
+        });
+    }
+
     /// These holds are confirmed, `count` of them just now (the rest are retries). Wakes the relay.
     pub fn confirmed(&self, ids: impl IntoIterator<Item = i64>, count: u64) {
         self.enqueue(|queue| {

@@ -72,8 +72,8 @@ impl Queue {
 
     /// Takes the oldest part, or nothing if nothing is queued.
     ///
-    /// All arming goes before any disarming. A hold is armed once and disarmed later, so whatever came in
-    /// between, this leaves each key as the last of its calls meant it.
+    /// All arming goes before any disarming. A hold is armed, perhaps anew with a later deadline, and in the
+    /// end disarmed: whatever came in between, this leaves each key as the last of its calls meant it.
     pub(crate) fn take(&mut self) -> Option<Batch> {
         let armed = self.armed.len().min(PIPELINE_MAX_TIMERS);
         let armed: Vec<_> = self.armed.drain(..armed).collect();

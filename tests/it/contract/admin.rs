@@ -12,6 +12,12 @@ fn acts(system: &System) -> Vec<RequestBuilder> {
     let product = json!({"name": "x", "stock": 1});
     vec![
         system.request(Method::POST, "/products").json(&product),
+        system
+            .request(Method::PATCH, "/products/1")
+            .json(&json!({"name": "y"})),
+        system
+            .request(Method::POST, "/products/1/stock")
+            .json(&json!({"delta": 1, "reason": "found"})),
         system.request(Method::POST, "/admin/reservations/sync-expired"),
         system.request(Method::GET, "/admin/audit"),
         system.request(Method::POST, "/admin/counters/rebuild"),

@@ -64,7 +64,10 @@ async fn json_that_is_no_reservation_is_an_invalid_request() {
         "{}",
         r#"{"product_id":1}"#,
         r#"{"user_id":1}"#,
-        r#"{"product_id":1,"user_id":1,"quantity":1}"#,
+        r#"{"product_id":1,"user_id":1,"surplus":1}"#,
+        r#"{"product_id":1,"user_id":1,"reference":""}"#,
+        r#"{"product_id":1,"user_id":1,"reference":7}"#,
+        r#"{"product_id":1,"user_id":1,"reference":"nul\u0000"}"#,
         r#"{"product_id":1,"user_id":1,"product_id":1}"#,
         r#"{"product_id":1,"user_id":1,"user_id":2}"#,
         r#"{"Product_id":1,"user_id":1}"#,
@@ -91,7 +94,8 @@ async fn json_that_is_no_reservation_is_an_invalid_request() {
     ] {
         let of_product = format!(r#"{{"product_id":{wrong},"user_id":1}}"#);
         let of_user = format!(r#"{{"product_id":{product},"user_id":{wrong}}}"#);
-        for body in [of_product, of_user] {
+        let quantity = format!(r#"{{"product_id":{product},"user_id":1,"quantity":{wrong}}}"#);
+        for body in [of_product, of_user, quantity] {
             let answer = system.post_raw("/reservations", body).await;
             answer.expect_problem(422, "invalid_request");
         }

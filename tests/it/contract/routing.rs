@@ -22,13 +22,17 @@ pub(super) const NO_IDS: [&str; 14] = [
     "99999999999999999999999999999999",
 ];
 
-const ROUTES: [(&str, &str); 15] = [
+const ROUTES: [(&str, &str); 19] = [
     ("/products", "GET,HEAD,POST"),
-    ("/products/1", "GET,HEAD"),
+    ("/products/1", "GET,HEAD,PATCH"),
+    ("/products/1/stock", "POST"),
     ("/reservations", "GET,HEAD,POST"),
+    ("/reservations/batch", "POST"),
     ("/reservations/1", "GET,HEAD"),
     ("/reservations/1/confirm", "POST"),
     ("/reservations/1/cancel", "POST"),
+    ("/reservations/1/extend", "POST"),
+    ("/reservations/1/return", "POST"),
     ("/admin/reservations/sync-expired", "POST"),
     ("/admin/audit", "GET,HEAD"),
     ("/admin/outbox/dead", "GET,HEAD"),

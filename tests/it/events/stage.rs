@@ -44,6 +44,7 @@ pub(super) struct Broker {
 pub(super) struct Event {
     /// Its `message_id`.
     pub(super) id: String,
+    pub(super) routing_key: String,
     pub(super) body: Value,
     pub(super) properties: BasicProperties,
 }
@@ -125,12 +126,16 @@ impl Broker {
     }
 
     pub(super) async fn bind(&self) {
+        self.bind_to(KEY).await;
+    }
+
+    pub(super) async fn bind_to(&self, key: &str) {
         let options = QueueBindOptions::default();
         self.channel
             .queue_bind(
                 QUEUE.into(),
                 EXCHANGE.into(),
-                KEY.into(),
+                key.into(),
                 options,
                 FieldTable::default(),
             )
@@ -170,6 +175,7 @@ impl Broker {
             let id = properties.message_id().as_ref().expect("no message_id");
             events.push(Event {
                 id: id.to_string(),
+                routing_key: message.delivery.routing_key.to_string(),
                 body: serde_json::from_slice(&message.delivery.data).expect("a body of JSON"),
                 properties,
             });

@@ -28,6 +28,12 @@ async fn a_hold_has_a_timer_until_it_ends_and_everything_is_counted() {
         let timer = format!("PEXPIRETIME {}", timer_key(&system, hold));
         redis.answers(&timer, Some(deadline)).await;
     }
+    // A later deadline is a later timer.
+    let path = format!("/reservations/{}/extend", sold["id"]);
+    let later = system.post_json(&path, &json!({"seconds": 900})).await;
+    let deadline = milliseconds(assert_utc(&later.expect(200)["expires_at"]));
+    let timer = format!("PEXPIRETIME {}", timer_key(&system, &sold));
+    redis.answers(&timer, Some(deadline)).await;
     system.confirm(&sold).await;
     system.cancel(&freed).await;
     for hold in [&sold, &freed] {

@@ -12,7 +12,7 @@ use super::requests::Request;
 use crate::support::PATIENCE;
 
 /// Every code that an answer may have here, with its status. None of 5xx.
-const CODES: [(&str, u16); 17] = [
+const CODES: [(&str, u16); 24] = [
     ("invalid_json", 400),
     ("invalid_query", 400),
     ("unauthorized", 401),
@@ -23,6 +23,13 @@ const CODES: [(&str, u16); 17] = [
     ("method_not_allowed", 405),
     ("already_reserved", 409),
     ("sold_out", 409),
+    ("sale_not_open", 409),
+    ("sale_closed", 409),
+    ("max_per_user_reached", 409),
+    ("insufficient_stock", 409),
+    ("expired_sold_out", 409),
+    ("reservation_returned", 409),
+    ("reservation_not_confirmed", 409),
     ("reservation_expired", 409),
     ("reservation_canceled", 409),
     ("reservation_confirmed", 409),

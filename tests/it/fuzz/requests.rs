@@ -141,7 +141,7 @@ pub(super) fn strange() -> impl Strategy<Value = Request> {
     );
     prop_oneof![
         // Right but for the body, or for nothing.
-        3 => (select(&["/products", "/reservations"]), bodies::strange(), framings()).prop_map(
+        3 => (select(&["/products", "/reservations", "/reservations/batch", "/products/1/stock"]), bodies::strange(), framings()).prop_map(
             |(path, body, framing)| Request {
                 method: "POST",
                 target: path.to_owned(),
@@ -221,7 +221,7 @@ fn targets() -> impl Strategy<Value = String> {
         .prop_map(str::to_owned),
         2 => id().prop_map(|id| format!("/products/{id}")),
         2 => id().prop_map(|id| format!("/reservations/{id}")),
-        3 => (id(), select(&["confirm", "cancel", "expire", "%63onfirm", "confirm/", ""]))
+        3 => (id(), select(&["confirm", "cancel", "extend", "return", "expire", "%63onfirm", "confirm/", ""]))
             .prop_map(|(id, verb)| format!("/reservations/{id}/{verb}")),
         2 => select(&[
             "/", "//", "/%", "/%zz", "/%00", "*", "products", "", "/products//", "/products/../products",

@@ -57,6 +57,11 @@ impl Client {
         Answer::to(self.request(Method::POST, path).json(body)).await
     }
 
+    /// An admin act with a body of JSON.
+    pub(crate) async fn admin_json(&self, method: Method, path: &str, body: &Value) -> Answer {
+        self.as_admin(self.request(method, path).json(body)).await
+    }
+
     /// POST of a body that need not be JSON, declared as JSON.
     pub(crate) async fn post_raw(&self, path: &str, body: impl Into<Vec<u8>>) -> Answer {
         let request = self
@@ -193,13 +198,23 @@ impl Answer {
     /// A complete problem with this status and code; answers its body.
     #[track_caller]
     pub(crate) fn expect_problem(&self, status: u16, code: &str) -> Value {
+        self.expect_problem_with(status, code, &[])
+    }
+
+    /// The same, where the problem has more fields than its code says.
+    #[track_caller]
+    pub(crate) fn expect_problem_with(&self, status: u16, code: &str, more: &[&str]) -> Value {
         assert_eq!(self.status, status, "{}", self.text);
         assert_eq!(self.header("content-type"), "application/problem+json");
         let problem = self.json();
         assert_eq!(problem["code"], code, "{problem}");
         let mut fields = vec!["type", "title", "status", "detail", "code"];
-        if code == "already_reserved" {
-            fields.push("reservation_id");
+        fields.extend(more);
+        match code {
+            "already_reserved" => fields.push("reservation_id"),
+            "sold_out" | "insufficient_stock" => fields.push("stock"),
+            "max_per_user_reached" => fields.push("remaining"),
+            _ => {}
         }
         assert_fields(&problem, &fields);
         assert_eq!(problem["status"], status);

@@ -91,7 +91,7 @@ impl Database {
     /// Lets reserves wait longer for a lock than they do by themselves, so that a slow machine cannot
     /// end the wait before the story does.
     pub(crate) async fn be_patient(&self) {
-        sqlx::query("alter function reserve_v1 set lock_timeout = '60s'")
+        sqlx::query("alter function reserve_v2 set lock_timeout = '60s'")
             .execute(&self.pool)
             .await
             .unwrap();

@@ -132,11 +132,18 @@ impl System {
 
     /// One sweep of an expirer; answers how many holds it expired.
     pub(crate) async fn expire_once(&self) -> u64 {
-        let settings = Settings::new(&self.database, &self.redis_prefix, &[]);
+        let settings = self.settings.parse();
         let process = Process::detached();
-        let timer = Timer::start(&settings.parse().timer, &process).unwrap();
+        let timer = Timer::start(&settings.timer, &process).unwrap();
         let pool = self.database.pool.clone();
-        let context = flashsale_expirer::Context::new(pool, timer, 1000, &Registry::new()).unwrap();
+        let context = flashsale_expirer::Context::new(
+            pool,
+            timer,
+            1000,
+            settings.settings.events.outbox_events,
+            &Registry::new(),
+        )
+        .unwrap();
         flashsale_expirer::run_once(&context).await.unwrap().expired
     }
 }

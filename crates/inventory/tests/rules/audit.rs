@@ -81,7 +81,7 @@ async fn every_kind_of_difference_is_found_and_named(pool: PgPool) {
         ),
         (
             "update products set total = total + 1 where id = 1",
-            &[("stock", 8, 9)],
+            &[("stock", 8, 9), ("total", 11, 10)],
         ),
         (
             "delete from reservations where status = 'ACTIVE' and product_id = 1",

@@ -2,7 +2,7 @@
 
 use std::{net::TcpListener, time::Duration};
 
-use inventory::{Error, confirm, database};
+use inventory::{Error, database};
 use sqlx::{
     AssertSqlSafe, PgPool,
     postgres::{PgConnectOptions, PgPoolOptions},
@@ -19,8 +19,8 @@ async fn broken_off_by(shop: &Shop, function: &str) -> Error {
     let product = shop.product(1).await;
     let hold = shop.hold(product, 1).await.id;
     let lock = shop.lock(product).await;
-    let pool = shop.pool.clone();
-    let sale = tokio::spawn(async move { confirm::confirm(&pool, &[hold]).await });
+    let shop_too = shop.clone();
+    let sale = tokio::spawn(async move { shop_too.try_confirm(&[hold]).await });
     shop.until_waiting(&[sale.abort_handle()]).await;
     let break_off = format!(
         "select {function}(pid) from pg_stat_activity
@@ -60,18 +60,21 @@ async fn a_lock_that_is_not_to_be_had_ends_the_wait_and_nothing_was_done(pool: P
     let limited = shop
         .count(
             "select count(*) from pg_proc
-            where proname in ('reserve_v1', 'confirm_v1', 'cancel_v1', 'expire_v1')
+            where proname in (
+                    'reserve_v2', 'confirm_v2', 'cancel_v2', 'extend_v1', 'return_v1', 'reacquire_v1',
+                    'adjust_stock_v1', 'expire_v2'
+                )
                 and 'lock_timeout=5s' = any(proconfig)",
         )
         .await;
-    assert_eq!(limited, 4);
-    sqlx::raw_sql("alter function confirm_v1 set lock_timeout = '1ms'")
+    assert_eq!(limited, 8);
+    sqlx::raw_sql("alter function confirm_v2 set lock_timeout = '1ms'")
         .execute(&shop.pool)
         .await
         .unwrap();
 
     let _lock = shop.lock(product).await;
-    let error = confirm::confirm(&shop.pool, &[hold]).await.unwrap_err();
+    let error = shop.try_confirm(&[hold]).await.unwrap_err();
 
     assert!(matches!(error, Error::NotDone(_)), "{error:?}");
 }
@@ -89,7 +92,7 @@ async fn with_every_connection_busy_nothing_was_done(
         .unwrap();
     let _busy = pool.acquire().await.unwrap();
 
-    let error = confirm::confirm(&pool, &[]).await.unwrap_err();
+    let error = Shop::new(pool.clone()).try_confirm(&[]).await.unwrap_err();
 
     assert!(matches!(error, Error::NotDone(_)), "{error:?}");
 }
@@ -111,7 +114,7 @@ async fn with_no_server_a_call_fails_soon_and_nothing_was_done() {
     )
     .unwrap();
 
-    let error = timeout(PATIENCE, confirm::confirm(&pool, &[]))
+    let error = timeout(PATIENCE, Shop::new(pool.clone()).try_confirm(&[]))
         .await
         .unwrap()
         .unwrap_err();

@@ -20,9 +20,11 @@ async fn nothing_is_due_where_nothing_is_held(pool: PgPool) {
         (vec![], 0.0, None)
     );
     assert_eq!(shop.expire(product, 10).await, 0);
-    let swept = expire::sweep(&shop.pool, 10, |_| panic!("there was a batch"))
-        .await
-        .unwrap();
+    let swept = expire::sweep(&shop.pool, 10, &shop.events, |_| {
+        panic!("there was a batch")
+    })
+    .await
+    .unwrap();
     assert_eq!((swept.expired, swept.next_due), (0, None));
 }
 
@@ -100,7 +102,7 @@ async fn a_sweep_goes_through_all_products_in_bounded_batches(pool: PgPool) {
     }
 
     let mut batches = Vec::new();
-    expire::sweep(&shop.pool, 2, |expired| {
+    expire::sweep(&shop.pool, 2, &shop.events, |expired| {
         batches.push(expired);
         true
     })
@@ -126,7 +128,7 @@ async fn a_sweep_gets_through_more_than_it_sees_at_one_look(pool: PgPool) {
     assert_eq!(due(&shop.pool).await.unwrap().products, [crowded]);
 
     let mut expired = 0;
-    expire::sweep(&shop.pool, 1000, |batch| {
+    expire::sweep(&shop.pool, 1000, &shop.events, |batch| {
         expired += batch;
         true
     })
@@ -145,7 +147,7 @@ async fn a_sweep_that_is_told_to_stop_keeps_what_it_did(pool: PgPool) {
     shop.crowd(product, 10, -60).await;
 
     let mut batches = Vec::new();
-    expire::sweep(&shop.pool, 3, |expired| {
+    expire::sweep(&shop.pool, 3, &shop.events, |expired| {
         batches.push(expired);
         batches.len() < 2
     })
@@ -165,7 +167,9 @@ async fn a_sweep_tells_how_late_it_was_and_when_to_come_again(pool: PgPool) {
     shop.stale_hold(product, 2, 60).await;
     shop.hold(product, 3).await;
 
-    let swept = expire::sweep(&shop.pool, 10, |_| true).await.unwrap();
+    let swept = expire::sweep(&shop.pool, 10, &shop.events, |_| true)
+        .await
+        .unwrap();
 
     assert_eq!(swept.expired, 2);
     assert!(swept.lag_seconds >= 3600.0, "{swept:?}");
@@ -179,14 +183,14 @@ async fn a_product_that_somebody_keeps_locked_does_not_hold_up_the_others(pool: 
     let [locked, free] = [shop.product(1).await, shop.product(1).await];
     shop.stale_hold(locked, 1, 60).await;
     shop.stale_hold(free, 1, 60).await;
-    sqlx::raw_sql("alter function expire_v1 set lock_timeout = '1ms'")
+    sqlx::raw_sql("alter function expire_v2 set lock_timeout = '1ms'")
         .execute(&shop.pool)
         .await
         .unwrap();
 
     let lock = shop.lock(locked).await;
     let mut expired = 0;
-    let swept = expire::sweep(&shop.pool, 10, |batch| {
+    let swept = expire::sweep(&shop.pool, 10, &shop.events, |batch| {
         expired += batch;
         true
     })
@@ -196,7 +200,9 @@ async fn a_product_that_somebody_keeps_locked_does_not_hold_up_the_others(pool: 
     assert_eq!(expired, 1);
     assert_eq!(shop.counters(free).await, (1, 0, 0));
     lock.rollback().await.unwrap();
-    let swept = expire::sweep(&shop.pool, 10, |_| true).await.unwrap();
+    let swept = expire::sweep(&shop.pool, 10, &shop.events, |_| true)
+        .await
+        .unwrap();
     assert_eq!(swept.expired, 1);
     shop.assert_sound().await;
 }

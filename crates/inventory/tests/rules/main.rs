@@ -5,17 +5,21 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod after_sale;
 mod audit;
 mod concurrency;
 mod confirm_cancel;
 mod errors;
 mod expire;
+mod extend;
 mod migrate;
 mod plans;
+mod policy;
 mod reads;
 mod reserve;
 mod schema;
 mod sequences;
 mod storm;
 mod support;
+mod together;
 mod waiting;

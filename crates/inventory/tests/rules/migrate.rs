@@ -327,7 +327,7 @@ async fn the_functions_are_those_of_the_source_files(pool: PgPool) {
         let mut scratch = connection.begin().await.unwrap();
         execute(
             &mut scratch,
-            "create schema scratch; set local search_path to scratch",
+            "create schema scratch; set local search_path to scratch, public",
         )
         .await;
         execute(&mut scratch, &source).await;

@@ -224,23 +224,31 @@ async fn a_page_of_a_user_or_a_status_reads_a_page(_: PgPoolOptions, options: Pg
         user_id: Some(user(42)),
         ..Filter::default()
     };
+    let of_a_reference = Filter {
+        reference: Some("A-7".parse().unwrap()),
+        ..Filter::default()
+    };
     let of_a_status = [
         None,
         Some(Status::Active),
         Some(Status::Confirmed),
         Some(Status::Canceled),
         Some(Status::Expired),
+        Some(Status::Returned),
     ]
     .map(|status| Filter {
         status,
         ..Filter::default()
     });
-    for filter in of_a_status.into_iter().chain([of_a_user]) {
+    for filter in of_a_status
+        .into_iter()
+        .chain([of_a_user.clone(), of_a_reference])
+    {
         let before = read(&shop).await;
-        reservation::list(&shop.pool, filter, 20, 0).await.unwrap();
+        reservation::list(&shop.pool, &filter, 20, 0).await.unwrap();
         assert_read(&shop, &before, 0..=20, "list").await;
     }
-    let found = reservation::list(&shop.pool, of_a_user, 20, 0)
+    let found = reservation::list(&shop.pool, &of_a_user, 20, 0)
         .await
         .unwrap();
     assert_eq!(found[0].id, hold);

@@ -2,7 +2,7 @@
 
 use inventory::{
     ReservationId,
-    product::{self, InvalidProduct, NewProduct},
+    product::{self, InvalidProduct, NewProduct, Policy},
     reservation::{self, Filter, Status},
 };
 use sqlx::PgPool;
@@ -10,7 +10,7 @@ use sqlx::PgPool;
 use crate::support::{Shop, reservation_id, user};
 
 async fn listed(shop: &Shop, filter: Filter, limit: i64, offset: i64) -> Vec<ReservationId> {
-    reservation::list(&shop.pool, filter, limit, offset)
+    reservation::list(&shop.pool, &filter, limit, offset)
         .await
         .unwrap()
         .into_iter()
@@ -20,8 +20,8 @@ async fn listed(shop: &Shop, filter: Filter, limit: i64, offset: i64) -> Vec<Res
 
 #[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
 async fn products_are_read_one_by_one_and_listed_by_id(pool: PgPool) {
-    let new = NewProduct::new("Élan 100 ☂".to_owned(), 7).unwrap();
-    let first = product::create(&pool, &new).await.unwrap();
+    let new = NewProduct::new("Élan 100 ☂".to_owned(), 7, Policy::default()).unwrap();
+    let first = product::create(&pool, &new).await.unwrap().unwrap();
     assert_eq!((first.name.as_str(), first.total), ("Élan 100 ☂", 7));
     assert_eq!((first.stock, first.held, first.sold), (7, 0, 0));
     let shop = Shop::new(pool);
@@ -52,16 +52,16 @@ async fn the_limits_of_a_product_are_those_of_its_row(pool: PgPool) {
     // A character is what PostgreSQL counts as one, too.
     let longest = "é".repeat(200);
     for (name, stock) in [("x", 0), (longest.as_str(), i64::from(i32::MAX))] {
-        let new = NewProduct::new(name.to_owned(), stock).unwrap();
-        let made = product::create(&pool, &new).await.unwrap();
+        let new = NewProduct::new(name.to_owned(), stock, Policy::default()).unwrap();
+        let made = product::create(&pool, &new).await.unwrap().unwrap();
         assert_eq!((made.name.as_str(), i64::from(made.stock)), (name, stock));
     }
     for name in [String::new(), "é".repeat(201), "a\0b".to_owned()] {
-        let refused = NewProduct::new(name, 1);
+        let refused = NewProduct::new(name, 1, Policy::default());
         assert!(matches!(refused, Err(InvalidProduct::Name)));
     }
     for stock in [-1, i64::from(i32::MAX) + 1, i64::MIN, i64::MAX] {
-        let refused = NewProduct::new("x".to_owned(), stock);
+        let refused = NewProduct::new("x".to_owned(), stock, Policy::default());
         assert!(matches!(refused, Err(InvalidProduct::Stock)));
     }
 }
@@ -88,7 +88,7 @@ async fn a_hold_past_its_deadline_reads_as_expired_before_any_sweep(pool: PgPool
     assert_eq!(shop.stored(due).await.status, "ACTIVE");
 
     // A list says the same of it, and the sweep changes nothing that is read.
-    let all = reservation::list(&shop.pool, Filter::default(), 10, 0).await;
+    let all = reservation::list(&shop.pool, &Filter::default(), 10, 0).await;
     assert_eq!(format!("{:?}", all.unwrap()[1]), format!("{due_row:?}"));
     shop.expire(product, 10).await;
     assert_eq!(format!("{:?}", shop.get(due).await), format!("{due_row:?}"));
@@ -147,13 +147,18 @@ async fn lists_filter_by_user_product_and_effective_status_newest_first(pool: Pg
                     user_id: user_id.map(user),
                     product_id: *product_id,
                     status: *status,
+                    reference: None,
                 };
                 let mut expected = all.to_vec();
                 expected.retain(|id| [first, second, third].iter().all(|list| list.contains(id)));
                 let context = format!("{status:?} {user_id:?} {product_id:?}");
-                assert_eq!(listed(&shop, filter, 100, 0).await, expected, "{context}");
+                assert_eq!(
+                    listed(&shop, filter.clone(), 100, 0).await,
+                    expected,
+                    "{context}"
+                );
                 for offset in 0..=expected.len() {
-                    let page = listed(&shop, filter, 2, offset as i64).await;
+                    let page = listed(&shop, filter.clone(), 2, offset as i64).await;
                     let end = expected.len().min(offset + 2);
                     assert_eq!(page, expected[offset..end], "{context} from {offset}");
                 }
@@ -172,6 +177,6 @@ async fn a_page_far_beyond_the_end_is_empty(pool: PgPool) {
             status,
             ..Filter::default()
         };
-        assert_eq!(listed(&shop, filter, 100, i64::MAX).await, []);
+        assert_eq!(listed(&shop, filter.clone(), 100, i64::MAX).await, []);
     }
 }

@@ -1,10 +1,13 @@
 //! A shop with its database: what the stories are told with.
 
 use inventory::{
-    ProductId, Quantity, ReservationId, UserId, audit, cancel, confirm, expire, product,
-    product::NewProduct,
+    Error, ProductId, Quantity, ReservationId, UserId, audit, cancel, confirm,
+    event::Events,
+    expire,
+    product::{self, NewProduct, Policy},
     reservation::{self, Batch, Refusal, Reservation},
     reserve::{self, Reserve},
+    return_sold,
 };
 use sqlx::{
     PgPool, Postgres, Transaction,
@@ -21,6 +24,8 @@ const CROWD: i64 = 1_000_000;
 #[derive(Clone)]
 pub(crate) struct Shop {
     pub(crate) pool: PgPool,
+    /// What is written into the outbox.
+    pub(crate) events: Events,
 }
 
 /// A reservation as its row says, not as it reads.
@@ -49,6 +54,7 @@ pub(crate) fn units(product_id: ProductId, user_id: i64, quantity: i64) -> Reser
         product_id,
         user_id: user(user_id),
         quantity: Quantity::try_from(quantity).unwrap(),
+        reference: None,
     }
 }
 
@@ -69,7 +75,8 @@ pub(crate) fn only(batch: Batch) -> Result<Reservation, Refusal> {
 
 impl Shop {
     pub(crate) fn new(pool: PgPool) -> Self {
-        Self { pool }
+        let events = "ReservationConfirmed".parse().unwrap();
+        Self { pool, events }
     }
 
     /// With more connections than the test's own pool would open.
@@ -79,12 +86,17 @@ impl Shop {
     }
 
     pub(crate) async fn product(&self, stock: i64) -> ProductId {
-        let new = NewProduct::new("iPhone 15".to_owned(), stock).unwrap();
-        product::create(&self.pool, &new).await.unwrap().id
+        self.product_with(stock, Policy::default()).await
+    }
+
+    /// A product with some rules of its own.
+    pub(crate) async fn product_with(&self, stock: i64, policy: Policy) -> ProductId {
+        let new = NewProduct::new("iPhone 15".to_owned(), stock, policy).unwrap();
+        product::create(&self.pool, &new).await.unwrap().unwrap().id
     }
 
     pub(crate) async fn reserve(&self, requests: &[Reserve]) -> Batch {
-        reserve::reserve(&self.pool, requests, HOLD_SECONDS)
+        reserve::reserve(&self.pool, requests, HOLD_SECONDS, &self.events)
             .await
             .unwrap()
     }
@@ -107,15 +119,25 @@ impl Shop {
     }
 
     pub(crate) async fn confirm(&self, ids: &[ReservationId]) -> Batch {
-        confirm::confirm(&self.pool, ids).await.unwrap()
+        self.try_confirm(ids).await.unwrap()
+    }
+
+    pub(crate) async fn try_confirm(&self, ids: &[ReservationId]) -> Result<Batch, Error> {
+        confirm::confirm(&self.pool, ids, &self.events).await
     }
 
     pub(crate) async fn cancel(&self, ids: &[ReservationId]) -> Batch {
-        cancel::cancel(&self.pool, ids).await.unwrap()
+        cancel::cancel(&self.pool, ids, &self.events).await.unwrap()
+    }
+
+    pub(crate) async fn return_sold(&self, ids: &[ReservationId]) -> Batch {
+        return_sold::return_sold(&self.pool, ids, &self.events)
+            .await
+            .unwrap()
     }
 
     pub(crate) async fn expire(&self, product_id: ProductId, max_rows: i32) -> u64 {
-        expire::expire(&self.pool, product_id, max_rows)
+        expire::expire(&self.pool, product_id, max_rows, &self.events)
             .await
             .unwrap()
     }
@@ -190,8 +212,10 @@ impl Shop {
         let unlike = self
             .count(
                 "select count(*)
-                from (select * from reservations where status = 'CONFIRMED') r
-                full join outbox_events e on (e.payload->>'reservation_id')::bigint = r.id
+                from (select * from reservations where status in ('CONFIRMED', 'RETURNED')) r
+                full join (
+                    select * from outbox_events where event_type = 'ReservationConfirmed'
+                ) e on (e.payload->>'reservation_id')::bigint = r.id
                 where r.id is null or e.id is null
                     or (e.payload->>'product_id')::bigint <> r.product_id
                     or (e.payload->>'user_id')::bigint <> r.user_id
@@ -200,15 +224,21 @@ impl Shop {
             )
             .await;
         let (sales, events) = (
-            self.count("select count(*) from reservations where status = 'CONFIRMED'")
-                .await,
-            self.count("select count(*) from outbox_events").await,
+            self.count(
+                "select count(*) from reservations where status in ('CONFIRMED', 'RETURNED')",
+            )
+            .await,
+            self.count(
+                "select count(*) from outbox_events where event_type = 'ReservationConfirmed'",
+            )
+            .await,
         );
         assert_eq!((unlike, events), (0, sales), "events and sales differ");
         let early = self
             .count(
                 "select count(*) from reservations
-                where expired_at <> expires_at or confirmed_at >= expires_at or canceled_at >= expires_at",
+                where expired_at <> expires_at or confirmed_at >= expires_at and reacquired_from is null
+                    or canceled_at >= expires_at",
             )
             .await;
         assert_eq!(

@@ -1,7 +1,7 @@
 //! Calls that wait for a product's lock: they act on what is true once they have it.
 
 use inventory::{
-    cancel, confirm, expire,
+    cancel, confirm,
     reservation::Refusal,
     reserve::{self, Reserve},
 };
@@ -12,13 +12,15 @@ use crate::support::{HOLD_SECONDS, Shop, one, only, outcomes};
 /// Makes a verb's call in a task of its own, as a process beside this one would.
 macro_rules! in_the_background {
     ($shop:ident, $verb:path, $argument:expr $(, $more:expr)?) => {{
-        let (pool, argument) = ($shop.pool.clone(), $argument);
-        tokio::spawn(async move { $verb(&pool, argument.as_ref() $(, $more)?).await.unwrap() })
+        let (shop, argument) = ($shop.clone(), $argument);
+        tokio::spawn(async move {
+            $verb(&shop.pool, argument.as_ref() $(, $more)?, &shop.events).await.unwrap()
+        })
     }};
 }
 
 async fn reserve_in(transaction: &mut PgConnection, request: Reserve) {
-    sqlx::query("select from reserve_v1(array[$1], array[$2], array[$3], 300)")
+    sqlx::query("select from reserve_v2(array[$1], array[$2], array[$3], '{}', 300, '{}')")
         .bind(request.product_id)
         .bind(request.user_id)
         .bind(request.quantity)
@@ -96,8 +98,8 @@ async fn a_hold_that_falls_due_during_the_wait_is_reclaimed(pool: PgPool) {
     let [mut lock, other_lock] = [shop.lock(reserved).await, shop.lock(swept).await];
     reserve_in(&mut lock, one(reserved, 3)).await;
     let reserve = in_the_background!(shop, reserve::reserve, [one(reserved, 2)], HOLD_SECONDS);
-    let pool = shop.pool.clone();
-    let sweep = tokio::spawn(async move { expire::expire(&pool, swept, 10).await.unwrap() });
+    let sweeping = shop.clone();
+    let sweep = tokio::spawn(async move { sweeping.expire(swept, 10).await });
     shop.until_waiting(&[reserve.abort_handle(), sweep.abort_handle()])
         .await;
     shop.backdate(first, 0).await;
@@ -219,7 +221,7 @@ async fn a_reserve_that_waited_gets_what_the_last_one_gave_up(pool: PgPool) {
     let canceled = shop.hold(product, 1).await.id;
 
     let mut other = shop.pool.begin().await.unwrap();
-    sqlx::query("select from cancel_v1(array[$1])")
+    sqlx::query("select from cancel_v2(array[$1], '{}')")
         .bind(canceled)
         .execute(&mut *other)
         .await
@@ -248,8 +250,8 @@ async fn a_cancel_and_two_sweeps_that_meet_at_the_deadline_return_one_unit(pool:
     let cancellation = in_the_background!(shop, cancel::cancel, [hold]);
     shop.until_waiting(&[cancellation.abort_handle()]).await;
     let sweep = || {
-        let pool = shop.pool.clone();
-        tokio::spawn(async move { expire::expire(&pool, product, 10).await.unwrap() })
+        let shop = shop.clone();
+        tokio::spawn(async move { shop.expire(product, 10).await })
     };
     let sweeps = [sweep(), sweep()];
     shop.until_waiting(&[sweeps[0].abort_handle(), sweeps[1].abort_handle()])

@@ -96,7 +96,8 @@ impl<'a> Run<'a> {
                 prop_assert_eq!(self.shop.expire(id, *max_rows).await, expected);
             }
             Step::Sweep { max_rows } => {
-                let swept = expire::sweep(&self.shop.pool, *max_rows, |_| true).await;
+                let swept =
+                    expire::sweep(&self.shop.pool, *max_rows, &self.shop.events, |_| true).await;
                 prop_assert_eq!(swept.unwrap().expired, self.reference.sweep());
             }
         }
@@ -206,6 +207,7 @@ impl<'a> Run<'a> {
                 Err(Refusal::ReservationExpired) => Answer::Ended(Status::Expired),
                 Err(Refusal::ReservationCanceled) => Answer::Ended(Status::Canceled),
                 Err(Refusal::ReservationConfirmed) => Answer::Ended(Status::Confirmed),
+                Err(refusal) => panic!("{refusal}"),
             })
             .collect();
         prop_assert_eq!(&answers[..], wanted);
@@ -283,6 +285,7 @@ impl<'a> Run<'a> {
             Status::Confirmed => "CONFIRMED",
             Status::Canceled => "CANCELED",
             Status::Expired => "EXPIRED",
+            Status::Returned => "RETURNED",
         };
         Row {
             id: self.holds[position],

@@ -1,0 +1,82 @@
+//! adjust stock: adds units to a product, or takes free ones away, and keeps the books.
+
+use sqlx::{FromRow, PgPool, Row};
+
+use crate::{
+    Error, ProductId, database::call, event::Events, product::Product, reservation::Refusal,
+};
+
+/// A change of a product's stock, checked.
+pub struct Adjustment {
+    delta: i32,
+    reason: String,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum InvalidAdjustment {
+    #[error("delta must not be 0")]
+    Delta,
+    #[error("reason must have 1 to 200 characters, and no NUL")]
+    Reason,
+}
+
+impl Adjustment {
+    /// `delta`: units to add, or below 0 to take away; `reason`: 1–200 characters without NUL.
+    pub fn new(delta: i32, reason: String) -> Result<Self, InvalidAdjustment> {
+        if delta == 0 {
+            return Err(InvalidAdjustment::Delta);
+        }
+        if reason.is_empty() || reason.chars().count() > 200 || reason.contains('\0') {
+            return Err(InvalidAdjustment::Reason);
+        }
+        Ok(Self { delta, reason })
+    }
+}
+
+/// What became of an adjustment.
+pub struct Adjusted {
+    pub answer: Result<Product, Refusal>,
+    /// Due holds that the call ended on its way.
+    pub expired: u64,
+}
+
+/// Adjusts a product's stock and total; a unit of a due hold is a free one.
+///
+/// Refuses with [`Refusal::ProductNotFound`], [`Refusal::InsufficientStock`] and [`Refusal::TotalTooLarge`].
+pub async fn adjust_stock(
+    pool: &PgPool,
+    product_id: ProductId,
+    adjustment: &Adjustment,
+    events: &Events,
+) -> Result<Adjusted, Error> {
+    let query = sqlx::query(
+        "-- adjust stock
+        select a.adjusted, a.expired, p.id, p.name, a.stock, a.held, a.sold, a.total, p.created_at,
+            p.hold_seconds, p.max_hold_seconds, p.max_per_user, p.sale_starts_at, p.sale_ends_at
+        from adjust_stock_v1($1, $2, $3, $4) a
+        join products p on p.id = $1
+        where a.adjusted is not null",
+    )
+    .bind(product_id)
+    .bind(adjustment.delta)
+    .bind(&adjustment.reason)
+    .bind(events.types());
+    let rows = call(pool, query).await?;
+    let Some(row) = rows.first() else {
+        return Ok(Adjusted {
+            answer: Err(Refusal::ProductNotFound),
+            expired: 0,
+        });
+    };
+    let expired: i64 = row.try_get("expired")?;
+    Ok(Adjusted {
+        answer: match row.try_get("adjusted")? {
+            true => Ok(Product::from_row(row)?),
+            false if adjustment.delta > 0 => Err(Refusal::TotalTooLarge),
+            false => Err(Refusal::InsufficientStock {
+                free: row.try_get("stock")?,
+            }),
+        },
+        expired: expired.unsigned_abs(),
+    })
+}

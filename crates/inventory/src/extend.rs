@@ -1,0 +1,46 @@
+//! extend: moves the deadline of a hold.
+
+use sqlx::PgPool;
+
+use crate::{
+    Error, ReservationId, Seconds,
+    database::call,
+    reservation::{Batch, Status, batch_ended_as},
+};
+
+/// A request for more time.
+#[derive(Clone, Copy, Debug)]
+pub struct Extend {
+    pub id: ReservationId,
+    /// From now.
+    pub seconds: Seconds,
+}
+
+/// Moves the deadline of each hold that is ACTIVE and not past it, by the database's clock: to the given
+/// seconds from now, where that is later, but never further from the hold's creation than the product's
+/// `max_hold_seconds`, or else the given ones.
+///
+/// Refuses with [`Refusal::ReservationNotFound`], [`Refusal::ReservationExpired`] (also before any sweep),
+/// [`Refusal::ReservationConfirmed`], [`Refusal::ReservationCanceled`] and [`Refusal::ReservationReturned`].
+///
+/// [`Refusal::ReservationNotFound`]: crate::reservation::Refusal::ReservationNotFound
+/// [`Refusal::ReservationExpired`]: crate::reservation::Refusal::ReservationExpired
+/// [`Refusal::ReservationConfirmed`]: crate::reservation::Refusal::ReservationConfirmed
+/// [`Refusal::ReservationCanceled`]: crate::reservation::Refusal::ReservationCanceled
+/// [`Refusal::ReservationReturned`]: crate::reservation::Refusal::ReservationReturned
+pub async fn extend(
+    pool: &PgPool,
+    requests: &[Extend],
+    max_hold_seconds: i32,
+) -> Result<Batch, Error> {
+    let (ids, seconds): (Vec<i64>, Vec<i32>) = requests
+        .iter()
+        .map(|request| (request.id.get(), request.seconds.get()))
+        .unzip();
+    let query = sqlx::query("-- extend\nselect * from extend_v1($1, $2, $3) order by n")
+        .bind(ids)
+        .bind(seconds)
+        .bind(max_hold_seconds);
+    let rows = call(pool, query).await?;
+    Ok(batch_ended_as(Status::Active, &rows)?)
+}

@@ -1,0 +1,32 @@
+//! return: takes back what was sold.
+
+use sqlx::PgPool;
+
+use crate::{
+    Error, ReservationId,
+    database::call,
+    event::Events,
+    reservation::{Batch, Status, batch_ended_as, raw},
+};
+
+/// Frees the units of each reservation that is CONFIRMED.
+///
+/// What is RETURNED already answers the same again. Refuses with
+/// [`Refusal::ReservationNotFound`], [`Refusal::ReservationNotConfirmed`], [`Refusal::ReservationExpired`]
+/// and [`Refusal::ReservationCanceled`].
+///
+/// [`Refusal::ReservationNotFound`]: crate::reservation::Refusal::ReservationNotFound
+/// [`Refusal::ReservationNotConfirmed`]: crate::reservation::Refusal::ReservationNotConfirmed
+/// [`Refusal::ReservationExpired`]: crate::reservation::Refusal::ReservationExpired
+/// [`Refusal::ReservationCanceled`]: crate::reservation::Refusal::ReservationCanceled
+pub async fn return_sold(
+    pool: &PgPool,
+    ids: &[ReservationId],
+    events: &Events,
+) -> Result<Batch, Error> {
+    let query = sqlx::query("-- return\nselect * from return_v1($1, $2) order by n")
+        .bind(raw(ids))
+        .bind(events.types());
+    let rows = call(pool, query).await?;
+    Ok(batch_ended_as(Status::Returned, &rows)?)
+}

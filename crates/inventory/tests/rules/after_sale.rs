@@ -1,0 +1,290 @@
+//! What comes after the deadline or the sale: late payment, returns, and changes of stock.
+
+use futures_util::future::join_all;
+use inventory::{
+    ProductId, ReservationId,
+    adjust_stock::{Adjusted, Adjustment, adjust_stock},
+    product::Policy,
+    reacquire,
+    reservation::{Batch, Refusal, Status},
+};
+use sqlx::{
+    PgPool,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
+
+use crate::support::{Shop, one, only, outcomes, reservation_id, units};
+
+async fn reacquire(shop: &Shop, id: ReservationId) -> Batch {
+    reacquire::reacquire(&shop.pool, id, &shop.events)
+        .await
+        .unwrap()
+}
+
+async fn adjust(shop: &Shop, product: ProductId, delta: i32) -> Adjusted {
+    let adjustment = Adjustment::new(delta, "counted".to_owned()).unwrap();
+    adjust_stock(&shop.pool, product, &adjustment, &shop.events)
+        .await
+        .unwrap()
+}
+
+#[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
+async fn a_late_payment_buys_the_units_again_once(_: PgPoolOptions, options: PgConnectOptions) {
+    let shop = Shop::with_connections(8, options).await;
+    let product = shop.product(4).await;
+    let mut request = units(product, 1, 2);
+    request.reference = Some("A-7".parse().unwrap());
+    for swept in [false, true] {
+        let lost = only(shop.reserve(&[request.clone()]).await).unwrap().id;
+        shop.backdate(lost, 1).await;
+        if swept {
+            shop.expire(product, 10).await;
+        }
+        let batches = join_all((0..8).map(|_| reacquire(&shop, lost))).await;
+        let changed: u64 = batches.iter().map(|batch| batch.changed).sum();
+        assert_eq!(changed, 1);
+        let again = only(reacquire(&shop, lost).await).unwrap();
+        for batch in batches {
+            assert_eq!(format!("{:?}", only(batch).unwrap()), format!("{again:?}"));
+        }
+        assert_eq!(
+            (again.status, again.reacquired_from),
+            (Status::Confirmed, Some(lost))
+        );
+        assert_eq!(
+            (again.quantity, &again.reference),
+            (request.quantity, &request.reference)
+        );
+        assert_eq!(
+            format!("{:?}", shop.get(again.id).await),
+            format!("{again:?}")
+        );
+        assert_eq!(shop.get(lost).await.status, Status::Expired);
+    }
+    shop.expire(product, 10).await;
+    assert_eq!(shop.counters(product).await, (0, 0, 4));
+    shop.assert_sound().await;
+}
+
+#[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
+async fn a_late_payment_takes_free_units_only(pool: PgPool) {
+    let shop = Shop::new(pool);
+    let product = shop.product(2).await;
+    let lost = shop.stale_hold(product, 1, 60).await;
+    let other = only(shop.reserve(&[units(product, 2, 2)]).await)
+        .unwrap()
+        .id;
+    assert_eq!(
+        outcomes(&reacquire(&shop, lost).await),
+        [Err(Refusal::ExpiredSoldOut)]
+    );
+    // Units of a due hold are free.
+    shop.backdate(other, 1).await;
+    let batch = reacquire(&shop, lost).await;
+    assert_eq!((batch.changed, batch.expired), (1, 1));
+    assert_eq!(shop.counters(product).await, (1, 0, 1));
+    // It is bought; what was bought and returned is not bought again.
+    let again = only(batch).unwrap().id;
+    shop.return_sold(&[again]).await;
+    assert_eq!(
+        outcomes(&reacquire(&shop, lost).await),
+        [Err(Refusal::ReservationReturned)]
+    );
+    shop.assert_sound().await;
+}
+
+#[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
+async fn a_late_payment_keeps_to_the_users_limit(pool: PgPool) {
+    let shop = Shop::new(pool);
+    let limited = Policy {
+        max_per_user: Some(Some(2.try_into().unwrap())),
+        ..Policy::default()
+    };
+    let product = shop.product_with(9, limited).await;
+    let lost = only(shop.reserve(&[units(product, 1, 2)]).await)
+        .unwrap()
+        .id;
+    shop.backdate(lost, 1).await;
+    let since = shop.hold(product, 1).await.id;
+    let refused = [Err(Refusal::MaxPerUserReached { remaining: 1 })];
+    assert_eq!(outcomes(&reacquire(&shop, lost).await), refused);
+    shop.confirm(&[since]).await;
+    assert_eq!(outcomes(&reacquire(&shop, lost).await), refused);
+    shop.return_sold(&[since]).await;
+    only(reacquire(&shop, lost).await).unwrap();
+    shop.assert_sound().await;
+}
+
+#[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
+async fn what_did_not_expire_is_not_reacquired(pool: PgPool) {
+    let shop = Shop::new(pool);
+    let product = shop.product(9).await;
+    let [active, sold, canceled] = [
+        shop.hold(product, 1).await.id,
+        shop.hold(product, 2).await.id,
+        shop.hold(product, 3).await.id,
+    ];
+    shop.confirm(&[sold]).await;
+    shop.cancel(&[canceled]).await;
+    for (id, outcome) in [
+        (active, Err(Refusal::ReservationNotConfirmed)),
+        (sold, Ok(())),
+        (canceled, Err(Refusal::ReservationCanceled)),
+        (reservation_id(i64::MAX), Err(Refusal::ReservationNotFound)),
+    ] {
+        let batch = reacquire(&shop, id).await;
+        assert_eq!((outcomes(&batch), batch.changed), (vec![outcome], 0));
+    }
+    assert_eq!(shop.counters(product).await, (7, 1, 1));
+}
+
+#[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
+async fn a_sale_is_taken_back_once(_: PgPoolOptions, options: PgConnectOptions) {
+    let shop = Shop::with_connections(8, options).await;
+    let product = shop.product(5).await;
+    let sold = only(shop.reserve(&[units(product, 1, 3)]).await)
+        .unwrap()
+        .id;
+    shop.confirm(&[sold]).await;
+    let ids = [sold, sold];
+    let batches = join_all((0..8).map(|_| shop.return_sold(&ids))).await;
+    assert_eq!(batches.iter().map(|batch| batch.changed).sum::<u64>(), 1);
+    let returned = shop.get(sold).await;
+    assert_eq!(returned.status, Status::Returned);
+    assert!(returned.returned_at >= returned.confirmed_at && returned.confirmed_at.is_some());
+    for batch in batches {
+        for answer in batch.answers {
+            assert_eq!(format!("{:?}", answer.unwrap()), format!("{returned:?}"));
+        }
+    }
+    assert_eq!(shop.counters(product).await, (5, 0, 0));
+
+    let [active, due, canceled] = [
+        shop.hold(product, 2).await.id,
+        shop.stale_hold(product, 3, 1).await,
+        shop.hold(product, 4).await.id,
+    ];
+    shop.cancel(&[canceled]).await;
+    let ids = [active, due, canceled, reservation_id(i64::MAX)];
+    let refused = [
+        Err(Refusal::ReservationNotConfirmed),
+        Err(Refusal::ReservationExpired),
+        Err(Refusal::ReservationCanceled),
+        Err(Refusal::ReservationNotFound),
+    ];
+    assert_eq!(outcomes(&shop.return_sold(&ids).await), refused);
+    let refused = [Err(Refusal::ReservationReturned)];
+    assert_eq!(outcomes(&shop.confirm(&[sold]).await), refused);
+    assert_eq!(outcomes(&shop.cancel(&[sold]).await), refused);
+    shop.assert_sound().await;
+}
+
+#[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
+async fn stock_is_adjusted_within_what_is_free_and_what_fits(pool: PgPool) {
+    let shop = Shop::new(pool);
+    let product = shop.product(5).await;
+    let more = adjust(&shop, product, 3).await.answer.unwrap();
+    assert_eq!((more.stock, more.total), (8, 8));
+    shop.reserve(&[units(product, 1, 2)]).await;
+    let stale = only(shop.reserve(&[units(product, 2, 3)]).await)
+        .unwrap()
+        .id;
+    let refused = adjust(&shop, product, -4).await.answer.unwrap_err();
+    assert_eq!(refused, Refusal::InsufficientStock { free: 3 });
+    // Units of a due hold are free.
+    shop.backdate(stale, 1).await;
+    let fewer = adjust(&shop, product, -4).await;
+    assert_eq!(fewer.expired, 1);
+    let fewer = fewer.answer.unwrap();
+    assert_eq!((fewer.stock, fewer.held, fewer.total), (2, 2, 4));
+    let refused = adjust(&shop, product, -3).await.answer.unwrap_err();
+    assert_eq!(refused, Refusal::InsufficientStock { free: 2 });
+
+    let refused = adjust(&shop, product, i32::MAX - 3)
+        .await
+        .answer
+        .unwrap_err();
+    assert_eq!(refused, Refusal::TotalTooLarge);
+    let full = adjust(&shop, product, i32::MAX - 4).await.answer.unwrap();
+    assert_eq!(full.total, i32::MAX);
+    let refused = adjust(&shop, product, i32::MIN).await.answer.unwrap_err();
+    assert_eq!(refused, Refusal::InsufficientStock { free: i32::MAX - 2 });
+    let unknown = ProductId::try_from(i64::MAX).unwrap();
+    let refused = adjust(&shop, unknown, 1).await.answer.unwrap_err();
+    assert_eq!(refused, Refusal::ProductNotFound);
+
+    assert_eq!(
+        shop.count("select sum(delta) from stock_adjustments").await,
+        i64::from(i32::MAX) - 5
+    );
+    shop.assert_sound().await;
+}
+
+#[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
+async fn adjustments_that_race_take_each_unit_once(_: PgPoolOptions, options: PgConnectOptions) {
+    let shop = Shop::with_connections(8, options).await;
+    let product = shop.product(10).await;
+    let takers = (0..16).map(|user| {
+        let shop = shop.clone();
+        async move {
+            let reserve = shop.reserve(&[one(product, user + 1)]).await;
+            let adjusted = adjust(&shop, product, -1).await;
+            (reserve.changed, u64::from(adjusted.answer.is_ok()))
+        }
+    });
+    let taken: u64 = join_all(takers)
+        .await
+        .iter()
+        .map(|(held, gone)| held + gone)
+        .sum();
+    assert_eq!(taken, 10);
+    shop.assert_sound().await;
+}
+
+#[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
+async fn each_transition_writes_the_event_that_is_wanted(pool: PgPool) {
+    let mut shop = Shop::new(pool);
+    let all = "ReservationCreated,ReservationConfirmed,ReservationCanceled,ReservationExpired,\
+        ReservationReturned,StockAdjusted";
+    for (events, wanted) in [
+        (
+            all,
+            vec![
+                "ReservationCanceled",
+                "ReservationConfirmed",
+                "ReservationConfirmed",
+                "ReservationCreated",
+                "ReservationCreated",
+                "ReservationCreated",
+                "ReservationExpired",
+                "ReservationReturned",
+                "StockAdjusted",
+            ],
+        ),
+        ("ReservationConfirmed", vec!["ReservationConfirmed"; 2]),
+        ("", vec![]),
+    ] {
+        shop.events = events.parse().unwrap();
+        let product = shop.product(3).await;
+        let [sold, canceled] = [
+            shop.hold(product, 1).await.id,
+            shop.hold(product, 2).await.id,
+        ];
+        shop.confirm(&[sold]).await;
+        shop.confirm(&[sold]).await;
+        shop.cancel(&[canceled]).await;
+        let lost = shop.stale_hold(product, 3, 1).await;
+        shop.expire(product, 10).await;
+        shop.return_sold(&[sold]).await;
+        adjust(&shop, product, 1).await;
+        reacquire(&shop, lost).await;
+        let written: Vec<String> =
+            sqlx::query_scalar("delete from outbox_events returning event_type")
+                .fetch_all(&shop.pool)
+                .await
+                .unwrap();
+        let mut written: Vec<&str> = written.iter().map(String::as_str).collect();
+        written.sort_unstable();
+        assert_eq!(written, wanted);
+    }
+}

@@ -1,0 +1,201 @@
+//! The rules of one product's sale: how long, how many, and when.
+
+use futures_util::future::join_all;
+use inventory::{
+    ProductId,
+    product::{self, InvalidProduct, Policy},
+    reservation::{Refusal, Status},
+};
+use sqlx::{
+    PgPool,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
+use time::{Duration, OffsetDateTime};
+
+use crate::support::{HOLD_SECONDS, Shop, one, only, outcomes, units};
+
+fn at_most(units: i64) -> Policy {
+    Policy {
+        max_per_user: Some(Some(units.try_into().unwrap())),
+        ..Policy::default()
+    }
+}
+
+/// Hours from now.
+fn window(starts: Option<i64>, ends: Option<i64>) -> Policy {
+    let time = |hours| OffsetDateTime::now_utc() + Duration::hours(hours);
+    Policy {
+        sale_starts_at: Some(starts.map(time)),
+        sale_ends_at: Some(ends.map(time)),
+        ..Policy::default()
+    }
+}
+
+fn reached<T>(remaining: i32) -> Result<T, Refusal> {
+    Err(Refusal::MaxPerUserReached { remaining })
+}
+
+async fn change(shop: &Shop, product: ProductId, policy: Policy) -> product::Product {
+    let changed = product::change(&shop.pool, product, None, &policy).await;
+    changed.unwrap().unwrap().unwrap()
+}
+
+#[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
+async fn a_product_can_say_how_long_its_holds_last(pool: PgPool) {
+    let shop = Shop::new(pool);
+    let short = Policy {
+        hold_seconds: Some(Some(7.try_into().unwrap())),
+        ..Policy::default()
+    };
+    let [product, other] = [shop.product_with(2, short).await, shop.product(2).await];
+    let batch = shop.reserve(&[one(product, 1), one(other, 1)]).await;
+    for (hold, seconds) in batch.answers.iter().zip([7, HOLD_SECONDS]) {
+        let hold = hold.as_ref().unwrap();
+        let lasts = hold.expires_at - hold.created_at;
+        assert_eq!(lasts, Duration::seconds(seconds.into()));
+        assert_eq!(shop.get(hold.id).await.expires_at, hold.expires_at);
+    }
+}
+
+#[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
+async fn a_users_limit_counts_what_is_held_and_what_was_bought(pool: PgPool) {
+    let shop = Shop::new(pool);
+    let product = shop.product_with(10, at_most(3)).await;
+    let too_many = shop.reserve(&[units(product, 1, 4)]).await;
+    assert_eq!(outcomes(&too_many), [reached(3)]);
+
+    let hold = only(shop.reserve(&[units(product, 1, 2)]).await).unwrap();
+    shop.confirm(&[hold.id]).await;
+    let batch = [units(product, 1, 2), units(product, 2, 3)];
+    let batch = shop.reserve(&batch).await;
+    assert_eq!(outcomes(&batch), [reached(1), Ok(())]);
+    let last = shop.hold(product, 1).await.id;
+    // A stale hold of the user's own counts no more; a purchase does.
+    shop.backdate(last, 1).await;
+    let last = shop.hold(product, 1).await.id;
+    shop.confirm(&[last]).await;
+    assert_eq!(
+        outcomes(&shop.reserve(&[one(product, 1)]).await),
+        [reached(0)]
+    );
+
+    // What was returned was not bought.
+    shop.return_sold(&[hold.id]).await;
+    only(shop.reserve(&[units(product, 1, 2)]).await).unwrap();
+    // A limit that comes later takes nothing away.
+    change(&shop, product, at_most(1)).await;
+    shop.assert_sound().await;
+}
+
+#[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
+async fn a_users_limit_is_exact_when_batches_race(_: PgPoolOptions, options: PgConnectOptions) {
+    let shop = Shop::with_connections(8, options).await;
+    let product = shop.product_with(1000, at_most(3)).await;
+    let buyers = (0..8).map(|_| async {
+        for _ in 0..20 {
+            let requests = [one(product, 1), units(product, 2, 2)];
+            let batch = shop.reserve(&requests).await;
+            let held: Vec<_> = batch.answers.iter().flatten().map(|hold| hold.id).collect();
+            shop.confirm(&held).await;
+        }
+    });
+    join_all(buyers).await;
+    let bought = shop
+        .count("select sum(quantity) from reservations where user_id = 1 and status = 'CONFIRMED'")
+        .await;
+    assert_eq!(bought, 3);
+    let bought = shop
+        .count("select sum(quantity) from reservations where user_id = 2 and status = 'CONFIRMED'")
+        .await;
+    assert_eq!(bought, 2);
+    shop.assert_sound().await;
+}
+
+#[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
+async fn a_sale_is_on_from_its_start_until_its_end(pool: PgPool) {
+    let shop = Shop::new(pool);
+    for (starts, ends, outcome) in [
+        (Some(-1), Some(1), Ok(())),
+        (Some(-1), None, Ok(())),
+        (None, Some(1), Ok(())),
+        (Some(1), None, Err(Refusal::SaleNotOpen)),
+        (Some(-2), Some(-1), Err(Refusal::SaleClosed)),
+    ] {
+        // Also where nothing is left, which is decided without a lock.
+        let [product, empty] = [
+            shop.product_with(1, window(starts, ends)).await,
+            shop.product_with(0, window(starts, ends)).await,
+        ];
+        let batch = shop.reserve(&[one(product, 1), one(empty, 1)]).await;
+        let sold_out = outcome.clone().and(Err(Refusal::SoldOut { free: 0 }));
+        assert_eq!(outcomes(&batch), [outcome, sold_out], "{starts:?} {ends:?}");
+    }
+}
+
+#[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
+async fn refusals_come_in_their_order(pool: PgPool) {
+    let shop = Shop::new(pool);
+    let product = shop.product_with(2, at_most(1)).await;
+    let hold = shop.hold(product, 1).await.id;
+    let ask = async || only(shop.reserve(&[units(product, 1, 5)]).await).unwrap_err();
+    change(&shop, product, window(Some(1), None)).await;
+    assert_eq!(ask().await, Refusal::SaleNotOpen);
+    change(&shop, product, window(None, Some(-1))).await;
+    assert_eq!(ask().await, Refusal::SaleClosed);
+    // What is held when the sale ends can be bought.
+    change(&shop, product, window(None, None)).await;
+    assert!(
+        matches!(ask().await, Refusal::AlreadyReserved { reservation_id } if reservation_id == hold)
+    );
+    assert_eq!(shop.confirm(&[hold]).await.changed, 1);
+    assert_eq!(ask().await, Refusal::SoldOut { free: 1 });
+    assert_eq!(
+        only(shop.reserve(&[one(product, 1)]).await).unwrap_err(),
+        Refusal::MaxPerUserReached { remaining: 0 }
+    );
+}
+
+#[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
+async fn a_change_touches_what_it_names(pool: PgPool) {
+    let shop = Shop::new(pool);
+    let product = shop.product_with(1, at_most(3)).await;
+    let changed = change(&shop, product, window(Some(1), Some(2))).await;
+    assert_eq!(changed.max_per_user.map(|units| units.get()), Some(3));
+    assert!(changed.sale_starts_at < changed.sale_ends_at);
+    let unlimited = Policy {
+        max_per_user: Some(None),
+        ..Policy::default()
+    };
+    let changed = change(&shop, product, unlimited).await;
+    assert_eq!(
+        (changed.max_per_user, changed.name.as_str()),
+        (None, "iPhone 15")
+    );
+    assert!(changed.sale_ends_at.is_some());
+
+    let empty = window(Some(2), None).sale_starts_at;
+    let empty = Policy {
+        sale_starts_at: empty,
+        ..Policy::default()
+    };
+    let refused = product::change(&shop.pool, product, None, &empty).await;
+    assert_eq!(refused.unwrap().unwrap_err(), InvalidProduct::Window);
+    let unknown = ProductId::try_from(i64::MAX).unwrap();
+    let nothing = product::change(&shop.pool, unknown, None, &Policy::default()).await;
+    assert!(nothing.unwrap().unwrap().is_none());
+}
+
+#[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
+async fn a_reference_is_kept_with_its_request(pool: PgPool) {
+    let shop = Shop::new(pool);
+    let product = shop.product(3).await;
+    let mut requests = [one(product, 1), one(product, 2), one(product, 3)];
+    requests[1].reference = Some("A-7".parse().unwrap());
+    let batch = shop.reserve(&requests).await;
+    for (position, hold) in batch.answers.iter().enumerate() {
+        let hold = hold.as_ref().unwrap();
+        assert_eq!(hold.reference, requests[position].reference);
+        assert_eq!(shop.get(hold.id).await.reference, hold.reference);
+        assert_eq!(hold.status, Status::Active);
+    }
+}
