@@ -13,7 +13,7 @@ use sqlx::{
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
-use crate::support::{Shop, one, only, outcomes, reservation_id, units};
+use crate::support::{Shop, only, outcomes, reservation_id, units};
 
 async fn reacquire(shop: &Shop, id: ReservationId) -> Batch {
     reacquire::reacquire(&shop.pool, id, &shop.events)
@@ -221,23 +221,22 @@ async fn stock_is_adjusted_within_what_is_free_and_what_fits(pool: PgPool) {
 }
 
 #[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
-async fn adjustments_that_race_take_each_unit_once(_: PgPoolOptions, options: PgConnectOptions) {
-    let shop = Shop::with_connections(8, options).await;
-    let product = shop.product(10).await;
-    let takers = (0..16).map(|user| {
-        let shop = shop.clone();
-        async move {
-            let reserve = shop.reserve(&[one(product, user + 1)]).await;
-            let adjusted = adjust(&shop, product, -1).await;
-            (reserve.changed, u64::from(adjusted.answer.is_ok()))
-        }
-    });
-    let taken: u64 = join_all(takers)
+async fn an_adjustment_that_waited_takes_what_is_left(pool: PgPool) {
+    let shop = Shop::new(pool);
+    let product = shop.product(3).await;
+    let mut lock = shop.lock(product).await;
+    let waiting = shop.clone();
+    let call = tokio::spawn(async move { adjust(&waiting, product, -2).await.answer });
+    shop.until_waiting(&[call.abort_handle()]).await;
+    let reserve = "select from reserve_v2(array[$1], array[1], array[2], '{}', 300, '{}')";
+    sqlx::query(reserve)
+        .bind(product)
+        .execute(&mut *lock)
         .await
-        .iter()
-        .map(|(held, gone)| held + gone)
-        .sum();
-    assert_eq!(taken, 10);
+        .unwrap();
+    lock.commit().await.unwrap();
+    let refused = call.await.unwrap().unwrap_err();
+    assert_eq!(refused, Refusal::InsufficientStock { free: 1 });
     shop.assert_sound().await;
 }
 
