@@ -226,7 +226,7 @@ impl Start {
 
     fn confirm(&self) -> Lanes<ReservationId, Verdict> {
         let (books, events) = (self.books.clone(), self.events.clone());
-        self.lanes("confirm", 2, move |pool, ids: Vec<ReservationId>| {
+        self.lanes("confirm", 1, move |pool, ids: Vec<ReservationId>| {
             let (books, events) = (books.clone(), events.clone());
             async move {
                 let batch = confirm::confirm(&pool, &ids, &events).await?;
@@ -238,7 +238,7 @@ impl Start {
 
     fn cancel(&self) -> Lanes<ReservationId, Verdict> {
         let (books, events) = (self.books.clone(), self.events.clone());
-        self.lanes("cancel", 2, move |pool, ids: Vec<ReservationId>| {
+        self.lanes("cancel", 1, move |pool, ids: Vec<ReservationId>| {
             let (books, events) = (books.clone(), events.clone());
             async move {
                 let batch = cancel::cancel(&pool, &ids, &events).await?;

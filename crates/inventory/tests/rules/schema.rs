@@ -126,11 +126,6 @@ const REFUSED: [(&str, &str); 34] = [
         values (1, 'x', '{}')",
     ),
     (
-        "outbox_events_event_id_key",
-        "insert into outbox_events (event_id, event_type, payload)
-        select event_id, event_type, payload from outbox_events",
-    ),
-    (
         "outbox_events_attempts_not_negative",
         "update outbox_events set attempts = -1",
     ),
