@@ -6,5 +6,6 @@ mod dead;
 mod delivery;
 mod lifecycle;
 mod outages;
+mod replay;
 mod stage;
 mod topology;

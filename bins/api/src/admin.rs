@@ -5,12 +5,14 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use inventory::{audit, expire, outbox};
+use serde::Deserialize;
 use serde_json::json;
+use time::OffsetDateTime;
 
 use crate::{
     AppState, Problem,
     answer::Answer,
-    extract::{Admin, NoBody},
+    extract::{Admin, Json, NoBody},
 };
 
 /// Most holds that one transaction expires: a pass must not keep the product's row for long.
@@ -94,4 +96,32 @@ pub(crate) async fn requeue(
         })
         .await?;
     Ok(Answer(json!({ "requeued": requeued })).into_response())
+}
+
+/// A range of time: `from` is in it, `to` is not.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Range {
+    #[serde(with = "time::serde::rfc3339")]
+    from: OffsetDateTime,
+    #[serde(with = "time::serde::rfc3339")]
+    to: OffsetDateTime,
+}
+
+pub(crate) async fn replay(
+    _: Admin,
+    State(state): State<AppState>,
+    Json(Range { from, to }): Json<Range>,
+) -> Result<Response, Problem> {
+    if from >= to {
+        let detail = "from must be before to".to_owned();
+        return Err(Problem::InvalidRequest(detail));
+    }
+    let pool = state.pool.clone();
+    let replayed = state
+        .call("replay_events", async move {
+            outbox::replay(&pool, from, to).await
+        })
+        .await?;
+    Ok(Answer(json!({ "replayed": replayed })).into_response())
 }

@@ -9,6 +9,7 @@ mod books;
 mod extract;
 mod lanes;
 mod metrics;
+mod paging;
 mod problem;
 mod products;
 mod reservations;
@@ -139,6 +140,7 @@ fn router(state: AppState, process: &Process) -> Router {
         .route("/admin/counters/rebuild", post(admin::rebuild_counters))
         .route("/admin/outbox/dead", get(admin::dead_events))
         .route("/admin/outbox/requeue", post(admin::requeue))
+        .route("/admin/outbox/replay", post(admin::replay))
         .merge(health.router(process.registry.clone()))
         .method_not_allowed_fallback(async || Problem::MethodNotAllowed)
         .fallback(async || Problem::NotFound)

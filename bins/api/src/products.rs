@@ -1,8 +1,8 @@
 //! `/products`
 
 use axum::{
-    extract::State,
-    http::{StatusCode, header},
+    extract::{FromRequestParts, State},
+    http::{StatusCode, Uri, header, request::Parts},
     response::{IntoResponse, Response},
 };
 use inventory::{
@@ -17,7 +17,8 @@ use serde_json::Number;
 use crate::{
     AppState, Problem,
     answer::Answer,
-    extract::{Admin, Id, Json},
+    extract::{Admin, Id, Json, query_pairs},
+    paging,
 };
 
 /// A product as it is to be. A number or a time that is out of range makes an invalid product, not an invalid
@@ -154,8 +155,45 @@ pub(crate) async fn adjust_stock(
     Ok(Answer(adjusted.await??).into_response())
 }
 
-pub(crate) async fn list(State(state): State<AppState>) -> Result<Response, Problem> {
-    Ok(Answer(&*state.products.ask(0, ()).await?).into_response())
+pub(crate) async fn list(
+    page: Page,
+    uri: Uri,
+    State(state): State<AppState>,
+) -> Result<Response, Problem> {
+    let Page(Some((limit, after))) = page else {
+        return Ok(Answer(&*state.products.ask(0, ()).await?).into_response());
+    };
+    let pool = state.pool.clone();
+    let listed = state.call("list_products", async move {
+        // One more tells whether there is a next page.
+        product::page(&pool, after, limit + 1).await
+    });
+    let mut products = listed.await?;
+    let more = paging::cut(&mut products, limit);
+    let next = more.then(|| paging::next(&uri, products.last().map(|last| last.id.get())));
+    Ok((next, Answer(products)).into_response())
+}
+
+/// How many products, after which. Without either: all of them.
+pub(crate) struct Page(Option<(i64, Option<ProductId>)>);
+
+impl FromRequestParts<AppState> for Page {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &AppState) -> Result<Self, Problem> {
+        let (mut limit, mut after) = (None, None);
+        for (name, value) in query_pairs(parts)? {
+            match name.as_str() {
+                "limit" => limit = Some(paging::limit(&name, &value)?),
+                "after_id" => after = Some(paging::id(&name, &value)?),
+                _ => return Err(paging::unknown(&name)),
+            }
+        }
+        let asked = limit.is_some() || after.is_some();
+        Ok(Self(
+            asked.then(|| (limit.unwrap_or(paging::DEFAULT_LIMIT), after)),
+        ))
+    }
 }
 
 pub(crate) async fn get(

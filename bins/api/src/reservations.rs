@@ -4,14 +4,15 @@ use std::{collections::HashSet, str::FromStr};
 
 use axum::{
     extract::{FromRequestParts, State},
-    http::{StatusCode, header, request::Parts},
+    http::{StatusCode, Uri, header, request::Parts},
     response::{IntoResponse, Response},
 };
 use inventory::{
     ProductId, Quantity, ReservationId, Seconds, UserId,
     extend::Extend,
+    list::{self, Filter, Page},
     reacquire,
-    reservation::{self, Filter, Reference, Refusal, Reservation},
+    reservation::{Reference, Refusal, Reservation},
     reserve::Reserve,
     reserve_together, return_sold,
 };
@@ -21,6 +22,7 @@ use crate::{
     AppState, Problem,
     answer::Answer,
     extract::{Admin, Id, Json, NoBody, OptionalJson, query_pairs},
+    paging,
 };
 
 /// Most products that are reserved together.
@@ -209,47 +211,61 @@ pub(crate) async fn return_sold(
     Ok(Answer(only(returned.await?)??).into_response())
 }
 
-pub(crate) async fn list(page: Page, State(state): State<AppState>) -> Result<Response, Problem> {
+pub(crate) async fn list(
+    Listed { filter, mut page }: Listed,
+    uri: Uri,
+    State(state): State<AppState>,
+) -> Result<Response, Problem> {
     let pool = state.pool.clone();
+    let limit = page.limit;
     let listed = state.call("list_reservations", async move {
-        reservation::list(&pool, &page.filter, page.limit, page.offset).await
+        // One more tells whether there is a next page.
+        page.limit += 1;
+        list::list(&pool, &filter, page).await
     });
-    Ok(Answer(listed.await?).into_response())
+    let mut reservations = listed.await?;
+    let more = paging::cut(&mut reservations, limit);
+    let next = more.then(|| paging::next(&uri, reservations.last().map(|last| last.id.get())));
+    Ok((next, Answer(reservations)).into_response())
 }
 
-/// Which reservations to list, and how many.
-pub(crate) struct Page {
+/// Which reservations to list.
+pub(crate) struct Listed {
     filter: Filter,
-    limit: i64,
-    offset: i64,
+    page: Page,
 }
 
-impl FromRequestParts<AppState> for Page {
+impl FromRequestParts<AppState> for Listed {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &AppState) -> Result<Self, Problem> {
-        let mut page = Self {
-            filter: Filter::default(),
-            limit: 20,
+        let mut filter = Filter::default();
+        let mut page = Page {
+            limit: paging::DEFAULT_LIMIT,
             offset: 0,
+            after: None,
         };
+        let mut offset = None;
         for (name, value) in query_pairs(parts)? {
             let value = value.as_str();
             match name.as_str() {
-                "user_id" => page.filter.user_id = Some(id(&name, value)?),
-                "product_id" => page.filter.product_id = Some(id(&name, value)?),
-                "reference" => page.filter.reference = Some(parsed(&name, value)?),
-                "status" => page.filter.status = Some(parsed(&name, value)?),
-                "limit" => page.limit = within(&name, value, 1, 100)?,
-                "offset" => page.offset = within(&name, value, 0, i64::MAX)?,
-                _ => {
-                    return Err(Problem::InvalidQuery(format!(
-                        "there is no parameter {name}"
-                    )));
-                }
+                "user_id" => filter.user_id = Some(paging::id(&name, value)?),
+                "product_id" => filter.product_id = Some(paging::id(&name, value)?),
+                "reference" => filter.reference = Some(parsed(&name, value)?),
+                "status" => filter.status = Some(parsed(&name, value)?),
+                "limit" => page.limit = paging::limit(&name, value)?,
+                "offset" => offset = Some(paging::within(&name, value, 0, i64::MAX)?),
+                "after_id" => page.after = Some(paging::id(&name, value)?),
+                _ => return Err(paging::unknown(&name)),
             }
         }
-        Ok(page)
+        if offset.is_some() && page.after.is_some() {
+            return Err(Problem::InvalidQuery(
+                "after_id and offset do not go together".to_owned(),
+            ));
+        }
+        page.offset = offset.unwrap_or(0);
+        Ok(Self { filter, page })
     }
 }
 
@@ -257,22 +273,4 @@ fn parsed<T: FromStr>(name: &str, value: &str) -> Result<T, Problem> {
     value
         .parse()
         .map_err(|_| Problem::InvalidQuery(format!("{name} cannot be {value:?}")))
-}
-
-fn within(name: &str, value: &str, least: i64, most: i64) -> Result<i64, Problem> {
-    // i64's own parser would also take "+1".
-    let digits = value.bytes().all(|byte| byte.is_ascii_digit());
-    let number = value.parse().ok().filter(|_| digits);
-    number
-        .filter(|number| (least..=most).contains(number))
-        .ok_or_else(|| {
-            Problem::InvalidQuery(format!(
-                "{name} must be a whole number from {least} to {most}"
-            ))
-        })
-}
-
-fn id<T: TryFrom<i64>>(name: &str, value: &str) -> Result<T, Problem> {
-    T::try_from(within(name, value, 1, i64::MAX)?)
-        .map_err(|_| Problem::InvalidQuery(format!("{name} must be a positive number")))
 }

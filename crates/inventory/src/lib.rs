@@ -14,6 +14,7 @@ pub mod event;
 pub mod expire;
 pub mod extend;
 mod ids;
+pub mod list;
 pub mod migrate;
 pub mod outbox;
 pub mod product;

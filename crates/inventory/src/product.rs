@@ -207,11 +207,22 @@ fn checked<T>(answer: Result<T, Error>) -> Result<Result<T, InvalidProduct>, Err
 
 /// All products, by id.
 pub async fn list(pool: &PgPool) -> Result<Vec<Product>, Error> {
+    page(pool, None, i64::MAX).await
+}
+
+/// Up to `limit` products by id, those after `after`.
+pub async fn page(
+    pool: &PgPool,
+    after: Option<ProductId>,
+    limit: i64,
+) -> Result<Vec<Product>, Error> {
     let query = sqlx::query(concat!(
         "-- product: list\nselect ",
         columns!(),
-        " from products order by id"
-    ));
+        " from products where id > $1 order by id limit $2"
+    ))
+    .bind(after.map_or(0, |id| id.get()))
+    .bind(limit);
     fetch(pool, query).await
 }
 

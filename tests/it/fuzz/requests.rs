@@ -215,8 +215,8 @@ fn targets() -> impl Strategy<Value = String> {
     let path = prop_oneof![
         4 => select(&[
             "/products", "/reservations", "/admin/audit", "/admin/outbox/dead",
-            "/admin/outbox/requeue", "/admin/reservations/sync-expired", "/livez", "/readyz",
-            "/health", "/metrics",
+            "/admin/outbox/requeue", "/admin/outbox/replay", "/admin/reservations/sync-expired", "/livez",
+            "/readyz", "/health", "/metrics",
         ])
         .prop_map(str::to_owned),
         2 => id().prop_map(|id| format!("/products/{id}")),
