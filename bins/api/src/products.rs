@@ -18,6 +18,7 @@ use crate::{
     AppState, Problem,
     answer::Answer,
     extract::{Admin, Id, Json},
+    keys::Client,
 };
 
 /// A product as it is to be. A number or a time that is out of range makes an invalid product, not an invalid
@@ -154,11 +155,12 @@ pub(crate) async fn adjust_stock(
     Ok(Answer(adjusted.await??).into_response())
 }
 
-pub(crate) async fn list(State(state): State<AppState>) -> Result<Response, Problem> {
+pub(crate) async fn list(_: Client, State(state): State<AppState>) -> Result<Response, Problem> {
     Ok(Answer(&*state.products.ask(0, ()).await?).into_response())
 }
 
 pub(crate) async fn get(
+    _: Client,
     Id(id): Id<ProductId>,
     State(state): State<AppState>,
 ) -> Result<Response, Problem> {

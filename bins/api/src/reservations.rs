@@ -21,6 +21,7 @@ use crate::{
     AppState, Problem,
     answer::Answer,
     extract::{Admin, Id, Json, NoBody, OptionalJson, query_pairs},
+    keys::Client,
 };
 
 /// Most products that are reserved together.
@@ -57,6 +58,7 @@ fn one() -> Quantity {
 }
 
 pub(crate) async fn reserve(
+    _: Client,
     State(state): State<AppState>,
     Json(body): Json<CreateReservation>,
 ) -> Result<Response, Problem> {
@@ -73,6 +75,7 @@ pub(crate) async fn reserve(
 
 /// Not by a lane: what waits for several products must not make each of their lanes wait.
 pub(crate) async fn reserve_together(
+    _: Client,
     State(state): State<AppState>,
     Json(body): Json<CreateTogether>,
 ) -> Result<Response, Problem> {
@@ -118,6 +121,7 @@ pub(crate) async fn reserve_together(
 }
 
 pub(crate) async fn get(
+    _: Client,
     Id(id): Id<ReservationId>,
     State(state): State<AppState>,
 ) -> Result<Response, Problem> {
@@ -136,6 +140,7 @@ pub(crate) struct Confirm {
 }
 
 pub(crate) async fn confirm(
+    _: Client,
     Id(id): Id<ReservationId>,
     State(state): State<AppState>,
     OptionalJson(body): OptionalJson<Confirm>,
@@ -170,6 +175,7 @@ fn only<T>(answers: Vec<T>) -> Result<T, Problem> {
 }
 
 pub(crate) async fn cancel(
+    _: Client,
     Id(id): Id<ReservationId>,
     State(state): State<AppState>,
     _: NoBody,
@@ -184,6 +190,7 @@ pub(crate) struct MoreTime {
 }
 
 pub(crate) async fn extend(
+    _: Client,
     Id(id): Id<ReservationId>,
     State(state): State<AppState>,
     Json(body): Json<MoreTime>,
@@ -209,7 +216,11 @@ pub(crate) async fn return_sold(
     Ok(Answer(only(returned.await?)??).into_response())
 }
 
-pub(crate) async fn list(page: Page, State(state): State<AppState>) -> Result<Response, Problem> {
+pub(crate) async fn list(
+    _: Client,
+    page: Page,
+    State(state): State<AppState>,
+) -> Result<Response, Problem> {
     let pool = state.pool.clone();
     let listed = state.call("list_reservations", async move {
         reservation::list(&pool, &page.filter, page.limit, page.offset).await

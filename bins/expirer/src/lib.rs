@@ -67,7 +67,7 @@ pub async fn start(args: Args, process: Process) -> anyhow::Result<()> {
             let pool = pool.clone();
             move || {
                 let pool = pool.clone();
-                async move { database::is_up(&pool).await }
+                async move { database::check(&pool).await.is_ok() }
             }
         })
         .optional("redis", {
