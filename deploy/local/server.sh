@@ -10,6 +10,7 @@
 #   erase   kill, then remove DIR
 # Without PORT, the port of last time is used again, or a free one is picked and remembered in DIR.
 # FLASHSALE_LOCAL_POSTGRES_OPTIONS: more options for PostgreSQL, such as "-c fsync=off".
+# FLASHSALE_LOCAL_POSTGRES_ROLE: more attributes of the role in its URL, such as "createrole".
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=lib.sh
 . "$(dirname -- "$0")/lib.sh"
@@ -176,8 +177,8 @@ make_cluster() {
     {
         "${as_owner[@]}" "$bin/initdb" -D "$new" --username=postgres --auth=reject --encoding=UTF8 --locale=C.UTF-8 &&
             echo 'host all all 127.0.0.1/32 scram-sha-256' >"$new/pg_hba.conf" &&
-            "${as_owner[@]}" "$bin/postgres" --single -D "$new" -c exit_on_error=true postgres <<-'SQL'
-			create role flashsale login createdb password 'flashsale'
+            "${as_owner[@]}" "$bin/postgres" --single -D "$new" -c exit_on_error=true postgres <<-SQL
+			create role flashsale login createdb ${FLASHSALE_LOCAL_POSTGRES_ROLE-} password 'flashsale'
 			create database flashsale owner flashsale
 			SQL
     } >>"$log_file" 2>&1 || {

@@ -6,5 +6,6 @@ mod dead;
 mod delivery;
 mod lifecycle;
 mod outages;
+mod roles;
 mod stage;
 mod topology;

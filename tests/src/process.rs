@@ -72,10 +72,11 @@ pub fn start_with(name: &str, arguments: &[&str], settings: &[(&str, &str)], log
     }
 }
 
-/// Runs it to its end, with these arguments and an empty environment.
-pub fn output(name: &str, arguments: &[&str]) -> Output {
+/// Runs it to its end, with these arguments, and these settings alone in its environment.
+pub fn output(name: &str, arguments: &[&str], settings: &[(&str, &str)]) -> Output {
     let mut process = Command::new(binary(name));
-    process.args(arguments).env_clear().output().unwrap()
+    process.args(arguments).env_clear();
+    process.envs(settings.iter().copied()).output().unwrap()
 }
 
 /// The binaries lie beside this program, or, if it is a test, beside the folder of it.

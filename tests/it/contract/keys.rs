@@ -44,7 +44,7 @@ impl File {
 
     /// Makes a key as an operator would, adds its line, and answers the key.
     fn add(&mut self, name: &str) -> String {
-        let made = output("flashsale-api", &["new-key", name]);
+        let made = output("flashsale-api", &["new-key", name], &[]);
         assert!(made.status.success(), "{made:?}");
         self.lines.push(String::from_utf8(made.stdout).unwrap());
         self.write(&self.lines.concat());
@@ -303,7 +303,7 @@ async fn the_file_may_be_written_by_hand() {
 #[test]
 fn a_new_key_has_a_name() {
     for name in ["", "two words", "a/b", "#x"] {
-        let refused = output("flashsale-api", &["new-key", name]);
+        let refused = output("flashsale-api", &["new-key", name], &[]);
         assert!(!refused.status.success(), "{name:?} is taken");
         assert_eq!(refused.stdout, b"");
     }
