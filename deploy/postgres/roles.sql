@@ -53,6 +53,12 @@ begin
   -- It reads none of them; /readyz looks whether it could.
   grant insert, select (id) on outbox_events to flashsale_expirer;
 
+  if to_regclass('idempotency_keys') is not null then
+    grant select, insert, update (status, location, body) on idempotency_keys to flashsale_api;
+    -- It purges them. To lock a row takes the right to update some column of it.
+    grant select, update (created_at), delete on idempotency_keys to flashsale_expirer;
+  end if;
+
   -- It publishes what is written, and cannot write or change it.
   grant select, update (published_at, attempts, next_attempt_at, last_error, dead_at), delete
     on outbox_events to flashsale_relay;
