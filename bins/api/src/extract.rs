@@ -183,7 +183,8 @@ impl FromRequestParts<AppState> for Admin {
     }
 }
 
-/// Proof that the request may do everything else, and whose it is. The admin may, too.
+/// Proof that the request may do everything else, and whose it is; where keys are in use, the request's extensions
+/// tell it to who reads the body. The admin may, too.
 impl FromRequestParts<AppState> for Client {
     type Rejection = Problem;
 
@@ -193,11 +194,13 @@ impl FromRequestParts<AppState> for Client {
         };
         let given = bearer(&parts.headers).unwrap_or_default();
         let admin = |token: &String| same(given, token);
-        match keys.client_of(given) {
-            Some(client) => Ok(client),
-            None if state.admin_token.as_ref().is_some_and(admin) => Ok(Self::default()),
-            None => Err(Problem::Unauthorized("an API key")),
-        }
+        let client = match keys.client_of(given) {
+            Some(client) => client,
+            None if state.admin_token.as_ref().is_some_and(admin) => Self::default(),
+            None => return Err(Problem::Unauthorized("an API key")),
+        };
+        parts.extensions.insert(client.clone());
+        Ok(client)
     }
 }
 
