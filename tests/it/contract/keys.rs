@@ -207,7 +207,12 @@ async fn a_key_is_replaced_without_a_restart() {
     soon("the new key", &system, &new, true).await;
     assert!(lets_in(&system, &old).await);
 
+    // Back to what it was.
+    file.write(&file.lines[0]);
+    soon("the end of the new key", &system, &new, false).await;
+
     file.remove_first();
+    soon("the new key", &system, &new, true).await;
     soon("the end of the old key", &system, &old, false).await;
     assert!(lets_in(&system, &new).await);
 }
