@@ -3,8 +3,8 @@
 --   psql "$DATABASE_URL" -v ON_ERROR_STOP=1 -f deploy/postgres/roles.sql
 --
 -- as a superuser, or as an owner of the database who may create roles, connected to the service's own database.
--- Run it before the first `migrate`, which makes the roles, and after each, which lets them use what is new. The
--- order of a release: migrate (as flashsale_owner), this, the processes.
+-- Run it before the first `migrate`, to have the roles, and after every one, to let them use what is new: a release
+-- is migrate (as flashsale_owner), this, the processes.
 -- Roles are made without a password, and so cannot log in with one until they get it: `\password flashsale_api`.
 -- Where the tables belong to another role already: `reassign owned by THAT_ROLE to flashsale_owner`.
 --
