@@ -7,5 +7,6 @@ mod delivery;
 mod lifecycle;
 mod outages;
 mod replay;
+mod roles;
 mod stage;
 mod topology;

@@ -11,7 +11,7 @@ use inventory::{ProductId, ReservationId, reservation::Refusal};
 use serde::{Deserialize, de::DeserializeOwned, de::IgnoredAny};
 use subtle::ConstantTimeEq as _;
 
-use crate::{AppState, Problem};
+use crate::{AppState, Problem, keys::Client};
 
 /// Every body that the API understands is far smaller.
 const BODY_MAX_BYTES: usize = 16 * 1024;
@@ -174,8 +174,8 @@ impl FromRequestParts<AppState> for Admin {
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Problem> {
         let headers = &parts.headers;
         match &state.admin_token {
-            Some(token) if has_bearer(headers, token) => Ok(Self),
-            Some(_) => Err(Problem::Unauthorized),
+            Some(token) if bearer(headers).is_some_and(|given| same(given, token)) => Ok(Self),
+            Some(_) => Err(Problem::Unauthorized("the ADMIN_TOKEN")),
             // A request that a proxy forwards comes from the loopback address too.
             None if state.loopback && !is_forwarded(headers) => Ok(Self),
             None => Err(Problem::Forbidden),
@@ -183,17 +183,37 @@ impl FromRequestParts<AppState> for Admin {
     }
 }
 
-fn has_bearer(headers: &HeaderMap, token: &str) -> bool {
-    let Some(Ok(value)) = headers
-        .get(header::AUTHORIZATION)
-        .map(|value| value.to_str())
-    else {
-        return false;
-    };
-    let Some((scheme, given)) = value.split_once(' ') else {
-        return false;
-    };
-    scheme.eq_ignore_ascii_case("bearer") && given.trim().as_bytes().ct_eq(token.as_bytes()).into()
+/// Proof that the request may do everything else, and whose it is; where keys are in use, the request's extensions
+/// tell it to who reads the body. The admin may, too.
+impl FromRequestParts<AppState> for Client {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Problem> {
+        let Some(keys) = &state.keys else {
+            return Ok(Self::default());
+        };
+        let given = bearer(&parts.headers).unwrap_or_default();
+        let admin = |token: &String| same(given, token);
+        let client = match keys.client_of(given) {
+            Some(client) => client,
+            None if state.admin_token.as_ref().is_some_and(admin) => Self::default(),
+            None => return Err(Problem::Unauthorized("an API key")),
+        };
+        parts.extensions.insert(client.clone());
+        Ok(client)
+    }
+}
+
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, given) = value.split_once(' ')?;
+    scheme
+        .eq_ignore_ascii_case("bearer")
+        .then_some(given.trim())
+}
+
+fn same(given: &str, token: &str) -> bool {
+    given.as_bytes().ct_eq(token.as_bytes()).into()
 }
 
 fn is_forwarded(headers: &HeaderMap) -> bool {

@@ -23,7 +23,8 @@ pub enum Problem {
     BodyTooLarge,
     NotFound,
     MethodNotAllowed,
-    Unauthorized,
+    /// What it takes is missing or wrong.
+    Unauthorized(&'static str),
     Forbidden,
     Refused(Refusal),
     /// One of several products that were to be had together.
@@ -95,10 +96,10 @@ impl Problem {
                 "method_not_allowed",
                 "The route does not know this method",
             ),
-            Self::Unauthorized => (
+            Self::Unauthorized(_) => (
                 StatusCode::UNAUTHORIZED,
                 "unauthorized",
-                "The admin token is missing or wrong",
+                "The bearer token is missing or wrong",
             ),
             Self::Forbidden => (
                 StatusCode::FORBIDDEN,
@@ -134,7 +135,7 @@ impl Problem {
             Self::BodyTooLarge => "a body has at most 16384 bytes".to_owned(),
             Self::NotFound => "see the README for the routes".to_owned(),
             Self::MethodNotAllowed => "the Allow header names the methods".to_owned(),
-            Self::Unauthorized => "send Authorization: Bearer with the ADMIN_TOKEN".to_owned(),
+            Self::Unauthorized(wanted) => format!("send Authorization: Bearer with {wanted}"),
             Self::Forbidden => {
                 "without ADMIN_TOKEN, admin acts are allowed only directly from the \
                 machine itself, while the API listens on a loopback address"

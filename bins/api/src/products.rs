@@ -18,6 +18,7 @@ use crate::{
     AppState, Problem,
     answer::Answer,
     extract::{Admin, Id, Json, query_pairs},
+    keys::Client,
     paging,
 };
 
@@ -156,6 +157,7 @@ pub(crate) async fn adjust_stock(
 }
 
 pub(crate) async fn list(
+    _: Client,
     page: Page,
     uri: Uri,
     State(state): State<AppState>,
@@ -197,6 +199,7 @@ impl FromRequestParts<AppState> for Page {
 }
 
 pub(crate) async fn get(
+    _: Client,
     Id(id): Id<ProductId>,
     State(state): State<AppState>,
 ) -> Result<Response, Problem> {

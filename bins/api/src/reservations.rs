@@ -22,6 +22,7 @@ use crate::{
     AppState, Problem,
     answer::Answer,
     extract::{Admin, Id, Json, NoBody, OptionalJson, query_pairs},
+    keys::Client,
     paging,
 };
 
@@ -59,6 +60,7 @@ fn one() -> Quantity {
 }
 
 pub(crate) async fn reserve(
+    _: Client,
     State(state): State<AppState>,
     Json(body): Json<CreateReservation>,
 ) -> Result<Response, Problem> {
@@ -75,6 +77,7 @@ pub(crate) async fn reserve(
 
 /// Not by a lane: what waits for several products must not make each of their lanes wait.
 pub(crate) async fn reserve_together(
+    _: Client,
     State(state): State<AppState>,
     Json(body): Json<CreateTogether>,
 ) -> Result<Response, Problem> {
@@ -120,6 +123,7 @@ pub(crate) async fn reserve_together(
 }
 
 pub(crate) async fn get(
+    _: Client,
     Id(id): Id<ReservationId>,
     State(state): State<AppState>,
 ) -> Result<Response, Problem> {
@@ -138,6 +142,7 @@ pub(crate) struct Confirm {
 }
 
 pub(crate) async fn confirm(
+    _: Client,
     Id(id): Id<ReservationId>,
     State(state): State<AppState>,
     OptionalJson(body): OptionalJson<Confirm>,
@@ -172,6 +177,7 @@ fn only<T>(answers: Vec<T>) -> Result<T, Problem> {
 }
 
 pub(crate) async fn cancel(
+    _: Client,
     Id(id): Id<ReservationId>,
     State(state): State<AppState>,
     _: NoBody,
@@ -186,6 +192,7 @@ pub(crate) struct MoreTime {
 }
 
 pub(crate) async fn extend(
+    _: Client,
     Id(id): Id<ReservationId>,
     State(state): State<AppState>,
     Json(body): Json<MoreTime>,
@@ -212,6 +219,7 @@ pub(crate) async fn return_sold(
 }
 
 pub(crate) async fn list(
+    _: Client,
     Listed { filter, mut page }: Listed,
     uri: Uri,
     State(state): State<AppState>,

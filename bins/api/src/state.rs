@@ -18,6 +18,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     Problem,
     books::Books,
+    keys::Keys,
     lanes::{Lanes, Limits, NoAnswer},
     metrics::Metrics,
 };
@@ -41,6 +42,11 @@ pub struct Settings {
     /// The bearer token of the admin routes. Without it they answer only on a loopback address.
     #[arg(long, env = "ADMIN_TOKEN", hide_env_values = true)]
     pub admin_token: Option<String>,
+
+    /// A file with the API keys that all other routes require: on each line a name and the SHA-256 of a key, as
+    /// the command new-key makes it. Changes count within a second or so. Without it they are open.
+    #[arg(long, env = "API_KEYS_FILE")]
+    pub api_keys_file: Option<String>,
 
     /// Most requests in one call of PostgreSQL.
     #[arg(long, env = "BATCH_MAX_REQUESTS", default_value_t = 500,
@@ -86,6 +92,8 @@ pub struct Shared {
     pub(crate) events: Events,
     pub(crate) admin_token: Option<String>,
     pub(crate) loopback: bool,
+    /// `None`: whoever reaches the API may do all but admin acts.
+    pub(crate) keys: Option<Keys>,
     pub(crate) reserve: Lanes<Reserve, Verdict>,
     pub(crate) confirm: Lanes<ReservationId, Verdict>,
     pub(crate) cancel: Lanes<ReservationId, Verdict>,
@@ -107,10 +115,8 @@ impl AppState {
         process: &Process,
     ) -> anyhow::Result<Self> {
         // A `.env` file that names the setting without a value means "none", not "the empty token".
-        let admin_token = settings
-            .admin_token
-            .clone()
-            .filter(|token| !token.is_empty());
+        let given = |setting: &Option<String>| setting.clone().filter(|text| !text.is_empty());
+        let admin_token = given(&settings.admin_token);
         let loopback = address.ip().is_loopback();
         match (&admin_token, loopback) {
             (Some(_), _) => tracing::info!("admin routes require the bearer token"),
@@ -118,6 +124,10 @@ impl AppState {
             (None, false) => tracing::warn!("no ADMIN_TOKEN: admin routes are closed"),
         }
         let metrics = Metrics::new(&process.registry)?;
+        let requests = &metrics.client_requests;
+        let keys = given(&settings.api_keys_file)
+            .map(|path| Keys::follow(path.into(), requests.clone(), process))
+            .transpose()?;
         let books = Books::new(timer.clone(), metrics.clone());
         let events = settings.events.outbox_events;
         let stop = CancellationToken::new();
@@ -153,6 +163,7 @@ impl AppState {
             events,
             admin_token,
             loopback,
+            keys,
             tasks: process.tasks.clone(),
             stop,
         })))

@@ -67,7 +67,7 @@ pub async fn start(args: Args, process: Process) -> anyhow::Result<()> {
             let pool = pool.clone();
             move || {
                 let pool = pool.clone();
-                async move { database::is_up(&pool).await }
+                async move { database::check(&pool).await.is_ok() }
             }
         })
         .optional("redis", {
@@ -143,8 +143,11 @@ pub async fn run(context: Context, shutdown: CancellationToken) {
         if let Err(error) = &swept {
             context.metrics.errors.inc();
             if !failing {
-                let error: &(dyn std::error::Error + 'static) = error;
-                tracing::warn!(error, "cannot expire holds: trying again until it works");
+                // As a field an error would show its source in the text format only.
+                let cause = std::error::Error::source(error)
+                    .map(ToString::to_string)
+                    .unwrap_or_default();
+                tracing::warn!(%error, cause, "cannot expire holds: trying again until it works");
             }
         } else if failing {
             tracing::info!("expiring holds again");

@@ -137,7 +137,7 @@ fn health(relay: &Arc<Relay>, timer: &Timer) -> Health {
     Health::default()
         .required("postgres", move || {
             let relay = postgres.clone();
-            async move { database::is_up(&relay.pool).await }
+            async move { database::check(&relay.pool).await.is_ok() }
         })
         .optional("rabbitmq", move || {
             let up = rabbitmq.rabbitmq.is_good();

@@ -74,12 +74,11 @@ pub fn options(url: &str) -> anyhow::Result<PgConnectOptions> {
         )
 }
 
-/// Whether PostgreSQL answers, and has our schema.
-pub async fn is_up(pool: &PgPool) -> bool {
-    sqlx::query("-- health\nselect from products limit 0")
-        .execute(pool)
-        .await
-        .is_ok()
+/// An error unless PostgreSQL answers, and has our schema.
+pub async fn check(pool: &PgPool) -> Result<(), sqlx::Error> {
+    // What every process may read, the relay among them.
+    let query = sqlx::query("-- health\nselect from outbox_events limit 0");
+    query.execute(pool).await.map(drop)
 }
 
 /// Makes one call and reads its answer up to the end of its transaction, so that what is answered
