@@ -23,7 +23,7 @@ use uuid::Uuid;
 
 use crate::{
     Error,
-    database::{call, fetch},
+    database::{Via, call, fetch},
     event::Event,
 };
 
@@ -206,7 +206,7 @@ pub async fn list_dead(pool: &PgPool) -> Result<Vec<Dead>, Error> {
 
 /// Gives every dead row all its attempts again, and returns how many there were. In bounded batches: an
 /// error half-way leaves the rest dead, for another call.
-pub async fn requeue_dead(pool: &PgPool) -> Result<u64, Error> {
+pub async fn requeue_dead(mut via: Via<'_>) -> Result<u64, Error> {
     let requeue = "-- outbox requeue dead\n\
         with requeued as ( \
           update outbox_events set dead_at = null, attempts = 0, next_attempt_at = statement_timestamp() \
@@ -217,7 +217,8 @@ pub async fn requeue_dead(pool: &PgPool) -> Result<u64, Error> {
         select count(*) from requeued";
     let mut total = 0;
     loop {
-        let requeued = count(&call(pool, sqlx::query(requeue).bind(REQUEUE_MAX_ROWS)).await?)?;
+        let query = sqlx::query(requeue).bind(REQUEUE_MAX_ROWS);
+        let requeued = count(&call(via.again(), query).await?)?;
         total += requeued;
         if requeued < REQUEUE_MAX_ROWS as u64 {
             return Ok(total);
