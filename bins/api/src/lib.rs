@@ -7,12 +7,14 @@ mod admin;
 mod answer;
 mod books;
 mod extract;
+mod idempotency;
 mod lanes;
 mod metrics;
 mod problem;
 mod products;
 mod reservations;
 mod state;
+mod verb;
 
 use std::{net::SocketAddr, time::Duration};
 

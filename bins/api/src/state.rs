@@ -2,11 +2,13 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
+use futures_util::FutureExt as _;
 use inventory::{
     Error, ProductId, ReservationId, cancel, confirm,
     event::{self, Events},
     extend::{self, Extend},
     product::{self, Product},
+    reacquire,
     reservation::{self, Refusal, Reservation},
     reserve::{self, Reserve},
 };
@@ -20,6 +22,8 @@ use crate::{
     books::Books,
     lanes::{Lanes, Limits, NoAnswer},
     metrics::Metrics,
+    reservations::{Confirm, reserved, shown},
+    verb::{Book, Verb},
 };
 
 /// Settings of the API.
@@ -63,8 +67,6 @@ pub struct Settings {
     pub reserve_lanes: u16,
 }
 
-type Verdict = Result<Reservation, Refusal>;
-
 /// Cheap to clone: one for every connection.
 #[derive(Clone)]
 pub struct AppState(Arc<Shared>);
@@ -86,10 +88,10 @@ pub struct Shared {
     pub(crate) events: Events,
     pub(crate) admin_token: Option<String>,
     pub(crate) loopback: bool,
-    pub(crate) reserve: Lanes<Reserve, Verdict>,
-    pub(crate) confirm: Lanes<ReservationId, Verdict>,
-    pub(crate) cancel: Lanes<ReservationId, Verdict>,
-    pub(crate) extend: Lanes<Extend, Verdict>,
+    pub(crate) reserve: Verb<Reserve>,
+    pub(crate) confirm: Verb<Confirm>,
+    pub(crate) cancel: Verb<ReservationId>,
+    pub(crate) extend: Verb<Extend>,
     pub(crate) products: Lanes<(), Arc<Vec<Product>>>,
     pub(crate) product: Lanes<ProductId, Option<Product>>,
     pub(crate) reservation: Lanes<ReservationId, Option<Reservation>>,
@@ -193,71 +195,115 @@ fn failed(verb: &'static str, error: &Error) -> NoAnswer {
 }
 
 /// What the lanes' verbs work with.
-struct Start {
+pub(crate) struct Start {
     limits: Limits,
     hold_seconds: i32,
     max_hold_seconds: i32,
     events: Events,
     reserve_lanes: usize,
     pool: PgPool,
-    books: Books,
+    pub(crate) books: Books,
     metrics: Metrics,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
 
 impl Start {
-    fn reserve(&self) -> Lanes<Reserve, Verdict> {
-        let (books, events, hold_seconds) =
-            (self.books.clone(), self.events.clone(), self.hold_seconds);
-        self.lanes(
+    fn reserve(&self) -> Verb<Reserve> {
+        let (events, hold_seconds) = (self.events.clone(), self.hold_seconds);
+        Verb::start(
+            self,
             "reserve",
             self.reserve_lanes,
-            move |pool, requests: Vec<Reserve>| {
-                let (books, events) = (books.clone(), events.clone());
+            reserved,
+            move |via, requests: Vec<Reserve>| {
+                let events = events.clone();
                 async move {
-                    let batch = reserve::reserve(&pool, &requests, hold_seconds, &events).await?;
-                    books.reserved(batch.answers.iter().flatten(), batch.expired);
-                    Ok(batch.answers)
+                    let batch = reserve::reserve(via, &requests, hold_seconds, &events).await?;
+                    let expired = batch.expired;
+                    let book: Book = Box::new(move |books, holds| {
+                        books.reserved(holds.iter().flatten(), expired)
+                    });
+                    Ok((batch.answers, book))
                 }
+                .boxed()
             },
         )
     }
 
-    fn confirm(&self) -> Lanes<ReservationId, Verdict> {
-        let (books, events) = (self.books.clone(), self.events.clone());
-        self.lanes("confirm", 2, move |pool, ids: Vec<ReservationId>| {
-            let (books, events) = (books.clone(), events.clone());
-            async move {
-                let batch = confirm::confirm(&pool, &ids, &events).await?;
-                books.confirmed(&batch);
-                Ok(batch.answers)
-            }
-        })
+    fn confirm(&self) -> Verb<Confirm> {
+        let events = self.events.clone();
+        Verb::start(
+            self,
+            "confirm",
+            2,
+            shown,
+            move |mut via, requests: Vec<Confirm>| {
+                let events = events.clone();
+                async move {
+                    let ids: Vec<_> = requests.iter().map(|request| request.id).collect();
+                    let mut batch = confirm::confirm(via.again(), &ids, &events).await?;
+                    let (mut reacquired, mut expired) = (0, 0);
+                    for (request, answer) in requests.iter().zip(&mut batch.answers) {
+                        if request.reacquire && matches!(answer, Err(Refusal::ReservationExpired)) {
+                            let late =
+                                reacquire::reacquire(via.again(), request.id, &events).await?;
+                            reacquired += late.changed;
+                            expired += late.expired;
+                            for verdict in late.answers {
+                                *answer = verdict;
+                            }
+                        }
+                    }
+                    let changed = batch.changed;
+                    let book: Book = Box::new(move |books, answers| {
+                        books.confirmed(answers, changed);
+                        books.reacquired(reacquired, expired);
+                    });
+                    Ok((batch.answers, book))
+                }
+                .boxed()
+            },
+        )
     }
 
-    fn cancel(&self) -> Lanes<ReservationId, Verdict> {
-        let (books, events) = (self.books.clone(), self.events.clone());
-        self.lanes("cancel", 2, move |pool, ids: Vec<ReservationId>| {
-            let (books, events) = (books.clone(), events.clone());
-            async move {
-                let batch = cancel::cancel(&pool, &ids, &events).await?;
-                books.canceled(&batch);
-                Ok(batch.answers)
-            }
-        })
+    fn cancel(&self) -> Verb<ReservationId> {
+        let events = self.events.clone();
+        Verb::start(
+            self,
+            "cancel",
+            2,
+            shown,
+            move |via, ids: Vec<ReservationId>| {
+                let events = events.clone();
+                async move {
+                    let batch = cancel::cancel(via, &ids, &events).await?;
+                    let changed = batch.changed;
+                    let book: Book =
+                        Box::new(move |books, answers| books.canceled(answers, changed));
+                    Ok((batch.answers, book))
+                }
+                .boxed()
+            },
+        )
     }
 
-    fn extend(&self) -> Lanes<Extend, Verdict> {
-        let (books, max_hold_seconds) = (self.books.clone(), self.max_hold_seconds);
-        self.lanes("extend", 1, move |pool, requests: Vec<Extend>| {
-            let books = books.clone();
-            async move {
-                let batch = extend::extend(&pool, &requests, max_hold_seconds).await?;
-                books.extended(&batch);
-                Ok(batch.answers)
-            }
-        })
+    fn extend(&self) -> Verb<Extend> {
+        let max_hold_seconds = self.max_hold_seconds;
+        Verb::start(
+            self,
+            "extend",
+            1,
+            shown,
+            move |via, requests: Vec<Extend>| {
+                async move {
+                    let batch = extend::extend(via, &requests, max_hold_seconds).await?;
+                    let book: Book = Box::new(Books::extended);
+                    Ok((batch.answers, book))
+                }
+                .boxed()
+            },
+        )
     }
 
     fn products(&self) -> Lanes<(), Arc<Vec<Product>>> {
@@ -287,7 +333,12 @@ impl Start {
         )
     }
 
-    fn lanes<Q, A, F, Fut>(&self, verb: &'static str, count: usize, call: F) -> Lanes<Q, A>
+    pub(crate) fn lanes<Q, A, F, Fut>(
+        &self,
+        verb: &'static str,
+        count: usize,
+        call: F,
+    ) -> Lanes<Q, A>
     where
         Q: Send + 'static,
         A: Send + 'static,

@@ -17,7 +17,11 @@ use crate::{
 /// [`Refusal::ReservationExpired`]: crate::reservation::Refusal::ReservationExpired
 /// [`Refusal::ReservationConfirmed`]: crate::reservation::Refusal::ReservationConfirmed
 /// [`Refusal::ReservationReturned`]: crate::reservation::Refusal::ReservationReturned
-pub async fn cancel(via: impl Into<Via<'_>>, ids: &[ReservationId], events: &Events) -> Result<Batch, Error> {
+pub async fn cancel(
+    via: impl Into<Via<'_>>,
+    ids: &[ReservationId],
+    events: &Events,
+) -> Result<Batch, Error> {
     let query = sqlx::query("-- cancel\nselect * from cancel_v2($1, $2) order by n")
         .bind(raw(ids))
         .bind(events.types());

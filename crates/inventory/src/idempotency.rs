@@ -7,9 +7,7 @@
 use std::collections::HashMap;
 
 use futures_util::future::BoxFuture;
-use sqlx::{
-    Connection as _, PgConnection, PgPool, Postgres, Row, Transaction, postgres::PgRow,
-};
+use sqlx::{Connection as _, PgConnection, PgPool, Postgres, Row, Transaction, postgres::PgRow};
 use tokio::time::timeout;
 
 use crate::{
@@ -51,18 +49,18 @@ pub enum Outcome {
 }
 
 /// What the work for the new requests came to.
-pub enum Worked<T> {
+pub enum Worked<T, U> {
     /// One answer for each new request, in order.
     Keep(Vec<Answer>, T),
     /// It is to be undone, and nothing to be kept.
-    Undo(T),
+    Undo(U),
 }
 
 /// What [`once`] came to.
-pub enum Once<T> {
+pub enum Once<T, U> {
     /// One outcome for each key, in order; and what the work came to, where there was any to do.
     Kept(Vec<Outcome>, Option<T>),
-    Undone(T),
+    Undone(U),
 }
 
 /// A key that is taken, with its answer unless this transaction took it.
@@ -76,12 +74,12 @@ struct Taken {
 ///
 /// [`Error::NotDone`]: nothing was done and nothing kept. [`Error::OutcomeUnknown`]: both or neither; a
 /// repeat finds out.
-pub async fn once<T, W>(pool: &PgPool, keys: &[Key], work: W) -> Result<Once<T>, Error>
+pub async fn once<T, U, W>(pool: &PgPool, keys: &[Key], work: W) -> Result<Once<T, U>, Error>
 where
     W: for<'a> FnOnce(
         &'a mut PgConnection,
         Vec<usize>,
-    ) -> BoxFuture<'a, Result<Worked<T>, Error>>,
+    ) -> BoxFuture<'a, Result<Worked<T, U>, Error>>,
 {
     let mut connection = pool.acquire().await.map_err(Error::NotDone)?;
     let Ok(prepared) = timeout(CALL_LIMIT, prepare(&mut connection, keys, work)).await else {
@@ -105,16 +103,16 @@ where
 }
 
 /// Everything up to the commit.
-async fn prepare<'c, T, W>(
+async fn prepare<'c, T, U, W>(
     connection: &'c mut PgConnection,
     keys: &[Key],
     work: W,
-) -> Result<(Transaction<'c, Postgres>, Once<T>), Error>
+) -> Result<(Transaction<'c, Postgres>, Once<T, U>), Error>
 where
     W: for<'a> FnOnce(
         &'a mut PgConnection,
         Vec<usize>,
-    ) -> BoxFuture<'a, Result<Worked<T>, Error>>,
+    ) -> BoxFuture<'a, Result<Worked<T, U>, Error>>,
 {
     let mut firsts: HashMap<_, usize> = HashMap::with_capacity(keys.len());
     let firsts: Vec<usize> = keys

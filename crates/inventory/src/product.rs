@@ -87,7 +87,7 @@ pub struct Policy {
 }
 
 /// Why something is no product.
-#[derive(Debug, PartialEq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum InvalidProduct {
     #[error("name must have 1 to 200 characters, and no NUL")]
     Name,

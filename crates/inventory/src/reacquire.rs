@@ -14,7 +14,11 @@ use crate::{
 ///
 /// Refuses with [`Refusal::ExpiredSoldOut`] and [`Refusal::MaxPerUserReached`]; and what has not expired as
 /// [`confirm`](crate::confirm::confirm) does.
-pub async fn reacquire(via: impl Into<Via<'_>>, id: ReservationId, events: &Events) -> Result<Batch, Error> {
+pub async fn reacquire(
+    via: impl Into<Via<'_>>,
+    id: ReservationId,
+    events: &Events,
+) -> Result<Batch, Error> {
     let query = sqlx::query(
         "-- reacquire
         select outcome, remaining, expired, (standing).* from reacquire_v1($1, $2)",
