@@ -4,7 +4,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use futures_util::FutureExt as _;
 use inventory::{
-    Error, ProductId, ReservationId, cancel, confirm,
+    Error, ProductId, ReservationId, Via, cancel, confirm,
     event::{self, Events},
     extend::{self, Extend},
     product::{self, Product},
@@ -23,7 +23,7 @@ use crate::{
     lanes::{Lanes, Limits, NoAnswer},
     metrics::Metrics,
     reservations::{Confirm, reserved, shown},
-    verb::{Book, Verb},
+    verb::{Decided, Verb, Verdict},
 };
 
 /// Settings of the API.
@@ -211,99 +211,31 @@ pub(crate) struct Start {
 impl Start {
     fn reserve(&self) -> Verb<Reserve> {
         let (events, hold_seconds) = (self.events.clone(), self.hold_seconds);
-        Verb::start(
-            self,
-            "reserve",
-            self.reserve_lanes,
-            reserved,
-            move |via, requests: Vec<Reserve>| {
-                let events = events.clone();
-                async move {
-                    let batch = reserve::reserve(via, &requests, hold_seconds, &events).await?;
-                    let expired = batch.expired;
-                    let book: Book = Box::new(move |books, holds| {
-                        books.reserved(holds.iter().flatten(), expired)
-                    });
-                    Ok((batch.answers, book))
-                }
-                .boxed()
-            },
-        )
+        let count = self.reserve_lanes;
+        Verb::start(self, "reserve", count, reserved, move |via, requests| {
+            decide_reserves(via, requests, hold_seconds, events.clone()).boxed()
+        })
     }
 
     fn confirm(&self) -> Verb<Confirm> {
         let events = self.events.clone();
-        Verb::start(
-            self,
-            "confirm",
-            2,
-            shown,
-            move |mut via, requests: Vec<Confirm>| {
-                let events = events.clone();
-                async move {
-                    let ids: Vec<_> = requests.iter().map(|request| request.id).collect();
-                    let mut batch = confirm::confirm(via.again(), &ids, &events).await?;
-                    let (mut reacquired, mut expired) = (0, 0);
-                    for (request, answer) in requests.iter().zip(&mut batch.answers) {
-                        if request.reacquire && matches!(answer, Err(Refusal::ReservationExpired)) {
-                            let late =
-                                reacquire::reacquire(via.again(), request.id, &events).await?;
-                            reacquired += late.changed;
-                            expired += late.expired;
-                            for verdict in late.answers {
-                                *answer = verdict;
-                            }
-                        }
-                    }
-                    let changed = batch.changed;
-                    let book: Book = Box::new(move |books, answers| {
-                        books.confirmed(answers, changed);
-                        books.reacquired(reacquired, expired);
-                    });
-                    Ok((batch.answers, book))
-                }
-                .boxed()
-            },
-        )
+        Verb::start(self, "confirm", 2, shown, move |via, requests| {
+            decide_confirms(via, requests, events.clone()).boxed()
+        })
     }
 
     fn cancel(&self) -> Verb<ReservationId> {
         let events = self.events.clone();
-        Verb::start(
-            self,
-            "cancel",
-            2,
-            shown,
-            move |via, ids: Vec<ReservationId>| {
-                let events = events.clone();
-                async move {
-                    let batch = cancel::cancel(via, &ids, &events).await?;
-                    let changed = batch.changed;
-                    let book: Book =
-                        Box::new(move |books, answers| books.canceled(answers, changed));
-                    Ok((batch.answers, book))
-                }
-                .boxed()
-            },
-        )
+        Verb::start(self, "cancel", 2, shown, move |via, ids| {
+            decide_cancels(via, ids, events.clone()).boxed()
+        })
     }
 
     fn extend(&self) -> Verb<Extend> {
         let max_hold_seconds = self.max_hold_seconds;
-        Verb::start(
-            self,
-            "extend",
-            1,
-            shown,
-            move |via, requests: Vec<Extend>| {
-                async move {
-                    let batch = extend::extend(via, &requests, max_hold_seconds).await?;
-                    let book: Book = Box::new(Books::extended);
-                    Ok((batch.answers, book))
-                }
-                .boxed()
-            },
-        )
+        Verb::start(self, "extend", 1, shown, move |via, requests| {
+            decide_extends(via, requests, max_hold_seconds).boxed()
+        })
     }
 
     fn products(&self) -> Lanes<(), Arc<Vec<Product>>> {
@@ -364,4 +296,49 @@ impl Start {
             },
         )
     }
+}
+
+async fn decide_reserves(
+    via: Via<'_>,
+    requests: Vec<Reserve>,
+    hold_seconds: i32,
+    events: Events,
+) -> Decided {
+    let batch = reserve::reserve(via, &requests, hold_seconds, &events).await?;
+    let book = move |books: &Books, holds: &[Verdict]| {
+        books.reserved(holds.iter().flatten(), batch.expired);
+    };
+    Ok((batch.answers, Box::new(book)))
+}
+
+async fn decide_confirms(mut via: Via<'_>, requests: Vec<Confirm>, events: Events) -> Decided {
+    let ids: Vec<_> = requests.iter().map(|request| request.id).collect();
+    let mut batch = confirm::confirm(via.again(), &ids, &events).await?;
+    let (mut reacquired, mut expired) = (0, 0);
+    for (request, answer) in requests.iter().zip(&mut batch.answers) {
+        if request.reacquire && matches!(answer, Err(Refusal::ReservationExpired)) {
+            let late = reacquire::reacquire(via.again(), request.id, &events).await?;
+            reacquired += late.changed;
+            expired += late.expired;
+            late.answers.into_iter().for_each(|late| *answer = late);
+        }
+    }
+    let book = move |books: &Books, answers: &[Verdict]| {
+        books.confirmed(answers, batch.changed);
+        if reacquired + expired > 0 {
+            books.reacquired(reacquired, expired);
+        }
+    };
+    Ok((batch.answers, Box::new(book)))
+}
+
+async fn decide_cancels(via: Via<'_>, ids: Vec<ReservationId>, events: Events) -> Decided {
+    let batch = cancel::cancel(via, &ids, &events).await?;
+    let book = move |books: &Books, answers: &[Verdict]| books.canceled(answers, batch.changed);
+    Ok((batch.answers, Box::new(book)))
+}
+
+async fn decide_extends(via: Via<'_>, requests: Vec<Extend>, max_hold_seconds: i32) -> Decided {
+    let batch = extend::extend(via, &requests, max_hold_seconds).await?;
+    Ok((batch.answers, Box::new(Books::extended)))
 }

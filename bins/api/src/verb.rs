@@ -22,7 +22,7 @@ pub(crate) type Verdict = Result<Reservation, Refusal>;
 /// One verdict for each request, in order, and what is to be told of them once they are committed.
 pub(crate) type Decided = Result<(Vec<Verdict>, Book), Error>;
 
-pub(crate) type Book = Box<dyn FnOnce(&Books, &[Verdict]) + Send>;
+type Book = Box<dyn FnOnce(&Books, &[Verdict]) + Send>;
 
 /// A verdict, as HTTP.
 type Render = fn(&Verdict) -> Result<Response, Problem>;
