@@ -2,7 +2,7 @@
 
 mod admin;
 mod bodies;
-
+mod idempotency;
 mod lifecycle;
 mod listing;
 mod observability;

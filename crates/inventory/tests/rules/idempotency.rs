@@ -329,7 +329,9 @@ async fn a_batch_reads_its_own_keys_only(_: PgPoolOptions, options: PgConnectOpt
         }
         let names: Vec<String> = (0..50).map(|n| format!("{round}-{n}")).collect();
         let mut keys: Vec<Key> = names.iter().map(|name| key(name, 1)).collect();
-        keys.extend((1..=50).map(|n| key(&format!("kept{n}"), 1)));
+        if round > 0 {
+            keys.extend((1..=50).map(|n| key(&format!("kept{n}"), 1)));
+        }
         let before = read().await;
         batch(&shop.pool, "x", &keys).await.unwrap();
         let entries = read().await - before;
