@@ -73,7 +73,7 @@ async fn what_was_committed_is_found_by_a_repeat() {
         (made == 1).then_some(())
     })
     .await;
-    proxy.set(Traffic::Refuse);
+    proxy.cut();
     lost.await.unwrap().expect_problem(503, "outcome_unknown");
     proxy.set(Traffic::Pass);
     let found = retry(&system, product).await;
