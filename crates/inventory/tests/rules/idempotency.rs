@@ -10,7 +10,7 @@ use inventory::{
     reserve::{self, Reserve},
 };
 use sqlx::{
-    PgPool, Postgres, Transaction,
+    PgConnection, PgPool, Postgres, Transaction,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 use tokio::sync::oneshot;
@@ -72,12 +72,24 @@ async fn reserve(shop: &Shop, keys: &[Key], requests: Vec<Reserve>) -> Result<Ve
 /// Takes a key by hand, as a request does that does not come to its end.
 async fn occupy(shop: &Shop, name: &str) -> Transaction<'static, Postgres> {
     let mut transaction = shop.pool.begin().await.unwrap();
+    claim(&mut transaction, name).await;
+    transaction
+}
+
+async fn claim(transaction: &mut PgConnection, name: &str) {
     sqlx::query("select from claim_keys_v1('{\"\"}', array[$1], array[sha256('')])")
         .bind(name)
-        .execute(&mut *transaction)
+        .execute(transaction)
         .await
         .unwrap();
-    transaction
+}
+
+/// Lets claims wait longer than by themselves, so that a slow machine cannot end the wait before the story does.
+async fn be_patient(pool: &PgPool) {
+    sqlx::query("alter function claim_keys_v1(text[], text[], bytea[]) set lock_timeout = '60s'")
+        .execute(pool)
+        .await
+        .unwrap();
 }
 
 #[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
@@ -148,13 +160,7 @@ async fn what_fails_or_is_undone_keeps_no_key(pool: PgPool) {
 async fn a_second_request_waits_for_the_first_ones_end(pool: PgPool) {
     for commits in [true, false] {
         let shop = Shop::new(pool.clone());
-        // Longer than by itself, so that a slow machine cannot end the wait before the story does.
-        sqlx::query(
-            "alter function claim_keys_v1(text[], text[], bytea[]) set lock_timeout = '60s'",
-        )
-        .execute(&pool)
-        .await
-        .unwrap();
+        be_patient(&pool).await;
         let name = commits.to_string();
         let mut first = occupy(&shop, &name).await;
         let second = {
@@ -178,6 +184,23 @@ async fn a_second_request_waits_for_the_first_ones_end(pool: PgPool) {
         };
         assert_eq!(second.await.unwrap().unwrap(), [outcome]);
     }
+}
+
+#[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
+async fn a_batch_that_waits_for_a_key_has_none_that_comes_after_it(pool: PgPool) {
+    let shop = Shop::new(pool.clone());
+    be_patient(&pool).await;
+    let mut first = occupy(&shop, "m").await;
+    let second = {
+        let (pool, keys) = (pool.clone(), [key("z", 1), key("m", 1)]);
+        tokio::spawn(async move { batch(&pool, "x", &keys).await })
+    };
+    shop.until_waiting(&[second.abort_handle()]).await;
+    // Else each of the two would wait for the other.
+    claim(&mut first, "z").await;
+    first.rollback().await.unwrap();
+    let done = ["x0", "x1"].map(|body| Outcome::Done(answer(body)));
+    assert_eq!(second.await.unwrap().unwrap(), done);
 }
 
 #[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
