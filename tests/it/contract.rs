@@ -2,6 +2,7 @@
 
 mod admin;
 mod bodies;
+mod idempotency;
 mod keys;
 mod lifecycle;
 mod listing;

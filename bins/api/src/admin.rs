@@ -4,15 +4,17 @@ use axum::{
     extract::State,
     response::{IntoResponse, Response},
 };
-use inventory::{audit, expire, outbox};
+use futures_util::{FutureExt as _, future};
+use inventory::{audit, expire, idempotency::Key, outbox};
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 use time::OffsetDateTime;
 
 use crate::{
     AppState, Problem,
     answer::Answer,
     extract::{Admin, Json, NoBody},
+    idempotency::Keyed,
 };
 
 /// Most holds that one transaction expires: a pass must not keep the product's row for long.
@@ -21,7 +23,7 @@ const EXPIRE_BATCH_ROWS: i32 = 250;
 pub(crate) async fn sync_expired(
     _: Admin,
     State(state): State<AppState>,
-    _: NoBody,
+    Keyed(key, _): Keyed<NoBody>,
 ) -> Result<Response, Problem> {
     let (pool, books, events) = (
         state.pool.clone(),
@@ -36,7 +38,7 @@ pub(crate) async fn sync_expired(
         .await
     };
     let swept = state.call("sync_expired", sweep).await?;
-    Ok(Answer(json!({ "expired": swept.expired })).into_response())
+    kept(&state, key, json!({ "expired": swept.expired })).await
 }
 
 pub(crate) async fn audit(_: Admin, State(state): State<AppState>) -> Result<Response, Problem> {
@@ -51,7 +53,7 @@ pub(crate) async fn audit(_: Admin, State(state): State<AppState>) -> Result<Res
 pub(crate) async fn rebuild_counters(
     _: Admin,
     State(state): State<AppState>,
-    _: NoBody,
+    Keyed(key, _): Keyed<NoBody>,
 ) -> Result<Response, Problem> {
     let pool = state.pool.clone();
     let tally = state
@@ -67,7 +69,23 @@ pub(crate) async fn rebuild_counters(
         tracing::warn!("the counters in Redis cannot be rebuilt: {error:#}");
         return Err(Problem::Overloaded);
     }
-    Ok(Answer(tally).into_response())
+    kept(&state, key, json!(tally)).await
+}
+
+/// The answer of an act that is more than one transaction. It was done, whatever its key says: a repeat changes
+/// nothing, and only the answer is that of the first time.
+async fn kept(state: &AppState, key: Option<Key>, answer: Value) -> Result<Response, Problem> {
+    if key.is_none() {
+        return Ok(Answer(answer).into_response());
+    }
+    let once = state.once(
+        "keep_answer",
+        key,
+        move |_| future::ready(Ok(answer)).boxed(),
+        |_, _| (),
+        |answer| Ok(Answer(answer).into_response()),
+    );
+    once.await
 }
 
 pub(crate) async fn dead_events(
@@ -87,15 +105,16 @@ pub(crate) async fn dead_events(
 pub(crate) async fn requeue(
     _: Admin,
     State(state): State<AppState>,
-    _: NoBody,
+    Keyed(key, _): Keyed<NoBody>,
 ) -> Result<Response, Problem> {
-    let pool = state.pool.clone();
-    let requeued = state
-        .call("requeue_dead_events", async move {
-            outbox::requeue_dead(&pool).await
-        })
-        .await?;
-    Ok(Answer(json!({ "requeued": requeued })).into_response())
+    let once = state.once(
+        "requeue_dead_events",
+        key,
+        |via| outbox::requeue_dead(via).boxed(),
+        |_, _| (),
+        |requeued| Ok(Answer(json!({ "requeued": requeued })).into_response()),
+    );
+    once.await
 }
 
 /// A range of time: `from` is in it, `to` is not.
@@ -111,17 +130,18 @@ pub(crate) struct Range {
 pub(crate) async fn replay(
     _: Admin,
     State(state): State<AppState>,
-    Json(Range { from, to }): Json<Range>,
+    Keyed(key, Json(Range { from, to })): Keyed<Json<Range>>,
 ) -> Result<Response, Problem> {
     if from >= to {
         let detail = "from must be before to".to_owned();
         return Err(Problem::InvalidRequest(detail));
     }
-    let pool = state.pool.clone();
-    let replayed = state
-        .call("replay_events", async move {
-            outbox::replay(&pool, from, to).await
-        })
-        .await?;
-    Ok(Answer(json!({ "replayed": replayed })).into_response())
+    let once = state.once(
+        "replay_events",
+        key,
+        move |via| outbox::replay(via, from, to).boxed(),
+        |_, _| (),
+        |replayed| Ok(Answer(json!({ "replayed": replayed })).into_response()),
+    );
+    once.await
 }

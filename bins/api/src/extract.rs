@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use axum::{
-    body::{self, Bytes, HttpBody as _},
+    body::{self, Body, Bytes, HttpBody as _},
     extract::{FromRequest, FromRequestParts, RawPathParams, Request},
     http::{HeaderMap, header, request::Parts},
 };
@@ -26,7 +26,7 @@ impl<T: DeserializeOwned> FromRequest<AppState> for Json<T> {
         if !is_json(request.headers()) {
             return Err(Problem::UnsupportedMediaType);
         }
-        parse(&read(request).await?).map(Self)
+        parse(&read(request.into_body()).await?).map(Self)
     }
 }
 
@@ -45,7 +45,7 @@ impl<T: Default + DeserializeOwned> FromRequest<AppState> for OptionalJson<T> {
 
     async fn from_request(request: Request, _: &AppState) -> Result<Self, Problem> {
         let json = is_json(request.headers());
-        let bytes = read(request).await?;
+        let bytes = read(request.into_body()).await?;
         match (bytes.is_empty(), json) {
             (true, _) => Ok(Self(T::default())),
             (false, false) => Err(Problem::UnsupportedMediaType),
@@ -75,19 +75,19 @@ fn is_json(headers: &HeaderMap) -> bool {
         || (essence.starts_with("application/") && essence.ends_with("+json"))
 }
 
-async fn read(request: Request) -> Result<Bytes, Problem> {
+pub(crate) async fn read(body: Body) -> Result<Bytes, Problem> {
     // Whoever declares a length beyond the limit need not send it to be told so.
-    if request.body().size_hint().lower() > BODY_MAX_BYTES as u64 {
+    if body.size_hint().lower() > BODY_MAX_BYTES as u64 {
         return Err(Problem::BodyTooLarge);
     }
-    body::to_bytes(request.into_body(), BODY_MAX_BYTES)
-        .await
-        .map_err(|error| match std::error::Error::source(&error) {
+    body::to_bytes(body, BODY_MAX_BYTES).await.map_err(|error| {
+        match std::error::Error::source(&error) {
             Some(source) if source.is::<http_body_util::LengthLimitError>() => {
                 Problem::BodyTooLarge
             }
             _ => Problem::InvalidJson("the body broke off".to_owned()),
-        })
+        }
+    })
 }
 
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {

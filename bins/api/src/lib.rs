@@ -7,6 +7,7 @@ mod admin;
 mod answer;
 mod books;
 mod extract;
+mod idempotency;
 mod keys;
 mod lanes;
 mod metrics;
@@ -15,6 +16,7 @@ mod problem;
 mod products;
 mod reservations;
 mod state;
+mod verb;
 
 use std::{net::SocketAddr, time::Duration};
 

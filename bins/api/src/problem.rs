@@ -29,6 +29,9 @@ pub enum Problem {
     Refused(Refusal),
     /// One of several products that were to be had together.
     RefusedOf(ProductId, Refusal),
+    IdempotencyKeyInvalid,
+    IdempotencyKeyReused,
+    IdempotencyKeyInUse,
     Overloaded,
     OutcomeUnknown,
     Internal,
@@ -107,6 +110,21 @@ impl Problem {
                 "Admin acts are not allowed here",
             ),
             Self::Refused(refusal) | Self::RefusedOf(_, refusal) => refused(refusal),
+            Self::IdempotencyKeyInvalid => (
+                StatusCode::BAD_REQUEST,
+                "idempotency_key_invalid",
+                "The Idempotency-Key is not valid",
+            ),
+            Self::IdempotencyKeyReused => (
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "idempotency_key_reused",
+                "The Idempotency-Key is that of another request",
+            ),
+            Self::IdempotencyKeyInUse => (
+                StatusCode::CONFLICT,
+                "idempotency_key_in_use",
+                "A request with this Idempotency-Key is under way",
+            ),
             Self::Overloaded => (
                 StatusCode::SERVICE_UNAVAILABLE,
                 "overloaded",
@@ -142,10 +160,21 @@ impl Problem {
                     .to_owned()
             }
             Self::Refused(refusal) | Self::RefusedOf(_, refusal) => refusal.to_string(),
+            Self::IdempotencyKeyInvalid => {
+                "send one Idempotency-Key of 1 to 255 visible ASCII characters, in quotes or not"
+                    .to_owned()
+            }
+            Self::IdempotencyKeyReused => {
+                "method, path, query and body must be those of the first request with this key"
+                    .to_owned()
+            }
+            Self::IdempotencyKeyInUse => {
+                "nothing was done for this one; repeat it to get the answer of the other".to_owned()
+            }
             Self::Overloaded => "try again after Retry-After seconds".to_owned(),
             Self::OutcomeUnknown => {
-                "repeat the request to find out: a repeat has no second effect, \
-                except for POST /products and POST /products/{id}/stock"
+                "repeat the request to find out: a repeat has no second effect, except for \
+                POST /products and POST /products/{id}/stock without Idempotency-Key"
                     .to_owned()
             }
             Self::Internal => "it was logged; a repeat may fail again".to_owned(),
@@ -255,7 +284,7 @@ impl IntoResponse for Problem {
             }
         }
         // Strings and numbers always serialise.
-        let mut response = answer::body("application/problem+json", &body).unwrap_or_default();
+        let mut response = answer::body(answer::PROBLEM_JSON, &body).unwrap_or_default();
         *response.status_mut() = status;
         let headers = response.headers_mut();
         if status == StatusCode::SERVICE_UNAVAILABLE {

@@ -5,6 +5,7 @@ use axum::{
     http::{StatusCode, Uri, header, request::Parts},
     response::{IntoResponse, Response},
 };
+use futures_util::FutureExt as _;
 use inventory::{
     ProductId,
     adjust_stock::{self, Adjustment},
@@ -18,6 +19,7 @@ use crate::{
     AppState, Problem,
     answer::Answer,
     extract::{Admin, Id, Json, query_pairs},
+    idempotency::Keyed,
     keys::Client,
     paging,
 };
@@ -89,7 +91,7 @@ fn checked<T, U>(
 pub(crate) async fn create(
     _: Admin,
     State(state): State<AppState>,
-    Json(body): Json<WantedProduct>,
+    Keyed(key, Json(body)): Keyed<Json<WantedProduct>>,
 ) -> Result<Response, Problem> {
     let policy = body.policy();
     let missing = |field| Problem::InvalidRequest(format!("missing field `{field}`"));
@@ -97,14 +99,18 @@ pub(crate) async fn create(
     let stock = body.stock.ok_or_else(|| missing("stock"))?;
     let stock = stock.as_i64().ok_or(InvalidProduct::Stock)?;
     let new = NewProduct::new(name, stock, policy?)?;
-    let pool = state.pool.clone();
-    let created = state
-        .call("create_product", async move {
-            product::create(&pool, &new).await
-        })
-        .await??;
-    let location = [(header::LOCATION, format!("/products/{}", created.id))];
-    Ok((StatusCode::CREATED, location, Answer(created)).into_response())
+    let once = state.once(
+        "create_product",
+        key,
+        move |via| async move { product::create(via, &new).await }.boxed(),
+        |_, _| (),
+        |created| {
+            let created = created.as_ref().map_err(InvalidProduct::clone)?;
+            let location = [(header::LOCATION, format!("/products/{}", created.id))];
+            Ok((StatusCode::CREATED, location, Answer(created)).into_response())
+        },
+    );
+    once.await
 }
 
 pub(crate) async fn change(
@@ -140,20 +146,23 @@ pub(crate) async fn adjust_stock(
     _: Admin,
     Id(id): Id<ProductId>,
     State(state): State<AppState>,
-    Json(body): Json<AdjustStock>,
+    Keyed(key, Json(body)): Keyed<Json<AdjustStock>>,
 ) -> Result<Response, Problem> {
     let adjustment = Adjustment::new(body.delta, body.reason)?;
-    let (pool, books, events) = (
-        state.pool.clone(),
-        state.books.clone(),
-        state.events.clone(),
+    let events = state.events.clone();
+    let once = state.once(
+        "adjust_stock",
+        key,
+        move |via| {
+            async move { adjust_stock::adjust_stock(via, id, &adjustment, &events).await }.boxed()
+        },
+        |books, adjusted| books.expired(adjusted.expired),
+        |adjusted| {
+            let product = adjusted.answer.as_ref().map_err(Refusal::clone)?;
+            Ok(Answer(product).into_response())
+        },
     );
-    let adjusted = state.call("adjust_stock", async move {
-        let adjusted = adjust_stock::adjust_stock(&pool, id, &adjustment, &events).await?;
-        books.expired(adjusted.expired);
-        Ok(adjusted.answer)
-    });
-    Ok(Answer(adjusted.await??).into_response())
+    once.await
 }
 
 pub(crate) async fn list(

@@ -7,12 +7,13 @@ use axum::{
     http::{StatusCode, Uri, header, request::Parts},
     response::{IntoResponse, Response},
 };
+use futures_util::FutureExt as _;
 use inventory::{
     ProductId, Quantity, ReservationId, Seconds, UserId,
     extend::Extend,
     list::{self, Filter, Page},
     reacquire,
-    reservation::{Reference, Refusal, Reservation},
+    reservation::{Batch, Reference, Refusal},
     reserve::Reserve,
     reserve_together, return_sold,
 };
@@ -22,8 +23,10 @@ use crate::{
     AppState, Problem,
     answer::Answer,
     extract::{Admin, Id, Json, NoBody, OptionalJson, query_pairs},
+    idempotency::Keyed,
     keys::Client,
     paging,
+    verb::Verdict,
 };
 
 /// Most products that are reserved together.
@@ -62,7 +65,7 @@ fn one() -> Quantity {
 pub(crate) async fn reserve(
     _: Client,
     State(state): State<AppState>,
-    Json(body): Json<CreateReservation>,
+    Keyed(key, Json(body)): Keyed<Json<CreateReservation>>,
 ) -> Result<Response, Problem> {
     let request = Reserve {
         product_id: body.product_id,
@@ -70,16 +73,30 @@ pub(crate) async fn reserve(
         quantity: body.quantity,
         reference: body.reference,
     };
-    let hold = state.reserve.ask(body.product_id.get(), request).await??;
+    state
+        .reserve
+        .answer(body.product_id.get(), key, request)
+        .await
+}
+
+/// A verdict on a hold that was to be made.
+pub(crate) fn reserved(verdict: &Verdict) -> Result<Response, Problem> {
+    let hold = verdict.as_ref().map_err(Refusal::clone)?;
     let location = [(header::LOCATION, format!("/reservations/{}", hold.id))];
     Ok((StatusCode::CREATED, location, Answer(hold)).into_response())
+}
+
+/// A verdict on a reservation that was there.
+pub(crate) fn shown(verdict: &Verdict) -> Result<Response, Problem> {
+    let reservation = verdict.as_ref().map_err(Refusal::clone)?;
+    Ok(Answer(reservation).into_response())
 }
 
 /// Not by a lane: what waits for several products must not make each of their lanes wait.
 pub(crate) async fn reserve_together(
     _: Client,
     State(state): State<AppState>,
-    Json(body): Json<CreateTogether>,
+    Keyed(key, Json(body)): Keyed<Json<CreateTogether>>,
 ) -> Result<Response, Problem> {
     let mut products = HashSet::new();
     if let Some(twice) = body
@@ -104,22 +121,23 @@ pub(crate) async fn reserve_together(
             reference: body.reference.clone(),
         })
         .collect();
-    let (pool, books, events) = (
-        state.pool.clone(),
-        state.books.clone(),
-        state.events.clone(),
+    let (events, hold_seconds) = (state.events.clone(), state.hold_seconds);
+    let once = state.once(
+        "reserve_together",
+        key,
+        move |via| {
+            let together = async move {
+                reserve_together::reserve_together(via, &requests, hold_seconds, &events).await
+            };
+            together.boxed()
+        },
+        |books, together| books.reserved(together.answer.iter().flatten(), together.expired),
+        |together| match &together.answer {
+            Ok(holds) => Ok((StatusCode::CREATED, Answer(holds)).into_response()),
+            Err((product_id, refusal)) => Err(Problem::RefusedOf(*product_id, refusal.clone())),
+        },
     );
-    let hold_seconds = state.hold_seconds;
-    let together = async move {
-        let together =
-            reserve_together::reserve_together(&pool, &requests, hold_seconds, &events).await?;
-        books.reserved(together.answer.iter().flatten(), together.expired);
-        Ok(together.answer)
-    };
-    match state.call("reserve_together", together).await? {
-        Ok(holds) => Ok((StatusCode::CREATED, Answer(holds)).into_response()),
-        Err((product_id, refusal)) => Err(Problem::RefusedOf(product_id, refusal)),
-    }
+    once.await
 }
 
 pub(crate) async fn get(
@@ -135,54 +153,66 @@ pub(crate) async fn get(
 
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Confirm {
+pub(crate) struct Payment {
     /// Whether to sell the units of an expired hold all the same, if they are free.
     #[serde(default)]
     reacquire: bool,
+}
+
+/// A request to confirm, as its lanes take it.
+#[derive(Clone)]
+pub(crate) struct Confirm {
+    pub(crate) id: ReservationId,
+    /// In the same transaction.
+    pub(crate) reacquire: bool,
 }
 
 pub(crate) async fn confirm(
     _: Client,
     Id(id): Id<ReservationId>,
     State(state): State<AppState>,
-    OptionalJson(body): OptionalJson<Confirm>,
+    Keyed(key, OptionalJson(body)): Keyed<OptionalJson<Payment>>,
 ) -> Result<Response, Problem> {
-    let confirmed = match state.confirm.ask(id.get(), id).await? {
-        Err(Refusal::ReservationExpired) if body.reacquire => reacquire(&state, id).await?,
-        verdict => verdict,
+    if key.is_some() || !body.reacquire {
+        let reacquire = body.reacquire;
+        let request = Confirm { id, reacquire };
+        return state.confirm.answer(id.get(), key, request).await;
+    }
+    // Two transactions do as well, and the second makes nobody in the lane wait.
+    let request = Confirm {
+        id,
+        reacquire: false,
     };
-    Ok(Answer(confirmed?).into_response())
+    match state.confirm.ask(id.get(), request).await? {
+        Err(Refusal::ReservationExpired) => reacquire(&state, id).await,
+        verdict => shown(&verdict),
+    }
 }
 
-async fn reacquire(
-    state: &AppState,
-    id: ReservationId,
-) -> Result<Result<Reservation, Refusal>, Problem> {
-    let (pool, books, events) = (
-        state.pool.clone(),
-        state.books.clone(),
-        state.events.clone(),
+async fn reacquire(state: &AppState, id: ReservationId) -> Result<Response, Problem> {
+    let events = state.events.clone();
+    let once = state.once(
+        "reacquire",
+        None,
+        move |via| async move { reacquire::reacquire(via, id, &events).await }.boxed(),
+        |books, late| books.reacquired(late.changed, late.expired),
+        only,
     );
-    let reacquire = async move {
-        let batch = reacquire::reacquire(&pool, id, &events).await?;
-        books.reacquired(&batch);
-        Ok(batch.answers)
-    };
-    only(state.call("reacquire", reacquire).await?)
+    once.await
 }
 
 /// The only answer of a call with one request.
-fn only<T>(answers: Vec<T>) -> Result<T, Problem> {
-    answers.into_iter().next().ok_or(Problem::Internal)
+fn only(batch: &Batch) -> Result<Response, Problem> {
+    shown(batch.answers.first().ok_or(Problem::Internal)?)
 }
 
 pub(crate) async fn cancel(
     _: Client,
     Id(id): Id<ReservationId>,
     State(state): State<AppState>,
-    _: NoBody,
+    Keyed(key, _): Keyed<NoBody>,
 ) -> Result<Response, Problem> {
-    Ok(Answer(state.cancel.ask(id.get(), id).await??).into_response())
+    state.cancel.answer(id.get(), key, id).await
 }
 
 #[derive(Deserialize)]
@@ -195,27 +225,30 @@ pub(crate) async fn extend(
     _: Client,
     Id(id): Id<ReservationId>,
     State(state): State<AppState>,
-    Json(body): Json<MoreTime>,
+    Keyed(key, Json(body)): Keyed<Json<MoreTime>>,
 ) -> Result<Response, Problem> {
     let request = Extend {
         id,
         seconds: body.seconds,
     };
-    Ok(Answer(state.extend.ask(id.get(), request).await??).into_response())
+    state.extend.answer(id.get(), key, request).await
 }
 
 pub(crate) async fn return_sold(
     _: Admin,
     Id(id): Id<ReservationId>,
     State(state): State<AppState>,
-    _: NoBody,
+    Keyed(key, _): Keyed<NoBody>,
 ) -> Result<Response, Problem> {
-    let (pool, events) = (state.pool.clone(), state.events.clone());
-    let returned = state.call("return", async move {
-        let batch = return_sold::return_sold(&pool, &[id], &events).await?;
-        Ok(batch.answers)
-    });
-    Ok(Answer(only(returned.await?)??).into_response())
+    let events = state.events.clone();
+    let once = state.once(
+        "return",
+        key,
+        move |via| async move { return_sold::return_sold(via, &[id], &events).await }.boxed(),
+        |_, _| (),
+        only,
+    );
+    once.await
 }
 
 pub(crate) async fn list(

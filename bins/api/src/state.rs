@@ -2,11 +2,13 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
+use futures_util::FutureExt as _;
 use inventory::{
-    Error, ProductId, ReservationId, cancel, confirm,
+    Error, ProductId, ReservationId, Via, cancel, confirm,
     event::{self, Events},
     extend::{self, Extend},
     product::{self, Product},
+    reacquire,
     reservation::{self, Refusal, Reservation},
     reserve::{self, Reserve},
 };
@@ -21,6 +23,8 @@ use crate::{
     keys::Keys,
     lanes::{Lanes, Limits, NoAnswer},
     metrics::Metrics,
+    reservations::{Confirm, reserved, shown},
+    verb::{Decided, Verb, Verdict},
 };
 
 /// Settings of the API.
@@ -69,8 +73,6 @@ pub struct Settings {
     pub reserve_lanes: u16,
 }
 
-type Verdict = Result<Reservation, Refusal>;
-
 /// Cheap to clone: one for every connection.
 #[derive(Clone)]
 pub struct AppState(Arc<Shared>);
@@ -94,10 +96,10 @@ pub struct Shared {
     pub(crate) loopback: bool,
     /// `None`: whoever reaches the API may do all but admin acts.
     pub(crate) keys: Option<Keys>,
-    pub(crate) reserve: Lanes<Reserve, Verdict>,
-    pub(crate) confirm: Lanes<ReservationId, Verdict>,
-    pub(crate) cancel: Lanes<ReservationId, Verdict>,
-    pub(crate) extend: Lanes<Extend, Verdict>,
+    pub(crate) reserve: Verb<Reserve>,
+    pub(crate) confirm: Verb<Confirm>,
+    pub(crate) cancel: Verb<ReservationId>,
+    pub(crate) extend: Verb<Extend>,
     pub(crate) products: Lanes<(), Arc<Vec<Product>>>,
     pub(crate) product: Lanes<ProductId, Option<Product>>,
     pub(crate) reservation: Lanes<ReservationId, Option<Reservation>>,
@@ -204,70 +206,46 @@ fn failed(verb: &'static str, error: &Error) -> NoAnswer {
 }
 
 /// What the lanes' verbs work with.
-struct Start {
+pub(crate) struct Start {
     limits: Limits,
     hold_seconds: i32,
     max_hold_seconds: i32,
     events: Events,
     reserve_lanes: usize,
     pool: PgPool,
-    books: Books,
+    pub(crate) books: Books,
     metrics: Metrics,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
 
 impl Start {
-    fn reserve(&self) -> Lanes<Reserve, Verdict> {
-        let (books, events, hold_seconds) =
-            (self.books.clone(), self.events.clone(), self.hold_seconds);
-        self.lanes(
-            "reserve",
-            self.reserve_lanes,
-            move |pool, requests: Vec<Reserve>| {
-                let (books, events) = (books.clone(), events.clone());
-                async move {
-                    let batch = reserve::reserve(&pool, &requests, hold_seconds, &events).await?;
-                    books.reserved(batch.answers.iter().flatten(), batch.expired);
-                    Ok(batch.answers)
-                }
-            },
-        )
-    }
-
-    fn confirm(&self) -> Lanes<ReservationId, Verdict> {
-        let (books, events) = (self.books.clone(), self.events.clone());
-        self.lanes("confirm", 1, move |pool, ids: Vec<ReservationId>| {
-            let (books, events) = (books.clone(), events.clone());
-            async move {
-                let batch = confirm::confirm(&pool, &ids, &events).await?;
-                books.confirmed(&batch);
-                Ok(batch.answers)
-            }
+    fn reserve(&self) -> Verb<Reserve> {
+        let (events, hold_seconds) = (self.events.clone(), self.hold_seconds);
+        let count = self.reserve_lanes;
+        Verb::start(self, "reserve", count, reserved, move |via, requests| {
+            decide_reserves(via, requests, hold_seconds, events.clone()).boxed()
         })
     }
 
-    fn cancel(&self) -> Lanes<ReservationId, Verdict> {
-        let (books, events) = (self.books.clone(), self.events.clone());
-        self.lanes("cancel", 1, move |pool, ids: Vec<ReservationId>| {
-            let (books, events) = (books.clone(), events.clone());
-            async move {
-                let batch = cancel::cancel(&pool, &ids, &events).await?;
-                books.canceled(&batch);
-                Ok(batch.answers)
-            }
+    fn confirm(&self) -> Verb<Confirm> {
+        let events = self.events.clone();
+        Verb::start(self, "confirm", 1, shown, move |via, requests| {
+            decide_confirms(via, requests, events.clone()).boxed()
         })
     }
 
-    fn extend(&self) -> Lanes<Extend, Verdict> {
-        let (books, max_hold_seconds) = (self.books.clone(), self.max_hold_seconds);
-        self.lanes("extend", 1, move |pool, requests: Vec<Extend>| {
-            let books = books.clone();
-            async move {
-                let batch = extend::extend(&pool, &requests, max_hold_seconds).await?;
-                books.extended(&batch);
-                Ok(batch.answers)
-            }
+    fn cancel(&self) -> Verb<ReservationId> {
+        let events = self.events.clone();
+        Verb::start(self, "cancel", 1, shown, move |via, ids| {
+            decide_cancels(via, ids, events.clone()).boxed()
+        })
+    }
+
+    fn extend(&self) -> Verb<Extend> {
+        let max_hold_seconds = self.max_hold_seconds;
+        Verb::start(self, "extend", 1, shown, move |via, requests| {
+            decide_extends(via, requests, max_hold_seconds).boxed()
         })
     }
 
@@ -298,7 +276,12 @@ impl Start {
         )
     }
 
-    fn lanes<Q, A, F, Fut>(&self, verb: &'static str, count: usize, call: F) -> Lanes<Q, A>
+    pub(crate) fn lanes<Q, A, F, Fut>(
+        &self,
+        verb: &'static str,
+        count: usize,
+        call: F,
+    ) -> Lanes<Q, A>
     where
         Q: Send + 'static,
         A: Send + 'static,
@@ -324,4 +307,49 @@ impl Start {
             },
         )
     }
+}
+
+async fn decide_reserves(
+    via: Via<'_>,
+    requests: Vec<Reserve>,
+    hold_seconds: i32,
+    events: Events,
+) -> Decided {
+    let batch = reserve::reserve(via, &requests, hold_seconds, &events).await?;
+    let book = move |books: &Books, holds: &[Verdict]| {
+        books.reserved(holds.iter().flatten(), batch.expired);
+    };
+    Ok((batch.answers, Box::new(book)))
+}
+
+async fn decide_confirms(mut via: Via<'_>, requests: Vec<Confirm>, events: Events) -> Decided {
+    let ids: Vec<_> = requests.iter().map(|request| request.id).collect();
+    let mut batch = confirm::confirm(via.again(), &ids, &events).await?;
+    let (mut reacquired, mut expired) = (0, 0);
+    for (request, answer) in requests.iter().zip(&mut batch.answers) {
+        if request.reacquire && matches!(answer, Err(Refusal::ReservationExpired)) {
+            let late = reacquire::reacquire(via.again(), request.id, &events).await?;
+            reacquired += late.changed;
+            expired += late.expired;
+            late.answers.into_iter().for_each(|late| *answer = late);
+        }
+    }
+    let book = move |books: &Books, answers: &[Verdict]| {
+        books.confirmed(answers, batch.changed);
+        if reacquired + expired > 0 {
+            books.reacquired(reacquired, expired);
+        }
+    };
+    Ok((batch.answers, Box::new(book)))
+}
+
+async fn decide_cancels(via: Via<'_>, ids: Vec<ReservationId>, events: Events) -> Decided {
+    let batch = cancel::cancel(via, &ids, &events).await?;
+    let book = move |books: &Books, answers: &[Verdict]| books.canceled(answers, batch.changed);
+    Ok((batch.answers, Box::new(book)))
+}
+
+async fn decide_extends(via: Via<'_>, requests: Vec<Extend>, max_hold_seconds: i32) -> Decided {
+    let batch = extend::extend(via, &requests, max_hold_seconds).await?;
+    Ok((batch.answers, Box::new(Books::extended)))
 }

@@ -1,9 +1,13 @@
 //! adjust stock: adds units to a product, or takes free ones away, and keeps the books.
 
-use sqlx::{FromRow, PgPool, Row};
+use sqlx::{FromRow, Row};
 
 use crate::{
-    Error, ProductId, database::call, event::Events, product::Product, reservation::Refusal,
+    Error, ProductId,
+    database::{Via, call},
+    event::Events,
+    product::Product,
+    reservation::Refusal,
 };
 
 /// A change of a product's stock, checked.
@@ -44,7 +48,7 @@ pub struct Adjusted {
 ///
 /// Refuses with [`Refusal::ProductNotFound`], [`Refusal::InsufficientStock`] and [`Refusal::TotalTooLarge`].
 pub async fn adjust_stock(
-    pool: &PgPool,
+    via: impl Into<Via<'_>>,
     product_id: ProductId,
     adjustment: &Adjustment,
     events: &Events,
@@ -61,7 +65,7 @@ pub async fn adjust_stock(
     .bind(adjustment.delta)
     .bind(&adjustment.reason)
     .bind(events.types());
-    let rows = call(pool, query).await?;
+    let rows = call(via, query).await?;
     let Some(row) = rows.first() else {
         return Ok(Adjusted {
             answer: Err(Refusal::ProductNotFound),

@@ -13,6 +13,7 @@ pub mod database;
 pub mod event;
 pub mod expire;
 pub mod extend;
+pub mod idempotency;
 mod ids;
 pub mod list;
 pub mod migrate;
@@ -24,5 +25,5 @@ pub mod reserve;
 pub mod reserve_together;
 pub mod return_sold;
 
-pub use database::Error;
+pub use database::{Error, Via};
 pub use ids::{NotPositive, ProductId, Quantity, ReservationId, Seconds, UserId};

@@ -24,7 +24,7 @@ use uuid::Uuid;
 
 use crate::{
     Error,
-    database::{call, fetch},
+    database::{Via, call, fetch},
     event::Event,
 };
 
@@ -211,7 +211,7 @@ pub async fn list_dead(pool: &PgPool) -> Result<Vec<Dead>, Error> {
 
 /// Gives every dead row all its attempts again, and returns how many there were. In bounded batches: an
 /// error half-way leaves the rest dead, for another call.
-pub async fn requeue_dead(pool: &PgPool) -> Result<u64, Error> {
+pub async fn requeue_dead(mut via: Via<'_>) -> Result<u64, Error> {
     let requeue = "-- outbox requeue dead\n\
         with requeued as ( \
           update outbox_events set dead_at = null, attempts = 0, next_attempt_at = statement_timestamp() \
@@ -222,7 +222,8 @@ pub async fn requeue_dead(pool: &PgPool) -> Result<u64, Error> {
         select count(*) from requeued";
     let mut total = 0;
     loop {
-        let requeued = count(&call(pool, sqlx::query(requeue).bind(REQUEUE_MAX_ROWS)).await?)?;
+        let query = sqlx::query(requeue).bind(REQUEUE_MAX_ROWS);
+        let requeued = count(&call(via.again(), query).await?)?;
         total += requeued;
         if requeued < REQUEUE_MAX_ROWS as u64 {
             return Ok(total);
@@ -233,9 +234,13 @@ pub async fn requeue_dead(pool: &PgPool) -> Result<u64, Error> {
 /// Has every event that was published from `from` on and before `to`, and is kept still, published again with
 /// its message id, at 5,000 a second; returns how many there are. What the replay itself publishes is no part
 /// of it, however late `to` is. In bounded batches: an error half-way leaves the rest, for another call.
-pub async fn replay(pool: &PgPool, from: OffsetDateTime, to: OffsetDateTime) -> Result<u64, Error> {
+pub async fn replay(
+    mut via: Via<'_>,
+    from: OffsetDateTime,
+    to: OffsetDateTime,
+) -> Result<u64, Error> {
     let now = sqlx::query("-- outbox replay: when\nselect statement_timestamp()");
-    let rows: Vec<(OffsetDateTime,)> = fetch(pool, now).await?;
+    let rows: Vec<(OffsetDateTime,)> = fetch(via.again(), now).await?;
     let (now,) = *rows.first().ok_or(sqlx::Error::RowNotFound)?;
     let replay = "-- outbox replay\n\
         with replayed as ( \
@@ -256,7 +261,7 @@ pub async fn replay(pool: &PgPool, from: OffsetDateTime, to: OffsetDateTime) -> 
             .bind(REQUEUE_MAX_ROWS)
             .bind(total as f64)
             .bind(REPLAY_PER_SECOND);
-        let replayed = count(&call(pool, query).await?)?;
+        let replayed = count(&call(via.again(), query).await?)?;
         total += replayed;
         if replayed < REQUEUE_MAX_ROWS as u64 {
             return Ok(total);

@@ -4,7 +4,10 @@ use serde::Serialize;
 use sqlx::{Encode, FromRow, PgPool, Postgres, QueryBuilder, Type};
 use time::{OffsetDateTime, UtcOffset, format_description::well_known::Rfc3339};
 
-use crate::{Error, ProductId, Quantity, Seconds, database::fetch};
+use crate::{
+    Error, ProductId, Quantity, Seconds,
+    database::{Via, fetch},
+};
 
 /// `total = stock + held + sold`, at every commit.
 #[derive(Clone, Debug, Serialize, FromRow)]
@@ -84,7 +87,7 @@ pub struct Policy {
 }
 
 /// Why something is no product.
-#[derive(Debug, PartialEq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum InvalidProduct {
     #[error("name must have 1 to 200 characters, and no NUL")]
     Name,
@@ -135,7 +138,7 @@ pub fn sale_time(field: &'static str, text: &str) -> Result<OffsetDateTime, Inva
 
 /// Creates a product whose units are all free.
 pub async fn create(
-    pool: &PgPool,
+    via: impl Into<Via<'_>>,
     new: &NewProduct,
 ) -> Result<Result<Product, InvalidProduct>, Error> {
     let policy = &new.policy;
@@ -154,7 +157,7 @@ pub async fn create(
     .bind(policy.max_per_user.flatten())
     .bind(policy.sale_starts_at.flatten())
     .bind(policy.sale_ends_at.flatten());
-    let created = checked(fetch(pool, query).await)?;
+    let created = checked(fetch(via, query).await)?;
     Ok(match created {
         Ok(mut rows) => Ok(rows.pop().ok_or(sqlx::Error::RowNotFound)?),
         Err(invalid) => Err(invalid),

@@ -1,8 +1,9 @@
 //! What every process does once: telemetry, signals, an orderly end, health and metrics routes,
-//! and the delays between retries.
+//! the delays between retries, and the pace of a purge.
 
 pub mod health;
 pub mod http;
+pub mod purge;
 pub mod retry;
 
 use std::{io::IsTerminal as _, process::ExitCode, time::Duration};

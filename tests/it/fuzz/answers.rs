@@ -12,9 +12,10 @@ use super::requests::Request;
 use crate::support::PATIENCE;
 
 /// Every code that an answer may have here, with its status. None of 5xx.
-const CODES: [(&str, u16); 24] = [
+const CODES: [(&str, u16); 27] = [
     ("invalid_json", 400),
     ("invalid_query", 400),
+    ("idempotency_key_invalid", 400),
     ("unauthorized", 401),
     ("forbidden", 403),
     ("not_found", 404),
@@ -33,9 +34,11 @@ const CODES: [(&str, u16); 24] = [
     ("reservation_expired", 409),
     ("reservation_canceled", 409),
     ("reservation_confirmed", 409),
+    ("idempotency_key_in_use", 409),
     ("body_too_large", 413),
     ("unsupported_media_type", 415),
     ("invalid_request", 422),
+    ("idempotency_key_reused", 422),
     ("invalid_product", 422),
 ];
 
