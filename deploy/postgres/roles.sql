@@ -44,7 +44,7 @@ begin
   -- Everything but to change the schema, and to delete.
   grant select, insert, update on products, reservations to flashsale_api;
   grant select, insert on stock_adjustments to flashsale_api;
-  grant select, insert, update (attempts, next_attempt_at, dead_at) on outbox_events to flashsale_api;
+  grant select, insert, update (published_at, attempts, next_attempt_at, dead_at) on outbox_events to flashsale_api;
   -- reserve draws its numbers itself.
   grant usage on sequence reservations_id_seq to flashsale_api;
 
