@@ -195,6 +195,8 @@ async fn a_whole_life_on_three_roles() {
     )
     .await;
     first.child.kill();
+    let all = json!({"from": "2000-01-01T00:00:00Z", "to": "9999-01-01T00:00:00Z"});
+    does(&system, post.clone(), "/admin/outbox/replay", all).await;
     let requeued = does(&system, post, "/admin/outbox/requeue", json!({})).await;
     assert_eq!(requeued, json!({"requeued": 1}));
     assert_eq!(
