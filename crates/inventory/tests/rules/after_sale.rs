@@ -13,7 +13,7 @@ use sqlx::{
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
-use crate::support::{Shop, only, outcomes, reservation_id, units};
+use crate::support::{ALL_EVENTS, Shop, only, outcomes, reservation_id, units};
 
 async fn reacquire(shop: &Shop, id: ReservationId) -> Batch {
     reacquire::reacquire(&shop.pool, id, &shop.events)
@@ -243,11 +243,9 @@ async fn an_adjustment_that_waited_takes_what_is_left(pool: PgPool) {
 #[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
 async fn each_transition_writes_the_event_that_is_wanted(pool: PgPool) {
     let mut shop = Shop::new(pool);
-    let all = "ReservationCreated,ReservationConfirmed,ReservationCanceled,ReservationExpired,\
-        ReservationReturned,StockAdjusted";
     for (events, wanted) in [
         (
-            all,
+            ALL_EVENTS,
             vec![
                 "ReservationCanceled",
                 "ReservationConfirmed",
