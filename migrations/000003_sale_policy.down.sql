@@ -12,6 +12,7 @@ drop function reclaim_v2(bigint, timestamptz, integer, text[]);
 drop function standing_v1(bigint[], bigint[], timestamptz, bigint);
 drop function write_events_v1(text, bigint[], timestamptz, text[]);
 drop type standing_v1;
+drop index reservations_bought;
 alter table reservations
   drop constraint reservations_returned,
   drop constraint reservations_status_known,
