@@ -16,6 +16,7 @@ drop function event_payload_v1(
 );
 drop type standing_v1;
 alter table outbox_events add constraint outbox_events_event_id_key unique (event_id);
+drop index reservations_bought;
 alter table reservations
   drop constraint reservations_returned,
   drop constraint reservations_status_known,

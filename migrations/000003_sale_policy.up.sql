@@ -61,6 +61,10 @@ create unique index reservations_reacquired_once on reservations (reacquired_fro
 -- GET /reservations?reference=…, newest first.
 create index reservations_by_reference on reservations (reference, id) where reference is not null;
 
+-- What a user has bought of a product, for max_per_user. The name tag is explained in 000001.
+create index reservations_bought on reservations (user_id, product_id)
+  where status = 'CONFIRMED' and quantity > 0;
+
 -- No statement looks an event up by its message id, and a random id in an index costs a confirm and its relay
 -- a tenth of their time. The default, gen_random_uuid(), does not repeat itself.
 alter table outbox_events drop constraint outbox_events_event_id_key;
@@ -308,7 +312,7 @@ begin
           select coalesce(sum(r.quantity), 0)
           from reservations r
           where r.user_id = q.user_id and r.product_id = q.product_id and r.status = 'CONFIRMED'
-            and r.created_at > '-infinity' -- the index's name tag
+            and r.quantity > 0 -- the index's name tag
         ) end as allowed
       from unnest(product_ids, user_ids, quantities)
         with ordinality as q (product_id, user_id, quantity, n)
@@ -734,9 +738,14 @@ begin
   select p.max_per_user - (
     select coalesce(sum(r.quantity), 0)
     from reservations r
-    where r.user_id = lost.user_id and r.product_id = lost.product_id
-      and (r.status = 'CONFIRMED' or r.status = 'ACTIVE' and r.expires_at > t)
-      and r.created_at > '-infinity' -- the index's name tag
+    where r.user_id = lost.user_id and r.product_id = lost.product_id and r.status = 'CONFIRMED'
+      and r.quantity > 0 -- the index's name tag
+  ) - (
+    select coalesce(sum(r.quantity), 0)
+    from reservations r
+    where r.user_id = lost.user_id and r.product_id = lost.product_id and r.status = 'ACTIVE'
+      and r.expires_at > t
+      and r.user_id > 0 -- the index's name tag
   )
   into allowed from products p where p.id = lost.product_id;
   if lost.quantity > allowed then
@@ -769,8 +778,7 @@ $$;
 -- there is no such product. `expired` counts the holds that were ended on the way.
 create or replace function adjust_stock_v1(
   product_id bigint, delta integer, reason text, events text[],
-  out adjusted boolean, out stock integer, out held integer, out sold integer, out total integer,
-  out expired bigint
+  out adjusted boolean, out product products, out expired bigint
 )
 language plpgsql
 set lock_timeout = '5s'
@@ -783,32 +791,30 @@ declare
   adjustment bigint;
 begin
   -- adjust stock: lock the product
-  select p.stock, p.held, p.sold, p.total into stock, held, sold, total
-  from products p where p.id = adjust_stock_v1.product_id for no key update;
+  select * into product from products p where p.id = adjust_stock_v1.product_id for no key update;
   if not found then
     return;
   end if;
   t := clock_timestamp();
   expired := 0;
 
-  while stock + delta::bigint < 0 loop
+  while product.stock + delta::bigint < 0 loop
     select * into swept from reclaim_v2(adjust_stock_v1.product_id, t, 1000, events);
-    stock := stock + swept.units;
-    held := held - swept.units;
+    product.stock := product.stock + swept.units;
+    product.held := product.held - swept.units;
     expired := expired + swept.rows;
     exit when swept.rows = 0;
   end loop;
-  adjusted := stock + delta::bigint >= 0 and total + delta::bigint <= 2147483647;
+  adjusted := product.stock + delta::bigint >= 0 and product.total + delta::bigint <= 2147483647;
   if not adjusted then
     return;
   end if;
-  stock := stock + delta;
-  total := total + delta;
 
   -- adjust stock: add or take the units
   update products p
   set stock = p.stock + delta, total = p.total + delta
-  where p.id = adjust_stock_v1.product_id;
+  where p.id = adjust_stock_v1.product_id
+  returning p.* into product;
 
   -- adjust stock: write it down
   insert into stock_adjustments (product_id, delta, reason, created_at)
@@ -820,7 +826,7 @@ begin
     insert into outbox_events (event_type, payload, created_at, next_attempt_at)
     values ('StockAdjusted', jsonb_build_object(
       'adjustment_id', adjustment, 'product_id', adjust_stock_v1.product_id, 'delta', delta,
-      'reason', reason, 'stock', stock, 'total', total, 'adjusted_at', t
+      'reason', reason, 'stock', product.stock, 'total', product.total, 'adjusted_at', t
     ), t, t);
   end if;
 end

@@ -55,11 +55,8 @@ pub async fn adjust_stock(
 ) -> Result<Adjusted, Error> {
     let query = sqlx::query(
         "-- adjust stock
-        select a.adjusted, a.expired, p.id, p.name, a.stock, a.held, a.sold, a.total, p.created_at,
-            p.hold_seconds, p.max_hold_seconds, p.max_per_user, p.sale_starts_at, p.sale_ends_at
-        from adjust_stock_v1($1, $2, $3, $4) a
-        join products p on p.id = $1
-        where a.adjusted is not null",
+        select adjusted, expired, (product).* from adjust_stock_v1($1, $2, $3, $4)
+        where adjusted is not null",
     )
     .bind(product_id)
     .bind(adjustment.delta)
