@@ -5,6 +5,7 @@ mod crashes;
 mod dead;
 mod delivery;
 mod lifecycle;
+mod monitoring;
 mod outages;
 mod replay;
 mod roles;
