@@ -12,7 +12,7 @@ const TOKEN: &str = "an admin's token";
 /// What is open to everybody who reaches the API.
 const OPEN: [&str; 2] = ["GET /livez", "GET /metrics"];
 
-const ADMIN_ACTS: [&str; 9] = [
+const ADMIN_ACTS: [&str; 10] = [
     "POST /products",
     "PATCH /products/{id}",
     "POST /products/{id}/stock",
@@ -22,6 +22,7 @@ const ADMIN_ACTS: [&str; 9] = [
     "POST /admin/counters/rebuild",
     "GET /admin/outbox/dead",
     "POST /admin/outbox/requeue",
+    "POST /admin/outbox/replay",
 ];
 
 /// A file of keys.

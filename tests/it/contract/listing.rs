@@ -165,7 +165,11 @@ async fn following_the_links_shows_each_row_once_whatever_is_made_meanwhile() {
             &holds,
             true,
         ),
-        ("/reservations?status=ACTIVE&limit=1&offset=0".to_owned(), &holds, true),
+        (
+            "/reservations?status=ACTIVE&limit=1&offset=0".to_owned(),
+            &holds,
+            true,
+        ),
     ] {
         let mut found = Vec::new();
         let mut address = Some(first_page.clone());

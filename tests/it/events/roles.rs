@@ -32,7 +32,7 @@ const REFUSED: [(&str, &[&str]); 3] = [
             "delete from outbox_events",
             "update stock_adjustments set delta = 1",
             "update outbox_events set payload = '{}'",
-            "update outbox_events set published_at = now()",
+            "update outbox_events set event_id = gen_random_uuid()",
             "select from _sqlx_migrations",
         ],
     ),
