@@ -10,7 +10,7 @@ cd "$root"
 declare -A url_variable=([postgres]=TEST_DATABASE_URL [redis]=TEST_REDIS_URL [rabbitmq]=TEST_AMQP_URL)
 
 # The fault tests stop and kill servers of their own, so the programs are needed whatever the URLs say.
-if ! deploy/local/install.sh curl "${services[@]}"; then
+if ! deploy/local/install.sh curl openssl "${services[@]}"; then
     for service in "${services[@]}"; do
         variable=${url_variable[$service]}
         [[ -n ${!variable-} ]] || exit 1
