@@ -1,11 +1,13 @@
 //! `/admin`
 
-use axum::{
-    extract::State,
-    response::{IntoResponse, Response},
+use axum::extract::State;
+use inventory::{
+    audit::{self, Audit, Tally},
+    expire,
+    outbox::{self, Dead},
 };
-use inventory::{audit, expire, outbox};
-use serde_json::json;
+use schemars::JsonSchema;
+use serde::Serialize;
 
 use crate::{
     AppState, Problem,
@@ -16,11 +18,17 @@ use crate::{
 /// Most holds that one transaction expires: a pass must not keep the product's row for long.
 const EXPIRE_BATCH_ROWS: i32 = 250;
 
+/// How many holds were due.
+#[derive(Serialize, JsonSchema)]
+pub(crate) struct Expired {
+    expired: u64,
+}
+
 pub(crate) async fn sync_expired(
     _: Admin,
     State(state): State<AppState>,
     _: NoBody,
-) -> Result<Response, Problem> {
+) -> Result<Answer<Expired>, Problem> {
     let (pool, books, events) = (
         state.pool.clone(),
         state.books.clone(),
@@ -34,15 +42,20 @@ pub(crate) async fn sync_expired(
         .await
     };
     let swept = state.call("sync_expired", sweep).await?;
-    Ok(Answer(json!({ "expired": swept.expired })).into_response())
+    Ok(Answer(Expired {
+        expired: swept.expired,
+    }))
 }
 
-pub(crate) async fn audit(_: Admin, State(state): State<AppState>) -> Result<Response, Problem> {
+pub(crate) async fn audit(
+    _: Admin,
+    State(state): State<AppState>,
+) -> Result<Answer<Audit>, Problem> {
     let pool = state.pool.clone();
     let audit = state
         .call("audit", async move { audit::audit(&pool).await })
         .await?;
-    Ok(Answer(audit).into_response())
+    Ok(Answer(audit))
 }
 
 /// Sets the counters in Redis to what the database says.
@@ -50,7 +63,7 @@ pub(crate) async fn rebuild_counters(
     _: Admin,
     State(state): State<AppState>,
     _: NoBody,
-) -> Result<Response, Problem> {
+) -> Result<Answer<Tally>, Problem> {
     let pool = state.pool.clone();
     let tally = state
         .call("tally", async move { audit::tally(&pool).await })
@@ -65,13 +78,13 @@ pub(crate) async fn rebuild_counters(
         tracing::warn!("the counters in Redis cannot be rebuilt: {error:#}");
         return Err(Problem::Overloaded);
     }
-    Ok(Answer(tally).into_response())
+    Ok(Answer(tally))
 }
 
 pub(crate) async fn dead_events(
     _: Admin,
     State(state): State<AppState>,
-) -> Result<Response, Problem> {
+) -> Result<Answer<Vec<Dead>>, Problem> {
     let pool = state.pool.clone();
     let dead = state
         .call(
@@ -79,19 +92,25 @@ pub(crate) async fn dead_events(
             async move { outbox::list_dead(&pool).await },
         )
         .await?;
-    Ok(Answer(dead).into_response())
+    Ok(Answer(dead))
+}
+
+/// How many events were dead.
+#[derive(Serialize, JsonSchema)]
+pub(crate) struct Requeued {
+    requeued: u64,
 }
 
 pub(crate) async fn requeue(
     _: Admin,
     State(state): State<AppState>,
     _: NoBody,
-) -> Result<Response, Problem> {
+) -> Result<Answer<Requeued>, Problem> {
     let pool = state.pool.clone();
     let requeued = state
         .call("requeue_dead_events", async move {
             outbox::requeue_dead(&pool).await
         })
         .await?;
-    Ok(Answer(json!({ "requeued": requeued })).into_response())
+    Ok(Answer(Requeued { requeued }))
 }

@@ -1,44 +1,91 @@
 //! `/products`
 
-use axum::{
-    extract::State,
-    http::{StatusCode, header},
-    response::{IntoResponse, Response},
-};
+use std::sync::Arc;
+
+use axum::extract::State;
 use inventory::{
-    ProductId,
-    adjust_stock::{self, Adjustment},
-    product::{self, InvalidProduct, NewProduct, Policy, hold_seconds, sale_time},
+    ProductId, Quantity,
+    adjust_stock::{self, Adjustment, REASON_MAX_CHARACTERS},
+    product::{
+        self, HOLD_MAX_SECONDS, InvalidProduct, NAME_MAX_CHARACTERS, NewProduct, Policy, Product,
+        hold_seconds, sale_time,
+    },
     reservation::Refusal,
+    schema::WITHOUT_NUL,
 };
+use schemars::{JsonSchema, Schema};
 use serde::{Deserialize, Deserializer};
 use serde_json::Number;
 
 use crate::{
     AppState, Problem,
-    answer::Answer,
+    answer::{Answer, Created},
     extract::{Admin, Id, Json},
 };
 
 /// A product as it is to be. A number or a time that is out of range makes an invalid product, not an invalid
 /// request. The inner option is `null`, the outer one "not given".
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(inline)]
 pub(crate) struct WantedProduct {
     #[serde(default, deserialize_with = "given")]
+    #[schemars(
+        with = "String",
+        length(min = 1, max = NAME_MAX_CHARACTERS),
+        regex(pattern = WITHOUT_NUL),
+        example = &"iPhone 15"
+    )]
     name: Option<String>,
     #[serde(default, deserialize_with = "given")]
+    #[schemars(with = "i32", range(min = 0, max = i32::MAX), example = 10)]
     stock: Option<Number>,
     #[serde(default, deserialize_with = "given")]
+    /// How long a hold lasts. Without it: as the API is set, `HOLD_SECONDS`.
+    #[schemars(with = "Option<i32>", range(min = 1, max = HOLD_MAX_SECONDS))]
     hold_seconds: Option<Option<Number>>,
     #[serde(default, deserialize_with = "given")]
+    /// The longest life of a hold that is extended, from its creation. Without it: as the API is set,
+    /// `MAX_HOLD_SECONDS`.
+    #[schemars(with = "Option<i32>", range(min = 1, max = HOLD_MAX_SECONDS))]
     max_hold_seconds: Option<Option<Number>>,
     #[serde(default, deserialize_with = "given")]
+    /// Most units that a user may hold and have bought. Without it: any number.
+    #[schemars(with = "Option<Quantity>")]
     max_per_user: Option<Option<Number>>,
     #[serde(default, deserialize_with = "given")]
+    /// From then on it can be reserved, by the database's clock. Without it: always.
+    #[schemars(with = "Option<String>", extend("format" = "date-time"))]
     sale_starts_at: Option<Option<String>>,
     #[serde(default, deserialize_with = "given")]
+    /// Until just before it can be reserved. Later than `sale_starts_at`.
+    #[schemars(with = "Option<String>", extend("format" = "date-time"))]
     sale_ends_at: Option<Option<String>>,
+}
+
+/// A product to create.
+#[derive(Deserialize, JsonSchema)]
+#[serde(transparent)]
+#[schemars(transform = with_name_and_stock)]
+pub(crate) struct CreateProduct(WantedProduct);
+
+fn with_name_and_stock(schema: &mut Schema) {
+    schema.insert("required".into(), ["name", "stock"].into());
+}
+
+/// What a product is to become.
+#[derive(Deserialize, JsonSchema)]
+#[serde(transparent)]
+#[schemars(transform = without_stock)]
+pub(crate) struct ChangeProduct(WantedProduct);
+
+fn without_stock(schema: &mut Schema) {
+    if let Some(properties) = schema
+        .get_mut("properties")
+        .and_then(|of| of.as_object_mut())
+    {
+        properties.shift_remove("stock");
+    }
 }
 
 fn given<'de, T, D>(deserializer: D) -> Result<Option<T>, D::Error>
@@ -87,8 +134,8 @@ fn checked<T, U>(
 pub(crate) async fn create(
     _: Admin,
     State(state): State<AppState>,
-    Json(body): Json<WantedProduct>,
-) -> Result<Response, Problem> {
+    Json(CreateProduct(body)): Json<CreateProduct>,
+) -> Result<Created<Product>, Problem> {
     let policy = body.policy();
     let missing = |field| Problem::InvalidRequest(format!("missing field `{field}`"));
     let name = body.name.ok_or_else(|| missing("name"))?;
@@ -101,16 +148,18 @@ pub(crate) async fn create(
             product::create(&pool, &new).await
         })
         .await??;
-    let location = [(header::LOCATION, format!("/products/{}", created.id))];
-    Ok((StatusCode::CREATED, location, Answer(created)).into_response())
+    Ok(Created {
+        path: format!("/products/{}", created.id),
+        body: created,
+    })
 }
 
 pub(crate) async fn change(
     _: Admin,
     Id(id): Id<ProductId>,
     State(state): State<AppState>,
-    Json(body): Json<WantedProduct>,
-) -> Result<Response, Problem> {
+    Json(ChangeProduct(body)): Json<ChangeProduct>,
+) -> Result<Answer<Product>, Problem> {
     if body.stock.is_some() {
         let detail = "stock is changed by POST /products/{id}/stock".to_owned();
         return Err(Problem::InvalidRequest(detail));
@@ -122,15 +171,23 @@ pub(crate) async fn change(
         product::change(&pool, id, name.as_ref(), &policy).await
     });
     match changed.await?? {
-        Some(product) => Ok(Answer(product).into_response()),
+        Some(product) => Ok(Answer(product)),
         None => Err(Refusal::ProductNotFound.into()),
     }
 }
 
-#[derive(Deserialize)]
+/// A change of a product's stock.
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct AdjustStock {
+    /// Units to add; below 0, free units to take away.
+    #[schemars(extend("not" = { "const": 0 }), example = -5)]
     delta: i32,
+    #[schemars(
+        length(min = 1, max = REASON_MAX_CHARACTERS),
+        regex(pattern = WITHOUT_NUL),
+        example = &"damaged"
+    )]
     reason: String,
 }
 
@@ -139,7 +196,7 @@ pub(crate) async fn adjust_stock(
     Id(id): Id<ProductId>,
     State(state): State<AppState>,
     Json(body): Json<AdjustStock>,
-) -> Result<Response, Problem> {
+) -> Result<Answer<Product>, Problem> {
     let adjustment = Adjustment::new(body.delta, body.reason)?;
     let (pool, books, events) = (
         state.pool.clone(),
@@ -151,19 +208,21 @@ pub(crate) async fn adjust_stock(
         books.expired(adjusted.expired);
         Ok(adjusted.answer)
     });
-    Ok(Answer(adjusted.await??).into_response())
+    Ok(Answer(adjusted.await??))
 }
 
-pub(crate) async fn list(State(state): State<AppState>) -> Result<Response, Problem> {
-    Ok(Answer(&*state.products.ask(0, ()).await?).into_response())
+pub(crate) async fn list(
+    State(state): State<AppState>,
+) -> Result<Answer<Arc<Vec<Product>>>, Problem> {
+    Ok(Answer(state.products.ask(0, ()).await?))
 }
 
 pub(crate) async fn get(
     Id(id): Id<ProductId>,
     State(state): State<AppState>,
-) -> Result<Response, Problem> {
+) -> Result<Answer<Product>, Problem> {
     match state.product.ask(id.get(), id).await? {
-        Some(product) => Ok(Answer(product).into_response()),
+        Some(product) => Ok(Answer(product)),
         None => Err(Refusal::ProductNotFound.into()),
     }
 }

@@ -4,47 +4,58 @@ use std::{collections::HashSet, str::FromStr};
 
 use axum::{
     extract::{FromRequestParts, State},
-    http::{StatusCode, header, request::Parts},
-    response::{IntoResponse, Response},
+    http::request::Parts,
 };
 use inventory::{
     ProductId, Quantity, ReservationId, Seconds, UserId,
     extend::Extend,
     reacquire,
-    reservation::{self, Filter, Reference, Refusal, Reservation},
+    reservation::{self, Filter, Reference, Refusal, Reservation, Status},
     reserve::Reserve,
     reserve_together, return_sold,
 };
+use schemars::JsonSchema;
 use serde::Deserialize;
+use serde_json::{Value, json};
 
 use crate::{
     AppState, Problem,
-    answer::Answer,
+    answer::{AllCreated, Answer, Created},
+    code::Code,
+    contract::{Describe, Operation, Schemas},
     extract::{Admin, Id, Json, NoBody, OptionalJson, query_pairs},
 };
 
 /// Most products that are reserved together.
 const TOGETHER_MAX_ITEMS: usize = 100;
 
-#[derive(Deserialize)]
+/// Units to hold for a user.
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct CreateReservation {
+    #[schemars(example = 1)]
     product_id: ProductId,
+    #[schemars(example = 42)]
     user_id: UserId,
     #[serde(default = "one")]
     quantity: Quantity,
+    /// Your own name for it, an order say: stored, shown and searchable.
     reference: Option<Reference>,
 }
 
-#[derive(Deserialize)]
+/// Units of different products, to hold for a user.
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct CreateTogether {
+    #[schemars(example = 42)]
     user_id: UserId,
+    #[schemars(length(min = 1, max = TOGETHER_MAX_ITEMS), example = json!([{ "product_id": 1, "quantity": 2 }]))]
     items: Vec<Item>,
+    /// Your own name for it, an order say: stored, shown and searchable.
     reference: Option<Reference>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Item {
     product_id: ProductId,
@@ -59,7 +70,7 @@ fn one() -> Quantity {
 pub(crate) async fn reserve(
     State(state): State<AppState>,
     Json(body): Json<CreateReservation>,
-) -> Result<Response, Problem> {
+) -> Result<Created<Reservation>, Problem> {
     let request = Reserve {
         product_id: body.product_id,
         user_id: body.user_id,
@@ -67,15 +78,17 @@ pub(crate) async fn reserve(
         reference: body.reference,
     };
     let hold = state.reserve.ask(body.product_id.get(), request).await??;
-    let location = [(header::LOCATION, format!("/reservations/{}", hold.id))];
-    Ok((StatusCode::CREATED, location, Answer(hold)).into_response())
+    Ok(Created {
+        path: format!("/reservations/{}", hold.id),
+        body: hold,
+    })
 }
 
 /// Not by a lane: what waits for several products must not make each of their lanes wait.
 pub(crate) async fn reserve_together(
     State(state): State<AppState>,
     Json(body): Json<CreateTogether>,
-) -> Result<Response, Problem> {
+) -> Result<AllCreated<Reservation>, Problem> {
     let mut products = HashSet::new();
     if let Some(twice) = body
         .items
@@ -112,7 +125,7 @@ pub(crate) async fn reserve_together(
         Ok(together.answer)
     };
     match state.call("reserve_together", together).await? {
-        Ok(holds) => Ok((StatusCode::CREATED, Answer(holds)).into_response()),
+        Ok(holds) => Ok(AllCreated(holds)),
         Err((product_id, refusal)) => Err(Problem::RefusedOf(product_id, refusal)),
     }
 }
@@ -120,14 +133,15 @@ pub(crate) async fn reserve_together(
 pub(crate) async fn get(
     Id(id): Id<ReservationId>,
     State(state): State<AppState>,
-) -> Result<Response, Problem> {
+) -> Result<Answer<Reservation>, Problem> {
     match state.reservation.ask(id.get(), id).await? {
-        Some(reservation) => Ok(Answer(reservation).into_response()),
+        Some(reservation) => Ok(Answer(reservation)),
         None => Err(Refusal::ReservationNotFound.into()),
     }
 }
 
-#[derive(Default, Deserialize)]
+/// How to confirm.
+#[derive(Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Confirm {
     /// Whether to sell the units of an expired hold all the same, if they are free.
@@ -139,12 +153,12 @@ pub(crate) async fn confirm(
     Id(id): Id<ReservationId>,
     State(state): State<AppState>,
     OptionalJson(body): OptionalJson<Confirm>,
-) -> Result<Response, Problem> {
+) -> Result<Answer<Reservation>, Problem> {
     let confirmed = match state.confirm.ask(id.get(), id).await? {
         Err(Refusal::ReservationExpired) if body.reacquire => reacquire(&state, id).await?,
         verdict => verdict,
     };
-    Ok(Answer(confirmed?).into_response())
+    Ok(Answer(confirmed?))
 }
 
 async fn reacquire(
@@ -173,13 +187,16 @@ pub(crate) async fn cancel(
     Id(id): Id<ReservationId>,
     State(state): State<AppState>,
     _: NoBody,
-) -> Result<Response, Problem> {
-    Ok(Answer(state.cancel.ask(id.get(), id).await??).into_response())
+) -> Result<Answer<Reservation>, Problem> {
+    Ok(Answer(state.cancel.ask(id.get(), id).await??))
 }
 
-#[derive(Deserialize)]
+/// More time for a hold.
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct MoreTime {
+    /// From now.
+    #[schemars(example = 400)]
     seconds: Seconds,
 }
 
@@ -187,12 +204,12 @@ pub(crate) async fn extend(
     Id(id): Id<ReservationId>,
     State(state): State<AppState>,
     Json(body): Json<MoreTime>,
-) -> Result<Response, Problem> {
+) -> Result<Answer<Reservation>, Problem> {
     let request = Extend {
         id,
         seconds: body.seconds,
     };
-    Ok(Answer(state.extend.ask(id.get(), request).await??).into_response())
+    Ok(Answer(state.extend.ask(id.get(), request).await??))
 }
 
 pub(crate) async fn return_sold(
@@ -200,22 +217,29 @@ pub(crate) async fn return_sold(
     Id(id): Id<ReservationId>,
     State(state): State<AppState>,
     _: NoBody,
-) -> Result<Response, Problem> {
+) -> Result<Answer<Reservation>, Problem> {
     let (pool, events) = (state.pool.clone(), state.events.clone());
     let returned = state.call("return", async move {
         let batch = return_sold::return_sold(&pool, &[id], &events).await?;
         Ok(batch.answers)
     });
-    Ok(Answer(only(returned.await?)??).into_response())
+    Ok(Answer(only(returned.await?)??))
 }
 
-pub(crate) async fn list(page: Page, State(state): State<AppState>) -> Result<Response, Problem> {
+pub(crate) async fn list(
+    page: Page,
+    State(state): State<AppState>,
+) -> Result<Answer<Vec<Reservation>>, Problem> {
     let pool = state.pool.clone();
     let listed = state.call("list_reservations", async move {
         reservation::list(&pool, &page.filter, page.limit, page.offset).await
     });
-    Ok(Answer(listed.await?).into_response())
+    Ok(Answer(listed.await?))
 }
+
+/// How many reservations a page has at most, and how many unless told otherwise.
+const LIMIT_MAX: i64 = 100;
+const LIMIT_DEFAULT: i64 = 20;
 
 /// Which reservations to list, and how many.
 pub(crate) struct Page {
@@ -230,7 +254,7 @@ impl FromRequestParts<AppState> for Page {
     async fn from_request_parts(parts: &mut Parts, _: &AppState) -> Result<Self, Problem> {
         let mut page = Self {
             filter: Filter::default(),
-            limit: 20,
+            limit: LIMIT_DEFAULT,
             offset: 0,
         };
         for (name, value) in query_pairs(parts)? {
@@ -240,7 +264,7 @@ impl FromRequestParts<AppState> for Page {
                 "product_id" => page.filter.product_id = Some(id(&name, value)?),
                 "reference" => page.filter.reference = Some(parsed(&name, value)?),
                 "status" => page.filter.status = Some(parsed(&name, value)?),
-                "limit" => page.limit = within(&name, value, 1, 100)?,
+                "limit" => page.limit = within(&name, value, 1, LIMIT_MAX)?,
                 "offset" => page.offset = within(&name, value, 0, i64::MAX)?,
                 _ => {
                     return Err(Problem::InvalidQuery(format!(
@@ -250,6 +274,44 @@ impl FromRequestParts<AppState> for Page {
             }
         }
         Ok(page)
+    }
+}
+
+impl Describe for Page {
+    fn describe(operation: &mut Operation, schemas: &mut Schemas) {
+        let mut parameter = |name: &str, description: &str, schema: Value| {
+            operation.parameter(json!({
+                "name": name,
+                "in": "query",
+                "description": description,
+                "schema": schema,
+            }));
+        };
+        parameter("user_id", "Only this user's.", schemas.taken::<UserId>());
+        parameter(
+            "product_id",
+            "Only this product's.",
+            schemas.taken::<ProductId>(),
+        );
+        parameter(
+            "reference",
+            "Only those with this reference.",
+            schemas.taken::<Reference>(),
+        );
+        parameter(
+            "status",
+            "Only those with this effective status.",
+            schemas.given::<Status>(),
+        );
+        let limit = json!({
+            "type": "integer", "minimum": 1, "maximum": LIMIT_MAX, "default": LIMIT_DEFAULT,
+        });
+        parameter("limit", "Most reservations in the answer.", limit);
+        let offset = json!({
+            "type": "integer", "format": "int64", "minimum": 0, "default": 0,
+        });
+        parameter("offset", "How many to leave out before them.", offset);
+        operation.refuse(&[Code::InvalidQuery]);
     }
 }
 

@@ -22,6 +22,7 @@ pub mod reservation;
 pub mod reserve;
 pub mod reserve_together;
 pub mod return_sold;
+pub mod schema;
 
 pub use database::Error;
 pub use ids::{NotPositive, ProductId, Quantity, ReservationId, Seconds, UserId};
