@@ -211,9 +211,11 @@ fn events(asyncapi: &Value) -> Markup {
                     h3 { (name) " " code { (text(&channel["address"])) } }
                     p.summary { (text(&message["summary"])) }
                     h4 { "Payload" }
-                    (fields(&resolved(asyncapi, &message["payload"])["properties"]["payload"]))
-                    h4 { "Headers" }
-                    (fields(&message["headers"]))
+                    (fields(resolved(asyncapi, &message["payload"]["properties"]["payload"])))
+                    @if !map(&message["headers"]["properties"]).is_empty() {
+                        h4 { "Headers" }
+                        (fields(&message["headers"]))
+                    }
                     h4 { "Body" }
                     @for example in list(&message["examples"]) {
                         pre { code { (format!("{:#}", example["payload"])) } }
