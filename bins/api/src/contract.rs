@@ -51,7 +51,7 @@ impl Operation {
     /// What the verb refuses with, beyond what the handler's extractors do.
     #[must_use]
     pub(crate) fn refuses(mut self, codes: &[Code]) -> Self {
-        self.refusals.extend(codes);
+        self.refuse(codes);
         self
     }
 

@@ -189,3 +189,22 @@ fn examples() -> [Event; 6] {
         }),
     ]
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_type_of_event_has_its_message() {
+        let schema = json!(schemars::schema_for!(Event));
+        let types = schema["oneOf"].as_array().expect("types").iter();
+        let types: Vec<_> = types
+            .map(|body| body["properties"]["event_type"]["const"].as_str())
+            .collect();
+        let document = asyncapi();
+        let messages = document["components"]["messages"].as_object();
+        let messages = messages.expect("messages").keys();
+        let messages: Vec<_> = messages.map(|name| Some(name.as_str())).collect();
+        assert_eq!(messages, types);
+    }
+}
