@@ -11,7 +11,12 @@ drop function reserve_v2(bigint[], bigint[], integer[], text[], integer, text[])
 drop function reclaim_v2(bigint, timestamptz, integer, text[]);
 drop function standing_v1(bigint[], bigint[], timestamptz, bigint);
 drop function write_events_v1(text, bigint[], timestamptz, text[]);
+drop function event_payload_v1(
+  text, bigint, bigint, bigint, integer, text, timestamptz, timestamptz, timestamptz, timestamptz, timestamptz, timestamptz
+);
 drop type standing_v1;
+alter table outbox_events add constraint outbox_events_event_id_key unique (event_id);
+drop index reservations_bought;
 alter table reservations
   drop constraint reservations_returned,
   drop constraint reservations_status_known,

@@ -60,13 +60,15 @@ impl Bench {
         let warm_up = database.open_sale(Sale::Open(1)).await?;
         let (api, relay) = self.api_and_relay(database).await?;
         let consumer = broker.consume().await?;
-        let (script, connections) = (Script::Lifecycle, self.connections);
+        let connections = self.connections;
+        let script = lifecycle(database).await?;
         self.load(script, &api, warm_up, connections, WARM_UP_SECONDS)
             .await?;
         let before = api.settled_metrics().await?;
         let early = committed(database).await?;
         consumer.wait_for(early).await?;
 
+        let script = lifecycle(database).await?;
         let cpu_before = self.cpu(&[&api, &relay]).await?;
         let began = Instant::now();
         let seen = self
@@ -237,6 +239,13 @@ impl Bench {
         }
         Ok(())
     }
+}
+
+/// Reserves from now on, each of which is confirmed.
+async fn lifecycle(database: &Database) -> anyhow::Result<Script> {
+    let query = "-- bench: the next hold\nselect coalesce(max(id), 0) + 1 from reservations";
+    let (first_hold,) = sqlx::query_as(query).fetch_one(&database.pool).await?;
+    Ok(Script::Lifecycle { first_hold })
 }
 
 /// How many events were ever committed.

@@ -17,8 +17,10 @@ const FIRST_USER: u64 = 100_000_000_000;
 #[derive(Clone, Copy)]
 pub(crate) enum Script {
     Reserve,
-    /// Each hold is confirmed.
-    Lifecycle,
+    /// Each hold is confirmed. The first one has this id, the others those that follow.
+    Lifecycle {
+        first_hold: i64,
+    },
 }
 
 /// What wrk shall do.
@@ -74,9 +76,9 @@ fn wrk() -> Command {
 
 /// Runs wrk to its end. `folder` is where its script is put.
 pub(crate) async fn run(plan: &Plan<'_>, folder: &Path) -> anyhow::Result<Seen> {
-    let text = match plan.script {
-        Script::Reserve => RESERVE.to_owned(),
-        Script::Lifecycle => RESERVE.to_owned() + LIFECYCLE,
+    let (text, first_hold) = match plan.script {
+        Script::Reserve => (RESERVE.to_owned(), None),
+        Script::Lifecycle { first_hold } => (RESERVE.to_owned() + LIFECYCLE, Some(first_hold)),
     };
     let script = folder.join("load.lua");
     std::fs::write(&script, text).with_context(|| format!("cannot write {}", script.display()))?;
@@ -93,6 +95,7 @@ pub(crate) async fn run(plan: &Plan<'_>, folder: &Path) -> anyhow::Result<Seen> 
         .arg(plan.first_product.to_string())
         .arg(plan.products.to_string())
         .arg((FIRST_USER + plan.number * 1_000_000_000).to_string())
+        .args(first_hold.map(|id| id.to_string()))
         .output();
     let limit = Duration::from_secs(u64::from(plan.seconds) + 30);
     let output = tokio::time::timeout(limit, wrk)

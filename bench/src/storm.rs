@@ -3,20 +3,16 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
-use serde_json::json;
-use tokio::{
-    sync::watch,
-    task::JoinSet,
-    time::{MissedTickBehavior, interval, sleep},
-};
+use tokio::time::sleep;
 
 use crate::{
-    cases::{Expiry, Server},
+    cases::{Expiry, Sale, Server},
     check::{self, Sold},
     database::{Database, PLENTY, Products},
+    load::Script,
+    reserves::WARM_UP_SECONDS,
     rounds::{Bench, Cpu, Round},
     server::{Running, Worker},
-    stats::Latency,
 };
 
 const HOLDS: i32 = 100_000;
@@ -31,14 +27,15 @@ const MUCH_LATER: i32 = 300;
 /// How many timers are armed in one round trip, as by the product.
 const PIPELINE: i64 = 5_000;
 
+/// What the expirer has ended.
+const EXPIRED: &str = "flashsale_reservations_expired_total";
+
 /// How often the expirer is asked how far it is.
 const POLL: Duration = Duration::from_millis(5);
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// The reserves come at a fixed rate, however slow their answers are: a closed loop would leave off
-/// asking just while it is slow.
-const RESERVE_PERIOD: Duration = Duration::from_millis(2);
-const RESERVES_BEFORE_STORM: Duration = Duration::from_millis(500);
+/// How long reserves are timed: less than a storm lasts beside them.
+const RESERVE_SECONDS: u32 = 1;
 
 /// The holds, and when they fall due.
 struct Storm {
@@ -70,7 +67,7 @@ impl Bench {
         let cpu_before = self.cpu(&[&expirer]).await?;
         let done = drained(&expirer).await?;
         let cpu_seconds = self.cpu(&[&expirer]).await?.since(cpu_before);
-        check_drained(database, storm.products, 0).await?;
+        check_drained(database, storm.products, Sold::exactly(0)).await?;
         expirer.stop().await?;
         Ok(round((done - storm.due_at).as_secs_f64(), cpu_seconds))
     }
@@ -95,60 +92,59 @@ impl Bench {
         .await?;
         let taken = began.elapsed();
         let cpu_seconds = self.cpu(&[]).await?.since(cpu_before);
-        check_drained(database, storm.products, 0).await?;
+        check_drained(database, storm.products, Sold::exactly(0)).await?;
         Ok(round(taken.as_secs_f64(), cpu_seconds))
     }
 
-    /// Reserves of the product whose holds they are, by users of their own. Those are timed that were sent
-    /// between the deadline and the last batch or, where no deadline comes, for as long as a round lasts.
+    /// Reserves of the product whose holds they are, from the deadline on or, where that is far, from now on.
     async fn reserves_meanwhile(
         &mut self,
         database: &Database,
         lead_seconds: i32,
     ) -> anyhow::Result<Round> {
         let storm = self.prepare(database, lead_seconds).await?;
-        let (programs, url) = (&self.programs, &database.url);
-        let api = programs.start(Server::Flashsale, url).await?;
-        let expirer = programs.start_worker(Worker::Expirer, url).await?;
-        let cpu_before = self.cpu(&[&api, &expirer]).await?;
         let is_storm = lead_seconds == LEAD_SECONDS;
-        let (stop, stopped) = watch::channel(());
-        let window = async {
-            let _stop_at_the_end = stop;
-            if is_storm {
-                storm.wait().await?;
-                anyhow::Ok((storm.due_at, drained(&expirer).await?))
-            } else {
-                sleep(RESERVES_BEFORE_STORM).await;
-                let began = Instant::now();
-                sleep(Duration::from_secs(self.seconds.into())).await;
-                Ok((began, Instant::now()))
-            }
-        };
-        let first = if is_storm {
-            storm.due_at - RESERVES_BEFORE_STORM
-        } else {
-            Instant::now()
-        };
-        let reserves = reserve_steadily(&api, storm.products.first, first, stopped);
-        let ((from, to), reserves) = tokio::try_join!(window, reserves)?;
-        let cpu_seconds = self.cpu(&[&api, &expirer]).await?.since(cpu_before);
-        let reserved = reserves.len() as u64;
-        let times: Vec<Duration> = reserves
-            .into_iter()
-            .filter(|(sent, _)| (from..to).contains(sent))
-            .map(|(_, time)| time)
-            .collect();
+        let warm_up = database.open_sale(Sale::Open(1)).await?;
+        let api = self
+            .programs
+            .start(Server::Flashsale, &database.url)
+            .await?;
+        let worker = Worker::Expirer;
+        let expirer = self.programs.start_worker(worker, &database.url).await?;
+        let (script, connections) = (Script::Reserve, self.connections);
+        self.load(script, &api, warm_up, connections, WARM_UP_SECONDS)
+            .await?;
+        let before = api.settled_metrics().await?;
         if is_storm {
-            check_drained(database, storm.products, reserved).await?;
+            storm.wait().await?;
+        }
+        let cpu_before = self.cpu(&[&api, &expirer]).await?;
+        let seen = self
+            .load(script, &api, storm.products, connections, RESERVE_SECONDS)
+            .await?;
+        let cpu_seconds = self.cpu(&[&api, &expirer]).await?.since(cpu_before);
+        if is_storm {
+            ensure!(
+                expirer.counter(EXPIRED).await? < HOLDS.unsigned_abs().into(),
+                "the storm was over before the reserves were"
+            );
+            drained(&expirer).await?;
+        }
+        let answers = api.settled_metrics().await?.answers_since(&before);
+        let sold = Sold::Answered {
+            created: answers.created,
+            unseen: check::unseen(connections, &seen, &answers),
+        };
+        if is_storm {
+            check_drained(database, storm.products, sold).await?;
         }
         for process in [api, expirer] {
             process.stop().await?;
         }
         Ok(Round {
-            wanted: times.len() as u64,
-            latency: Latency::of(&times),
-            ..round((to - from).as_secs_f64(), cpu_seconds)
+            wanted: answers.created,
+            latency: Some(seen.latency),
+            ..round(seen.seconds, cpu_seconds)
         })
     }
 
@@ -211,7 +207,6 @@ impl Bench {
 impl Storm {
     async fn wait(&self) -> anyhow::Result<()> {
         let left = self.due_at.checked_duration_since(Instant::now());
-        let left = left.filter(|left| *left > RESERVES_BEFORE_STORM);
         sleep(left.context("the holds fell due before all was ready")?).await;
         Ok(())
     }
@@ -220,8 +215,7 @@ impl Storm {
 /// Waits until the expirer has ended every hold, by its own count, which follows each commit.
 async fn drained(expirer: &Running) -> anyhow::Result<Instant> {
     let began = Instant::now();
-    let counter = "flashsale_reservations_expired_total";
-    while expirer.counter(counter).await? < HOLDS.unsigned_abs().into() {
+    while expirer.counter(EXPIRED).await? < HOLDS.unsigned_abs().into() {
         ensure!(
             began.elapsed() < LIMIT,
             "the expirer does not come to an end with the storm"
@@ -231,44 +225,13 @@ async fn drained(expirer: &Running) -> anyhow::Result<Instant> {
     Ok(Instant::now())
 }
 
-/// Reserves from `first` on, until told to stop, and answers when each request was sent and how long it took.
-async fn reserve_steadily(
-    api: &Running,
-    product: i64,
-    first: Instant,
-    mut stopped: watch::Receiver<()>,
-) -> anyhow::Result<Vec<(Instant, Duration)>> {
-    sleep(first.saturating_duration_since(Instant::now())).await;
-    let mut requests = JoinSet::new();
-    let mut ticks = interval(RESERVE_PERIOD);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
-    for user in 1.. {
-        tokio::select! {
-            _ = stopped.changed() => break,
-            _ = ticks.tick() => {}
-        }
-        let body = json!({"product_id": product, "user_id": user});
-        let reserve = api.request("/reservations", Some(&body));
-        requests.spawn(async move {
-            let sent = Instant::now();
-            reserve.await?;
-            anyhow::Ok((sent, sent.elapsed()))
-        });
-    }
-    let mut times = Vec::new();
-    while let Some(request) = requests.join_next().await {
-        times.push(request??);
-    }
-    Ok(times)
-}
-
 /// The audit is clean, no hold is past its deadline, and only what was reserved since is held.
 async fn check_drained(
     database: &Database,
     products: Products,
-    reserved: u64,
+    reserved: Sold,
 ) -> anyhow::Result<()> {
-    check::without_api(database, products, Sold::exactly(reserved)).await?;
+    check::without_api(database, products, reserved).await?;
     let (expired,): (i64,) = sqlx::query_as(
         "-- bench: count what has expired
         select count(*) from reservations where status = 'EXPIRED' and expired_at = expires_at",

@@ -10,6 +10,8 @@
 #   erase   kill, then remove DIR
 # Without PORT, the port of last time is used again, or a free one is picked and remembered in DIR.
 # FLASHSALE_LOCAL_POSTGRES_OPTIONS: more options for PostgreSQL, such as "-c fsync=off".
+# FLASHSALE_LOCAL_TLS: a folder with server.crt and server.key, for TLS. RabbitMQ and Redis then take nothing else.
+# FLASHSALE_LOCAL_POSTGRES_ROLE: more attributes of the role in its URL, such as "createrole".
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=lib.sh
 . "$(dirname -- "$0")/lib.sh"
@@ -23,6 +25,7 @@ service=$1 action=$2 dir=$3 fixed_port=${4-}
 [[ " ${services[*]} " == *" $service "* ]] || fail "no service '$service'; there are: ${services[*]}"
 [[ $action =~ ^(start|stop|kill|status|erase)$ ]] || fail "no action '$action'; there are: start stop kill status erase"
 [[ $fixed_port =~ ^[0-9]*$ ]] || fail "PORT must be a number, not '$fixed_port'"
+tls=${FLASHSALE_LOCAL_TLS-}
 
 main() {
     if [[ $action == start ]]; then
@@ -42,8 +45,8 @@ main() {
 url() {
     case $service in
         postgres) echo "postgres://flashsale:flashsale@127.0.0.1:$(<"$dir/port")/flashsale" ;;
-        redis) echo "redis://127.0.0.1:$(<"$dir/port")/0" ;;
-        rabbitmq) echo "amqp://guest:guest@127.0.0.1:$(<"$dir/port")/%2f" ;;
+        redis) echo "redis${tls:+s}://127.0.0.1:$(<"$dir/port")/0" ;;
+        rabbitmq) echo "amqp${tls:+s}://guest:guest@127.0.0.1:$(<"$dir/port")/%2f" ;;
     esac
 }
 
@@ -145,6 +148,12 @@ start_postgres() {
     # another process's. PostgreSQL could not tell and would refuse.
     rm -f "$data/postmaster.pid"
     read -ra options <<<"${FLASHSALE_LOCAL_POSTGRES_OPTIONS-}"
+    if [[ -n $tls ]]; then
+        # It refuses a key that others can read.
+        install -m 600 "$tls/server.crt" "$tls/server.key" "$data/"
+        if ((EUID == 0)); then chown "$owner:" "$data"/server.*; fi
+        options+=(-c ssl=on)
+    fi
     # No Unix socket: its path may be at most 107 bytes long, and DIR may be longer.
     launch "$pid_file" "$log_file" "${as_owner[@]}" "$bin/postgres" -D "$data" \
         -c listen_addresses=127.0.0.1 -c port="$(<"$dir/port")" -c unix_socket_directories= \
@@ -176,8 +185,8 @@ make_cluster() {
     {
         "${as_owner[@]}" "$bin/initdb" -D "$new" --username=postgres --auth=reject --encoding=UTF8 --locale=C.UTF-8 &&
             echo 'host all all 127.0.0.1/32 scram-sha-256' >"$new/pg_hba.conf" &&
-            "${as_owner[@]}" "$bin/postgres" --single -D "$new" -c exit_on_error=true postgres <<-'SQL'
-			create role flashsale login createdb password 'flashsale'
+            "${as_owner[@]}" "$bin/postgres" --single -D "$new" -c exit_on_error=true postgres <<-SQL
+			create role flashsale login createdb ${FLASHSALE_LOCAL_POSTGRES_ROLE-} password 'flashsale'
 			create database flashsale owner flashsale
 			SQL
     } >>"$log_file" 2>&1 || {
@@ -206,12 +215,17 @@ is_ready_postgres() {
 start_redis() {
     command -v redis-server >/dev/null || fail "redis-server is not on this machine. Run: deploy/local/install.sh redis"
     cd "$dir"
-    launch "$pid_file" "$log_file" redis-server --port "$(<port)" --bind 127.0.0.1 --save '' --appendonly no --daemonize no
+    local ports=(--port "$(<port)")
+    if [[ -n $tls ]]; then
+        ports=(--port 0 --tls-port "$(<port)" --tls-auth-clients no
+            --tls-cert-file "$tls/server.crt" --tls-key-file "$tls/server.key")
+    fi
+    launch "$pid_file" "$log_file" redis-server "${ports[@]}" --bind 127.0.0.1 --save '' --appendonly no --daemonize no
 }
 
 # The process id in the answer tells our Redis from another program's that took the port first.
 is_ready_redis() {
-    redis-cli -h 127.0.0.1 -p "$(<"$dir/port")" info server 2>/dev/null | tr -d '\r' | grep -x "process_id:$1" >/dev/null
+    redis-cli ${tls:+--tls --insecure} -h 127.0.0.1 -p "$(<"$dir/port")" info server 2>/dev/null | tr -d '\r' | grep -x "process_id:$1" >/dev/null
 }
 
 # RabbitMQ ---------------------------------------------------------------------------------------------
@@ -232,6 +246,14 @@ start_rabbitmq() {
 		disk_free_limit.absolute = 200MB
 		raft.wal_max_size_bytes = 67108864
 		CONF
+    if [[ -n $tls ]]; then
+        cat >>rabbitmq.conf <<-CONF
+			listeners.tcp = none
+			listeners.ssl.default = 127.0.0.1:$(<port)
+			ssl_options.certfile = $tls/server.crt
+			ssl_options.keyfile = $tls/server.key
+			CONF
+    fi
     launch epmd.pid "$log_file" epmd -port "$(<epmd-port)" -address 127.0.0.1
     launch "$pid_file" "$log_file" "$wrapper" --server "$dir"
 }
@@ -242,6 +264,8 @@ is_ready_rabbitmq() {
     local port greeting
     port=$(<"$dir/port")
     listening "$port" || return 1
+    # What speaks TLS on this port is ours: nobody else's program would.
+    if [[ -n $tls ]]; then return; fi
     greeting=$({
         exec 3<>"/dev/tcp/127.0.0.1/$port"
         printf 'AMQP\x00\x00\x09\x01' >&3

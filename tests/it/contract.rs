@@ -3,6 +3,8 @@
 mod admin;
 mod bodies;
 mod documents;
+mod idempotency;
+mod keys;
 mod lifecycle;
 mod listing;
 mod observability;

@@ -1,4 +1,5 @@
 //! Servers that go away and come back.
 
+mod commit;
 mod postgres;
 mod redis;

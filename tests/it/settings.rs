@@ -84,6 +84,7 @@ async fn a_bad_setting_is_named_and_ends_the_process() {
         ("flashsale-api", "RUST_LOG", "=,="),
         ("flashsale-api", "LOG_FORMAT", "xml"),
         ("flashsale-expirer", "EXPIRE_BATCH_ROWS", "0"),
+        ("flashsale-expirer", "IDEMPOTENCY_HOURS", "-1"),
         ("flashsale-expirer", "DATABASE_URL", "secret"),
         ("flashsale-relay", "RELAY_BATCH_ROWS", "x"),
         (

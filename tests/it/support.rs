@@ -3,6 +3,7 @@
 mod client;
 mod contract;
 mod database;
+mod folder;
 mod system;
 mod wire;
 
@@ -10,8 +11,9 @@ pub(crate) use client::{Answer, Client, assert_fields, assert_utc, id};
 pub(crate) use contract::{ASYNCAPI, OPENAPI};
 pub(crate) use database::Database;
 pub(crate) use flashsale_tests::{
-    Child, PATIENCE, Proxy, Server, Service, Traffic, eventually, start,
+    Child, PATIENCE, Proxy, Server, Service, Traffic, eventually, output, start,
 };
+pub(crate) use folder::Folder;
 pub(crate) use system::System;
 pub(crate) use wire::Wire;
 

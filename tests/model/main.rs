@@ -16,13 +16,16 @@ use stateright::{Checker as _, HasDiscoveries, Model as _};
 
 use crate::{
     properties::*,
-    world::{Protocol, Twin},
+    world::{Kind, Protocol, Twin},
 };
 
-/// Two users compete for one unit, three holds long: 561,407 states.
+/// Two users compete for one unit, three holds long: 533,411 states.
 const ONE_UNIT: Protocol = Protocol {
     units: 1,
     users: 2,
+    wants: &[1, 1, 1],
+    max_per_user: 9,
+    kinds: &[Kind::Reserve, Kind::Confirm, Kind::Cancel],
     holds_max: 3,
     clock_max: 2,
     connections: 2,
@@ -31,16 +34,55 @@ const ONE_UNIT: Protocol = Protocol {
     twin: None,
 };
 
-/// Two relays share the events of two sales; nothing falls due: 338,607 states.
+/// Two relays share the events of two sales; nothing falls due: 337,971 states.
 const TWO_EVENTS: Protocol = Protocol {
     units: 2,
-    users: 2,
     holds_max: 2,
     clock_max: 0,
     connections: 1,
     expirers: 1,
     relays: 2,
-    twin: None,
+    ..ONE_UNIT
+};
+
+/// Deadlines are moved while holds fall due and are bought: 31,186 states.
+const MORE_TIME: Protocol = Protocol {
+    kinds: &[Kind::Reserve, Kind::Confirm, Kind::Extend],
+    clock_max: 3,
+    relays: 0,
+    ..ONE_UNIT
+};
+
+/// What was lost is paid for late, what was sold comes back, and a user may have one unit: 319,994 states.
+const LATE: Protocol = Protocol {
+    units: 2,
+    max_per_user: 1,
+    kinds: &[Kind::Reserve, Kind::Confirm, Kind::Reacquire, Kind::Return],
+    clock_max: 1,
+    expirers: 1,
+    relays: 0,
+    ..ONE_UNIT
+};
+
+/// The same with a relay, one user, and one call at a time: 92,285 states.
+const LATE_EVENTS: Protocol = Protocol {
+    users: 1,
+    units: 1,
+    holds_max: 2,
+    connections: 1,
+    relays: 1,
+    ..LATE
+};
+
+/// One wants both units that there are, and units are added and taken away: 588,335 states.
+const STOCKTAKING: Protocol = Protocol {
+    units: 2,
+    wants: &[1, 2],
+    kinds: &[Kind::Reserve, Kind::Confirm, Kind::Return, Kind::Adjust],
+    clock_max: 1,
+    expirers: 1,
+    relays: 0,
+    ..ONE_UNIT
 };
 
 /// Goes through every state of a world. All that has to hold does, and only this happens `sometimes`.
@@ -65,6 +107,44 @@ fn one_unit_is_sold_once_whoever_competes_for_it_and_dies() {
 #[test]
 fn two_relays_lose_no_event() {
     explore(TWO_EVENTS, &[ALL_SOLD, DELIVERED_TWICE, ANSWER_LOST]);
+}
+
+#[test]
+fn more_time_is_given_to_the_living_only() {
+    explore(
+        MORE_TIME,
+        &[
+            ALL_SOLD,
+            RECLAIMED,
+            ANSWER_LOST,
+            SOLD_AFTER_EXTENSION,
+            EXTENDED_AND_LOST,
+        ],
+    );
+}
+
+#[test]
+fn what_was_lost_or_returned_is_sold_once_more() {
+    explore(
+        LATE,
+        &[ALL_SOLD, RECLAIMED, ANSWER_LOST, REACQUIRED, SOLD_AGAIN],
+    );
+}
+
+#[test]
+fn what_is_sold_late_or_returned_has_its_event() {
+    explore(
+        LATE_EVENTS,
+        &[ALL_SOLD, DELIVERED_TWICE, ANSWER_LOST, REACQUIRED],
+    );
+}
+
+#[test]
+fn several_units_are_had_whole_while_the_stock_changes() {
+    explore(
+        STOCKTAKING,
+        &[ALL_SOLD, RECLAIMED, ANSWER_LOST, SOLD_AGAIN, ADJUSTED],
+    );
 }
 
 /// A world in which one thing is done wrong comes to a state that breaks `property`.
@@ -127,6 +207,46 @@ fn a_peek_with_a_clock_from_before_its_snapshot_undersells() {
 #[test]
 fn an_expirer_that_does_not_sweep_leaves_units_held() {
     caught(Twin::ExpireWithoutSweep, UNIT_FREE);
+}
+
+#[test]
+fn an_extension_that_does_not_check_the_deadline_revives_the_dead() {
+    caught_in(MORE_TIME, Twin::ExtendWithoutDeadline, EXTENDED);
+    caught_in(MORE_TIME, Twin::ClockBeforeLock, EXTENDED);
+}
+
+#[test]
+fn a_reclaim_without_compare_and_set_ends_what_was_extended() {
+    caught_in(MORE_TIME, Twin::ReclaimWithoutCompare, NOT_EARLY);
+}
+
+#[test]
+fn a_late_payment_that_looks_for_no_earlier_one_buys_twice() {
+    // Two units, and a user who may have both.
+    let generous = Protocol {
+        max_per_user: 2,
+        ..LATE
+    };
+    caught_in(generous, Twin::ReacquireWithoutLook, REACQUIRED_ONCE);
+    caught_in(generous, Twin::ReacquireBeforeLock, REACQUIRED_ONCE);
+}
+
+#[test]
+fn a_late_payment_that_looks_before_it_has_the_lock_takes_what_is_gone() {
+    caught_in(LATE, Twin::ReacquireBeforeLock, NO_OVERSELL);
+    caught_in(LATE, Twin::ReacquireBeforeLock, FAIR_SHARE);
+    caught_in(LATE, Twin::ReacquireWithoutLimit, FAIR_SHARE);
+}
+
+#[test]
+fn a_return_without_compare_and_set_frees_units_twice() {
+    caught_in(LATE, Twin::ReturnWithoutCompare, RETURNED_ONCE);
+    caught_in(LATE, Twin::ReturnWithoutCompare, CONSERVATION);
+}
+
+#[test]
+fn an_adjustment_that_decides_before_it_has_the_lock_takes_what_is_held() {
+    caught_in(STOCKTAKING, Twin::SnapshotBeforeLock, NO_OVERSELL);
 }
 
 #[test]

@@ -17,8 +17,13 @@ use crate::{
 pub(crate) const NO_OVERSELL: &str = "no more units are held and sold than there are";
 pub(crate) const CONSERVATION: &str = "the counters are those of the holds";
 pub(crate) const ONE_END: &str = "a hold comes to at most one end";
-pub(crate) const RETURNED_ONCE: &str = "a unit comes back at most once, and not from a sale";
+pub(crate) const RETURNED_ONCE: &str =
+    "a unit comes back at most once, and not from a sale that stands";
 pub(crate) const DEADLINE: &str = "nothing is sold after its deadline";
+pub(crate) const EXTENDED: &str = "a deadline is moved before it has passed, and not too far";
+pub(crate) const NOT_EARLY: &str = "nothing expires before its deadline";
+pub(crate) const REACQUIRED_ONCE: &str = "what was lost is reacquired at most once, if it was lost";
+pub(crate) const FAIR_SHARE: &str = "no user has more units than a user may have";
 pub(crate) const ONE_HOLD: &str = "a user has at most one ACTIVE hold";
 pub(crate) const NO_UNDERSELL: &str = "nobody hears of sold out while a unit is to be had";
 pub(crate) const TRUE_EVENTS: &str = "only a committed sale has an event";
@@ -30,6 +35,11 @@ pub(crate) const ALL_SOLD: &str = "all is sold";
 pub(crate) const RECLAIMED: &str = "what somebody held and lost is sold to another";
 pub(crate) const DELIVERED_TWICE: &str = "an event is delivered twice";
 pub(crate) const ANSWER_LOST: &str = "a sale is not known to who asked for it";
+pub(crate) const SOLD_AFTER_EXTENSION: &str = "what would have expired is sold";
+pub(crate) const EXTENDED_AND_LOST: &str = "a hold expires after its second deadline";
+pub(crate) const REACQUIRED: &str = "what was lost is sold to its user after all";
+pub(crate) const SOLD_AGAIN: &str = "what was returned is sold to another";
+pub(crate) const ADJUSTED: &str = "all is sold of less than there was";
 
 pub(crate) fn all() -> Vec<Property<Protocol>> {
     vec![
@@ -45,6 +55,29 @@ pub(crate) fn all() -> Vec<Property<Protocol>> {
         Property::always(DEADLINE, |_, state: &State| {
             !state.tables.holds.iter().any(|hold| hold.sold_late)
         }),
+        Property::always(EXTENDED, |_, state: &State| {
+            let mut holds = state.tables.holds.iter();
+            holds.all(|hold| {
+                !hold.moved_late && (hold.moved_from.is_none() || hold.expires_at <= hold.longest())
+            })
+        }),
+        Property::always(NOT_EARLY, |_, state: &State| {
+            !state.tables.holds.iter().any(|hold| hold.expired_early)
+        }),
+        Property::always(REACQUIRED_ONCE, |_, state: &State| {
+            let tables = &state.tables;
+            let mut holds = tables.holds.iter().zip(0..);
+            holds.all(|(hold, id)| {
+                let lost = match hold.status {
+                    Status::Expired => true,
+                    // Not swept yet.
+                    Status::Active => hold.expires_at <= state.clock,
+                    _ => false,
+                };
+                tables.again(id).count() <= usize::from(lost)
+            })
+        }),
+        Property::always(FAIR_SHARE, fair_share),
         Property::always(ONE_HOLD, one_hold),
         Property::always(NO_UNDERSELL, |_, state: &State| {
             !state.told_sold_out_wrongly
@@ -53,18 +86,19 @@ pub(crate) fn all() -> Vec<Property<Protocol>> {
             let delivered = state.delivered.iter().zip(0..);
             delivered
                 .filter(|(times, _)| **times > 0)
-                .all(|(_, id)| is_confirmed(state, id))
+                .all(|(_, id)| was_sold(state, id))
         }),
         Property::always(TRUE_ANSWERS, |_, state: &State| {
             let told = state.told_confirmed.iter().zip(0..);
             told.filter(|(told, _)| **told)
-                .all(|(_, id)| is_confirmed(state, id))
+                .all(|(_, id)| was_sold(state, id))
         }),
         Property::always(EVENT_DELIVERED, |model: &Protocol, state: &State| {
-            made_good(model, state).is_none_or(|end| {
-                let mut holds = end.tables.holds.iter().zip(&end.delivered);
-                holds.all(|(hold, times)| hold.status != Status::Confirmed || *times > 0)
-            })
+            model.relays == 0
+                || made_good(model, state).is_none_or(|end| {
+                    let sold = (0..end.tables.holds.len()).filter(|id| was_sold(&end, *id));
+                    sold.into_iter().all(|id| end.delivered[id] > 0)
+                })
         }),
         Property::always(UNIT_FREE, |model: &Protocol, state: &State| {
             made_good(model, state).is_none_or(|end| end.tables.due(end.clock).is_empty())
@@ -72,6 +106,30 @@ pub(crate) fn all() -> Vec<Property<Protocol>> {
         // A model in which nothing happens has all of the above.
         Property::sometimes(ALL_SOLD, |model: &Protocol, state: &State| {
             state.tables.sold == model.units
+        }),
+        Property::sometimes(SOLD_AFTER_EXTENSION, |_, state: &State| {
+            let mut holds = state.tables.holds.iter();
+            holds.any(|hold| hold.status == Status::Confirmed && hold.moved_from.is_some())
+        }),
+        Property::sometimes(EXTENDED_AND_LOST, |_, state: &State| {
+            let mut holds = state.tables.holds.iter();
+            holds.any(|hold| hold.status == Status::Expired && hold.moved_from.is_some())
+        }),
+        Property::sometimes(REACQUIRED, |_, state: &State| {
+            let mut holds = state.tables.holds.iter();
+            holds.any(|hold| hold.reacquired_from.is_some())
+        }),
+        Property::sometimes(SOLD_AGAIN, |model: &Protocol, state: &State| {
+            let mut holds = state.tables.holds.iter();
+            let returned = holds.find(|hold| hold.status == Status::Returned);
+            returned.is_some_and(|old| {
+                let mut others = state.tables.holds.iter().filter(|new| new.user != old.user);
+                state.tables.sold == model.units
+                    && others.any(|new| new.status == Status::Confirmed)
+            })
+        }),
+        Property::sometimes(ADJUSTED, |model: &Protocol, state: &State| {
+            state.tables.sold == state.tables.total && state.tables.total < model.units
         }),
         Property::sometimes(RECLAIMED, |_, state: &State| {
             let holds = &state.tables.holds;
@@ -89,26 +147,41 @@ pub(crate) fn all() -> Vec<Property<Protocol>> {
     ]
 }
 
-fn is_confirmed(state: &State, id: usize) -> bool {
+/// A return takes nothing back of what was told.
+fn was_sold(state: &State, id: usize) -> bool {
     let hold = state.tables.holds.get(id);
-    hold.is_some_and(|hold| hold.status == Status::Confirmed)
+    hold.is_some_and(|hold| matches!(hold.status, Status::Confirmed | Status::Returned))
 }
 
 fn units(state: &State, status: Status) -> i8 {
     let holds = state.tables.holds.iter();
-    holds.filter(|hold| hold.status == status).count() as i8
+    let units = holds
+        .filter(|hold| hold.status == status)
+        .map(|hold| hold.units);
+    units.sum()
 }
 
-fn no_oversell(model: &Protocol, state: &State) -> bool {
+fn no_oversell(_: &Protocol, state: &State) -> bool {
     let taken = units(state, Status::Active) + units(state, Status::Confirmed);
-    state.tables.stock >= 0 && taken <= model.units
+    state.tables.stock >= 0 && taken <= state.tables.total
 }
 
-fn conservation(model: &Protocol, state: &State) -> bool {
+fn conservation(_: &Protocol, state: &State) -> bool {
     let tables = &state.tables;
-    tables.stock + tables.held + tables.sold == model.units
+    tables.stock + tables.held + tables.sold == tables.total
         && tables.held == units(state, Status::Active)
         && tables.sold == units(state, Status::Confirmed)
+}
+
+/// A hold counts until its deadline.
+fn fair_share(model: &Protocol, state: &State) -> bool {
+    (0..model.users).all(|user| {
+        let holds = state.tables.holds.iter().filter(|hold| {
+            let live = hold.status == Status::Active && hold.expires_at > state.clock;
+            hold.user == user && (live || hold.status == Status::Confirmed)
+        });
+        holds.map(|hold| hold.units).sum::<i8>() <= model.max_per_user
+    })
 }
 
 fn one_hold(model: &Protocol, state: &State) -> bool {
@@ -142,7 +215,9 @@ fn made_good(model: &Protocol, state: &State) -> Option<State> {
             end = model.next_state(&end, Action::OfExpirer(worker, Step::GoOn))?;
         }
     }
-    let worker = model.relays - 1;
+    let Some(worker) = model.relays.checked_sub(1) else {
+        return Some(end);
+    };
     loop {
         // The first step is the one in which all goes well.
         let mut steps = end.relays[worker].steps(&end);

@@ -16,7 +16,7 @@ use crate::{
     properties,
     relay::{self, Relay},
     tables::{Answer, Tables, Work},
-    world::{Process, Protocol, Seen, State, Twin, Verb},
+    world::{Kind, Process, Protocol, Seen, State, Twin, Verb},
 };
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -59,7 +59,8 @@ impl Model for Protocol {
         }
         for (n, process) in state.connections.iter().enumerate() {
             if *process == Process::Idle {
-                actions.extend(self.calls(state).map(|verb| Action::Begin(n, verb)));
+                let calls = self.calls(state).into_iter();
+                actions.extend(calls.map(|verb| Action::Begin(n, verb)));
             } else {
                 actions.push(Action::OfConnection(n, Step::GoOn));
                 actions.push(Action::OfConnection(n, Step::Die));
@@ -120,15 +121,29 @@ impl Model for Protocol {
 
 impl Protocol {
     /// Every call that a client could send now, wise or not.
-    fn calls(&self, state: &State) -> impl Iterator<Item = Verb> {
+    fn calls(&self, state: &State) -> Vec<Verb> {
         let existing = state.tables.holds.len() as u8;
-        // A reserve that is under way may need a place, too.
-        let reserving = state.connections.iter().filter(|other| other.reserves());
-        let room = existing + (reserving.count() as u8) < self.holds_max;
-        let users = if room { self.users } else { 0 };
-        (0..users)
-            .map(Verb::Reserve)
-            .chain((0..existing).flat_map(|id| [Verb::Confirm(id), Verb::Cancel(id)]))
+        // A call that is under way may need a place, too.
+        let waiting = state.connections.iter().filter(|other| other.needs_room());
+        let room = existing + (waiting.count() as u8) < self.holds_max;
+        let mut calls = Vec::new();
+        for kind in self.kinds {
+            match kind {
+                Kind::Reserve if room => calls.extend((0..self.users).map(Verb::Reserve)),
+                Kind::Reacquire if room => calls.extend((0..existing).map(Verb::Reacquire)),
+                Kind::Reserve | Kind::Reacquire => {}
+                Kind::Confirm => calls.extend((0..existing).map(Verb::Confirm)),
+                Kind::Cancel => calls.extend((0..existing).map(Verb::Cancel)),
+                Kind::Extend => calls.extend((0..existing).map(Verb::Extend)),
+                Kind::Return => calls.extend((0..existing).map(Verb::Return)),
+                // One unit more and one less than at first is as far as it goes.
+                Kind::Adjust if state.tables.total == self.units => {
+                    calls.extend([Verb::Adjust(-1), Verb::Adjust(1)]);
+                }
+                Kind::Adjust => {}
+            }
+        }
+        calls
     }
 
     /// A call that waits for the lock has done nothing, and knows nothing that could change meanwhile. So it
@@ -137,6 +152,8 @@ impl Protocol {
         let takes_along = match self.twin {
             Some(Twin::ClockBeforeLock | Twin::SnapshotBeforeLock) => verb != Verb::Expire,
             Some(Twin::ReclaimWithoutCompare) => verb == Verb::Expire,
+            Some(Twin::ReacquireBeforeLock) => matches!(verb, Verb::Reacquire(_)),
+            Some(Twin::ReturnWithoutCompare) => matches!(verb, Verb::Return(_)),
             _ => false,
         };
         if let (Some(Twin::PeekWithEarlierClock), Verb::Reserve(user)) = (self.twin, verb) {
@@ -204,7 +221,9 @@ impl Protocol {
                 Process::Written { locked_at, work }
             }
             Process::Written { locked_at, work } => {
-                state.tables.commit(&work, locked_at, self.twin);
+                state
+                    .tables
+                    .commit(&work, locked_at, state.clock, self.twin);
                 match (work.sells(), work.answer) {
                     (Some(id), _) if self.twin == Some(Twin::EventAfterCommit) => {
                         Process::OwesEvent(id)
@@ -230,11 +249,18 @@ impl Protocol {
 
     fn write(&self, tables: &Tables, verb: Verb, t: u8, seen: Option<Seen>) -> Work {
         match (self.twin, seen) {
-            (Some(Twin::SnapshotBeforeLock), Some(seen)) => seen.tables.work(verb, t, self.twin),
+            (
+                Some(
+                    Twin::SnapshotBeforeLock
+                    | Twin::ReacquireBeforeLock
+                    | Twin::ReturnWithoutCompare,
+                ),
+                Some(seen),
+            ) => seen.tables.work(verb, t, self),
             (Some(Twin::ReclaimWithoutCompare), Some(seen)) => {
                 tables.expire(seen.tables.due(seen.clock))
             }
-            _ => tables.work(verb, t, self.twin),
+            _ => tables.work(verb, t, self),
         }
     }
 }

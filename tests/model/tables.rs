@@ -1,9 +1,12 @@
 //! What PostgreSQL has committed about one product, and the rules that calls apply to it.
 
-use crate::world::{Twin, Verb};
+use crate::world::{Protocol, Twin, Verb};
 
-/// How long a hold lasts, in ticks of the clock.
-pub(crate) const HOLD_TICKS: u8 = 1;
+/// How long a hold lasts, in ticks of the clock; how long from now an extension asks for; and the longest life
+/// of a hold that is extended.
+const HOLD_TICKS: u8 = 1;
+const EXTEND_TICKS: u8 = 2;
+const LONGEST_TICKS: u8 = 2;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Status {
@@ -11,20 +14,28 @@ pub(crate) enum Status {
     Confirmed,
     Canceled,
     Expired,
+    Returned,
 }
 
 /// A row of `reservations`, and what the properties want to know of its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Hold {
     pub(crate) user: u8,
+    pub(crate) units: i8,
     pub(crate) expires_at: u8,
+    /// The deadline before the first move.
+    pub(crate) moved_from: Option<u8>,
     pub(crate) status: Status,
+    pub(crate) reacquired_from: Option<u8>,
     /// How often it came to an end.
     pub(crate) ends: u8,
-    /// How often its unit came back.
+    /// How often its units came back.
     pub(crate) returned: u8,
-    /// Whether it was sold by a call that gained the product's lock after the deadline.
+    /// Whether it was sold, or its deadline moved, by a call that gained the product's lock after the deadline.
     pub(crate) sold_late: bool,
+    pub(crate) moved_late: bool,
+    /// Whether it was expired before its deadline.
+    pub(crate) expired_early: bool,
 }
 
 /// A row of `outbox_events`.
@@ -40,6 +51,8 @@ pub(crate) struct Tables {
     pub(crate) stock: i8,
     pub(crate) held: i8,
     pub(crate) sold: i8,
+    /// What the product was made with, and what adjustments made of it.
+    pub(crate) total: i8,
     pub(crate) holds: Vec<Hold>,
     pub(crate) outbox: Vec<Event>,
 }
@@ -47,23 +60,26 @@ pub(crate) struct Tables {
 /// What a transaction has written and not committed: a crash forgets it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Work {
-    /// A new hold: its user and deadline.
-    reserved: Option<(u8, u8)>,
+    /// A new row.
+    made: Option<Hold>,
     confirmed: Option<u8>,
     canceled: Option<u8>,
+    /// A hold and its new deadline.
+    extended: Option<(u8, u8)>,
+    returned: Option<u8>,
+    adjusted: i8,
     expired: Vec<u8>,
     pub(crate) answer: Answer,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Answer {
-    Reserved,
     Confirmed(u8),
-    Canceled,
     Refused,
-    /// Refused, though a unit was to be had.
+    /// Refused, though the units were to be had.
     WronglySoldOut,
-    Swept,
+    /// Any other.
+    Done,
 }
 
 impl Tables {
@@ -72,6 +88,7 @@ impl Tables {
             stock: units,
             held: 0,
             sold: 0,
+            total: units,
             holds: Vec::new(),
             outbox: Vec::new(),
         }
@@ -103,11 +120,16 @@ impl Tables {
     }
 
     /// The statements of a verb's function, all by the time `t`. They change nothing yet.
-    pub(crate) fn work(&self, verb: Verb, t: u8, twin: Option<Twin>) -> Work {
+    pub(crate) fn work(&self, verb: Verb, t: u8, world: &Protocol) -> Work {
+        let twin = world.twin;
         match verb {
-            Verb::Reserve(user) => self.reserve(user, t, twin),
+            Verb::Reserve(user) => self.reserve(user, t, world),
             Verb::Confirm(id) => self.confirm(id, t, twin),
             Verb::Cancel(id) => self.cancel(id, t),
+            Verb::Extend(id) => self.extend(id, t, twin),
+            Verb::Reacquire(id) => self.reacquire(id, t, world),
+            Verb::Return(id) => self.take_back(id),
+            Verb::Adjust(delta) => self.adjust(delta, t),
             Verb::Expire if twin == Some(Twin::ExpireWithoutSweep) => {
                 self.expire(self.active(|hold| hold.expires_at == t).collect())
             }
@@ -115,7 +137,7 @@ impl Tables {
         }
     }
 
-    fn reserve(&self, user: u8, t: u8, twin: Option<Twin>) -> Work {
+    fn reserve(&self, user: u8, t: u8, world: &Protocol) -> Work {
         let mut work = Work::that(Answer::Refused);
         let own: Vec<u8> = self.active(|hold| hold.user == user).collect();
         for id in own {
@@ -124,21 +146,44 @@ impl Tables {
             }
             work.expired.push(id);
         }
-        let mut free = self.stock + work.expired.len() as i8;
-        let due = self.due(t);
-        if free < 1 && twin != Some(Twin::ReserveWithoutReclaim) {
-            // Just what is lacking: one unit.
-            let longest_due = due.iter().find(|id| !work.expired.contains(id));
-            work.expired.extend(longest_due);
-            free += longest_due.map_or(0, |_| 1);
+        let units = world.wants[usize::from(user)];
+        if world.twin != Some(Twin::ReserveWithoutReclaim) {
+            self.reclaim(units, t, &mut work);
         }
-        if free >= 1 {
-            work.reserved = Some((user, t + HOLD_TICKS));
-            work.answer = Answer::Reserved;
-        } else if !due.is_empty() {
-            work.answer = Answer::WronglySoldOut;
+        let due: i8 = self.units(&self.due(t));
+        if self.stock + self.units(&work.expired) < units {
+            if self.stock + due >= units {
+                work.answer = Answer::WronglySoldOut;
+            }
+        } else if units <= self.remaining(user, t, world) {
+            work.made = Some(Hold::new(user, units, t));
+            work.answer = Answer::Done;
         }
         work
+    }
+
+    /// Ends due holds, longest due first, until so many units are free or none is due.
+    fn reclaim(&self, units: i8, t: u8, work: &mut Work) {
+        for id in self.due(t) {
+            let lacking = self.stock + self.units(&work.expired) < units;
+            if lacking && !work.expired.contains(&id) {
+                work.expired.push(id);
+            }
+        }
+    }
+
+    fn units(&self, ids: &[u8]) -> i8 {
+        let units = ids.iter().map(|id| self.holds[usize::from(*id)].units);
+        units.sum()
+    }
+
+    /// How many more units a user may have.
+    fn remaining(&self, user: u8, t: u8, world: &Protocol) -> i8 {
+        let has = self.holds.iter().filter(|hold| {
+            let live = hold.status == Status::Active && hold.expires_at > t;
+            hold.user == user && (live || hold.status == Status::Confirmed)
+        });
+        world.max_per_user - has.map(|hold| hold.units).sum::<i8>()
     }
 
     fn confirm(&self, id: u8, t: u8, twin: Option<Twin>) -> Work {
@@ -159,62 +204,145 @@ impl Tables {
         match hold.status {
             Status::Active if hold.expires_at > t => Work {
                 canceled: Some(id),
-                ..Work::that(Answer::Canceled)
+                ..Work::that(Answer::Done)
             },
-            Status::Canceled => Work::that(Answer::Canceled),
             _ => Work::that(Answer::Refused),
         }
+    }
+
+    fn extend(&self, id: u8, t: u8, twin: Option<Twin>) -> Work {
+        let hold = self.holds[usize::from(id)];
+        let in_time = hold.expires_at > t || twin == Some(Twin::ExtendWithoutDeadline);
+        let until = (t + EXTEND_TICKS).min(hold.longest());
+        match hold.status {
+            Status::Active if in_time => Work {
+                extended: (until > hold.expires_at).then_some((id, until)),
+                ..Work::that(Answer::Done)
+            },
+            _ => Work::that(Answer::Refused),
+        }
+    }
+
+    fn reacquire(&self, id: u8, t: u8, world: &Protocol) -> Work {
+        let lost = self.holds[usize::from(id)];
+        let is_due = lost.status == Status::Active && lost.expires_at <= t;
+        if lost.status != Status::Expired && !is_due {
+            return Work::that(Answer::Refused);
+        }
+        let earlier = self.again(id).next();
+        if let Some(again) = earlier.filter(|_| world.twin != Some(Twin::ReacquireWithoutLook)) {
+            return Work::that(match self.holds[usize::from(again)].status {
+                Status::Confirmed => Answer::Confirmed(again),
+                _ => Answer::Refused,
+            });
+        }
+        let mut work = Work::that(Answer::Refused);
+        self.reclaim(lost.units, t, &mut work);
+        let limited = world.twin != Some(Twin::ReacquireWithoutLimit)
+            && lost.units > self.remaining(lost.user, t, world);
+        if self.stock + self.units(&work.expired) >= lost.units && !limited {
+            work.made = Some(Hold {
+                expires_at: t,
+                status: Status::Confirmed,
+                reacquired_from: Some(id),
+                ends: 1,
+                ..Hold::new(lost.user, lost.units, t)
+            });
+            work.answer = Answer::Confirmed(self.holds.len() as u8);
+        }
+        work
+    }
+
+    /// The rows that took this one's units again.
+    pub(crate) fn again(&self, id: u8) -> impl Iterator<Item = u8> {
+        let rows = self.holds.iter().zip(0..);
+        rows.filter(move |(hold, _)| hold.reacquired_from == Some(id))
+            .map(|(_, id)| id)
+    }
+
+    fn take_back(&self, id: u8) -> Work {
+        match self.holds[usize::from(id)].status {
+            Status::Confirmed => Work {
+                returned: Some(id),
+                ..Work::that(Answer::Done)
+            },
+            _ => Work::that(Answer::Refused),
+        }
+    }
+
+    fn adjust(&self, delta: i8, t: u8) -> Work {
+        let mut work = Work::that(Answer::Done);
+        self.reclaim(-delta, t, &mut work);
+        if self.stock + self.units(&work.expired) + delta >= 0 {
+            work.adjusted = delta;
+        }
+        work
     }
 
     /// Ends these holds, whatever they have become meanwhile: the caller has to know.
     pub(crate) fn expire(&self, due: Vec<u8>) -> Work {
         Work {
             expired: due,
-            ..Work::that(Answer::Swept)
+            ..Work::that(Answer::Done)
         }
     }
 
     /// Makes a transaction's work durable and visible, all at once. The counters are changed by
-    /// differences, as the updates do. `locked_at`: when the transaction gained the product's lock.
-    pub(crate) fn commit(&mut self, work: &Work, locked_at: u8, twin: Option<Twin>) {
+    /// differences, as the updates do. The transaction gained the product's lock at `locked_at`.
+    pub(crate) fn commit(&mut self, work: &Work, locked_at: u8, now: u8, twin: Option<Twin>) {
         for &id in &work.expired {
+            let hold = &mut self.holds[usize::from(id)];
+            hold.expired_early = now < hold.expires_at;
             self.end(id, Status::Expired);
         }
         if let Some(id) = work.canceled {
             self.end(id, Status::Canceled);
         }
+        if let Some((id, until)) = work.extended {
+            let hold = &mut self.holds[usize::from(id)];
+            hold.moved_late = locked_at >= hold.expires_at;
+            hold.moved_from.get_or_insert(hold.expires_at);
+            hold.expires_at = until;
+        }
         if let Some(id) = work.confirmed {
-            self.held -= 1;
-            self.sold += 1;
             let hold = &mut self.holds[usize::from(id)];
             hold.status = Status::Confirmed;
             hold.ends += 1;
             hold.sold_late = locked_at >= hold.expires_at;
-            if twin != Some(Twin::EventAfterCommit) {
-                self.write_event(id);
-            }
+            self.held -= hold.units;
+            self.sold += hold.units;
         }
-        if let Some((user, expires_at)) = work.reserved {
-            self.stock -= 1;
-            self.held += 1;
-            self.holds.push(Hold {
-                user,
-                expires_at,
-                status: Status::Active,
-                ends: 0,
-                returned: 0,
-                sold_late: false,
-            });
+        if let Some(id) = work.returned {
+            let hold = &mut self.holds[usize::from(id)];
+            hold.status = Status::Returned;
+            hold.returned += 1;
+            self.sold -= hold.units;
+            self.stock += hold.units;
+        }
+        self.stock += work.adjusted;
+        self.total += work.adjusted;
+        if let Some(hold) = work.made {
+            self.stock -= hold.units;
+            match hold.status {
+                Status::Confirmed => self.sold += hold.units,
+                _ => self.held += hold.units,
+            }
+            self.holds.push(hold);
+        }
+        if let Some(id) = work.sells()
+            && twin != Some(Twin::EventAfterCommit)
+        {
+            self.write_event(id);
         }
     }
 
     fn end(&mut self, id: u8, status: Status) {
-        self.held -= 1;
-        self.stock += 1;
         let hold = &mut self.holds[usize::from(id)];
         hold.status = status;
         hold.ends += 1;
         hold.returned += 1;
+        self.held -= hold.units;
+        self.stock += hold.units;
     }
 
     pub(crate) fn write_event(&mut self, hold: u8) {
@@ -225,19 +353,56 @@ impl Tables {
     }
 }
 
+impl Hold {
+    fn new(user: u8, units: i8, t: u8) -> Self {
+        Self {
+            user,
+            units,
+            expires_at: t + HOLD_TICKS,
+            moved_from: None,
+            status: Status::Active,
+            reacquired_from: None,
+            ends: 0,
+            returned: 0,
+            sold_late: false,
+            moved_late: false,
+            expired_early: false,
+        }
+    }
+
+    /// The latest deadline that it may have.
+    pub(crate) fn longest(&self) -> u8 {
+        let created_at = self.moved_from.unwrap_or(self.expires_at) - HOLD_TICKS;
+        created_at + LONGEST_TICKS
+    }
+}
+
 impl Work {
     fn that(answer: Answer) -> Self {
         Self {
-            reserved: None,
+            made: None,
             confirmed: None,
             canceled: None,
+            extended: None,
+            returned: None,
+            adjusted: 0,
             expired: Vec::new(),
             answer,
         }
     }
 
-    /// The hold that is about to be sold.
+    pub(crate) fn makes_row(&self) -> bool {
+        self.made.is_some()
+    }
+
+    /// What is about to be sold.
     pub(crate) fn sells(&self) -> Option<u8> {
-        self.confirmed
+        match (self.confirmed, self.made, self.answer) {
+            (Some(id), ..) => Some(id),
+            (None, Some(hold), Answer::Confirmed(id)) if hold.status == Status::Confirmed => {
+                Some(id)
+            }
+            _ => None,
+        }
     }
 }

@@ -10,6 +10,11 @@ use crate::{
 pub(crate) struct Protocol {
     pub(crate) units: i8,
     pub(crate) users: u8,
+    /// How many units each user asks for.
+    pub(crate) wants: &'static [i8],
+    /// Most units that a user may hold and have bought.
+    pub(crate) max_per_user: i8,
+    pub(crate) kinds: &'static [Kind],
     pub(crate) holds_max: u8,
     /// The clock stops here.
     pub(crate) clock_max: u8,
@@ -35,6 +40,14 @@ pub(crate) enum Twin {
     PeekWithEarlierClock,
     /// The expirer hears of a deadline when it passes, as by Redis alone, and never looks back.
     ExpireWithoutSweep,
+    ExtendWithoutDeadline,
+    /// Neither the look for an earlier one nor the unique index.
+    ReacquireWithoutLook,
+    /// It looks, before it has the lock, and there is no unique index.
+    ReacquireBeforeLock,
+    ReacquireWithoutLimit,
+    /// It returns what it found CONFIRMED before it had the lock, without looking at it again.
+    ReturnWithoutCompare,
     AnswerBeforeCommit,
     /// Confirm publishes the event itself, and then commits.
     PublishBeforeCommit,
@@ -46,10 +59,29 @@ pub(crate) enum Twin {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Verb {
+    /// For a user.
     Reserve(u8),
     Confirm(u8),
     Cancel(u8),
+    Extend(u8),
+    /// Of what this hold has lost.
+    Reacquire(u8),
+    Return(u8),
+    /// Takes a free unit away, or adds one.
+    Adjust(i8),
     Expire,
+}
+
+/// What clients ask for in a world; expirers are in each.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Kind {
+    Reserve,
+    Confirm,
+    Cancel,
+    Extend,
+    Reacquire,
+    Return,
+    Adjust,
 }
 
 /// Where a connection or an expirer is.
@@ -118,12 +150,13 @@ impl Process {
         )
     }
 
-    pub(crate) fn reserves(&self) -> bool {
+    /// Whether it may come to a new row.
+    pub(crate) fn needs_room(&self) -> bool {
         match self {
             Self::Waiting(verb, _) | Self::Locked { verb, .. } | Self::Timed { verb, .. } => {
-                matches!(verb, Verb::Reserve(_))
+                matches!(verb, Verb::Reserve(_) | Verb::Reacquire(_))
             }
-            Self::Written { work, .. } => work.answer == Answer::Reserved,
+            Self::Written { work, .. } => work.makes_row(),
             Self::Peeking { .. } => true,
             Self::Idle | Self::Answering(_) | Self::OwesEvent(_) => false,
         }
@@ -149,7 +182,7 @@ impl State {
         match answer {
             Answer::Confirmed(id) => self.told_confirmed[usize::from(id)] = true,
             Answer::WronglySoldOut => self.told_sold_out_wrongly = true,
-            Answer::Reserved | Answer::Canceled | Answer::Refused | Answer::Swept => {}
+            Answer::Done | Answer::Refused => {}
         }
     }
 }

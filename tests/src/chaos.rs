@@ -30,12 +30,16 @@ use tokio_util::sync::CancellationToken;
 
 use clients::Recent;
 use injector::{Injected, Injection, Injector};
-use journal::{Journal, lock};
+use journal::{Journal, Rules, lock};
 use settle::RECOVERY_LIMIT;
 use stack::{MEMBERS, Stack};
 
 /// Short, so that many holds expire by themselves; long enough to confirm in time on a busy machine.
 const HOLD_SECONDS: u32 = 4;
+/// Enough for an extension that is cut short, and for one that is not.
+const MAX_HOLD_SECONDS: u32 = 7;
+/// Few, so that users come to their limit.
+const MAX_PER_USER: i64 = 4;
 
 /// How long a run may take besides its faults. Beyond it, something hangs.
 const OVERHEAD_LIMIT: Duration = Duration::from_secs(600);
@@ -66,7 +70,11 @@ async fn run_to_the_end(settings: &Settings) -> anyhow::Result<usize> {
         settings.logs.display()
     );
     let stack = Arc::new(prepare(settings).await?);
-    let journal = Arc::new(Journal::new(i64::from(HOLD_SECONDS) * 1_000_000));
+    let journal = Arc::new(Journal::new(Rules {
+        hold_micros: i64::from(HOLD_SECONDS) * 1_000_000,
+        max_hold_micros: i64::from(MAX_HOLD_SECONDS) * 1_000_000,
+        max_per_user: MAX_PER_USER,
+    }));
     let mut background = JoinSet::new();
     background.spawn({
         let (url, journal) = (stack.rabbitmq.url.clone(), journal.clone());
@@ -102,7 +110,7 @@ async fn run_to_the_end(settings: &Settings) -> anyhow::Result<usize> {
 
 /// Everything started, and the queue there for good.
 async fn prepare(settings: &Settings) -> anyhow::Result<Stack> {
-    let stack = Stack::start(HOLD_SECONDS, &settings.logs).await?;
+    let stack = Stack::start(HOLD_SECONDS, MAX_HOLD_SECONDS, &settings.logs).await?;
     for member in 0..MEMBERS.len() {
         stack.start_member(member).await?;
     }
@@ -110,6 +118,7 @@ async fn prepare(settings: &Settings) -> anyhow::Result<Stack> {
     ready
         .await
         .context("not everything is ready at the start")?;
+    consumer::bind_to_all(&stack.rabbitmq.url).await?;
     // RabbitMQ 3.10 can lose a quorum queue, with all that it has confirmed, when it is killed within seconds of
     // the declaration. That is no failing of the service, and an orderly restart makes the queue known for good.
     let rabbitmq = stack.rabbitmq.clone();

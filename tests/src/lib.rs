@@ -8,7 +8,7 @@ mod servers;
 
 use std::time::{Duration, Instant};
 
-pub use process::{Child, Log, start, start_with};
+pub use process::{Child, Log, output, start, start_with};
 pub use proxy::{Proxy, Traffic};
 pub use servers::{Server, Service};
 

@@ -9,7 +9,7 @@ use std::{
     fs::File,
     io::{BufRead as _, BufReader, Write as _},
     path::PathBuf,
-    process::{Command, ExitStatus, Stdio},
+    process::{Command, ExitStatus, Output, Stdio},
     sync::{Arc, Mutex},
     thread::JoinHandle,
 };
@@ -70,6 +70,13 @@ pub fn start_with(name: &str, arguments: &[&str], settings: &[(&str, &str)], log
         log,
         reader,
     }
+}
+
+/// Runs it to its end, with these arguments, and these settings alone in its environment.
+pub fn output(name: &str, arguments: &[&str], settings: &[(&str, &str)]) -> Output {
+    let mut process = Command::new(binary(name));
+    process.args(arguments).env_clear();
+    process.envs(settings.iter().copied()).output().unwrap()
 }
 
 /// The binaries lie beside this program, or, if it is a test, beside the folder of it.

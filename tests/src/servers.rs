@@ -23,18 +23,28 @@ pub enum Service {
 pub struct Server {
     service: Service,
     folder: PathBuf,
+    options: Vec<(String, String)>,
     /// Where it is, with user and password.
     pub url: String,
 }
 
 impl Server {
     pub fn start_new(service: Service) -> Self {
+        Self::start_with(service, &[])
+    }
+
+    /// With options of `server.sh`, which are environment variables.
+    pub fn start_with(service: Service, options: &[(&str, &str)]) -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let name = format!("flashsale-it-{}-{number}", std::process::id());
         let mut server = Self {
             service,
             folder: std::env::temp_dir().join(name),
+            options: options
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+                .collect(),
             url: String::new(),
         };
         server.url = server.start();
@@ -93,6 +103,7 @@ impl Server {
         command
             .args([service, action])
             .arg(&self.folder)
+            .envs(self.options.clone())
             .stdin(Stdio::null());
         command
     }

@@ -1,25 +1,29 @@
 //! `/admin`
 
 use axum::extract::State;
+use futures_util::{FutureExt as _, future};
 use inventory::{
     audit::{self, Audit, Tally},
     expire,
+    idempotency::Key,
     outbox::{self, Dead},
 };
 use schemars::JsonSchema;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
 
 use crate::{
     AppState, Problem,
     answer::Answer,
-    extract::{Admin, NoBody},
+    extract::{Admin, Json, NoBody},
+    idempotency::{Keyed, Rendered},
 };
 
 /// Most holds that one transaction expires: a pass must not keep the product's row for long.
 const EXPIRE_BATCH_ROWS: i32 = 250;
 
 /// How many holds were due.
-#[derive(Serialize, JsonSchema)]
+#[derive(Clone, Copy, Serialize, JsonSchema)]
 pub(crate) struct Expired {
     expired: u64,
 }
@@ -27,8 +31,8 @@ pub(crate) struct Expired {
 pub(crate) async fn sync_expired(
     _: Admin,
     State(state): State<AppState>,
-    _: NoBody,
-) -> Result<Answer<Expired>, Problem> {
+    Keyed(key, _): Keyed<NoBody>,
+) -> Result<Rendered<Answer<Expired>>, Problem> {
     let (pool, books, events) = (
         state.pool.clone(),
         state.books.clone(),
@@ -42,9 +46,8 @@ pub(crate) async fn sync_expired(
         .await
     };
     let swept = state.call("sync_expired", sweep).await?;
-    Ok(Answer(Expired {
-        expired: swept.expired,
-    }))
+    let expired = swept.expired;
+    kept(&state, key, Expired { expired }).await
 }
 
 pub(crate) async fn audit(
@@ -62,8 +65,8 @@ pub(crate) async fn audit(
 pub(crate) async fn rebuild_counters(
     _: Admin,
     State(state): State<AppState>,
-    _: NoBody,
-) -> Result<Answer<Tally>, Problem> {
+    Keyed(key, _): Keyed<NoBody>,
+) -> Result<Rendered<Answer<Tally>>, Problem> {
     let pool = state.pool.clone();
     let tally = state
         .call("tally", async move { audit::tally(&pool).await })
@@ -78,7 +81,30 @@ pub(crate) async fn rebuild_counters(
         tracing::warn!("the counters in Redis cannot be rebuilt: {error:#}");
         return Err(Problem::Overloaded);
     }
-    Ok(Answer(tally))
+    kept(&state, key, tally).await
+}
+
+/// The answer of an act that is more than one transaction. It was done, whatever its key says: a repeat changes
+/// nothing, and only the answer is that of the first time.
+async fn kept<T>(
+    state: &AppState,
+    key: Option<Key>,
+    answer: T,
+) -> Result<Rendered<Answer<T>>, Problem>
+where
+    T: Serialize + Copy + Send + Sync + 'static,
+{
+    if key.is_none() {
+        return Ok(Answer(answer).into());
+    }
+    let once = state.once(
+        "keep_answer",
+        key,
+        move |_| future::ready(Ok(answer)).boxed(),
+        |_, _| (),
+        |answer| Ok(Answer(*answer)),
+    );
+    once.await
 }
 
 pub(crate) async fn dead_events(
@@ -104,13 +130,67 @@ pub(crate) struct Requeued {
 pub(crate) async fn requeue(
     _: Admin,
     State(state): State<AppState>,
-    _: NoBody,
-) -> Result<Answer<Requeued>, Problem> {
-    let pool = state.pool.clone();
-    let requeued = state
-        .call("requeue_dead_events", async move {
-            outbox::requeue_dead(&pool).await
-        })
-        .await?;
-    Ok(Answer(Requeued { requeued }))
+    Keyed(key, _): Keyed<NoBody>,
+) -> Result<Rendered<Answer<Requeued>>, Problem> {
+    let once = state.once(
+        "requeue_dead_events",
+        key,
+        |via| outbox::requeue_dead(via).boxed(),
+        |_, _| (),
+        |requeued| {
+            let requeued = *requeued;
+            Ok(Answer(Requeued { requeued }))
+        },
+    );
+    once.await
+}
+
+/// A range of time.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ReplayEvents {
+    /// What was published then is in it.
+    #[serde(with = "time::serde::rfc3339")]
+    #[schemars(
+        with = "String",
+        extend("format" = "date-time"),
+        example = &"2026-11-27T12:00:00Z"
+    )]
+    from: OffsetDateTime,
+    /// What was published then is not. Later than `from`.
+    #[serde(with = "time::serde::rfc3339")]
+    #[schemars(
+        with = "String",
+        extend("format" = "date-time"),
+        example = &"2026-11-27T12:05:00Z"
+    )]
+    to: OffsetDateTime,
+}
+
+/// How many events are published again.
+#[derive(Serialize, JsonSchema)]
+pub(crate) struct Replayed {
+    replayed: u64,
+}
+
+pub(crate) async fn replay(
+    _: Admin,
+    State(state): State<AppState>,
+    Keyed(key, Json(ReplayEvents { from, to })): Keyed<Json<ReplayEvents>>,
+) -> Result<Rendered<Answer<Replayed>>, Problem> {
+    if from >= to {
+        let detail = "from must be before to".to_owned();
+        return Err(Problem::InvalidRequest(detail));
+    }
+    let once = state.once(
+        "replay_events",
+        key,
+        move |via| outbox::replay(via, from, to).boxed(),
+        |_, _| (),
+        |replayed| {
+            let replayed = *replayed;
+            Ok(Answer(Replayed { replayed }))
+        },
+    );
+    once.await
 }

@@ -13,13 +13,16 @@ use crate::{
     contract::{Describe, Operation, Schemas},
 };
 
+pub(crate) const JSON: &str = "application/json";
+pub(crate) const PROBLEM_JSON: &str = "application/problem+json";
+
 /// A JSON body. axum's own is written piece by piece into a buffer that checks its room for each: a tenth of
 /// the instructions that a hot reserve took in this process.
 pub(crate) struct Answer<T>(pub(crate) T);
 
 impl<T: Serialize> IntoResponse for Answer<T> {
     fn into_response(self) -> Response {
-        body("application/json", &self.0).unwrap_or_else(|error| {
+        body(JSON, &self.0).unwrap_or_else(|error| {
             tracing::error!(%error, "an answer cannot be written as JSON");
             Problem::Internal.into_response()
         })

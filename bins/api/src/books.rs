@@ -1,9 +1,9 @@
 //! What Redis and `/metrics` are told of what the verbs did.
 
-use inventory::reservation::{Batch, Reservation};
+use inventory::reservation::Reservation;
 use timer::Timer;
 
-use crate::metrics::Metrics;
+use crate::{metrics::Metrics, verb::Verdict};
 
 /// Cheap to clone: each call has its own.
 #[derive(Clone)]
@@ -28,27 +28,27 @@ impl Books {
         self.timer.reserved(timers(holds), expired);
     }
 
-    pub(crate) fn confirmed(&self, batch: &Batch) {
-        self.timer.confirmed(ended(batch), batch.changed);
-        self.metrics.confirmed.inc_by(batch.changed);
+    pub(crate) fn confirmed(&self, answers: &[Verdict], changed: u64) {
+        self.timer.confirmed(ended(answers), changed);
+        self.metrics.confirmed.inc_by(changed);
     }
 
-    pub(crate) fn canceled(&self, batch: &Batch) {
-        self.timer.canceled(ended(batch), batch.changed);
-        self.metrics.canceled.inc_by(batch.changed);
+    pub(crate) fn canceled(&self, answers: &[Verdict], changed: u64) {
+        self.timer.canceled(ended(answers), changed);
+        self.metrics.canceled.inc_by(changed);
     }
 
     /// Also what could not be extended further: its timer is the same again.
-    pub(crate) fn extended(&self, batch: &Batch) {
-        self.timer.extended(timers(batch.answers.iter().flatten()));
+    pub(crate) fn extended(&self, answers: &[Verdict]) {
+        self.timer.extended(timers(answers.iter().flatten()));
     }
 
     /// A reservation that was made and confirmed in one go is both.
-    pub(crate) fn reacquired(&self, batch: &Batch) {
-        self.timer.reacquired(batch.changed, batch.expired);
-        self.metrics.created.inc_by(batch.changed);
-        self.metrics.confirmed.inc_by(batch.changed);
-        self.metrics.expired.inc_by(batch.expired);
+    pub(crate) fn reacquired(&self, count: u64, expired: u64) {
+        self.timer.reacquired(count, expired);
+        self.metrics.created.inc_by(count);
+        self.metrics.confirmed.inc_by(count);
+        self.metrics.expired.inc_by(expired);
     }
 
     pub(crate) fn expired(&self, count: u64) {
@@ -57,12 +57,9 @@ impl Books {
     }
 }
 
-fn ended(batch: &Batch) -> impl Iterator<Item = i64> {
-    batch
-        .answers
-        .iter()
-        .flatten()
-        .map(|reservation| reservation.id.get())
+fn ended(answers: &[Verdict]) -> impl Iterator<Item = i64> {
+    let ended = answers.iter().flatten();
+    ended.map(|reservation| reservation.id.get())
 }
 
 /// Ids, and deadlines as Redis wants them: in Unix milliseconds.

@@ -7,7 +7,7 @@ use inventory::{ReservationId, reservation::Refusal};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Serialize, Serializer};
 
-use crate::{Problem, extract::BODY_MAX_BYTES};
+use crate::{Problem, extract::BODY_MAX_BYTES, idempotency::KEY_MAX_CHARACTERS};
 
 /// What a code means.
 pub(crate) struct Terms {
@@ -60,9 +60,14 @@ codes! {
     InvalidQuery "invalid_query" BAD_REQUEST "The query is not valid"
         when "a parameter of the query is unknown, given twice, or out of its limits" do "correct the parameter that `detail` names"
         as Problem::InvalidQuery("limit must be a whole number from 1 to 100".to_owned());
-    Unauthorized "unauthorized" UNAUTHORIZED "The admin token is missing or wrong"
-        when "`ADMIN_TOKEN` is set, and the request does not carry it" do "send Authorization: Bearer with the ADMIN_TOKEN"
-        as Problem::Unauthorized;
+    IdempotencyKeyInvalid "idempotency_key_invalid" BAD_REQUEST "The Idempotency-Key is not valid"
+        when "`Idempotency-Key` is given twice, or cannot be one"
+        do "send one Idempotency-Key of 1 to 255 visible ASCII characters, in quotes or not"
+        as Problem::IdempotencyKeyInvalid;
+    Unauthorized "unauthorized" UNAUTHORIZED "The bearer token is missing or wrong"
+        when "an admin act lacks the `ADMIN_TOKEN` that is set, or, where `API_KEYS_FILE` is set, another request has no API key"
+        do "send Authorization: Bearer with what `detail` names"
+        as Problem::Unauthorized("an API key");
     Forbidden "forbidden" FORBIDDEN "Admin acts are not allowed here"
         when "no `ADMIN_TOKEN` is set, and the request comes from elsewhere or through a proxy"
         do "without ADMIN_TOKEN, admin acts are allowed only directly from the machine itself, while the API listens on a loopback address"
@@ -115,6 +120,10 @@ codes! {
     InsufficientStock "insufficient_stock" CONFLICT "Fewer units are free"
         when "only free units can be taken away: `stock`" do "take fewer away, or wait until holds end"
         as Refusal::InsufficientStock { free: 3 };
+    IdempotencyKeyInUse "idempotency_key_in_use" CONFLICT "A request with this Idempotency-Key is under way"
+        when "the first request with this key has no answer yet, also after a second's wait"
+        do "nothing was done for this one; repeat it to get the answer of the other"
+        as Problem::IdempotencyKeyInUse;
     BodyTooLarge "body_too_large" PAYLOAD_TOO_LARGE "The body is too large"
         when "the body is larger than any that the API understands" do "a body has at most 16384 bytes"
         as Problem::BodyTooLarge;
@@ -127,6 +136,10 @@ codes! {
     InvalidProduct "invalid_product" UNPROCESSABLE_ENTITY "The product is not valid"
         when "the product cannot be as it is wanted" do "correct the field that `detail` names"
         as Problem::InvalidProduct("sale_ends_at must be later than sale_starts_at".to_owned());
+    IdempotencyKeyReused "idempotency_key_reused" UNPROCESSABLE_ENTITY "The Idempotency-Key is that of another request"
+        when "the key came before, with another request"
+        do "method, path, query and body must be those of the first request with this key"
+        as Problem::IdempotencyKeyReused;
     Internal "internal" INTERNAL_SERVER_ERROR "The service has a fault"
         when "never, as far as its makers know" do "it was logged; a repeat may fail again"
         as Problem::Internal;
@@ -135,12 +148,12 @@ codes! {
         as Problem::Overloaded;
     OutcomeUnknown "outcome_unknown" SERVICE_UNAVAILABLE "The answer was lost; it may have been done"
         when "the connection to PostgreSQL was lost after the call was sent"
-        do "repeat the request to find out: a repeat has no second effect, except for POST /products and POST /products/{id}/stock"
+        do "repeat the request to find out: a repeat has no second effect, except for POST /products and POST /products/{id}/stock without Idempotency-Key"
         as Problem::OutcomeUnknown;
 }
 
-// The table's text cannot take the figure from the limit.
-const _: () = assert!(BODY_MAX_BYTES == 16384);
+// The table's text cannot take its figures from the limits.
+const _: () = assert!(BODY_MAX_BYTES == 16384 && KEY_MAX_CHARACTERS == 255);
 
 impl Serialize for Code {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {

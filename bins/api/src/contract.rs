@@ -5,7 +5,13 @@
 
 use std::collections::BTreeMap;
 
-use axum::{Router, extract::State, handler::Handler, http::StatusCode, routing::MethodFilter};
+use axum::{
+    Router,
+    extract::State,
+    handler::Handler,
+    http::{StatusCode, Uri},
+    routing::MethodFilter,
+};
 use schemars::{
     JsonSchema, Schema, SchemaGenerator,
     generate::{Contract, SchemaSettings},
@@ -19,8 +25,11 @@ use crate::{
     problem::Body,
 };
 
-/// Where the security scheme of the admin acts stands.
+/// The security scheme of the admin acts.
 pub(crate) const ADMIN: &str = "admin_token";
+
+/// The security scheme of everything else that needs one.
+pub(crate) const CLIENT: &str = "api_key";
 
 /// One operation of the document.
 pub(crate) struct Operation {
@@ -28,6 +37,7 @@ pub(crate) struct Operation {
     parameters: Vec<Value>,
     answers: BTreeMap<u16, Value>,
     refusals: Vec<Code>,
+    headers: Map<String, Value>,
 }
 
 impl Operation {
@@ -39,6 +49,7 @@ impl Operation {
             parameters: Vec::new(),
             answers: BTreeMap::new(),
             refusals: Vec::new(),
+            headers: Map::new(),
         }
     }
 
@@ -76,9 +87,16 @@ impl Operation {
         self.fields.insert("requestBody".into(), body);
     }
 
-    pub(crate) fn for_admins(&mut self) {
-        self.fields
-            .insert("security".into(), json!([{ ADMIN: [] }]));
+    /// Takes a bearer token by one of these schemes.
+    pub(crate) fn needs(&mut self, schemes: &[&str]) {
+        let schemes = schemes.iter().map(|scheme| json!({ *scheme: [] }));
+        self.fields.insert("security".into(), schemes.collect());
+        self.refuse(&[Code::Unauthorized]);
+    }
+
+    /// A header that every answer may have.
+    pub(crate) fn header(&mut self, name: &str, header: Value) {
+        self.headers.insert(name.into(), header);
     }
 
     pub(crate) fn refuse(&mut self, codes: &[Code]) {
@@ -120,6 +138,11 @@ impl Operation {
         }
         for (status, codes) in by_status {
             self.answers.insert(status, refusal(&codes));
+        }
+        for answer in self.answers.values_mut() {
+            for (name, header) in &self.headers {
+                answer["headers"][name] = header.clone();
+            }
         }
         let answers = self.answers.into_iter();
         let answers: Map<_, _> = answers
@@ -177,6 +200,11 @@ impl Describe for State<AppState> {
     fn describe(operation: &mut Operation, _: &mut Schemas) {
         operation.refuse(&[Code::Overloaded, Code::OutcomeUnknown, Code::Internal]);
     }
+}
+
+/// It tells a list where it is, for the link to its next page.
+impl Describe for Uri {
+    fn describe(_: &mut Operation, _: &mut Schemas) {}
 }
 
 /// A handler whose whole signature describes itself.
@@ -355,6 +383,12 @@ impl Routes {
                 "schemas": schemas,
                 "examples": examples,
                 "securitySchemes": {
+                    CLIENT: {
+                        "type": "http",
+                        "scheme": "bearer",
+                        "description": "A key from the `API_KEYS_FILE` of the service, or its `ADMIN_TOKEN`. Where no such \
+                            file is set, none is needed.",
+                    },
                     ADMIN: {
                         "type": "http",
                         "scheme": "bearer",

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use axum::{
-    body::{self, Bytes, HttpBody as _},
+    body::{self, Body, Bytes, HttpBody as _},
     extract::{FromRequest, FromRequestParts, RawPathParams, Request},
     http::{HeaderMap, header, request::Parts},
 };
@@ -16,7 +16,8 @@ use subtle::ConstantTimeEq as _;
 use crate::{
     AppState, Problem,
     code::Code,
-    contract::{Describe, Operation, Schemas},
+    contract::{ADMIN, CLIENT, Describe, Operation, Schemas},
+    keys::Client,
 };
 
 /// Every body that the API understands is far smaller.
@@ -32,7 +33,7 @@ impl<T: DeserializeOwned> FromRequest<AppState> for Json<T> {
         if !is_json(request.headers()) {
             return Err(Problem::UnsupportedMediaType);
         }
-        parse(&read(request).await?).map(Self)
+        parse(&read(request.into_body()).await?).map(Self)
     }
 }
 
@@ -68,7 +69,7 @@ impl<T: Default + DeserializeOwned> FromRequest<AppState> for OptionalJson<T> {
 
     async fn from_request(request: Request, _: &AppState) -> Result<Self, Problem> {
         let json = is_json(request.headers());
-        let bytes = read(request).await?;
+        let bytes = read(request.into_body()).await?;
         match (bytes.is_empty(), json) {
             (true, _) => Ok(Self(T::default())),
             (false, false) => Err(Problem::UnsupportedMediaType),
@@ -105,19 +106,19 @@ fn is_json(headers: &HeaderMap) -> bool {
         || (essence.starts_with("application/") && essence.ends_with("+json"))
 }
 
-async fn read(request: Request) -> Result<Bytes, Problem> {
+pub(crate) async fn read(body: Body) -> Result<Bytes, Problem> {
     // Whoever declares a length beyond the limit need not send it to be told so.
-    if request.body().size_hint().lower() > BODY_MAX_BYTES as u64 {
+    if body.size_hint().lower() > BODY_MAX_BYTES as u64 {
         return Err(Problem::BodyTooLarge);
     }
-    body::to_bytes(request.into_body(), BODY_MAX_BYTES)
-        .await
-        .map_err(|error| match std::error::Error::source(&error) {
+    body::to_bytes(body, BODY_MAX_BYTES).await.map_err(|error| {
+        match std::error::Error::source(&error) {
             Some(source) if source.is::<http_body_util::LengthLimitError>() => {
                 Problem::BodyTooLarge
             }
             _ => Problem::InvalidJson("the body broke off".to_owned()),
-        })
+        }
+    })
 }
 
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
@@ -216,8 +217,8 @@ impl FromRequestParts<AppState> for Admin {
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Problem> {
         let headers = &parts.headers;
         match &state.admin_token {
-            Some(token) if has_bearer(headers, token) => Ok(Self),
-            Some(_) => Err(Problem::Unauthorized),
+            Some(token) if bearer(headers).is_some_and(|given| same(given, token)) => Ok(Self),
+            Some(_) => Err(Problem::Unauthorized("the ADMIN_TOKEN")),
             // A request that a proxy forwards comes from the loopback address too.
             None if state.loopback && !is_forwarded(headers) => Ok(Self),
             None => Err(Problem::Forbidden),
@@ -227,22 +228,48 @@ impl FromRequestParts<AppState> for Admin {
 
 impl Describe for Admin {
     fn describe(operation: &mut Operation, _: &mut Schemas) {
-        operation.for_admins();
-        operation.refuse(&[Code::Unauthorized, Code::Forbidden]);
+        operation.needs(&[ADMIN]);
+        operation.refuse(&[Code::Forbidden]);
     }
 }
 
-fn has_bearer(headers: &HeaderMap, token: &str) -> bool {
-    let Some(Ok(value)) = headers
-        .get(header::AUTHORIZATION)
-        .map(|value| value.to_str())
-    else {
-        return false;
-    };
-    let Some((scheme, given)) = value.split_once(' ') else {
-        return false;
-    };
-    scheme.eq_ignore_ascii_case("bearer") && given.trim().as_bytes().ct_eq(token.as_bytes()).into()
+/// Proof that the request may do everything else, and whose it is; where keys are in use, the request's extensions
+/// tell it to who reads the body. The admin may, too.
+impl FromRequestParts<AppState> for Client {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Problem> {
+        let Some(keys) = &state.keys else {
+            return Ok(Self::default());
+        };
+        let given = bearer(&parts.headers).unwrap_or_default();
+        let admin = |token: &String| same(given, token);
+        let client = match keys.client_of(given) {
+            Some(client) => client,
+            None if state.admin_token.as_ref().is_some_and(admin) => Self::default(),
+            None => return Err(Problem::Unauthorized("an API key")),
+        };
+        parts.extensions.insert(client.clone());
+        Ok(client)
+    }
+}
+
+impl Describe for Client {
+    fn describe(operation: &mut Operation, _: &mut Schemas) {
+        operation.needs(&[CLIENT, ADMIN]);
+    }
+}
+
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, given) = value.split_once(' ')?;
+    scheme
+        .eq_ignore_ascii_case("bearer")
+        .then_some(given.trim())
+}
+
+fn same(given: &str, token: &str) -> bool {
+    given.as_bytes().ct_eq(token.as_bytes()).into()
 }
 
 fn is_forwarded(headers: &HeaderMap) -> bool {

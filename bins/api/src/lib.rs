@@ -10,13 +10,17 @@ mod code;
 mod contract;
 mod docs;
 mod extract;
+mod idempotency;
+mod keys;
 mod lanes;
 mod metrics;
+mod paging;
 mod problem;
 mod products;
 mod reservations;
 mod routes;
 mod state;
+mod verb;
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -56,14 +60,20 @@ pub struct Args {
 pub enum Command {
     /// Bring the database to the schema that this version needs, and exit.
     Migrate,
+    /// Make an API key for a shop's backend: its line for API_KEYS_FILE goes to stdout, the key to stderr.
+    NewKey {
+        /// Whose it is: letters, digits, dots, underscores, hyphens.
+        name: String,
+    },
     /// Print the contract of the API, as OpenAPI, and exit.
     Openapi,
 }
 
-/// What the process does: migrates, prints the contract, or serves until told to stop.
+/// What the process does: a command, or it serves until told to stop.
 pub async fn run(args: Args, process: Process) -> anyhow::Result<()> {
     match args.command {
         Some(Command::Migrate) => migrate(&args.database.database_url).await,
+        Some(Command::NewKey { name }) => keys::new_key(&name),
         Some(Command::Openapi) => {
             println!("{:#}", openapi());
             Ok(())
@@ -74,7 +84,13 @@ pub async fn run(args: Args, process: Process) -> anyhow::Result<()> {
             let listener = http::listen(args.listen_addr).await?;
             let grace = Duration::from_secs(args.runtime.shutdown_seconds) / 2;
             let address = listener.local_addr()?;
-            let state = AppState::new(args.settings, pool, timer, address, &process)?;
+            let state = AppState::new(args.settings, pool.clone(), timer, address, &process)?;
+            process.tasks.spawn(async move {
+                // An API that is not ready gets no requests whose failure would say why.
+                if let Err(error) = inventory::database::check(&pool).await {
+                    tracing::warn!("PostgreSQL cannot be used yet: {error}");
+                }
+            });
             serve(listener, state, process, grace).await
         }
     }
@@ -118,7 +134,7 @@ fn router(state: AppState, process: &Process) -> Router {
         Health::default()
             .required("postgres", move || {
                 let pool = pool.clone();
-                async move { inventory::database::is_up(&pool).await }
+                async move { inventory::database::check(&pool).await.is_ok() }
             })
             .optional("redis", move || {
                 let timer = timer.clone();

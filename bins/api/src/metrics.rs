@@ -20,6 +20,7 @@ pub(crate) struct Metrics {
     request_seconds: HistogramVec,
     batch_requests: HistogramVec,
     batch_seconds: HistogramVec,
+    pub(crate) client_requests: IntCounterVec,
     pub(crate) created: IntCounter,
     pub(crate) confirmed: IntCounter,
     pub(crate) canceled: IntCounter,
@@ -63,6 +64,16 @@ impl Metrics {
                     HistogramOpts::new("flashsale_batch_duration_seconds", "Time of one call.")
                         .buckets(latency),
                     &["verb"],
+                )?,
+            )?,
+            client_requests: register(
+                registry,
+                IntCounterVec::new(
+                    Opts::new(
+                        "flashsale_client_requests_total",
+                        "Requests with an API key, by the name of its client.",
+                    ),
+                    &["client"],
                 )?,
             )?,
             created: counter("flashsale_reservations_created_total", "Holds created.")?,

@@ -24,11 +24,15 @@ pub enum Problem {
     BodyTooLarge,
     NotFound,
     MethodNotAllowed,
-    Unauthorized,
+    /// What it takes is missing or wrong.
+    Unauthorized(&'static str),
     Forbidden,
     Refused(Refusal),
     /// One of several products that were to be had together.
     RefusedOf(ProductId, Refusal),
+    IdempotencyKeyInvalid,
+    IdempotencyKeyReused,
+    IdempotencyKeyInUse,
     Overloaded,
     OutcomeUnknown,
     Internal,
@@ -81,9 +85,12 @@ impl Problem {
             Self::BodyTooLarge => Code::BodyTooLarge,
             Self::NotFound => Code::NotFound,
             Self::MethodNotAllowed => Code::MethodNotAllowed,
-            Self::Unauthorized => Code::Unauthorized,
+            Self::Unauthorized(_) => Code::Unauthorized,
             Self::Forbidden => Code::Forbidden,
             Self::Refused(refusal) | Self::RefusedOf(_, refusal) => Code::of(refusal),
+            Self::IdempotencyKeyInvalid => Code::IdempotencyKeyInvalid,
+            Self::IdempotencyKeyReused => Code::IdempotencyKeyReused,
+            Self::IdempotencyKeyInUse => Code::IdempotencyKeyInUse,
             Self::Overloaded => Code::Overloaded,
             Self::OutcomeUnknown => Code::OutcomeUnknown,
             Self::Internal => Code::Internal,
@@ -96,6 +103,7 @@ impl Problem {
             | Self::InvalidQuery(detail)
             | Self::InvalidRequest(detail)
             | Self::InvalidProduct(detail) => detail.clone(),
+            Self::Unauthorized(wanted) => format!("send Authorization: Bearer with {wanted}"),
             Self::Refused(refusal) | Self::RefusedOf(_, refusal) => refusal.to_string(),
             _ => self.code().terms().action.to_owned(),
         }
@@ -160,8 +168,7 @@ impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let status = self.code().terms().status;
         // Strings and numbers always serialise.
-        let mut response =
-            answer::body("application/problem+json", &self.body()).unwrap_or_default();
+        let mut response = answer::body(answer::PROBLEM_JSON, &self.body()).unwrap_or_default();
         *response.status_mut() = status;
         let headers = response.headers_mut();
         if status == StatusCode::SERVICE_UNAVAILABLE {

@@ -1,8 +1,10 @@
 //! `/products`
 
-use std::sync::Arc;
-
-use axum::extract::State;
+use axum::{
+    extract::{FromRequestParts, State},
+    http::{Uri, request::Parts},
+};
+use futures_util::FutureExt as _;
 use inventory::{
     ProductId, Quantity,
     adjust_stock::{self, Adjustment, REASON_MAX_CHARACTERS},
@@ -20,7 +22,11 @@ use serde_json::Number;
 use crate::{
     AppState, Problem,
     answer::{Answer, Created},
-    extract::{Admin, Id, Json},
+    contract::{Describe, Operation, Schemas},
+    extract::{Admin, Id, Json, query_pairs},
+    idempotency::{Keyed, Rendered},
+    keys::Client,
+    paging::{self, Paged},
 };
 
 /// A product as it is to be. A number or a time that is out of range makes an invalid product, not an invalid
@@ -134,24 +140,26 @@ fn checked<T, U>(
 pub(crate) async fn create(
     _: Admin,
     State(state): State<AppState>,
-    Json(CreateProduct(body)): Json<CreateProduct>,
-) -> Result<Created<Product>, Problem> {
+    Keyed(key, Json(CreateProduct(body))): Keyed<Json<CreateProduct>>,
+) -> Result<Rendered<Created<Product>>, Problem> {
     let policy = body.policy();
     let missing = |field| Problem::InvalidRequest(format!("missing field `{field}`"));
     let name = body.name.ok_or_else(|| missing("name"))?;
     let stock = body.stock.ok_or_else(|| missing("stock"))?;
     let stock = stock.as_i64().ok_or(InvalidProduct::Stock)?;
     let new = NewProduct::new(name, stock, policy?)?;
-    let pool = state.pool.clone();
-    let created = state
-        .call("create_product", async move {
-            product::create(&pool, &new).await
-        })
-        .await??;
-    Ok(Created {
-        path: format!("/products/{}", created.id),
-        body: created,
-    })
+    let once = state.once(
+        "create_product",
+        key,
+        move |via| async move { product::create(via, &new).await }.boxed(),
+        |_, _| (),
+        |created| {
+            let body = created.clone()?;
+            let path = format!("/products/{}", body.id);
+            Ok(Created { path, body })
+        },
+    );
+    once.await
 }
 
 pub(crate) async fn change(
@@ -195,29 +203,72 @@ pub(crate) async fn adjust_stock(
     _: Admin,
     Id(id): Id<ProductId>,
     State(state): State<AppState>,
-    Json(body): Json<AdjustStock>,
-) -> Result<Answer<Product>, Problem> {
+    Keyed(key, Json(body)): Keyed<Json<AdjustStock>>,
+) -> Result<Rendered<Answer<Product>>, Problem> {
     let adjustment = Adjustment::new(body.delta, body.reason)?;
-    let (pool, books, events) = (
-        state.pool.clone(),
-        state.books.clone(),
-        state.events.clone(),
+    let events = state.events.clone();
+    let once = state.once(
+        "adjust_stock",
+        key,
+        move |via| {
+            async move { adjust_stock::adjust_stock(via, id, &adjustment, &events).await }.boxed()
+        },
+        |books, adjusted| books.expired(adjusted.expired),
+        |adjusted| {
+            let product = adjusted.answer.clone()?;
+            Ok(Answer(product))
+        },
     );
-    let adjusted = state.call("adjust_stock", async move {
-        let adjusted = adjust_stock::adjust_stock(&pool, id, &adjustment, &events).await?;
-        books.expired(adjusted.expired);
-        Ok(adjusted.answer)
-    });
-    Ok(Answer(adjusted.await??))
+    once.await
 }
 
 pub(crate) async fn list(
+    _: Client,
+    page: Page,
+    uri: Uri,
     State(state): State<AppState>,
-) -> Result<Answer<Arc<Vec<Product>>>, Problem> {
-    Ok(Answer(state.products.ask(0, ()).await?))
+) -> Result<Paged<Product>, Problem> {
+    let Page(Some((limit, after))) = page else {
+        return Ok(Paged::whole(state.products.ask(0, ()).await?));
+    };
+    let pool = state.pool.clone();
+    let listed = state.call("list_products", async move {
+        // One more tells whether there is a next page.
+        product::page(&pool, after, limit + 1).await
+    });
+    Ok(Paged::new(&uri, listed.await?, limit, |last| last.id.get()))
+}
+
+/// How many products, after which. Without either: all of them.
+pub(crate) struct Page(Option<(i64, Option<ProductId>)>);
+
+impl FromRequestParts<AppState> for Page {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &AppState) -> Result<Self, Problem> {
+        let (mut limit, mut after) = (None, None);
+        for (name, value) in query_pairs(parts)? {
+            match name.as_str() {
+                "limit" => limit = Some(paging::limit(&name, &value)?),
+                "after_id" => after = Some(paging::id(&name, &value)?),
+                _ => return Err(paging::unknown(&name)),
+            }
+        }
+        let asked = limit.is_some() || after.is_some();
+        Ok(Self(
+            asked.then(|| (limit.unwrap_or(paging::DEFAULT_LIMIT), after)),
+        ))
+    }
+}
+
+impl Describe for Page {
+    fn describe(operation: &mut Operation, schemas: &mut Schemas) {
+        paging::describe::<ProductId>(operation, schemas);
+    }
 }
 
 pub(crate) async fn get(
+    _: Client,
     Id(id): Id<ProductId>,
     State(state): State<AppState>,
 ) -> Result<Answer<Product>, Problem> {

@@ -4,13 +4,15 @@ use std::{collections::HashSet, str::FromStr};
 
 use axum::{
     extract::{FromRequestParts, State},
-    http::request::Parts,
+    http::{Uri, request::Parts},
 };
+use futures_util::FutureExt as _;
 use inventory::{
     ProductId, Quantity, ReservationId, Seconds, UserId,
     extend::Extend,
+    list::{self, Filter, Page},
     reacquire,
-    reservation::{self, Filter, Reference, Refusal, Reservation, Status},
+    reservation::{Batch, Reference, Refusal, Reservation, Status},
     reserve::Reserve,
     reserve_together, return_sold,
 };
@@ -21,9 +23,12 @@ use serde_json::{Value, json};
 use crate::{
     AppState, Problem,
     answer::{AllCreated, Answer, Created},
-    code::Code,
     contract::{Describe, Operation, Schemas},
     extract::{Admin, Id, Json, NoBody, OptionalJson, query_pairs},
+    idempotency::{Keyed, Rendered},
+    keys::Client,
+    paging::{self, Paged},
+    verb::Verdict,
 };
 
 /// Most products that are reserved together.
@@ -68,27 +73,40 @@ fn one() -> Quantity {
 }
 
 pub(crate) async fn reserve(
+    _: Client,
     State(state): State<AppState>,
-    Json(body): Json<CreateReservation>,
-) -> Result<Created<Reservation>, Problem> {
+    Keyed(key, Json(body)): Keyed<Json<CreateReservation>>,
+) -> Result<Rendered<Created<Reservation>>, Problem> {
     let request = Reserve {
         product_id: body.product_id,
         user_id: body.user_id,
         quantity: body.quantity,
         reference: body.reference,
     };
-    let hold = state.reserve.ask(body.product_id.get(), request).await??;
-    Ok(Created {
-        path: format!("/reservations/{}", hold.id),
-        body: hold,
-    })
+    state
+        .reserve
+        .answer(body.product_id.get(), key, request)
+        .await
+}
+
+/// A verdict on a hold that was to be made.
+pub(crate) fn reserved(verdict: Verdict) -> Result<Created<Reservation>, Problem> {
+    let body = verdict?;
+    let path = format!("/reservations/{}", body.id);
+    Ok(Created { path, body })
+}
+
+/// A verdict on a reservation that was there.
+pub(crate) fn shown(verdict: Verdict) -> Result<Answer<Reservation>, Problem> {
+    Ok(Answer(verdict?))
 }
 
 /// Not by a lane: what waits for several products must not make each of their lanes wait.
 pub(crate) async fn reserve_together(
+    _: Client,
     State(state): State<AppState>,
-    Json(body): Json<CreateTogether>,
-) -> Result<AllCreated<Reservation>, Problem> {
+    Keyed(key, Json(body)): Keyed<Json<CreateTogether>>,
+) -> Result<Rendered<AllCreated<Reservation>>, Problem> {
     let mut products = HashSet::new();
     if let Some(twice) = body
         .items
@@ -112,25 +130,27 @@ pub(crate) async fn reserve_together(
             reference: body.reference.clone(),
         })
         .collect();
-    let (pool, books, events) = (
-        state.pool.clone(),
-        state.books.clone(),
-        state.events.clone(),
+    let (events, hold_seconds) = (state.events.clone(), state.hold_seconds);
+    let once = state.once(
+        "reserve_together",
+        key,
+        move |via| {
+            let together = async move {
+                reserve_together::reserve_together(via, &requests, hold_seconds, &events).await
+            };
+            together.boxed()
+        },
+        |books, together| books.reserved(together.answer.iter().flatten(), together.expired),
+        |together| match &together.answer {
+            Ok(holds) => Ok(AllCreated(holds.clone())),
+            Err((product_id, refusal)) => Err(Problem::RefusedOf(*product_id, refusal.clone())),
+        },
     );
-    let hold_seconds = state.hold_seconds;
-    let together = async move {
-        let together =
-            reserve_together::reserve_together(&pool, &requests, hold_seconds, &events).await?;
-        books.reserved(together.answer.iter().flatten(), together.expired);
-        Ok(together.answer)
-    };
-    match state.call("reserve_together", together).await? {
-        Ok(holds) => Ok(AllCreated(holds)),
-        Err((product_id, refusal)) => Err(Problem::RefusedOf(product_id, refusal)),
-    }
+    once.await
 }
 
 pub(crate) async fn get(
+    _: Client,
     Id(id): Id<ReservationId>,
     State(state): State<AppState>,
 ) -> Result<Answer<Reservation>, Problem> {
@@ -143,52 +163,69 @@ pub(crate) async fn get(
 /// How to confirm.
 #[derive(Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Confirm {
+pub(crate) struct Payment {
     /// Whether to sell the units of an expired hold all the same, if they are free.
     #[serde(default)]
     reacquire: bool,
 }
 
+/// A request to confirm, as its lanes take it.
+#[derive(Clone)]
+pub(crate) struct Confirm {
+    pub(crate) id: ReservationId,
+    /// In the same transaction.
+    pub(crate) reacquire: bool,
+}
+
 pub(crate) async fn confirm(
+    _: Client,
     Id(id): Id<ReservationId>,
     State(state): State<AppState>,
-    OptionalJson(body): OptionalJson<Confirm>,
-) -> Result<Answer<Reservation>, Problem> {
-    let confirmed = match state.confirm.ask(id.get(), id).await? {
-        Err(Refusal::ReservationExpired) if body.reacquire => reacquire(&state, id).await?,
-        verdict => verdict,
+    Keyed(key, OptionalJson(body)): Keyed<OptionalJson<Payment>>,
+) -> Result<Rendered<Answer<Reservation>>, Problem> {
+    if key.is_some() || !body.reacquire {
+        let reacquire = body.reacquire;
+        let request = Confirm { id, reacquire };
+        return state.confirm.answer(id.get(), key, request).await;
+    }
+    // Two transactions do as well, and the second makes nobody in the lane wait.
+    let request = Confirm {
+        id,
+        reacquire: false,
     };
-    Ok(Answer(confirmed?))
+    match state.confirm.ask(id.get(), request).await? {
+        Err(Refusal::ReservationExpired) => reacquire(&state, id).await,
+        verdict => shown(verdict).map(Rendered::from),
+    }
 }
 
 async fn reacquire(
     state: &AppState,
     id: ReservationId,
-) -> Result<Result<Reservation, Refusal>, Problem> {
-    let (pool, books, events) = (
-        state.pool.clone(),
-        state.books.clone(),
-        state.events.clone(),
+) -> Result<Rendered<Answer<Reservation>>, Problem> {
+    let events = state.events.clone();
+    let once = state.once(
+        "reacquire",
+        None,
+        move |via| async move { reacquire::reacquire(via, id, &events).await }.boxed(),
+        |books, late| books.reacquired(late.changed, late.expired),
+        only,
     );
-    let reacquire = async move {
-        let batch = reacquire::reacquire(&pool, id, &events).await?;
-        books.reacquired(&batch);
-        Ok(batch.answers)
-    };
-    only(state.call("reacquire", reacquire).await?)
+    once.await
 }
 
 /// The only answer of a call with one request.
-fn only<T>(answers: Vec<T>) -> Result<T, Problem> {
-    answers.into_iter().next().ok_or(Problem::Internal)
+fn only(batch: &Batch) -> Result<Answer<Reservation>, Problem> {
+    shown(batch.answers.first().ok_or(Problem::Internal)?.clone())
 }
 
 pub(crate) async fn cancel(
+    _: Client,
     Id(id): Id<ReservationId>,
     State(state): State<AppState>,
-    _: NoBody,
-) -> Result<Answer<Reservation>, Problem> {
-    Ok(Answer(state.cancel.ask(id.get(), id).await??))
+    Keyed(key, _): Keyed<NoBody>,
+) -> Result<Rendered<Answer<Reservation>>, Problem> {
+    state.cancel.answer(id.get(), key, id).await
 }
 
 /// More time for a hold.
@@ -201,117 +238,114 @@ pub(crate) struct MoreTime {
 }
 
 pub(crate) async fn extend(
+    _: Client,
     Id(id): Id<ReservationId>,
     State(state): State<AppState>,
-    Json(body): Json<MoreTime>,
-) -> Result<Answer<Reservation>, Problem> {
+    Keyed(key, Json(body)): Keyed<Json<MoreTime>>,
+) -> Result<Rendered<Answer<Reservation>>, Problem> {
     let request = Extend {
         id,
         seconds: body.seconds,
     };
-    Ok(Answer(state.extend.ask(id.get(), request).await??))
+    state.extend.answer(id.get(), key, request).await
 }
 
 pub(crate) async fn return_sold(
     _: Admin,
     Id(id): Id<ReservationId>,
     State(state): State<AppState>,
-    _: NoBody,
-) -> Result<Answer<Reservation>, Problem> {
-    let (pool, events) = (state.pool.clone(), state.events.clone());
-    let returned = state.call("return", async move {
-        let batch = return_sold::return_sold(&pool, &[id], &events).await?;
-        Ok(batch.answers)
-    });
-    Ok(Answer(only(returned.await?)??))
+    Keyed(key, _): Keyed<NoBody>,
+) -> Result<Rendered<Answer<Reservation>>, Problem> {
+    let events = state.events.clone();
+    let once = state.once(
+        "return",
+        key,
+        move |via| async move { return_sold::return_sold(via, &[id], &events).await }.boxed(),
+        |_, _| (),
+        only,
+    );
+    once.await
 }
 
 pub(crate) async fn list(
-    page: Page,
+    _: Client,
+    Listed { filter, mut page }: Listed,
+    uri: Uri,
     State(state): State<AppState>,
-) -> Result<Answer<Vec<Reservation>>, Problem> {
+) -> Result<Paged<Reservation>, Problem> {
     let pool = state.pool.clone();
+    let limit = page.limit;
     let listed = state.call("list_reservations", async move {
-        reservation::list(&pool, &page.filter, page.limit, page.offset).await
+        // One more tells whether there is a next page.
+        page.limit += 1;
+        list::list(&pool, &filter, page).await
     });
-    Ok(Answer(listed.await?))
+    Ok(Paged::new(&uri, listed.await?, limit, |last| last.id.get()))
 }
 
-/// How many reservations a page has at most, and how many unless told otherwise.
-const LIMIT_MAX: i64 = 100;
-const LIMIT_DEFAULT: i64 = 20;
-
-/// Which reservations to list, and how many.
-pub(crate) struct Page {
+/// Which reservations to list.
+pub(crate) struct Listed {
     filter: Filter,
-    limit: i64,
-    offset: i64,
+    page: Page,
 }
 
-impl FromRequestParts<AppState> for Page {
+impl FromRequestParts<AppState> for Listed {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &AppState) -> Result<Self, Problem> {
-        let mut page = Self {
-            filter: Filter::default(),
-            limit: LIMIT_DEFAULT,
+        let mut filter = Filter::default();
+        let mut page = Page {
+            limit: paging::DEFAULT_LIMIT,
             offset: 0,
+            after: None,
         };
+        let mut offset = None;
         for (name, value) in query_pairs(parts)? {
             let value = value.as_str();
             match name.as_str() {
-                "user_id" => page.filter.user_id = Some(id(&name, value)?),
-                "product_id" => page.filter.product_id = Some(id(&name, value)?),
-                "reference" => page.filter.reference = Some(parsed(&name, value)?),
-                "status" => page.filter.status = Some(parsed(&name, value)?),
-                "limit" => page.limit = within(&name, value, 1, LIMIT_MAX)?,
-                "offset" => page.offset = within(&name, value, 0, i64::MAX)?,
-                _ => {
-                    return Err(Problem::InvalidQuery(format!(
-                        "there is no parameter {name}"
-                    )));
-                }
+                "user_id" => filter.user_id = Some(paging::id(&name, value)?),
+                "product_id" => filter.product_id = Some(paging::id(&name, value)?),
+                "reference" => filter.reference = Some(parsed(&name, value)?),
+                "status" => filter.status = Some(parsed(&name, value)?),
+                "limit" => page.limit = paging::limit(&name, value)?,
+                "offset" => offset = Some(paging::within(&name, value, 0, i64::MAX)?),
+                "after_id" => page.after = Some(paging::id(&name, value)?),
+                _ => return Err(paging::unknown(&name)),
             }
         }
-        Ok(page)
+        if offset.is_some() && page.after.is_some() {
+            return Err(Problem::InvalidQuery(
+                "after_id and offset do not go together".to_owned(),
+            ));
+        }
+        page.offset = offset.unwrap_or(0);
+        Ok(Self { filter, page })
     }
 }
 
-impl Describe for Page {
+impl Describe for Listed {
     fn describe(operation: &mut Operation, schemas: &mut Schemas) {
-        let mut parameter = |name: &str, description: &str, schema: Value| {
-            operation.parameter(json!({
-                "name": name,
-                "in": "query",
-                "description": description,
-                "schema": schema,
-            }));
+        let mut only = |name: &str, whose: &str, schema: Value| {
+            paging::parameter(operation, name, &format!("Only {whose}."), schema);
         };
-        parameter("user_id", "Only this user's.", schemas.taken::<UserId>());
-        parameter(
-            "product_id",
-            "Only this product's.",
-            schemas.taken::<ProductId>(),
-        );
-        parameter(
+        only("user_id", "this user's", schemas.taken::<UserId>());
+        only("product_id", "this product's", schemas.taken::<ProductId>());
+        only(
             "reference",
-            "Only those with this reference.",
+            "those with this reference",
             schemas.taken::<Reference>(),
         );
-        parameter(
+        only(
             "status",
-            "Only those with this effective status.",
+            "those with this effective status",
             schemas.given::<Status>(),
         );
-        let limit = json!({
-            "type": "integer", "minimum": 1, "maximum": LIMIT_MAX, "default": LIMIT_DEFAULT,
-        });
-        parameter("limit", "Most reservations in the answer.", limit);
+        paging::describe::<ReservationId>(operation, schemas);
         let offset = json!({
             "type": "integer", "format": "int64", "minimum": 0, "default": 0,
         });
-        parameter("offset", "How many to leave out before them.", offset);
-        operation.refuse(&[Code::InvalidQuery]);
+        let words = "How many to leave out before them; not with `after_id`, which is faster.";
+        paging::parameter(operation, "offset", words, offset);
     }
 }
 
@@ -319,22 +353,4 @@ fn parsed<T: FromStr>(name: &str, value: &str) -> Result<T, Problem> {
     value
         .parse()
         .map_err(|_| Problem::InvalidQuery(format!("{name} cannot be {value:?}")))
-}
-
-fn within(name: &str, value: &str, least: i64, most: i64) -> Result<i64, Problem> {
-    // i64's own parser would also take "+1".
-    let digits = value.bytes().all(|byte| byte.is_ascii_digit());
-    let number = value.parse().ok().filter(|_| digits);
-    number
-        .filter(|number| (least..=most).contains(number))
-        .ok_or_else(|| {
-            Problem::InvalidQuery(format!(
-                "{name} must be a whole number from {least} to {most}"
-            ))
-        })
-}
-
-fn id<T: TryFrom<i64>>(name: &str, value: &str) -> Result<T, Problem> {
-    T::try_from(within(name, value, 1, i64::MAX)?)
-        .map_err(|_| Problem::InvalidQuery(format!("{name} must be a positive number")))
 }

@@ -44,12 +44,17 @@ const NO_HOLD: [Code; 6] = [
 fn products(routes: Routes) -> Routes {
     routes
         .about("Products", "What is on sale, by which rules, and how many units are free, held and sold.")
-        .get("/products", products::list, Operation::new("listProducts", "All products, by id"))
+        .get(
+            "/products",
+            products::list,
+            Operation::new("listProducts", "Products, by id")
+                .explained("All of them; with `limit` or `after_id` a page."),
+        )
         .post(
             "/products",
             products::create,
             Operation::new("createProduct", "Create a product")
-                .explained("Its units are all free. Not to be repeated blindly: look first.")
+                .explained("Its units are all free. Without `Idempotency-Key` not to be repeated blindly: look first.")
                 .refuses(&[Code::InvalidProduct]),
         )
         .get("/products/{id}", products::get, Operation::new("getProduct", "A product"))
@@ -64,7 +69,7 @@ fn products(routes: Routes) -> Routes {
             "/products/{id}/stock",
             products::adjust_stock,
             Operation::new("adjustStock", "Add units, or take free ones away")
-                .explained("Each change is kept with its reason. Not to be repeated blindly: look first.")
+                .explained("Each change is kept with its reason. Without `Idempotency-Key` not to be repeated blindly: look first.")
                 .refuses(&[Code::InsufficientStock]),
         )
 }
@@ -193,6 +198,18 @@ fn admin(routes: Routes) -> Routes {
             Operation::new(
                 "requeueDeadEvents",
                 "Give every dead event all its attempts again",
+            ),
+        )
+        .post(
+            "/admin/outbox/replay",
+            admin::replay,
+            Operation::new(
+                "replayEvents",
+                "Publish again what was published in a range of time",
+            )
+            .explained(
+                "With the same message ids, as far as the events are kept still, and slowly enough for new ones to pass \
+                between them.",
             ),
         )
 }

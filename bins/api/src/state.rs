@@ -2,11 +2,13 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
+use futures_util::FutureExt as _;
 use inventory::{
-    Error, ProductId, ReservationId, cancel, confirm,
+    Error, ProductId, ReservationId, Via, cancel, confirm,
     event::{self, Events},
     extend::{self, Extend},
     product::{self, Product},
+    reacquire,
     reservation::{self, Refusal, Reservation},
     reserve::{self, Reserve},
 };
@@ -17,9 +19,13 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     Problem,
+    answer::{Answer, Created},
     books::Books,
+    keys::Keys,
     lanes::{Lanes, Limits, NoAnswer},
     metrics::Metrics,
+    reservations::{Confirm, reserved, shown},
+    verb::{Decided, Verb, Verdict},
 };
 
 /// Settings of the API.
@@ -42,6 +48,11 @@ pub struct Settings {
     #[arg(long, env = "ADMIN_TOKEN", hide_env_values = true)]
     pub admin_token: Option<String>,
 
+    /// A file with the API keys that all other routes require: on each line a name and the SHA-256 of a key, as
+    /// the command new-key makes it. Changes count within a second or so. Without it they are open.
+    #[arg(long, env = "API_KEYS_FILE")]
+    pub api_keys_file: Option<String>,
+
     /// Most requests in one call of PostgreSQL.
     #[arg(long, env = "BATCH_MAX_REQUESTS", default_value_t = 500,
         value_parser = clap::value_parser!(u16).range(1..=5000))]
@@ -62,8 +73,6 @@ pub struct Settings {
         value_parser = clap::value_parser!(u16).range(1..=64))]
     pub reserve_lanes: u16,
 }
-
-type Verdict = Result<Reservation, Refusal>;
 
 /// Cheap to clone: one for every connection.
 #[derive(Clone)]
@@ -86,10 +95,12 @@ pub struct Shared {
     pub(crate) events: Events,
     pub(crate) admin_token: Option<String>,
     pub(crate) loopback: bool,
-    pub(crate) reserve: Lanes<Reserve, Verdict>,
-    pub(crate) confirm: Lanes<ReservationId, Verdict>,
-    pub(crate) cancel: Lanes<ReservationId, Verdict>,
-    pub(crate) extend: Lanes<Extend, Verdict>,
+    /// `None`: whoever reaches the API may do all but admin acts.
+    pub(crate) keys: Option<Keys>,
+    pub(crate) reserve: Verb<Reserve, Created<Reservation>>,
+    pub(crate) confirm: Verb<Confirm, Answer<Reservation>>,
+    pub(crate) cancel: Verb<ReservationId, Answer<Reservation>>,
+    pub(crate) extend: Verb<Extend, Answer<Reservation>>,
     pub(crate) products: Lanes<(), Arc<Vec<Product>>>,
     pub(crate) product: Lanes<ProductId, Option<Product>>,
     pub(crate) reservation: Lanes<ReservationId, Option<Reservation>>,
@@ -107,10 +118,8 @@ impl AppState {
         process: &Process,
     ) -> anyhow::Result<Self> {
         // A `.env` file that names the setting without a value means "none", not "the empty token".
-        let admin_token = settings
-            .admin_token
-            .clone()
-            .filter(|token| !token.is_empty());
+        let given = |setting: &Option<String>| setting.clone().filter(|text| !text.is_empty());
+        let admin_token = given(&settings.admin_token);
         let loopback = address.ip().is_loopback();
         match (&admin_token, loopback) {
             (Some(_), _) => tracing::info!("admin routes require the bearer token"),
@@ -118,6 +127,10 @@ impl AppState {
             (None, false) => tracing::warn!("no ADMIN_TOKEN: admin routes are closed"),
         }
         let metrics = Metrics::new(&process.registry)?;
+        let requests = &metrics.client_requests;
+        let keys = given(&settings.api_keys_file)
+            .map(|path| Keys::follow(path.into(), requests.clone(), process))
+            .transpose()?;
         let books = Books::new(timer.clone(), metrics.clone());
         let events = settings.events.outbox_events;
         let stop = CancellationToken::new();
@@ -153,6 +166,7 @@ impl AppState {
             events,
             admin_token,
             loopback,
+            keys,
             tasks: process.tasks.clone(),
             stop,
         })))
@@ -193,70 +207,46 @@ fn failed(verb: &'static str, error: &Error) -> NoAnswer {
 }
 
 /// What the lanes' verbs work with.
-struct Start {
+pub(crate) struct Start {
     limits: Limits,
     hold_seconds: i32,
     max_hold_seconds: i32,
     events: Events,
     reserve_lanes: usize,
     pool: PgPool,
-    books: Books,
+    pub(crate) books: Books,
     metrics: Metrics,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
 
 impl Start {
-    fn reserve(&self) -> Lanes<Reserve, Verdict> {
-        let (books, events, hold_seconds) =
-            (self.books.clone(), self.events.clone(), self.hold_seconds);
-        self.lanes(
-            "reserve",
-            self.reserve_lanes,
-            move |pool, requests: Vec<Reserve>| {
-                let (books, events) = (books.clone(), events.clone());
-                async move {
-                    let batch = reserve::reserve(&pool, &requests, hold_seconds, &events).await?;
-                    books.reserved(batch.answers.iter().flatten(), batch.expired);
-                    Ok(batch.answers)
-                }
-            },
-        )
-    }
-
-    fn confirm(&self) -> Lanes<ReservationId, Verdict> {
-        let (books, events) = (self.books.clone(), self.events.clone());
-        self.lanes("confirm", 2, move |pool, ids: Vec<ReservationId>| {
-            let (books, events) = (books.clone(), events.clone());
-            async move {
-                let batch = confirm::confirm(&pool, &ids, &events).await?;
-                books.confirmed(&batch);
-                Ok(batch.answers)
-            }
+    fn reserve(&self) -> Verb<Reserve, Created<Reservation>> {
+        let (events, hold_seconds) = (self.events.clone(), self.hold_seconds);
+        let count = self.reserve_lanes;
+        Verb::start(self, "reserve", count, reserved, move |via, requests| {
+            decide_reserves(via, requests, hold_seconds, events.clone()).boxed()
         })
     }
 
-    fn cancel(&self) -> Lanes<ReservationId, Verdict> {
-        let (books, events) = (self.books.clone(), self.events.clone());
-        self.lanes("cancel", 2, move |pool, ids: Vec<ReservationId>| {
-            let (books, events) = (books.clone(), events.clone());
-            async move {
-                let batch = cancel::cancel(&pool, &ids, &events).await?;
-                books.canceled(&batch);
-                Ok(batch.answers)
-            }
+    fn confirm(&self) -> Verb<Confirm, Answer<Reservation>> {
+        let events = self.events.clone();
+        Verb::start(self, "confirm", 1, shown, move |via, requests| {
+            decide_confirms(via, requests, events.clone()).boxed()
         })
     }
 
-    fn extend(&self) -> Lanes<Extend, Verdict> {
-        let (books, max_hold_seconds) = (self.books.clone(), self.max_hold_seconds);
-        self.lanes("extend", 1, move |pool, requests: Vec<Extend>| {
-            let books = books.clone();
-            async move {
-                let batch = extend::extend(&pool, &requests, max_hold_seconds).await?;
-                books.extended(&batch);
-                Ok(batch.answers)
-            }
+    fn cancel(&self) -> Verb<ReservationId, Answer<Reservation>> {
+        let events = self.events.clone();
+        Verb::start(self, "cancel", 1, shown, move |via, ids| {
+            decide_cancels(via, ids, events.clone()).boxed()
+        })
+    }
+
+    fn extend(&self) -> Verb<Extend, Answer<Reservation>> {
+        let max_hold_seconds = self.max_hold_seconds;
+        Verb::start(self, "extend", 1, shown, move |via, requests| {
+            decide_extends(via, requests, max_hold_seconds).boxed()
         })
     }
 
@@ -287,7 +277,12 @@ impl Start {
         )
     }
 
-    fn lanes<Q, A, F, Fut>(&self, verb: &'static str, count: usize, call: F) -> Lanes<Q, A>
+    pub(crate) fn lanes<Q, A, F, Fut>(
+        &self,
+        verb: &'static str,
+        count: usize,
+        call: F,
+    ) -> Lanes<Q, A>
     where
         Q: Send + 'static,
         A: Send + 'static,
@@ -313,4 +308,49 @@ impl Start {
             },
         )
     }
+}
+
+async fn decide_reserves(
+    via: Via<'_>,
+    requests: Vec<Reserve>,
+    hold_seconds: i32,
+    events: Events,
+) -> Decided {
+    let batch = reserve::reserve(via, &requests, hold_seconds, &events).await?;
+    let book = move |books: &Books, holds: &[Verdict]| {
+        books.reserved(holds.iter().flatten(), batch.expired);
+    };
+    Ok((batch.answers, Box::new(book)))
+}
+
+async fn decide_confirms(mut via: Via<'_>, requests: Vec<Confirm>, events: Events) -> Decided {
+    let ids: Vec<_> = requests.iter().map(|request| request.id).collect();
+    let mut batch = confirm::confirm(via.again(), &ids, &events).await?;
+    let (mut reacquired, mut expired) = (0, 0);
+    for (request, answer) in requests.iter().zip(&mut batch.answers) {
+        if request.reacquire && matches!(answer, Err(Refusal::ReservationExpired)) {
+            let late = reacquire::reacquire(via.again(), request.id, &events).await?;
+            reacquired += late.changed;
+            expired += late.expired;
+            late.answers.into_iter().for_each(|late| *answer = late);
+        }
+    }
+    let book = move |books: &Books, answers: &[Verdict]| {
+        books.confirmed(answers, batch.changed);
+        if reacquired + expired > 0 {
+            books.reacquired(reacquired, expired);
+        }
+    };
+    Ok((batch.answers, Box::new(book)))
+}
+
+async fn decide_cancels(via: Via<'_>, ids: Vec<ReservationId>, events: Events) -> Decided {
+    let batch = cancel::cancel(via, &ids, &events).await?;
+    let book = move |books: &Books, answers: &[Verdict]| books.canceled(answers, batch.changed);
+    Ok((batch.answers, Box::new(book)))
+}
+
+async fn decide_extends(via: Via<'_>, requests: Vec<Extend>, max_hold_seconds: i32) -> Decided {
+    let batch = extend::extend(via, &requests, max_hold_seconds).await?;
+    Ok((batch.answers, Box::new(Books::extended)))
 }

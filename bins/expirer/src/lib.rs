@@ -1,4 +1,5 @@
-//! Decides when to expire: what a hold's end means is `inventory::expire`'s business.
+//! Decides when to expire: what a hold's end means is `inventory::expire`'s business. It also forgets old
+//! idempotency keys.
 //!
 //! Any number of copies may run: whoever comes second finds nothing left. With none running, reserve
 //! takes back by itself what it needs.
@@ -10,9 +11,10 @@ use inventory::{
     Error, database,
     event::{self, Events},
     expire::{self, Swept},
+    idempotency,
 };
 use prometheus::{Gauge, Histogram, HistogramOpts, IntCounter, Registry};
-use runtime::{Process, health::Health, http, retry::Delays};
+use runtime::{Process, health::Health, http, purge::keep_purging, retry::Delays};
 use sqlx::PgPool;
 use timer::Timer;
 use tokio::time::{sleep, timeout};
@@ -56,6 +58,10 @@ pub struct Args {
     /// Most holds that one transaction expires. Reservations of the same product wait for it.
     #[arg(long, env = "EXPIRE_BATCH_ROWS", default_value_t = 250, value_parser = clap::value_parser!(i32).range(1..=100_000))]
     pub expire_batch_rows: i32,
+
+    /// How long an `Idempotency-Key` and its answer are kept, in hours.
+    #[arg(long, env = "IDEMPOTENCY_HOURS", default_value_t = 24, value_parser = clap::value_parser!(i32).range(0..))]
+    pub idempotency_hours: i32,
 }
 
 /// The whole process: sweeps, and tells how it is, until the signal to stop.
@@ -67,7 +73,7 @@ pub async fn start(args: Args, process: Process) -> anyhow::Result<()> {
             let pool = pool.clone();
             move || {
                 let pool = pool.clone();
-                async move { database::is_up(&pool).await }
+                async move { database::check(&pool).await.is_ok() }
             }
         })
         .optional("redis", {
@@ -87,15 +93,32 @@ pub async fn start(args: Args, process: Process) -> anyhow::Result<()> {
     let listener = http::listen(args.listen_addr).await?;
     let router = health.router(process.registry);
     let grace = Duration::from_secs(args.runtime.shutdown_seconds) / 2;
+    let (pool, purged) = (context.pool.clone(), context.metrics.keys_purged.clone());
+    let purges = async {
+        let purge = purge_keys(&pool, args.idempotency_hours, &purged);
+        process.shutdown.run_until_cancelled(purge).await;
+        Ok(())
+    };
     let sweeps = async {
         run(context, process.shutdown.clone()).await;
         Ok(())
     };
     tokio::try_join!(
         sweeps,
+        purges,
         http::serve(listener, router, process.shutdown.clone(), grace)
     )?;
     Ok(())
+}
+
+/// Forgets the idempotency keys that are older than this.
+async fn purge_keys(pool: &PgPool, hours: i32, purged: &IntCounter) {
+    keep_purging(|max_rows| async move {
+        let gone = idempotency::purge(pool, hours, max_rows).await?;
+        purged.inc_by(gone);
+        Ok::<_, Error>(gone)
+    })
+    .await;
 }
 
 /// What a sweep works with.
@@ -143,8 +166,11 @@ pub async fn run(context: Context, shutdown: CancellationToken) {
         if let Err(error) = &swept {
             context.metrics.errors.inc();
             if !failing {
-                let error: &(dyn std::error::Error + 'static) = error;
-                tracing::warn!(error, "cannot expire holds: trying again until it works");
+                // As a field an error would show its source in the text format only.
+                let cause = std::error::Error::source(error)
+                    .map(ToString::to_string)
+                    .unwrap_or_default();
+                tracing::warn!(%error, cause, "cannot expire holds: trying again until it works");
             }
         } else if failing {
             tracing::info!("expiring holds again");
@@ -194,6 +220,7 @@ struct Metrics {
     expired: IntCounter,
     batches: IntCounter,
     errors: IntCounter,
+    keys_purged: IntCounter,
     sweep_seconds: Histogram,
     lag_seconds: Gauge,
 }
@@ -213,6 +240,10 @@ impl Metrics {
                 "flashsale_expiry_errors_total",
                 "Sweeps that PostgreSQL cut short.",
             )?,
+            keys_purged: IntCounter::new(
+                "flashsale_idempotency_keys_purged_total",
+                "Idempotency keys that were forgotten.",
+            )?,
             sweep_seconds: Histogram::with_opts(HistogramOpts::new(
                 "flashsale_expiry_sweep_seconds",
                 "Duration of a sweep, from its look for due holds to the last batch.",
@@ -225,6 +256,7 @@ impl Metrics {
         registry.register(Box::new(metrics.expired.clone()))?;
         registry.register(Box::new(metrics.batches.clone()))?;
         registry.register(Box::new(metrics.errors.clone()))?;
+        registry.register(Box::new(metrics.keys_purged.clone()))?;
         registry.register(Box::new(metrics.sweep_seconds.clone()))?;
         registry.register(Box::new(metrics.lag_seconds.clone()))?;
         Ok(metrics)

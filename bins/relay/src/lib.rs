@@ -12,8 +12,8 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use clap::{ArgAction, Parser, Subcommand, value_parser};
 use futures_util::future::join;
-use inventory::{database, outbox};
-use runtime::{Process, health::Health, http};
+use inventory::{Error, database, outbox};
+use runtime::{Process, health::Health, http, purge::keep_purging};
 use timer::Timer;
 use tokio::{
     task::JoinSet,
@@ -24,13 +24,6 @@ use crate::{
     publish::Broker,
     relay::{Relay, Settings},
 };
-
-const PURGE_EVERY: Duration = Duration::from_secs(60);
-
-/// Rows that one statement deletes, and the pause after it: 10,000 rows a second at most, in bits that
-/// delay nobody.
-const PURGE_MAX_ROWS: i64 = 1_000;
-const PURGE_PAUSE: Duration = Duration::from_millis(100);
 
 /// How often the queue is counted. Counting takes at most a fiftieth of the time, however many wait.
 const STATUS_EVERY: Duration = Duration::from_secs(1);
@@ -153,7 +146,7 @@ fn health(relay: &Arc<Relay>, timer: &Timer) -> Health {
     Health::default()
         .required("postgres", move || {
             let relay = postgres.clone();
-            async move { database::is_up(&relay.pool).await }
+            async move { database::check(&relay.pool).await.is_ok() }
         })
         .optional("rabbitmq", move || {
             let up = rabbitmq.rabbitmq.is_good();
@@ -165,22 +158,14 @@ fn health(relay: &Arc<Relay>, timer: &Timer) -> Health {
         })
 }
 
-/// Deletes what was published long ago, in small bits, now and then.
+/// Deletes what was published long ago.
 async fn purge(relay: &Relay, retention_hours: i32) {
-    loop {
-        let pause = match outbox::purge(&relay.pool, retention_hours, PURGE_MAX_ROWS).await {
-            Ok(purged) => {
-                relay.metrics.purged.inc_by(purged);
-                let more = purged == PURGE_MAX_ROWS as u64;
-                if more { PURGE_PAUSE } else { PURGE_EVERY }
-            }
-            Err(error) => {
-                tracing::debug!(error = &error as &dyn std::error::Error, "cannot purge");
-                PURGE_EVERY
-            }
-        };
-        sleep(pause).await;
-    }
+    keep_purging(|max_rows| async move {
+        let purged = outbox::purge(&relay.pool, retention_hours, max_rows).await?;
+        relay.metrics.purged.inc_by(purged);
+        Ok::<_, Error>(purged)
+    })
+    .await;
 }
 
 /// Keeps the gauges of the queue fresh.

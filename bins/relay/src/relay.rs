@@ -28,6 +28,11 @@ const RETRY_MAX: Duration = Duration::from_secs(2);
 /// each writes its rows anew.
 const UNDELIVERABLE_PAUSE: Duration = Duration::from_secs(1);
 
+/// Pause after a batch of so many rows that was not full. Events come in numbers then: more of them in a
+/// transaction halve what each costs PostgreSQL, RabbitMQ and this process, for a delay that nobody sees.
+const GATHER: Duration = Duration::from_millis(10);
+const GATHER_FROM_ROWS: usize = 16;
+
 /// What all workers share.
 pub struct Relay {
     pub(crate) pool: PgPool,
@@ -149,6 +154,7 @@ impl Relay {
                         Batch { claimed: 0, .. } => None,
                         Batch { published: 0, .. } => Some(UNDELIVERABLE_PAUSE),
                         _ if full => continue,
+                        Batch { claimed, .. } if claimed >= GATHER_FROM_ROWS => Some(GATHER),
                         _ => None,
                     }
                 }

@@ -3,8 +3,7 @@
 -- there is no such product. `expired` counts the holds that were ended on the way.
 create or replace function adjust_stock_v1(
   product_id bigint, delta integer, reason text, events text[],
-  out adjusted boolean, out stock integer, out held integer, out sold integer, out total integer,
-  out expired bigint
+  out adjusted boolean, out product products, out expired bigint
 )
 language plpgsql
 set lock_timeout = '5s'
@@ -17,32 +16,30 @@ declare
   adjustment bigint;
 begin
   -- adjust stock: lock the product
-  select p.stock, p.held, p.sold, p.total into stock, held, sold, total
-  from products p where p.id = adjust_stock_v1.product_id for no key update;
+  select * into product from products p where p.id = adjust_stock_v1.product_id for no key update;
   if not found then
     return;
   end if;
   t := clock_timestamp();
   expired := 0;
 
-  while stock + delta::bigint < 0 loop
+  while product.stock + delta::bigint < 0 loop
     select * into swept from reclaim_v2(adjust_stock_v1.product_id, t, 1000, events);
-    stock := stock + swept.units;
-    held := held - swept.units;
+    product.stock := product.stock + swept.units;
+    product.held := product.held - swept.units;
     expired := expired + swept.rows;
     exit when swept.rows = 0;
   end loop;
-  adjusted := stock + delta::bigint >= 0 and total + delta::bigint <= 2147483647;
+  adjusted := product.stock + delta::bigint >= 0 and product.total + delta::bigint <= 2147483647;
   if not adjusted then
     return;
   end if;
-  stock := stock + delta;
-  total := total + delta;
 
   -- adjust stock: add or take the units
   update products p
   set stock = p.stock + delta, total = p.total + delta
-  where p.id = adjust_stock_v1.product_id;
+  where p.id = adjust_stock_v1.product_id
+  returning p.* into product;
 
   -- adjust stock: write it down
   insert into stock_adjustments (product_id, delta, reason, created_at)
@@ -54,7 +51,7 @@ begin
     insert into outbox_events (event_type, payload, created_at, next_attempt_at)
     values ('StockAdjusted', jsonb_build_object(
       'adjustment_id', adjustment, 'product_id', adjust_stock_v1.product_id, 'delta', delta,
-      'reason', reason, 'stock', stock, 'total', total, 'adjusted_at', t
+      'reason', reason, 'stock', product.stock, 'total', product.total, 'adjusted_at', t
     ), t, t);
   end if;
 end

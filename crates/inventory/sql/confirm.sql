@@ -32,15 +32,23 @@ begin
     update reservations r
     set status = 'CONFIRMED', confirmed_at = t
     where r.id = any(found) and r.status = 'ACTIVE' and r.expires_at > t
-    returning r.id, r.product_id, r.quantity
+    returning r.*
   ), counted as (
     update products p
     set held = p.held - s.units, sold = p.sold + s.units
     from (select product_id, sum(quantity)::integer as units from sold group by 1) s
     where p.id = s.product_id
+  ), told as (
+    -- Not by write_events_v1, which would read the rows again: a quarter of what a confirm costs.
+    insert into outbox_events (event_type, payload, created_at, next_attempt_at)
+    select 'ReservationConfirmed', event_payload_v1(
+      'ReservationConfirmed', s.id, s.product_id, s.user_id, s.quantity, s.reference,
+      s.created_at, s.expires_at, s.confirmed_at, s.canceled_at, s.expired_at, s.returned_at
+    ), t, t
+    from sold s
+    where 'ReservationConfirmed' = any(events)
   )
-  select count(*), array_agg(id) into changed, found from sold;
-  perform write_events_v1('ReservationConfirmed', found, t, events);
+  select count(*) into changed from sold;
 
   return query select * from standing_v1(ids, product_ids, t, changed);
 end

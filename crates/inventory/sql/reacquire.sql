@@ -62,9 +62,14 @@ begin
   select p.max_per_user - (
     select coalesce(sum(r.quantity), 0)
     from reservations r
-    where r.user_id = lost.user_id and r.product_id = lost.product_id
-      and (r.status = 'CONFIRMED' or r.status = 'ACTIVE' and r.expires_at > t)
-      and r.created_at > '-infinity' -- the index's name tag
+    where r.user_id = lost.user_id and r.product_id = lost.product_id and r.status = 'CONFIRMED'
+      and r.quantity > 0 -- the index's name tag
+  ) - (
+    select coalesce(sum(r.quantity), 0)
+    from reservations r
+    where r.user_id = lost.user_id and r.product_id = lost.product_id and r.status = 'ACTIVE'
+      and r.expires_at > t
+      and r.user_id > 0 -- the index's name tag
   )
   into allowed from products p where p.id = lost.product_id;
   if lost.quantity > allowed then

@@ -15,14 +15,10 @@ begin
   end if;
   -- write events
   insert into outbox_events (event_type, payload, created_at, next_attempt_at)
-  select write_events_v1.event_type, jsonb_strip_nulls(jsonb_build_object(
-    'reservation_id', r.id, 'product_id', r.product_id, 'user_id', r.user_id,
-    'quantity', r.quantity, 'reference', r.reference,
-    'created_at', case write_events_v1.event_type when 'ReservationCreated' then r.created_at end,
-    'expires_at', case write_events_v1.event_type when 'ReservationCreated' then r.expires_at end,
-    'confirmed_at', case write_events_v1.event_type when 'ReservationConfirmed' then r.confirmed_at end,
-    'canceled_at', r.canceled_at, 'expired_at', r.expired_at, 'returned_at', r.returned_at
-  )), t, t
+  select write_events_v1.event_type, event_payload_v1(
+    write_events_v1.event_type, r.id, r.product_id, r.user_id, r.quantity, r.reference,
+    r.created_at, r.expires_at, r.confirmed_at, r.canceled_at, r.expired_at, r.returned_at
+  ), t, t
   from reservations r
   where r.id = any(ids);
 end

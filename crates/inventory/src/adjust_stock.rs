@@ -1,9 +1,13 @@
 //! adjust stock: adds units to a product, or takes free ones away, and keeps the books.
 
-use sqlx::{FromRow, PgPool, Row};
+use sqlx::{FromRow, Row};
 
 use crate::{
-    Error, ProductId, database::call, event::Events, product::Product, reservation::Refusal,
+    Error, ProductId,
+    database::{Via, call},
+    event::Events,
+    product::Product,
+    reservation::Refusal,
 };
 
 /// The longest reason.
@@ -50,24 +54,21 @@ pub struct Adjusted {
 ///
 /// Refuses with [`Refusal::ProductNotFound`], [`Refusal::InsufficientStock`] and [`Refusal::TotalTooLarge`].
 pub async fn adjust_stock(
-    pool: &PgPool,
+    via: impl Into<Via<'_>>,
     product_id: ProductId,
     adjustment: &Adjustment,
     events: &Events,
 ) -> Result<Adjusted, Error> {
     let query = sqlx::query(
         "-- adjust stock
-        select a.adjusted, a.expired, p.id, p.name, a.stock, a.held, a.sold, a.total, p.created_at,
-            p.hold_seconds, p.max_hold_seconds, p.max_per_user, p.sale_starts_at, p.sale_ends_at
-        from adjust_stock_v1($1, $2, $3, $4) a
-        join products p on p.id = $1
-        where a.adjusted is not null",
+        select adjusted, expired, (product).* from adjust_stock_v1($1, $2, $3, $4)
+        where adjusted is not null",
     )
     .bind(product_id)
     .bind(adjustment.delta)
     .bind(&adjustment.reason)
     .bind(events.types());
-    let rows = call(pool, query).await?;
+    let rows = call(via, query).await?;
     let Some(row) = rows.first() else {
         return Ok(Adjusted {
             answer: Err(Refusal::ProductNotFound),

@@ -1,10 +1,8 @@
 //! cancel: gives the units of a hold back.
 
-use sqlx::PgPool;
-
 use crate::{
     Error, ReservationId,
-    database::call,
+    database::{Via, call},
     event::Events,
     reservation::{Batch, Status, batch_ended_as, raw},
 };
@@ -19,10 +17,14 @@ use crate::{
 /// [`Refusal::ReservationExpired`]: crate::reservation::Refusal::ReservationExpired
 /// [`Refusal::ReservationConfirmed`]: crate::reservation::Refusal::ReservationConfirmed
 /// [`Refusal::ReservationReturned`]: crate::reservation::Refusal::ReservationReturned
-pub async fn cancel(pool: &PgPool, ids: &[ReservationId], events: &Events) -> Result<Batch, Error> {
+pub async fn cancel(
+    via: impl Into<Via<'_>>,
+    ids: &[ReservationId],
+    events: &Events,
+) -> Result<Batch, Error> {
     let query = sqlx::query("-- cancel\nselect * from cancel_v2($1, $2) order by n")
         .bind(raw(ids))
         .bind(events.types());
-    let rows = call(pool, query).await?;
+    let rows = call(via, query).await?;
     Ok(batch_ended_as(Status::Canceled, &rows)?)
 }

@@ -1,10 +1,8 @@
 //! confirm: sells what is held, and writes the event of the sale in the same transaction.
 
-use sqlx::PgPool;
-
 use crate::{
     Error, ReservationId,
-    database::call,
+    database::{Via, call},
     event::Events,
     reservation::{Batch, Status, batch_ended_as, raw},
 };
@@ -20,13 +18,13 @@ use crate::{
 /// [`Refusal::ReservationCanceled`]: crate::reservation::Refusal::ReservationCanceled
 /// [`Refusal::ReservationReturned`]: crate::reservation::Refusal::ReservationReturned
 pub async fn confirm(
-    pool: &PgPool,
+    via: impl Into<Via<'_>>,
     ids: &[ReservationId],
     events: &Events,
 ) -> Result<Batch, Error> {
     let query = sqlx::query("-- confirm\nselect * from confirm_v2($1, $2) order by n")
         .bind(raw(ids))
         .bind(events.types());
-    let rows = call(pool, query).await?;
+    let rows = call(via, query).await?;
     Ok(batch_ended_as(Status::Confirmed, &rows)?)
 }

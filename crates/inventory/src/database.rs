@@ -4,7 +4,7 @@ use std::{str::FromStr as _, time::Duration};
 
 use anyhow::Context as _;
 use sqlx::{
-    Connection as _, FromRow, PgPool, Postgres,
+    Connection as _, FromRow, PgConnection, PgPool, Postgres,
     error::DatabaseError,
     postgres::{PgArguments, PgConnectOptions, PgDatabaseError, PgPoolOptions, PgRow, PgSeverity},
     query::Query,
@@ -12,7 +12,7 @@ use sqlx::{
 
 /// Longest time of one call. PostgreSQL answers in milliseconds, and gives up a lock wait by itself
 /// after 5 s (see `sql/reserve.sql`): silence beyond this is a network that swallows packets.
-const CALL_LIMIT: Duration = Duration::from_secs(10);
+pub(crate) const CALL_LIMIT: Duration = Duration::from_secs(10);
 
 /// How long a connection may have been idle and still be used without a test. PostgreSQL may have gone
 /// in this time too: that is a call whose answer is lost, as if it had gone a moment later.
@@ -74,20 +74,47 @@ pub fn options(url: &str) -> anyhow::Result<PgConnectOptions> {
         )
 }
 
-/// Whether PostgreSQL answers, and has our schema.
-pub async fn is_up(pool: &PgPool) -> bool {
-    sqlx::query("-- health\nselect from products limit 0")
-        .execute(pool)
-        .await
-        .is_ok()
+/// An error unless PostgreSQL answers, and has our schema.
+pub async fn check(pool: &PgPool) -> Result<(), sqlx::Error> {
+    // What every process may read, the relay among them.
+    let query = sqlx::query("-- health\nselect from outbox_events limit 0");
+    query.execute(pool).await.map(drop)
 }
 
-/// Makes one call and reads its answer up to the end of its transaction, so that what is answered
-/// has been committed. (A fetch of one row may return before the commit.)
+/// What a verb makes its call on.
+pub enum Via<'a> {
+    /// A connection of the pool: the call is a transaction of its own.
+    Pool(&'a PgPool),
+    /// A connection in a transaction, of which the call becomes a part. Whoever began it limits its time.
+    Transaction(&'a mut PgConnection),
+}
+
+impl Via<'_> {
+    /// The same for one call, so that another can follow.
+    pub fn again(&mut self) -> Via<'_> {
+        match self {
+            Self::Pool(pool) => Via::Pool(pool),
+            Self::Transaction(connection) => Via::Transaction(connection),
+        }
+    }
+}
+
+impl<'a> From<&'a PgPool> for Via<'a> {
+    fn from(pool: &'a PgPool) -> Self {
+        Self::Pool(pool)
+    }
+}
+
+/// Makes one call and reads its answer up to the end of its transaction, if that is its own, so that what is
+/// answered has been committed. (A fetch of one row may return before the commit.)
 pub(crate) async fn call(
-    pool: &PgPool,
+    via: impl Into<Via<'_>>,
     query: Query<'_, Postgres, PgArguments>,
 ) -> Result<Vec<PgRow>, Error> {
+    let pool = match via.into() {
+        Via::Pool(pool) => pool,
+        Via::Transaction(connection) => return Ok(query.fetch_all(connection).await?),
+    };
     // Whatever goes wrong before there is a connection, nothing was sent.
     let mut connection = pool.acquire().await.map_err(Error::NotDone)?;
     match tokio::time::timeout(CALL_LIMIT, query.fetch_all(&mut *connection)).await {
@@ -102,13 +129,13 @@ pub(crate) async fn call(
 
 /// Makes one call, and reads its rows as `T`.
 pub(crate) async fn fetch<T>(
-    pool: &PgPool,
+    via: impl Into<Via<'_>>,
     query: Query<'_, Postgres, PgArguments>,
 ) -> Result<Vec<T>, Error>
 where
     T: for<'r> FromRow<'r, PgRow>,
 {
-    let rows = call(pool, query).await?;
+    let rows = call(via, query).await?;
     Ok(rows.iter().map(T::from_row).collect::<Result<_, _>>()?)
 }
 
@@ -121,6 +148,15 @@ pub enum Error {
     /// The connection was lost after the call was sent: it may have been committed or not.
     #[error("the answer of PostgreSQL was lost")]
     OutcomeUnknown(#[source] sqlx::Error),
+}
+
+impl Error {
+    /// The same of a call within a transaction that was not committed.
+    pub(crate) fn before_commit(self) -> Self {
+        match self {
+            Self::NotDone(cause) | Self::OutcomeUnknown(cause) => Self::NotDone(cause),
+        }
+    }
 }
 
 impl From<sqlx::Error> for Error {

@@ -1,10 +1,8 @@
 //! extend: moves the deadline of a hold.
 
-use sqlx::PgPool;
-
 use crate::{
     Error, ReservationId, Seconds,
-    database::call,
+    database::{Via, call},
     reservation::{Batch, Status, batch_ended_as},
 };
 
@@ -29,7 +27,7 @@ pub struct Extend {
 /// [`Refusal::ReservationCanceled`]: crate::reservation::Refusal::ReservationCanceled
 /// [`Refusal::ReservationReturned`]: crate::reservation::Refusal::ReservationReturned
 pub async fn extend(
-    pool: &PgPool,
+    via: impl Into<Via<'_>>,
     requests: &[Extend],
     max_hold_seconds: i32,
 ) -> Result<Batch, Error> {
@@ -41,6 +39,6 @@ pub async fn extend(
         .bind(ids)
         .bind(seconds)
         .bind(max_hold_seconds);
-    let rows = call(pool, query).await?;
+    let rows = call(via, query).await?;
     Ok(batch_ended_as(Status::Active, &rows)?)
 }

@@ -13,7 +13,9 @@ pub mod database;
 pub mod event;
 pub mod expire;
 pub mod extend;
+pub mod idempotency;
 mod ids;
+pub mod list;
 pub mod migrate;
 pub mod outbox;
 pub mod product;
@@ -24,5 +26,5 @@ pub mod reserve_together;
 pub mod return_sold;
 pub mod schema;
 
-pub use database::Error;
+pub use database::{Error, Via};
 pub use ids::{NotPositive, ProductId, Quantity, ReservationId, Seconds, UserId};

@@ -83,7 +83,9 @@ async fn recorded(connection: &mut PgConnection) -> anyhow::Result<BTreeSet<i64>
 async fn version_made_by_hand(connection: &mut PgConnection) -> anyhow::Result<Option<i64>> {
     let actual = catalogue(connection).await?;
     let mut nearest: Option<(i64, Vec<String>)> = None;
-    for version in versions() {
+    // The newest first: what a later migration has only added is no difference from an earlier version.
+    let versions: Vec<_> = versions().collect();
+    for version in versions.into_iter().rev() {
         let expected = catalogue_of(connection, version).await?;
         let differences = differences(&expected, &actual);
         if differences.is_empty() {

@@ -9,6 +9,7 @@
 //! | [`refuse`] | counts a refusal; the last one buries the row |
 //! | [`purge`] | forgets what was published long ago |
 //! | [`requeue_dead`] | digs all buried rows up again |
+//! | [`replay`] | has what was published published again |
 //!
 //! Ids become visible out of order, so nothing remembers a last id: `published_at is null` decides.
 
@@ -24,7 +25,7 @@ use uuid::Uuid;
 
 use crate::{
     Error,
-    database::{call, fetch},
+    database::{Via, call, fetch},
     event::Event,
     schema::Utc,
 };
@@ -83,6 +84,10 @@ pub const STATUS_MAX_ROWS: i64 = 100_000;
 
 const LIST_MAX_ROWS: i64 = 100;
 const REQUEUE_MAX_ROWS: i64 = 1_000;
+
+/// How many replayed events fall due in a second: a part of what a relay publishes, so that new events pass
+/// between them.
+const REPLAY_PER_SECOND: f64 = 5_000.0;
 
 /// Begins the transaction in which rows are claimed, published and marked.
 ///
@@ -211,7 +216,7 @@ pub async fn list_dead(pool: &PgPool) -> Result<Vec<Dead>, Error> {
 
 /// Gives every dead row all its attempts again, and returns how many there were. In bounded batches: an
 /// error half-way leaves the rest dead, for another call.
-pub async fn requeue_dead(pool: &PgPool) -> Result<u64, Error> {
+pub async fn requeue_dead(mut via: Via<'_>) -> Result<u64, Error> {
     let requeue = "-- outbox requeue dead\n\
         with requeued as ( \
           update outbox_events set dead_at = null, attempts = 0, next_attempt_at = statement_timestamp() \
@@ -222,9 +227,48 @@ pub async fn requeue_dead(pool: &PgPool) -> Result<u64, Error> {
         select count(*) from requeued";
     let mut total = 0;
     loop {
-        let requeued = count(&call(pool, sqlx::query(requeue).bind(REQUEUE_MAX_ROWS)).await?)?;
+        let query = sqlx::query(requeue).bind(REQUEUE_MAX_ROWS);
+        let requeued = count(&call(via.again(), query).await?)?;
         total += requeued;
         if requeued < REQUEUE_MAX_ROWS as u64 {
+            return Ok(total);
+        }
+    }
+}
+
+/// Has every event that was published from `from` on and before `to`, and is kept still, published again with
+/// its message id, at 5,000 a second; returns how many there are. What the replay itself publishes is no part
+/// of it, however late `to` is. In bounded batches: an error half-way leaves the rest, for another call.
+pub async fn replay(
+    mut via: Via<'_>,
+    from: OffsetDateTime,
+    to: OffsetDateTime,
+) -> Result<u64, Error> {
+    let now = sqlx::query("-- outbox replay: when\nselect statement_timestamp()");
+    let rows: Vec<(OffsetDateTime,)> = fetch(via.again(), now).await?;
+    let (now,) = *rows.first().ok_or(sqlx::Error::RowNotFound)?;
+    let replay = "-- outbox replay\n\
+        with replayed as ( \
+          update outbox_events e set published_at = null, attempts = 0, \
+            next_attempt_at = $3 + ($5 + q.n) / $6 * interval '1 s' \
+          from (select id, row_number() over () as n from ( \
+            select id from outbox_events where published_at >= $1 and published_at < $2 \
+            order by published_at limit $4 for update skip locked) q) q \
+          where e.id = q.id \
+          returning 1) \
+        select count(*) from replayed";
+    let mut total = 0;
+    loop {
+        let query = sqlx::query(replay)
+            .bind(from)
+            .bind(to.min(now))
+            .bind(now)
+            .bind(REQUEUE_MAX_ROWS)
+            .bind(total as f64)
+            .bind(REPLAY_PER_SECOND);
+        let replayed = count(&call(via.again(), query).await?)?;
+        total += replayed;
+        if replayed < REQUEUE_MAX_ROWS as u64 {
             return Ok(total);
         }
     }

@@ -5,7 +5,11 @@ use serde::Serialize;
 use sqlx::{Encode, FromRow, PgPool, Postgres, QueryBuilder, Type};
 use time::{OffsetDateTime, UtcOffset, format_description::well_known::Rfc3339};
 
-use crate::{Error, ProductId, Quantity, Seconds, database::fetch, schema::Utc};
+use crate::{
+    Error, ProductId, Quantity, Seconds,
+    database::{Via, fetch},
+    schema::Utc,
+};
 
 /// `total = stock + held + sold`, at every commit.
 #[derive(Clone, Debug, Serialize, JsonSchema, FromRow)]
@@ -98,7 +102,7 @@ pub struct Policy {
 }
 
 /// Why something is no product.
-#[derive(Debug, PartialEq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum InvalidProduct {
     #[error("name must have 1 to {NAME_MAX_CHARACTERS} characters, and no NUL")]
     Name,
@@ -149,7 +153,7 @@ pub fn sale_time(field: &'static str, text: &str) -> Result<OffsetDateTime, Inva
 
 /// Creates a product whose units are all free.
 pub async fn create(
-    pool: &PgPool,
+    via: impl Into<Via<'_>>,
     new: &NewProduct,
 ) -> Result<Result<Product, InvalidProduct>, Error> {
     let policy = &new.policy;
@@ -168,7 +172,7 @@ pub async fn create(
     .bind(policy.max_per_user.flatten())
     .bind(policy.sale_starts_at.flatten())
     .bind(policy.sale_ends_at.flatten());
-    let created = checked(fetch(pool, query).await)?;
+    let created = checked(fetch(via, query).await)?;
     Ok(match created {
         Ok(mut rows) => Ok(rows.pop().ok_or(sqlx::Error::RowNotFound)?),
         Err(invalid) => Err(invalid),
@@ -221,11 +225,22 @@ fn checked<T>(answer: Result<T, Error>) -> Result<Result<T, InvalidProduct>, Err
 
 /// All products, by id.
 pub async fn list(pool: &PgPool) -> Result<Vec<Product>, Error> {
+    page(pool, None, i64::MAX).await
+}
+
+/// Up to `limit` products by id, those after `after`.
+pub async fn page(
+    pool: &PgPool,
+    after: Option<ProductId>,
+    limit: i64,
+) -> Result<Vec<Product>, Error> {
     let query = sqlx::query(concat!(
         "-- product: list\nselect ",
         columns!(),
-        " from products order by id"
-    ));
+        " from products where id > $1 order by id limit $2"
+    ))
+    .bind(after.map_or(0, |id| id.get()))
+    .bind(limit);
     fetch(pool, query).await
 }
 

@@ -1,10 +1,10 @@
 //! reacquire: sells again what an expired hold has lost.
 
-use sqlx::{PgPool, Row};
+use sqlx::Row;
 
 use crate::{
     Error, ReservationId,
-    database::call,
+    database::{Via, call},
     event::Events,
     reservation::{Batch, Refusal, Status, batch_ended_as},
 };
@@ -14,14 +14,18 @@ use crate::{
 ///
 /// Refuses with [`Refusal::ExpiredSoldOut`] and [`Refusal::MaxPerUserReached`]; and what has not expired as
 /// [`confirm`](crate::confirm::confirm) does.
-pub async fn reacquire(pool: &PgPool, id: ReservationId, events: &Events) -> Result<Batch, Error> {
+pub async fn reacquire(
+    via: impl Into<Via<'_>>,
+    id: ReservationId,
+    events: &Events,
+) -> Result<Batch, Error> {
     let query = sqlx::query(
         "-- reacquire
         select outcome, remaining, expired, (standing).* from reacquire_v1($1, $2)",
     )
     .bind(id)
     .bind(events.types());
-    let rows = call(pool, query).await?;
+    let rows = call(via, query).await?;
     let row = rows.first().ok_or(sqlx::Error::RowNotFound)?;
     let refusal = match row.try_get("outcome")? {
         Some("expired_sold_out") => Some(Refusal::ExpiredSoldOut),

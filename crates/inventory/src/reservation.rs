@@ -14,7 +14,7 @@ use std::{borrow::Cow, collections::HashMap, str::FromStr};
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
-use sqlx::{FromRow, PgPool, Postgres, QueryBuilder, Row, postgres::PgRow};
+use sqlx::{FromRow, PgPool, Row, postgres::PgRow};
 use time::OffsetDateTime;
 
 use crate::{Error, ProductId, Quantity, ReservationId, UserId, database::fetch, schema};
@@ -209,6 +209,7 @@ macro_rules! effective {
         r.returned_at, r.reference, r.reacquired_from"
     };
 }
+pub(crate) use effective;
 
 /// One answer for each id, in order.
 pub async fn get(pool: &PgPool, ids: &[ReservationId]) -> Result<Vec<Option<Reservation>>, Error> {
@@ -221,70 +222,6 @@ pub async fn get(pool: &PgPool, ids: &[ReservationId]) -> Result<Vec<Option<Rese
     let found: Vec<Reservation> = fetch(pool, query).await?;
     let by_id: HashMap<_, _> = found.into_iter().map(|found| (found.id, found)).collect();
     Ok(ids.iter().map(|id| by_id.get(id).cloned()).collect())
-}
-
-/// Which reservations to list; `None` means all.
-#[derive(Clone, Default)]
-pub struct Filter {
-    pub user_id: Option<UserId>,
-    pub product_id: Option<ProductId>,
-    /// The effective status.
-    pub status: Option<Status>,
-    pub reference: Option<Reference>,
-}
-
-/// A page of reservations, newest first.
-pub async fn list(
-    pool: &PgPool,
-    filter: &Filter,
-    limit: i64,
-    offset: i64,
-) -> Result<Vec<Reservation>, Error> {
-    // A union of two ordered indexes stays cheap where an OR over them would sort everything:
-    // what reads as EXPIRED is either swept, or ACTIVE and past its deadline.
-    let branches: &[&str] = match filter.status {
-        None => &[""],
-        Some(Status::Active) => &[" and r.status = 'ACTIVE' and r.expires_at > now()"],
-        Some(Status::Confirmed) => &[" and r.status = 'CONFIRMED'"],
-        Some(Status::Canceled) => &[" and r.status = 'CANCELED'"],
-        Some(Status::Returned) => &[" and r.status = 'RETURNED'"],
-        Some(Status::Expired) => &[
-            " and r.status = 'EXPIRED'",
-            " and r.status = 'ACTIVE' and r.expires_at <= now() and r.created_at < 'infinity'",
-        ],
-    };
-    let mut query = QueryBuilder::<Postgres>::new("-- reservation: list\nselect * from (");
-    for (position, condition) in branches.iter().enumerate() {
-        if position > 0 {
-            query.push(" union all ");
-        }
-        query.push(concat!(
-            "(",
-            effective!(),
-            " from reservations r where r.created_at > '-infinity'"
-        ));
-        query.push(condition);
-        if let Some(user_id) = filter.user_id {
-            query.push(" and r.user_id = ").push_bind(user_id.get());
-        }
-        if let Some(product_id) = filter.product_id {
-            query
-                .push(" and r.product_id = ")
-                .push_bind(product_id.get());
-        }
-        if let Some(reference) = &filter.reference {
-            query
-                .push(" and r.reference = ")
-                .push_bind(reference.as_str());
-        }
-        query
-            .push(" order by r.id desc limit ")
-            .push_bind(limit.saturating_add(offset));
-        query.push(")");
-    }
-    query.push(") r order by id desc limit ").push_bind(limit);
-    query.push(" offset ").push_bind(offset);
-    fetch(pool, query.build()).await
 }
 
 /// The rows of `standing_v1`, as answers of a verb after which a reservation is `wanted`.

@@ -1,11 +1,11 @@
 //! reserve: takes free units of a product and holds them for a user.
 
-use sqlx::{PgPool, Row, postgres::PgRow};
+use sqlx::{Row, postgres::PgRow};
 use time::{Duration, OffsetDateTime};
 
 use crate::{
     Error, ProductId, Quantity, ReservationId, UserId,
-    database::call,
+    database::{Via, call},
     event::Events,
     reservation::{Batch, Reference, Refusal, Reservation, Status},
 };
@@ -27,7 +27,7 @@ pub struct Reserve {
 /// deadline do not stand in the way: the user's own is ended, and others' are reclaimed as far as the batch
 /// lacks units.
 pub async fn reserve(
-    pool: &PgPool,
+    via: impl Into<Via<'_>>,
     requests: &[Reserve],
     hold_seconds: i32,
     events: &Events,
@@ -35,7 +35,7 @@ pub async fn reserve(
     let statement = "-- reserve
         select outcomes, ids, numbers, reserved_at, expired
         from reserve_v2($1, $2, $3, $4, $5, $6)";
-    let decided = decide(pool, statement, requests, hold_seconds, events).await?;
+    let decided = decide(via, statement, requests, hold_seconds, events).await?;
     let mut answers = Vec::with_capacity(requests.len());
     for answer in decided.answers {
         answers.push(answer.ok_or_else(|| no_such_outcome("none"))?);
@@ -55,7 +55,7 @@ pub(crate) struct Decided {
 
 /// Calls a function that reserves.
 pub(crate) async fn decide(
-    pool: &PgPool,
+    via: impl Into<Via<'_>>,
     statement: &'static str,
     requests: &[Reserve],
     hold_seconds: i32,
@@ -78,7 +78,7 @@ pub(crate) async fn decide(
         .bind(references)
         .bind(hold_seconds)
         .bind(events.types());
-    let [row] = &call(pool, query).await?[..] else {
+    let [row] = &call(via, query).await?[..] else {
         return Err(sqlx::Error::RowNotFound.into());
     };
     Ok(read(row, requests, hold_seconds)?)

@@ -1,9 +1,8 @@
 //! reserve together: holds units of several products, or of none of them.
 
-use sqlx::PgPool;
-
 use crate::{
     Error, ProductId,
+    database::Via,
     event::Events,
     reservation::{Refusal, Reservation},
     reserve::{Reserve, decide},
@@ -20,7 +19,7 @@ pub struct Together {
 
 /// Reserves all of the requests, as [`reserve`](crate::reserve::reserve) does, or none.
 pub async fn reserve_together(
-    pool: &PgPool,
+    via: impl Into<Via<'_>>,
     requests: &[Reserve],
     hold_seconds: i32,
     events: &Events,
@@ -28,7 +27,7 @@ pub async fn reserve_together(
     let statement = "-- reserve together
         select outcomes, ids, numbers, reserved_at, expired
         from reserve_together_v1($1, $2, $3, $4, $5, $6)";
-    let decided = decide(pool, statement, requests, hold_seconds, events).await?;
+    let decided = decide(via, statement, requests, hold_seconds, events).await?;
     let answers = requests.iter().zip(decided.answers);
     Ok(Together {
         // What was undone has no answer, and then another was refused.

@@ -1,10 +1,8 @@
 //! return: takes back what was sold.
 
-use sqlx::PgPool;
-
 use crate::{
     Error, ReservationId,
-    database::call,
+    database::{Via, call},
     event::Events,
     reservation::{Batch, Status, batch_ended_as, raw},
 };
@@ -20,13 +18,13 @@ use crate::{
 /// [`Refusal::ReservationExpired`]: crate::reservation::Refusal::ReservationExpired
 /// [`Refusal::ReservationCanceled`]: crate::reservation::Refusal::ReservationCanceled
 pub async fn return_sold(
-    pool: &PgPool,
+    via: impl Into<Via<'_>>,
     ids: &[ReservationId],
     events: &Events,
 ) -> Result<Batch, Error> {
     let query = sqlx::query("-- return\nselect * from return_v1($1, $2) order by n")
         .bind(raw(ids))
         .bind(events.types());
-    let rows = call(pool, query).await?;
+    let rows = call(via, query).await?;
     Ok(batch_ended_as(Status::Returned, &rows)?)
 }

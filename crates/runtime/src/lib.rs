@@ -1,13 +1,14 @@
 //! What every process does once: telemetry, signals, an orderly end, health and metrics routes,
-//! and the delays between retries.
+//! the delays between retries, and the pace of a purge.
 
 pub mod health;
 pub mod http;
+pub mod purge;
 pub mod retry;
 
 use std::{io::IsTerminal as _, process::ExitCode, time::Duration};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use clap::ValueEnum;
 use prometheus::Registry;
 use tokio::signal::unix::{SignalKind, signal};
@@ -95,6 +96,7 @@ where
     Fut: Future<Output = anyhow::Result<()>>,
 {
     init_telemetry(args)?;
+    check_ca_file()?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -147,6 +149,22 @@ fn listen_for_signals(shutdown: CancellationToken) -> anyhow::Result<()> {
             shutdown.cancel();
         }
     });
+    Ok(())
+}
+
+/// `SSL_CERT_FILE` names the authorities whose certificates count, instead of the system's. The clients of all
+/// three servers read it by themselves whenever they connect; but what is wrong with the file they would tell
+/// late, or as a fault of the server.
+fn check_ca_file() -> anyhow::Result<()> {
+    let Some(path) = std::env::var_os("SSL_CERT_FILE") else {
+        return Ok(());
+    };
+    let (pem, path) = (std::fs::read_to_string(&path), path.display());
+    let pem = pem.with_context(|| format!("SSL_CERT_FILE {path} cannot be read"))?;
+    ensure!(
+        pem.contains("-----BEGIN CERTIFICATE-----"),
+        "SSL_CERT_FILE {path} has no certificate in PEM"
+    );
     Ok(())
 }
 

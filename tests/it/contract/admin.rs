@@ -23,6 +23,9 @@ fn acts(system: &System) -> Vec<RequestBuilder> {
         system.request(Method::POST, "/admin/counters/rebuild"),
         system.request(Method::GET, "/admin/outbox/dead"),
         system.request(Method::POST, "/admin/outbox/requeue"),
+        system
+            .request(Method::POST, "/admin/outbox/replay")
+            .json(&json!({"from": "2026-01-01T00:00:00Z", "to": "2026-01-02T00:00:00Z"})),
     ]
 }
 

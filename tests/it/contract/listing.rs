@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::support::{System, id};
+use crate::support::{Answer, System, id};
 
 /// The ids of a list.
 async fn ids(system: &System, query: &str) -> Vec<i64> {
@@ -90,6 +90,9 @@ async fn the_status_that_is_filtered_by_is_the_effective_one() {
 async fn a_bad_query_is_refused() {
     let system = System::start().await;
     for query in [
+        "after_id=0",
+        "after_id=x",
+        "after_id=1&offset=0",
         "limit=0",
         "limit=101",
         "limit=-1",
@@ -127,6 +130,77 @@ async fn a_bad_query_is_refused() {
     ] {
         let answer = system.get(&format!("/reservations?{query}")).await;
         assert_eq!(answer.status, 400, "{query}: {}", answer.text);
+        answer.expect_problem(400, "invalid_query");
+    }
+}
+
+/// The address in an answer's link to the next page, if there is one.
+fn next(answer: &Answer) -> Option<String> {
+    let link = answer.header("link");
+    let address = link.strip_prefix('<')?.strip_suffix(">; rel=\"next\"")?;
+    Some(address.to_owned())
+}
+
+#[tokio::test]
+async fn following_the_links_shows_each_row_once_whatever_is_made_meanwhile() {
+    let system = System::start().await;
+    let mut products = Vec::new();
+    for _ in 0..5 {
+        products.push(system.create_product(9).await);
+    }
+    let mut holds = Vec::new();
+    for user in 1..=5 {
+        holds.push(id(&system.reserve(products[0], user).await));
+    }
+    holds.reverse();
+    for (first_page, expected, is_newest_first) in [
+        ("/products?limit=2".to_owned(), &products, false),
+        (
+            "/reservations?limit=2&status=ACTIVE".to_owned(),
+            &holds,
+            true,
+        ),
+        (
+            format!("/reservations?product_id={}&limit=2", products[0]),
+            &holds,
+            true,
+        ),
+        (
+            "/reservations?status=ACTIVE&limit=1&offset=0".to_owned(),
+            &holds,
+            true,
+        ),
+    ] {
+        let mut found = Vec::new();
+        let mut address = Some(first_page.clone());
+        while let Some(page) = address {
+            let answer = system.get(&page).await;
+            address = next(&answer);
+            let rows = answer.expect(200);
+            found.extend(rows.as_array().unwrap().iter().map(id));
+            if is_newest_first {
+                // A newer one shifts pages by offset, but not these.
+                system.reserve(products[1], 100 + found.len() as i64).await;
+            }
+        }
+        assert_eq!(&found, expected, "{first_page}");
+        if is_newest_first {
+            let newer = system.list("limit=100").await;
+            for hold in newer.iter().filter(|hold| !expected.contains(&id(hold))) {
+                system.cancel(hold).await;
+            }
+        }
+    }
+    // Without parameters the list of products is whole, and a page that is the last has no link.
+    let all = system.get("/products").await;
+    assert_eq!(
+        (next(&all), all.expect(200).as_array().unwrap().len()),
+        (None, 5)
+    );
+    let last = system.get("/products?limit=5").await;
+    assert_eq!(next(&last), None);
+    for wrong in ["limit=0", "limit=101", "after_id=-1", "offset=1", "page=2"] {
+        let answer = system.get(&format!("/products?{wrong}")).await;
         answer.expect_problem(400, "invalid_query");
     }
 }

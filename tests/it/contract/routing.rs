@@ -22,7 +22,7 @@ pub(super) const NO_IDS: [&str; 14] = [
     "99999999999999999999999999999999",
 ];
 
-const ROUTES: [(&str, &str); 19] = [
+const ROUTES: [(&str, &str); 20] = [
     ("/products", "GET,HEAD,POST"),
     ("/products/1", "GET,HEAD,PATCH"),
     ("/products/1/stock", "POST"),
@@ -37,6 +37,7 @@ const ROUTES: [(&str, &str); 19] = [
     ("/admin/audit", "GET,HEAD"),
     ("/admin/outbox/dead", "GET,HEAD"),
     ("/admin/outbox/requeue", "POST"),
+    ("/admin/outbox/replay", "POST"),
     ("/livez", "GET,HEAD"),
     ("/readyz", "GET,HEAD"),
     ("/health", "GET,HEAD"),

@@ -215,8 +215,8 @@ fn targets() -> impl Strategy<Value = String> {
     let path = prop_oneof![
         4 => select(&[
             "/products", "/reservations", "/admin/audit", "/admin/outbox/dead",
-            "/admin/outbox/requeue", "/admin/reservations/sync-expired", "/livez", "/readyz",
-            "/health", "/metrics",
+            "/admin/outbox/requeue", "/admin/outbox/replay", "/admin/reservations/sync-expired", "/livez",
+            "/readyz", "/health", "/metrics",
         ])
         .prop_map(str::to_owned),
         2 => id().prop_map(|id| format!("/products/{id}")),
@@ -288,7 +288,8 @@ fn headers() -> impl Strategy<Value = Vec<String>> {
             "authorization: Bearer \u{e9}", "authorization:", "forwarded: for=1.2.3.4",
             "x-forwarded-for: 1.2.3.4", "x-forwarded-proto: https", "expect: 100-continue",
             "upgrade: websocket", "upgrade: h2c", "range: bytes=0-1", "if-none-match: *",
-            "idempotency-key: x", "idempotency-key:", "idempotency-key: \u{1f600}",
+            "idempotency-key: x", "idempotency-key: \"x\"", "idempotency-key: \"x", "idempotency-key:",
+            "idempotency-key: \u{1f600}",
             "traceparent: 00-0-0-0", "cookie: a=b; a=b", "origin: null", "te: trailers",
             "access-control-request-method: POST", "content-type: text/plain", "host: other",
             "x-request-id: ../../etc/passwd", "max-forwards: 0",

@@ -211,7 +211,7 @@ async fn a_network_that_heals_brings_the_service_back() {
     system.assert_clean_audit().await;
 }
 
-async fn through_a_proxy(database: &Database) -> (Proxy, String) {
+pub(super) async fn through_a_proxy(database: &Database) -> (Proxy, String) {
     let proxy = Proxy::to(&database.server_address()).await;
     let url = database
         .url

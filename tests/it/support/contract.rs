@@ -97,12 +97,17 @@ pub(crate) struct Asked {
     pub(crate) method: Method,
     pub(crate) path: String,
     pub(crate) body: Option<Value>,
+    /// Its Idempotency-Key, if there is exactly one.
+    key: Option<String>,
 }
 
 impl Asked {
     pub(crate) fn new(request: &reqwest::Request) -> Self {
         let body = request.body().and_then(|body| body.as_bytes());
+        let mut keys = request.headers().get_all("idempotency-key").iter();
+        let key = keys.next().filter(|_| keys.next().is_none());
         Self {
+            key: key.and_then(|key| Some(key.to_str().ok()?.to_owned())),
             method: request.method().clone(),
             path: request.url().path().to_owned(),
             body: body.and_then(|bytes| serde_json::from_slice(bytes).ok()),
@@ -138,10 +143,18 @@ impl Asked {
             .get(status)
             .ok_or("a status that it does not list")?;
         let pointer = format!("/paths/{}/{method}", escaped(template));
-        for (name, header) in documented["headers"].as_object().unwrap_or(&Map::new()) {
+        let headers = &documented["headers"];
+        for name in ["Idempotency-Replayed", "Link", "Location", "Retry-After"] {
+            if !answer.header(name).is_empty() && headers.get(name).is_none() {
+                return Err(format!("a header {name}"));
+            }
+        }
+        for (name, header) in headers.as_object().unwrap_or(&Map::new()) {
             let value = answer.header(name);
-            if value.is_empty() {
-                return Err(format!("no header {name}"));
+            match (value.is_empty(), header["required"] == true) {
+                (true, true) => return Err(format!("no header {name}")),
+                (true, false) => continue,
+                (false, _) => {}
             }
             let value: Value = match header["schema"]["type"] == "integer" {
                 true => serde_json::from_str(value).map_err(|error| format!("{name}: {error}"))?,
@@ -169,6 +182,7 @@ impl Asked {
             escaped(media_type)
         );
         OPENAPI.check(&format!("{content}/schema"), &body)?;
+        self.judge_key(answer, operation, &pointer)?;
         // What is done must have been asked for as the contract says.
         match &self.body {
             Some(body) if answer.status.is_success() && operation.get("requestBody").is_some() => {
@@ -178,6 +192,24 @@ impl Asked {
                     .map_err(|reason| format!("the request: {reason}"))
             }
             _ => Ok(()),
+        }
+    }
+
+    /// A key that was taken is as the contract says, and one that was refused is not.
+    fn judge_key(&self, answer: &Answer, operation: &Value, pointer: &str) -> Result<(), String> {
+        let mut parameters = operation["parameters"].as_array().into_iter().flatten();
+        let number = parameters.position(|parameter| parameter["name"] == "Idempotency-Key");
+        let (Some(key), Some(number)) = (&self.key, number) else {
+            return Ok(());
+        };
+        let schema = format!("{pointer}/parameters/{number}/schema");
+        let valid = OPENAPI.check(&schema, &key.as_str().into());
+        if answer.status.is_success() {
+            return valid.map_err(|reason| format!("the key: {reason}"));
+        }
+        match answer.json()["code"] == "idempotency_key_invalid" && valid.is_ok() {
+            true => Err(format!("it takes the key {key}")),
+            false => Ok(()),
         }
     }
 }

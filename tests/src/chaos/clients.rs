@@ -81,6 +81,7 @@ pub(crate) fn start(
             client,
             rng,
             recent: recent.clone(),
+            named: 0,
         };
         let (journal, stop) = (journal.clone(), stop.clone());
         if number == CLIENTS {
@@ -96,6 +97,8 @@ struct Shopper {
     client: Client,
     rng: Rng,
     recent: Arc<Recent>,
+    /// How many names it has made up.
+    named: u32,
 }
 
 impl Shopper {
@@ -119,9 +122,11 @@ impl Shopper {
 
     async fn shop(mut self, stop: CancellationToken) {
         while !stop.is_cancelled() {
-            match self.rng.u8(..20) {
-                0 => self.look().await,
-                1 => self.meddle().await,
+            match self.rng.u8(..40) {
+                0 | 1 => self.look().await,
+                2 | 3 => self.meddle().await,
+                4 | 5 => self.adjust_stock().await,
+                6..11 => self.buy_together().await,
                 _ => self.buy().await,
             }
             let pause = Duration::from_millis(self.rng.u64(5..60));
@@ -149,12 +154,58 @@ impl Shopper {
     /// Acts on a hold that is another client's business.
     async fn meddle(&mut self) {
         if let Some(hold) = self.recent.any(&mut self.rng) {
-            let request = if self.rng.bool() {
-                Request::Confirm(hold)
-            } else {
-                Request::Cancel(hold)
+            let request = match self.rng.u8(..6) {
+                0 | 1 => Request::Confirm(hold),
+                2 => Request::Cancel(hold),
+                3 => Request::Extend(hold, self.rng.i64(1..9)),
+                4 => Request::Reacquire(hold),
+                _ => Request::Return(hold),
             };
             self.ask_once(request).await;
+        }
+    }
+
+    /// It is no request to repeat: one whose outcome is unknown is left alone.
+    async fn adjust_stock(&mut self) {
+        if let Some(product) = self.recent.sale(&mut self.rng) {
+            let delta = self.rng.i64(1..6) * if self.rng.bool() { 1 } else { -1 };
+            let reason = self.own_name();
+            self.ask_once(Request::Adjust {
+                product,
+                delta,
+                reason,
+            })
+            .await;
+        }
+    }
+
+    /// A name that nothing else has.
+    fn own_name(&mut self) -> String {
+        self.named += 1;
+        format!("{}-{}", self.client.number, self.named)
+    }
+
+    async fn buy_together(&mut self) {
+        let mut products: Vec<i64> = (0..3)
+            .filter_map(|_| self.recent.sale(&mut self.rng))
+            .collect();
+        products.sort_unstable();
+        products.dedup();
+        if products.is_empty() {
+            return sleep(Duration::from_millis(100)).await;
+        }
+        self.rng.shuffle(&mut products);
+        let items = products.into_iter();
+        let request = Request::Together {
+            items: items.map(|id| (id, self.rng.i64(1..4))).collect(),
+            user: self.rng.i64(1..=USERS),
+            reference: self.own_name(),
+        };
+        if let Answer::Holds(holds) = self.ask(request).await {
+            for hold in holds {
+                self.recent.remember(hold.id);
+                self.decide(hold).await;
+            }
         }
     }
 
@@ -163,7 +214,13 @@ impl Shopper {
             return sleep(Duration::from_millis(100)).await;
         };
         let user = self.rng.i64(1..=USERS);
-        match self.ask(Request::Reserve { product, user }).await {
+        let quantity = self.rng.i64(1..4);
+        let request = Request::Reserve {
+            product,
+            user,
+            quantity,
+        };
+        match self.ask(request).await {
             Answer::Hold(hold) => {
                 self.recent.remember(hold.id);
                 self.decide(hold).await;
@@ -183,25 +240,59 @@ impl Shopper {
     async fn decide(&mut self, hold: Hold) {
         let (confirm, cancel) = (Request::Confirm(hold.id), Request::Cancel(hold.id));
         match self.rng.u8(..20) {
-            0..7 => {
+            0..5 => {
                 self.ask(confirm).await;
             }
-            7..11 => {
+            5 => {
+                self.ask(confirm).await;
+                self.ask(Request::Return(hold.id)).await;
+            }
+            6 => {
+                self.ask(confirm).await;
+                self.race(Request::Return(hold.id), Request::Return(hold.id))
+                    .await;
+            }
+            7 => {
+                let seconds = self.rng.i64(1..9);
+                self.race(confirm, Request::Extend(hold.id, seconds)).await;
+            }
+            8 => {
+                let seconds = self.rng.i64(4..9);
+                if let Answer::Hold(longer) = self.ask(Request::Extend(hold.id, seconds)).await {
+                    self.wait_for_deadline(&longer).await;
+                    self.ask(confirm).await;
+                }
+            }
+            9 => {
+                self.wait_for_deadline(&hold).await;
+                self.race(Request::Extend(hold.id, 9), Request::Reacquire(hold.id))
+                    .await;
+            }
+            10 => {
+                self.wait_for_deadline(&hold).await;
+                self.race(Request::Reacquire(hold.id), Request::Reacquire(hold.id))
+                    .await;
+            }
+            11..13 => {
                 self.ask(cancel).await;
             }
-            11..14 => self.race(confirm, cancel).await,
+            13 => self.race(confirm, cancel).await,
             14 => self.race(confirm.clone(), confirm).await,
             15 => self.race(cancel.clone(), cancel).await,
             16 => {
-                // On either side of the deadline.
-                let slack = self.rng.i64(-30_000..30_000);
-                let until = u64::try_from(hold.expires - now() + slack).unwrap_or(0);
-                sleep(Duration::from_micros(until)).await;
+                self.wait_for_deadline(&hold).await;
                 self.ask(confirm).await;
             }
             // Left to expire.
             _ => {}
         }
+    }
+
+    /// Until a little before it or a little after.
+    async fn wait_for_deadline(&mut self, hold: &Hold) {
+        let slack = self.rng.i64(-30_000..30_000);
+        let until = u64::try_from(hold.expires - now() + slack).unwrap_or(0);
+        sleep(Duration::from_micros(until)).await;
     }
 
     /// Both at the same time, each through an API of its own.
@@ -247,7 +338,11 @@ pub(crate) async fn buy_out(
             for (product, units) in mine {
                 let first = USERS + 1 + round * 2 * UNITS;
                 for user in first..=first + units {
-                    let request = Request::Reserve { product, user };
+                    let request = Request::Reserve {
+                        product,
+                        user,
+                        quantity: 1,
+                    };
                     client.ask(user as usize % APIS, request).await;
                 }
             }

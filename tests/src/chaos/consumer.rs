@@ -6,18 +6,20 @@ use anyhow::Context as _;
 use futures_util::StreamExt as _;
 use lapin::{
     Connection, ConnectionProperties,
-    options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions},
+    message::Delivery as Message,
+    options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions, QueueBindOptions},
     types::FieldTable,
 };
 use serde_json::Value;
 use tokio::time::{sleep, timeout};
 
 use super::{
-    history::{Delivery, Sale},
+    history::{Delivery, Told},
     journal::{Journal, now},
     wire::instant,
 };
 
+const EXCHANGE: &str = "flashsale.events";
 const QUEUE: &str = "reservation-confirmed";
 
 /// How many events the broker sends ahead of their acks: after a crash they come again.
@@ -25,6 +27,25 @@ const PREFETCH: u16 = 50;
 
 /// A broker that is being killed may accept a connection and say nothing.
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
+
+/// Has the relays' queue get every event.
+pub(crate) async fn bind_to_all(url: &str) -> anyhow::Result<()> {
+    let connection = Connection::connect(url, ConnectionProperties::default()).await?;
+    let channel = connection.create_channel().await?;
+    for key in ["reservation.*", "stock.adjusted"] {
+        let (options, arguments) = (QueueBindOptions::default(), FieldTable::default());
+        channel
+            .queue_bind(
+                QUEUE.into(),
+                EXCHANGE.into(),
+                key.into(),
+                options,
+                arguments,
+            )
+            .await?;
+    }
+    Ok(())
+}
 
 /// Consumes for ever, with a new connection whenever the old one is lost.
 pub(crate) async fn run(url: String, journal: Arc<Journal>) {
@@ -56,7 +77,8 @@ async fn consume(url: &str, journal: &Journal) -> anyhow::Result<()> {
             at: now(),
             event: id.map(ToString::to_string).unwrap_or_default(),
             redelivered: delivery.redelivered,
-            sale: read(&delivery.data),
+            version: version(&delivery),
+            told: read(&delivery.data),
         });
         // Only now that it is written down: were it acked before, it could be lost with us.
         delivery.ack(BasicAckOptions::default()).await?;
@@ -64,19 +86,38 @@ async fn consume(url: &str, journal: &Journal) -> anyhow::Result<()> {
     Err(anyhow::anyhow!("the queue is gone")).context("consumer")
 }
 
-/// What a message tells, if it is an event of a sale.
-pub(crate) fn read(body: &[u8]) -> Option<Sale> {
-    let body: Value = serde_json::from_slice(body).ok()?;
-    (body["event_type"] == "ReservationConfirmed").then_some(())?;
-    sale(&body["payload"])
+fn version(message: &Message) -> Option<i64> {
+    let headers = message.properties.headers().as_ref()?;
+    let version = headers.inner().get("version")?;
+    version.as_long_int().map(i64::from)
 }
 
-pub(crate) fn sale(payload: &Value) -> Option<Sale> {
-    Some(Sale {
-        hold: payload["reservation_id"].as_i64()?,
+/// What a message tells, if it is an event.
+fn read(body: &[u8]) -> Option<Told> {
+    let body: Value = serde_json::from_slice(body).ok()?;
+    told(body["event_type"].as_str()?, &body["payload"])
+}
+
+pub(crate) fn told(event_type: &str, payload: &Value) -> Option<Told> {
+    let time = match event_type {
+        "ReservationCreated" => "created_at",
+        "ReservationConfirmed" => "confirmed_at",
+        "ReservationCanceled" => "canceled_at",
+        "ReservationExpired" => "expired_at",
+        "ReservationReturned" => "returned_at",
+        "StockAdjusted" => "adjusted_at",
+        _ => return None,
+    };
+    let (id, user, quantity) = match event_type {
+        "StockAdjusted" => ("adjustment_id", 0, "delta"),
+        _ => ("reservation_id", payload["user_id"].as_i64()?, "quantity"),
+    };
+    Some(Told {
+        event_type: event_type.to_owned(),
+        id: payload[id].as_i64()?,
         product: payload["product_id"].as_i64()?,
-        user: payload["user_id"].as_i64()?,
-        quantity: payload["quantity"].as_i64()?,
-        confirmed: instant(&payload["confirmed_at"])?,
+        user,
+        quantity: payload[quantity].as_i64()?,
+        at: instant(&payload[time])?,
     })
 }

@@ -11,8 +11,11 @@ pub type Micros = i64;
 #[derive(Clone, Default)]
 pub struct History {
     pub began: Micros,
-    /// How long a hold lasts.
+    /// How long a hold lasts, and how long at most when it is extended.
     pub hold_micros: Micros,
+    pub max_hold_micros: Micros,
+    /// Most units of a product that a user may hold and have bought.
+    pub max_per_user: i64,
     /// Each product with the units it was made with.
     pub products: BTreeMap<i64, i64>,
     pub operations: Vec<Operation>,
@@ -35,9 +38,30 @@ pub struct Operation {
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum Request {
-    Reserve { product: i64, user: i64 },
+    Reserve {
+        product: i64,
+        user: i64,
+        quantity: i64,
+    },
+    /// All of the products with their quantities, or none. The reference is this request's own.
+    Together {
+        user: i64,
+        items: Vec<(i64, i64)>,
+        reference: String,
+    },
     Confirm(i64),
     Cancel(i64),
+    /// To so many seconds from now.
+    Extend(i64, i64),
+    /// Confirms, and takes the units of an expired hold again.
+    Reacquire(i64),
+    Return(i64),
+    /// The reason is this request's own.
+    Adjust {
+        product: i64,
+        delta: i64,
+        reason: String,
+    },
     Get(i64),
     ListOfUser(i64),
     Product(i64),
@@ -56,10 +80,12 @@ pub enum Answer {
         text: String,
     },
     Done,
-    /// A refusal for a reason; `already_reserved` names the hold that stands in the way.
+    /// A refusal for a reason; `already_reserved` names the hold that stands in the way, and a refusal of
+    /// several products the one that it is about.
     Refused {
         code: String,
         standing: Option<i64>,
+        product: Option<i64>,
     },
     /// 503 `overloaded`: nothing was done.
     Overloaded,
@@ -81,14 +107,39 @@ pub struct Hold {
     pub expires: Micros,
     /// When it came to its end, by the column of its status.
     pub ended: Option<Micros>,
+    /// When it was sold, returned or not.
+    pub confirmed: Option<Micros>,
+    pub reacquired_from: Option<i64>,
+    pub reference: Option<String>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq)]
+impl Hold {
+    /// When it ceased to be ACTIVE, if it did other than by its deadline.
+    pub fn decided(&self) -> Option<Micros> {
+        match self.status {
+            Status::Active | Status::Expired => None,
+            Status::Canceled => self.ended,
+            Status::Confirmed | Status::Returned => self.confirmed,
+        }
+    }
+
+    /// When its units were free again, by the rows: not yet, where it is sold.
+    pub fn freed(&self) -> Option<Micros> {
+        match self.status {
+            Status::Confirmed => None,
+            // A deadline can have been moved to before the hold was made.
+            _ => Some(self.ended.unwrap_or(self.expires).max(self.created)),
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Status {
     Active,
     Confirmed,
     Canceled,
     Expired,
+    Returned,
 }
 
 impl Status {
@@ -98,6 +149,7 @@ impl Status {
             "CONFIRMED" => Some(Self::Confirmed),
             "CANCELED" => Some(Self::Canceled),
             "EXPIRED" => Some(Self::Expired),
+            "RETURNED" => Some(Self::Returned),
             _ => None,
         }
     }
@@ -111,6 +163,16 @@ pub struct Product {
     pub held: i64,
     pub sold: i64,
     pub total: i64,
+}
+
+/// A row of the ledger.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Adjustment {
+    pub id: i64,
+    pub product: i64,
+    pub delta: i64,
+    pub reason: String,
+    pub at: Micros,
 }
 
 /// The injector moved the deadline of some holds into the past, under their product's lock.
@@ -131,17 +193,28 @@ pub struct Delivery {
     pub event: String,
     /// Whether the broker says that it has delivered it before.
     pub redelivered: bool,
-    pub sale: Option<Sale>,
+    /// Its header of this name.
+    pub version: Option<i64>,
+    pub told: Option<Told>,
 }
 
 /// What an event tells.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Sale {
-    pub hold: i64,
+pub struct Told {
+    pub event_type: String,
+    /// The reservation; or the adjustment, of nobody, with its delta as the quantity.
+    pub id: i64,
     pub product: i64,
     pub user: i64,
     pub quantity: i64,
-    pub confirmed: Micros,
+    pub at: Micros,
+}
+
+impl Told {
+    /// The reservation that it tells of.
+    pub fn hold(&self) -> Option<i64> {
+        (self.event_type != "StockAdjusted").then_some(self.id)
+    }
 }
 
 /// What the servers hold in the end.
@@ -150,6 +223,7 @@ pub struct Stored {
     pub read: Micros,
     pub products: Vec<Product>,
     pub holds: Vec<Hold>,
+    pub adjustments: Vec<Adjustment>,
     pub events: Vec<Event>,
     /// The holds of which Redis still has a timer.
     pub timers: Vec<i64>,
@@ -160,7 +234,7 @@ pub struct Stored {
 pub struct Event {
     /// Its `event_id`.
     pub id: String,
-    pub sale: Option<Sale>,
+    pub told: Option<Told>,
     pub published: bool,
     pub dead: bool,
 }
@@ -169,7 +243,32 @@ impl Request {
     /// The hold that is asked for by its id.
     pub fn hold(&self) -> Option<i64> {
         match self {
-            Self::Confirm(id) | Self::Cancel(id) | Self::Get(id) => Some(*id),
+            Self::Confirm(id)
+            | Self::Cancel(id)
+            | Self::Extend(id, _)
+            | Self::Reacquire(id)
+            | Self::Return(id)
+            | Self::Get(id) => Some(*id),
+            _ => None,
+        }
+    }
+}
+
+impl Request {
+    /// The products and quantities that it wants held.
+    pub fn items(&self) -> Vec<(i64, i64)> {
+        match self {
+            Self::Reserve {
+                product, quantity, ..
+            } => vec![(*product, *quantity)],
+            Self::Together { items, .. } => items.clone(),
+            _ => Vec::new(),
+        }
+    }
+
+    pub fn user(&self) -> Option<i64> {
+        match self {
+            Self::Reserve { user, .. } | Self::Together { user, .. } => Some(*user),
             _ => None,
         }
     }
@@ -185,15 +284,23 @@ impl Operation {
     }
 
     pub fn writes(&self) -> bool {
-        matches!(
+        !matches!(
             self.request,
-            Request::Reserve { .. } | Request::Confirm(_) | Request::Cancel(_)
+            Request::Get(_)
+                | Request::ListOfUser(_)
+                | Request::Product(_)
+                | Request::CreateProduct
+                | Request::SyncExpired
+                | Request::Audit
         )
     }
 
     /// Whether it may have been done, or was.
     pub fn may_be_done(&self) -> bool {
-        matches!(self.answer, Answer::Hold(_) | Answer::Unknown(_))
+        matches!(
+            self.answer,
+            Answer::Hold(_) | Answer::Holds(_) | Answer::Product(_) | Answer::Unknown(_)
+        )
     }
 
     /// Every hold that it asks for or is answered with.
@@ -211,6 +318,11 @@ impl Operation {
     pub fn verb(&self) -> &'static str {
         match self.request {
             Request::Reserve { .. } => "reserve",
+            Request::Together { .. } => "reserve together",
+            Request::Extend(..) => "extend",
+            Request::Reacquire(_) => "reacquire",
+            Request::Return(_) => "return",
+            Request::Adjust { .. } => "adjust stock",
             Request::Confirm(_) => "confirm",
             Request::Cancel(_) => "cancel",
             Request::Get(_) => "get",
@@ -265,8 +377,9 @@ impl History {
             .ended
             .map_or(String::new(), |at| format!(", ended {}", self.clock(at)));
         format!(
-            "hold {} of product {} by user {} is {:?}, made {}, due {}{ended}",
+            "hold {} of {} units of product {} by user {} is {:?}, made {}, due {}{ended}",
             hold.id,
+            hold.quantity,
             hold.product,
             hold.user,
             hold.status,

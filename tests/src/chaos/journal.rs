@@ -14,13 +14,21 @@ use super::{
 
 pub(crate) struct Journal {
     began: Micros,
-    hold_micros: Micros,
+    rules: Rules,
     products: Mutex<BTreeMap<i64, i64>>,
     operations: Mutex<Vec<Operation>>,
     moves: Mutex<Vec<Move>>,
     deliveries: Mutex<Vec<Delivery>>,
     /// What the harness itself saw go wrong.
     seen: Mutex<Vec<Violation>>,
+}
+
+/// What the sales have in common.
+#[derive(Clone, Copy)]
+pub(crate) struct Rules {
+    pub(crate) hold_micros: Micros,
+    pub(crate) max_hold_micros: Micros,
+    pub(crate) max_per_user: i64,
 }
 
 pub(crate) fn now() -> Micros {
@@ -33,10 +41,10 @@ pub(crate) fn micros(time: OffsetDateTime) -> Micros {
 }
 
 impl Journal {
-    pub(crate) fn new(hold_micros: Micros) -> Self {
+    pub(crate) fn new(rules: Rules) -> Self {
         Self {
             began: now(),
-            hold_micros,
+            rules,
             products: Mutex::default(),
             operations: Mutex::default(),
             moves: Mutex::default(),
@@ -113,7 +121,9 @@ impl Journal {
     pub(crate) fn close(&self, stored: Stored) -> (History, Vec<Violation>) {
         let history = History {
             began: self.began,
-            hold_micros: self.hold_micros,
+            hold_micros: self.rules.hold_micros,
+            max_hold_micros: self.rules.max_hold_micros,
+            max_per_user: self.rules.max_per_user,
             products: lock(&self.products).clone(),
             operations: lock(&self.operations).clone(),
             moves: lock(&self.moves).clone(),
@@ -123,8 +133,13 @@ impl Journal {
         (history, lock(&self.seen).clone())
     }
 
-    pub(crate) fn hold_micros(&self) -> Micros {
-        self.hold_micros
+    pub(crate) fn max_per_user(&self) -> i64 {
+        self.rules.max_per_user
+    }
+
+    /// The longest life of a hold.
+    pub(crate) fn max_hold_micros(&self) -> Micros {
+        self.rules.max_hold_micros
     }
 }
 

@@ -7,7 +7,7 @@ use std::{
 
 use super::{
     checker::{About, Violation},
-    history::{History, Micros, Operation, Request},
+    history::{History, Micros, Operation, Request, Told},
     injector::Injected,
 };
 
@@ -80,7 +80,7 @@ pub(crate) fn deliveries(history: &History) -> String {
         .count();
     let repeats = history.deliveries.len() - distinct.len();
     format!(
-        "events: {} sold, {} received in {} deliveries: {repeats} repeats ({:.1} %; the broker calls {redelivered} redelivered)\n",
+        "events: {} written, {} received in {} deliveries: {repeats} repeats ({:.1} %; the broker calls {redelivered} redelivered)\n",
         history.stored.events.len(),
         distinct.len(),
         history.deliveries.len(),
@@ -171,9 +171,12 @@ fn story(history: &History, about: About) -> Vec<String> {
         })
         .collect();
     let mentions = |operation: &&Operation| {
-        let product = match operation.request {
-            Request::Product(id) | Request::Reserve { product: id, .. } => {
-                about == About::Product(id)
+        let product = match &operation.request {
+            Request::Product(id)
+            | Request::Reserve { product: id, .. }
+            | Request::Adjust { product: id, .. } => about == About::Product(*id),
+            Request::Together { items, .. } => {
+                items.iter().any(|(id, _)| about == About::Product(*id))
             }
             _ => false,
         };
@@ -197,9 +200,10 @@ fn story(history: &History, about: About) -> Vec<String> {
     }
     for delivery in &history.deliveries {
         if delivery
-            .sale
+            .told
             .as_ref()
-            .is_some_and(|sale| holds.contains(&sale.hold))
+            .and_then(Told::hold)
+            .is_some_and(|hold| holds.contains(&hold))
         {
             let line = format!("{}  received {delivery:?}", history.clock(delivery.at));
             lines.push((delivery.at, line));
@@ -211,9 +215,10 @@ fn story(history: &History, about: About) -> Vec<String> {
     let rows = rows.map(|hold| format!("stored: {}", history.describe_hold(hold)));
     let events = stored.events.iter().filter(|event| {
         event
-            .sale
+            .told
             .as_ref()
-            .is_some_and(|sale| holds.contains(&sale.hold))
+            .and_then(Told::hold)
+            .is_some_and(|hold| holds.contains(&hold))
     });
     let products = stored
         .products

@@ -10,8 +10,8 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::{
     clients::buy_out,
-    consumer::sale,
-    history::{Event, Hold, Product, Status, Stored},
+    consumer::told,
+    history::{Adjustment, Event, Hold, Product, Status, Stored},
     journal::{Journal, micros, now},
     recovery::{all_well, not_well},
     stack::{EXPIRERS, Stack},
@@ -71,7 +71,7 @@ async fn until_none(pool: &PgPool, count: &'static str) -> sqlx::Result<()> {
 /// Waits until no hold is ACTIVE, no event is to be published, and the consumer has all. What does not come to
 /// that in time is left to the checker, who sees it in the rows.
 async fn quiet(pool: &PgPool, journal: &Journal) -> anyhow::Result<()> {
-    let hold = Duration::from_micros(journal.hold_micros().unsigned_abs());
+    let hold = Duration::from_micros(journal.max_hold_micros().unsigned_abs());
     let began = Instant::now();
     while began.elapsed() < hold + QUIET_LIMIT {
         let (active, unpublished): (i64, i64) = sqlx::query_as(
@@ -132,20 +132,39 @@ async fn read(pool: &PgPool) -> anyhow::Result<Stored> {
     let holds = sqlx::query(
         "-- chaos: reservations
         select id, product_id, user_id, quantity::bigint, status, created_at, expires_at,
-            coalesce(confirmed_at, canceled_at, expired_at) as ended_at from reservations",
+            coalesce(returned_at, confirmed_at, canceled_at, expired_at) as ended_at, confirmed_at,
+            reacquired_from, reference from reservations",
     )
     .try_map(hold)
     .fetch_all(pool)
     .await?;
+    let adjustments = sqlx::query(
+        "-- chaos: ledger
+        select id, product_id, delta::bigint, reason, created_at from stock_adjustments order by id",
+    )
+    .try_map(|row: PgRow| {
+        Ok(Adjustment {
+            id: row.try_get("id")?,
+            product: row.try_get("product_id")?,
+            delta: row.try_get("delta")?,
+            reason: row.try_get("reason")?,
+            at: micros(row.try_get("created_at")?),
+        })
+    })
+    .fetch_all(pool)
+    .await?;
     let events = sqlx::query(
         "-- chaos: outbox
-        select event_id::text, payload, published_at is not null as published,
+        select event_id::text, event_type, payload, published_at is not null as published,
             dead_at is not null as dead from outbox_events",
     )
     .try_map(|row: PgRow| {
         Ok(Event {
             id: row.try_get("event_id")?,
-            sale: sale(&row.try_get::<Value, _>("payload")?),
+            told: told(
+                row.try_get("event_type")?,
+                &row.try_get::<Value, _>("payload")?,
+            ),
             published: row.try_get("published")?,
             dead: row.try_get("dead")?,
         })
@@ -156,6 +175,7 @@ async fn read(pool: &PgPool) -> anyhow::Result<Stored> {
         read: now(),
         products,
         holds,
+        adjustments,
         events,
         timers: Vec::new(),
     })
@@ -164,6 +184,10 @@ async fn read(pool: &PgPool) -> anyhow::Result<Stored> {
 fn hold(row: PgRow) -> sqlx::Result<Hold> {
     let status: String = row.try_get("status")?;
     let time = |name| row.try_get::<OffsetDateTime, _>(name).map(micros);
+    let end = |name| {
+        let time = row.try_get::<Option<OffsetDateTime>, _>(name);
+        time.map(|time| time.map(micros))
+    };
     Ok(Hold {
         id: row.try_get("id")?,
         product: row.try_get("product_id")?,
@@ -172,9 +196,10 @@ fn hold(row: PgRow) -> sqlx::Result<Hold> {
         status: Status::parse(&status).ok_or_else(|| sqlx::Error::Decode(status.into()))?,
         created: time("created_at")?,
         expires: time("expires_at")?,
-        ended: row
-            .try_get::<Option<OffsetDateTime>, _>("ended_at")?
-            .map(micros),
+        ended: end("ended_at")?,
+        confirmed: end("confirmed_at")?,
+        reacquired_from: row.try_get("reacquired_from")?,
+        reference: row.try_get("reference")?,
     })
 }
 

@@ -51,6 +51,10 @@ pub(crate) const LINKS: [(usize, End); 16] = {
     ]
 };
 
+/// All that there are.
+const EVENTS: &str = "ReservationCreated,ReservationConfirmed,ReservationCanceled,ReservationExpired,\
+    ReservationReturned,StockAdjusted";
+
 /// Only a machine in trouble needs this long to start a process.
 const START_LIMIT: Duration = Duration::from_secs(60);
 
@@ -81,7 +85,11 @@ pub(crate) struct Member {
 
 impl Stack {
     /// Starts the servers, migrates, and makes the links. `logs` is a folder for the processes' logs.
-    pub(crate) async fn start(hold_seconds: u32, logs: &Path) -> anyhow::Result<Self> {
+    pub(crate) async fn start(
+        hold_seconds: u32,
+        max_hold_seconds: u32,
+        logs: &Path,
+    ) -> anyhow::Result<Self> {
         let server = |service| async move {
             let started = spawn_blocking(move || Server::start_new(service));
             started
@@ -113,6 +121,8 @@ impl Stack {
             let mut settings = vec![
                 ("LISTEN_ADDR", "127.0.0.1:0".to_owned()),
                 ("HOLD_SECONDS", hold_seconds.to_string()),
+                ("MAX_HOLD_SECONDS", max_hold_seconds.to_string()),
+                ("OUTBOX_EVENTS", EVENTS.to_owned()),
             ];
             for ((_, end), proxy) in LINKS.iter().zip(&links).filter(|((of, _), _)| *of == index) {
                 let (setting, server) = match end {

@@ -45,7 +45,7 @@ impl Client {
 
     /// Asks one API, and writes down what came of it.
     pub(crate) async fn ask(&self, api: usize, request: Request) -> Answer {
-        let (method, path, body) = on_the_wire(&request);
+        let (method, path, body) = on_the_wire(&request, self.journal.max_per_user());
         let url = format!("http://{}{path}", self.stack.front(api));
         let mut asked = self.http.request(method, url);
         if let Some(body) = body {
@@ -89,12 +89,43 @@ fn reason(error: &reqwest::Error) -> String {
 /// The units of each product that is made.
 pub(crate) const UNITS: i64 = 100;
 
-fn on_the_wire(request: &Request) -> (Method, String, Option<Value>) {
+fn on_the_wire(request: &Request, max_per_user: i64) -> (Method, String, Option<Value>) {
     let (get, post) = (Method::GET, Method::POST);
     match request {
-        Request::Reserve { product, user } => {
-            let body = json!({"product_id": product, "user_id": user});
+        Request::Reserve {
+            product,
+            user,
+            quantity,
+        } => {
+            let body = json!({"product_id": product, "user_id": user, "quantity": quantity});
             (post, "/reservations".to_owned(), Some(body))
+        }
+        Request::Together {
+            user,
+            items,
+            reference,
+        } => {
+            let item = |(product, quantity): &(i64, i64)| json!({"product_id": product, "quantity": quantity});
+            let items: Vec<Value> = items.iter().map(item).collect();
+            let body = json!({"user_id": user, "items": items, "reference": reference});
+            (post, "/reservations/batch".to_owned(), Some(body))
+        }
+        Request::Extend(id, seconds) => {
+            let body = json!({"seconds": seconds});
+            (post, format!("/reservations/{id}/extend"), Some(body))
+        }
+        Request::Reacquire(id) => {
+            let body = json!({"reacquire": true});
+            (post, format!("/reservations/{id}/confirm"), Some(body))
+        }
+        Request::Return(id) => (post, format!("/reservations/{id}/return"), None),
+        Request::Adjust {
+            product,
+            delta,
+            reason,
+        } => {
+            let body = json!({"delta": delta, "reason": reason});
+            (post, format!("/products/{product}/stock"), Some(body))
         }
         Request::Confirm(id) => (post, format!("/reservations/{id}/confirm"), None),
         Request::Cancel(id) => (post, format!("/reservations/{id}/cancel"), None),
@@ -102,7 +133,7 @@ fn on_the_wire(request: &Request) -> (Method, String, Option<Value>) {
         Request::ListOfUser(user) => (get, format!("/reservations?user_id={user}&limit=100"), None),
         Request::Product(id) => (get, format!("/products/{id}"), None),
         Request::CreateProduct => {
-            let body = json!({"name": "a sale", "stock": UNITS});
+            let body = json!({"name": "a sale", "stock": UNITS, "max_per_user": max_per_user});
             (post, "/products".to_owned(), Some(body))
         }
         Request::SyncExpired => (post, "/admin/reservations/sync-expired".to_owned(), None),
@@ -114,14 +145,20 @@ fn understand(request: &Request, status: u16, text: &str) -> Answer {
     let body: Value = serde_json::from_str(text).unwrap_or_default();
     let understood = match (request, status) {
         (Request::Reserve { .. }, 201)
-        | (Request::Confirm(_) | Request::Cancel(_) | Request::Get(_), 200) => {
-            hold(&body).map(Answer::Hold)
-        }
-        (Request::ListOfUser(_), 200) => body
+        | (
+            Request::Confirm(_)
+            | Request::Cancel(_)
+            | Request::Extend(..)
+            | Request::Reacquire(_)
+            | Request::Return(_)
+            | Request::Get(_),
+            200,
+        ) => hold(&body).map(Answer::Hold),
+        (Request::ListOfUser(_), 200) | (Request::Together { .. }, 201) => body
             .as_array()
             .and_then(|holds| holds.iter().map(hold).collect())
             .map(Answer::Holds),
-        (Request::Product(_), 200) | (Request::CreateProduct, 201) => {
+        (Request::Product(_) | Request::Adjust { .. }, 200) | (Request::CreateProduct, 201) => {
             product(&body).map(Answer::Product)
         }
         (Request::SyncExpired, 200) => body["expired"].as_u64().map(|_| Answer::Done),
@@ -136,6 +173,7 @@ fn understand(request: &Request, status: u16, text: &str) -> Answer {
         (_, 404 | 409) => body["code"].as_str().map(|code| Answer::Refused {
             code: code.to_owned(),
             standing: body["reservation_id"].as_i64(),
+            product: body["product_id"].as_i64(),
         }),
         (_, 503) if body["code"] == "overloaded" => Some(Answer::Overloaded),
         (_, 503) if body["code"] == "outcome_unknown" => {
@@ -153,6 +191,7 @@ fn hold(body: &Value) -> Option<Hold> {
         Status::Confirmed => Some(instant(&body["confirmed_at"])?),
         Status::Canceled => Some(instant(&body["canceled_at"])?),
         Status::Expired => Some(instant(&body["expired_at"])?),
+        Status::Returned => Some(instant(&body["returned_at"])?),
     };
     Some(Hold {
         id: body["id"].as_i64()?,
@@ -163,6 +202,9 @@ fn hold(body: &Value) -> Option<Hold> {
         created: instant(&body["created_at"])?,
         expires: instant(&body["expires_at"])?,
         ended,
+        confirmed: instant(&body["confirmed_at"]),
+        reacquired_from: body["reacquired_from"].as_i64(),
+        reference: body["reference"].as_str().map(str::to_owned),
     })
 }
 

@@ -9,7 +9,10 @@ use super::{
     prose::{line, prose},
     schema::{example, fields, kind, limits, name},
 };
-use crate::code::{Code, Terms};
+use crate::{
+    code::{Code, Terms},
+    contract::ADMIN,
+};
 
 /// Where the service listens unless told otherwise, for examples to copy.
 const ADDRESS: &str = "http://127.0.0.1:8080";
@@ -92,12 +95,18 @@ fn contents(openapi: &Value, asyncapi: &Value) -> Markup {
 fn operation_card(openapi: &Value, path: &str, method: &str, operation: &Value) -> Markup {
     let body = operation.pointer("/requestBody/content/application~1json/schema");
     let taken = body.map(|schema| resolved(openapi, schema));
-    let for_admins = operation.get("security").is_some();
+    let scheme = list(&operation["security"]).first();
+    let scheme = scheme.and_then(|scheme| map(scheme).keys().next());
+    let token = match scheme.map(String::as_str) {
+        Some(ADMIN) => Some("ADMIN_TOKEN"),
+        Some(_) => Some("API_KEY"),
+        None => None,
+    };
     html! {
         article id=(text(&operation["operationId"])) {
             h3 {
                 span class={ "method " (method) } { (method) } " " code { (path) }
-                @if for_admins { span.admin { "admin" } }
+                @if scheme.is_some_and(|scheme| scheme == ADMIN) { span.admin { "admin" } }
             }
             p.summary { (text(&operation["summary"])) "." }
             @if let Some(description) = operation["description"].as_str() { (prose(description)) }
@@ -125,7 +134,7 @@ fn operation_card(openapi: &Value, path: &str, method: &str, operation: &Value) 
                 (fields(schema))
             }
             h4 { "Try it" }
-            pre { code { (curl(path, method, taken.and_then(example), for_admins)) } }
+            pre { code { (curl(path, method, taken.and_then(example), token)) } }
             h4 { "Answers" }
             dl.answers {
                 @for (status, answer) in map(&operation["responses"]) {
@@ -151,20 +160,23 @@ fn answer_line(answer: &Value) -> Markup {
                 (line(text(&answer["description"])))
             }
         }
+        // What a problem may have, other answers of the operation may, too.
         @for (name, header) in headers {
-            div.prose { "Header " code { (name) } ": " (line(text(&header["description"]))) }
+            @if problem.is_none() || header["required"] == true {
+                div.prose { "Header " code { (name) } ": " (line(text(&header["description"]))) }
+            }
         }
     }
 }
 
-fn curl(path: &str, method: &str, body: Option<Value>, for_admins: bool) -> String {
+fn curl(path: &str, method: &str, body: Option<Value>, token: Option<&str>) -> String {
     let path = path.replace("{id}", "1");
     let mut command = match (method, &body) {
         ("get", _) | ("post", Some(_)) => format!("curl -s {ADDRESS}{path}"),
         _ => format!("curl -s -X {} {ADDRESS}{path}", method.to_uppercase()),
     };
-    if for_admins {
-        command += " \\\n  -H \"Authorization: Bearer $ADMIN_TOKEN\"";
+    if let Some(token) = token {
+        command += &format!(" \\\n  -H \"Authorization: Bearer ${token}\"");
     }
     if let Some(body) = body {
         command += &format!(" \\\n  -H 'Content-Type: application/json' \\\n  -d '{body}'");

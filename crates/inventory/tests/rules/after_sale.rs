@@ -4,7 +4,7 @@ use futures_util::future::join_all;
 use inventory::{
     ProductId, ReservationId,
     adjust_stock::{Adjusted, Adjustment, adjust_stock},
-    product::Policy,
+    product::{self, Policy},
     reacquire,
     reservation::{Batch, Refusal, Status},
 };
@@ -13,7 +13,7 @@ use sqlx::{
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
-use crate::support::{Shop, only, outcomes, reservation_id, units};
+use crate::support::{ALL_EVENTS, Shop, only, outcomes, reservation_id, units};
 
 async fn reacquire(shop: &Shop, id: ReservationId) -> Batch {
     reacquire::reacquire(&shop.pool, id, &shop.events)
@@ -90,6 +90,55 @@ async fn a_late_payment_takes_free_units_only(pool: PgPool) {
         outcomes(&reacquire(&shop, lost).await),
         [Err(Refusal::ReservationReturned)]
     );
+    shop.assert_sound().await;
+}
+
+#[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
+async fn a_late_payment_buys_all_the_units_or_none(pool: PgPool) {
+    let shop = Shop::new(pool);
+    let product = shop.product(3).await;
+    let lost = only(shop.reserve(&[units(product, 1, 3)]).await).unwrap();
+    shop.backdate(lost.id, 1).await;
+    let other = shop.hold(product, 2).await.id;
+    let refused = [Err(Refusal::ExpiredSoldOut)];
+    assert_eq!(outcomes(&reacquire(&shop, lost.id).await), refused);
+    assert_eq!(shop.counters(product).await, (2, 1, 0));
+    shop.cancel(&[other]).await;
+    only(reacquire(&shop, lost.id).await).unwrap();
+    assert_eq!(shop.counters(product).await, (0, 0, 3));
+    shop.assert_sound().await;
+}
+
+/// Whoever had the lock before may have moved the deadline, or sold the hold while it lived.
+#[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
+async fn a_late_payment_that_waited_looks_at_the_hold_again(pool: PgPool) {
+    let shop = Shop::new(pool);
+    let product = shop.product(2).await;
+    let [lost, kept] = [
+        shop.hold(product, 1).await.id,
+        shop.stale_hold(product, 2, 60).await,
+    ];
+    let mut lock = shop.lock(product).await;
+    let waiting = |id| {
+        let shop = shop.clone();
+        tokio::spawn(async move { reacquire(&shop, id).await })
+    };
+    let calls = [waiting(lost), waiting(kept)];
+    shop.until_waiting(&[calls[0].abort_handle(), calls[1].abort_handle()])
+        .await;
+    // Lost only now; and kept, by an extension that came in time.
+    shop.backdate(lost, 0).await;
+    sqlx::query("update reservations set expires_at = 'tomorrow' where id = $1")
+        .bind(kept)
+        .execute(&mut *lock)
+        .await
+        .unwrap();
+    lock.commit().await.unwrap();
+    let [late, early] = calls;
+    let late = late.await.unwrap();
+    assert_eq!((outcomes(&late), late.changed), (vec![Ok(())], 1));
+    let refused = [Err(Refusal::ReservationNotConfirmed)];
+    assert_eq!(outcomes(&early.await.unwrap()), refused);
     shop.assert_sound().await;
 }
 
@@ -240,14 +289,62 @@ async fn an_adjustment_that_waited_takes_what_is_left(pool: PgPool) {
     shop.assert_sound().await;
 }
 
+/// As is what falls due during the wait; and the answer shows the product as it is then.
+#[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
+async fn an_adjustment_that_waited_knows_the_product_as_it_is(pool: PgPool) {
+    let shop = Shop::new(pool);
+    let product = shop.product(1).await;
+    let hold = shop.hold(product, 1).await.id;
+    let mut lock = shop.lock(product).await;
+    let waiting = shop.clone();
+    let call = tokio::spawn(async move { adjust(&waiting, product, -1).await });
+    shop.until_waiting(&[call.abort_handle()]).await;
+    shop.backdate(hold, 0).await;
+    sqlx::query("update products set name = 'iPhone 16', max_per_user = 2 where id = $1")
+        .bind(product)
+        .execute(&mut *lock)
+        .await
+        .unwrap();
+    lock.commit().await.unwrap();
+    let adjusted = call.await.unwrap();
+    assert_eq!(adjusted.expired, 1);
+    let answer = adjusted.answer.unwrap();
+    let read = product::get(&shop.pool, &[product]).await.unwrap();
+    assert_eq!(
+        format!("{answer:?}"),
+        format!("{:?}", read[0].as_ref().unwrap())
+    );
+    assert_eq!((answer.name.as_str(), answer.total), ("iPhone 16", 0));
+    shop.assert_sound().await;
+}
+
+#[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
+async fn a_return_that_waited_is_later_than_the_sale(pool: PgPool) {
+    let shop = Shop::new(pool);
+    let product = shop.product(1).await;
+    let sold = shop.hold(product, 1).await.id;
+    let mut lock = shop.lock(product).await;
+    let waiting = shop.clone();
+    let call = tokio::spawn(async move { waiting.return_sold(&[sold]).await });
+    shop.until_waiting(&[call.abort_handle()]).await;
+    sqlx::query("select from confirm_v2(array[$1], '{ReservationConfirmed}')")
+        .bind(sold)
+        .execute(&mut *lock)
+        .await
+        .unwrap();
+    lock.commit().await.unwrap();
+    let returned = only(call.await.unwrap()).unwrap();
+    assert!(returned.returned_at > returned.confirmed_at);
+    assert_eq!(shop.counters(product).await, (1, 0, 0));
+    shop.assert_sound().await;
+}
+
 #[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
 async fn each_transition_writes_the_event_that_is_wanted(pool: PgPool) {
     let mut shop = Shop::new(pool);
-    let all = "ReservationCreated,ReservationConfirmed,ReservationCanceled,ReservationExpired,\
-        ReservationReturned,StockAdjusted";
     for (events, wanted) in [
         (
-            all,
+            ALL_EVENTS,
             vec![
                 "ReservationCanceled",
                 "ReservationConfirmed",

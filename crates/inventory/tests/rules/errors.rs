@@ -120,7 +120,8 @@ async fn with_no_server_a_call_fails_soon_and_nothing_was_done() {
         .unwrap_err();
 
     assert!(matches!(error, Error::NotDone(_)), "{error:?}");
-    assert!(!timeout(PATIENCE, database::is_up(&pool)).await.unwrap());
+    let checked = timeout(PATIENCE, database::check(&pool)).await.unwrap();
+    assert!(checked.is_err());
 }
 
 #[test]
@@ -137,10 +138,10 @@ fn a_url_that_is_none_is_refused_at_once_without_being_repeated() {
 
 #[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
 async fn a_database_is_up_once_it_has_the_schema(pool: PgPool) {
-    assert!(database::is_up(&pool).await);
-    sqlx::raw_sql("alter table products rename to goods")
+    assert!(database::check(&pool).await.is_ok());
+    sqlx::raw_sql("alter table outbox_events rename to others")
         .execute(&pool)
         .await
         .unwrap();
-    assert!(!database::is_up(&pool).await);
+    assert!(database::check(&pool).await.is_err());
 }

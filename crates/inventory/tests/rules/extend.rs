@@ -9,10 +9,7 @@ use inventory::{
 use sqlx::PgPool;
 use time::Duration;
 
-use crate::support::{HOLD_SECONDS, Shop, only, outcomes, reservation_id};
-
-/// What the API would be set to.
-const MAX_HOLD_SECONDS: i32 = 3600;
+use crate::support::{HOLD_SECONDS, MAX_HOLD_SECONDS, Shop, only, outcomes, reservation_id};
 
 async fn extend_by(shop: &Shop, ids: &[ReservationId], seconds: i64) -> Batch {
     let seconds = seconds.try_into().unwrap();

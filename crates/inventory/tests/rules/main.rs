@@ -12,6 +12,7 @@ mod confirm_cancel;
 mod errors;
 mod expire;
 mod extend;
+mod idempotency;
 mod migrate;
 mod plans;
 mod policy;

@@ -4,12 +4,17 @@
 use std::ops::RangeInclusive;
 
 use inventory::{
-    ProductId, expire, outbox,
-    reservation::{self, Filter, Status},
+    ProductId, expire,
+    extend::{self, Extend},
+    list::{Filter, Page, list},
+    outbox,
+    product::Policy,
+    reacquire,
+    reservation::Status,
 };
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 
-use crate::support::{Shop, one, user};
+use crate::support::{MAX_HOLD_SECONDS, Shop, one, user};
 
 const HOLDS: i32 = 20_000;
 /// Rows of a call, and how many entries of indexes it may read for each.
@@ -107,6 +112,17 @@ async fn each_verb_reads_its_own_rows(shop: &Shop, product: ProductId) {
         );
     }
     for ids in &holds {
+        let longer: Vec<_> = ids
+            .iter()
+            .map(|&id| Extend {
+                id,
+                seconds: 900.try_into().unwrap(),
+            })
+            .collect();
+        let before = read(shop).await;
+        let batch = extend::extend(&shop.pool, &longer, MAX_HOLD_SECONDS).await;
+        assert_eq!(batch.unwrap().changed, ROWS as u64);
+        assert_read(shop, &before, 1..=ROWS * ENTRIES_PER_ROW, "extend").await;
         let (sell, give_up) = ids.split_at(ids.len() / 2);
         let before = read(shop).await;
         assert_eq!(shop.confirm(sell).await.changed, sell.len() as u64);
@@ -114,6 +130,43 @@ async fn each_verb_reads_its_own_rows(shop: &Shop, product: ProductId) {
         let before = read(shop).await;
         assert_eq!(shop.cancel(give_up).await.changed, give_up.len() as u64);
         assert_read(shop, &before, 1..=ROWS * ENTRIES_PER_ROW, "cancel").await;
+        let (back, _) = sell.split_at(sell.len() / 2);
+        let before = read(shop).await;
+        assert_eq!(shop.return_sold(back).await.changed, back.len() as u64);
+        assert_read(shop, &before, 1..=ROWS * ENTRIES_PER_ROW, "return").await;
+    }
+}
+
+/// What each user has bought is counted among the user's own reservations.
+#[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
+async fn a_users_limit_is_counted_by_the_users_own_rows(
+    _: PgPoolOptions,
+    options: PgConnectOptions,
+) {
+    let shop = shop_with_stale_statistics(options).await;
+    let limited = Policy {
+        max_per_user: Some(Some(2.try_into().unwrap())),
+        ..Policy::default()
+    };
+    let product = shop.product_with(2 * i64::from(HOLDS), limited).await;
+    shop.crowd(product, HOLDS, 3600).await;
+    sqlx::raw_sql(
+        "update products set sold = sold + held, held = 0 where held > 100;
+        update reservations set status = 'CONFIRMED', confirmed_at = created_at where status = 'ACTIVE'",
+    )
+    .execute(&shop.pool)
+    .await
+    .unwrap();
+    for call in 0..CALLS {
+        let requests: Vec<_> = (1..=ROWS).map(|n| one(product, call * ROWS + n)).collect();
+        let before = read(&shop).await;
+        assert_eq!(shop.reserve(&requests).await.changed, ROWS as u64);
+        assert_read(&shop, &before, 1..=ROWS * ENTRIES_PER_ROW, "reserve").await;
+        let lost = shop.stale_hold(product, 1000 * (call + 1), 60).await;
+        let before = read(&shop).await;
+        let batch = reacquire::reacquire(&shop.pool, lost, &shop.events).await;
+        assert_eq!(batch.unwrap().changed, 1);
+        assert_read(&shop, &before, 1..=ENTRIES_PER_ROW, "reacquire").await;
     }
 }
 
@@ -213,11 +266,13 @@ async fn a_relay_reads_its_own_rows_and_not_the_whole_queue(
 }
 
 #[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
-async fn a_page_of_a_user_or_a_status_reads_a_page(_: PgPoolOptions, options: PgConnectOptions) {
+async fn a_page_reads_a_page(_: PgPoolOptions, options: PgConnectOptions) {
     let shop = shop_with_stale_statistics(options).await;
     let product = shop.product(2 * i64::from(HOLDS)).await;
     let hold = shop.hold(product, 42).await.id;
     shop.crowd(product, HOLDS, 3600).await;
+    let unswept = shop.product(HOLDS.into()).await;
+    shop.crowd(unswept, HOLDS, -3600).await;
     analyze(&shop).await;
 
     let of_a_user = Filter {
@@ -230,26 +285,60 @@ async fn a_page_of_a_user_or_a_status_reads_a_page(_: PgPoolOptions, options: Pg
     };
     let of_a_status = [
         None,
-        Some(Status::Active),
         Some(Status::Confirmed),
         Some(Status::Canceled),
-        Some(Status::Expired),
         Some(Status::Returned),
+        Some(Status::Expired),
     ]
     .map(|status| Filter {
         status,
         ..Filter::default()
     });
+    let page = Page {
+        limit: 20,
+        offset: 0,
+        after: None,
+    };
     for filter in of_a_status
         .into_iter()
         .chain([of_a_user.clone(), of_a_reference])
     {
         let before = read(&shop).await;
-        reservation::list(&shop.pool, &filter, 20, 0).await.unwrap();
-        assert_read(&shop, &before, 0..=20, "list").await;
+        list(&shop.pool, &filter, page).await.unwrap();
+        // What is looked at to tell few from many, and a page of each branch.
+        let most = if filter.status == Some(Status::Expired) {
+            2_001 + 40
+        } else {
+            20
+        };
+        assert_read(&shop, &before, 0..=most, "list").await;
     }
-    let found = reservation::list(&shop.pool, &of_a_user, 20, 0)
-        .await
-        .unwrap();
+    let found = list(&shop.pool, &of_a_user, page).await.unwrap();
     assert_eq!(found[0].id, hold);
+}
+
+#[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
+async fn a_page_of_live_holds_does_not_look_for_them_among_the_unswept(
+    _: PgPoolOptions,
+    options: PgConnectOptions,
+) {
+    let shop = shop_with_stale_statistics(options).await;
+    let product = shop.product(2 * i64::from(HOLDS)).await;
+    let hold = shop.hold(product, 42).await.id;
+    shop.crowd(product, HOLDS, -3600).await;
+    analyze(&shop).await;
+    let live = Filter {
+        status: Some(Status::Active),
+        ..Filter::default()
+    };
+    let page = Page {
+        limit: 20,
+        offset: 0,
+        after: None,
+    };
+    let before = read(&shop).await;
+    let found = list(&shop.pool, &live, page).await.unwrap();
+    // The hold, and those that warmed the connection up.
+    assert_eq!(found.last().map(|found| found.id), Some(hold));
+    assert_read(&shop, &before, 0..=4 * CALLS, "list").await;
 }

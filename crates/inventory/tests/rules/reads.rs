@@ -2,15 +2,25 @@
 
 use inventory::{
     ReservationId,
+    list::{Filter, Page, list},
     product::{self, InvalidProduct, NewProduct, Policy},
-    reservation::{self, Filter, Status},
+    reservation::{self, Status},
 };
 use sqlx::PgPool;
 
 use crate::support::{Shop, reservation_id, user};
 
 async fn listed(shop: &Shop, filter: Filter, limit: i64, offset: i64) -> Vec<ReservationId> {
-    reservation::list(&shop.pool, &filter, limit, offset)
+    let page = Page {
+        limit,
+        offset,
+        after: None,
+    };
+    paged(shop, &filter, page).await
+}
+
+async fn paged(shop: &Shop, filter: &Filter, page: Page) -> Vec<ReservationId> {
+    list(&shop.pool, filter, page)
         .await
         .unwrap()
         .into_iter()
@@ -45,6 +55,15 @@ async fn products_are_read_one_by_one_and_listed_by_id(pool: PgPool) {
     let all = product::list(&shop.pool).await.unwrap();
     let ids: Vec<_> = all.iter().map(|found| found.id).collect();
     assert_eq!(ids, [first.id, second]);
+    for (after, limit, expected) in [
+        (None, 1, vec![first.id]),
+        (Some(first.id), 9, vec![second]),
+        (Some(second), 9, vec![]),
+    ] {
+        let page = product::page(&shop.pool, after, limit).await.unwrap();
+        let ids: Vec<_> = page.iter().map(|found| found.id).collect();
+        assert_eq!(ids, expected);
+    }
 }
 
 #[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
@@ -88,7 +107,12 @@ async fn a_hold_past_its_deadline_reads_as_expired_before_any_sweep(pool: PgPool
     assert_eq!(shop.stored(due).await.status, "ACTIVE");
 
     // A list says the same of it, and the sweep changes nothing that is read.
-    let all = reservation::list(&shop.pool, &Filter::default(), 10, 0).await;
+    let page = Page {
+        limit: 10,
+        offset: 0,
+        after: None,
+    };
+    let all = list(&shop.pool, &Filter::default(), page).await;
     assert_eq!(format!("{:?}", all.unwrap()[1]), format!("{due_row:?}"));
     shop.expire(product, 10).await;
     assert_eq!(format!("{:?}", shop.get(due).await), format!("{due_row:?}"));
@@ -162,6 +186,21 @@ async fn lists_filter_by_user_product_and_effective_status_newest_first(pool: Pg
                     let end = expected.len().min(offset + 2);
                     assert_eq!(page, expected[offset..end], "{context} from {offset}");
                 }
+                for (position, id) in all.iter().enumerate() {
+                    let page = Page {
+                        limit: 2,
+                        offset: 0,
+                        after: Some(*id),
+                    };
+                    let mut behind = expected.clone();
+                    behind.retain(|id| all[position + 1..].contains(id));
+                    behind.truncate(2);
+                    assert_eq!(
+                        paged(&shop, &filter, page).await,
+                        behind,
+                        "{context} after {id}"
+                    );
+                }
             }
         }
     }
@@ -178,5 +217,47 @@ async fn a_page_far_beyond_the_end_is_empty(pool: PgPool) {
             ..Filter::default()
         };
         assert_eq!(listed(&shop, filter.clone(), 100, i64::MAX).await, []);
+    }
+}
+
+/// More holds than are sorted, on either side of the deadline or on both.
+#[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
+async fn pages_are_whole_however_many_are_live_or_unswept(pool: PgPool) {
+    let shop = Shop::new(pool);
+    let (mut unswept, mut live) = (Vec::new(), Vec::new());
+    for crowd in [1, 2_500] {
+        for (side, seconds) in [(&mut unswept, -60), (&mut live, 3600)] {
+            let product = shop.product(crowd.into()).await;
+            shop.crowd(product, crowd, seconds).await;
+            let made: Vec<ReservationId> =
+                sqlx::query_scalar("select id from reservations where product_id = $1 order by id")
+                    .bind(product)
+                    .fetch_all(&shop.pool)
+                    .await
+                    .unwrap();
+            side.extend(made);
+        }
+        for (status, expected) in [(Status::Active, &live), (Status::Expired, &unswept)] {
+            let filter = Filter {
+                status: Some(status),
+                ..Filter::default()
+            };
+            let mut found = Vec::new();
+            loop {
+                let page = Page {
+                    limit: 700,
+                    offset: 0,
+                    after: found.last().copied(),
+                };
+                let next = paged(&shop, &filter, page).await;
+                if next.is_empty() {
+                    break;
+                }
+                found.extend(next);
+            }
+            let mut newest_first = expected.clone();
+            newest_first.reverse();
+            assert_eq!(found, newest_first, "{status:?}, {crowd} at once");
+        }
     }
 }

@@ -7,7 +7,7 @@ use sqlx::{AssertSqlSafe, PgPool};
 use crate::support::Shop;
 
 /// Each named constraint, trigger and unique index, and a statement that only it refuses.
-const REFUSED: [(&str, &str); 34] = [
+const REFUSED: [(&str, &str); 38] = [
     (
         "products_pkey",
         "insert into products (id, name, stock, total) overriding system value values (1, 'x', 1, 1)",
@@ -126,17 +126,33 @@ const REFUSED: [(&str, &str); 34] = [
         values (1, 'x', '{}')",
     ),
     (
-        "outbox_events_event_id_key",
-        "insert into outbox_events (event_id, event_type, payload)
-        select event_id, event_type, payload from outbox_events",
-    ),
-    (
         "outbox_events_attempts_not_negative",
         "update outbox_events set attempts = -1",
     ),
     (
         "outbox_events_one_end",
         "update outbox_events set published_at = now(), dead_at = now()",
+    ),
+    (
+        "idempotency_keys_pkey",
+        "insert into idempotency_keys (client, key, fingerprint)
+        select client, key, fingerprint from idempotency_keys",
+    ),
+    (
+        "idempotency_keys_key_length",
+        "update idempotency_keys set key = repeat('x', 256)",
+    ),
+    (
+        "idempotency_keys_fingerprint_length",
+        "update idempotency_keys set fingerprint = '\\x00'",
+    ),
+    (
+        "idempotency_keys_status_kept",
+        "update idempotency_keys set status = 503",
+    ),
+    (
+        "idempotency_keys_whole_answer",
+        "update idempotency_keys set body = null",
     ),
     // Only a sum that passes the others can be negative as a whole: it takes all of them away.
     (
@@ -155,6 +171,13 @@ async fn every_named_constraint_refuses_what_it_is_there_for(pool: PgPool) {
         shop.hold(product, 2).await.id,
     ];
     shop.confirm(&[sale]).await;
+    sqlx::query(
+        "insert into idempotency_keys (client, key, fingerprint, status, body)
+        values ('', 'x', sha256(''), 200, '')",
+    )
+    .execute(&shop.pool)
+    .await
+    .unwrap();
     assert_eq!((product.get(), active.get()), (1, 1));
 
     for (constraint, statement) in REFUSED {

@@ -17,6 +17,11 @@ use time::OffsetDateTime;
 use tokio::task::AbortHandle;
 
 pub(crate) const HOLD_SECONDS: i32 = 300;
+/// The longest life of a hold, as the API would be set.
+pub(crate) const MAX_HOLD_SECONDS: i32 = 3600;
+
+pub(crate) const ALL_EVENTS: &str = "ReservationCreated,ReservationConfirmed,ReservationCanceled,\
+    ReservationExpired,ReservationReturned,StockAdjusted";
 
 /// Users of the holds made by [`Shop::crowd`] start here, out of the way of a test's own.
 const CROWD: i64 = 1_000_000;

@@ -3,7 +3,9 @@
 use std::collections::HashMap;
 
 use super::{About, Found, Lives, Promise};
-use crate::chaos::history::{Answer, History, Hold, Operation, Product, Request, Status};
+use crate::chaos::history::{
+    Adjustment, Answer, History, Hold, Micros, Operation, Product, Request, Status,
+};
 
 pub(super) fn check(history: &History, lives: &Lives, found: &mut Found) {
     let mut reserved: HashMap<i64, &Operation> = HashMap::new();
@@ -30,6 +32,27 @@ pub(super) fn check(history: &History, lives: &Lives, found: &mut Found) {
                     );
                 }
             }
+            Answer::Holds(holds) if matches!(operation.request, Request::Together { .. }) => {
+                if operation.request.items().len() != holds.len() {
+                    say(
+                        Promise::AllOrNone,
+                        About::Service,
+                        "not all that was asked for",
+                    );
+                }
+                for hold in holds {
+                    asked_for(history, operation, hold, &mut say);
+                    lived(lives, operation, hold, &mut say);
+                    if reserved.insert(hold.id, operation).is_some() {
+                        let about = About::Hold(hold.id);
+                        say(
+                            Promise::TrueAnswer,
+                            about,
+                            "one hold was given to two requests",
+                        );
+                    }
+                }
+            }
             Answer::Holds(holds) => {
                 for hold in holds {
                     lived(lives, operation, hold, &mut say);
@@ -43,10 +66,15 @@ pub(super) fn check(history: &History, lives: &Lives, found: &mut Found) {
                     }
                 }
             }
-            Answer::Refused { code, standing } => {
-                refused(history, lives, operation, (code, *standing), &mut say);
+            Answer::Refused {
+                code,
+                standing,
+                product,
+            } => {
+                let refusal = (code.as_str(), *standing, *product);
+                refused(history, lives, operation, refusal, &mut say);
             }
-            Answer::Product(product) => adds_up(history, product, &mut say),
+            Answer::Product(product) => adds_up(history, operation, product, &mut say),
             Answer::Audit { clean: false, .. } => {
                 say(
                     Promise::Conservation,
@@ -69,9 +97,12 @@ pub(super) fn check(history: &History, lives: &Lives, found: &mut Found) {
 fn about(operation: &Operation) -> About {
     match (operation.request.hold(), &operation.request) {
         (Some(hold), _) => About::Hold(hold),
-        (_, Request::Reserve { product, .. } | Request::Product(product)) => {
-            About::Product(*product)
-        }
+        (
+            _,
+            Request::Reserve { product, .. }
+            | Request::Product(product)
+            | Request::Adjust { product, .. },
+        ) => About::Product(*product),
         _ => About::Service,
     }
 }
@@ -83,16 +114,39 @@ fn asked_for(
     hold: &Hold,
     say: &mut impl FnMut(Promise, About, &str),
 ) {
-    let right = match operation.request {
-        Request::Reserve { product, user } => {
-            let fresh = (operation.began..=operation.ended).contains(&hold.created);
-            (hold.product, hold.user, hold.status) == (product, user, Status::Active)
-                && fresh
-                && hold.expires == hold.created + history.hold_micros
+    let within = |at: Micros| (operation.began..=operation.ended).contains(&at);
+    let fresh = hold.status == Status::Active
+        && within(hold.created)
+        && hold.expires == hold.created + history.hold_micros;
+    let right = match &operation.request {
+        Request::Reserve {
+            product,
+            user,
+            quantity,
+        } => fresh && (hold.product, hold.user, hold.quantity) == (*product, *user, *quantity),
+        Request::Together {
+            user,
+            items,
+            reference,
+        } => {
+            fresh
+                && hold.user == *user
+                && items.contains(&(hold.product, hold.quantity))
+                && hold.reference.as_ref() == Some(reference)
         }
-        Request::Confirm(id) => (hold.id, hold.status) == (id, Status::Confirmed),
-        Request::Cancel(id) => (hold.id, hold.status) == (id, Status::Canceled),
-        Request::Get(id) => hold.id == id,
+        Request::Confirm(id) => (hold.id, hold.status) == (*id, Status::Confirmed),
+        Request::Cancel(id) => (hold.id, hold.status) == (*id, Status::Canceled),
+        Request::Extend(id, _) => {
+            (hold.id, hold.status) == (*id, Status::Active)
+                && hold.expires >= operation.began
+                && hold.expires <= hold.created + history.max_hold_micros
+        }
+        Request::Reacquire(id) => {
+            hold.status == Status::Confirmed
+                && (hold.id == *id || hold.reacquired_from == Some(*id))
+        }
+        Request::Return(id) => (hold.id, hold.status) == (*id, Status::Returned),
+        Request::Get(id) => hold.id == *id,
         _ => false,
     };
     if !right {
@@ -116,8 +170,14 @@ fn lived(
         return say(Promise::TrueAnswer, about, "there is no such hold");
     };
     let row = life.hold;
-    let identity = |hold: &Hold| (hold.product, hold.user, hold.quantity, hold.created);
-    let deadline_kept = seen.expires == row.expires || life.moved.is_some();
+    let identity = |hold: &Hold| {
+        let unchanging = (hold.product, hold.user, hold.quantity, hold.created);
+        (unchanging, hold.reacquired_from, hold.reference.clone())
+    };
+    // An extension only moves it away; what it was told to be, it is at least.
+    let deadline_kept = seen.expires == row.expires
+        || life.moved.is_some()
+        || life.extended && seen.expires < row.expires;
     if identity(seen) != identity(row) || !deadline_kept {
         return say(
             Promise::TrueAnswer,
@@ -138,7 +198,17 @@ fn lived(
         }
         Status::Active => {}
         Status::Expired => expired(lives, operation, seen.id, say),
-        Status::Confirmed | Status::Canceled => {
+        // It can have been returned since.
+        Status::Confirmed if row.status == Status::Returned => {
+            if row.confirmed != seen.confirmed || row.confirmed > Some(operation.ended) {
+                say(
+                    Promise::TrueAnswer,
+                    about,
+                    "in the database it was sold at another time",
+                );
+            }
+        }
+        Status::Confirmed | Status::Canceled | Status::Returned => {
             if row.status != seen.status {
                 say(Promise::OneEnd, about, "in the database it ended otherwise");
             } else if row.ended != seen.ended || row.ended.is_none_or(|at| at > operation.ended) {
@@ -183,24 +253,45 @@ fn refused(
     history: &History,
     lives: &Lives,
     operation: &Operation,
-    (code, standing): (&str, Option<i64>),
+    (code, standing, of): (&str, Option<i64>, Option<i64>),
     say: &mut impl FnMut(Promise, About, &str),
 ) {
     let (about, request) = (about(operation), &operation.request);
-    match (request, code) {
-        (Request::Reserve { product, .. }, "sold_out") => {
-            let total = history.products.get(product).copied().unwrap_or(0);
-            if lives.most_taken(*product, operation.began, operation.ended) < total {
+    let span = (operation.began, operation.ended);
+    let row = |id: &i64| lives.get(*id).map(|life| life.hold);
+    // Whether these units were to be had all the time.
+    let free = |product: i64, units: i64| {
+        let total = history.products.get(&product).copied().unwrap_or(0);
+        lives.most_taken(product, span.0, span.1) + units <= total
+    };
+    // What was asked for of one product: product, user, units.
+    let wanted = match request {
+        Request::Reserve {
+            product,
+            user,
+            quantity,
+        } => Some((*product, *user, *quantity)),
+        Request::Together { user, items, .. } => items
+            .iter()
+            .find(|(product, _)| of == Some(*product))
+            .map(|(product, units)| (*product, *user, *units)),
+        Request::Reacquire(id) => row(id).map(|lost| (lost.product, lost.user, lost.quantity)),
+        _ => None,
+    };
+    let reserves = matches!(request, Request::Reserve { .. } | Request::Together { .. });
+    match (request, code, wanted) {
+        (_, "sold_out", Some((product, _, units))) if reserves => {
+            if free(product, units) {
                 say(
                     Promise::NoUndersell,
                     about,
-                    "refused though a unit was free all the time",
+                    "refused though the units were free all the time",
                 );
             }
         }
-        (Request::Reserve { product, user }, "already_reserved") => {
+        (_, "already_reserved", Some((product, user, _))) if reserves => {
             let stands = standing.and_then(|id| lives.get(id)).is_some_and(|life| {
-                (life.hold.product, life.hold.user) == (*product, *user)
+                (life.hold.product, life.hold.user) == (product, user)
                     && life.hold.created <= operation.ended
                     && life.active_until() >= operation.began
             });
@@ -212,21 +303,98 @@ fn refused(
                 );
             }
         }
-        (Request::Confirm(id) | Request::Cancel(id), "reservation_expired") => {
+        (_, "max_per_user_reached", Some((product, user, units))) => {
+            let share = lives.largest_share((product, user), span.0, span.1);
+            if share + units <= history.max_per_user {
+                say(
+                    Promise::NoUndersell,
+                    about,
+                    "refused though the user could have had more all the time",
+                );
+            }
+            if let Request::Reacquire(id) = request {
+                expired(lives, operation, *id, say);
+            }
+        }
+        (Request::Reacquire(id), "expired_sold_out", Some((product, _, units))) => {
+            if free(product, units) {
+                say(
+                    Promise::NoUndersell,
+                    about,
+                    "refused though the units were free all the time",
+                );
+            }
             expired(lives, operation, *id, say);
         }
-        (Request::Confirm(id), "reservation_canceled")
-        | (Request::Cancel(id), "reservation_confirmed") => {
-            let end = if code == "reservation_canceled" {
-                Status::Canceled
-            } else {
-                Status::Confirmed
-            };
-            let row = lives.get(*id).map(|life| life.hold);
-            if !row.is_some_and(|row| {
-                row.status == end && row.ended.is_some_and(|at| at <= operation.ended)
+        (Request::Adjust { product, delta, .. }, "insufficient_stock", _) => {
+            if free(*product, -delta) {
+                say(
+                    Promise::NoUndersell,
+                    about,
+                    "refused though the units were free all the time",
+                );
+            }
+        }
+        (
+            Request::Confirm(id)
+            | Request::Cancel(id)
+            | Request::Extend(id, _)
+            | Request::Return(id),
+            "reservation_expired",
+            _,
+        ) => expired(lives, operation, *id, say),
+        (Request::Return(id) | Request::Reacquire(id), "reservation_not_confirmed", _) => {
+            if lives
+                .get(*id)
+                .is_none_or(|life| life.active_until() < operation.began)
+            {
+                say(
+                    Promise::OneEnd,
+                    about,
+                    "called ACTIVE after its end was known",
+                );
+            }
+        }
+        (
+            Request::Confirm(id)
+            | Request::Extend(id, _)
+            | Request::Reacquire(id)
+            | Request::Return(id),
+            "reservation_canceled",
+            _,
+        ) => {
+            if !row(id).is_some_and(|row| {
+                row.status == Status::Canceled && row.ended <= Some(operation.ended)
             }) {
                 say(Promise::OneEnd, about, "in the database it ended otherwise");
+            }
+        }
+        (Request::Cancel(id) | Request::Extend(id, _), "reservation_confirmed", _) => {
+            let sold = row(id).and_then(|row| row.confirmed);
+            if sold.is_none_or(|at| at > operation.ended) {
+                say(Promise::OneEnd, about, "in the database it ended otherwise");
+            }
+        }
+        (
+            Request::Confirm(id)
+            | Request::Cancel(id)
+            | Request::Extend(id, _)
+            | Request::Reacquire(id),
+            "reservation_returned",
+            _,
+        ) => {
+            let mut rows = lives.all().map(|life| life.hold);
+            // Of a late payment it is the new one that was returned.
+            if !rows.any(|row| {
+                (row.id == *id || row.reacquired_from == Some(*id))
+                    && row.status == Status::Returned
+                    && row.ended <= Some(operation.ended)
+            }) {
+                say(
+                    Promise::OneEnd,
+                    about,
+                    "in the database it was not returned",
+                );
             }
         }
         // Clients ask only for what they were told of.
@@ -234,8 +402,26 @@ fn refused(
     }
 }
 
-fn adds_up(history: &History, product: &Product, say: &mut impl FnMut(Promise, About, &str)) {
-    if history.products.get(&product.id) != Some(&product.total) || !conserves(product) {
+fn adds_up(
+    history: &History,
+    operation: &Operation,
+    product: &Product,
+    say: &mut impl FnMut(Promise, About, &str),
+) {
+    // What it was made with, and what any number of adjustments until the answer may have made of it.
+    let mut totals: Vec<i64> = history
+        .products
+        .get(&product.id)
+        .copied()
+        .into_iter()
+        .collect();
+    let mut adjustments: Vec<&Adjustment> = history.stored.adjustments.iter().collect();
+    adjustments.retain(|adjusted| adjusted.product == product.id && adjusted.at <= operation.ended);
+    adjustments.sort_by_key(|adjusted| adjusted.at);
+    for adjusted in adjustments {
+        totals.extend(totals.last().map(|total| total + adjusted.delta));
+    }
+    if !totals.contains(&product.total) || !conserves(product) {
         say(
             Promise::Conservation,
             About::Product(product.id),

@@ -1,77 +1,122 @@
-//! Sales, the outbox, and what the consumer got.
+//! Every transition, the outbox, and what the consumer got.
 
 use std::collections::{HashMap, HashSet};
 
-use super::{About, Found, Lives, Promise};
-use crate::chaos::history::{History, Hold, Sale, Status};
+use super::{About, Found, Promise};
+use crate::chaos::history::{Adjustment, History, Hold, Status, Told};
 
-pub(super) fn check(history: &History, lives: &Lives, found: &mut Found) {
-    let mut told: HashMap<i64, &str> = HashMap::new();
+pub(super) fn check(history: &History, found: &mut Found) {
+    let rows = history.stored.holds.iter().flat_map(of_hold);
+    let wanted: Vec<Told> = rows
+        .chain(history.stored.adjustments.iter().map(of_adjustment))
+        .collect();
+    let happened: HashMap<(&str, i64), &Told> =
+        wanted.iter().map(|told| (key(told), told)).collect();
+    let mut written: HashMap<(&str, i64), &str> = HashMap::new();
     for event in &history.stored.events {
-        let about = about(event.sale.as_ref());
-        if !is_true(event.sale.as_ref(), lives) {
-            found.add(Promise::TrueEvent, about, format!("not a sale: {event:?}"));
+        let about = about(event.told.as_ref());
+        let Some(told) = event
+            .told
+            .as_ref()
+            .filter(|told| happened.get(&key(told)) == Some(told))
+        else {
+            let what = format!("it did not happen: {event:?}");
+            found.add(Promise::TrueEvent, about, what);
             continue;
-        }
+        };
         if event.dead || !event.published {
             let what = format!("left in the outbox: {event:?}");
             found.add(Promise::NoLostEvent, about, what);
         }
-        if let Some(sale) = &event.sale
-            && let Some(other) = told.insert(sale.hold, &event.id)
-        {
-            let what = format!(
-                "hold {} has two events: {other} and {}",
-                sale.hold, event.id
-            );
+        if let Some(other) = written.insert(key(told), &event.id) {
+            let what = format!("told twice: {told:?} by {other} and {}", event.id);
             found.add(Promise::TrueEvent, about, what);
         }
     }
-    let known: HashMap<&str, Option<&Sale>> = history
+    let known: HashMap<&str, Option<&Told>> = history
         .stored
         .events
         .iter()
-        .map(|event| (event.id.as_str(), event.sale.as_ref()))
+        .map(|event| (event.id.as_str(), event.told.as_ref()))
         .collect();
     let mut received = HashSet::new();
     for delivery in &history.deliveries {
-        let sale = delivery.sale.as_ref();
-        if known.get(delivery.event.as_str()) != Some(&sale) {
+        let told = delivery.told.as_ref();
+        if known.get(delivery.event.as_str()) != Some(&told)
+            || told.is_some_and(|told| delivery.version != version(told))
+        {
             let what = format!("not an event of the outbox: {delivery:?}");
-            found.add(Promise::TrueEvent, about(sale), what);
+            found.add(Promise::TrueEvent, about(told), what);
         }
-        received.extend(sale.map(|sale| sale.hold));
+        received.extend(told.map(key));
     }
-    for Hold { id, status, .. } in &history.stored.holds {
-        if *status == Status::Confirmed {
-            let (about, lost) = (About::Hold(*id), Promise::NoLostEvent);
-            if !told.contains_key(id) {
-                found.add(lost, about, format!("hold {id} was sold without an event"));
-            }
-            if !received.contains(id) {
-                let what = format!("the event of hold {id} was not received");
-                found.add(lost, about, what);
-            }
+    for told in &wanted {
+        let (about, lost) = (about(Some(told)), Promise::NoLostEvent);
+        if !written.contains_key(&key(told)) {
+            found.add(lost, about, format!("there is no event of it: {told:?}"));
+        }
+        if !received.contains(&key(told)) {
+            found.add(lost, about, format!("the event was not received: {told:?}"));
         }
     }
 }
 
-fn about(sale: Option<&Sale>) -> About {
-    sale.map_or(About::Service, |sale| About::Hold(sale.hold))
+fn about(told: Option<&Told>) -> About {
+    match told {
+        None => About::Service,
+        Some(told) => match told.hold() {
+            Some(hold) => About::Hold(hold),
+            None => About::Product(told.product),
+        },
+    }
 }
 
-/// An event tells of a hold that was sold, as it was sold.
-fn is_true(sale: Option<&Sale>, lives: &Lives) -> bool {
-    let Some(sale) = sale else { return false };
-    lives.get(sale.hold).is_some_and(|life| {
-        let hold = life.hold;
-        let sold = Sale {
-            hold: hold.id,
+fn key(told: &Told) -> (&str, i64) {
+    (&told.event_type, told.id)
+}
+
+/// By what consumers order the events of a reservation.
+fn version(told: &Told) -> Option<i64> {
+    match told.event_type.as_str() {
+        "ReservationCreated" => Some(1),
+        "StockAdjusted" => None,
+        "ReservationReturned" => Some(3),
+        _ => Some(2),
+    }
+}
+
+/// What has happened to a hold: its row tells all of it.
+fn of_hold(hold: &Hold) -> Vec<Told> {
+    let created = Some(hold.created).filter(|_| hold.reacquired_from.is_none());
+    let ended = |status| hold.ended.filter(|_| hold.status == status);
+    [
+        ("ReservationCreated", created),
+        ("ReservationConfirmed", hold.confirmed),
+        ("ReservationCanceled", ended(Status::Canceled)),
+        ("ReservationExpired", ended(Status::Expired)),
+        ("ReservationReturned", ended(Status::Returned)),
+    ]
+    .into_iter()
+    .filter_map(|(event_type, at)| {
+        Some(Told {
+            event_type: event_type.to_owned(),
+            id: hold.id,
             product: hold.product,
             user: hold.user,
             quantity: hold.quantity,
-            confirmed: hold.ended.unwrap_or_default(),
-        };
-        hold.status == Status::Confirmed && *sale == sold
+            at: at?,
+        })
     })
+    .collect()
+}
+
+fn of_adjustment(adjusted: &Adjustment) -> Told {
+    Told {
+        event_type: "StockAdjusted".to_owned(),
+        id: adjusted.id,
+        product: adjusted.product,
+        user: 0,
+        quantity: adjusted.delta,
+        at: adjusted.at,
+    }
 }

@@ -1,12 +1,14 @@
 //! The lives of the holds, and how many units were taken when.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
-use crate::chaos::history::{Answer, History, Hold, Micros, Status};
+use crate::chaos::history::{Answer, History, Hold, Micros, Request, Status};
 
 pub(super) struct Lives<'a> {
     lives: HashMap<i64, Life<'a>>,
     occupancy: HashMap<i64, Occupancy>,
+    /// What each user has of a product.
+    shares: HashMap<(i64, i64), Occupancy>,
 }
 
 /// One hold.
@@ -14,8 +16,11 @@ pub(super) struct Life<'a> {
     pub(super) hold: &'a Hold,
     /// When the last move of its deadline was over, if there was one.
     pub(super) moved: Option<Micros>,
-    /// The first moment at which a client knew that it had ended.
+    /// Whether somebody may have extended it.
+    pub(super) extended: bool,
+    /// The first moment at which a client knew that it had ended, and that it had been returned.
     known_ended: Option<Micros>,
+    known_returned: Option<Micros>,
 }
 
 impl<'a> Lives<'a> {
@@ -28,35 +33,52 @@ impl<'a> Lives<'a> {
             }
         }
         let mut known_ended: HashMap<i64, Micros> = HashMap::new();
+        let mut known_returned: HashMap<i64, Micros> = HashMap::new();
+        let mut extended: HashSet<i64> = HashSet::new();
         for operation in &history.operations {
-            let mut known = |id: i64| {
-                let first = known_ended.entry(id).or_insert(operation.ended);
+            if let Request::Extend(id, _) = operation.request
+                && operation.may_be_done()
+            {
+                extended.insert(id);
+            }
+            let earliest = |known: &mut HashMap<i64, Micros>, id: i64| {
+                let first = known.entry(id).or_insert(operation.ended);
                 *first = operation.ended.min(*first);
             };
             let seen = match &operation.answer {
                 Answer::Hold(hold) => std::slice::from_ref(hold),
                 Answer::Holds(holds) => holds,
-                // Each refusal of a confirm or cancel says that the hold has ended.
-                Answer::Refused { .. } => {
-                    operation.request.hold().into_iter().for_each(known);
+                // Each other refusal of a hold says that it has ended.
+                Answer::Refused { code, .. } => {
+                    if let Some(id) = operation.request.hold()
+                        && code != "reservation_not_confirmed"
+                    {
+                        earliest(&mut known_ended, id);
+                    }
                     continue;
                 }
                 _ => continue,
             };
             for hold in seen.iter().filter(|hold| hold.status != Status::Active) {
-                known(hold.id);
+                earliest(&mut known_ended, hold.id);
+                if hold.status == Status::Returned {
+                    earliest(&mut known_returned, hold.id);
+                }
             }
         }
         let mut acts: HashMap<i64, Vec<Micros>> = HashMap::new();
         for hold in &history.stored.holds {
             let times = acts.entry(hold.product).or_default();
-            times.push(hold.created);
-            times.extend(hold.ended.filter(|_| hold.status != Status::Expired));
+            times.extend([Some(hold.created), hold.decided()].into_iter().flatten());
+            times.extend(hold.ended.filter(|_| hold.status == Status::Returned));
+        }
+        for adjusted in &history.stored.adjustments {
+            acts.entry(adjusted.product).or_default().push(adjusted.at);
         }
         acts.values_mut().for_each(|times| times.sort_unstable());
         // An act has committed when the next one on the same product has its lock.
-        let committed = |hold: &Hold| {
-            let (times, at) = (acts.get(&hold.product)?, hold.ended?);
+        let committed = |product: i64, at: Micros| {
+            let times = acts.get(&product)?;
             times
                 .get(times.partition_point(|time| *time <= at))
                 .copied()
@@ -67,20 +89,46 @@ impl<'a> Lives<'a> {
             .iter()
             .map(|hold| {
                 let known = known_ended.get(&hold.id).copied();
+                let decided = hold.decided().and_then(|at| committed(hold.product, at));
+                let returned = hold.ended.filter(|_| hold.status == Status::Returned);
+                let returned = returned.and_then(|at| committed(hold.product, at));
+                let known_again = known_returned.get(&hold.id).copied();
                 let life = Life {
                     hold,
                     moved: moved.get(&hold.id).copied(),
-                    known_ended: known.into_iter().chain(committed(hold)).min(),
+                    extended: extended.contains(&hold.id),
+                    known_ended: known.into_iter().chain(decided).min(),
+                    known_returned: known_again.into_iter().chain(returned).min(),
                 };
                 (hold.id, life)
             })
             .collect();
         let mut occupancy: HashMap<i64, Occupancy> = HashMap::new();
+        let mut shares: HashMap<(i64, i64), Occupancy> = HashMap::new();
         for life in lives.values() {
-            occupancy.entry(life.hold.product).or_default().add(life);
+            let (product, user) = (life.hold.product, life.hold.user);
+            occupancy.entry(product).or_default().add(life);
+            shares.entry((product, user)).or_default().add(life);
+        }
+        // To whoever asks for units, more of them are like some given back, once that is committed.
+        for adjusted in &history.stored.adjustments {
+            let occupancy = occupancy.entry(adjusted.product).or_default();
+            let until = committed(adjusted.product, adjusted.at).unwrap_or(Micros::MAX);
+            if adjusted.delta < 0 {
+                let change = occupancy.changes.entry(adjusted.at).or_default();
+                change.taken -= adjusted.delta;
+            } else {
+                let change = occupancy.changes.entry(until).or_default();
+                change.given_back += adjusted.delta;
+            }
         }
         occupancy.values_mut().for_each(Occupancy::count);
-        Self { lives, occupancy }
+        shares.values_mut().for_each(Occupancy::count);
+        Self {
+            lives,
+            occupancy,
+            shares,
+        }
     }
 
     pub(super) fn get(&self, id: i64) -> Option<&Life<'a>> {
@@ -97,6 +145,18 @@ impl<'a> Lives<'a> {
             .get(&product)
             .map_or(0, |occupancy| occupancy.most(from, to))
     }
+
+    /// The most units of a product that a user may have had in this span.
+    pub(super) fn largest_share(
+        &self,
+        (product, user): (i64, i64),
+        from: Micros,
+        to: Micros,
+    ) -> i64 {
+        self.shares
+            .get(&(product, user))
+            .map_or(0, |share| share.most(from, to))
+    }
 }
 
 impl Life<'_> {
@@ -104,7 +164,9 @@ impl Life<'_> {
     /// it commits, and who reads without a lock sees the hold ACTIVE until then; a deadline needs no commit.
     pub(super) fn active_until(&self) -> Micros {
         match self.hold.status {
-            Status::Confirmed | Status::Canceled => self.known_ended.unwrap_or(Micros::MAX),
+            Status::Confirmed | Status::Canceled | Status::Returned => {
+                self.known_ended.unwrap_or(Micros::MAX)
+            }
             Status::Active | Status::Expired => {
                 self.hold.expires.max(self.moved.unwrap_or(Micros::MIN))
             }
@@ -130,12 +192,16 @@ struct Change {
 
 impl Occupancy {
     fn add(&mut self, life: &Life) {
-        let (hold, until) = (life.hold, life.active_until());
+        let hold = life.hold;
+        let until = match hold.status {
+            Status::Returned => life.known_returned.unwrap_or(Micros::MAX),
+            _ => life.active_until(),
+        };
         self.changes.entry(hold.created).or_default().taken += hold.quantity;
         let change = self.changes.entry(until).or_default();
         match hold.status {
             Status::Confirmed => {}
-            Status::Canceled => change.given_back += hold.quantity,
+            Status::Canceled | Status::Returned => change.given_back += hold.quantity,
             Status::Active | Status::Expired => change.expired += hold.quantity,
         }
     }

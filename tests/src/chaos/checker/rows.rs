@@ -9,6 +9,10 @@ pub(super) fn check(history: &History, lives: &Lives, found: &mut Found) {
     products(history, found);
     oversell(history, found);
     two_holds(history, found);
+    fair_shares(history, found);
+    together(history, found);
+    reacquired(history, lives, found);
+    ledger(history, found);
     for life in lives.all() {
         ends(history, life, found);
     }
@@ -29,18 +33,23 @@ fn products(history: &History, found: &mut Found) {
         match hold.status {
             Status::Active => *held += hold.quantity,
             Status::Confirmed => *sold += hold.quantity,
-            Status::Canceled | Status::Expired => {}
+            Status::Canceled | Status::Expired | Status::Returned => {}
         }
     }
     for product in &history.stored.products {
         let (held, sold) = units.get(&product.id).copied().unwrap_or_default();
+        let adjustments = history.stored.adjustments.iter();
+        let adjusted: i64 = adjustments
+            .filter(|adjusted| adjusted.product == product.id)
+            .map(|adjusted| adjusted.delta)
+            .sum();
         let made_with = history.products.get(&product.id);
         if !conserves(product)
             || (product.held, product.sold) != (held, sold)
-            || made_with.is_some_and(|total| *total != product.total)
+            || made_with.is_some_and(|total| *total + adjusted != product.total)
         {
             let what = format!(
-                "{product:?}, made with {made_with:?} units, and its reservations hold {held} and sold {sold}"
+                "{product:?}, made with {made_with:?} units, adjusted by {adjusted}, and its reservations hold {held} and sold {sold}"
             );
             found.add(Promise::Conservation, About::Product(product.id), what);
         }
@@ -59,11 +68,14 @@ fn oversell(history: &History, found: &mut Found) {
     for hold in &history.stored.holds {
         let product = changes.entry(hold.product).or_default();
         *product.entry(hold.created).or_default() += hold.quantity;
-        if hold.status != Status::Confirmed {
-            // A deadline can have been moved to before the hold was made.
-            let given_back = hold.ended.unwrap_or(hold.expires).max(hold.created);
-            *product.entry(given_back).or_default() -= hold.quantity;
+        if let Some(freed) = hold.freed() {
+            *product.entry(freed).or_default() -= hold.quantity;
         }
+    }
+    // A unit less is one taken.
+    for adjusted in &history.stored.adjustments {
+        let product = changes.entry(adjusted.product).or_default();
+        *product.entry(adjusted.at).or_default() -= adjusted.delta;
     }
     for (product, changes) in changes {
         let Some(total) = history.products.get(&product) else {
@@ -74,7 +86,7 @@ fn oversell(history: &History, found: &mut Found) {
             taken += change;
             if taken > *total {
                 let what = format!(
-                    "{taken} of the {total} units of product {product} were taken at {}",
+                    "{taken} of the first {total} units of product {product} were taken at {}",
                     history.clock(at)
                 );
                 found.add(Promise::NoOversell, About::Product(product), what);
@@ -87,7 +99,9 @@ fn oversell(history: &History, found: &mut Found) {
 /// A user's holds on one product come one after the other.
 fn two_holds(history: &History, found: &mut Found) {
     let mut holds: HashMap<(i64, i64), Vec<&Hold>> = HashMap::new();
-    for hold in &history.stored.holds {
+    // A late payment makes no hold.
+    let rows = history.stored.holds.iter();
+    for hold in rows.filter(|hold| hold.reacquired_from.is_none()) {
         holds
             .entry((hold.user, hold.product))
             .or_default()
@@ -96,7 +110,8 @@ fn two_holds(history: &History, found: &mut Found) {
     for holds in holds.values_mut() {
         holds.sort_by_key(|hold| (hold.created, hold.id));
         for pair in holds.windows(2) {
-            if pair[0].ended.unwrap_or(pair[0].expires) > pair[1].created {
+            let until = pair[0].decided().or(pair[0].ended);
+            if until.unwrap_or(pair[0].expires) > pair[1].created {
                 let what = format!(
                     "two at once: {}; {}",
                     history.describe_hold(pair[0]),
@@ -108,6 +123,129 @@ fn two_holds(history: &History, found: &mut Found) {
     }
 }
 
+/// At no moment a user had more than a user may have.
+fn fair_shares(history: &History, found: &mut Found) {
+    let mut shares: HashMap<(i64, i64), BTreeMap<Micros, i64>> = HashMap::new();
+    for hold in &history.stored.holds {
+        let share = shares.entry((hold.product, hold.user)).or_default();
+        *share.entry(hold.created).or_default() += hold.quantity;
+        if let Some(freed) = hold.freed() {
+            *share.entry(freed).or_default() -= hold.quantity;
+        }
+    }
+    for ((product, user), changes) in shares {
+        let mut units = 0;
+        for (at, change) in changes {
+            units += change;
+            if units > history.max_per_user {
+                let at = history.clock(at);
+                let what = format!("user {user} had {units} units of product {product} at {at}");
+                found.add(Promise::FairShare, About::Product(product), what);
+                break;
+            }
+        }
+    }
+}
+
+/// What was asked for together was made together, each time all of it.
+fn together(history: &History, found: &mut Found) {
+    let mut asked: HashMap<&str, &Request> = HashMap::new();
+    for operation in &history.operations {
+        if let Request::Together { reference, .. } = &operation.request {
+            asked.insert(reference, &operation.request);
+        }
+    }
+    let mut made: HashMap<(&str, Micros), Vec<&Hold>> = HashMap::new();
+    for hold in &history.stored.holds {
+        if let (Some(reference), None) = (&hold.reference, hold.reacquired_from) {
+            made.entry((reference, hold.created))
+                .or_default()
+                .push(hold);
+        }
+    }
+    for ((reference, _), holds) in made {
+        let mut items: Vec<(i64, i64)> = holds
+            .iter()
+            .map(|hold| (hold.product, hold.quantity))
+            .collect();
+        items.sort_unstable();
+        let whole = asked.get(reference).is_some_and(|request| {
+            let mut wanted = request.items();
+            wanted.sort_unstable();
+            wanted == items && holds.iter().all(|hold| request.user() == Some(hold.user))
+        });
+        if !whole {
+            let rows: Vec<_> = holds
+                .iter()
+                .map(|hold| history.describe_hold(hold))
+                .collect();
+            let wanted = asked.get(reference);
+            let what = format!("of {wanted:?} there is {}", rows.join("; "));
+            found.add(Promise::AllOrNone, About::Hold(holds[0].id), what);
+        }
+    }
+}
+
+/// A late payment is for what was lost, and takes it again once.
+fn reacquired(history: &History, lives: &Lives, found: &mut Found) {
+    let mut again = HashSet::new();
+    for hold in &history.stored.holds {
+        let Some(lost) = hold.reacquired_from else {
+            continue;
+        };
+        let was_lost = lives.get(lost).is_some_and(|life| {
+            let row = life.hold;
+            // What was never swept is the business of another check.
+            matches!(row.status, Status::Expired | Status::Active)
+                && row.expires <= hold.created
+                && (row.product, row.user, row.quantity) == (hold.product, hold.user, hold.quantity)
+        });
+        if !was_lost || !again.insert(lost) {
+            let what = format!("{} is for hold {lost}", history.describe_hold(hold));
+            found.add(Promise::ReacquiredOnce, About::Hold(lost), what);
+        }
+    }
+}
+
+/// Each adjustment was asked for once, and each that was acknowledged was made.
+fn ledger(history: &History, found: &mut Found) {
+    let mut made: HashMap<&str, (i64, i64, Micros)> = HashMap::new();
+    for row in &history.stored.adjustments {
+        let values = (row.product, row.delta, row.at);
+        if made.insert(&row.reason, values).is_some() {
+            let what = format!("made twice: {row:?}");
+            found.add(Promise::NothingUnasked, About::Product(row.product), what);
+        }
+    }
+    for operation in &history.operations {
+        let Request::Adjust {
+            product,
+            delta,
+            reason,
+        } = &operation.request
+        else {
+            continue;
+        };
+        let row = made.remove(reason.as_str());
+        let right =
+            row.is_some_and(|(of, by, at)| (of, by) == (*product, *delta) && at >= operation.began);
+        let in_time = row.is_some_and(|(.., at)| at <= operation.ended);
+        let (promise, wrong) = match operation.answer {
+            Answer::Product(_) => (Promise::TrueAnswer, !right || !in_time),
+            Answer::Unknown(_) => (Promise::NothingUnasked, row.is_some() && !right),
+            _ => (Promise::NothingUnasked, row.is_some()),
+        };
+        if wrong {
+            let what = format!("{}, and {row:?}", history.describe(operation));
+            found.add(promise, About::Product(*product), what);
+        }
+    }
+    for (reason, (product, ..)) in made {
+        let what = format!("nobody asked for the adjustment {reason}");
+        found.add(Promise::NothingUnasked, About::Product(product), what);
+    }
+}
+
 /// Each hold ended on the right side of its deadline.
 fn ends(history: &History, life: &Life, found: &mut Found) {
     let hold = life.hold;
@@ -115,16 +253,29 @@ fn ends(history: &History, life: &Life, found: &mut Found) {
         let what = format!("{why}: {}", history.describe_hold(hold));
         found.add(promise, About::Hold(hold.id), what);
     };
-    if hold.expires != hold.created + history.hold_micros && life.moved.is_none() {
-        say(Promise::ExactDeadline, "its deadline was moved by nobody");
+    let until = hold.expires - hold.created;
+    if hold.reacquired_from.is_some() {
+        if until != 0 || hold.confirmed != Some(hold.created) {
+            say(Promise::ReacquiredOnce, "not sold when it was made");
+        }
+        return;
+    }
+    if until != history.hold_micros && life.moved.is_none() {
+        let extended = until > history.hold_micros && life.extended;
+        if !extended || until > history.max_hold_micros {
+            say(Promise::ExactDeadline, "its deadline was moved by nobody");
+        }
     }
     match (hold.status, hold.ended) {
         (Status::Active, _) if hold.expires < history.stored.read => {
             say(Promise::Swept, "left ACTIVE past its deadline");
         }
         (Status::Active, None) => {}
-        (Status::Confirmed | Status::Canceled, Some(at)) if at < hold.expires => {}
-        (Status::Confirmed | Status::Canceled, _) => {
+        (Status::Confirmed | Status::Canceled | Status::Returned, Some(end))
+            if hold
+                .decided()
+                .is_some_and(|at| at < hold.expires && at <= end) => {}
+        (Status::Confirmed | Status::Canceled | Status::Returned, _) => {
             say(Promise::ExactDeadline, "ended past its deadline");
         }
         (Status::Expired, Some(at)) if at == hold.expires => {}
@@ -141,7 +292,7 @@ fn moved_are_expired(history: &History, lives: &Lives, found: &mut Found) {
         .flat_map(|act| &act.holds)
         .filter_map(|id| lives.get(*id))
     {
-        if matches!(life.hold.status, Status::Confirmed | Status::Canceled) {
+        if !matches!(life.hold.status, Status::Active | Status::Expired) {
             let what = format!(
                 "ended otherwise after its deadline was moved into the past: {}",
                 history.describe_hold(life.hold)
@@ -157,21 +308,23 @@ fn unasked_holds(history: &History, found: &mut Found) {
     let mut acknowledged = HashSet::new();
     let mut unknown: HashMap<(i64, i64), Vec<Micros>> = HashMap::new();
     for operation in &history.operations {
-        if let Request::Reserve { product, user } = operation.request {
-            match &operation.answer {
-                Answer::Hold(hold) => drop(acknowledged.insert(hold.id)),
-                Answer::Unknown(_) => {
-                    unknown
-                        .entry((product, user))
-                        .or_default()
-                        .push(operation.began);
+        let Some(user) = operation.request.user() else {
+            continue;
+        };
+        match &operation.answer {
+            Answer::Hold(hold) => drop(acknowledged.insert(hold.id)),
+            Answer::Holds(holds) => acknowledged.extend(holds.iter().map(|hold| hold.id)),
+            Answer::Unknown(_) => {
+                for (product, _) in operation.request.items() {
+                    let began = unknown.entry((product, user)).or_default();
+                    began.push(operation.began);
                 }
-                _ => {}
             }
+            _ => {}
         }
     }
     let mut rows: Vec<&Hold> = history.stored.holds.iter().collect();
-    rows.retain(|hold| !acknowledged.contains(&hold.id));
+    rows.retain(|hold| hold.reacquired_from.is_none() && !acknowledged.contains(&hold.id));
     rows.sort_by_key(|hold| hold.created);
     unknown.values_mut().for_each(|began| began.sort_unstable());
     let mut used: HashMap<(i64, i64), usize> = HashMap::new();
@@ -188,29 +341,36 @@ fn unasked_holds(history: &History, found: &mut Found) {
     }
 }
 
-/// Each hold that was confirmed or canceled was so by a request that may have done it.
+/// Each hold that was confirmed, canceled or returned was so by a request that may have done it.
 fn unasked_ends(history: &History, found: &mut Found) {
-    let mut asked: HashMap<(i64, bool), Micros> = HashMap::new();
+    let mut asked: HashMap<(i64, Status), Micros> = HashMap::new();
     let may_have = history.operations.iter().filter(|one| one.may_be_done());
     for Operation { began, request, .. } in may_have {
         let key = match request {
-            Request::Confirm(id) => (*id, true),
-            Request::Cancel(id) => (*id, false),
+            Request::Confirm(id) | Request::Reacquire(id) => (*id, Status::Confirmed),
+            Request::Cancel(id) => (*id, Status::Canceled),
+            Request::Return(id) => (*id, Status::Returned),
             _ => continue,
         };
         let first = asked.entry(key).or_insert(*began);
         *first = (*began).min(*first);
     }
     for hold in &history.stored.holds {
-        let confirmed = match hold.status {
-            Status::Confirmed => true,
-            Status::Canceled => false,
-            Status::Active | Status::Expired => continue,
+        // A late payment names what was lost.
+        let sold = (hold.reacquired_from.unwrap_or(hold.id), Status::Confirmed);
+        let ended = (hold.id, hold.status);
+        let acts = match hold.status {
+            Status::Active | Status::Expired => vec![],
+            Status::Canceled => vec![(ended, hold.ended)],
+            Status::Confirmed => vec![(sold, hold.confirmed)],
+            Status::Returned => vec![(sold, hold.confirmed), (ended, hold.ended)],
         };
-        let first = asked.get(&(hold.id, confirmed));
-        if first.is_none_or(|began| hold.ended.is_some_and(|at| at < *began)) {
-            let what = format!("nobody ended it so: {}", history.describe_hold(hold));
-            found.add(Promise::NothingUnasked, About::Hold(hold.id), what);
+        for (act, at) in acts {
+            let first = asked.get(&act);
+            if first.is_none_or(|began| at.is_some_and(|at| at < *began)) {
+                let what = format!("nobody ended it so: {}", history.describe_hold(hold));
+                found.add(Promise::NothingUnasked, About::Hold(hold.id), what);
+            }
         }
     }
 }

@@ -1,16 +1,18 @@
 //! Each violation, planted in a history that is clean without it.
 
+mod after_sale;
 mod events;
 mod holds;
 mod units;
 
 use super::{Promise, Violation, check};
 use crate::chaos::history::{
-    Answer, Delivery, Event, History, Hold, Micros, Move, Operation, Product, Request, Sale,
-    Status, Stored,
+    Adjustment, Answer, Delivery, Event, History, Hold, Micros, Move, Operation, Product, Request,
+    Status, Stored, Told,
 };
 
 const HOLD: Micros = 4_000_000;
+const MAX_HOLD: Micros = 7_000_000;
 
 /// One product with two units. User 1 buys one. User 2 holds the other and gives it back. User 3 lets it
 /// expire; meanwhile user 4 finds nothing. User 5 gets no answer, holds a unit, and gets no answer to
@@ -18,6 +20,8 @@ const HOLD: Micros = 4_000_000;
 fn clean() -> History {
     let mut history = History {
         hold_micros: HOLD,
+        max_hold_micros: MAX_HOLD,
+        max_per_user: 2,
         products: [(1, 2)].into(),
         ..History::default()
     };
@@ -92,22 +96,6 @@ fn clean() -> History {
         ended: 8_002_100,
         done: true,
     });
-    let sale = Sale {
-        hold: 1,
-        product: 1,
-        user: 1,
-        quantity: 1,
-        confirmed: 2_050,
-    };
-    for redelivered in [false, true] {
-        let (event, sale) = ("a".to_owned(), Some(sale.clone()));
-        history.deliveries.push(Delivery {
-            at: 2_500,
-            event,
-            redelivered,
-            sale,
-        });
-    }
     history.stored = Stored {
         read: 20_000_000,
         products: vec![Product {
@@ -117,16 +105,70 @@ fn clean() -> History {
             sold: 1,
             total: 2,
         }],
-        holds: vec![bought, given_back, left, unanswered, moved],
-        events: vec![Event {
-            id: "a".to_owned(),
-            sale: Some(sale),
-            published: true,
-            dead: false,
-        }],
-        timers: Vec::new(),
+        ..Stored::default()
     };
+    // The first event, which comes twice, is that of the sale.
+    for redelivered in [false, true] {
+        history.deliveries.push(Delivery {
+            at: 2_500,
+            event: "ReservationConfirmed 1".to_owned(),
+            redelivered,
+            version: Some(2),
+            told: Some(told("ReservationConfirmed", &bought, 2_050)),
+        });
+    }
+    history.stored.events.push(Event {
+        id: "ReservationConfirmed 1".to_owned(),
+        told: Some(told("ReservationConfirmed", &bought, 2_050)),
+        published: true,
+        dead: false,
+    });
+    tell(&mut history, "ReservationCreated", &bought, 1_050);
+    for row in [&given_back, &left, &unanswered, &moved] {
+        tell(&mut history, "ReservationCreated", row, row.created);
+        let ended = match row.status {
+            Status::Canceled => "ReservationCanceled",
+            _ => "ReservationExpired",
+        };
+        tell(&mut history, ended, row, row.ended.unwrap_or_default());
+    }
+    history.stored.holds = vec![bought, given_back, left, unanswered, moved];
     history
+}
+
+fn told(event_type: &str, row: &Hold, at: Micros) -> Told {
+    Told {
+        event_type: event_type.to_owned(),
+        id: row.id,
+        product: row.product,
+        user: row.user,
+        quantity: row.quantity,
+        at,
+    }
+}
+
+/// An event that was written, published and received.
+fn tell(history: &mut History, event_type: &str, row: &Hold, at: Micros) {
+    let event = format!("{event_type} {}", row.id);
+    let version = match event_type {
+        "ReservationCreated" => 1,
+        "ReservationReturned" => 3,
+        _ => 2,
+    };
+    let told = Some(told(event_type, row, at));
+    history.stored.events.push(Event {
+        id: event.clone(),
+        told: told.clone(),
+        published: true,
+        dead: false,
+    });
+    history.deliveries.push(Delivery {
+        at,
+        event,
+        redelivered: false,
+        version: Some(version),
+        told,
+    });
 }
 
 fn hold(id: i64, user: i64, created: Micros, status: Status, ended: Micros) -> Hold {
@@ -140,6 +182,9 @@ fn hold(id: i64, user: i64, created: Micros, status: Status, ended: Micros) -> H
         created,
         expires,
         ended: Some(ended),
+        confirmed: Some(ended).filter(|_| status == Status::Confirmed),
+        reacquired_from: None,
+        reference: None,
     }
 }
 
@@ -148,6 +193,7 @@ fn fresh(hold: &Hold) -> Hold {
     Hold {
         status: Status::Active,
         ended: None,
+        confirmed: None,
         ..hold.clone()
     }
 }
@@ -156,6 +202,7 @@ fn refused(code: &str) -> Answer {
     Answer::Refused {
         code: code.to_owned(),
         standing: None,
+        product: None,
     }
 }
 
@@ -163,6 +210,7 @@ fn standing(hold: i64) -> Answer {
     Answer::Refused {
         code: "already_reserved".to_owned(),
         standing: Some(hold),
+        product: None,
     }
 }
 
@@ -178,7 +226,12 @@ fn ask(began: Micros, request: Request, answer: Answer) -> Operation {
 }
 
 fn reserve(began: Micros, user: i64, answer: Answer) -> Operation {
-    ask(began, Request::Reserve { product: 1, user }, answer)
+    let request = Request::Reserve {
+        product: 1,
+        user,
+        quantity: 1,
+    };
+    ask(began, request, answer)
 }
 
 /// The planted violation is found, as a breach of this promise.
@@ -214,26 +267,8 @@ fn sell(history: &mut History, id: i64, user: i64, created: Micros) {
         Request::Confirm(id),
         Answer::Hold(row.clone()),
     ));
-    let sale = Sale {
-        hold: id,
-        product: 1,
-        user,
-        quantity: 1,
-        confirmed: created + 50,
-    };
-    let (event, sale) = (id.to_string(), Some(sale));
-    history.stored.events.push(Event {
-        id: event.clone(),
-        sale: sale.clone(),
-        published: true,
-        dead: false,
-    });
-    history.deliveries.push(Delivery {
-        at: created + 60,
-        event,
-        redelivered: false,
-        sale,
-    });
+    tell(history, "ReservationCreated", &row, created);
+    tell(history, "ReservationConfirmed", &row, created + 50);
     history.stored.holds.push(row);
     history.stored.products[0].sold += 1;
     history.stored.products[0].stock -= 1;

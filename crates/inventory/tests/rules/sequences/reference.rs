@@ -3,13 +3,35 @@
 //! It knows holds by their position, and time as whether a deadline has passed, and in which order deadlines
 //! did. It shares no code with the service, and no cleverness: each request is judged alone, in its turn.
 
+use std::collections::HashSet;
+
 use inventory::reservation::Status;
+
+use crate::support::{HOLD_SECONDS, MAX_HOLD_SECONDS};
 
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Product {
     pub(super) stock: i32,
     pub(super) held: i32,
     pub(super) sold: i32,
+    pub(super) rules: Rules,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Rules {
+    pub(super) hold_seconds: Option<i32>,
+    pub(super) max_hold_seconds: Option<i32>,
+    pub(super) max_per_user: Option<i32>,
+    pub(super) window: Window,
+}
+
+/// How the time of a sale stands to now.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Window {
+    Always,
+    Open,
+    Ahead,
+    Over,
 }
 
 #[derive(Clone, Debug)]
@@ -17,10 +39,23 @@ pub(super) struct Hold {
     pub(super) product: usize,
     pub(super) user: i64,
     pub(super) quantity: i32,
+    pub(super) named: bool,
     /// As stored: ACTIVE until a call ends it.
     pub(super) status: Status,
+    /// For how many seconds it was made; none, where it was never ACTIVE.
+    pub(super) made_for: i32,
+    pub(super) deadline: Deadline,
     /// When it fell due, in seconds of an age long past; `None`: it has not.
     pub(super) due: Option<i32>,
+    pub(super) reacquired_from: Option<usize>,
+}
+
+/// Until when a hold lasts, if its deadline is not moved into the past.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Deadline {
+    AfterCreation(i32),
+    /// After the call that moved it there.
+    AfterCall(i32),
 }
 
 /// A request to reserve. A product that does not exist has no position.
@@ -29,6 +64,7 @@ pub(super) struct Request {
     pub(super) product: Option<usize>,
     pub(super) user: i64,
     pub(super) quantity: i32,
+    pub(super) named: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -36,16 +72,33 @@ pub(super) enum Answer {
     /// This hold, as it is after the call.
     Ok(usize),
     ProductNotFound,
+    SaleNotOpen,
+    SaleClosed,
     AlreadyReserved(usize),
     SoldOut(i32),
+    MaxPerUserReached(i32),
     ReservationNotFound,
     Ended(Status),
+    ExpiredSoldOut,
+    InsufficientStock(i32),
+    TotalTooLarge,
+    Adjusted,
 }
 
-#[derive(Default)]
+#[derive(Clone, Debug)]
+pub(super) struct Adjustment {
+    pub(super) product: usize,
+    pub(super) delta: i32,
+    /// After it.
+    pub(super) stock: i32,
+    pub(super) total: i32,
+}
+
+#[derive(Clone, Default)]
 pub(super) struct Reference {
     pub(super) products: Vec<Product>,
     pub(super) holds: Vec<Hold>,
+    pub(super) adjustments: Vec<Adjustment>,
 }
 
 impl Reference {
@@ -76,42 +129,111 @@ impl Reference {
         Ok(answers)
     }
 
+    /// All of the requests or none: what is refused leaves nothing behind but ended holds, and where others
+    /// would have been had, not even these. Answers all, or the first refusal.
+    pub(super) fn reserve_together(
+        &mut self,
+        requests: &[Request],
+        expired: &[usize],
+    ) -> Result<Vec<Answer>, String> {
+        let granted = |answer: &Answer| matches!(answer, Answer::Ok(_));
+        // Whether it will be undone shows without ending anything: with the units of all that is due.
+        let mut trial = self.clone();
+        (0..trial.products.len()).for_each(|product| {
+            trial.expire(product, usize::MAX);
+        });
+        let tried: Vec<Answer> = requests
+            .iter()
+            .map(|request| trial.reserve_one(request))
+            .collect();
+        if tried.iter().any(granted) && !tried.iter().all(granted) {
+            if !expired.is_empty() {
+                return Err(format!("undone, and {expired:?} are not"));
+            }
+            tried
+                .into_iter()
+                .find(|answer| !granted(answer))
+                .map_or(Err("no refusal".to_owned()), |refusal| Ok(vec![refusal]))
+        } else {
+            let answers = self.reserve(requests, expired)?;
+            let refusal = answers.iter().find(|answer| !granted(answer));
+            Ok(refusal.map_or(answers.clone(), |refusal| vec![*refusal]))
+        }
+    }
+
     fn reserve_one(&mut self, request: &Request) -> Answer {
         let Some(product) = request.product else {
             return Answer::ProductNotFound;
         };
+        match self.products[product].rules.window {
+            Window::Ahead => return Answer::SaleNotOpen,
+            Window::Over => return Answer::SaleClosed,
+            Window::Always | Window::Open => {}
+        }
         let own = |hold: &Hold| hold.product == product && hold.user == request.user;
         let live = |hold: &Hold| hold.status == Status::Active && hold.due.is_none();
         if let Some(hold) = self.holds.iter().position(|hold| own(hold) && live(hold)) {
             return Answer::AlreadyReserved(hold);
         }
-        let counters = &mut self.products[product];
-        if request.quantity > counters.stock {
-            return Answer::SoldOut(counters.stock);
+        let stock = self.products[product].stock;
+        if request.quantity > stock {
+            return Answer::SoldOut(stock);
         }
+        if let Some(remaining) = self.remaining(product, request.user)
+            && request.quantity > remaining
+        {
+            return Answer::MaxPerUserReached(remaining);
+        }
+        let counters = &mut self.products[product];
         counters.stock -= request.quantity;
         counters.held += request.quantity;
+        let lasts = counters.rules.hold_seconds.unwrap_or(HOLD_SECONDS);
         self.holds.push(Hold {
             product,
             user: request.user,
             quantity: request.quantity,
+            named: request.named,
             status: Status::Active,
+            made_for: lasts,
+            deadline: Deadline::AfterCreation(lasts),
             due: None,
+            reacquired_from: None,
         });
         Answer::Ok(self.holds.len() - 1)
     }
 
+    /// How many more units a user may have, where that is limited.
+    fn remaining(&self, product: usize, user: i64) -> Option<i32> {
+        let max_per_user = self.products[product].rules.max_per_user?;
+        let mut units = 0;
+        for hold in &self.holds {
+            let counts = match hold.status {
+                Status::Confirmed => true,
+                Status::Active => hold.due.is_none(),
+                Status::Canceled | Status::Expired | Status::Returned => false,
+            };
+            if counts && (hold.product, hold.user) == (product, user) {
+                units += hold.quantity;
+            }
+        }
+        Some((max_per_user - units).max(0))
+    }
+
     /// Which due holds of a product a reserve may and must end: the users' own, and of the others just the
-    /// ones that are longest due, no more than it lacks units.
+    /// ones that are longest due, no more than it lacks units. Nothing where nothing is on sale.
     fn check_expired(
         &self,
         product: usize,
         requests: &[Request],
         expired: &[usize],
     ) -> Result<(), String> {
+        let on_sale = matches!(
+            self.products[product].rules.window,
+            Window::Always | Window::Open
+        );
         let requests: Vec<&Request> = requests
             .iter()
-            .filter(|request| request.product == Some(product))
+            .filter(|request| request.product == Some(product) && on_sale)
             .collect();
         let due = self.due(product);
         let asks = |hold: &usize| {
@@ -154,29 +276,144 @@ impl Reference {
     }
 
     pub(super) fn confirm(&mut self, holds: &[Option<usize>]) -> Vec<Answer> {
-        self.end_each(holds, Status::Confirmed)
+        self.turn_each(holds, Status::Active, Status::Confirmed)
     }
 
     pub(super) fn cancel(&mut self, holds: &[Option<usize>]) -> Vec<Answer> {
-        self.end_each(holds, Status::Canceled)
+        self.turn_each(holds, Status::Active, Status::Canceled)
     }
 
-    fn end_each(&mut self, holds: &[Option<usize>], wanted: Status) -> Vec<Answer> {
+    pub(super) fn return_sold(&mut self, holds: &[Option<usize>]) -> Vec<Answer> {
+        self.turn_each(holds, Status::Confirmed, Status::Returned)
+    }
+
+    fn turn_each(&mut self, holds: &[Option<usize>], from: Status, to: Status) -> Vec<Answer> {
         let mut answers = Vec::new();
         for hold in holds {
             answers.push(match *hold {
                 None => Answer::ReservationNotFound,
+                Some(hold) => {
+                    if self.effective(hold) == from {
+                        self.end(hold, to);
+                    }
+                    match self.effective(hold) {
+                        status if status == to => Answer::Ok(hold),
+                        status => Answer::Ended(status),
+                    }
+                }
+            });
+        }
+        answers
+    }
+
+    /// Each request moves its deadline away, if that is what it comes to. Also answers which were moved.
+    pub(super) fn extend(
+        &mut self,
+        requests: &[(Option<usize>, i32)],
+    ) -> (Vec<Answer>, HashSet<usize>) {
+        let (mut answers, mut moved) = (Vec::new(), HashSet::new());
+        for (hold, seconds) in requests {
+            answers.push(match *hold {
+                None => Answer::ReservationNotFound,
                 Some(hold) => match self.effective(hold) {
                     Status::Active => {
-                        self.end(hold, wanted);
+                        if self.extend_one(hold, *seconds) {
+                            moved.insert(hold);
+                        }
                         Answer::Ok(hold)
                     }
-                    status if status == wanted => Answer::Ok(hold),
                     status => Answer::Ended(status),
                 },
             });
         }
-        answers
+        (answers, moved)
+    }
+
+    /// Looked at from as far as these times are apart, everything happens in the moment of the hold's creation.
+    fn extend_one(&mut self, hold: usize, seconds: i32) -> bool {
+        let hold = &mut self.holds[hold];
+        let own = self.products[hold.product].rules.max_hold_seconds;
+        let longest = own.unwrap_or(MAX_HOLD_SECONDS);
+        let (Deadline::AfterCreation(lasts) | Deadline::AfterCall(lasts)) = hold.deadline;
+        if seconds < longest && seconds >= lasts {
+            hold.deadline = Deadline::AfterCall(seconds);
+        } else if longest < seconds && longest > lasts {
+            hold.deadline = Deadline::AfterCreation(longest);
+        } else {
+            return false;
+        }
+        true
+    }
+
+    /// Sells the units of an expired hold again. Also answers how many holds ended on the way.
+    pub(super) fn reacquire(&mut self, lost: Option<usize>) -> (Answer, u64) {
+        let Some(lost) = lost else {
+            return (Answer::ReservationNotFound, 0);
+        };
+        let old = self.holds[lost].clone();
+        let again = self
+            .holds
+            .iter()
+            .position(|hold| hold.reacquired_from == Some(lost));
+        let standing = again.unwrap_or(lost);
+        match self.effective(standing) {
+            Status::Confirmed => return (Answer::Ok(standing), 0),
+            Status::Expired => {}
+            status => return (Answer::Ended(status), 0),
+        }
+        let mut expired = 0;
+        if self.products[old.product].stock < old.quantity {
+            expired = self.expire(old.product, usize::MAX);
+        }
+        if self.products[old.product].stock < old.quantity {
+            return (Answer::ExpiredSoldOut, expired);
+        }
+        if let Some(remaining) = self.remaining(old.product, old.user)
+            && old.quantity > remaining
+        {
+            return (Answer::MaxPerUserReached(remaining), expired);
+        }
+        self.products[old.product].stock -= old.quantity;
+        self.products[old.product].sold += old.quantity;
+        self.holds.push(Hold {
+            status: Status::Confirmed,
+            made_for: 0,
+            deadline: Deadline::AfterCreation(0),
+            due: None,
+            reacquired_from: Some(lost),
+            ..old
+        });
+        (Answer::Ok(self.holds.len() - 1), expired)
+    }
+
+    /// Adds or takes free units. Also answers how many holds ended on the way.
+    pub(super) fn adjust_stock(&mut self, product: Option<usize>, delta: i32) -> (Answer, u64) {
+        let Some(product) = product else {
+            return (Answer::ProductNotFound, 0);
+        };
+        let fits = |units: i32| units.checked_add(delta).filter(|units| *units >= 0);
+        let mut expired = 0;
+        if delta < 0 && fits(self.products[product].stock).is_none() {
+            expired = self.expire(product, usize::MAX);
+        }
+        let counters = &mut self.products[product];
+        let total = counters.stock + counters.held + counters.sold;
+        let (Some(stock), Some(total)) = (fits(counters.stock), fits(total)) else {
+            let refusal = if delta < 0 {
+                Answer::InsufficientStock(counters.stock)
+            } else {
+                Answer::TotalTooLarge
+            };
+            return (refusal, expired);
+        };
+        counters.stock = stock;
+        self.adjustments.push(Adjustment {
+            product,
+            delta,
+            stock,
+            total,
+        });
+        (Answer::Adjusted, expired)
     }
 
     /// Ends up to `max_rows` due holds of a product, and answers how many.
@@ -226,11 +463,13 @@ impl Reference {
     fn end(&mut self, hold: usize, status: Status) {
         let hold = &mut self.holds[hold];
         let counters = &mut self.products[hold.product];
+        let (from, to) = match status {
+            Status::Confirmed => (&mut counters.held, &mut counters.sold),
+            Status::Returned => (&mut counters.sold, &mut counters.stock),
+            _ => (&mut counters.held, &mut counters.stock),
+        };
+        *from -= hold.quantity;
+        *to += hold.quantity;
         hold.status = status;
-        counters.held -= hold.quantity;
-        match status {
-            Status::Confirmed => counters.sold += hold.quantity,
-            _ => counters.stock += hold.quantity,
-        }
     }
 }

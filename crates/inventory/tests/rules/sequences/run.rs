@@ -1,30 +1,37 @@
 //! One sequence, played to PostgreSQL and to the reference.
 
-use std::collections::HashMap;
-
 use inventory::{
-    ProductId, ReservationId, expire, product,
-    reservation::{self, Batch, Refusal, Reservation, Status},
+    ProductId, ReservationId,
+    adjust_stock::{self, Adjusted},
+    expire,
+    extend::{self, Extend},
+    product::{self, Policy},
+    reacquire,
+    reservation::{Batch, Reservation, Status},
+    reserve::Reserve,
+    reserve_together::reserve_together,
 };
 use proptest::{prelude::*, test_runner::TestCaseError};
-use time::Duration;
+use time::{Duration, OffsetDateTime};
 
 use super::{
-    Step, Wish,
-    reference::{Answer, Product, Reference, Request},
+    Change, Step, Wish,
+    reference::{Answer, Deadline, Product, Reference, Request, Rules, Window},
 };
-use crate::support::{HOLD_SECONDS, Shop, reservation_id, units};
+use crate::support::{HOLD_SECONDS, MAX_HOLD_SECONDS, Shop, reservation_id, units};
 
 /// No product and no reservation has this id.
 const UNKNOWN: i64 = i64::MAX;
 
+pub(super) const REASON: &str = "counted";
+
 /// One sequence under way, on both sides.
 pub(super) struct Run<'a> {
-    shop: &'a Shop,
-    reference: Reference,
+    pub(super) shop: &'a Shop,
+    pub(super) reference: Reference,
     /// The ids that PostgreSQL gave to the reference's products and holds.
-    products: Vec<ProductId>,
-    holds: Vec<ReservationId>,
+    pub(super) products: Vec<ProductId>,
+    pub(super) holds: Vec<ReservationId>,
 }
 
 impl<'a> Run<'a> {
@@ -49,21 +56,18 @@ impl<'a> Run<'a> {
 
     /// Nothing is left of the sequence before.
     async fn clear(&self) {
-        let clear = "delete from outbox_events; delete from reservations; delete from products";
+        let clear = "delete from outbox_events; delete from reservations;
+            delete from stock_adjustments; delete from products";
         sqlx::raw_sql(clear).execute(&self.shop.pool).await.unwrap();
     }
 
     async fn step(&mut self, step: &Step) -> Result<(), TestCaseError> {
         match step {
-            Step::Create { stock } => {
-                self.products.push(self.shop.product((*stock).into()).await);
-                self.reference.products.push(Product {
-                    stock: *stock,
-                    held: 0,
-                    sold: 0,
-                });
-            }
+            Step::Create { stock, rules } => self.create(*stock, *rules).await,
+            Step::Change { product, change } => self.change(*product, change).await?,
+            Step::AdjustStock { product, delta } => self.adjust_stock(*product, *delta).await?,
             Step::Reserve(wishes) => self.reserve(wishes).await?,
+            Step::ReserveTogether(wishes) => self.reserve_together(wishes).await?,
             Step::Confirm(holds) => {
                 let (named, ids) = self.named(holds);
                 let before = self.count(Status::Confirmed);
@@ -80,19 +84,25 @@ impl<'a> Run<'a> {
                 let changed = self.count(Status::Canceled) - before;
                 self.compare_batch(&batch, &answers, changed, 0).await?;
             }
+            Step::Return(holds) => {
+                let (named, ids) = self.named(holds);
+                let before = self.count(Status::Returned);
+                let answers = self.reference.return_sold(&named);
+                let batch = self.shop.return_sold(&ids).await;
+                let changed = self.count(Status::Returned) - before;
+                self.compare_batch(&batch, &answers, changed, 0).await?;
+            }
+            Step::Extend(wishes) => self.extend(wishes).await?,
+            Step::Reacquire(hold) => self.reacquire(*hold).await?,
             Step::Backdate(holds) => {
                 for (hold, age) in holds {
                     self.backdate(*hold, *age).await;
                 }
             }
             Step::Expire { product, max_rows } => {
-                let (expected, id) = match self.products.get(*product) {
-                    None => (0, ProductId::try_from(UNKNOWN).unwrap()),
-                    Some(id) => {
-                        let expected = self.reference.expire(*product, *max_rows as usize);
-                        (expected, *id)
-                    }
-                };
+                let (product, id) = self.named_product(*product);
+                let max = *max_rows as usize;
+                let expected = product.map_or(0, |product| self.reference.expire(product, max));
                 prop_assert_eq!(self.shop.expire(id, *max_rows).await, expected);
             }
             Step::Sweep { max_rows } => {
@@ -104,48 +114,185 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    async fn reserve(&mut self, wishes: &[Wish]) -> Result<(), TestCaseError> {
-        let unknown = ProductId::try_from(UNKNOWN).unwrap();
-        let requests: Vec<_> = wishes
-            .iter()
-            .map(|wish| {
-                let product = self.products.get(wish.product).copied();
-                units(product.unwrap_or(unknown), wish.user, wish.quantity.into())
-            })
-            .collect();
-        let batch = self.shop.reserve(&requests).await;
+    async fn create(&mut self, stock: i32, rules: Rules) {
+        let policy = policy(&Change {
+            hold_seconds: Some(rules.hold_seconds),
+            max_hold_seconds: Some(rules.max_hold_seconds),
+            max_per_user: Some(rules.max_per_user),
+            window: Some(rules.window),
+        });
+        self.products
+            .push(self.shop.product_with(stock.into(), policy).await);
+        self.reference.products.push(Product {
+            stock,
+            held: 0,
+            sold: 0,
+            rules,
+        });
+    }
 
+    async fn change(&mut self, product: usize, change: &Change) -> Result<(), TestCaseError> {
+        let (product, id) = self.named_product(product);
+        let changed = product::change(&self.shop.pool, id, None, &policy(change)).await;
+        let changed = changed.unwrap().unwrap();
+        prop_assert_eq!(changed.is_some(), product.is_some());
+        if let (Some(product), Some(changed)) = (product, changed) {
+            let rules = &mut self.reference.products[product].rules;
+            *rules = Rules {
+                hold_seconds: change.hold_seconds.unwrap_or(rules.hold_seconds),
+                max_hold_seconds: change.max_hold_seconds.unwrap_or(rules.max_hold_seconds),
+                max_per_user: change.max_per_user.unwrap_or(rules.max_per_user),
+                window: change.window.unwrap_or(rules.window),
+            };
+            self.compare_product(product, &changed)?;
+        }
+        Ok(())
+    }
+
+    async fn adjust_stock(&mut self, product: usize, delta: i32) -> Result<(), TestCaseError> {
+        let (product, id) = self.named_product(product);
+        let (wanted, wanted_expired) = self.reference.adjust_stock(product, delta);
+        let adjustment = adjust_stock::Adjustment::new(delta, REASON.to_owned()).unwrap();
+        let (pool, events) = (&self.shop.pool, &self.shop.events);
+        let adjusted = adjust_stock::adjust_stock(pool, id, &adjustment, events).await;
+        let Adjusted { answer, expired } = adjusted.unwrap();
+        if let (Some(product), Ok(adjusted)) = (product, &answer) {
+            self.compare_product(product, adjusted)?;
+        }
+        let answer = answer.map_or_else(|refusal| self.refusal(&refusal), |_| Answer::Adjusted);
+        prop_assert_eq!((answer, expired), (wanted, wanted_expired));
+        Ok(())
+    }
+
+    fn requests(&self, wishes: &[Wish]) -> (Vec<Reserve>, Vec<Request>) {
+        let both = wishes.iter().map(|wish| {
+            let (product, id) = self.named_product(wish.product);
+            let reference = wish.named.then(|| reference_of(wish.user).parse().unwrap());
+            let request = Reserve {
+                reference,
+                ..units(id, wish.user, wish.quantity.into())
+            };
+            let known = Request {
+                product,
+                user: wish.user,
+                quantity: wish.quantity,
+                named: wish.named,
+            };
+            (request, known)
+        });
+        both.unzip()
+    }
+
+    async fn reserve(&mut self, wishes: &[Wish]) -> Result<(), TestCaseError> {
+        let (requests, known) = self.requests(wishes);
+        let batch = self.shop.reserve(&requests).await;
+        let expired = self.just_expired().await;
+        let answers = self
+            .reference
+            .reserve(&known, &expired)
+            .map_err(TestCaseError::fail)?;
+        let granted = batch.answers.iter().flatten();
+        self.made(granted)?;
+        let changed = batch.answers.iter().flatten().count();
+        self.compare_batch(&batch, &answers, changed, expired.len())
+            .await
+    }
+
+    async fn reserve_together(&mut self, wishes: &[Wish]) -> Result<(), TestCaseError> {
+        let (requests, known) = self.requests(wishes);
+        let (pool, events) = (&self.shop.pool, &self.shop.events);
+        let together = reserve_together(pool, &requests, HOLD_SECONDS, events).await;
+        let together = together.unwrap();
+        let expired = self.just_expired().await;
+        let answers = self
+            .reference
+            .reserve_together(&known, &expired)
+            .map_err(TestCaseError::fail)?;
+        self.made(together.answer.iter().flatten())?;
+        let (answers_given, changed) = match together.answer {
+            Ok(holds) => (holds.into_iter().map(Ok).collect(), answers.len()),
+            Err((product, refusal)) => {
+                // Of the first that could not be had alone.
+                let refused: Vec<ProductId> =
+                    requests.iter().map(|request| request.product_id).collect();
+                prop_assert!(refused.contains(&product));
+                (vec![Err(refusal)], 0)
+            }
+        };
+        let batch = Batch {
+            answers: answers_given,
+            changed: changed as u64,
+            expired: together.expired,
+        };
+        self.compare_batch(&batch, &answers, changed, expired.len())
+            .await
+    }
+
+    /// The holds that PostgreSQL has ended, and the reference has not.
+    async fn just_expired(&self) -> Vec<usize> {
         let stored = self.stored().await;
-        let expired: Vec<usize> = (0..self.holds.len())
+        (0..self.holds.len())
             .filter(|hold| {
                 self.reference.holds[*hold].status == Status::Active
                     && stored[&self.holds[*hold]].status == "EXPIRED"
             })
-            .collect();
-        let wishes: Vec<Request> = wishes
+            .collect()
+    }
+
+    /// These are the reference's new holds, in the order of the answers.
+    fn made<'b>(
+        &mut self,
+        holds: impl Iterator<Item = &'b Reservation>,
+    ) -> Result<(), TestCaseError> {
+        self.holds.extend(holds.map(|hold| hold.id));
+        prop_assert_eq!(self.holds.len(), self.reference.holds.len(), "holds made");
+        Ok(())
+    }
+
+    async fn extend(&mut self, wishes: &[(usize, i32)]) -> Result<(), TestCaseError> {
+        let (known, requests): (Vec<_>, Vec<_>) = wishes
             .iter()
-            .map(|wish| Request {
-                product: Some(wish.product).filter(|product| *product < self.products.len()),
-                user: wish.user,
-                quantity: wish.quantity,
+            .map(|(hold, seconds)| {
+                let (known, id) = self.newest(*hold);
+                let request = Extend {
+                    id,
+                    seconds: i64::from(*seconds).try_into().unwrap(),
+                };
+                ((known, *seconds), request)
             })
-            .collect();
-        let answers = self
-            .reference
-            .reserve(&wishes, &expired)
-            .map_err(TestCaseError::fail)?;
-        // The reference's new holds, in the order of the answers.
-        let new = batch.answers.iter().flatten().map(|hold| hold.id);
-        self.holds.extend(new);
-        prop_assert_eq!(self.holds.len(), self.reference.holds.len(), "{:?}", batch);
-        let changed = batch.answers.iter().flatten().count();
-        self.compare_batch(&batch, &answers, changed, expired.len())
-            .await?;
+            .unzip();
+        let (answers, moved) = self.reference.extend(&known);
+        let before: OffsetDateTime = sqlx::query_scalar("select clock_timestamp()")
+            .fetch_one(&self.shop.pool)
+            .await
+            .unwrap();
+        let batch = extend::extend(&self.shop.pool, &requests, MAX_HOLD_SECONDS)
+            .await
+            .unwrap();
+        self.compare_batch(&batch, &answers, moved.len(), 0).await?;
         for hold in batch.answers.iter().flatten() {
-            let lasts = hold.expires_at - hold.created_at;
-            prop_assert_eq!(lasts, Duration::seconds(HOLD_SECONDS.into()));
+            let position = self.position(hold.id);
+            if let Deadline::AfterCall(seconds) = self.reference.holds[position].deadline
+                && moved.contains(&position)
+            {
+                prop_assert!(hold.expires_at >= before + Duration::seconds(seconds.into()));
+            }
         }
         Ok(())
+    }
+
+    async fn reacquire(&mut self, hold: usize) -> Result<(), TestCaseError> {
+        let (lost, id) = self.newest(hold);
+        let before = self.holds.len();
+        let (answer, expired) = self.reference.reacquire(lost);
+        let batch = reacquire::reacquire(&self.shop.pool, id, &self.shop.events).await;
+        let batch = batch.unwrap();
+        let changed = self.reference.holds.len() - before;
+        if batch.changed > 0 {
+            self.made(batch.answers.iter().flatten())?;
+        }
+        self.compare_batch(&batch, &[answer], changed, expired as usize)
+            .await
     }
 
     /// Only what is ACTIVE comes nearer its end; each deadline is another, so that their order is certain.
@@ -158,16 +305,19 @@ impl<'a> Run<'a> {
         }
         let due = hold as i32 - age * 1000;
         self.reference.holds[hold].due = Some(due);
-        sqlx::query(
-            "update reservations
-            set expires_at = timestamptz '2001-01-01 00:00Z' + make_interval(secs => $2)
-            where id = $1",
-        )
-        .bind(self.holds[hold])
-        .bind(f64::from(due))
-        .execute(&self.shop.pool)
-        .await
-        .unwrap();
+        sqlx::query("update reservations set expires_at = $2 where id = $1")
+            .bind(self.holds[hold])
+            .bind(long_past(due))
+            .execute(&self.shop.pool)
+            .await
+            .unwrap();
+    }
+
+    fn named_product(&self, product: usize) -> (Option<usize>, ProductId) {
+        match self.products.get(product) {
+            Some(id) => (Some(product), *id),
+            None => (None, ProductId::try_from(UNKNOWN).unwrap()),
+        }
     }
 
     /// The hold that is so far from the newest, if there is one, and its id.
@@ -185,126 +335,34 @@ impl<'a> Run<'a> {
         let holds = self.reference.holds.iter();
         holds.filter(|hold| hold.status == status).count()
     }
+}
 
-    async fn compare_batch(
-        &self,
-        batch: &Batch,
-        wanted: &[Answer],
-        changed: usize,
-        expired: usize,
-    ) -> Result<(), TestCaseError> {
-        let answers: Vec<Answer> = batch
-            .answers
-            .iter()
-            .map(|answer| match answer {
-                Ok(hold) => Answer::Ok(self.position(hold.id)),
-                Err(Refusal::ProductNotFound) => Answer::ProductNotFound,
-                Err(Refusal::AlreadyReserved { reservation_id }) => {
-                    Answer::AlreadyReserved(self.position(*reservation_id))
-                }
-                Err(Refusal::SoldOut { free }) => Answer::SoldOut(*free),
-                Err(Refusal::ReservationNotFound) => Answer::ReservationNotFound,
-                Err(Refusal::ReservationExpired) => Answer::Ended(Status::Expired),
-                Err(Refusal::ReservationCanceled) => Answer::Ended(Status::Canceled),
-                Err(Refusal::ReservationConfirmed) => Answer::Ended(Status::Confirmed),
-                Err(refusal) => panic!("{refusal}"),
-            })
-            .collect();
-        prop_assert_eq!(&answers[..], wanted);
-        prop_assert_eq!(
-            (batch.changed, batch.expired),
-            (changed as u64, expired as u64)
-        );
-        // What was answered is what a reader is told, to the last field.
-        let answered: Vec<&Reservation> = batch.answers.iter().flatten().collect();
-        let ids: Vec<ReservationId> = answered.iter().map(|hold| hold.id).collect();
-        let read = reservation::get(&self.shop.pool, &ids).await.unwrap();
-        let read: Vec<Reservation> = read.into_iter().flatten().collect();
-        prop_assert_eq!(format!("{answered:?}"), format!("{read:?}"));
-        Ok(())
-    }
-
-    /// The answers name holds by id; one that nobody knows has no position.
-    fn position(&self, id: ReservationId) -> usize {
-        let position = self.holds.iter().position(|known| *known == id);
-        position.unwrap_or(usize::MAX)
-    }
-
-    /// Every counter and every row, and how each reads.
-    async fn compare(&self) -> Result<(), TestCaseError> {
-        let products: Vec<Product> = product::list(&self.shop.pool)
-            .await
-            .unwrap()
-            .into_iter()
-            .map(|product| Product {
-                stock: product.stock,
-                held: product.held,
-                sold: product.sold,
-            })
-            .collect();
-        prop_assert_eq!(&products, &self.reference.products);
-
-        let mut stored = self.stored().await;
-        prop_assert_eq!(stored.len(), self.holds.len(), "rows and holds");
-        let read = reservation::get(&self.shop.pool, &self.holds)
-            .await
-            .unwrap();
-        for ((position, id), read) in self.holds.iter().enumerate().zip(read) {
-            prop_assert_eq!(stored.remove(id).unwrap(), self.row(position));
-            let read = read.unwrap();
-            prop_assert_eq!(read.status, self.reference.effective(position));
-            let expired_at = (read.status == Status::Expired).then_some(read.expires_at);
-            prop_assert_eq!(read.expired_at, expired_at);
-            prop_assert_eq!(
-                read.confirmed_at.is_some(),
-                read.status == Status::Confirmed
-            );
-            prop_assert_eq!(read.canceled_at.is_some(), read.status == Status::Canceled);
-        }
-        Ok(())
-    }
-
-    async fn stored(&self) -> HashMap<ReservationId, Row> {
-        let rows: Vec<Row> = sqlx::query_as(
-            "select id, product_id, user_id, quantity, status,
-                (select count(*) from outbox_events e
-                where (e.payload->>'reservation_id')::bigint = r.id) as events
-            from reservations r",
-        )
-        .fetch_all(&self.shop.pool)
-        .await
-        .unwrap();
-        rows.into_iter().map(|row| (row.id, row)).collect()
-    }
-
-    /// What the row of a hold has to say.
-    fn row(&self, position: usize) -> Row {
-        let hold = &self.reference.holds[position];
-        let status = match hold.status {
-            Status::Active => "ACTIVE",
-            Status::Confirmed => "CONFIRMED",
-            Status::Canceled => "CANCELED",
-            Status::Expired => "EXPIRED",
-            Status::Returned => "RETURNED",
-        };
-        Row {
-            id: self.holds[position],
-            product_id: self.products[hold.product],
-            user_id: hold.user,
-            quantity: hold.quantity,
-            status: status.to_owned(),
-            events: (hold.status == Status::Confirmed).into(),
-        }
+fn policy(change: &Change) -> Policy {
+    let hour = |hours| Some(OffsetDateTime::now_utc() + Duration::hours(hours));
+    let window = change.window.map(|window| match window {
+        Window::Always => (None, None),
+        Window::Open => (hour(-1), hour(1)),
+        Window::Ahead => (hour(1), None),
+        Window::Over => (None, hour(-1)),
+    });
+    let number = |wanted: Option<i32>| wanted.map(|number| i64::from(number).try_into().unwrap());
+    Policy {
+        hold_seconds: change.hold_seconds.map(number),
+        max_hold_seconds: change.max_hold_seconds.map(number),
+        max_per_user: change
+            .max_per_user
+            .map(|units| units.map(|units| i64::from(units).try_into().unwrap())),
+        sale_starts_at: window.map(|(starts, _)| starts),
+        sale_ends_at: window.map(|(_, ends)| ends),
     }
 }
 
-/// A reservation as stored, and how many events tell of it.
-#[derive(Debug, PartialEq, sqlx::FromRow)]
-struct Row {
-    id: ReservationId,
-    product_id: ProductId,
-    user_id: i64,
-    quantity: i32,
-    status: String,
-    events: i64,
+pub(super) fn reference_of(user: i64) -> String {
+    format!("order of {user}")
+}
+
+/// The moments at which holds fell due.
+pub(super) fn long_past(seconds: i32) -> OffsetDateTime {
+    const BEGINNING: i64 = 978_307_200; // of 2001
+    OffsetDateTime::from_unix_timestamp(BEGINNING + i64::from(seconds)).unwrap()
 }

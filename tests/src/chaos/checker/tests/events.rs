@@ -20,14 +20,8 @@ fn an_event_that_is_lost() {
 fn an_event_that_is_not_true() {
     // Of a hold that was canceled.
     caught(Promise::TrueEvent, |history| {
-        let sale = Sale {
-            hold: 2,
-            product: 1,
-            user: 2,
-            quantity: 1,
-            confirmed: 4_050,
-        };
-        history.stored.events[0].sale = Some(sale);
+        let row = &history.stored.holds[1];
+        history.stored.events[0].told = Some(told("ReservationConfirmed", row, 4_050));
     });
     // Two for one sale.
     caught(Promise::TrueEvent, |history| {
@@ -39,14 +33,32 @@ fn an_event_that_is_not_true() {
     });
     // Changed on the way, or made up.
     caught(Promise::TrueEvent, |history| {
-        if let Some(sale) = &mut history.deliveries[1].sale {
-            sale.user = 7;
+        if let Some(told) = &mut history.deliveries[1].told {
+            told.user = 7;
         }
     });
     caught(Promise::TrueEvent, |history| {
         history.deliveries[1].event = "b".to_owned()
     });
     caught(Promise::TrueEvent, |history| {
-        history.deliveries[1].sale = None
+        history.deliveries[1].told = None
     });
+    // Its version is another event's.
+    caught(Promise::TrueEvent, |history| {
+        history.deliveries[1].version = Some(1)
+    });
+}
+
+#[test]
+fn every_transition_has_its_event() {
+    for event in 0..clean().stored.events.len() {
+        caught(Promise::NoLostEvent, |history| {
+            history.stored.events.remove(event);
+        });
+    }
+    for delivery in 2..clean().deliveries.len() {
+        caught(Promise::NoLostEvent, |history| {
+            history.deliveries.remove(delivery);
+        });
+    }
 }

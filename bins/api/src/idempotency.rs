@@ -1,0 +1,265 @@
+//! `Idempotency-Key`, as draft-ietf-httpapi-idempotency-key-header-07 has it: a POST that comes again with its
+//! key gets the answer that it got before. What is kept, and when, is `inventory::idempotency`'s business.
+
+use std::marker::PhantomData;
+
+use axum::{
+    body::{self, Body},
+    extract::{FromRequest, Request},
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use futures_util::{FutureExt as _, future::BoxFuture};
+use inventory::{
+    Error, Via,
+    idempotency::{self, Answer, Key, Once, Outcome, Worked},
+};
+use ring::digest;
+use serde_json::json;
+
+use crate::{
+    AppState, Problem, answer,
+    books::Books,
+    code::Code,
+    contract::{Describe, Operation, Schemas},
+    extract,
+    keys::Client,
+};
+
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+const IDEMPOTENCY_REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
+
+pub(crate) const KEY_MAX_CHARACTERS: usize = 255;
+
+/// The body of a POST, and the key of its request, if it has one.
+pub(crate) struct Keyed<B>(pub(crate) Option<Key>, pub(crate) B);
+
+impl<B> FromRequest<AppState> for Keyed<B>
+where
+    B: FromRequest<AppState, Rejection = Problem>,
+{
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &AppState) -> Result<Self, Problem> {
+        if !request.headers().contains_key(IDEMPOTENCY_KEY) {
+            return Ok(Self(None, B::from_request(request, state).await?));
+        }
+        let key = given(request.headers()).ok_or(Problem::IdempotencyKeyInvalid)?;
+        let (parts, body) = request.into_parts();
+        let bytes = extract::read(body).await?;
+        // Neither a method nor a URI can contain a NUL.
+        let mut fingerprint = digest::Context::new(&digest::SHA256);
+        fingerprint.update(parts.method.as_str().as_bytes());
+        fingerprint.update(&[0]);
+        let target = parts.uri.path_and_query();
+        fingerprint.update(target.map_or("", |target| target.as_str()).as_bytes());
+        fingerprint.update(&[0]);
+        fingerprint.update(&bytes);
+        let fingerprint = fingerprint.finish();
+        let client = parts.extensions.get::<Client>();
+        let key = Key {
+            client: client.map(Client::name).unwrap_or_default().to_owned(),
+            key,
+            // A SHA-256 has 32 bytes.
+            fingerprint: fingerprint
+                .as_ref()
+                .try_into()
+                .map_err(|_| Problem::Internal)?,
+        };
+        let request = Request::from_parts(parts, Body::from(bytes));
+        Ok(Self(Some(key), B::from_request(request, state).await?))
+    }
+}
+
+impl<B: Describe> Describe for Keyed<B> {
+    fn describe(operation: &mut Operation, schemas: &mut Schemas) {
+        operation.parameter(json!({
+            "name": "Idempotency-Key",
+            "in": "header",
+            "description": "A repeat with this key, which is random, gets the first answer again, and has no second \
+                effect. In quotes or not.",
+            "schema": {
+                "type": "string",
+                "pattern": format!(r#"^([!#-~][!-~]{{0,{}}}|"([!#-\[\]-~]|\\["\\]){{1,{KEY_MAX_CHARACTERS}}}")$"#, KEY_MAX_CHARACTERS - 1),
+            },
+        }));
+        operation.refuse(&[
+            Code::IdempotencyKeyInvalid,
+            Code::IdempotencyKeyInUse,
+            Code::IdempotencyKeyReused,
+        ]);
+        let replayed = json!({
+            "description": "It is the answer that the first request with this `Idempotency-Key` got.",
+            "schema": { "const": "true" },
+        });
+        operation.header("Idempotency-Replayed", replayed);
+        B::describe(operation, schemas);
+    }
+}
+
+/// The key that the header gives: a string as RFC 8941 has it, in quotes, or the same without them, as most
+/// clients send it.
+fn given(headers: &HeaderMap) -> Option<String> {
+    let mut values = headers.get_all(IDEMPOTENCY_KEY).iter();
+    let value = values.next()?.to_str().ok()?.trim_ascii();
+    if values.next().is_some() {
+        return None;
+    }
+    let key = match value.strip_prefix('"') {
+        Some(quoted) => unquoted(quoted)?,
+        None => value.to_owned(),
+    };
+    let visible = key.bytes().all(|byte| byte.is_ascii_graphic());
+    (visible && (1..=KEY_MAX_CHARACTERS).contains(&key.len())).then_some(key)
+}
+
+/// What stands between the quotes, given what follows the first one.
+fn unquoted(quoted: &str) -> Option<String> {
+    let mut key = String::with_capacity(quoted.len());
+    let mut characters = quoted.chars();
+    loop {
+        match characters.next()? {
+            '"' => return characters.as_str().is_empty().then_some(key),
+            '\\' => key.push(
+                characters
+                    .next()
+                    .filter(|next| matches!(next, '"' | '\\'))?,
+            ),
+            character => key.push(character),
+        }
+    }
+}
+
+/// An `A` as it goes out: it may have been made for an earlier request.
+pub(crate) struct Rendered<A>(Response, PhantomData<fn() -> A>);
+
+impl<A: IntoResponse> From<A> for Rendered<A> {
+    fn from(answer: A) -> Self {
+        Self(answer.into_response(), PhantomData)
+    }
+}
+
+impl<A> IntoResponse for Rendered<A> {
+    fn into_response(self) -> Response {
+        self.0
+    }
+}
+
+impl<A: Describe> Describe for Rendered<A> {
+    fn describe(operation: &mut Operation, schemas: &mut Schemas) {
+        A::describe(operation, schemas);
+    }
+}
+
+/// What is kept of an answer; or the problem, where it is none of the verb's: a repeat shall try again.
+pub(crate) async fn kept(answer: Result<impl IntoResponse, Problem>) -> Result<Answer, Problem> {
+    let response = match answer {
+        Ok(answer) => answer.into_response(),
+        Err(refused @ (Problem::Refused(_) | Problem::RefusedOf(..))) => refused.into_response(),
+        Err(problem) => return Err(problem),
+    };
+    let (parts, body) = response.into_parts();
+    let body = body::to_bytes(body, usize::MAX).await.ok();
+    let body = body.and_then(|bytes| String::from_utf8(bytes.into()).ok());
+    let location = parts.headers.get(header::LOCATION);
+    Ok(Answer {
+        // A status has three digits.
+        status: parts.status.as_u16() as i16,
+        location: location.and_then(|location| Some(location.to_str().ok()?.to_owned())),
+        body: body.ok_or(Problem::Internal)?,
+    })
+}
+
+/// The outcome of a request whose answers are rendered from an `A`, as HTTP.
+pub(crate) fn answered<A>(outcome: Outcome) -> Result<Rendered<A>, Problem> {
+    let response = match outcome {
+        Outcome::Done(answer) => response(answer),
+        Outcome::Replayed(answer) => {
+            let mut response = response(answer);
+            let replayed = HeaderValue::from_static("true");
+            response
+                .headers_mut()
+                .insert(IDEMPOTENCY_REPLAYED, replayed);
+            response
+        }
+        Outcome::Reused => return Err(Problem::IdempotencyKeyReused),
+        Outcome::InUse => return Err(Problem::IdempotencyKeyInUse),
+    };
+    Ok(Rendered(response, PhantomData))
+}
+
+/// The other way than [`kept`].
+fn response(answer: Answer) -> Response {
+    let status = u16::try_from(answer.status).ok();
+    let status = status.and_then(|status| StatusCode::from_u16(status).ok());
+    let status = status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let media_type = match status.is_success() {
+        true => answer::JSON,
+        false => answer::PROBLEM_JSON,
+    };
+    let mut response = Response::new(answer.body.into());
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
+    let location = answer
+        .location
+        .and_then(|location| location.try_into().ok());
+    if let Some(location) = location {
+        headers.insert(header::LOCATION, location);
+    }
+    response
+}
+
+impl AppState {
+    /// Does the work of one request, within the transaction of its key if it has one. What it came to is told
+    /// to `book` after the commit.
+    pub(crate) async fn once<T, A, W, B, R>(
+        &self,
+        verb: &'static str,
+        key: Option<Key>,
+        work: W,
+        book: B,
+        render: R,
+    ) -> Result<Rendered<A>, Problem>
+    where
+        T: Send + 'static,
+        A: IntoResponse + Send + 'static,
+        W: for<'a> FnOnce(Via<'a>) -> BoxFuture<'a, Result<T, Error>> + Send + 'static,
+        B: FnOnce(&Books, &T) + Send + 'static,
+        R: FnOnce(&T) -> Result<A, Problem> + Send + 'static,
+    {
+        let (pool, books) = (self.pool.clone(), self.books.clone());
+        let Some(key) = key else {
+            let worked = async move {
+                let done = work(Via::Pool(&pool)).await?;
+                book(&books, &done);
+                Ok(done)
+            };
+            return render(&self.call(verb, worked).await?).map(Rendered::from);
+        };
+        let kept = async move {
+            let once = idempotency::once(&pool, &[key], move |transaction, _| {
+                let work = async move {
+                    let done = work(Via::Transaction(transaction)).await?;
+                    Ok(match kept(render(&done)).await {
+                        Ok(answer) => Worked::Keep(vec![answer], done),
+                        Err(problem) => Worked::Undo(problem),
+                    })
+                };
+                work.boxed()
+            })
+            .await?;
+            Ok(match once {
+                Once::Undone(problem) => Err(problem),
+                Once::Kept(outcomes, done) => {
+                    if let Some(done) = done {
+                        book(&books, &done);
+                    }
+                    let outcome = outcomes.into_iter().next();
+                    outcome.map_or(Err(Problem::Internal), answered)
+                }
+            })
+        };
+        self.call(verb, kept).await?
+    }
+}

@@ -1,0 +1,122 @@
+//! Pages of a list: their parameters, and the link to the next one.
+
+use std::sync::Arc;
+
+use axum::{
+    http::{HeaderName, HeaderValue, StatusCode, Uri, header},
+    response::{IntoResponse, Response},
+};
+use schemars::JsonSchema;
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::{
+    Problem,
+    answer::Answer,
+    code::Code,
+    contract::{Describe, Operation, Schemas},
+};
+
+pub(crate) const DEFAULT_LIMIT: i64 = 20;
+const MAX_LIMIT: i64 = 100;
+
+/// Rows of a list, and where it goes on.
+pub(crate) struct Paged<T> {
+    next: Option<[(HeaderName, HeaderValue); 1]>,
+    rows: Arc<Vec<T>>,
+}
+
+impl<T> Paged<T> {
+    /// `rows` has one more than `limit` if there is a next page.
+    pub(crate) fn new(uri: &Uri, mut rows: Vec<T>, limit: i64, id: fn(&T) -> i64) -> Self {
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        let more = rows.len() > limit;
+        rows.truncate(limit);
+        Self {
+            next: more.then(|| next(uri, rows.last().map(id))),
+            rows: Arc::new(rows),
+        }
+    }
+
+    /// All there are.
+    pub(crate) fn whole(rows: Arc<Vec<T>>) -> Self {
+        Self { next: None, rows }
+    }
+}
+
+impl<T: Serialize> IntoResponse for Paged<T> {
+    fn into_response(self) -> Response {
+        (self.next, Answer(self.rows)).into_response()
+    }
+}
+
+impl<T: JsonSchema> Describe for Paged<T> {
+    fn describe(operation: &mut Operation, schemas: &mut Schemas) {
+        let link = json!({ "Link": {
+            "description": "The path of the next page, if there is one, as `<…>; rel=\"next\"`.",
+            "schema": { "type": "string" },
+        } });
+        let schema = schemas.given::<Vec<T>>();
+        operation.answer(StatusCode::OK, "As asked.", schema, link);
+    }
+}
+
+/// The header with the address of the page behind `last`: the same query (RFC 8288, relative to its own address).
+fn next(uri: &Uri, last: Option<i64>) -> [(HeaderName, HeaderValue); 1] {
+    let query = uri.query().unwrap_or_default();
+    let kept = form_urlencoded::parse(query.as_bytes())
+        .filter(|(name, _)| !matches!(name.as_ref(), "after_id" | "offset"));
+    let mut next = form_urlencoded::Serializer::new(String::new());
+    next.extend_pairs(kept)
+        .extend_pairs(last.map(|id| ("after_id", id.to_string())));
+    let link = format!("<{}?{}>; rel=\"next\"", uri.path(), next.finish());
+    // What is written as a form is ASCII, and a path that has come here is one of our own.
+    let link = HeaderValue::try_from(link).unwrap_or_else(|_| HeaderValue::from_static(""));
+    [(header::LINK, link)]
+}
+
+/// The parameters of every list: [`limit`], and the [`id`] to go on after.
+pub(crate) fn describe<T: JsonSchema>(operation: &mut Operation, schemas: &mut Schemas) {
+    let limit = json!({ "type": "integer", "minimum": 1, "maximum": MAX_LIMIT });
+    let most = format!("Most in a page: {DEFAULT_LIMIT}, unless told otherwise.");
+    parameter(operation, "limit", &most, limit);
+    let after = "Only what comes after this one, as `Link` has it.";
+    parameter(operation, "after_id", after, schemas.taken::<T>());
+    operation.refuse(&[Code::InvalidQuery]);
+}
+
+/// A parameter of a query.
+pub(crate) fn parameter(operation: &mut Operation, name: &str, description: &str, schema: Value) {
+    operation.parameter(json!({
+        "name": name,
+        "in": "query",
+        "description": description,
+        "schema": schema,
+    }));
+}
+
+pub(crate) fn limit(name: &str, value: &str) -> Result<i64, Problem> {
+    within(name, value, 1, MAX_LIMIT)
+}
+
+pub(crate) fn within(name: &str, value: &str, least: i64, most: i64) -> Result<i64, Problem> {
+    // i64's own parser would also take "+1".
+    let digits = value.bytes().all(|byte| byte.is_ascii_digit());
+    let number = value.parse().ok().filter(|_| digits);
+    number
+        .filter(|number| (least..=most).contains(number))
+        .ok_or_else(|| {
+            Problem::InvalidQuery(format!(
+                "{name} must be a whole number from {least} to {most}"
+            ))
+        })
+}
+
+pub(crate) fn id<T: TryFrom<i64>>(name: &str, value: &str) -> Result<T, Problem> {
+    T::try_from(within(name, value, 1, i64::MAX)?)
+        .map_err(|_| Problem::InvalidQuery(format!("{name} must be a positive number")))
+}
+
+pub(crate) fn unknown(name: &str) -> Problem {
+    Problem::InvalidQuery(format!("there is no parameter {name}"))
+}

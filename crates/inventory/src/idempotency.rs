@@ -1,0 +1,248 @@
+//! Idempotency keys: a request that comes again gets the answer that it got before.
+//!
+//! The key is claimed, the work done, and the answer kept in one transaction: they are committed together or
+//! not at all. A second request under the key waits for the first one's commit. Nothing marks a key as being
+//! worked upon, so that nothing is left behind by a process that dies.
+
+use std::collections::HashMap;
+
+use futures_util::future::BoxFuture;
+use sqlx::{Connection as _, PgConnection, PgPool, Postgres, Row, Transaction, postgres::PgRow};
+use tokio::time::timeout;
+
+use crate::{
+    Error,
+    database::{CALL_LIMIT, Via, call},
+};
+
+/// What a client calls its request, and what the request is.
+#[derive(Clone, Debug)]
+pub struct Key {
+    /// Whose key it is.
+    pub client: String,
+    /// 1–255 characters without NUL.
+    pub key: String,
+    /// The same for the same request only: a cryptographic hash of it.
+    pub fingerprint: [u8; 32],
+}
+
+/// An answer that is kept.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Answer {
+    /// As HTTP has it, 200–499.
+    pub status: i16,
+    pub location: Option<String>,
+    pub body: String,
+}
+
+/// What became of the request under a key.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Outcome {
+    /// It was done now, and this is kept.
+    Done(Answer),
+    /// It had been done before, and this was kept.
+    Replayed(Answer),
+    /// Another request has the key.
+    Reused,
+    /// A request under this key is being worked upon, and for long. For this one nothing was done.
+    InUse,
+}
+
+/// What the work for the new requests came to.
+pub enum Worked<T, U> {
+    /// One answer for each new request, in order.
+    Keep(Vec<Answer>, T),
+    /// It is to be undone, and nothing to be kept.
+    Undo(U),
+}
+
+/// What [`once`] came to.
+pub enum Once<T, U> {
+    /// One outcome for each key, in order; and what the work came to, where there was any to do.
+    Kept(Vec<Outcome>, Option<T>),
+    Undone(U),
+}
+
+/// A key that is taken, with its answer unless this transaction took it.
+struct Taken {
+    fingerprint: Vec<u8>,
+    answer: Option<Answer>,
+}
+
+/// Does `work` for those requests whose keys are new. `work` gets the transaction and the positions of these
+/// requests in `keys`. Of several requests with the same key the first one counts as new.
+///
+/// [`Error::NotDone`]: nothing was done and nothing kept. [`Error::OutcomeUnknown`]: both or neither; a
+/// repeat finds out.
+pub async fn once<T, U, W>(pool: &PgPool, keys: &[Key], work: W) -> Result<Once<T, U>, Error>
+where
+    W: for<'a> FnOnce(
+        &'a mut PgConnection,
+        Vec<usize>,
+    ) -> BoxFuture<'a, Result<Worked<T, U>, Error>>,
+{
+    let mut connection = pool.acquire().await.map_err(Error::NotDone)?;
+    let Ok(prepared) = timeout(CALL_LIMIT, prepare(&mut connection, keys, work)).await else {
+        // The pool would wait for the answer that does not come.
+        drop(connection.detach());
+        return Err(Error::NotDone(sqlx::Error::PoolTimedOut));
+    };
+    let (transaction, once) = prepared.map_err(Error::before_commit)?;
+    if let Once::Undone(_) = once {
+        // Also when this fails, nothing is committed.
+        let _ = timeout(CALL_LIMIT, transaction.rollback()).await;
+        return Ok(once);
+    }
+    let committed = timeout(CALL_LIMIT, transaction.commit()).await;
+    let Ok(committed) = committed else {
+        drop(connection.detach());
+        return Err(Error::OutcomeUnknown(sqlx::Error::PoolTimedOut));
+    };
+    committed?;
+    Ok(once)
+}
+
+/// Everything up to the commit.
+async fn prepare<'c, T, U, W>(
+    connection: &'c mut PgConnection,
+    keys: &[Key],
+    work: W,
+) -> Result<(Transaction<'c, Postgres>, Once<T, U>), Error>
+where
+    W: for<'a> FnOnce(
+        &'a mut PgConnection,
+        Vec<usize>,
+    ) -> BoxFuture<'a, Result<Worked<T, U>, Error>>,
+{
+    let mut firsts: HashMap<_, usize> = HashMap::with_capacity(keys.len());
+    let firsts: Vec<usize> = keys
+        .iter()
+        .enumerate()
+        .map(|(position, key)| *firsts.entry((&key.client, &key.key)).or_insert(position))
+        .collect();
+    // One simple query is one round trip. A process that freezes in the middle must not keep the keys, nor
+    // the products that its work has locked.
+    let begin = "begin; set local idle_in_transaction_session_timeout = '2s'";
+    let mut transaction = connection.begin_with(begin).await?;
+    let mut taken = claim(&mut transaction, keys, &firsts).await?;
+    let new: Vec<usize> = (0..keys.len())
+        .filter(|position| matches!(&taken[*position], Some(Taken { answer: None, .. })))
+        .collect();
+    let mut done = None;
+    if !new.is_empty() {
+        let answers = match work(&mut transaction, new.clone()).await? {
+            Worked::Undo(done) => return Ok((transaction, Once::Undone(done))),
+            Worked::Keep(answers, worked) => {
+                done = Some(worked);
+                answers
+            }
+        };
+        assert_eq!(answers.len(), new.len(), "an answer for each new request");
+        keep(&mut transaction, keys, &new, &answers).await?;
+        for (position, answer) in new.iter().zip(answers) {
+            if let Some(taken) = &mut taken[*position] {
+                taken.answer = Some(answer);
+            }
+        }
+    }
+    let outcomes = keys.iter().zip(firsts).enumerate();
+    let outcomes = outcomes.map(|(position, (key, first))| match &taken[first] {
+        Some(Taken {
+            fingerprint,
+            answer: Some(answer),
+        }) => match *fingerprint == key.fingerprint {
+            true if new.binary_search(&position).is_ok() => Outcome::Done(answer.clone()),
+            true => Outcome::Replayed(answer.clone()),
+            false => Outcome::Reused,
+        },
+        _ => Outcome::InUse,
+    });
+    Ok((transaction, Once::Kept(outcomes.collect(), done)))
+}
+
+/// What is taken, by position; only at the first position of each key.
+async fn claim(
+    transaction: &mut PgConnection,
+    keys: &[Key],
+    firsts: &[usize],
+) -> Result<Vec<Option<Taken>>, Error> {
+    let claims: Vec<usize> = (0..keys.len())
+        .filter(|position| firsts[*position] == *position)
+        .collect();
+    let query = sqlx::query(
+        "-- claim keys
+        select fingerprint, status, location, body from claim_keys_v1($1, $2, $3) order by n",
+    )
+    .bind(column(keys, &claims, |key| &*key.client))
+    .bind(column(keys, &claims, |key| &*key.key))
+    .bind(column(keys, &claims, |key| &key.fingerprint[..]));
+    let rows = call(Via::Transaction(transaction), query).await?;
+    let mut taken: Vec<_> = keys.iter().map(|_| None).collect();
+    for (position, row) in claims.into_iter().zip(&rows) {
+        taken[position] = read(row)?;
+    }
+    Ok(taken)
+}
+
+fn read(row: &PgRow) -> Result<Option<Taken>, sqlx::Error> {
+    let Some(fingerprint) = row.try_get("fingerprint")? else {
+        return Ok(None);
+    };
+    let status: Option<i16> = row.try_get("status")?;
+    let answer = match status {
+        Some(status) => Some(Answer {
+            status,
+            location: row.try_get("location")?,
+            body: row.try_get("body")?,
+        }),
+        None => None,
+    };
+    Ok(Some(Taken {
+        fingerprint,
+        answer,
+    }))
+}
+
+async fn keep(
+    transaction: &mut PgConnection,
+    keys: &[Key],
+    new: &[usize],
+    answers: &[Answer],
+) -> Result<(), Error> {
+    fn part<'a, T>(answers: &'a [Answer], value: impl Fn(&'a Answer) -> T) -> Vec<T> {
+        answers.iter().map(value).collect()
+    }
+    let query = sqlx::query("-- keep answers\nselect keep_answers_v1($1, $2, $3, $4, $5)")
+        .bind(column(keys, new, |key| &*key.client))
+        .bind(column(keys, new, |key| &*key.key))
+        .bind(part(answers, |answer| answer.status))
+        .bind(part(answers, |answer| answer.location.as_deref()))
+        .bind(part(answers, |answer| &*answer.body));
+    call(Via::Transaction(transaction), query).await?;
+    Ok(())
+}
+
+fn column<'a, T>(keys: &'a [Key], positions: &[usize], value: impl Fn(&'a Key) -> T) -> Vec<T> {
+    let keys = positions.iter().map(|position| &keys[*position]);
+    keys.map(value).collect()
+}
+
+/// Forgets up to `max_rows` keys that are older than `hours`, oldest first, and returns how many. Several
+/// processes may purge at once.
+pub async fn purge(pool: &PgPool, hours: i32, max_rows: i64) -> Result<u64, Error> {
+    let query = sqlx::query(
+        "-- idempotency purge
+        with gone as (
+            delete from idempotency_keys where ctid = any(array(
+                select ctid from idempotency_keys
+                where created_at < statement_timestamp() - make_interval(hours => $1)
+                order by created_at limit $2 for update skip locked))
+            returning 1)
+        select count(*) from gone",
+    )
+    .bind(hours)
+    .bind(max_rows);
+    let rows = call(pool, query).await?;
+    let purged: i64 = rows.first().ok_or(sqlx::Error::RowNotFound)?.try_get(0)?;
+    Ok(purged.unsigned_abs())
+}

@@ -1,0 +1,363 @@
+//! Keys: what is done once, what is kept, and who waits for whom.
+
+use futures_util::{
+    FutureExt as _,
+    future::{self, join_all},
+};
+use inventory::{
+    Error, ProductId, Via,
+    idempotency::{self, Answer, Key, Once, Outcome, Worked},
+    reserve::{self, Reserve},
+};
+use sqlx::{
+    PgConnection, PgPool, Postgres, Transaction,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
+use tokio::sync::oneshot;
+
+use crate::support::{HOLD_SECONDS, Shop, one};
+
+/// A key, and a request of which only this is known.
+fn key(name: &str, request: u8) -> Key {
+    Key {
+        client: String::new(),
+        key: name.to_owned(),
+        fingerprint: [request; 32],
+    }
+}
+
+fn answer(body: &str) -> Answer {
+    Answer {
+        status: 201,
+        location: Some(format!("/{body}")),
+        body: body.to_owned(),
+    }
+}
+
+/// Work that answers each new request with its position in the batch and `name`.
+async fn batch(pool: &PgPool, name: &str, keys: &[Key]) -> Result<Vec<Outcome>, Error> {
+    let name = name.to_owned();
+    let once = idempotency::once(pool, keys, move |_, new| {
+        let answers = new.iter().map(|n| answer(&format!("{name}{n}"))).collect();
+        async move { Ok(Worked::<_, ()>::Keep(answers, new)) }.boxed()
+    });
+    match once.await? {
+        Once::Kept(outcomes, _) => Ok(outcomes),
+        Once::Undone(()) => panic!("nothing was to be undone"),
+    }
+}
+
+/// Reserves under keys: the body kept is the id of the hold, or nothing.
+async fn reserve(shop: &Shop, keys: &[Key], requests: Vec<Reserve>) -> Result<Vec<Outcome>, Error> {
+    let events = shop.events.clone();
+    let once = idempotency::once(&shop.pool, keys, move |transaction, new| {
+        async move {
+            let new: Vec<_> = new.into_iter().map(|n| requests[n].clone()).collect();
+            let via = Via::Transaction(transaction);
+            let batch = reserve::reserve(via, &new, HOLD_SECONDS, &events).await?;
+            let ids = batch.answers.iter().map(|verdict| match verdict {
+                Ok(hold) => answer(&hold.id.to_string()),
+                Err(_) => answer(""),
+            });
+            Ok(Worked::<_, ()>::Keep(ids.collect(), ()))
+        }
+        .boxed()
+    });
+    match once.await? {
+        Once::Kept(outcomes, _) => Ok(outcomes),
+        Once::Undone(()) => panic!("nothing was to be undone"),
+    }
+}
+
+/// Takes a key by hand, as a request does that does not come to its end.
+async fn occupy(shop: &Shop, name: &str) -> Transaction<'static, Postgres> {
+    let mut transaction = shop.pool.begin().await.unwrap();
+    claim(&mut transaction, name).await;
+    transaction
+}
+
+async fn claim(transaction: &mut PgConnection, name: &str) {
+    sqlx::query("select from claim_keys_v1('{\"\"}', array[$1], array[sha256('')])")
+        .bind(name)
+        .execute(transaction)
+        .await
+        .unwrap();
+}
+
+/// Lets claims wait longer than by themselves, so that a slow machine cannot end the wait before the story does.
+async fn be_patient(pool: &PgPool) {
+    sqlx::query("alter function claim_keys_v1(text[], text[], bytea[]) set lock_timeout = '60s'")
+        .execute(pool)
+        .await
+        .unwrap();
+}
+
+#[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
+async fn a_batch_does_what_is_new_and_repeats_what_is_not(pool: PgPool) {
+    let first = [key("b", 1), key("a", 2)];
+    let kept = [answer("x0"), answer("x1")];
+    let done = kept.clone().map(Outcome::Done);
+    assert_eq!(batch(&pool, "x", &first).await.unwrap(), done);
+    let replayed = kept.clone().map(Outcome::Replayed);
+    assert_eq!(batch(&pool, "y", &first).await.unwrap(), replayed);
+
+    let mut others = key("a", 2);
+    others.client = "other".to_owned();
+    let mixed = [key("c", 2), key("a", 3), key("b", 1), others];
+    let wanted = [
+        Outcome::Done(answer("z0")),
+        Outcome::Reused,
+        Outcome::Replayed(answer("x0")),
+        Outcome::Done(answer("z3")),
+    ];
+    assert_eq!(batch(&pool, "z", &mixed).await.unwrap(), wanted);
+}
+
+#[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
+async fn a_key_that_comes_twice_in_a_batch_counts_once(pool: PgPool) {
+    let keys = [key("a", 1), key("b", 1), key("a", 1), key("a", 2)];
+    let wanted = [
+        Outcome::Done(answer("x0")),
+        Outcome::Done(answer("x1")),
+        Outcome::Replayed(answer("x0")),
+        Outcome::Reused,
+    ];
+    assert_eq!(batch(&pool, "x", &keys).await.unwrap(), wanted);
+}
+
+#[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
+async fn what_fails_or_is_undone_keeps_no_key(pool: PgPool) {
+    let shop = Shop::new(pool);
+    let product = shop.product(9).await;
+    let keys = [key("a", 1)];
+    let events = shop.events.clone();
+    let undone = idempotency::once(&shop.pool, &keys, move |transaction, _| {
+        async move {
+            let via = Via::Transaction(transaction);
+            reserve::reserve(via, &[one(product, 1)], HOLD_SECONDS, &events).await?;
+            Ok(Worked::<(), _>::Undo("never mind"))
+        }
+        .boxed()
+    });
+    assert!(matches!(undone.await.unwrap(), Once::Undone("never mind")));
+    assert_eq!(shop.counters(product).await, (9, 0, 0));
+
+    // A connection that is lost before the commit has done nothing, for certain.
+    let lost = idempotency::once(&shop.pool, &keys, |transaction, _| {
+        async move {
+            let leave = sqlx::query("select pg_terminate_backend(pg_backend_pid())");
+            leave.execute(transaction).await?;
+            Ok(Worked::<(), ()>::Undo(()))
+        }
+        .boxed()
+    });
+    assert!(matches!(lost.await, Err(Error::NotDone(_))));
+    let done = [Outcome::Done(answer("x0"))];
+    assert_eq!(batch(&shop.pool, "x", &keys).await.unwrap(), done);
+}
+
+#[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
+async fn a_second_request_waits_for_the_first_ones_end(pool: PgPool) {
+    for commits in [true, false] {
+        let shop = Shop::new(pool.clone());
+        be_patient(&pool).await;
+        let name = commits.to_string();
+        let mut first = occupy(&shop, &name).await;
+        let second = {
+            let (pool, keys) = (pool.clone(), [key(&name, 1)]);
+            tokio::spawn(async move { batch(&pool, "x", &keys).await })
+        };
+        shop.until_waiting(&[second.abort_handle()]).await;
+        let outcome = if commits {
+            sqlx::query(
+                "select keep_answers_v1('{\"\"}', array[$1], '{200}', array[null::text], '{kept}')",
+            )
+            .bind(&name)
+            .execute(&mut *first)
+            .await
+            .unwrap();
+            first.commit().await.unwrap();
+            Outcome::Reused
+        } else {
+            first.rollback().await.unwrap();
+            Outcome::Done(answer("x0"))
+        };
+        assert_eq!(second.await.unwrap().unwrap(), [outcome]);
+    }
+}
+
+#[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
+async fn a_batch_that_waits_for_a_key_has_none_that_comes_after_it(pool: PgPool) {
+    let shop = Shop::new(pool.clone());
+    be_patient(&pool).await;
+    let mut first = occupy(&shop, "m").await;
+    let second = {
+        let (pool, keys) = (pool.clone(), [key("z", 1), key("m", 1)]);
+        tokio::spawn(async move { batch(&pool, "x", &keys).await })
+    };
+    shop.until_waiting(&[second.abort_handle()]).await;
+    // Else each of the two would wait for the other.
+    claim(&mut first, "z").await;
+    first.rollback().await.unwrap();
+    let done = ["x0", "x1"].map(|body| Outcome::Done(answer(body)));
+    assert_eq!(second.await.unwrap().unwrap(), done);
+}
+
+#[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
+async fn a_key_that_stays_in_use_holds_up_nobody_else(pool: PgPool) {
+    let shop = Shop::new(pool);
+    let _holders = [occupy(&shop, "b").await, occupy(&shop, "d").await];
+    let keys = ["a", "b", "c", "d", "e"].map(|name| key(name, 1));
+    let wanted = [
+        Outcome::Done(answer("x0")),
+        Outcome::InUse,
+        Outcome::Done(answer("x2")),
+        Outcome::InUse,
+        Outcome::Done(answer("x4")),
+    ];
+    assert_eq!(batch(&shop.pool, "x", &keys).await.unwrap(), wanted);
+}
+
+#[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
+async fn a_process_that_freezes_in_the_middle_loses_its_keys_and_products(pool: PgPool) {
+    let shop = Shop::new(pool);
+    let product = shop.product(2).await;
+    let (reserved, frozen_now) = oneshot::channel();
+    let frozen = {
+        let shop = shop.clone();
+        tokio::spawn(async move {
+            let keys = [key("a", 1)];
+            let once = idempotency::once(&shop.pool, &keys, move |transaction, _| {
+                async move {
+                    let via = Via::Transaction(transaction);
+                    reserve::reserve(via, &[one(product, 1)], HOLD_SECONDS, &shop.events).await?;
+                    reserved.send(()).unwrap();
+                    future::pending::<Result<Worked<(), ()>, Error>>().await
+                }
+                .boxed()
+            });
+            once.await.map(|_| ())
+        })
+    };
+    frozen_now.await.unwrap();
+    while batch(&shop.pool, "x", &[key("a", 1)]).await.unwrap() == [Outcome::InUse] {}
+    shop.hold(product, 1).await;
+    shop.hold(product, 2).await;
+    assert!(!frozen.is_finished(), "it gave the key up by itself");
+    frozen.abort();
+}
+
+#[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
+async fn batches_with_the_same_keys_in_any_order_do_each_thing_once(
+    _: PgPoolOptions,
+    options: PgConnectOptions,
+) {
+    let shop = Shop::with_connections(8, options).await;
+    let products: [ProductId; 2] = [shop.product(1000).await, shop.product(1000).await];
+    // Each copy of the service sees the same forty requests in an order of its own.
+    let copies = (0..8).map(|copy| {
+        let shop = shop.clone();
+        tokio::spawn(async move {
+            let turned = (0..40).map(|n| (n * 7 + copy * 11) % 40);
+            let turned: Vec<i64> = if copy % 2 == 0 {
+                turned.collect()
+            } else {
+                turned.rev().collect()
+            };
+            let keys: Vec<_> = turned.iter().map(|n| key(&n.to_string(), 1)).collect();
+            let requests = turned.iter().map(|n| one(products[*n as usize % 2], n + 1));
+            let outcomes = reserve(&shop, &keys, requests.collect()).await.unwrap();
+            let answered = outcomes.into_iter().map(|outcome| match outcome {
+                Outcome::Done(answer) | Outcome::Replayed(answer) => answer.body,
+                other => panic!("{other:?}"),
+            });
+            let mut answered: Vec<_> = turned.into_iter().zip(answered).collect();
+            answered.sort();
+            answered
+        })
+    });
+    let answers: Vec<_> = join_all(copies)
+        .await
+        .into_iter()
+        .map(Result::unwrap)
+        .collect();
+    for copy in &answers {
+        assert_eq!(copy, &answers[0], "a copy was told something else");
+        assert!(copy.iter().all(|(_, hold)| !hold.is_empty()), "{copy:?}");
+    }
+    for product in products {
+        assert_eq!(shop.counters(product).await, (980, 20, 0));
+    }
+    shop.assert_sound().await;
+}
+
+#[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
+async fn a_purge_takes_the_oldest_keys_in_bits_and_no_others(pool: PgPool) {
+    let names: Vec<String> = (0..10).map(|n| n.to_string()).collect();
+    let keys: Vec<Key> = names.iter().map(|name| key(name, 1)).collect();
+    batch(&pool, "x", &keys).await.unwrap();
+    sqlx::query(
+        "update idempotency_keys set created_at = created_at - make_interval(hours => key::integer)",
+    )
+    .execute(&pool)
+    .await
+    .unwrap();
+    // 5 to 9 hours old.
+    for wanted in [3, 2, 0] {
+        assert_eq!(idempotency::purge(&pool, 5, 3).await.unwrap(), wanted);
+    }
+    let outcomes = batch(&pool, "y", &keys).await.unwrap();
+    for (n, outcome) in outcomes.into_iter().enumerate() {
+        let wanted = match n {
+            0..5 => Outcome::Replayed(answer(&format!("x{n}"))),
+            _ => Outcome::Done(answer(&format!("y{n}"))),
+        };
+        assert_eq!(outcome, wanted);
+    }
+}
+
+/// With statistics from the day before the first key came.
+#[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
+async fn a_batch_reads_its_own_keys_only(_: PgPoolOptions, options: PgConnectOptions) {
+    const KEPT: i64 = 20_000;
+    const ENTRIES_PER_KEY: i64 = 12;
+    let shop = Shop::with_connections(1, options).await;
+    sqlx::raw_sql(
+        "alter table idempotency_keys set (autovacuum_enabled = off); analyze idempotency_keys",
+    )
+    .execute(&shop.pool)
+    .await
+    .unwrap();
+    let read = async || {
+        sqlx::raw_sql("select pg_stat_force_next_flush()")
+            .execute(&shop.pool)
+            .await
+            .unwrap();
+        shop.count(
+            "select (select sum(idx_tup_read) from pg_stat_user_indexes)::bigint
+                + (select sum(seq_tup_read) from pg_stat_user_tables)::bigint",
+        )
+        .await
+    };
+    for round in 0..3 {
+        if round == 1 {
+            sqlx::query(
+                "insert into idempotency_keys (client, key, fingerprint, status, body)
+                select '', 'kept' || n, sha256(''), 200, '' from generate_series(1, $1) n",
+            )
+            .bind(KEPT)
+            .execute(&shop.pool)
+            .await
+            .unwrap();
+        }
+        let names: Vec<String> = (0..50).map(|n| format!("{round}-{n}")).collect();
+        let mut keys: Vec<Key> = names.iter().map(|name| key(name, 1)).collect();
+        if round > 0 {
+            keys.extend((1..=50).map(|n| key(&format!("kept{n}"), 1)));
+        }
+        let before = read().await;
+        batch(&shop.pool, "x", &keys).await.unwrap();
+        let entries = read().await - before;
+        assert!(entries <= 100 * ENTRIES_PER_KEY, "read {entries}");
+    }
+}

@@ -1,0 +1,32 @@
+//! Deleting what is old, in bits that delay nobody.
+
+use std::time::Duration;
+
+use tokio::time::sleep;
+
+const PURGE_EVERY: Duration = Duration::from_secs(60);
+
+/// Rows that one statement deletes, and the pause after it: 10,000 rows a second at most.
+const PURGE_MAX_ROWS: i64 = 1_000;
+const PURGE_PAUSE: Duration = Duration::from_millis(100);
+
+/// Calls `delete` now and then, for ever. It deletes at most so many rows, and answers how many; where there
+/// may be more, it is soon called again.
+pub async fn keep_purging<E, F, Fut>(mut delete: F)
+where
+    E: std::error::Error + 'static,
+    F: FnMut(i64) -> Fut,
+    Fut: Future<Output = Result<u64, E>>,
+{
+    loop {
+        let pause = match delete(PURGE_MAX_ROWS).await {
+            Ok(purged) if purged == PURGE_MAX_ROWS.unsigned_abs() => PURGE_PAUSE,
+            Ok(_) => PURGE_EVERY,
+            Err(error) => {
+                tracing::debug!(error = &error as &dyn std::error::Error, "cannot purge");
+                PURGE_EVERY
+            }
+        };
+        sleep(pause).await;
+    }
+}

@@ -1,0 +1,237 @@
+//! `deploy/postgres/roles.sql`: each process lives on its role, and none can do more.
+
+use reqwest::Method;
+use serde_json::{Value, json};
+use sqlx::{Connection as _, PgConnection};
+
+use super::stage::{Broker, Relay, comes_to, insert_events};
+use crate::support::{Database, Server, Service, System, eventually, id, output};
+
+const SCRIPT: &str = include_str!("../../../deploy/postgres/roles.sql");
+
+const ROLES: [&str; 4] = [
+    "flashsale_owner",
+    "flashsale_api",
+    "flashsale_expirer",
+    "flashsale_relay",
+];
+
+/// What no process has a right to, beside what it has.
+const REFUSED: [(&str, &[&str]); 3] = [
+    (
+        "flashsale_api",
+        &[
+            "drop table stock_adjustments",
+            "alter table reservations drop constraint reservations_one_end",
+            "create table mine (id bigint)",
+            "create or replace function products_initial_v1() returns trigger language sql return null",
+            "truncate reservations",
+            "delete from products",
+            "delete from reservations",
+            "delete from stock_adjustments",
+            "delete from outbox_events",
+            "update stock_adjustments set delta = 1",
+            "update outbox_events set payload = '{}'",
+            "update outbox_events set event_id = gen_random_uuid()",
+            "select from _sqlx_migrations",
+        ],
+    ),
+    (
+        "flashsale_expirer",
+        &[
+            "insert into products (name, stock, total) values ('x', 1, 1)",
+            "update products set total = 1",
+            "update products set name = 'x'",
+            "delete from products",
+            "insert into reservations (product_id, user_id, expires_at) values (1, 1, now())",
+            "update reservations set confirmed_at = now()",
+            "update reservations set expires_at = now()",
+            "delete from reservations",
+            "select from stock_adjustments",
+            "select payload from outbox_events",
+            "update outbox_events set published_at = now()",
+            "delete from outbox_events",
+            "create table mine (id bigint)",
+        ],
+    ),
+    (
+        "flashsale_relay",
+        &[
+            "select from products",
+            "select from reservations",
+            "select from stock_adjustments",
+            "update products set stock = 1",
+            "update reservations set status = 'CONFIRMED'",
+            "delete from reservations",
+            "insert into outbox_events (event_type, payload) values ('x', '{}')",
+            "update outbox_events set payload = '{}'",
+            "update outbox_events set event_id = gen_random_uuid()",
+            "truncate outbox_events",
+            "create table mine (id bigint)",
+        ],
+    ),
+];
+
+async fn apply(database: &Database) {
+    // As psql sends it.
+    sqlx::raw_sql(SCRIPT).execute(&database.pool).await.unwrap();
+}
+
+fn url_of(database: &Database, role: &str) -> String {
+    let user = format!("{role}:of-{role}@");
+    database.url.replace("flashsale:flashsale@", &user)
+}
+
+/// A server of the story's own, since roles belong to a whole server, and on it a database that was made as the
+/// script says.
+async fn prepared() -> (Server, Database) {
+    let administrator = [("FLASHSALE_LOCAL_POSTGRES_ROLE", "createrole")];
+    let server = Server::start_with(Service::Postgres, &administrator);
+    let database = Database::create_empty_on(&server.url).await;
+    apply(&database).await;
+    for role in ROLES {
+        let set = format!("alter role {role} password 'of-{role}'");
+        sqlx::raw_sql(sqlx::AssertSqlSafe(set))
+            .execute(&database.pool)
+            .await
+            .unwrap();
+    }
+    let owner = url_of(&database, "flashsale_owner");
+    let migrated = output("flashsale-api", &["migrate"], &[("DATABASE_URL", &owner)]);
+    assert!(migrated.status.success(), "{migrated:?}");
+    // Once more, as after every release.
+    apply(&database).await;
+    apply(&database).await;
+    (server, database)
+}
+
+/// A call with a JSON body that must succeed.
+async fn does(system: &System, method: Method, path: &str, body: Value) -> Value {
+    let answer = system.admin_json(method, path, &body).await;
+    assert!(answer.status.is_success(), "{path}: {answer:?}");
+    answer.json()
+}
+
+#[tokio::test]
+async fn a_whole_life_on_three_roles() {
+    let broker = Broker::shared().await;
+    let (_server, database) = prepared().await;
+    let [api, expirer, relay] = ["api", "expirer", "relay"]
+        .map(|process| url_of(&database, &format!("flashsale_{process}")));
+    let every_event = (
+        "OUTBOX_EVENTS",
+        "ReservationCreated,ReservationConfirmed,ReservationCanceled,ReservationExpired,\
+        ReservationReturned,StockAdjusted",
+    );
+    let system = System::spawn_on(database, &[("DATABASE_URL", &api), every_event]).await;
+    system.get("/readyz").await.expect(200);
+
+    let product = system.create_product(2).await;
+    let path = format!("/products/{product}");
+    let (patch, post) = (Method::PATCH, Method::POST);
+    does(
+        &system,
+        patch,
+        &path,
+        json!({"name": "iPhone 16", "max_per_user": 5}),
+    )
+    .await;
+    let delta = json!({"delta": 3, "reason": "found"});
+    does(&system, post.clone(), &format!("{path}/stock"), delta).await;
+
+    // The API alone: sold, returned, canceled, extended, and reclaimed by the next reserve.
+    let sold = system.reserve(product, 1).await;
+    system.confirm(&sold).await;
+    let path = format!("/reservations/{}/return", id(&sold));
+    does(&system, post.clone(), &path, json!({})).await;
+    let canceled = system.reserve(product, 2).await;
+    system.cancel(&canceled).await;
+    let items = json!({"user_id": 3, "items": [{"product_id": product, "quantity": 5}]});
+    let together = does(&system, post.clone(), "/reservations/batch", items).await;
+    let path = format!("/reservations/{}/extend", id(&together[0]));
+    does(&system, post.clone(), &path, json!({"seconds": 400})).await;
+    system.backdate(&together[0]).await;
+    let late = system.reserve(product, 4).await;
+    system.backdate(&late).await;
+    let swept = "/admin/reservations/sync-expired";
+    assert_eq!(
+        does(&system, post.clone(), swept, json!({})).await["expired"],
+        1
+    );
+    let path = format!("/reservations/{}/confirm", id(&late));
+    does(&system, post.clone(), &path, json!({"reacquire": true})).await;
+    does(&system, post.clone(), "/admin/counters/rebuild", json!({})).await;
+    assert!(!system.list("status=EXPIRED").await.is_empty());
+
+    let mut expirer = system.beside(
+        "flashsale-expirer",
+        &[("DATABASE_URL", &expirer), every_event],
+    );
+    is_ready(&expirer.address().await).await;
+    let due = system.reserve(product, 5).await;
+    system.backdate(&due).await;
+    eventually("the hold is swept", async || {
+        let held = system.product(product).await["held"] == 0;
+        held.then_some(())
+    })
+    .await;
+
+    // The queue is bound to one key: the other events come back. One cannot be read, and is dead.
+    insert_events(&system, 1).await;
+    sqlx::query("insert into outbox_events (event_type, payload) values ('ReservationLost', '{}')")
+        .execute(&system.database.pool)
+        .await
+        .unwrap();
+    let settings = [("DATABASE_URL", &*relay), ("RELAY_MAX_ATTEMPTS", "1")];
+    let mut first = Relay::start(&system, &broker.url, &settings).await;
+    is_ready(first.address()).await;
+    broker.receive(3).await;
+    comes_to(&system, 3, "published_at is not null").await;
+    comes_to(&system, 1, "dead_at is not null").await;
+    comes_to(
+        &system,
+        0,
+        "published_at is null and dead_at is null and last_error is null",
+    )
+    .await;
+    first.child.kill();
+    let all = json!({"from": "2000-01-01T00:00:00Z", "to": "9999-01-01T00:00:00Z"});
+    does(&system, post.clone(), "/admin/outbox/replay", all).await;
+    let requeued = does(&system, post, "/admin/outbox/requeue", json!({})).await;
+    assert_eq!(requeued, json!({"requeued": 1}));
+    assert_eq!(
+        system.get("/admin/outbox/dead").await.expect(200),
+        json!([])
+    );
+
+    // A relay purges when it starts.
+    let settings = [&settings[..], &[("OUTBOX_RETENTION_HOURS", "0")]].concat();
+    let _second = Relay::start(&system, &broker.url, &settings).await;
+    comes_to(&system, 0, "published_at is not null").await;
+    system.assert_clean_audit().await;
+}
+
+async fn is_ready(address: &str) {
+    let client = crate::support::Client::new(format!("http://{address}"), None);
+    let ready = client.get("/readyz").await.expect(200);
+    assert_eq!(ready["dependencies"]["postgres"], "up");
+}
+
+#[tokio::test]
+async fn no_role_can_do_more() {
+    let (_server, database) = prepared().await;
+    for (role, statements) in REFUSED {
+        let url = url_of(&database, role);
+        let mut connection = PgConnection::connect(&url).await.unwrap();
+        for &statement in statements {
+            let refused = sqlx::raw_sql(statement).execute(&mut connection).await;
+            let refused = refused.expect_err(statement);
+            let code = refused.as_database_error().and_then(|error| error.code());
+            assert_eq!(
+                code.as_deref(),
+                Some("42501"),
+                "{role}: {statement}: {refused}"
+            );
+        }
+    }
+}
