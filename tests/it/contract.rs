@@ -2,6 +2,7 @@
 
 mod admin;
 mod bodies;
+mod documents;
 mod idempotency;
 mod keys;
 mod lifecycle;

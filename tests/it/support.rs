@@ -1,12 +1,14 @@
 //! What the stories are told with: the whole service, the servers it needs, and ways to take them away.
 
 mod client;
+mod contract;
 mod database;
 mod folder;
 mod system;
 mod wire;
 
 pub(crate) use client::{Answer, Client, assert_fields, assert_utc, id};
+pub(crate) use contract::{ASYNCAPI, OPENAPI};
 pub(crate) use database::Database;
 pub(crate) use flashsale_tests::{
     Child, PATIENCE, Proxy, Server, Service, Traffic, eventually, output, start,

@@ -1,30 +1,38 @@
 //! `/admin`
 
-use axum::{
-    extract::State,
-    response::{IntoResponse, Response},
-};
+use axum::extract::State;
 use futures_util::{FutureExt as _, future};
-use inventory::{audit, expire, idempotency::Key, outbox};
-use serde::Deserialize;
-use serde_json::{Value, json};
+use inventory::{
+    audit::{self, Audit, Tally},
+    expire,
+    idempotency::Key,
+    outbox::{self, Dead},
+};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
 use crate::{
     AppState, Problem,
     answer::Answer,
     extract::{Admin, Json, NoBody},
-    idempotency::Keyed,
+    idempotency::{Keyed, Rendered},
 };
 
 /// Most holds that one transaction expires: a pass must not keep the product's row for long.
 const EXPIRE_BATCH_ROWS: i32 = 250;
 
+/// How many holds were due.
+#[derive(Clone, Copy, Serialize, JsonSchema)]
+pub(crate) struct Expired {
+    expired: u64,
+}
+
 pub(crate) async fn sync_expired(
     _: Admin,
     State(state): State<AppState>,
     Keyed(key, _): Keyed<NoBody>,
-) -> Result<Response, Problem> {
+) -> Result<Rendered<Answer<Expired>>, Problem> {
     let (pool, books, events) = (
         state.pool.clone(),
         state.books.clone(),
@@ -38,15 +46,19 @@ pub(crate) async fn sync_expired(
         .await
     };
     let swept = state.call("sync_expired", sweep).await?;
-    kept(&state, key, json!({ "expired": swept.expired })).await
+    let expired = swept.expired;
+    kept(&state, key, Expired { expired }).await
 }
 
-pub(crate) async fn audit(_: Admin, State(state): State<AppState>) -> Result<Response, Problem> {
+pub(crate) async fn audit(
+    _: Admin,
+    State(state): State<AppState>,
+) -> Result<Answer<Audit>, Problem> {
     let pool = state.pool.clone();
     let audit = state
         .call("audit", async move { audit::audit(&pool).await })
         .await?;
-    Ok(Answer(audit).into_response())
+    Ok(Answer(audit))
 }
 
 /// Sets the counters in Redis to what the database says.
@@ -54,7 +66,7 @@ pub(crate) async fn rebuild_counters(
     _: Admin,
     State(state): State<AppState>,
     Keyed(key, _): Keyed<NoBody>,
-) -> Result<Response, Problem> {
+) -> Result<Rendered<Answer<Tally>>, Problem> {
     let pool = state.pool.clone();
     let tally = state
         .call("tally", async move { audit::tally(&pool).await })
@@ -69,21 +81,28 @@ pub(crate) async fn rebuild_counters(
         tracing::warn!("the counters in Redis cannot be rebuilt: {error:#}");
         return Err(Problem::Overloaded);
     }
-    kept(&state, key, json!(tally)).await
+    kept(&state, key, tally).await
 }
 
 /// The answer of an act that is more than one transaction. It was done, whatever its key says: a repeat changes
 /// nothing, and only the answer is that of the first time.
-async fn kept(state: &AppState, key: Option<Key>, answer: Value) -> Result<Response, Problem> {
+async fn kept<T>(
+    state: &AppState,
+    key: Option<Key>,
+    answer: T,
+) -> Result<Rendered<Answer<T>>, Problem>
+where
+    T: Serialize + Copy + Send + Sync + 'static,
+{
     if key.is_none() {
-        return Ok(Answer(answer).into_response());
+        return Ok(Answer(answer).into());
     }
     let once = state.once(
         "keep_answer",
         key,
         move |_| future::ready(Ok(answer)).boxed(),
         |_, _| (),
-        |answer| Ok(Answer(answer).into_response()),
+        |answer| Ok(Answer(*answer)),
     );
     once.await
 }
@@ -91,7 +110,7 @@ async fn kept(state: &AppState, key: Option<Key>, answer: Value) -> Result<Respo
 pub(crate) async fn dead_events(
     _: Admin,
     State(state): State<AppState>,
-) -> Result<Response, Problem> {
+) -> Result<Answer<Vec<Dead>>, Problem> {
     let pool = state.pool.clone();
     let dead = state
         .call(
@@ -99,39 +118,66 @@ pub(crate) async fn dead_events(
             async move { outbox::list_dead(&pool).await },
         )
         .await?;
-    Ok(Answer(dead).into_response())
+    Ok(Answer(dead))
+}
+
+/// How many events were dead.
+#[derive(Serialize, JsonSchema)]
+pub(crate) struct Requeued {
+    requeued: u64,
 }
 
 pub(crate) async fn requeue(
     _: Admin,
     State(state): State<AppState>,
     Keyed(key, _): Keyed<NoBody>,
-) -> Result<Response, Problem> {
+) -> Result<Rendered<Answer<Requeued>>, Problem> {
     let once = state.once(
         "requeue_dead_events",
         key,
         |via| outbox::requeue_dead(via).boxed(),
         |_, _| (),
-        |requeued| Ok(Answer(json!({ "requeued": requeued })).into_response()),
+        |requeued| {
+            let requeued = *requeued;
+            Ok(Answer(Requeued { requeued }))
+        },
     );
     once.await
 }
 
-/// A range of time: `from` is in it, `to` is not.
-#[derive(Deserialize)]
+/// A range of time.
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Range {
+pub(crate) struct ReplayEvents {
+    /// What was published then is in it.
     #[serde(with = "time::serde::rfc3339")]
+    #[schemars(
+        with = "String",
+        extend("format" = "date-time"),
+        example = &"2026-11-27T12:00:00Z"
+    )]
     from: OffsetDateTime,
+    /// What was published then is not. Later than `from`.
     #[serde(with = "time::serde::rfc3339")]
+    #[schemars(
+        with = "String",
+        extend("format" = "date-time"),
+        example = &"2026-11-27T12:05:00Z"
+    )]
     to: OffsetDateTime,
+}
+
+/// How many events are published again.
+#[derive(Serialize, JsonSchema)]
+pub(crate) struct Replayed {
+    replayed: u64,
 }
 
 pub(crate) async fn replay(
     _: Admin,
     State(state): State<AppState>,
-    Keyed(key, Json(Range { from, to })): Keyed<Json<Range>>,
-) -> Result<Response, Problem> {
+    Keyed(key, Json(ReplayEvents { from, to })): Keyed<Json<ReplayEvents>>,
+) -> Result<Rendered<Answer<Replayed>>, Problem> {
     if from >= to {
         let detail = "from must be before to".to_owned();
         return Err(Problem::InvalidRequest(detail));
@@ -141,7 +187,10 @@ pub(crate) async fn replay(
         key,
         move |via| outbox::replay(via, from, to).boxed(),
         |_, _| (),
-        |replayed| Ok(Answer(json!({ "replayed": replayed })).into_response()),
+        |replayed| {
+            let replayed = *replayed;
+            Ok(Answer(Replayed { replayed }))
+        },
     );
     once.await
 }

@@ -1,12 +1,17 @@
 //! What goes out: JSON bodies.
 
 use axum::{
-    http::{HeaderValue, header},
+    http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
+use schemars::JsonSchema;
 use serde::Serialize;
+use serde_json::json;
 
-use crate::Problem;
+use crate::{
+    Problem,
+    contract::{Describe, Operation, Schemas},
+};
 
 pub(crate) const JSON: &str = "application/json";
 pub(crate) const PROBLEM_JSON: &str = "application/problem+json";
@@ -21,6 +26,57 @@ impl<T: Serialize> IntoResponse for Answer<T> {
             tracing::error!(%error, "an answer cannot be written as JSON");
             Problem::Internal.into_response()
         })
+    }
+}
+
+impl<T: JsonSchema> Describe for Answer<T> {
+    fn describe(operation: &mut Operation, schemas: &mut Schemas) {
+        operation.answer(StatusCode::OK, "As asked.", schemas.given::<T>(), json!({}));
+    }
+}
+
+/// What was created, and the path where it can be read.
+pub(crate) struct Created<T> {
+    pub(crate) path: String,
+    pub(crate) body: T,
+}
+
+impl<T: Serialize> IntoResponse for Created<T> {
+    fn into_response(self) -> Response {
+        let location = [(header::LOCATION, self.path)];
+        (StatusCode::CREATED, location, Answer(self.body)).into_response()
+    }
+}
+
+impl<T: JsonSchema> Describe for Created<T> {
+    fn describe(operation: &mut Operation, schemas: &mut Schemas) {
+        let location = json!({ "Location": {
+            "description": "Its path.",
+            "required": true,
+            "schema": { "type": "string", "format": "uri-reference" },
+        } });
+        operation.answer(
+            StatusCode::CREATED,
+            "Created.",
+            schemas.given::<T>(),
+            location,
+        );
+    }
+}
+
+/// Several things that were created in one go.
+pub(crate) struct AllCreated<T>(pub(crate) Vec<T>);
+
+impl<T: Serialize> IntoResponse for AllCreated<T> {
+    fn into_response(self) -> Response {
+        (StatusCode::CREATED, Answer(self.0)).into_response()
+    }
+}
+
+impl<T: JsonSchema> Describe for AllCreated<T> {
+    fn describe(operation: &mut Operation, schemas: &mut Schemas) {
+        let schema = schemas.given::<Vec<T>>();
+        operation.answer(StatusCode::CREATED, "All were created.", schema, json!({}));
     }
 }
 

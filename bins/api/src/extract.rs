@@ -8,13 +8,20 @@ use axum::{
     http::{HeaderMap, header, request::Parts},
 };
 use inventory::{ProductId, ReservationId, reservation::Refusal};
+use schemars::JsonSchema;
 use serde::{Deserialize, de::DeserializeOwned, de::IgnoredAny};
+use serde_json::json;
 use subtle::ConstantTimeEq as _;
 
-use crate::{AppState, Problem, keys::Client};
+use crate::{
+    AppState, Problem,
+    code::Code,
+    contract::{ADMIN, CLIENT, Describe, Operation, Schemas},
+    keys::Client,
+};
 
 /// Every body that the API understands is far smaller.
-const BODY_MAX_BYTES: usize = 16 * 1024;
+pub(crate) const BODY_MAX_BYTES: usize = 16 * 1024;
 
 /// A JSON object, without fields that nobody asked for.
 pub(crate) struct Json<T>(pub(crate) T);
@@ -30,14 +37,31 @@ impl<T: DeserializeOwned> FromRequest<AppState> for Json<T> {
     }
 }
 
+/// What a body can be refused for.
+const BAD_BODY: [Code; 4] = [
+    Code::InvalidJson,
+    Code::BodyTooLarge,
+    Code::UnsupportedMediaType,
+    Code::InvalidRequest,
+];
+
+impl<T: JsonSchema> Describe for Json<T> {
+    fn describe(operation: &mut Operation, schemas: &mut Schemas) {
+        operation.body(schemas.taken::<T>(), true);
+        operation.refuse(&BAD_BODY);
+    }
+}
+
 /// A body that may be left out: nothing, or a JSON object.
 pub(crate) struct OptionalJson<T>(pub(crate) T);
 
 /// The body of a route that needs none.
 pub(crate) type NoBody = OptionalJson<Nothing>;
 
-#[derive(Default, Deserialize)]
+/// No fields.
+#[derive(Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(inline)]
 pub(crate) struct Nothing {}
 
 impl<T: Default + DeserializeOwned> FromRequest<AppState> for OptionalJson<T> {
@@ -51,6 +75,13 @@ impl<T: Default + DeserializeOwned> FromRequest<AppState> for OptionalJson<T> {
             (false, false) => Err(Problem::UnsupportedMediaType),
             (false, true) => parse(&bytes).map(Self),
         }
+    }
+}
+
+impl<T: JsonSchema> Describe for OptionalJson<T> {
+    fn describe(operation: &mut Operation, schemas: &mut Schemas) {
+        operation.body(schemas.taken::<T>(), false);
+        operation.refuse(&BAD_BODY);
     }
 }
 
@@ -150,6 +181,18 @@ impl<T: Named> FromRequestParts<AppState> for Id<T> {
     }
 }
 
+impl<T: Named + JsonSchema> Describe for Id<T> {
+    fn describe(operation: &mut Operation, schemas: &mut Schemas) {
+        operation.parameter(json!({
+            "name": "id",
+            "in": "path",
+            "required": true,
+            "schema": schemas.taken::<T>(),
+        }));
+        operation.refuse(&[Code::of(&T::NOT_FOUND)]);
+    }
+}
+
 /// The parameters of a query, each at most once.
 pub(crate) fn query_pairs(parts: &Parts) -> Result<Vec<(String, String)>, Problem> {
     let query = parts.uri.query().unwrap_or_default();
@@ -183,6 +226,13 @@ impl FromRequestParts<AppState> for Admin {
     }
 }
 
+impl Describe for Admin {
+    fn describe(operation: &mut Operation, _: &mut Schemas) {
+        operation.needs(&[ADMIN]);
+        operation.refuse(&[Code::Forbidden]);
+    }
+}
+
 /// Proof that the request may do everything else, and whose it is; where keys are in use, the request's extensions
 /// tell it to who reads the body. The admin may, too.
 impl FromRequestParts<AppState> for Client {
@@ -201,6 +251,12 @@ impl FromRequestParts<AppState> for Client {
         };
         parts.extensions.insert(client.clone());
         Ok(client)
+    }
+}
+
+impl Describe for Client {
+    fn describe(operation: &mut Operation, _: &mut Schemas) {
+        operation.needs(&[CLIENT, ADMIN]);
     }
 }
 

@@ -1,11 +1,13 @@
 //! `Idempotency-Key`, as draft-ietf-httpapi-idempotency-key-header-07 has it: a POST that comes again with its
 //! key gets the answer that it got before. What is kept, and when, is `inventory::idempotency`'s business.
 
+use std::marker::PhantomData;
+
 use axum::{
     body::{self, Body},
     extract::{FromRequest, Request},
     http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
-    response::{IntoResponse as _, Response},
+    response::{IntoResponse, Response},
 };
 use futures_util::{FutureExt as _, future::BoxFuture};
 use inventory::{
@@ -13,13 +15,21 @@ use inventory::{
     idempotency::{self, Answer, Key, Once, Outcome, Worked},
 };
 use ring::digest;
+use serde_json::json;
 
-use crate::{AppState, Problem, answer, books::Books, extract, keys::Client};
+use crate::{
+    AppState, Problem, answer,
+    books::Books,
+    code::Code,
+    contract::{Describe, Operation, Schemas},
+    extract,
+    keys::Client,
+};
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const IDEMPOTENCY_REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 
-const KEY_MAX_CHARACTERS: usize = 255;
+pub(crate) const KEY_MAX_CHARACTERS: usize = 255;
 
 /// The body of a POST, and the key of its request, if it has one.
 pub(crate) struct Keyed<B>(pub(crate) Option<Key>, pub(crate) B);
@@ -61,6 +71,32 @@ where
     }
 }
 
+impl<B: Describe> Describe for Keyed<B> {
+    fn describe(operation: &mut Operation, schemas: &mut Schemas) {
+        operation.parameter(json!({
+            "name": "Idempotency-Key",
+            "in": "header",
+            "description": "A repeat with this key, which is random, gets the first answer again, and has no second \
+                effect. In quotes or not.",
+            "schema": {
+                "type": "string",
+                "pattern": format!(r#"^([!#-~][!-~]{{0,{}}}|"([!#-\[\]-~]|\\["\\]){{1,{KEY_MAX_CHARACTERS}}}")$"#, KEY_MAX_CHARACTERS - 1),
+            },
+        }));
+        operation.refuse(&[
+            Code::IdempotencyKeyInvalid,
+            Code::IdempotencyKeyInUse,
+            Code::IdempotencyKeyReused,
+        ]);
+        let replayed = json!({
+            "description": "It is the answer that the first request with this `Idempotency-Key` got.",
+            "schema": { "const": "true" },
+        });
+        operation.header("Idempotency-Replayed", replayed);
+        B::describe(operation, schemas);
+    }
+}
+
 /// The key that the header gives: a string as RFC 8941 has it, in quotes, or the same without them, as most
 /// clients send it.
 fn given(headers: &HeaderMap) -> Option<String> {
@@ -94,10 +130,31 @@ fn unquoted(quoted: &str) -> Option<String> {
     }
 }
 
+/// An `A` as it goes out: it may have been made for an earlier request.
+pub(crate) struct Rendered<A>(Response, PhantomData<fn() -> A>);
+
+impl<A: IntoResponse> From<A> for Rendered<A> {
+    fn from(answer: A) -> Self {
+        Self(answer.into_response(), PhantomData)
+    }
+}
+
+impl<A> IntoResponse for Rendered<A> {
+    fn into_response(self) -> Response {
+        self.0
+    }
+}
+
+impl<A: Describe> Describe for Rendered<A> {
+    fn describe(operation: &mut Operation, schemas: &mut Schemas) {
+        A::describe(operation, schemas);
+    }
+}
+
 /// What is kept of an answer; or the problem, where it is none of the verb's: a repeat shall try again.
-pub(crate) async fn kept(answer: Result<Response, Problem>) -> Result<Answer, Problem> {
+pub(crate) async fn kept(answer: Result<impl IntoResponse, Problem>) -> Result<Answer, Problem> {
     let response = match answer {
-        Ok(response) => response,
+        Ok(answer) => answer.into_response(),
         Err(refused @ (Problem::Refused(_) | Problem::RefusedOf(..))) => refused.into_response(),
         Err(problem) => return Err(problem),
     };
@@ -113,21 +170,22 @@ pub(crate) async fn kept(answer: Result<Response, Problem>) -> Result<Answer, Pr
     })
 }
 
-/// An outcome, as HTTP.
-pub(crate) fn answered(outcome: Outcome) -> Result<Response, Problem> {
-    match outcome {
-        Outcome::Done(answer) => Ok(response(answer)),
+/// The outcome of a request whose answers are rendered from an `A`, as HTTP.
+pub(crate) fn answered<A>(outcome: Outcome) -> Result<Rendered<A>, Problem> {
+    let response = match outcome {
+        Outcome::Done(answer) => response(answer),
         Outcome::Replayed(answer) => {
             let mut response = response(answer);
             let replayed = HeaderValue::from_static("true");
             response
                 .headers_mut()
                 .insert(IDEMPOTENCY_REPLAYED, replayed);
-            Ok(response)
+            response
         }
-        Outcome::Reused => Err(Problem::IdempotencyKeyReused),
-        Outcome::InUse => Err(Problem::IdempotencyKeyInUse),
-    }
+        Outcome::Reused => return Err(Problem::IdempotencyKeyReused),
+        Outcome::InUse => return Err(Problem::IdempotencyKeyInUse),
+    };
+    Ok(Rendered(response, PhantomData))
 }
 
 /// The other way than [`kept`].
@@ -155,19 +213,20 @@ fn response(answer: Answer) -> Response {
 impl AppState {
     /// Does the work of one request, within the transaction of its key if it has one. What it came to is told
     /// to `book` after the commit.
-    pub(crate) async fn once<T, W, B, R>(
+    pub(crate) async fn once<T, A, W, B, R>(
         &self,
         verb: &'static str,
         key: Option<Key>,
         work: W,
         book: B,
         render: R,
-    ) -> Result<Response, Problem>
+    ) -> Result<Rendered<A>, Problem>
     where
         T: Send + 'static,
+        A: IntoResponse + Send + 'static,
         W: for<'a> FnOnce(Via<'a>) -> BoxFuture<'a, Result<T, Error>> + Send + 'static,
         B: FnOnce(&Books, &T) + Send + 'static,
-        R: FnOnce(&T) -> Result<Response, Problem> + Send + 'static,
+        R: FnOnce(&T) -> Result<A, Problem> + Send + 'static,
     {
         let (pool, books) = (self.pool.clone(), self.books.clone());
         let Some(key) = key else {
@@ -176,7 +235,7 @@ impl AppState {
                 book(&books, &done);
                 Ok(done)
             };
-            return render(&self.call(verb, worked).await?);
+            return render(&self.call(verb, worked).await?).map(Rendered::from);
         };
         let kept = async move {
             let once = idempotency::once(&pool, &[key], move |transaction, _| {

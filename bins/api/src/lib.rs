@@ -6,6 +6,9 @@
 mod admin;
 mod answer;
 mod books;
+mod code;
+mod contract;
+mod docs;
 mod extract;
 mod idempotency;
 mod keys;
@@ -15,16 +18,14 @@ mod paging;
 mod problem;
 mod products;
 mod reservations;
+mod routes;
 mod state;
 mod verb;
 
 use std::{net::SocketAddr, time::Duration};
 
 use anyhow::Context as _;
-use axum::{
-    Router, middleware,
-    routing::{get, post},
-};
+use axum::{Router, middleware};
 use clap::Subcommand;
 use runtime::{Process, health::Health, http};
 use sqlx::Connection as _;
@@ -32,6 +33,7 @@ use timer::Timer;
 use tokio::net::TcpListener;
 
 pub use problem::Problem;
+pub use routes::openapi;
 pub use state::{AppState, Settings};
 
 /// Reserves units of products for users, over HTTP.
@@ -63,6 +65,8 @@ pub enum Command {
         /// Whose it is: letters, digits, dots, underscores, hyphens.
         name: String,
     },
+    /// Print the contract of the API, as OpenAPI, and exit.
+    Openapi,
 }
 
 /// What the process does: a command, or it serves until told to stop.
@@ -70,6 +74,10 @@ pub async fn run(args: Args, process: Process) -> anyhow::Result<()> {
     match args.command {
         Some(Command::Migrate) => migrate(&args.database.database_url).await,
         Some(Command::NewKey { name }) => keys::new_key(&name),
+        Some(Command::Openapi) => {
+            println!("{:#}", openapi());
+            Ok(())
+        }
         None => {
             let pool = inventory::database::connect(&args.database, "flashsale-api")?;
             let timer = Timer::start(&args.timer, &process)?;
@@ -133,29 +141,9 @@ fn router(state: AppState, process: &Process) -> Router {
                 async move { timer.is_up().await }
             })
     };
-    Router::new()
-        .route("/products", get(products::list).post(products::create))
-        .route("/products/{id}", get(products::get).patch(products::change))
-        .route("/products/{id}/stock", post(products::adjust_stock))
-        .route(
-            "/reservations",
-            get(reservations::list).post(reservations::reserve),
-        )
-        .route("/reservations/batch", post(reservations::reserve_together))
-        .route("/reservations/{id}", get(reservations::get))
-        .route("/reservations/{id}/confirm", post(reservations::confirm))
-        .route("/reservations/{id}/cancel", post(reservations::cancel))
-        .route("/reservations/{id}/extend", post(reservations::extend))
-        .route("/reservations/{id}/return", post(reservations::return_sold))
-        .route(
-            "/admin/reservations/sync-expired",
-            post(admin::sync_expired),
-        )
-        .route("/admin/audit", get(admin::audit))
-        .route("/admin/counters/rebuild", post(admin::rebuild_counters))
-        .route("/admin/outbox/dead", get(admin::dead_events))
-        .route("/admin/outbox/requeue", post(admin::requeue))
-        .route("/admin/outbox/replay", post(admin::replay))
+    let (routes, openapi) = routes::routes();
+    routes
+        .merge(docs::router(&openapi))
         .merge(health.router(process.registry.clone()))
         .method_not_allowed_fallback(async || Problem::MethodNotAllowed)
         .fallback(async || Problem::NotFound)

@@ -1,22 +1,68 @@
 //! Pages of a list: their parameters, and the link to the next one.
 
-use axum::http::{HeaderName, HeaderValue, Uri, header};
+use std::sync::Arc;
 
-use crate::Problem;
+use axum::{
+    http::{HeaderName, HeaderValue, StatusCode, Uri, header},
+    response::{IntoResponse, Response},
+};
+use schemars::JsonSchema;
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::{
+    Problem,
+    answer::Answer,
+    code::Code,
+    contract::{Describe, Operation, Schemas},
+};
 
 pub(crate) const DEFAULT_LIMIT: i64 = 20;
 const MAX_LIMIT: i64 = 100;
 
-/// Takes off what was read beyond the page, and tells whether there was any.
-pub(crate) fn cut<T>(rows: &mut Vec<T>, limit: i64) -> bool {
-    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-    let more = rows.len() > limit;
-    rows.truncate(limit);
-    more
+/// Rows of a list, and where it goes on.
+pub(crate) struct Paged<T> {
+    next: Option<[(HeaderName, HeaderValue); 1]>,
+    rows: Arc<Vec<T>>,
+}
+
+impl<T> Paged<T> {
+    /// `rows` has one more than `limit` if there is a next page.
+    pub(crate) fn new(uri: &Uri, mut rows: Vec<T>, limit: i64, id: fn(&T) -> i64) -> Self {
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        let more = rows.len() > limit;
+        rows.truncate(limit);
+        Self {
+            next: more.then(|| next(uri, rows.last().map(id))),
+            rows: Arc::new(rows),
+        }
+    }
+
+    /// All there are.
+    pub(crate) fn whole(rows: Arc<Vec<T>>) -> Self {
+        Self { next: None, rows }
+    }
+}
+
+impl<T: Serialize> IntoResponse for Paged<T> {
+    fn into_response(self) -> Response {
+        (self.next, Answer(self.rows)).into_response()
+    }
+}
+
+impl<T: JsonSchema> Describe for Paged<T> {
+    fn describe(operation: &mut Operation, schemas: &mut Schemas) {
+        let link = json!({ "Link": {
+            "description": "The path of the next page, if there is one, as `<…>; rel=\"next\"`.",
+            "schema": { "type": "string" },
+        } });
+        let schema = schemas.given::<Vec<T>>();
+        operation.answer(StatusCode::OK, "As asked.", schema, link);
+    }
 }
 
 /// The header with the address of the page behind `last`: the same query (RFC 8288, relative to its own address).
-pub(crate) fn next(uri: &Uri, last: Option<i64>) -> [(HeaderName, HeaderValue); 1] {
+fn next(uri: &Uri, last: Option<i64>) -> [(HeaderName, HeaderValue); 1] {
     let query = uri.query().unwrap_or_default();
     let kept = form_urlencoded::parse(query.as_bytes())
         .filter(|(name, _)| !matches!(name.as_ref(), "after_id" | "offset"));
@@ -27,6 +73,26 @@ pub(crate) fn next(uri: &Uri, last: Option<i64>) -> [(HeaderName, HeaderValue); 
     // What is written as a form is ASCII, and a path that has come here is one of our own.
     let link = HeaderValue::try_from(link).unwrap_or_else(|_| HeaderValue::from_static(""));
     [(header::LINK, link)]
+}
+
+/// The parameters of every list: [`limit`], and the [`id`] to go on after.
+pub(crate) fn describe<T: JsonSchema>(operation: &mut Operation, schemas: &mut Schemas) {
+    let limit = json!({ "type": "integer", "minimum": 1, "maximum": MAX_LIMIT });
+    let most = format!("Most in a page: {DEFAULT_LIMIT}, unless told otherwise.");
+    parameter(operation, "limit", &most, limit);
+    let after = "Only what comes after this one, as `Link` has it.";
+    parameter(operation, "after_id", after, schemas.taken::<T>());
+    operation.refuse(&[Code::InvalidQuery]);
+}
+
+/// A parameter of a query.
+pub(crate) fn parameter(operation: &mut Operation, name: &str, description: &str, schema: Value) {
+    operation.parameter(json!({
+        "name": name,
+        "in": "query",
+        "description": description,
+        "schema": schema,
+    }));
 }
 
 pub(crate) fn limit(name: &str, value: &str) -> Result<i64, Problem> {

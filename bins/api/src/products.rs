@@ -2,47 +2,96 @@
 
 use axum::{
     extract::{FromRequestParts, State},
-    http::{StatusCode, Uri, header, request::Parts},
-    response::{IntoResponse, Response},
+    http::{Uri, request::Parts},
 };
 use futures_util::FutureExt as _;
 use inventory::{
-    ProductId,
-    adjust_stock::{self, Adjustment},
-    product::{self, InvalidProduct, NewProduct, Policy, hold_seconds, sale_time},
+    ProductId, Quantity,
+    adjust_stock::{self, Adjustment, REASON_MAX_CHARACTERS},
+    product::{
+        self, HOLD_MAX_SECONDS, InvalidProduct, NAME_MAX_CHARACTERS, NewProduct, Policy, Product,
+        hold_seconds, sale_time,
+    },
     reservation::Refusal,
+    schema::WITHOUT_NUL,
 };
+use schemars::{JsonSchema, Schema};
 use serde::{Deserialize, Deserializer};
 use serde_json::Number;
 
 use crate::{
     AppState, Problem,
-    answer::Answer,
+    answer::{Answer, Created},
+    contract::{Describe, Operation, Schemas},
     extract::{Admin, Id, Json, query_pairs},
-    idempotency::Keyed,
+    idempotency::{Keyed, Rendered},
     keys::Client,
-    paging,
+    paging::{self, Paged},
 };
 
 /// A product as it is to be. A number or a time that is out of range makes an invalid product, not an invalid
 /// request. The inner option is `null`, the outer one "not given".
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(inline)]
 pub(crate) struct WantedProduct {
     #[serde(default, deserialize_with = "given")]
+    #[schemars(
+        with = "String",
+        length(min = 1, max = NAME_MAX_CHARACTERS),
+        regex(pattern = WITHOUT_NUL),
+        example = &"iPhone 15"
+    )]
     name: Option<String>,
     #[serde(default, deserialize_with = "given")]
+    #[schemars(with = "i32", range(min = 0, max = i32::MAX), example = 10)]
     stock: Option<Number>,
     #[serde(default, deserialize_with = "given")]
+    /// How long a hold lasts. Without it: as the API is set, `HOLD_SECONDS`.
+    #[schemars(with = "Option<i32>", range(min = 1, max = HOLD_MAX_SECONDS))]
     hold_seconds: Option<Option<Number>>,
     #[serde(default, deserialize_with = "given")]
+    /// The longest life of a hold that is extended, from its creation. Without it: as the API is set,
+    /// `MAX_HOLD_SECONDS`.
+    #[schemars(with = "Option<i32>", range(min = 1, max = HOLD_MAX_SECONDS))]
     max_hold_seconds: Option<Option<Number>>,
     #[serde(default, deserialize_with = "given")]
+    /// Most units that a user may hold and have bought. Without it: any number.
+    #[schemars(with = "Option<Quantity>")]
     max_per_user: Option<Option<Number>>,
     #[serde(default, deserialize_with = "given")]
+    /// From then on it can be reserved, by the database's clock. Without it: always.
+    #[schemars(with = "Option<String>", extend("format" = "date-time"))]
     sale_starts_at: Option<Option<String>>,
     #[serde(default, deserialize_with = "given")]
+    /// Until just before it can be reserved. Later than `sale_starts_at`.
+    #[schemars(with = "Option<String>", extend("format" = "date-time"))]
     sale_ends_at: Option<Option<String>>,
+}
+
+/// A product to create.
+#[derive(Deserialize, JsonSchema)]
+#[serde(transparent)]
+#[schemars(transform = with_name_and_stock)]
+pub(crate) struct CreateProduct(WantedProduct);
+
+fn with_name_and_stock(schema: &mut Schema) {
+    schema.insert("required".into(), ["name", "stock"].into());
+}
+
+/// What a product is to become.
+#[derive(Deserialize, JsonSchema)]
+#[serde(transparent)]
+#[schemars(transform = without_stock)]
+pub(crate) struct ChangeProduct(WantedProduct);
+
+fn without_stock(schema: &mut Schema) {
+    if let Some(properties) = schema
+        .get_mut("properties")
+        .and_then(|of| of.as_object_mut())
+    {
+        properties.shift_remove("stock");
+    }
 }
 
 fn given<'de, T, D>(deserializer: D) -> Result<Option<T>, D::Error>
@@ -91,8 +140,8 @@ fn checked<T, U>(
 pub(crate) async fn create(
     _: Admin,
     State(state): State<AppState>,
-    Keyed(key, Json(body)): Keyed<Json<WantedProduct>>,
-) -> Result<Response, Problem> {
+    Keyed(key, Json(CreateProduct(body))): Keyed<Json<CreateProduct>>,
+) -> Result<Rendered<Created<Product>>, Problem> {
     let policy = body.policy();
     let missing = |field| Problem::InvalidRequest(format!("missing field `{field}`"));
     let name = body.name.ok_or_else(|| missing("name"))?;
@@ -105,9 +154,9 @@ pub(crate) async fn create(
         move |via| async move { product::create(via, &new).await }.boxed(),
         |_, _| (),
         |created| {
-            let created = created.as_ref().map_err(InvalidProduct::clone)?;
-            let location = [(header::LOCATION, format!("/products/{}", created.id))];
-            Ok((StatusCode::CREATED, location, Answer(created)).into_response())
+            let body = created.clone()?;
+            let path = format!("/products/{}", body.id);
+            Ok(Created { path, body })
         },
     );
     once.await
@@ -117,8 +166,8 @@ pub(crate) async fn change(
     _: Admin,
     Id(id): Id<ProductId>,
     State(state): State<AppState>,
-    Json(body): Json<WantedProduct>,
-) -> Result<Response, Problem> {
+    Json(ChangeProduct(body)): Json<ChangeProduct>,
+) -> Result<Answer<Product>, Problem> {
     if body.stock.is_some() {
         let detail = "stock is changed by POST /products/{id}/stock".to_owned();
         return Err(Problem::InvalidRequest(detail));
@@ -130,15 +179,23 @@ pub(crate) async fn change(
         product::change(&pool, id, name.as_ref(), &policy).await
     });
     match changed.await?? {
-        Some(product) => Ok(Answer(product).into_response()),
+        Some(product) => Ok(Answer(product)),
         None => Err(Refusal::ProductNotFound.into()),
     }
 }
 
-#[derive(Deserialize)]
+/// A change of a product's stock.
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct AdjustStock {
+    /// Units to add; below 0, free units to take away.
+    #[schemars(extend("not" = { "const": 0 }), example = -5)]
     delta: i32,
+    #[schemars(
+        length(min = 1, max = REASON_MAX_CHARACTERS),
+        regex(pattern = WITHOUT_NUL),
+        example = &"damaged"
+    )]
     reason: String,
 }
 
@@ -147,7 +204,7 @@ pub(crate) async fn adjust_stock(
     Id(id): Id<ProductId>,
     State(state): State<AppState>,
     Keyed(key, Json(body)): Keyed<Json<AdjustStock>>,
-) -> Result<Response, Problem> {
+) -> Result<Rendered<Answer<Product>>, Problem> {
     let adjustment = Adjustment::new(body.delta, body.reason)?;
     let events = state.events.clone();
     let once = state.once(
@@ -158,8 +215,8 @@ pub(crate) async fn adjust_stock(
         },
         |books, adjusted| books.expired(adjusted.expired),
         |adjusted| {
-            let product = adjusted.answer.as_ref().map_err(Refusal::clone)?;
-            Ok(Answer(product).into_response())
+            let product = adjusted.answer.clone()?;
+            Ok(Answer(product))
         },
     );
     once.await
@@ -170,19 +227,16 @@ pub(crate) async fn list(
     page: Page,
     uri: Uri,
     State(state): State<AppState>,
-) -> Result<Response, Problem> {
+) -> Result<Paged<Product>, Problem> {
     let Page(Some((limit, after))) = page else {
-        return Ok(Answer(&*state.products.ask(0, ()).await?).into_response());
+        return Ok(Paged::whole(state.products.ask(0, ()).await?));
     };
     let pool = state.pool.clone();
     let listed = state.call("list_products", async move {
         // One more tells whether there is a next page.
         product::page(&pool, after, limit + 1).await
     });
-    let mut products = listed.await?;
-    let more = paging::cut(&mut products, limit);
-    let next = more.then(|| paging::next(&uri, products.last().map(|last| last.id.get())));
-    Ok((next, Answer(products)).into_response())
+    Ok(Paged::new(&uri, listed.await?, limit, |last| last.id.get()))
 }
 
 /// How many products, after which. Without either: all of them.
@@ -207,13 +261,19 @@ impl FromRequestParts<AppState> for Page {
     }
 }
 
+impl Describe for Page {
+    fn describe(operation: &mut Operation, schemas: &mut Schemas) {
+        paging::describe::<ProductId>(operation, schemas);
+    }
+}
+
 pub(crate) async fn get(
     _: Client,
     Id(id): Id<ProductId>,
     State(state): State<AppState>,
-) -> Result<Response, Problem> {
+) -> Result<Answer<Product>, Problem> {
     match state.product.ask(id.get(), id).await? {
-        Some(product) => Ok(Answer(product).into_response()),
+        Some(product) => Ok(Answer(product)),
         None => Err(Refusal::ProductNotFound.into()),
     }
 }

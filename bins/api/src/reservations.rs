@@ -4,8 +4,7 @@ use std::{collections::HashSet, str::FromStr};
 
 use axum::{
     extract::{FromRequestParts, State},
-    http::{StatusCode, Uri, header, request::Parts},
-    response::{IntoResponse, Response},
+    http::{Uri, request::Parts},
 };
 use futures_util::FutureExt as _;
 use inventory::{
@@ -13,44 +12,55 @@ use inventory::{
     extend::Extend,
     list::{self, Filter, Page},
     reacquire,
-    reservation::{Batch, Reference, Refusal},
+    reservation::{Batch, Reference, Refusal, Reservation, Status},
     reserve::Reserve,
     reserve_together, return_sold,
 };
+use schemars::JsonSchema;
 use serde::Deserialize;
+use serde_json::{Value, json};
 
 use crate::{
     AppState, Problem,
-    answer::Answer,
+    answer::{AllCreated, Answer, Created},
+    contract::{Describe, Operation, Schemas},
     extract::{Admin, Id, Json, NoBody, OptionalJson, query_pairs},
-    idempotency::Keyed,
+    idempotency::{Keyed, Rendered},
     keys::Client,
-    paging,
+    paging::{self, Paged},
     verb::Verdict,
 };
 
 /// Most products that are reserved together.
 const TOGETHER_MAX_ITEMS: usize = 100;
 
-#[derive(Deserialize)]
+/// Units to hold for a user.
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct CreateReservation {
+    #[schemars(example = 1)]
     product_id: ProductId,
+    #[schemars(example = 42)]
     user_id: UserId,
     #[serde(default = "one")]
     quantity: Quantity,
+    /// Your own name for it, an order say: stored, shown and searchable.
     reference: Option<Reference>,
 }
 
-#[derive(Deserialize)]
+/// Units of different products, to hold for a user.
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct CreateTogether {
+    #[schemars(example = 42)]
     user_id: UserId,
+    #[schemars(length(min = 1, max = TOGETHER_MAX_ITEMS), example = json!([{ "product_id": 1, "quantity": 2 }]))]
     items: Vec<Item>,
+    /// Your own name for it, an order say: stored, shown and searchable.
     reference: Option<Reference>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Item {
     product_id: ProductId,
@@ -66,7 +76,7 @@ pub(crate) async fn reserve(
     _: Client,
     State(state): State<AppState>,
     Keyed(key, Json(body)): Keyed<Json<CreateReservation>>,
-) -> Result<Response, Problem> {
+) -> Result<Rendered<Created<Reservation>>, Problem> {
     let request = Reserve {
         product_id: body.product_id,
         user_id: body.user_id,
@@ -80,16 +90,15 @@ pub(crate) async fn reserve(
 }
 
 /// A verdict on a hold that was to be made.
-pub(crate) fn reserved(verdict: &Verdict) -> Result<Response, Problem> {
-    let hold = verdict.as_ref().map_err(Refusal::clone)?;
-    let location = [(header::LOCATION, format!("/reservations/{}", hold.id))];
-    Ok((StatusCode::CREATED, location, Answer(hold)).into_response())
+pub(crate) fn reserved(verdict: Verdict) -> Result<Created<Reservation>, Problem> {
+    let body = verdict?;
+    let path = format!("/reservations/{}", body.id);
+    Ok(Created { path, body })
 }
 
 /// A verdict on a reservation that was there.
-pub(crate) fn shown(verdict: &Verdict) -> Result<Response, Problem> {
-    let reservation = verdict.as_ref().map_err(Refusal::clone)?;
-    Ok(Answer(reservation).into_response())
+pub(crate) fn shown(verdict: Verdict) -> Result<Answer<Reservation>, Problem> {
+    Ok(Answer(verdict?))
 }
 
 /// Not by a lane: what waits for several products must not make each of their lanes wait.
@@ -97,7 +106,7 @@ pub(crate) async fn reserve_together(
     _: Client,
     State(state): State<AppState>,
     Keyed(key, Json(body)): Keyed<Json<CreateTogether>>,
-) -> Result<Response, Problem> {
+) -> Result<Rendered<AllCreated<Reservation>>, Problem> {
     let mut products = HashSet::new();
     if let Some(twice) = body
         .items
@@ -133,7 +142,7 @@ pub(crate) async fn reserve_together(
         },
         |books, together| books.reserved(together.answer.iter().flatten(), together.expired),
         |together| match &together.answer {
-            Ok(holds) => Ok((StatusCode::CREATED, Answer(holds)).into_response()),
+            Ok(holds) => Ok(AllCreated(holds.clone())),
             Err((product_id, refusal)) => Err(Problem::RefusedOf(*product_id, refusal.clone())),
         },
     );
@@ -144,14 +153,15 @@ pub(crate) async fn get(
     _: Client,
     Id(id): Id<ReservationId>,
     State(state): State<AppState>,
-) -> Result<Response, Problem> {
+) -> Result<Answer<Reservation>, Problem> {
     match state.reservation.ask(id.get(), id).await? {
-        Some(reservation) => Ok(Answer(reservation).into_response()),
+        Some(reservation) => Ok(Answer(reservation)),
         None => Err(Refusal::ReservationNotFound.into()),
     }
 }
 
-#[derive(Default, Deserialize)]
+/// How to confirm.
+#[derive(Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Payment {
     /// Whether to sell the units of an expired hold all the same, if they are free.
@@ -172,7 +182,7 @@ pub(crate) async fn confirm(
     Id(id): Id<ReservationId>,
     State(state): State<AppState>,
     Keyed(key, OptionalJson(body)): Keyed<OptionalJson<Payment>>,
-) -> Result<Response, Problem> {
+) -> Result<Rendered<Answer<Reservation>>, Problem> {
     if key.is_some() || !body.reacquire {
         let reacquire = body.reacquire;
         let request = Confirm { id, reacquire };
@@ -185,11 +195,14 @@ pub(crate) async fn confirm(
     };
     match state.confirm.ask(id.get(), request).await? {
         Err(Refusal::ReservationExpired) => reacquire(&state, id).await,
-        verdict => shown(&verdict),
+        verdict => shown(verdict).map(Rendered::from),
     }
 }
 
-async fn reacquire(state: &AppState, id: ReservationId) -> Result<Response, Problem> {
+async fn reacquire(
+    state: &AppState,
+    id: ReservationId,
+) -> Result<Rendered<Answer<Reservation>>, Problem> {
     let events = state.events.clone();
     let once = state.once(
         "reacquire",
@@ -202,8 +215,8 @@ async fn reacquire(state: &AppState, id: ReservationId) -> Result<Response, Prob
 }
 
 /// The only answer of a call with one request.
-fn only(batch: &Batch) -> Result<Response, Problem> {
-    shown(batch.answers.first().ok_or(Problem::Internal)?)
+fn only(batch: &Batch) -> Result<Answer<Reservation>, Problem> {
+    shown(batch.answers.first().ok_or(Problem::Internal)?.clone())
 }
 
 pub(crate) async fn cancel(
@@ -211,13 +224,16 @@ pub(crate) async fn cancel(
     Id(id): Id<ReservationId>,
     State(state): State<AppState>,
     Keyed(key, _): Keyed<NoBody>,
-) -> Result<Response, Problem> {
+) -> Result<Rendered<Answer<Reservation>>, Problem> {
     state.cancel.answer(id.get(), key, id).await
 }
 
-#[derive(Deserialize)]
+/// More time for a hold.
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct MoreTime {
+    /// From now.
+    #[schemars(example = 400)]
     seconds: Seconds,
 }
 
@@ -226,7 +242,7 @@ pub(crate) async fn extend(
     Id(id): Id<ReservationId>,
     State(state): State<AppState>,
     Keyed(key, Json(body)): Keyed<Json<MoreTime>>,
-) -> Result<Response, Problem> {
+) -> Result<Rendered<Answer<Reservation>>, Problem> {
     let request = Extend {
         id,
         seconds: body.seconds,
@@ -239,7 +255,7 @@ pub(crate) async fn return_sold(
     Id(id): Id<ReservationId>,
     State(state): State<AppState>,
     Keyed(key, _): Keyed<NoBody>,
-) -> Result<Response, Problem> {
+) -> Result<Rendered<Answer<Reservation>>, Problem> {
     let events = state.events.clone();
     let once = state.once(
         "return",
@@ -256,7 +272,7 @@ pub(crate) async fn list(
     Listed { filter, mut page }: Listed,
     uri: Uri,
     State(state): State<AppState>,
-) -> Result<Response, Problem> {
+) -> Result<Paged<Reservation>, Problem> {
     let pool = state.pool.clone();
     let limit = page.limit;
     let listed = state.call("list_reservations", async move {
@@ -264,10 +280,7 @@ pub(crate) async fn list(
         page.limit += 1;
         list::list(&pool, &filter, page).await
     });
-    let mut reservations = listed.await?;
-    let more = paging::cut(&mut reservations, limit);
-    let next = more.then(|| paging::next(&uri, reservations.last().map(|last| last.id.get())));
-    Ok((next, Answer(reservations)).into_response())
+    Ok(Paged::new(&uri, listed.await?, limit, |last| last.id.get()))
 }
 
 /// Which reservations to list.
@@ -307,6 +320,32 @@ impl FromRequestParts<AppState> for Listed {
         }
         page.offset = offset.unwrap_or(0);
         Ok(Self { filter, page })
+    }
+}
+
+impl Describe for Listed {
+    fn describe(operation: &mut Operation, schemas: &mut Schemas) {
+        let mut only = |name: &str, whose: &str, schema: Value| {
+            paging::parameter(operation, name, &format!("Only {whose}."), schema);
+        };
+        only("user_id", "this user's", schemas.taken::<UserId>());
+        only("product_id", "this product's", schemas.taken::<ProductId>());
+        only(
+            "reference",
+            "those with this reference",
+            schemas.taken::<Reference>(),
+        );
+        only(
+            "status",
+            "those with this effective status",
+            schemas.given::<Status>(),
+        );
+        paging::describe::<ReservationId>(operation, schemas);
+        let offset = json!({
+            "type": "integer", "format": "int64", "minimum": 0, "default": 0,
+        });
+        let words = "How many to leave out before them; not with `after_id`, which is faster.";
+        paging::parameter(operation, "offset", words, offset);
     }
 }
 

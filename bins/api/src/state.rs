@@ -19,6 +19,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     Problem,
+    answer::{Answer, Created},
     books::Books,
     keys::Keys,
     lanes::{Lanes, Limits, NoAnswer},
@@ -96,10 +97,10 @@ pub struct Shared {
     pub(crate) loopback: bool,
     /// `None`: whoever reaches the API may do all but admin acts.
     pub(crate) keys: Option<Keys>,
-    pub(crate) reserve: Verb<Reserve>,
-    pub(crate) confirm: Verb<Confirm>,
-    pub(crate) cancel: Verb<ReservationId>,
-    pub(crate) extend: Verb<Extend>,
+    pub(crate) reserve: Verb<Reserve, Created<Reservation>>,
+    pub(crate) confirm: Verb<Confirm, Answer<Reservation>>,
+    pub(crate) cancel: Verb<ReservationId, Answer<Reservation>>,
+    pub(crate) extend: Verb<Extend, Answer<Reservation>>,
     pub(crate) products: Lanes<(), Arc<Vec<Product>>>,
     pub(crate) product: Lanes<ProductId, Option<Product>>,
     pub(crate) reservation: Lanes<ReservationId, Option<Reservation>>,
@@ -220,7 +221,7 @@ pub(crate) struct Start {
 }
 
 impl Start {
-    fn reserve(&self) -> Verb<Reserve> {
+    fn reserve(&self) -> Verb<Reserve, Created<Reservation>> {
         let (events, hold_seconds) = (self.events.clone(), self.hold_seconds);
         let count = self.reserve_lanes;
         Verb::start(self, "reserve", count, reserved, move |via, requests| {
@@ -228,21 +229,21 @@ impl Start {
         })
     }
 
-    fn confirm(&self) -> Verb<Confirm> {
+    fn confirm(&self) -> Verb<Confirm, Answer<Reservation>> {
         let events = self.events.clone();
         Verb::start(self, "confirm", 1, shown, move |via, requests| {
             decide_confirms(via, requests, events.clone()).boxed()
         })
     }
 
-    fn cancel(&self) -> Verb<ReservationId> {
+    fn cancel(&self) -> Verb<ReservationId, Answer<Reservation>> {
         let events = self.events.clone();
         Verb::start(self, "cancel", 1, shown, move |via, ids| {
             decide_cancels(via, ids, events.clone()).boxed()
         })
     }
 
-    fn extend(&self) -> Verb<Extend> {
+    fn extend(&self) -> Verb<Extend, Answer<Reservation>> {
         let max_hold_seconds = self.max_hold_seconds;
         Verb::start(self, "extend", 1, shown, move |via, requests| {
             decide_extends(via, requests, max_hold_seconds).boxed()

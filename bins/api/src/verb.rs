@@ -1,7 +1,7 @@
 //! A verb that takes many requests in one call, and its lanes: some for requests as they come, and some for
 //! those with a key, whose batches are transactions of several calls.
 
-use axum::response::Response;
+use axum::response::IntoResponse;
 use futures_util::{FutureExt as _, future::BoxFuture};
 use inventory::{
     Error, Via,
@@ -12,7 +12,7 @@ use inventory::{
 use crate::{
     Problem,
     books::Books,
-    idempotency::{answered, kept},
+    idempotency::{Rendered, answered, kept},
     lanes::{Lanes, NoAnswer},
     state::Start,
 };
@@ -24,22 +24,22 @@ pub(crate) type Decided = Result<(Vec<Verdict>, Book), Error>;
 
 type Book = Box<dyn FnOnce(&Books, &[Verdict]) + Send>;
 
-/// A verdict, as HTTP.
-type Render = fn(&Verdict) -> Result<Response, Problem>;
+/// What a verdict comes to.
+type Render<A> = fn(Verdict) -> Result<A, Problem>;
 
-pub(crate) struct Verb<Q> {
+pub(crate) struct Verb<Q, A> {
     plain: Lanes<Q, Verdict>,
-    keyed: Lanes<(Key, Q), Result<Response, Problem>>,
-    render: Render,
+    keyed: Lanes<(Key, Q), Result<Rendered<A>, Problem>>,
+    render: Render<A>,
 }
 
-impl<Q: Clone + Send + Sync + 'static> Verb<Q> {
+impl<Q: Clone + Send + Sync + 'static, A: IntoResponse + Send + 'static> Verb<Q, A> {
     /// Starts twice `count` lanes.
     pub(crate) fn start<F>(
         start: &Start,
         name: &'static str,
         count: usize,
-        render: Render,
+        render: Render<A>,
         decide: F,
     ) -> Self
     where
@@ -66,7 +66,7 @@ impl<Q: Clone + Send + Sync + 'static> Verb<Q> {
                         let (verdicts, book) = decide(Via::Transaction(transaction), new).await?;
                         let mut answers = Vec::with_capacity(verdicts.len());
                         for verdict in &verdicts {
-                            match kept(render(verdict)).await {
+                            match kept(render(verdict.clone())).await {
                                 Ok(answer) => answers.push(answer),
                                 Err(problem) => return Ok(Worked::Undo(problem)),
                             }
@@ -92,15 +92,16 @@ impl<Q: Clone + Send + Sync + 'static> Verb<Q> {
             render,
         }
     }
+
     /// The answer to a request, in the lane of its row.
     pub(crate) async fn answer(
         &self,
         row: i64,
         key: Option<Key>,
         request: Q,
-    ) -> Result<Response, Problem> {
+    ) -> Result<Rendered<A>, Problem> {
         match key {
-            None => (self.render)(&self.ask(row, request).await?),
+            None => (self.render)(self.ask(row, request).await?).map(Rendered::from),
             Some(key) => self.keyed.ask(row, (key, request)).await?,
         }
     }

@@ -3,13 +3,14 @@
 //! Any number of copies may run: they share the rows of the outbox. What a row means is
 //! `inventory::outbox`'s business, how a message travels `publish`'s, and when anything happens `relay`'s.
 
+mod asyncapi;
 mod metrics;
 pub mod publish;
 pub mod relay;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use clap::{ArgAction, Parser, value_parser};
+use clap::{ArgAction, Parser, Subcommand, value_parser};
 use futures_util::future::join;
 use inventory::{Error, database, outbox};
 use runtime::{Process, health::Health, http, purge::keep_purging};
@@ -30,6 +31,8 @@ const STATUS_EVERY: Duration = Duration::from_secs(1);
 /// A scrape of the metrics is quick; nobody who dawdles is waited for longer.
 const HTTP_GRACE: Duration = Duration::from_secs(1);
 
+pub use asyncapi::asyncapi;
+
 /// The settings of the process.
 #[derive(Parser)]
 #[command(
@@ -38,6 +41,9 @@ const HTTP_GRACE: Duration = Duration::from_secs(1);
     about = "Publishes committed events to RabbitMQ."
 )]
 pub struct Args {
+    #[command(subcommand)]
+    pub command: Option<Command>,
+
     #[command(flatten)]
     pub runtime: runtime::Args,
 
@@ -86,8 +92,18 @@ pub struct Args {
     pub outbox_retention_hours: i32,
 }
 
+#[derive(Subcommand)]
+pub enum Command {
+    /// Print the contract of the events, as AsyncAPI, and exit.
+    Asyncapi,
+}
+
 /// The whole process: relays, purges, and tells how it is, until the signal to stop.
 pub async fn start(args: Args, process: Process) -> anyhow::Result<()> {
+    if let Some(Command::Asyncapi) = args.command {
+        println!("{:#}", asyncapi());
+        return Ok(());
+    }
     let pool = database::connect(&args.database, "flashsale-relay")?;
     let timer = Timer::start(&args.timer, &process)?;
     let broker = Broker::new(&args.amqp_url, args.relay_declare_queue)?;

@@ -34,6 +34,11 @@ impl Metrics {
             "flashsale_relay_errors_total",
             "Batches and connections that failed, by what failed them.",
         );
+        let errors = keep(to, IntCounterVec::new(errors, &["on"])?)?;
+        for on in ["postgres", "rabbitmq"] {
+            // Shown from the start: a rate does not see the first error of a series that begins with it.
+            errors.with_label_values(&[on]);
+        }
         let seconds = [
             0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
         ];
@@ -58,7 +63,7 @@ impl Metrics {
                 "flashsale_amqp_reconnects_total",
                 "Connections to RabbitMQ made again after one was lost.",
             )?,
-            errors: keep(to, IntCounterVec::new(errors, &["on"])?)?,
+            errors,
             dead: gauge(
                 "flashsale_events_dead",
                 "Events that are not tried any more.",

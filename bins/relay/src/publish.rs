@@ -28,6 +28,10 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 pub const EXCHANGE: &str = "flashsale.events";
 pub const QUEUE: &str = "reservation-confirmed";
+pub(crate) const CONTENT_TYPE: &str = "application/json";
+pub(crate) const APP_ID: &str = "flashsale-relay";
+/// Persistent.
+pub(crate) const DELIVERY_MODE: u8 = 2;
 const RESERVATION_CONFIRMED: &str = "reservation.confirmed";
 
 /// From the name look-up to the last declaration.
@@ -93,7 +97,7 @@ impl Message {
 
 /// An event's routing key, and by what a consumer orders the events of one reservation, which can come in any
 /// order.
-fn terms(event: &Event) -> (&'static str, Option<i32>) {
+pub(crate) fn terms(event: &Event) -> (&'static str, Option<i32>) {
     match event {
         Event::ReservationCreated(_) => ("reservation.created", Some(1)),
         Event::ReservationConfirmed(_) => (RESERVATION_CONFIRMED, Some(2)),
@@ -334,11 +338,11 @@ async fn send(channel: &Channel, message: &Message) -> lapin::Result<Confirmatio
     let properties = BasicProperties::default()
         .with_message_id(message.id.clone())
         .with_type(message.kind.clone())
-        .with_content_type("application/json".into())
-        .with_delivery_mode(2)
+        .with_content_type(CONTENT_TYPE.into())
+        .with_delivery_mode(DELIVERY_MODE)
         .with_headers(message.headers.clone())
         .with_timestamp(message.created_unix_seconds)
-        .with_app_id("flashsale-relay".into());
+        .with_app_id(APP_ID.into());
     let mandatory = BasicPublishOptions {
         mandatory: true,
         ..Default::default()

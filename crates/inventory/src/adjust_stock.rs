@@ -10,6 +10,9 @@ use crate::{
     reservation::Refusal,
 };
 
+/// The longest reason.
+pub const REASON_MAX_CHARACTERS: usize = 200;
+
 /// A change of a product's stock, checked.
 pub struct Adjustment {
     delta: i32,
@@ -20,17 +23,20 @@ pub struct Adjustment {
 pub enum InvalidAdjustment {
     #[error("delta must not be 0")]
     Delta,
-    #[error("reason must have 1 to 200 characters, and no NUL")]
+    #[error("reason must have 1 to {REASON_MAX_CHARACTERS} characters, and no NUL")]
     Reason,
 }
 
 impl Adjustment {
-    /// `delta`: units to add, or below 0 to take away; `reason`: 1–200 characters without NUL.
+    /// `delta`: units to add, or below 0 to take away; `reason`: 1 to [`REASON_MAX_CHARACTERS`], without NUL.
     pub fn new(delta: i32, reason: String) -> Result<Self, InvalidAdjustment> {
         if delta == 0 {
             return Err(InvalidAdjustment::Delta);
         }
-        if reason.is_empty() || reason.chars().count() > 200 || reason.contains('\0') {
+        if reason.is_empty()
+            || reason.chars().count() > REASON_MAX_CHARACTERS
+            || reason.contains('\0')
+        {
             return Err(InvalidAdjustment::Reason);
         }
         Ok(Self { delta, reason })

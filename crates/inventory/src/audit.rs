@@ -1,12 +1,13 @@
 //! audit: each product's counters against the reservations themselves; and what these add up to.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 use sqlx::{FromRow, PgPool};
 
 use crate::{Error, ProductId};
 
 /// What the reservations of a product add up to, beside its counters.
-#[derive(Debug, Serialize, FromRow)]
+#[derive(Debug, Serialize, JsonSchema, FromRow)]
 pub struct ProductAudit {
     pub product_id: ProductId,
     pub stock: i32,
@@ -23,7 +24,7 @@ pub struct ProductAudit {
 }
 
 /// A counter that its reservations, or for the total its adjustments, do not bear out.
-#[derive(Debug, PartialEq, Serialize)]
+#[derive(Debug, PartialEq, Serialize, JsonSchema)]
 pub struct Difference {
     pub product_id: ProductId,
     pub counter: &'static str,
@@ -33,7 +34,7 @@ pub struct Difference {
     pub expected: i64,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct Audit {
     pub clean: bool,
     pub products: Vec<ProductAudit>,
@@ -41,7 +42,7 @@ pub struct Audit {
 }
 
 /// How many reservations there are, and how they ended.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, FromRow)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, JsonSchema, FromRow)]
 pub struct Tally {
     pub created: i64,
     /// Also of those that were returned later.

@@ -2,10 +2,11 @@
 
 use std::{str::FromStr, sync::Arc};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
-use crate::{ProductId, Quantity, ReservationId, UserId};
+use crate::{ProductId, Quantity, ReservationId, UserId, schema::Utc};
 
 /// Every type of event.
 const TYPES: [&str; 6] = [
@@ -62,7 +63,7 @@ impl FromStr for Events {
 }
 
 /// What consumers are told. Serialised, it is the body of the message.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "event_type", content = "payload")]
 pub enum Event {
     ReservationCreated(ReservationCreated),
@@ -98,7 +99,7 @@ impl Event {
 macro_rules! of_reservation {
     ($(#[$doc:meta])* $name:ident: $($time:ident),+) => {
         $(#[$doc])*
-        #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+        #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
         pub struct $name {
             pub reservation_id: ReservationId,
             pub product_id: ProductId,
@@ -106,6 +107,7 @@ macro_rules! of_reservation {
             pub quantity: Quantity,
             $(
                 #[serde(with = "utc")]
+                #[schemars(with = "Utc")]
                 pub $time: OffsetDateTime,
             )+
             /// Not part of the body: it goes with the message.
@@ -137,7 +139,7 @@ of_reservation!(
 );
 
 /// Units were added to a product, or taken away.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct StockAdjusted {
     pub adjustment_id: i64,
     pub product_id: ProductId,
@@ -147,6 +149,7 @@ pub struct StockAdjusted {
     pub stock: i32,
     pub total: i32,
     #[serde(with = "utc")]
+    #[schemars(with = "Utc")]
     pub adjusted_at: OffsetDateTime,
 }
 

@@ -1,7 +1,8 @@
 //! Numbers with a meaning: parsed once at the edge, not checked again inside.
 
-use std::fmt;
+use std::{borrow::Cow, fmt};
 
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
 
 #[derive(Debug, thiserror::Error)]
@@ -17,6 +18,8 @@ macro_rules! positive {
         pub struct $name($repr);
 
         impl $name {
+            pub const ONE: Self = Self(1);
+
             pub fn get(self) -> $repr {
                 self.0
             }
@@ -30,6 +33,23 @@ macro_rules! positive {
                     Ok(value) if value > 0 => Ok(Self(value)),
                     _ => Err(NotPositive(<$repr>::MAX.into())),
                 }
+            }
+        }
+
+        impl JsonSchema for $name {
+            fn schema_name() -> Cow<'static, str> {
+                stringify!($name).into()
+            }
+
+            fn inline_schema() -> bool {
+                true
+            }
+
+            fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+                let mut schema = <$repr>::json_schema(generator);
+                schema.insert("minimum".into(), 1.into());
+                schema.insert("maximum".into(), <$repr>::MAX.into());
+                schema
             }
         }
 
@@ -62,7 +82,3 @@ positive!(
     /// How many seconds something lasts.
     Seconds(i32)
 );
-
-impl Quantity {
-    pub const ONE: Self = Self(1);
-}

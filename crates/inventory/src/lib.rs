@@ -24,6 +24,7 @@ pub mod reservation;
 pub mod reserve;
 pub mod reserve_together;
 pub mod return_sold;
+pub mod schema;
 
 pub use database::{Error, Via};
 pub use ids::{NotPositive, ProductId, Quantity, ReservationId, Seconds, UserId};

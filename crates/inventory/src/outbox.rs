@@ -15,6 +15,7 @@
 
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 use sqlx::{
     Connection as _, FromRow, PgConnection, PgPool, Postgres, Transaction, postgres::PgRow,
@@ -26,6 +27,7 @@ use crate::{
     Error,
     database::{Via, call, fetch},
     event::Event,
+    schema::Utc,
 };
 
 /// A row that its transaction holds locked.
@@ -46,15 +48,18 @@ impl Claimed {
 }
 
 /// A row that was refused too often, or that nobody can read.
-#[derive(Clone, Debug, Serialize, FromRow)]
+#[derive(Clone, Debug, Serialize, JsonSchema, FromRow)]
+#[schemars(rename = "DeadEvent")]
 pub struct Dead {
     pub id: i64,
+    #[schemars(extend("format" = "uuid"), with = "String")]
     pub event_id: Uuid,
     pub event_type: String,
     pub payload: serde_json::Value,
     pub attempts: i32,
     pub last_error: Option<String>,
     #[serde(with = "time::serde::rfc3339")]
+    #[schemars(with = "Utc")]
     pub dead_at: OffsetDateTime,
 }
 

@@ -1,5 +1,6 @@
 //! Products: what is on sale, by which rules, and how many units are free, held and sold.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 use sqlx::{Encode, FromRow, PgPool, Postgres, QueryBuilder, Type};
 use time::{OffsetDateTime, UtcOffset, format_description::well_known::Rfc3339};
@@ -7,40 +8,51 @@ use time::{OffsetDateTime, UtcOffset, format_description::well_known::Rfc3339};
 use crate::{
     Error, ProductId, Quantity, Seconds,
     database::{Via, fetch},
+    schema::Utc,
 };
 
 /// `total = stock + held + sold`, at every commit.
-#[derive(Clone, Debug, Serialize, FromRow)]
+#[derive(Clone, Debug, Serialize, JsonSchema, FromRow)]
 pub struct Product {
     pub id: ProductId,
     pub name: String,
     /// Free units.
+    #[schemars(range(min = 0))]
     pub stock: i32,
     /// Units of ACTIVE holds, also of those past their deadline that were not reclaimed yet.
+    #[schemars(range(min = 0))]
     pub held: i32,
     /// Units of confirmed reservations.
+    #[schemars(range(min = 0))]
     pub sold: i32,
+    #[schemars(range(min = 0))]
     pub total: i32,
     #[serde(with = "time::serde::rfc3339")]
+    #[schemars(with = "Utc")]
     pub created_at: OffsetDateTime,
     /// How long a hold lasts, where it is not as the API is set.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Seconds")]
     pub hold_seconds: Option<Seconds>,
     /// The longest life of a hold that is extended, where it is not as the API is set.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Seconds")]
     pub max_hold_seconds: Option<Seconds>,
     /// Most units that a user may hold and have bought.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Quantity")]
     pub max_per_user: Option<Quantity>,
     #[serde(
         with = "time::serde::rfc3339::option",
         skip_serializing_if = "Option::is_none"
     )]
+    #[schemars(with = "Utc")]
     pub sale_starts_at: Option<OffsetDateTime>,
     #[serde(
         with = "time::serde::rfc3339::option",
         skip_serializing_if = "Option::is_none"
     )]
+    #[schemars(with = "Utc")]
     pub sale_ends_at: Option<OffsetDateTime>,
 }
 
@@ -52,10 +64,13 @@ macro_rules! columns {
     };
 }
 
-/// The longest time that a product's holds can be given: a year.
-const HOLD_MAX_SECONDS: i64 = 31_536_000;
+/// The longest name.
+pub const NAME_MAX_CHARACTERS: usize = 200;
 
-/// A name, checked: 1–200 characters without NUL (which PostgreSQL cannot store).
+/// The longest time that a product's holds can be given: a year.
+pub const HOLD_MAX_SECONDS: i64 = 31_536_000;
+
+/// A name, checked: 1 to [`NAME_MAX_CHARACTERS`], without NUL (which PostgreSQL cannot store).
 pub struct Name(String);
 
 impl TryFrom<String> for Name {
@@ -63,7 +78,7 @@ impl TryFrom<String> for Name {
 
     fn try_from(name: String) -> Result<Self, InvalidProduct> {
         match name.chars().count() {
-            1..=200 if !name.contains('\0') => Ok(Self(name)),
+            1..=NAME_MAX_CHARACTERS if !name.contains('\0') => Ok(Self(name)),
             _ => Err(InvalidProduct::Name),
         }
     }
@@ -89,7 +104,7 @@ pub struct Policy {
 /// Why something is no product.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum InvalidProduct {
-    #[error("name must have 1 to 200 characters, and no NUL")]
+    #[error("name must have 1 to {NAME_MAX_CHARACTERS} characters, and no NUL")]
     Name,
     #[error("stock must be a whole number from 0 to 2147483647")]
     Stock,

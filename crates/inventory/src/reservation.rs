@@ -10,16 +10,17 @@
 //! | [`return`](crate::return_sold) | CONFIRMED | | RETURNED |
 //! | [`reacquire`](crate::reacquire) | – | another is EXPIRED, stock, `max_per_user` | CONFIRMED |
 
-use std::{collections::HashMap, str::FromStr};
+use std::{borrow::Cow, collections::HashMap, str::FromStr};
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 use sqlx::{FromRow, PgPool, Row, postgres::PgRow};
 use time::OffsetDateTime;
 
-use crate::{Error, ProductId, Quantity, ReservationId, UserId, database::fetch};
+use crate::{Error, ProductId, Quantity, ReservationId, UserId, database::fetch, schema};
 
 /// A reservation as it is now: its status is the effective one, EXPIRED from the deadline on.
-#[derive(Clone, Debug, Serialize, FromRow)]
+#[derive(Clone, Debug, Serialize, JsonSchema, FromRow)]
 pub struct Reservation {
     pub id: ReservationId,
     pub product_id: ProductId,
@@ -27,36 +28,44 @@ pub struct Reservation {
     pub quantity: Quantity,
     pub status: Status,
     #[serde(with = "time::serde::rfc3339")]
+    #[schemars(with = "schema::Utc")]
     pub expires_at: OffsetDateTime,
     #[serde(with = "time::serde::rfc3339")]
+    #[schemars(with = "schema::Utc")]
     pub created_at: OffsetDateTime,
     /// The end that it came to, if any: at most one of the three.
     #[serde(
         with = "time::serde::rfc3339::option",
         skip_serializing_if = "Option::is_none"
     )]
+    #[schemars(with = "schema::Utc")]
     pub confirmed_at: Option<OffsetDateTime>,
     #[serde(
         with = "time::serde::rfc3339::option",
         skip_serializing_if = "Option::is_none"
     )]
+    #[schemars(with = "schema::Utc")]
     pub canceled_at: Option<OffsetDateTime>,
     /// Equals `expires_at`, whenever the sweep came by.
     #[serde(
         with = "time::serde::rfc3339::option",
         skip_serializing_if = "Option::is_none"
     )]
+    #[schemars(with = "schema::Utc")]
     pub expired_at: Option<OffsetDateTime>,
     /// After `confirmed_at`.
     #[serde(
         with = "time::serde::rfc3339::option",
         skip_serializing_if = "Option::is_none"
     )]
+    #[schemars(with = "schema::Utc")]
     pub returned_at: Option<OffsetDateTime>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Reference")]
     pub reference: Option<Reference>,
     /// The expired reservation whose units this one took again.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "ReservationId")]
     pub reacquired_from: Option<ReservationId>,
 }
 
@@ -66,8 +75,11 @@ pub struct Reservation {
 #[sqlx(transparent)]
 pub struct Reference(String);
 
+/// The longest reference.
+pub const REFERENCE_MAX_CHARACTERS: usize = 128;
+
 #[derive(Debug, thiserror::Error)]
-#[error("a reference must have 1 to 128 characters, and no NUL")]
+#[error("a reference must have 1 to {REFERENCE_MAX_CHARACTERS} characters, and no NUL")]
 pub struct InvalidReference;
 
 impl Reference {
@@ -76,12 +88,31 @@ impl Reference {
     }
 }
 
+impl JsonSchema for Reference {
+    fn schema_name() -> Cow<'static, str> {
+        "Reference".into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "string",
+            "minLength": 1,
+            "maxLength": REFERENCE_MAX_CHARACTERS,
+            "pattern": schema::WITHOUT_NUL,
+        })
+    }
+}
+
 impl TryFrom<String> for Reference {
     type Error = InvalidReference;
 
     fn try_from(text: String) -> Result<Self, InvalidReference> {
         match text.chars().count() {
-            1..=128 if !text.contains('\0') => Ok(Self(text)),
+            1..=REFERENCE_MAX_CHARACTERS if !text.contains('\0') => Ok(Self(text)),
             _ => Err(InvalidReference),
         }
     }
@@ -95,7 +126,7 @@ impl FromStr for Reference {
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, sqlx::Type)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema, sqlx::Type)]
 #[serde(rename_all = "UPPERCASE")]
 #[sqlx(type_name = "text", rename_all = "UPPERCASE")]
 pub enum Status {

@@ -5,12 +5,22 @@ use std::{fs, path::PathBuf};
 use reqwest::Method;
 use serde_json::json;
 
+use super::documents::operations;
 use crate::support::{Answer, Client, Folder, System, eventually, output, start};
 
 const TOKEN: &str = "an admin's token";
 
 /// What is open to everybody who reaches the API.
-const OPEN: [&str; 2] = ["GET /livez", "GET /metrics"];
+const OPEN: [&str; 8] = [
+    "GET /livez",
+    "GET /readyz",
+    "GET /health",
+    "GET /metrics",
+    "GET /openapi.json",
+    "GET /asyncapi.json",
+    "GET /docs",
+    "GET /docs/style.css",
+];
 
 const ADMIN_ACTS: [&str; 10] = [
     "POST /products",
@@ -97,19 +107,28 @@ async fn soon(what: &str, client: &Client, key: &str, wanted: bool) {
     .await;
 }
 
-/// The routes in the README's table, such as `GET /products/{id}`.
-fn routes() -> Vec<String> {
-    let page = include_str!("../../../README.md");
-    let rows = page.lines().filter_map(|line| line.strip_prefix("| `"));
-    let routes = rows.filter_map(|row| row.split('`').next());
-    let known = routes.filter(|text| text.contains(" /"));
-    known.map(str::to_owned).collect()
+/// The routes of the contract, such as `GET /products/{id}`, and the schemes of their tokens.
+fn routes() -> Vec<(String, Vec<&'static str>)> {
+    let routes = operations().map(|(path, method, operation)| {
+        let schemes = operation["security"].as_array().into_iter().flatten();
+        let schemes = schemes.flat_map(|scheme| scheme.as_object().unwrap().keys());
+        let route = format!("{} {path}", method.to_uppercase());
+        (route, schemes.map(String::as_str).collect())
+    });
+    routes.collect()
+}
+
+/// The routes that take a token, but none by this scheme.
+fn without(scheme: &str) -> Vec<String> {
+    let mut routes = routes();
+    routes.retain(|(_, schemes)| !schemes.is_empty() && !schemes.contains(&scheme));
+    routes.into_iter().map(|(route, _)| route).collect()
 }
 
 /// The routes that a request with this header is not let into.
 async fn closed(system: &System, header: (&str, &str)) -> Vec<String> {
     let mut closed = Vec::new();
-    for route in routes() {
+    for (route, _) in routes() {
         let (method, path) = route.split_once(' ').unwrap();
         let method = Method::from_bytes(method.as_bytes()).unwrap();
         let request = system.request(method, &path.replace("{id}", "x"));
@@ -126,18 +145,21 @@ async fn each_route_takes_its_credential() {
     let mut file = File::new();
     let key = file.add("shop");
     let system = file.system(&[("ADMIN_TOKEN", TOKEN)]).await;
-    let routes = routes();
-    assert!(routes.len() > 15, "{routes:?}");
+    let mut guarded: Vec<_> = routes().into_iter().map(|(route, _)| route).collect();
+    guarded.retain(|route| !OPEN.contains(&&**route));
+    assert!(guarded.len() > 15, "{guarded:?}");
 
-    let guarded = routes.iter().filter(|route| !OPEN.contains(&&***route));
     let nobody = closed(&system, ("accept", "*/*")).await;
-    assert_eq!(nobody, guarded.cloned().collect::<Vec<_>>());
+    assert_eq!(nobody, guarded);
+    assert_eq!(nobody, without("none"), "the contract says otherwise");
 
     let shop = closed(&system, ("authorization", &format!("Bearer {key}"))).await;
     assert_eq!(shop, ADMIN_ACTS);
+    assert_eq!(shop, without("api_key"), "the contract says otherwise");
 
     let admin = closed(&system, ("authorization", &format!("Bearer {TOKEN}"))).await;
     assert_eq!(admin, [""; 0]);
+    assert_eq!(admin, without("admin_token"), "the contract says otherwise");
 }
 
 #[tokio::test]

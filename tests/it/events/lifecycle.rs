@@ -1,13 +1,13 @@
 //! The events of a reservation's whole life, for those who ask for them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use lapin::types::AMQPValue;
 use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::stage::{Broker, Event, Relay, rows};
-use crate::support::{System, assert_fields, assert_utc, id};
+use crate::support::{ASYNCAPI, System, assert_fields, assert_utc, id};
 
 const ALL: &str = "ReservationCreated,ReservationConfirmed,ReservationCanceled,ReservationExpired,\
     ReservationReturned,StockAdjusted";
@@ -67,6 +67,9 @@ async fn every_transition_is_told_where_it_is_wanted() {
         .chain([stock])
         .map(|told| (told.0, told))
         .collect();
+    let contract = ASYNCAPI.document["channels"].as_object().unwrap();
+    let told: HashSet<_> = contract.keys().map(String::as_str).collect();
+    assert_eq!(told, documented.keys().copied().collect());
     let product = system.create_product(9).await;
     let reserve = async |user: i64| {
         let body =

@@ -10,11 +10,11 @@ use lapin::{
     },
     types::{AMQPValue, FieldTable},
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 use sqlx::AssertSqlSafe;
 use tokio::sync::{Mutex, MutexGuard};
 
-use crate::support::{Child, Client, Server, System, eventually, test_server};
+use crate::support::{ASYNCAPI, Child, Client, Server, System, eventually, test_server};
 
 pub(super) const RETURNED: &str = "flashsale_events_returned_total";
 pub(super) const REFUSED: &str = "flashsale_events_refused_total";
@@ -47,6 +47,49 @@ pub(super) struct Event {
     pub(super) routing_key: String,
     pub(super) body: Value,
     pub(super) properties: BasicProperties,
+}
+
+impl Event {
+    /// Body, headers and properties are what the contract says of this type.
+    #[track_caller]
+    fn check(&self) {
+        let event_type = self.body["event_type"].as_str().expect("no event_type");
+        let address = &ASYNCAPI.document["channels"][event_type]["address"];
+        assert_eq!(self.routing_key, *address, "{event_type}");
+        let properties = json!({
+            "message_id": self.id,
+            "type": self.properties.kind().as_ref().map(ToString::to_string),
+            "content_type": self.properties.content_type().as_ref().map(ToString::to_string),
+            "delivery_mode": self.properties.delivery_mode(),
+            "timestamp": self.properties.timestamp(),
+            "app_id": self.properties.app_id().as_ref().map(ToString::to_string),
+        });
+        let headers = self.properties.headers().iter().flat_map(FieldTable::inner);
+        let headers: Value = headers
+            // A quorum queue adds how often it delivered the message.
+            .filter(|(name, _)| name.as_str() != "x-delivery-count")
+            .map(|(name, value)| (name.to_string(), plain(value)))
+            .collect();
+        for (part, value) in [
+            ("payload", &self.body),
+            ("headers", &headers),
+            ("x-amqp-properties", &properties),
+        ] {
+            let pointer = format!("/components/messages/{event_type}/{part}");
+            if let Err(reason) = ASYNCAPI.check(&pointer, value) {
+                panic!("not as docs/asyncapi.json says: {part} of {event_type}: {reason}: {value}");
+            }
+        }
+    }
+}
+
+/// A header's value, without the kind that AMQP gives it.
+fn plain(value: &AMQPValue) -> Value {
+    match value {
+        AMQPValue::LongInt(number) => json!(number),
+        AMQPValue::LongString(text) => json!(text.to_string()),
+        other => panic!("a header {other:?}"),
+    }
 }
 
 impl Broker {
@@ -182,8 +225,16 @@ impl Broker {
         }
     }
 
-    /// Waits for so many different events; answers all that came, repeats included.
+    /// Waits for so many different events; answers all that came, repeats included. Each has to be what the
+    /// contract says of it.
     pub(super) async fn receive(&self, wanted: usize) -> Vec<Event> {
+        let events = self.receive_any(wanted).await;
+        events.iter().for_each(Event::check);
+        events
+    }
+
+    /// The same for messages that are not the relay's.
+    pub(super) async fn receive_any(&self, wanted: usize) -> Vec<Event> {
         let mut events = Vec::new();
         eventually(&format!("{wanted} events"), async || {
             events.extend(self.take_all().await);

@@ -6,7 +6,7 @@ use reqwest::{Method, RequestBuilder, StatusCode, header::HeaderMap};
 use serde_json::{Value, json};
 use time::{OffsetDateTime, UtcOffset, format_description::well_known::Rfc3339};
 
-use super::PATIENCE;
+use super::{PATIENCE, contract::Asked};
 
 /// Talks to one API, as a shop's backend would.
 #[derive(Clone)]
@@ -166,13 +166,19 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
+    /// Sends a request. Whatever comes back has to be what the contract says of it.
     pub(crate) async fn to(request: RequestBuilder) -> Self {
-        let response = request.send().await.expect("no answer");
-        Self {
+        let (http, request) = request.build_split();
+        let request = request.expect("no request");
+        let asked = Asked::new(&request);
+        let response = http.execute(request).await.expect("no answer");
+        let answer = Self {
             status: response.status(),
             headers: response.headers().clone(),
             text: response.text().await.expect("an answer that broke off"),
-        }
+        };
+        asked.check(&answer);
+        answer
     }
 
     /// A header's value; empty where there is none.

@@ -1,0 +1,102 @@
+//! JSON Schemas, as people read them.
+
+use maud::{Markup, html};
+use serde_json::{Map, Value};
+
+use super::prose::line;
+
+/// What kind of value a schema allows, with a link where it has a name.
+pub(super) fn kind(schema: &Value) -> Markup {
+    if let Some(name) = name(schema) {
+        return html! { a href={ "#schema-" (name) } { (name) } };
+    }
+    if let Some(items) = schema.get("items") {
+        return html! { "array of " (kind(items)) };
+    }
+    if let Some(constant) = schema.get("const") {
+        return html! { code { (constant) } };
+    }
+    let types: Vec<&str> = match schema.get("type") {
+        Some(Value::String(one)) => vec![one.as_str()],
+        Some(Value::Array(several)) => several.iter().filter_map(Value::as_str).collect(),
+        _ => vec!["any value"],
+    };
+    let format = schema.get("format").and_then(Value::as_str);
+    html! {
+        @if schema.get("enum").is_some() { "one of" } @else { (types.join(" or ")) }
+        @if let Some(format) = format { " " span.format { (format) } }
+    }
+}
+
+/// The name that a schema refers to.
+pub(super) fn name(schema: &Value) -> Option<&str> {
+    schema.get("$ref")?.as_str()?.rsplit('/').next()
+}
+
+/// What else a value must fulfil.
+pub(super) fn limits(schema: &Value) -> Markup {
+    let limit = |name: &str| schema.get(name).map(ToString::to_string);
+    let mut limits = Vec::new();
+    for (least, most, of) in [
+        ("minimum", "maximum", ""),
+        ("minLength", "maxLength", " characters"),
+        ("minItems", "maxItems", " items"),
+    ] {
+        match (limit(least), limit(most)) {
+            (Some(least), Some(most)) => limits.push(format!("{least} to {most}{of}")),
+            (Some(least), None) => limits.push(format!("at least {least}{of}")),
+            (None, Some(most)) => limits.push(format!("at most {most}{of}")),
+            (None, None) => {}
+        }
+    }
+    if let Some(default) = limit("default") {
+        limits.push(format!("default {default}"));
+    }
+    if let Some(not) = schema.pointer("/not/const") {
+        limits.push(format!("not {not}"));
+    }
+    html! {
+        @if let Some(values) = schema.get("enum").and_then(Value::as_array) {
+            div.values { @for value in values { code { (value.as_str().unwrap_or_default()) } " " } }
+        }
+        @if !limits.is_empty() { div.limits { (limits.join("; ")) } }
+    }
+}
+
+/// The fields of an object.
+pub(super) fn fields(schema: &Value) -> Markup {
+    let required: Vec<&str> = schema
+        .get("required")
+        .and_then(Value::as_array)
+        .map(|names| names.iter().filter_map(Value::as_str).collect())
+        .unwrap_or_default();
+    let none = Map::new();
+    let properties = schema.get("properties").and_then(Value::as_object);
+    html! {
+        dl.fields {
+            @for (name, field) in properties.unwrap_or(&none) {
+                dt {
+                    code { (name) }
+                    @if !required.contains(&name.as_str()) { span.optional { "optional" } }
+                }
+                dd {
+                    div { (kind(field)) }
+                    (limits(field))
+                    @if let Some(description) = field.get("description").and_then(Value::as_str) {
+                        div.prose { (line(description)) }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// A value of an object schema, made of its fields' examples.
+pub(super) fn example(schema: &Value) -> Option<Value> {
+    let properties = schema.get("properties")?.as_object()?;
+    let examples = properties
+        .iter()
+        .filter_map(|(name, field)| Some((name.clone(), field.pointer("/examples/0")?.clone())));
+    let examples: Map<_, _> = examples.collect();
+    (!examples.is_empty()).then(|| examples.into())
+}

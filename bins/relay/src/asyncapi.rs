@@ -1,0 +1,210 @@
+//! The contract of the events, as AsyncAPI 3.0: made of the types that are published.
+
+use inventory::{
+    ProductId, Quantity, ReservationId, UserId,
+    event::{
+        Event, ReservationCanceled, ReservationConfirmed, ReservationCreated, ReservationExpired,
+        ReservationReturned, StockAdjusted,
+    },
+    reservation::REFERENCE_MAX_CHARACTERS,
+};
+use schemars::generate::SchemaSettings;
+use serde_json::{Map, Value, json};
+use time::{Duration, OffsetDateTime};
+
+use crate::publish::{APP_ID, CONTENT_TYPE, DELIVERY_MODE, EXCHANGE, QUEUE, terms};
+
+/// The document, as `GET /asyncapi.json` of the API serves it.
+pub fn asyncapi() -> Value {
+    let mut settings = SchemaSettings::draft2020_12().for_serialize();
+    settings.definitions_path = "/components/schemas".into();
+    settings.meta_schema = None;
+    let mut generator = settings.into_generator();
+    let bodies = generator.root_schema_for::<Event>();
+    let mut schemas = generator.take_definitions(true);
+    schemas.insert("Properties".into(), properties());
+
+    let (mut channels, mut operations, mut messages) = (Map::new(), Map::new(), Map::new());
+    for event in examples() {
+        let example = json!(event);
+        let name = example["event_type"].as_str().unwrap_or_default();
+        let (routing_key, version) = terms(&event);
+        let message = format!("#/components/messages/{name}");
+        channels.insert(
+            name.to_owned(),
+            json!({
+                "address": routing_key,
+                "messages": { name: { "$ref": message } },
+                "bindings": { "amqp": {
+                    "is": "routingKey",
+                    "exchange": { "name": EXCHANGE, "type": "topic", "durable": true, "autoDelete": false },
+                    "bindingVersion": "0.3.0",
+                } },
+            }),
+        );
+        operations.insert(
+            format!("publish{name}"),
+            json!({
+                "action": "send",
+                "channel": { "$ref": format!("#/channels/{name}") },
+                "messages": [{ "$ref": format!("#/channels/{name}/messages/{name}") }],
+                "bindings": { "amqp": {
+                    "deliveryMode": DELIVERY_MODE, "mandatory": true, "bindingVersion": "0.3.0",
+                } },
+            }),
+        );
+        messages.insert(
+            name.to_owned(),
+            json!({
+                "name": name,
+                "title": name,
+                "summary": schemas[name]["description"],
+                "contentType": CONTENT_TYPE,
+                "headers": headers(version),
+                "payload": body(bodies.as_value(), name),
+                "bindings": { "amqp": { "messageType": name, "bindingVersion": "0.3.0" } },
+                "x-amqp-properties": {
+                    "$ref": "#/components/schemas/Properties",
+                    "properties": { "type": { "const": name } },
+                },
+                "examples": [{ "name": "example", "payload": example }],
+            }),
+        );
+    }
+    json!({
+        "asyncapi": "3.0.0",
+        "info": {
+            "title": "flashsale events",
+            "version": env!("CARGO_PKG_VERSION"),
+            "description": format!(
+                "What `flashsale-relay` publishes to the durable topic exchange `{EXCHANGE}` of RabbitMQ, of the types that \
+                `OUTBOX_EVENTS` names. Bind a queue to the routing keys that you want; `{QUEUE}` is bound to \
+                `reservation.confirmed` unless `RELAY_DECLARE_QUEUE` is false.\n\n\
+                Delivery is at least once: drop repeats by the property `message_id`, which is the same on each delivery \
+                of an event. Events of different reservations come in any order; the header `version` tells the order of \
+                one reservation's. New fields may come: do not refuse those that you do not know."
+            ),
+            "license": { "name": "MIT" },
+        },
+        "defaultContentType": CONTENT_TYPE,
+        "channels": channels,
+        "operations": operations,
+        "components": { "messages": messages, "schemas": schemas },
+    })
+}
+
+/// The schema of a body with this type of event.
+fn body(bodies: &Value, event_type: &str) -> Value {
+    let variants = bodies["oneOf"]
+        .as_array()
+        .map(Vec::as_slice)
+        .unwrap_or_default();
+    let of_type =
+        |body: &&Value| body.pointer("/properties/event_type/const") == Some(&event_type.into());
+    variants.iter().find(of_type).cloned().unwrap_or_default()
+}
+
+fn headers(version: Option<i32>) -> Value {
+    let Some(version) = version else {
+        return json!({ "type": "object", "properties": {} });
+    };
+    json!({
+        "type": "object",
+        "properties": {
+            "version": {
+                "type": "integer", "const": version,
+                "description": "Orders the events of one reservation, which can come in any order.",
+            },
+            "reference": {
+                "type": "string", "minLength": 1, "maxLength": REFERENCE_MAX_CHARACTERS,
+                "description": "The shop's own name for the reservation, if it has one.",
+            },
+        },
+        "required": ["version"],
+    })
+}
+
+/// The properties that AMQP has of its own.
+fn properties() -> Value {
+    json!({
+        "type": "object",
+        "description": "AMQP's own properties of a message.",
+        "properties": {
+            "message_id": {
+                "type": "string", "format": "uuid",
+                "description": "The event's id, the same on each delivery: drop repeats by it.",
+            },
+            "type": { "type": "string", "description": "The type of the event, as in the body." },
+            "content_type": { "type": "string", "const": CONTENT_TYPE },
+            "delivery_mode": { "type": "integer", "const": DELIVERY_MODE, "description": "Persistent." },
+            "timestamp": {
+                "type": "integer", "minimum": 0,
+                "description": "When it came to be, in Unix seconds.",
+            },
+            "app_id": { "type": "string", "const": APP_ID },
+        },
+        "required": ["message_id", "type", "content_type", "delivery_mode", "timestamp", "app_id"],
+    })
+}
+
+/// One event of each type.
+fn examples() -> [Event; 6] {
+    // 2026-02-14T12:00:00Z, the day of the README.
+    let created_at = OffsetDateTime::UNIX_EPOCH + Duration::seconds(1_771_070_400);
+    let (at, deadline) = (
+        created_at + Duration::MINUTE,
+        created_at + Duration::minutes(5),
+    );
+    macro_rules! of_reservation {
+        ($name:ident { $($time:ident: $value:expr),+ }) => {
+            Event::$name($name {
+                reservation_id: ReservationId::ONE,
+                product_id: ProductId::ONE,
+                user_id: UserId::ONE,
+                quantity: Quantity::ONE,
+                $($time: $value,)+
+                reference: None,
+            })
+        };
+    }
+    [
+        of_reservation!(ReservationCreated {
+            created_at: created_at,
+            expires_at: deadline
+        }),
+        of_reservation!(ReservationConfirmed { confirmed_at: at }),
+        of_reservation!(ReservationCanceled { canceled_at: at }),
+        of_reservation!(ReservationExpired {
+            expired_at: deadline
+        }),
+        of_reservation!(ReservationReturned { returned_at: at }),
+        Event::StockAdjusted(StockAdjusted {
+            adjustment_id: 1,
+            product_id: ProductId::ONE,
+            delta: -5,
+            reason: "damaged".to_owned(),
+            stock: 5,
+            total: 5,
+            adjusted_at: at,
+        }),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_type_of_event_has_its_message() {
+        let schema = json!(schemars::schema_for!(Event));
+        let types = schema["oneOf"].as_array().expect("types").iter();
+        let types: Vec<_> = types
+            .map(|body| body["properties"]["event_type"]["const"].as_str())
+            .collect();
+        let document = asyncapi();
+        let messages = document["components"]["messages"].as_object();
+        let messages = messages.expect("messages").keys();
+        let messages: Vec<_> = messages.map(|name| Some(name.as_str())).collect();
+        assert_eq!(messages, types);
+    }
+}
