@@ -107,8 +107,11 @@ begin
 
     -- reserve: decide, request by request, in a snapshot that sees the last lock holder's work
     for request in
-      select q.n, q.product_id, q.user_id, q.quantity, p.stock, p.hold_seconds,
-        p.sale_starts_at, p.sale_ends_at, h.id as held_id, h.expires_at,
+      select q.n, q.product_id, q.user_id, q.quantity, p.stock, p.hold_seconds, h.id as held_id, h.expires_at,
+        case
+          when p.sale_starts_at > t then 'sale_not_open'
+          when p.sale_ends_at <= t then 'sale_closed'
+        end as closed,
         count(*) over (partition by q.product_id, q.user_id) > 1 as repeated,
         case when p.max_per_user is not null then p.max_per_user - (
           select coalesce(sum(r.quantity), 0)
@@ -140,10 +143,8 @@ begin
 
       if request.stock is null then
         outcomes[request.n] := 'product_not_found';
-      elsif request.sale_starts_at > t then
-        outcomes[request.n] := 'sale_not_open';
-      elsif request.sale_ends_at <= t then
-        outcomes[request.n] := 'sale_closed';
+      elsif request.closed is not null then
+        outcomes[request.n] := request.closed;
       elsif request.expires_at > t then
         outcomes[request.n] := 'already_reserved';
         ids[request.n] := request.held_id;
@@ -162,7 +163,9 @@ begin
       else
         outcomes[request.n] := 'reserved';
         ids[request.n] := nextval(next_id);
-        numbers[request.n] := request.hold_seconds;
+        if request.hold_seconds is not null then
+          numbers[request.n] := request.hold_seconds;
+        end if;
         free_units := free_units - request.quantity;
         if request.repeated then
           holders := holders || request.user_id;
@@ -224,7 +227,7 @@ begin
       group by 1
     ) g
     where p.id = g.product_id;
-  
+
     -- reserve: write the holds
     insert into reservations (id, product_id, user_id, quantity, reference, expires_at, created_at)
     overriding system value
