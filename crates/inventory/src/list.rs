@@ -72,8 +72,25 @@ pub async fn list(pool: &PgPool, filter: &Filter, page: Page) -> Result<Vec<Rese
         // Each in its own order: one list of all would have to be sorted whole.
         query.push(if position > 0 { " union all (" } else { "(" });
         query.push(concat!(effective!(), " from ")).push(source);
-        if let Some(status) = status {
-            query.push(" and r.status = ").push_bind(status);
+        let after = page.after.map_or(i64::MAX, ReservationId::get);
+        let mut order = "r.id desc";
+        match status {
+            // A range of the pair, in the order of the pair: only the index of both has that. For an equation the
+            // planner may walk through all ids, because rows of this status are many, and meet a million of another
+            // one first.
+            Some(status) if !narrow => {
+                query.push(" and r.status >= ").push_bind(status);
+                query.push(" and (r.status, r.id) < (").push_bind(status);
+                query.push(", ").push_bind(after).push(")");
+                order = "r.status desc, r.id desc";
+            }
+            Some(status) => {
+                query.push(" and r.status = ").push_bind(status);
+                query.push(" and r.id < ").push_bind(after);
+            }
+            None => {
+                query.push(" and r.id < ").push_bind(after);
+            }
         }
         if let Some(user_id) = filter.user_id {
             query.push(" and r.user_id = ").push_bind(user_id.get());
@@ -88,11 +105,8 @@ pub async fn list(pool: &PgPool, filter: &Filter, page: Page) -> Result<Vec<Rese
                 .push(" and r.reference = ")
                 .push_bind(reference.as_str());
         }
-        if let Some(after) = page.after {
-            query.push(" and r.id < ").push_bind(after.get());
-        }
         query
-            .push(" order by r.id desc limit ")
+            .push(format!(" order by {order} limit "))
             .push_bind(page.limit.saturating_add(page.offset))
             .push(")");
     }
