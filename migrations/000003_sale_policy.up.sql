@@ -361,9 +361,7 @@ begin
       else
         outcomes[request.n] := 'reserved';
         ids[request.n] := nextval(next_id);
-        if request.hold_seconds is not null then
-          numbers[request.n] := request.hold_seconds;
-        end if;
+        numbers[request.n] := request.hold_seconds; -- also where it is null: an earlier pass may have found too few
         free_units := free_units - request.quantity;
         if request.repeated then
           holders := holders || request.user_id;
