@@ -12,11 +12,13 @@ use prometheus::{
     core::Collector, exponential_buckets,
 };
 
-use crate::AppState;
+use crate::{AppState, code::Code};
 
 #[derive(Clone)]
 pub(crate) struct Metrics {
     requests: IntCounterVec,
+    /// By code, in the order of the table.
+    problems: Vec<IntCounter>,
     request_seconds: HistogramVec,
     batch_requests: HistogramVec,
     batch_seconds: HistogramVec,
@@ -30,6 +32,16 @@ pub(crate) struct Metrics {
 impl Metrics {
     pub(crate) fn new(registry: &Registry) -> prometheus::Result<Self> {
         let counter = |name: &str, help: &str| register(registry, IntCounter::new(name, help)?);
+        let problems = register(
+            registry,
+            IntCounterVec::new(
+                Opts::new(
+                    "flashsale_problems_total",
+                    "Requests answered with a problem, by its code.",
+                ),
+                &["code"],
+            )?,
+        )?;
         let latency = exponential_buckets(0.0005, 2.0, 14)?;
         Ok(Self {
             requests: register(
@@ -39,6 +51,11 @@ impl Metrics {
                     &["method", "route", "status"],
                 )?,
             )?,
+            // Shown from the start: a rate does not see the first one of a series that begins with it.
+            problems: Code::ALL
+                .iter()
+                .map(|code| problems.with_label_values(&[code.terms().code]))
+                .collect(),
             request_seconds: register(
                 registry,
                 HistogramVec::new(
@@ -121,6 +138,9 @@ pub(crate) async fn record(
         "other"
     };
     let metrics = &state.metrics;
+    if let Some(code) = response.extensions().get::<Code>() {
+        metrics.problems[*code as usize].inc();
+    }
     metrics
         .requests
         .with_label_values(&[method, route, response.status().as_str()])

@@ -9,7 +9,7 @@ use inventory::{
     reservation::Refusal,
 };
 use schemars::JsonSchema;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::{answer, code::Code, lanes::NoAnswer};
 
@@ -164,12 +164,26 @@ impl Code {
     }
 }
 
+/// The code that a problem's body has.
+pub(crate) fn code_in(body: &str) -> Option<Code> {
+    #[derive(Deserialize)]
+    struct Coded<'a> {
+        code: &'a str,
+    }
+    let Coded { code } = serde_json::from_str(body).ok()?;
+    let mut codes = Code::ALL.iter().copied();
+    codes.find(|known| known.terms().code == code)
+}
+
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let status = self.code().terms().status;
+        let code = self.code();
+        let status = code.terms().status;
         // Strings and numbers always serialise.
         let mut response = answer::body(answer::PROBLEM_JSON, &self.body()).unwrap_or_default();
         *response.status_mut() = status;
+        // For whoever counts them.
+        response.extensions_mut().insert(code);
         let headers = response.headers_mut();
         if status == StatusCode::SERVICE_UNAVAILABLE {
             headers.insert(

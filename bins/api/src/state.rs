@@ -199,10 +199,7 @@ impl AppState {
 
 /// Logs a failed call, once, at the boundary where it becomes an answer.
 fn failed(verb: &'static str, error: &Error) -> NoAnswer {
-    let cause = std::error::Error::source(error)
-        .map(ToString::to_string)
-        .unwrap_or_default();
-    tracing::warn!(verb, cause, "{error}");
+    tracing::warn!(verb, cause = error.cause(), "{error}");
     NoAnswer::from(error)
 }
 

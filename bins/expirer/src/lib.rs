@@ -166,10 +166,7 @@ pub async fn run(context: Context, shutdown: CancellationToken) {
         if let Err(error) = &swept {
             context.metrics.errors.inc();
             if !failing {
-                // As a field an error would show its source in the text format only.
-                let cause = std::error::Error::source(error)
-                    .map(ToString::to_string)
-                    .unwrap_or_default();
+                let cause = error.cause();
                 tracing::warn!(%error, cause, "cannot expire holds: trying again until it works");
             }
         } else if failing {

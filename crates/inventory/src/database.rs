@@ -151,6 +151,12 @@ pub enum Error {
 }
 
 impl Error {
+    /// What lies behind it, in words for the log: as a field, an error shows its source in the text format only.
+    pub fn cause(&self) -> String {
+        let (Self::NotDone(cause) | Self::OutcomeUnknown(cause)) = self;
+        cause.to_string()
+    }
+
     /// The same of a call within a transaction that was not committed.
     pub(crate) fn before_commit(self) -> Self {
         match self {

@@ -35,6 +35,12 @@ async fn metrics_count_what_happened() {
     system.cancel(&second).await;
     system.backdate(&third).await;
     system.post("/admin/reservations/sync-expired").await;
+    system.try_confirm(&second).await;
+    for _ in 0..2 {
+        // The second answer is the one that was kept of the first.
+        let confirm = system.request(Method::POST, "/reservations/999/confirm");
+        Answer::to(confirm.header("idempotency-key", "once")).await;
+    }
 
     let answer = system.get("/metrics").await;
     assert_eq!(answer.status, 200);
@@ -58,7 +64,16 @@ async fn metrics_count_what_happened() {
             3.0,
         ),
         (r#"flashsale_batch_requests_sum{verb="reserve"}"#, 3.0),
-        (r#"flashsale_batch_requests_sum{verb="confirm"}"#, 2.0),
+        (r#"flashsale_batch_requests_sum{verb="confirm"}"#, 5.0),
+        (
+            r#"flashsale_problems_total{code="reservation_canceled"}"#,
+            1.0,
+        ),
+        (
+            r#"flashsale_problems_total{code="reservation_not_found"}"#,
+            2.0,
+        ),
+        (r#"flashsale_problems_total{code="internal"}"#, 0.0),
         (
             r#"flashsale_batch_duration_seconds_count{verb="cancel"}"#,
             2.0,
