@@ -171,8 +171,7 @@ pub(crate) fn code_in(body: &str) -> Option<Code> {
         code: &'a str,
     }
     let Coded { code } = serde_json::from_str(body).ok()?;
-    let mut codes = Code::ALL.iter().copied();
-    codes.find(|known| known.terms().code == code)
+    Code::named(code)
 }
 
 impl IntoResponse for Problem {

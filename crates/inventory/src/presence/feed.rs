@@ -1,0 +1,123 @@
+//! What a process did to reservations, as far as somebody can read along.
+
+use std::{
+    collections::VecDeque,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+
+use crate::{ProductId, Quantity, ReservationId, UserId, reservation::Reservation, schema::Utc};
+
+/// How many are kept, and how many are taken between two reports.
+const FEED_MAX: usize = 20;
+
+/// What became of one reservation, or of several at once.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Transition {
+    /// Its place among all that the process noted.
+    #[schemars(skip)]
+    pub number: u64,
+    #[serde(with = "time::serde::rfc3339")]
+    #[schemars(with = "Utc")]
+    pub at: OffsetDateTime,
+    pub what: What,
+    /// How many reservations.
+    pub count: u64,
+    /// The reservation, where it is one.
+    #[serde(flatten)]
+    pub of: Option<Of>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(inline)]
+pub enum What {
+    Reserved,
+    Extended,
+    Confirmed,
+    Canceled,
+    Expired,
+    Returned,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[schemars(inline)]
+pub struct Of {
+    pub reservation_id: ReservationId,
+    pub product_id: ProductId,
+    pub user_id: UserId,
+    pub quantity: Quantity,
+}
+
+/// The latest transitions. Noting one costs next to nothing once there are enough for the next report.
+#[derive(Debug, Default)]
+pub struct Feed(Mutex<Kept>);
+
+#[derive(Debug, Default)]
+struct Kept {
+    latest: VecDeque<Transition>,
+    next_number: u64,
+    /// Since the last report.
+    noted: usize,
+}
+
+impl Feed {
+    /// These reservations, each at its time.
+    pub fn note<'a>(
+        &self,
+        what: What,
+        reservations: impl Iterator<Item = (&'a Reservation, OffsetDateTime)>,
+    ) {
+        let mut kept = self.kept();
+        for (reservation, at) in reservations.take(FEED_MAX - kept.noted.min(FEED_MAX)) {
+            let of = Of {
+                reservation_id: reservation.id,
+                product_id: reservation.product_id,
+                user_id: reservation.user_id,
+                quantity: reservation.quantity,
+            };
+            kept.push(what, at, 1, Some(of));
+        }
+    }
+
+    /// So many reservations, now, of which no more is known.
+    pub fn note_count(&self, what: What, count: u64) {
+        let mut kept = self.kept();
+        if count > 0 && kept.noted < FEED_MAX {
+            kept.push(what, OffsetDateTime::now_utc(), count, None);
+        }
+    }
+
+    /// The latest, for a report: what an earlier report has is in it again, as far as there is room, since nobody
+    /// may have seen that one.
+    pub fn report(&self) -> Vec<Transition> {
+        let mut kept = self.kept();
+        kept.noted = 0;
+        kept.latest.iter().cloned().collect()
+    }
+
+    /// Nothing that is guarded here can be left half-changed.
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Kept {
+    fn push(&mut self, what: What, at: OffsetDateTime, count: u64, of: Option<Of>) {
+        if self.latest.len() == FEED_MAX {
+            self.latest.pop_front();
+        }
+        self.latest.push_back(Transition {
+            number: self.next_number,
+            at,
+            what,
+            count,
+            of,
+        });
+        self.next_number += 1;
+        self.noted += 1;
+    }
+}
