@@ -1,0 +1,53 @@
+// Numbers, times and durations as people read them.
+
+const whole = new Intl.NumberFormat('en', { maximumFractionDigits: 0 });
+const tenths = new Intl.NumberFormat('en', { minimumFractionDigits: 1, maximumFractionDigits: 1 });
+const compact = new Intl.NumberFormat('en', { notation: 'compact', maximumSignificantDigits: 3 });
+const clock = new Intl.DateTimeFormat('en-GB', { hour: '2-digit', minute: '2-digit', second: '2-digit' });
+const day = new Intl.DateTimeFormat('en-GB', { day: 'numeric', month: 'short', hour: '2-digit', minute: '2-digit' });
+
+/** What stands where nothing is known. */
+export const UNKNOWN = '–';
+
+export const count = (value) => whole.format(value);
+export const plural = (value, one, many = `${one}s`) => `${count(value)} ${value === 1 ? one : many}`;
+
+/** In full as long as there is room for it. */
+export const amount = (value) => (Math.abs(value) < 1e9 ? whole.format(value) : compact.format(value));
+
+/** A rate: small ones with a tenth, large ones without. */
+export function rate(value) {
+  if (value === 0 || value >= 99.95) return amount(value);
+  return tenths.format(Math.max(value, 0.1));
+}
+
+/** For the axis of a chart, which has little room. */
+export const short = (value) => (value < 10 ? String(value) : compact.format(value));
+
+export function share(part, all) {
+  if (!(all > 0)) return UNKNOWN;
+  const percent = (100 * part) / all;
+  if (percent > 0 && percent < 0.1) return '<0.1%';
+  if (percent > 99.9 && percent < 100) return '>99.9%';
+  return `${tenths.format(percent)}%`;
+}
+
+/** Seconds, in at most two units: `0.4 s`, `12 s`, `3 min 5 s`, `2 h 14 min`, `5 d 3 h`. */
+export function duration(seconds) {
+  const value = Math.max(seconds, 0);
+  if (value === 0) return '0 s';
+  if (value < 9.95) return `${tenths.format(value)} s`;
+  const units = [['d', 86_400], ['h', 3600], ['min', 60], ['s', 1]];
+  const rounded = Math.round(value);
+  const first = units.findIndex(([, size]) => rounded >= size);
+  const [name, size] = units[first];
+  const [nextName, nextSize] = units[first + 1] ?? [];
+  const rest = nextSize === undefined ? 0 : Math.floor((rounded % size) / nextSize);
+  return `${count(Math.floor(rounded / size))} ${name}${rest > 0 ? ` ${rest} ${nextName}` : ''}`;
+}
+
+/** As `duration`, but without tenths: for what is told by the clock each second. */
+export const wholeDuration = (seconds) => duration(Math.max(Math.round(seconds), 0)).replace('.0', '');
+
+export const timeOfDay = (time) => clock.format(new Date(time));
+export const dayAndTime = (time) => day.format(new Date(time));

@@ -1,0 +1,57 @@
+// One product: its name, its bar, its numbers, and what is to be said about its sale.
+
+import { fromTemplate, setAttribute, setText } from './dom.js';
+import { count, dayAndTime, wholeDuration } from './format.js';
+
+const MARKS = {
+  'sold-out': 'Sold out', empty: 'No units yet', 'not-open': 'Not open yet', closed: 'Closed', open: '',
+};
+
+export function createRow(id) {
+  const node = fromTemplate('template-product');
+  node.dataset.product = id;
+  node.querySelector('[data-id]').textContent = `#${id}`;
+  return node;
+}
+
+export function drawRow(node, product, time) {
+  const { id, name, stock, held, sold, total } = product;
+  const part = (selector) => node.querySelector(selector);
+  setText(part('[data-name]'), name);
+  setText(part('[data-sold]'), count(sold));
+  setText(part('[data-held]'), count(held));
+  setText(part('[data-free]'), count(stock));
+  setText(part('[data-total]'), count(total));
+  setAttribute(part('[data-action]'), 'aria-label', `Adjust stock of ${name} (#${id})`);
+
+  // The sold lie over the held, and these over the free: each layer ends where its units end.
+  const soldEnd = end(sold, total);
+  const heldEnd = sold + held === total && total > 0 ? 100 : Math.min(soldEnd + end(held, total), 100);
+  part('.stock .sold').style.transform = `translateX(${soldEnd - 100}%)`;
+  part('.stock .held').style.transform = `translateX(${heldEnd - 100}%)`;
+
+  const state = saleState(product, time);
+  setAttribute(node, 'data-state', state);
+  setText(part('[data-mark]'), MARKS[state]);
+  setText(part('[data-hours]'), hours(product, time));
+}
+
+/** Few units of many are still to be seen. */
+const end = (units, total) => (units === 0 ? 0 : Math.max((100 * units) / total, 0.6));
+
+function saleState({ stock, total, opens_at, closes_at }, time) {
+  if (closes_at !== null && Date.parse(closes_at) <= time) return 'closed';
+  if (total === 0) return 'empty';
+  if (stock === 0) return 'sold-out';
+  if (opens_at !== null && Date.parse(opens_at) > time) return 'not-open';
+  return 'open';
+}
+
+function hours({ opens_at, closes_at }, time) {
+  if (opens_at !== null && Date.parse(opens_at) > time) return `opens in ${until(opens_at, time)}`;
+  if (closes_at === null) return '';
+  if (Date.parse(closes_at) > time) return `closes in ${until(closes_at, time)}`;
+  return `since ${dayAndTime(closes_at)}`;
+}
+
+const until = (moment, time) => wholeDuration((Date.parse(moment) - time) / 1000);

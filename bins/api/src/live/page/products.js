@@ -1,0 +1,99 @@
+// The list of products: which are shown, in which order, and what they add up to.
+
+import { byId, keepInStep, setAttribute, setHidden, setText } from './dom.js';
+import { amount, plural } from './format.js';
+import { createRow, drawRow } from './product-row.js';
+
+/** So many and fewer have room to be cards. */
+const FEW = 12;
+/** How long an order by what moves is kept, so that it can be read. */
+const ORDER_MS = 5000;
+
+const ORDERS = {
+  id: () => (one, other) => one.id - other.id,
+  active: (model) => (one, other) => model.activity(other) - model.activity(one) || one.id - other.id,
+  fullest: () => (one, other) => freeShare(one) - freeShare(other) || one.id - other.id,
+};
+const freeShare = ({ stock, total }) => (total > 0 ? stock / total : 1);
+
+const nodes = new Map();
+let ids = [];
+let orderedAt = 0;
+let orderedBy = '';
+let filtered = '';
+
+export function openProducts(model, redraw) {
+  byId('products-filter').addEventListener('input', redraw);
+  byId('products-sort').addEventListener('change', redraw);
+}
+
+export function drawProducts(model) {
+  const { products } = model;
+  const changed = model.takeChanged();
+  setText(byId('products-count'), model.now.products_shown === 'all' ? amount(products.size) : `the ${model.now.products_shown}`);
+  setAttribute(byId('products'), 'data-density', products.size <= 1 ? 'one' : products.size <= FEW ? 'few' : 'many');
+  setHidden(byId('products-tools'), products.size <= 1);
+
+  order(model);
+  keepInStep(byId('products-list'), nodes, ids, (id) => {
+    changed.add(id);
+    return createRow(id);
+  });
+  const time = model.time();
+  for (const id of ids) {
+    const product = products.get(id);
+    // Hours come and go by the clock, without news of the product.
+    if (changed.has(id) || product.opens_at !== null || product.closes_at !== null) drawRow(nodes.get(id), product, time);
+  }
+  filter(products, changed);
+  drawTotals(products);
+}
+
+function order(model) {
+  const by = byId('products-sort').value;
+  const list = byId('products-list');
+  const due = Date.now() - orderedAt > ORDER_MS
+    // What is being read, pointed at or focused does not move away.
+    && !list.matches(':hover') && !list.contains(document.activeElement);
+  const sameSet = ids.length === model.products.size && ids.every((id) => model.products.has(id));
+  if (by === orderedBy && sameSet && (by === 'id' || !due)) return;
+
+  if (by === orderedBy && by !== 'id' && !due) {
+    const kept = new Set(ids);
+    ids = [...ids.filter((id) => model.products.has(id)), ...[...model.products.keys()].filter((id) => !kept.has(id))];
+    return;
+  }
+  ids = [...model.products.values()].sort(ORDERS[by](model)).map((product) => product.id);
+  orderedAt = Date.now();
+  orderedBy = by;
+}
+
+function filter(products, changed) {
+  const wanted = byId('products-filter').value.trim().toLowerCase();
+  const anew = wanted !== filtered;
+  filtered = wanted;
+  let found = 0;
+  for (const id of ids) {
+    const node = nodes.get(id);
+    if (anew || changed.has(id)) setHidden(node, !matches(products.get(id), wanted));
+    if (!node.hidden) found += 1;
+  }
+  setText(byId('products-found'), wanted === '' ? '' : `${plural(found, 'product')} of ${amount(ids.length)}`);
+  setHidden(byId('products-found'), wanted === '');
+  setHidden(byId('products-none'), found > 0);
+  setText(byId('products-none'), ids.length === 0 ? 'There are no products yet. Create the first one.' : 'No product is called so, or has this id.');
+}
+
+const matches = ({ id, name }, wanted) => wanted === '' || name.toLowerCase().includes(wanted) || `#${id}`.endsWith(wanted) || String(id) === wanted;
+
+function drawTotals(products) {
+  let [sold, held, free] = [0, 0, 0];
+  for (const product of products.values()) {
+    sold += product.sold;
+    held += product.held;
+    free += product.stock;
+  }
+  setText(byId('total-sold'), amount(sold));
+  setText(byId('total-held'), amount(held));
+  setText(byId('total-free'), amount(free));
+}
