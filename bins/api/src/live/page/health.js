@@ -30,7 +30,7 @@ export function drawHealth(model, stream) {
 }
 
 function assess(model, stream) {
-  const unknown = (title, text, grave = false) => ({ health: 'unknown', title, text, short: title, grave });
+  const unknown = (title, text) => ({ health: 'unknown', title, text, short: title });
   if (model.now === null) {
     switch (stream.phase) {
       case 'unauthorized':
