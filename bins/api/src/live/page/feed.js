@@ -25,6 +25,7 @@ export function drawFeed(model) {
   setText(byId('feed-pause'), !paused ? 'Pause' : news > 0 ? `Go on (${count(news)} new)` : 'Go on');
   if (paused) return;
   const anew = edition !== model.feedEdition;
+  setHidden(byId('feed-none'), model.feed.length > 0);
   if (news === 0 && !anew) return;
   drawn = model.feedCount;
   edition = model.feedEdition;
@@ -34,7 +35,6 @@ export function drawFeed(model) {
   if (anew) list.replaceChildren();
   list.prepend(...entries.slice(-SHOWN).reverse().map((entry) => create(entry, model.products)));
   while (list.childElementCount > SHOWN) list.lastElementChild.remove();
-  setHidden(byId('feed-none'), list.childElementCount > 0);
 }
 
 function create(entry, products) {

@@ -12,8 +12,8 @@ export const UNKNOWN = '–';
 export const count = (value) => whole.format(value);
 export const plural = (value, one, many = `${one}s`) => `${count(value)} ${value === 1 ? one : many}`;
 
-/** In full as long as there is room for it. */
-export const amount = (value) => (Math.abs(value) < 1e9 ? whole.format(value) : compact.format(value));
+/** In full as long as there is room for it: below ten million. */
+export const amount = (value) => (Math.abs(value) < 1e7 ? whole.format(value) : compact.format(value));
 
 /** A rate: small ones with a tenth, large ones without. */
 export function rate(value) {

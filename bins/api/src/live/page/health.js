@@ -34,7 +34,7 @@ function assess(model, stream) {
   if (model.now === null) {
     switch (stream.phase) {
       case 'unauthorized':
-      case 'stopped': return unknown('Who is asking?', 'The numbers are shown to those who have the admin token.');
+      case 'stopped': return unknown('Admin token needed', 'Nothing is known until you show that you may see it.');
       case 'forbidden': return unknown('Not allowed from here', 'The service shows its numbers only to its own machine.');
       case 'crowded': return unknown('Too many viewers', 'The service lets no more pages watch at once. Close some; this one tries again by itself.');
       case 'lost': return unknown('No connection to the API', `${stream.problem?.title ?? 'It does not answer'}. Nothing is known yet; this page tries again by itself.`);
@@ -45,7 +45,7 @@ function assess(model, stream) {
     const age = wholeDuration((Date.now() - stream.newsAt) / 1000);
     return {
       health: 'stale',
-      title: `No news since ${timeOfDay(stream.newsAt)}`,
+      title: `No news since ${timeOfDay(model.now.at)}`,
       text: `For ${age} nothing has come from the API${reason(stream)}. All numbers below are old.`,
       short: 'No news',
     };
@@ -55,7 +55,7 @@ function assess(model, stream) {
     return {
       health: 'ill',
       title: length === 1 ? model.now.alerts[0].title : `${length} things are wrong`,
-      text: length === 1 ? 'What it means, and what to do:' : 'The worst first, with what to do:',
+      text: length === 1 ? 'Nothing else is wrong. What it means, and what to do:' : 'What they mean, and what to do, the worst first:',
       short: plural(length, 'alert'),
     };
   }

@@ -1,7 +1,7 @@
 // One product: its name, its bar, its numbers, and what is to be said about its sale.
 
 import { fromTemplate, setAttribute, setText } from './dom.js';
-import { count, dayAndTime, wholeDuration } from './format.js';
+import { amount, count, dayAndTime, wholeDuration } from './format.js';
 
 const MARKS = {
   'sold-out': 'Sold out', empty: 'No units yet', 'not-open': 'Not open yet', closed: 'Closed', open: '',
@@ -18,10 +18,12 @@ export function drawRow(node, product, time) {
   const { id, name, stock, held, sold, total } = product;
   const part = (selector) => node.querySelector(selector);
   setText(part('[data-name]'), name);
-  setText(part('[data-sold]'), count(sold));
-  setText(part('[data-held]'), count(held));
-  setText(part('[data-free]'), count(stock));
-  setText(part('[data-total]'), count(total));
+  setAttribute(part('h3'), 'title', name);
+  for (const [key, units] of Object.entries({ sold, held, free: stock, total })) {
+    const figure = part(`[data-${key}]`);
+    setText(figure, amount(units));
+    setAttribute(figure, 'title', amount(units) === count(units) ? null : count(units));
+  }
   setAttribute(part('[data-action]'), 'aria-label', `Adjust stock of ${name} (#${id})`);
 
   // The sold lie over the held, and these over the free: each layer ends where its units end.
