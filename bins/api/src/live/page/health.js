@@ -85,11 +85,12 @@ function drawLink(model, stream) {
 }
 
 function drawAlerts(list) {
-  const byCode = new Map(list.map((alert) => [alert.code, alert]));
+  // One code may come more than once: copies of two roles are lost.
+  const keys = list.map(({ code }, index) => `${code} ${list.slice(0, index).filter((other) => other.code === code).length}`);
   setHidden(byId('alerts'), list.length === 0);
-  keepInStep(byId('alerts-list'), alerts, [...byCode.keys()], createAlert);
-  for (const [code, alert] of byCode) {
-    const node = alerts.get(code);
+  keepInStep(byId('alerts-list'), alerts, keys, (key) => createAlert(key.split(' ')[0]));
+  for (const [index, alert] of list.entries()) {
+    const node = alerts.get(keys[index]);
     setText(node.querySelector('[data-title]'), alert.title);
     setText(node.querySelector('[data-meaning]'), alert.meaning);
     setText(node.querySelector('[data-todo]'), alert.action);

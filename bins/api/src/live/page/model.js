@@ -6,7 +6,7 @@ const FEED_ENTRIES = 100;
 /** How fast a product's activity is forgotten. */
 const ACTIVITY_HALF_LIFE_MS = 10_000;
 
-export const SERIES = ['reserved', 'confirmed', 'refused', 'expired', 'lag_seconds', 'depth'];
+export const SERIES = ['reserved', 'confirmed', 'refused', 'failed', 'lag_seconds', 'depth'];
 export const sum = (byCode) => Object.values(byCode ?? {}).reduce((total, value) => total + value, 0);
 
 export class Model {
@@ -67,7 +67,7 @@ export class Model {
     this.feedEdition += 1;
     this.feed = feed.slice(-FEED_ENTRIES);
     this.history = emptyHistory();
-    history.at.forEach((second, index) => this.#append(second, (name) => history[name][index]));
+    history.at.forEach((second, index) => this.#append(second, (name) => history[name]?.[index]));
     this.#bound();
   }
 
@@ -97,7 +97,7 @@ export class Model {
       reserved: rates.reserved,
       confirmed: rates.confirmed,
       refused: sum(rates.refused),
-      expired: rates.expired,
+      failed: sum(rates.failed),
       lag_seconds: expiry.lag_seconds,
       depth: outbox.depth,
     };

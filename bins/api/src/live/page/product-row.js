@@ -41,19 +41,20 @@ export function drawRow(node, product, time) {
 /** Few units of many are still to be seen. */
 const end = (units, total) => (units === 0 ? 0 : Math.max((100 * units) / total, 0.6));
 
-function saleState({ stock, total, opens_at, closes_at }, time) {
-  if (closes_at !== null && Date.parse(closes_at) <= time) return 'closed';
+function saleState({ stock, total, sale_starts_at, sale_ends_at }, time) {
+  if (Date.parse(sale_ends_at) <= time) return 'closed';
   if (total === 0) return 'empty';
   if (stock === 0) return 'sold-out';
-  if (opens_at !== null && Date.parse(opens_at) > time) return 'not-open';
-  return 'open';
+  return Date.parse(sale_starts_at) > time ? 'not-open' : 'open';
 }
 
-function hours({ opens_at, closes_at }, time) {
-  if (opens_at !== null && Date.parse(opens_at) > time) return `opens in ${until(opens_at, time)}`;
-  if (closes_at === null) return '';
-  if (Date.parse(closes_at) > time) return `closes in ${until(closes_at, time)}`;
-  return `since ${dayAndTime(closes_at)}`;
+/** Comparisons with an hour that is not set, which is not a number, are false. */
+function hours({ sale_starts_at, sale_ends_at }, time) {
+  const [starts, ends] = [Date.parse(sale_starts_at), Date.parse(sale_ends_at)];
+  if (ends <= time) return `since ${dayAndTime(ends)}`;
+  if (starts > time) return `opens in ${wholeDuration((starts - time) / 1000)}`;
+  return ends > time ? `closes in ${wholeDuration((ends - time) / 1000)}` : '';
 }
 
-const until = (moment, time) => wholeDuration((Date.parse(moment) - time) / 1000);
+/** Whether what is to be said of it changes by the clock alone. */
+export const hasHours = ({ sale_starts_at, sale_ends_at }) => Boolean(sale_starts_at ?? sale_ends_at);

@@ -2,7 +2,7 @@
 
 import { byId, keepInStep, setAttribute, setHidden, setText } from './dom.js';
 import { amount, plural } from './format.js';
-import { createRow, drawRow } from './product-row.js';
+import { createRow, drawRow, hasHours } from './product-row.js';
 
 /** So many and fewer have room to be cards. */
 const FEW = 12;
@@ -45,7 +45,7 @@ export function drawProducts(model) {
   for (const id of ids) {
     const product = products.get(id);
     // Hours come and go by the clock, without news of the product.
-    if (changed.has(id) || product.opens_at !== null || product.closes_at !== null) drawRow(nodes.get(id), product, time);
+    if (changed.has(id) || hasHours(product)) drawRow(nodes.get(id), product, time);
   }
   filter(products, changed);
   drawTotals(products);
