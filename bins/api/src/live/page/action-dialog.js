@@ -4,7 +4,7 @@ import { act, randomKey } from './act.js';
 import { byId, make, setText } from './dom.js';
 import { clearErrors, validate } from './fields.js';
 
-const UNKNOWN_TEXT = 'It is not known whether it was done: no answer came. Try again: it is not done twice, because the repeat has the same key.';
+const UNKNOWN_TEXT = 'It is not known whether it was done: the answer was lost. Try again to find out. A repeat has the same key, and is not done twice.';
 
 export class ActionDialog {
   #dialog;

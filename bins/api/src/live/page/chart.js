@@ -8,7 +8,7 @@ import { rate, short, timeOfDay } from './format.js';
 const SECONDS = 300;
 const ROW_SECONDS = 30;
 const HEIGHT = 240;
-const LINES = ['reserved', 'confirmed', 'refused'];
+const LINES = ['reserved', 'confirmed', 'refused', 'failed'];
 
 let chart = null;
 let drawnAt = 0;
@@ -21,7 +21,9 @@ export function drawChart(model) {
   if (chart === null) chart = create();
   if (last === drawnAt) return;
   drawnAt = last;
-  chart.setData([history.at, ...LINES.map((name) => history[name])]);
+  // Where nothing fails, no red line lies on the axis.
+  const failed = history.failed.some((each) => each > 0) ? history.failed : history.failed.map(() => null);
+  chart.setData([history.at, history.reserved, history.confirmed, history.refused, failed]);
   if (chart.cursor.idx == null) readOut(null);
   if (byId('chart-table').open) drawTable();
 }
@@ -63,9 +65,10 @@ function create() {
       line('reserved', { fill: () => colours.reservedFill }),
       line('confirmed'),
       line('refused', { dash: [5, 4] }),
+      line('failed', { width: 3 }),
     ],
     hooks: { setCursor: [(self) => readOut(self.cursor.idx)] },
-  }, [[], [], [], []], plot);
+  }, [[], [], [], [], []], plot);
 
   new ResizeObserver(() => made.setSize({ width: plot.clientWidth, height: HEIGHT })).observe(plot);
   matchMedia('(prefers-color-scheme: dark)').addEventListener('change', () => {
@@ -80,7 +83,7 @@ function create() {
 function readColours() {
   const style = getComputedStyle(document.documentElement);
   const names = {
-    reserved: '--held', reservedFill: '--held-wash', confirmed: '--sold', refused: '--refused', faint: '--faint', line: '--line',
+    reserved: '--held', reservedFill: '--held-wash', confirmed: '--sold', refused: '--refused', failed: '--bad', faint: '--faint', line: '--line',
   };
   colours = Object.fromEntries(Object.entries(names).map(([name, variable]) => [name, style.getPropertyValue(variable).trim()]));
 }
@@ -96,7 +99,7 @@ function readOut(index) {
   const at = index == null ? null : history?.at[index];
   setText(byId('chart-readout'), at == null
     ? 'Last five minutes, a second'
-    : `${timeOfDay(at * 1000)} – reserved ${value('reserved', index)}, sold ${value('confirmed', index)}, refused ${value('refused', index)}`);
+    : `${timeOfDay(at * 1000)} – reserved ${value('reserved', index)}, sold ${value('confirmed', index)}, refused ${value('refused', index)}, failed ${value('failed', index)}`);
 }
 
 const value = (name, index) => (history[name][index] == null ? 'not known' : rate(history[name][index]));

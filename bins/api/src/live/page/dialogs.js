@@ -5,7 +5,7 @@ import { differencesTable } from './audit.js';
 import { byId, make, setText } from './dom.js';
 import { count, plural } from './format.js';
 
-const said = (text) => [make('p', {}, make('strong', { textContent: text }))];
+const said = (text, className = '') => [make('p', {}, make('strong', { textContent: text, className }))];
 const whole = (field) => (field.value === '' ? undefined : Number(field.value));
 const moment = (field) => (field.value === '' ? undefined : new Date(field.value).toISOString());
 
@@ -69,7 +69,7 @@ const ACTIONS = {
     done: ({ clean, products, differences }) => (clean
       ? [...said('The books are right'), make('p', { textContent: `${plural(products.length, 'product')} compared, no difference.` })]
       : [
-        ...said('The books do not agree'),
+        ...said('The books do not agree', 'bad'),
         make('p', { textContent: `${plural(products.length, 'product')} compared, ${plural(differences.length, 'difference')}:` }),
         make('div', { className: 'wide', tabIndex: 0, role: 'region', ariaLabel: 'Differences' }, differencesTable(differences)),
       ]),

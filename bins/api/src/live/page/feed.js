@@ -25,6 +25,7 @@ export function drawFeed(model) {
   setText(byId('feed-pause'), !paused ? 'Pause' : news > 0 ? `Go on (${count(news)} new)` : 'Go on');
   if (paused) return;
   const anew = edition !== model.feedEdition;
+  setHidden(byId('feed-none'), model.feed.length > 0);
   if (news === 0 && !anew) return;
   drawn = model.feedCount;
   edition = model.feedEdition;
@@ -34,7 +35,6 @@ export function drawFeed(model) {
   if (anew) list.replaceChildren();
   list.prepend(...entries.slice(-SHOWN).reverse().map((entry) => create(entry, model.products)));
   while (list.childElementCount > SHOWN) list.lastElementChild.remove();
-  setHidden(byId('feed-none'), list.childElementCount > 0);
 }
 
 function create(entry, products) {
@@ -50,7 +50,7 @@ function create(entry, products) {
 
 function describe({ count: times, reservation_id, product_id, user_id, quantity }, products) {
   const product = product_id === undefined ? null : products.get(product_id)?.name ?? `product ${product_id}`;
-  if (times > 1) return [plural(times, 'reservation'), product].filter((part) => part !== null).join(' of ');
+  if (times > 1) return [plural(times, 'hold'), product].filter((part) => part !== null).join(' of ');
   return [
     product === null ? null : quantity > 1 ? `${count(quantity)} × ${product}` : product,
     user_id === undefined ? null : `user ${user_id}`,

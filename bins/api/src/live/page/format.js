@@ -12,8 +12,8 @@ export const UNKNOWN = '–';
 export const count = (value) => whole.format(value);
 export const plural = (value, one, many = `${one}s`) => `${count(value)} ${value === 1 ? one : many}`;
 
-/** In full as long as there is room for it. */
-export const amount = (value) => (Math.abs(value) < 1e9 ? whole.format(value) : compact.format(value));
+/** In full as long as there is room for it: below ten million. */
+export const amount = (value) => (Math.abs(value) < 1e7 ? whole.format(value) : compact.format(value));
 
 /** A rate: small ones with a tenth, large ones without. */
 export function rate(value) {
@@ -32,22 +32,21 @@ export function share(part, all) {
   return `${tenths.format(percent)}%`;
 }
 
-/** Seconds, in at most two units: `0.4 s`, `12 s`, `3 min 5 s`, `2 h 14 min`, `5 d 3 h`. */
-export function duration(seconds) {
-  const value = Math.max(seconds, 0);
-  if (value === 0) return '0 s';
-  if (value < 9.95) return `${tenths.format(value)} s`;
-  const units = [['d', 86_400], ['h', 3600], ['min', 60], ['s', 1]];
-  const rounded = Math.round(value);
-  const first = units.findIndex(([, size]) => rounded >= size);
-  const [name, size] = units[first];
-  const [nextName, nextSize] = units[first + 1] ?? [];
+const UNITS = [['d', 86_400], ['h', 3600], ['min', 60], ['s', 1]];
+
+/** Seconds, short ones with a tenth: `0 s`, `0.4 s`, `12 s`. */
+export const duration = (seconds) => (seconds > 0 && seconds < 9.95 ? `${tenths.format(seconds)} s` : wholeDuration(seconds));
+
+/** Seconds, in at most two units: `4 s`, `3 min 5 s`, `2 h 14 min`, `5 d 3 h`. */
+export function wholeDuration(seconds) {
+  const rounded = Math.round(Math.max(seconds, 0));
+  if (rounded === 0) return '0 s';
+  const first = UNITS.findIndex(([, size]) => rounded >= size);
+  const [name, size] = UNITS[first];
+  const [nextName, nextSize] = UNITS[first + 1] ?? [];
   const rest = nextSize === undefined ? 0 : Math.floor((rounded % size) / nextSize);
   return `${count(Math.floor(rounded / size))} ${name}${rest > 0 ? ` ${rest} ${nextName}` : ''}`;
 }
-
-/** As `duration`, but without tenths: for what is told by the clock each second. */
-export const wholeDuration = (seconds) => duration(Math.max(Math.round(seconds), 0)).replace('.0', '');
 
 export const timeOfDay = (time) => clock.format(new Date(time));
 export const dayAndTime = (time) => day.format(new Date(time));

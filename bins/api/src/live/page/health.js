@@ -30,11 +30,11 @@ export function drawHealth(model, stream) {
 }
 
 function assess(model, stream) {
-  const unknown = (title, text, grave = false) => ({ health: 'unknown', title, text, short: title, grave });
+  const unknown = (title, text) => ({ health: 'unknown', title, text, short: title });
   if (model.now === null) {
     switch (stream.phase) {
       case 'unauthorized':
-      case 'stopped': return unknown('Who is asking?', 'The numbers are shown to those who have the admin token.');
+      case 'stopped': return unknown('Admin token needed', 'Nothing is known until you show that you may see it.');
       case 'forbidden': return unknown('Not allowed from here', 'The service shows its numbers only to its own machine.');
       case 'crowded': return unknown('Too many viewers', 'The service lets no more pages watch at once. Close some; this one tries again by itself.');
       case 'lost': return unknown('No connection to the API', `${stream.problem?.title ?? 'It does not answer'}. Nothing is known yet; this page tries again by itself.`);
@@ -45,7 +45,7 @@ function assess(model, stream) {
     const age = wholeDuration((Date.now() - stream.newsAt) / 1000);
     return {
       health: 'stale',
-      title: `No news since ${timeOfDay(stream.newsAt)}`,
+      title: `No news since ${timeOfDay(model.now.at)}`,
       text: `For ${age} nothing has come from the API${reason(stream)}. All numbers below are old.`,
       short: 'No news',
     };
@@ -55,7 +55,7 @@ function assess(model, stream) {
     return {
       health: 'ill',
       title: length === 1 ? model.now.alerts[0].title : `${length} things are wrong`,
-      text: length === 1 ? 'What it means, and what to do:' : 'The worst first, with what to do:',
+      text: length === 1 ? 'Nothing else is wrong. What it means, and what to do:' : 'What they mean, and what to do, the worst first:',
       short: plural(length, 'alert'),
     };
   }
@@ -85,11 +85,12 @@ function drawLink(model, stream) {
 }
 
 function drawAlerts(list) {
-  const byCode = new Map(list.map((alert) => [alert.code, alert]));
+  // One code may come more than once: copies of two roles are lost.
+  const keys = list.map(({ code }, index) => `${code} ${list.slice(0, index).filter((other) => other.code === code).length}`);
   setHidden(byId('alerts'), list.length === 0);
-  keepInStep(byId('alerts-list'), alerts, [...byCode.keys()], createAlert);
-  for (const [code, alert] of byCode) {
-    const node = alerts.get(code);
+  keepInStep(byId('alerts-list'), alerts, keys, (key) => createAlert(key.split(' ')[0]));
+  for (const [index, alert] of list.entries()) {
+    const node = alerts.get(keys[index]);
     setText(node.querySelector('[data-title]'), alert.title);
     setText(node.querySelector('[data-meaning]'), alert.meaning);
     setText(node.querySelector('[data-todo]'), alert.action);

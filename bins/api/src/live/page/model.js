@@ -1,11 +1,12 @@
 // What the stream has told so far, bounded however long it goes on.
 
 const HISTORY_SECONDS = 300;
+const GAP_SECONDS = 3;
 const FEED_ENTRIES = 100;
 /** How fast a product's activity is forgotten. */
 const ACTIVITY_HALF_LIFE_MS = 10_000;
 
-export const SERIES = ['reserved', 'confirmed', 'refused', 'expired', 'lag_seconds', 'depth'];
+export const SERIES = ['reserved', 'confirmed', 'refused', 'failed', 'lag_seconds', 'depth'];
 export const sum = (byCode) => Object.values(byCode ?? {}).reduce((total, value) => total + value, 0);
 
 export class Model {
@@ -65,7 +66,8 @@ export class Model {
     this.feedCount += feed.filter(({ at }) => at > newest).length;
     this.feedEdition += 1;
     this.feed = feed.slice(-FEED_ENTRIES);
-    this.history = { at: [...history.at], ...Object.fromEntries(SERIES.map((name) => [name, [...history[name]]])) };
+    this.history = emptyHistory();
+    history.at.forEach((second, index) => this.#append(second, (name) => history[name]?.[index]));
     this.#bound();
   }
 
@@ -90,24 +92,28 @@ export class Model {
 
   #lengthen({ at, rates, expiry, outbox }) {
     const second = Date.parse(at) / 1000;
-    const last = this.history.at.at(-1) ?? 0;
-    if (second <= last) return;
-    // A gap stays one: no line is drawn over what nobody has seen.
-    if (second - last > 3) this.#append(last + 1, {});
-    this.#append(second, {
+    if (second <= (this.history.at.at(-1) ?? 0)) return;
+    const values = {
       reserved: rates.reserved,
       confirmed: rates.confirmed,
       refused: sum(rates.refused),
-      expired: rates.expired,
+      failed: sum(rates.failed),
       lag_seconds: expiry.lag_seconds,
       depth: outbox.depth,
-    });
+    };
+    this.#append(second, (name) => values[name]);
     this.#bound();
   }
 
-  #append(second, values) {
-    this.history.at.push(second);
-    for (const name of SERIES) this.history[name].push(values[name] ?? null);
+  #append(second, valueOf) {
+    const { at } = this.history;
+    // A gap stays one: no line is drawn over what nobody has seen.
+    if (at.length > 0 && second - at.at(-1) > GAP_SECONDS) {
+      at.push(at.at(-1) + 1);
+      for (const name of SERIES) this.history[name].push(null);
+    }
+    at.push(second);
+    for (const name of SERIES) this.history[name].push(valueOf(name) ?? null);
   }
 
   #bound() {

@@ -2,7 +2,7 @@
 
 import { byId, keepInStep, setAttribute, setHidden, setText } from './dom.js';
 import { amount, plural } from './format.js';
-import { createRow, drawRow } from './product-row.js';
+import { createRow, drawRow, hasHours } from './product-row.js';
 
 /** So many and fewer have room to be cards. */
 const FEW = 12;
@@ -15,6 +15,8 @@ const ORDERS = {
   fullest: () => (one, other) => freeShare(one) - freeShare(other) || one.id - other.id,
 };
 const freeShare = ({ stock, total }) => (total > 0 ? stock / total : 1);
+
+const POINTER = matchMedia('(hover: hover)');
 
 const nodes = new Map();
 let ids = [];
@@ -43,7 +45,7 @@ export function drawProducts(model) {
   for (const id of ids) {
     const product = products.get(id);
     // Hours come and go by the clock, without news of the product.
-    if (changed.has(id) || product.opens_at !== null || product.closes_at !== null) drawRow(nodes.get(id), product, time);
+    if (changed.has(id) || hasHours(product)) drawRow(nodes.get(id), product, time);
   }
   filter(products, changed);
   drawTotals(products);
@@ -52,20 +54,19 @@ export function drawProducts(model) {
 function order(model) {
   const by = byId('products-sort').value;
   const list = byId('products-list');
-  const due = Date.now() - orderedAt > ORDER_MS
-    // What is being read, pointed at or focused does not move away.
-    && !list.matches(':hover') && !list.contains(document.activeElement);
+  // What is pointed at or has the focus does not move away. A finger that has left the glass points at nothing.
+  const held = list.contains(document.activeElement) || (POINTER.matches && list.matches(':hover'));
   const sameSet = ids.length === model.products.size && ids.every((id) => model.products.has(id));
-  if (by === orderedBy && sameSet && (by === 'id' || !due)) return;
+  const outdated = by === 'id' ? !sameSet : !held && Date.now() - orderedAt > ORDER_MS;
 
-  if (by === orderedBy && by !== 'id' && !due) {
-    const kept = new Set(ids);
-    ids = [...ids.filter((id) => model.products.has(id)), ...[...model.products.keys()].filter((id) => !kept.has(id))];
-    return;
+  if (by !== orderedBy || outdated) {
+    ids = [...model.products.values()].sort(ORDERS[by](model)).map((product) => product.id);
+    orderedAt = Date.now();
+    orderedBy = by;
+  } else if (!sameSet) {
+    const kept = ids.filter((id) => model.products.has(id));
+    ids = [...new Set([...kept, ...model.products.keys()])];
   }
-  ids = [...model.products.values()].sort(ORDERS[by](model)).map((product) => product.id);
-  orderedAt = Date.now();
-  orderedBy = by;
 }
 
 function filter(products, changed) {
@@ -84,7 +85,7 @@ function filter(products, changed) {
   setText(byId('products-none'), ids.length === 0 ? 'There are no products yet. Create the first one.' : 'No product is called so, or has this id.');
 }
 
-const matches = ({ id, name }, wanted) => wanted === '' || name.toLowerCase().includes(wanted) || `#${id}`.endsWith(wanted) || String(id) === wanted;
+const matches = ({ id, name }, wanted) => name.toLowerCase().includes(wanted) || String(id).startsWith(wanted.replace('#', ''));
 
 function drawTotals(products) {
   let [sold, held, free] = [0, 0, 0];
