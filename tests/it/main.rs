@@ -12,6 +12,7 @@ mod events;
 mod expiry;
 mod fuzz;
 mod lanes;
+mod live;
 mod outages;
 mod overload;
 mod readme;

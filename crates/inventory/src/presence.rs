@@ -19,7 +19,7 @@ use crate::{
     schema::Utc,
 };
 
-pub use feed::{Feed, Transition, What};
+pub use feed::{Feed, Noted, Of, Transition, What};
 
 /// How often a process says that it is there.
 const BEAT_EVERY: Duration = Duration::from_secs(1);
@@ -52,7 +52,7 @@ pub struct Report {
     pub reaches: BTreeMap<String, bool>,
     pub audit: Option<Audited>,
     /// The latest of what it did to reservations; under load a sample.
-    pub recent: Vec<Transition>,
+    pub recent: Vec<Noted>,
 }
 
 /// What a process did since it was started.

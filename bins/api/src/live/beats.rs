@@ -98,8 +98,8 @@ impl Beat {
             }
         }
         let new = report.recent.iter();
-        let new = new.filter(|transition| transition.number >= next_transition);
-        heard.feed.extend(new.cloned());
+        let new = new.filter(|noted| noted.number >= next_transition);
+        heard.feed.extend(new.map(|noted| noted.transition.clone()));
         let newest = report.recent.last();
         Self {
             seen_at: seen.seen_at,

@@ -154,8 +154,8 @@ impl History {
             (&mut self.reserved, rates.reserved),
             (&mut self.confirmed, rates.confirmed),
             (&mut self.expired, rates.expired),
-            (&mut self.refused, rates.refused.values().sum()),
-            (&mut self.failed, rates.failed.values().sum()),
+            (&mut self.refused, total(&rates.refused)),
+            (&mut self.failed, total(&rates.failed)),
             (&mut self.lag_seconds, view.expiry.lag_seconds),
             (&mut self.depth, view.outbox.depth as f64),
         ];
@@ -166,4 +166,9 @@ impl History {
             series.push_back(value);
         }
     }
+}
+
+/// (The sum of no numbers would be -0.0.)
+fn total(rates: &BTreeMap<String, f64>) -> f64 {
+    rates.values().fold(0.0, |total, rate| total + rate)
 }

@@ -17,9 +17,6 @@ const FEED_MAX: usize = 20;
 /// What became of one reservation, or of several at once.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Transition {
-    /// Its place among all that the process noted.
-    #[schemars(skip)]
-    pub number: u64,
     #[serde(with = "time::serde::rfc3339")]
     #[schemars(with = "Utc")]
     pub at: OffsetDateTime,
@@ -52,13 +49,22 @@ pub struct Of {
     pub quantity: Quantity,
 }
 
+/// A transition as a report has it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Noted {
+    /// Its place among all that the process has noted: reports repeat themselves.
+    pub number: u64,
+    #[serde(flatten)]
+    pub transition: Transition,
+}
+
 /// The latest transitions. Noting one costs next to nothing once there are enough for the next report.
 #[derive(Debug, Default)]
 pub struct Feed(Mutex<Kept>);
 
 #[derive(Debug, Default)]
 struct Kept {
-    latest: VecDeque<Transition>,
+    latest: VecDeque<Noted>,
     next_number: u64,
     /// Since the last report.
     noted: usize,
@@ -93,7 +99,7 @@ impl Feed {
 
     /// The latest, for a report: what an earlier report has is in it again, as far as there is room, since nobody
     /// may have seen that one.
-    pub fn report(&self) -> Vec<Transition> {
+    pub fn report(&self) -> Vec<Noted> {
         let mut kept = self.kept();
         kept.noted = 0;
         kept.latest.iter().cloned().collect()
@@ -110,12 +116,15 @@ impl Kept {
         if self.latest.len() == FEED_MAX {
             self.latest.pop_front();
         }
-        self.latest.push_back(Transition {
-            number: self.next_number,
+        let transition = Transition {
             at,
             what,
             count,
             of,
+        };
+        self.latest.push_back(Noted {
+            number: self.next_number,
+            transition,
         });
         self.next_number += 1;
         self.noted += 1;

@@ -16,8 +16,8 @@ export function openAccess(model, stream) {
   byId('token-form').addEventListener('submit', (event) => {
     event.preventDefault();
     const value = field.value.trim();
-    // A header takes no other characters, and no token has any.
-    if (!/^[\x21-\x7e]+$/.test(value)) return complain(value === '' ? 'Type the token in.' : 'No token has such characters.');
+    // A header takes no other characters.
+    if (!/^[\x20-\x7e]+$/.test(value)) return complain(value === '' ? 'Type the token in.' : 'No token has such characters.');
     complain('');
     tried = true;
     rememberToken(value);
