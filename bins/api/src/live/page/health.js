@@ -55,7 +55,7 @@ function assess(model, stream) {
     return {
       health: 'ill',
       title: length === 1 ? model.now.alerts[0].title : `${length} things are wrong`,
-      text: length === 1 ? 'Nothing else is wrong. What it means, and what to do:' : 'What they mean, and what to do, the worst first:',
+      text: length === 1 ? 'What it means, and what to do:' : 'What they mean, and what to do, the worst first:',
       short: plural(length, 'alert'),
     };
   }
