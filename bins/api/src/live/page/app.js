@@ -42,7 +42,7 @@ function drawSoon() {
 
 openAccess(model, stream);
 openDialogs(model);
-openProducts(model, drawSoon);
+openProducts(drawSoon);
 openFeed(drawSoon);
 stream.start();
 // The clock goes on also where no news comes.

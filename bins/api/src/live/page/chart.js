@@ -34,7 +34,7 @@ function create() {
   const line = (name, options) => ({
     stroke: () => colours[name], width: 2, points: { show: false }, ...options,
   });
-  const axis = { stroke: () => colours.faint, font: '12px system-ui, sans-serif', ticks: { show: false } };
+  const axis = { stroke: () => colours.faint, font: `12px ${getComputedStyle(document.body).fontFamily}`, ticks: { show: false } };
   const made = new uPlot({
     width: plot.clientWidth,
     height: HEIGHT,

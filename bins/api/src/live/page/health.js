@@ -55,11 +55,11 @@ function assess(model, stream) {
     return {
       health: 'ill',
       title: length === 1 ? model.now.alerts[0].title : `${length} things are wrong`,
-      text: length === 1 ? 'Nothing else is wrong. What it means, and what to do:' : 'What they mean, and what to do, the worst first:',
+      text: length === 1 ? 'What it means, and what to do:' : 'What they mean, and what to do, the worst first:',
       short: plural(length, 'alert'),
     };
   }
-  return { health: 'well', title: 'All is well', text: wellness(model.now), short: 'All is well' };
+  return { health: 'well', title: 'All is well', text: wellness(model), short: 'All is well' };
 }
 
 function reason({ phase, problem }) {
@@ -67,11 +67,17 @@ function reason({ phase, problem }) {
   return problem === null ? '' : ` (${problem.title})`;
 }
 
-function wellness({ servers, processes, audit }) {
+function wellness({ now: { servers, processes, audit }, products }) {
   const up = Object.keys(SERVERS).filter((name) => servers[name] === 'up').map((name) => SERVERS[name]);
   const running = processes.filter((process) => process.alive).length;
   const books = audit === null ? 'books not audited yet' : 'books right';
-  return `${up.join(', ')} up · ${plural(running, 'process', 'processes')} running · ${books}`;
+  const soldOut = [...products.values()].filter(({ stock, total }) => stock === 0 && total > 0).length;
+  return [
+    `${up.join(', ')} up`,
+    `${plural(running, 'process', 'processes')} running`,
+    books,
+    ...(soldOut === 0 ? [] : [soldOut === products.size ? 'everything is sold out' : `${soldOut} of ${plural(products.size, 'product')} sold out`]),
+  ].join(' · ');
 }
 
 function drawLink(model, stream) {

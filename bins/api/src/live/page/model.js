@@ -66,9 +66,7 @@ export class Model {
     this.feedCount += feed.filter(({ at }) => at > newest).length;
     this.feedEdition += 1;
     this.feed = feed.slice(-FEED_ENTRIES);
-    this.history = emptyHistory();
-    history.at.forEach((second, index) => this.#append(second, (name) => history[name]?.[index]));
-    this.#bound();
+    this.#join(history);
   }
 
   #update(products, feed, now) {
@@ -79,6 +77,17 @@ export class Model {
     this.feed = [...this.feed, ...feed].slice(-FEED_ENTRIES);
     this.feedCount += feed.length;
     this.#lengthen(now);
+  }
+
+  /** An API that was started anew has only a short history; what this page saw before it stays. */
+  #join(history) {
+    const seen = this.history;
+    const begins = history.at[0] ?? Infinity;
+    this.history = emptyHistory();
+    for (const [part, wanted] of [[seen, (second) => second < begins], [history, () => true]]) {
+      part.at.forEach((second, index) => wanted(second) && this.#append(second, (name) => part[name]?.[index]));
+    }
+    this.#bound();
   }
 
   #put(product, before) {

@@ -24,7 +24,7 @@ let orderedAt = 0;
 let orderedBy = '';
 let filtered = '';
 
-export function openProducts(model, redraw) {
+export function openProducts(redraw) {
   byId('products-filter').addEventListener('input', redraw);
   byId('products-sort').addEventListener('change', redraw);
 }
