@@ -5,7 +5,7 @@
 create unlogged table processes (
   instance text constraint processes_pkey primary key,
   role text not null constraint processes_role_known check (role in ('api', 'expirer', 'relay')),
-  started_at timestamptz not null default clock_timestamp(),
+  started_at timestamptz not null,
   seen_at timestamptz not null default clock_timestamp(),
   report jsonb not null
 );

@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sqlx::{FromRow, PgPool, types::Json};
 use time::OffsetDateTime;
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -101,14 +101,14 @@ where
     F: FnMut() -> Fut,
     Fut: Future<Output = Report>,
 {
-    let instance = instance();
+    let (instance, started) = (instance(), Instant::now());
     let mut ticks = interval(BEAT_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut failing = false;
     let beats = async {
         loop {
             ticks.tick().await;
-            let beaten = beat(pool, role, &instance, report().await).await;
+            let beaten = beat(pool, role, &instance, started, report().await).await;
             if let Err(error) = &beaten
                 && !failing
             {
@@ -132,7 +132,13 @@ fn instance() -> String {
 }
 
 /// One statement, which also forgets who was lost ten minutes ago.
-async fn beat(pool: &PgPool, role: Role, instance: &str, report: Report) -> Result<(), Error> {
+async fn beat(
+    pool: &PgPool,
+    role: Role,
+    instance: &str,
+    started: Instant,
+    report: Report,
+) -> Result<(), Error> {
     let beat = "-- presence beat
         with forgotten as (
             delete from processes where instance = any(array(
@@ -140,11 +146,15 @@ async fn beat(pool: &PgPool, role: Role, instance: &str, report: Report) -> Resu
                 where seen_at < statement_timestamp() - interval '10 min' and instance <> $1
                 for update skip locked))
         )
-        insert into processes (instance, role, report) values ($1, $2, $3)
+        insert into processes (instance, role, report, started_at)
+        values ($1, $2, $3, statement_timestamp() - $4 * interval '1 s')
         on conflict (instance) do update
         set seen_at = statement_timestamp(), report = excluded.report";
     let query = sqlx::query(beat).bind(instance).bind(role);
-    call(pool, query.bind(Json(report))).await.map(drop)
+    let age = started.elapsed().as_secs_f64();
+    call(pool, query.bind(Json(report)).bind(age))
+        .await
+        .map(drop)
 }
 
 async fn leave(pool: &PgPool, instance: &str) -> Result<(), Error> {

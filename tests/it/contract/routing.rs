@@ -71,7 +71,6 @@ async fn an_unknown_path_is_not_found_whatever_the_method() {
         "/product",
         "/live",
         "/live/",
-        "/live/x.js",
         "/products/",
         "/products/1/",
         "/products/1/confirm",
@@ -89,6 +88,8 @@ async fn an_unknown_path_is_not_found_whatever_the_method() {
                 .expect_problem(404, "not_found");
         }
     }
+    let file = system.get("/live/no-file.js").await;
+    file.expect_problem(404, "not_found");
 }
 
 #[tokio::test]

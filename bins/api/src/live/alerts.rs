@@ -65,7 +65,7 @@ pub(super) fn alerts(view: &View, failures: &BTreeMap<String, u64>) -> Vec<Alert
             "Redis does not answer",
             "The sale goes on, and nothing is lost. Holds expire up to a second late, events leave up to a tenth of a second \
                 late, and the funnel is not counted.",
-            "Bring Redis back. Then set the funnel's counters right: \"Recount\" beside it.",
+            "Bring Redis back. Then set the funnel right: \"Rebuild counters\" beside it.",
         );
     }
     alerts.0

@@ -126,3 +126,58 @@ fn add(total: &mut Rates, rates: &Rates) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use inventory::presence::{Report, Role};
+
+    use super::*;
+
+    fn seen(instance: &str, age: i64, at: i64, reserved: u64, overloaded: u64) -> Seen {
+        let seen_at = OffsetDateTime::UNIX_EPOCH + time::Duration::seconds(at);
+        Seen {
+            role: Role::Api,
+            instance: instance.to_owned(),
+            started_at: seen_at - time::Duration::seconds(age),
+            seen_at,
+            silent: Duration::ZERO,
+            report: Report {
+                counts: Counts {
+                    reserved,
+                    ..Counts::default()
+                },
+                problems: [
+                    ("overloaded".to_owned(), overloaded),
+                    ("sold_out".to_owned(), reserved),
+                ]
+                .into(),
+                ..Report::default()
+            },
+        }
+    }
+
+    #[test]
+    fn a_rate_is_what_was_done_between_two_beats() {
+        let mut beats = Beats::default();
+        // It has run for long, and was never heard before: nobody knows when it did that.
+        let heard = beats.take(&[seen("old", 1000, 0, 5_000, 0)]);
+        assert_eq!(heard.rates.reserved, 0.0);
+        // One goes on, and another was just started.
+        let heard = beats.take(&[seen("old", 1002, 2, 5_100, 6), seen("new", 2, 2, 8, 0)]);
+        assert_eq!(heard.rates.reserved, 50.0 + 4.0);
+        assert_eq!(heard.rates.refused["sold_out"], 54.0);
+        assert_eq!(heard.rates.failed["overloaded"], 3.0);
+        assert_eq!(heard.failures["overloaded"], 6);
+        // No new beat: the rates stay for a while, and nothing is counted twice.
+        let mut late = seen("old", 1002, 2, 5_100, 6);
+        let heard = beats.take(std::slice::from_ref(&late));
+        assert_eq!(heard.rates.reserved, 50.0);
+        assert!(heard.failures.is_empty());
+        late.silent = BEAT_LATE;
+        assert_eq!(beats.take(&[late]).rates.reserved, 0.0);
+        // PostgreSQL has crashed, and with it all beats were gone.
+        beats.take(&[]);
+        let heard = beats.take(&[seen("old", 1012, 12, 5_200, 6)]);
+        assert_eq!(heard.rates.reserved, 0.0);
+    }
+}

@@ -163,3 +163,43 @@ impl Viewer {
             .await?
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+
+    use futures_util::StreamExt as _;
+
+    use super::{super::watch::Watch, *};
+
+    fn kinds(messages: &Bytes) -> Vec<&str> {
+        let text = str::from_utf8(messages).expect("text");
+        let lines = text.lines();
+        lines
+            .filter_map(|line| line.strip_prefix("event: "))
+            .collect()
+    }
+
+    fn publish(hub: &Hub, count: usize) {
+        let mut watch = Watch::new();
+        for _ in 0..count {
+            let (state, tick) = watch.update(None, None, None);
+            hub.publish(state, &tick);
+        }
+    }
+
+    #[tokio::test]
+    async fn who_reads_slowly_is_given_what_is_kept_or_else_the_state() {
+        let hub = Arc::new(Hub::new(CancellationToken::new()));
+        publish(&hub, 1);
+        let mut viewer = pin!(hub.subscribe(None).expect("a seat"));
+        let mut read = async || viewer.next().await.expect("a message");
+        assert_eq!(kinds(&read().await), ["state"]);
+        publish(&hub, TICKS_MAX);
+        assert_eq!(kinds(&read().await), ["tick"; TICKS_MAX]);
+        publish(&hub, TICKS_MAX + 1);
+        assert_eq!(kinds(&read().await), ["state"]);
+        publish(&hub, 1);
+        assert_eq!(kinds(&read().await), ["tick"]);
+    }
+}

@@ -130,3 +130,35 @@ impl Kept {
         self.noted += 1;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn counts(feed: &Feed) -> Vec<u64> {
+        let report = feed.report();
+        report.iter().map(|noted| noted.transition.count).collect()
+    }
+
+    #[test]
+    fn a_report_has_the_latest_and_no_more_than_there_is_room_for() {
+        let feed = Feed::default();
+        for count in 1..=3 {
+            feed.note_count(What::Expired, count);
+        }
+        feed.note_count(What::Expired, 0);
+        assert_eq!(counts(&feed), [1, 2, 3]);
+        feed.note_count(What::Expired, 4);
+        // Nobody may have seen the last report.
+        assert_eq!(counts(&feed), [1, 2, 3, 4]);
+        for count in 5..100 {
+            feed.note_count(What::Expired, count);
+        }
+        // The rest of the storm was not noted: a sample of it is enough.
+        assert_eq!(counts(&feed), (5..25).collect::<Vec<_>>());
+        feed.note_count(What::Expired, 100);
+        let report = feed.report();
+        let last = report.last().expect("the last");
+        assert_eq!((last.number, last.transition.count), (24, 100));
+    }
+}

@@ -162,11 +162,12 @@ const REFUSED: [(&str, &str); 40] = [
     ),
     (
         "processes_pkey",
-        "insert into processes (instance, role, report) values ('x', 'api', '{}'), ('x', 'api', '{}')",
+        "insert into processes (instance, role, report, started_at)
+        values ('x', 'api', '{}', now()), ('x', 'api', '{}', now())",
     ),
     (
         "processes_role_known",
-        "insert into processes (instance, role, report) values ('x', 'x', '{}')",
+        "insert into processes (instance, role, report, started_at) values ('x', 'x', '{}', now())",
     ),
 ];
 
