@@ -8,6 +8,7 @@
 
 mod chaos;
 mod contract;
+mod demo;
 mod events;
 mod expiry;
 mod fuzz;
