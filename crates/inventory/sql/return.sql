@@ -14,18 +14,8 @@ declare
   found bigint[];
   changed bigint;
 begin
-  -- return: find the reservations, once: one that a later statement could see has no locked product
-  select array_agg(r.product_id order by q.n), array_agg(r.id) filter (where r.id is not null)
-  into product_ids, found
-  from unnest(ids) with ordinality as q (id, n)
-  left join lateral (
-    -- The limit keeps this one look-up a request, whatever the planner believes.
-    select r.id, r.product_id from reservations r where r.id = q.id limit 1
-  ) r on true;
-
-  -- return: lock the products, in id order
-  perform from products p where p.id = any(product_ids) order by p.id for no key update;
-  t := clock_timestamp();
+  -- return: lock the products
+  select l.product_ids, l.reservation_ids, l.t into product_ids, found, t from lock_products_v1(ids) l;
 
   -- return: take the sales back, and free the units
   with returned as (
