@@ -14,9 +14,12 @@ mod idempotency;
 mod keys;
 mod lanes;
 mod metrics;
+mod overload;
 mod paging;
 mod problem;
 mod products;
+mod record;
+mod request_id;
 mod reservations;
 mod routes;
 mod state;
@@ -149,7 +152,7 @@ fn router(state: AppState, process: &Process) -> Router {
         .fallback(async || Problem::NotFound)
         .layer(middleware::from_fn_with_state(
             state.clone(),
-            metrics::record,
+            record::record,
         ))
         .with_state(state)
 }

@@ -1,0 +1,153 @@
+//! Spans, where they are sampled.
+
+use opentelemetry::{
+    Context, KeyValue,
+    propagation::{Extractor, TextMapPropagator as _},
+    trace::{
+        FutureExt as _, Link, SpanBuilder, SpanKind, Status, TraceContextExt as _, Tracer as _,
+    },
+};
+use opentelemetry_sdk::propagation::TraceContextPropagator;
+
+use crate::{Answer, exporter};
+
+/// Most requests that a call's span names: as many links as the SDK keeps by default.
+const LINKS_MAX: usize = 128;
+
+/// The headers that tell of a caller's trace.
+const NAMES: [&str; 2] = ["traceparent", "tracestate"];
+
+/// `None`: not sampled, or nobody to export it to. Nothing is made for it then, nor for what it leads to.
+#[derive(Clone)]
+pub struct Span(Option<Context>);
+
+impl Span {
+    /// The answering of a request. It goes on with the trace of the caller's `traceparent`, if it has a valid one,
+    /// and is sampled if that is (or as `OTEL_TRACES_SAMPLER` says).
+    pub fn of_request<'a>(header: impl Fn(&'static str) -> Option<&'a str>) -> Self {
+        if exporter::tracer().is_none() {
+            return Self(None);
+        }
+        let caller = TraceContextPropagator::new()
+            .extract_with_context(&Context::new(), &Headers(NAMES.map(header)));
+        // It gets its name with its route.
+        let span = SpanBuilder::from_name("request").with_kind(SpanKind::Server);
+        Self::start(span, &caller)
+    }
+
+    /// One call on behalf of these requests, linked with each of them both ways.
+    ///
+    /// It is also a child of the first that is sampled, rather than the root of a trace: so it is sampled exactly if
+    /// one of them is, whatever the sampler, and a request that had the call to itself shows it in its own trace.
+    pub fn of_batch(verb: &'static str, requests: &[Self]) -> Self {
+        let sampled = || requests.iter().filter_map(|request| request.0.as_ref());
+        let Some(first) = sampled().next() else {
+            return Self(None);
+        };
+        let links = sampled()
+            .take(LINKS_MAX)
+            .map(|request| Link::with_context(request.span().span_context().clone()));
+        let count = i64::try_from(requests.len()).unwrap_or(i64::MAX);
+        let span = SpanBuilder::from_name(verb)
+            .with_links(links.collect())
+            .with_attributes([KeyValue::new("flashsale.batch.requests", count)]);
+        let batch = Self::start(span, first);
+        if let Some(batch) = &batch.0 {
+            for request in sampled() {
+                let batch = batch.span().span_context().clone();
+                request.span().add_link(batch, Vec::new());
+            }
+        }
+        batch
+    }
+
+    /// One round trip to PostgreSQL, part of the current span. Of the statement it tells the name that it starts with.
+    pub fn of_statement(sql: &str) -> Self {
+        let Self(Some(within)) = Self::current() else {
+            return Self(None);
+        };
+        let name = sql.strip_prefix("-- ").unwrap_or(sql);
+        let end = name.find(['\n', ':']).unwrap_or(name.len());
+        let name = name[..end].to_owned();
+        let span = SpanBuilder::from_name(name.clone())
+            .with_kind(SpanKind::Client)
+            .with_attributes([
+                KeyValue::new("db.system.name", "postgresql"),
+                KeyValue::new("db.query.summary", name),
+            ]);
+        Self::start(span, &within)
+    }
+
+    /// The one on whose behalf this runs.
+    pub fn current() -> Self {
+        Self(Context::map_current(|context| {
+            context.has_active_span().then(|| context.clone())
+        }))
+    }
+
+    /// Runs `work` on behalf of this span.
+    pub fn scope<F: Future>(&self, work: F) -> impl Future<Output = F::Output> + use<F> {
+        let context = self.0.clone();
+        async move {
+            match context {
+                Some(context) => work.with_context(context).await,
+                None => work.await,
+            }
+        }
+    }
+
+    pub fn failed(&self, cause: &str) {
+        if let Some(context) = &self.0 {
+            context.span().set_status(Status::error(cause.to_owned()));
+        }
+    }
+
+    pub fn answered(self, answer: &Answer<'_>) {
+        let Some(context) = self.0 else {
+            return;
+        };
+        let span = context.span();
+        let text = |name, value: &str| KeyValue::new(name, value.to_owned());
+        span.update_name(format!("{} {}", answer.method, answer.route));
+        span.set_attributes([
+            text("http.request.method", answer.method),
+            text("http.route", answer.route),
+            KeyValue::new("http.response.status_code", i64::from(answer.status)),
+        ]);
+        if let Some(id) = answer.request_id {
+            span.set_attribute(text("flashsale.request_id", id));
+        }
+        if let Some(code) = answer.code {
+            span.set_attribute(KeyValue::new("flashsale.problem.code", code));
+        }
+        // A refusal is the client's business: the conventions call only a fault an error.
+        if answer.status >= 500 {
+            let status = answer.status.to_string();
+            let kind = answer.code.map_or(status, str::to_owned);
+            span.set_attribute(KeyValue::new("error.type", kind));
+            span.set_status(Status::error(""));
+        }
+        // A call that it shared may hold it for longer.
+        span.end();
+    }
+
+    fn start(span: SpanBuilder, parent: &Context) -> Self {
+        let span = exporter::tracer().map(|tracer| tracer.build_with_context(span, parent));
+        let sampled = span.filter(opentelemetry::trace::Span::is_recording);
+        Self(sampled.map(|span| Context::new().with_span(span)))
+    }
+}
+
+/// What they say.
+struct Headers<'a>([Option<&'a str>; 2]);
+
+impl Extractor for Headers<'_> {
+    fn get(&self, name: &str) -> Option<&str> {
+        let position = NAMES.iter().position(|known| *known == name)?;
+        self.0[position]
+    }
+
+    fn keys(&self) -> Vec<&str> {
+        NAMES.to_vec()
+    }
+}
