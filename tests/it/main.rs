@@ -19,3 +19,5 @@ mod settings;
 mod shutdown;
 mod support;
 mod tls;
+#[cfg(feature = "otel")]
+mod traces;

@@ -49,6 +49,11 @@ impl Exporter {
             endpoint.starts_with("http://"),
             "the OTLP endpoint must begin with http://: a collector nearby can go on with TLS"
         );
+        // The HTTP client would log them, at trace.
+        ensure!(
+            !endpoint.contains('@'),
+            "credentials belong in OTEL_EXPORTER_OTLP_HEADERS, not in the OTLP endpoint"
+        );
         let exporter = opentelemetry_otlp::SpanExporter::builder()
             .with_http()
             .with_protocol(Protocol::HttpBinary)
