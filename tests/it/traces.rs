@@ -198,13 +198,20 @@ async fn a_large_call_is_linked_with_128_of_its_requests_and_all_of_them_with_it
 
 #[tokio::test]
 async fn what_is_not_sampled_leaves_nothing() {
-    for (sampler, header) in [
-        ("parentbased_always_on", Some(traceparent(TRACE, false))),
-        ("parentbased_always_off", None),
-        ("always_off", Some(traceparent(TRACE, true))),
+    let sampled = || Some(traceparent(TRACE, true));
+    for (name, value, header) in [
+        (
+            "OTEL_TRACES_SAMPLER",
+            "parentbased_always_on",
+            Some(traceparent(TRACE, false)),
+        ),
+        ("OTEL_TRACES_SAMPLER", "parentbased_always_off", None),
+        ("OTEL_TRACES_SAMPLER", "always_off", sampled()),
+        ("OTEL_SDK_DISABLED", "true", sampled()),
+        ("OTEL_TRACES_EXPORTER", "none", sampled()),
     ] {
         let collector = Collector::start().await;
-        let mut system = traced(&collector, &[("OTEL_TRACES_SAMPLER", sampler)]).await;
+        let mut system = traced(&collector, &[(name, value)]).await;
         for path in ["/products", "/reservations", "/reservations/1"] {
             let request = system.request(Method::GET, path);
             Answer::to(match &header {
@@ -214,11 +221,8 @@ async fn what_is_not_sampled_leaves_nothing() {
             .await;
         }
         system.stop().await;
-        assert!(
-            collector.spans().is_empty(),
-            "{sampler}: {:?}",
-            collector.spans()
-        );
+        let spans = collector.spans();
+        assert!(spans.is_empty(), "{name}={value}: {spans:?}");
     }
 }
 
@@ -287,6 +291,31 @@ async fn a_refusal_has_its_code_and_a_fault_is_an_error() {
         panic!("{errors:?}");
     };
     assert!(cause.contains("reserve_v2"), "{cause}");
+}
+
+#[tokio::test]
+async fn what_the_service_does_not_know_makes_no_names() {
+    let collector = Collector::start().await;
+    let system = traced(&collector, &[]).await;
+    let brew = Method::from_bytes(b"BREW").unwrap();
+    for (method, path) in [
+        (brew.clone(), "/nowhere"),
+        (brew, "/products"),
+        (Method::GET, "/nowhere"),
+    ] {
+        Answer::to(system.request(method, path)).await;
+    }
+    let [unknown, method, path] =
+        spans(system, &collector, ["HTTP", "HTTP /products", "GET"]).await;
+    for (span, method, route) in [
+        (&unknown[0], "_OTHER", None),
+        (&method[0], "_OTHER", Some("/products")),
+        (&path[0], "GET", None),
+    ] {
+        assert_eq!(span.attributes["http.request.method"], method);
+        let found = span.attributes.get("http.route").and_then(Value::as_str);
+        assert_eq!(found, route);
+    }
 }
 
 #[tokio::test]

@@ -33,13 +33,10 @@ pub(crate) async fn record(
     let given = request_id::given(request.headers());
     let span = Span::of_request(|name| request.headers().get(name)?.to_str().ok());
     let mut response = span.scope(next.run(request)).await;
-    let route = route.as_ref().map_or("unmatched", MatchedPath::as_str);
+    let route = route.as_ref().map(MatchedPath::as_str);
     // A method can be any token: a client must not make series of its own.
-    let method = if method.is_safe() || method == "POST" || method == "PATCH" {
-        method.as_str()
-    } else {
-        "other"
-    };
+    let known = method.is_safe() || method == "POST" || method == "PATCH";
+    let method = known.then(|| method.as_str());
     let status = response.status();
     let problem = response.extensions().get::<Told>();
     let id = match problem {
@@ -57,6 +54,7 @@ pub(crate) async fn record(
         state.metrics.refused(problem.code);
         log(&answer, problem);
     }
+    let (method, route) = labels(&answer);
     state
         .metrics
         .answered(method, route, status.as_str(), started.elapsed());
@@ -67,18 +65,26 @@ pub(crate) async fn record(
     response
 }
 
+/// What metrics and the log call a request.
+fn labels<'a>(answer: &Answer<'a>) -> (&'a str, &'a str) {
+    (
+        answer.method.unwrap_or("other"),
+        answer.route.unwrap_or("unmatched"),
+    )
+}
+
 /// Whether each problem has a line.
 pub(crate) fn logs_problems() -> bool {
     tracing::enabled!(Level::DEBUG)
 }
 
 fn log(answer: &Answer<'_>, problem: &Told) {
+    let (method, route) = labels(answer);
     let Answer {
-        method,
-        route,
         status,
         code,
         request_id,
+        ..
     } = *answer;
     // Nobody else tells of all that is internal.
     if problem.code == Code::Internal {

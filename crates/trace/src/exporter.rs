@@ -41,7 +41,9 @@ impl Exporter {
         let setting = |name| env::var(name).ok().filter(|value| !value.is_empty());
         let endpoint = setting(OTEL_EXPORTER_OTLP_TRACES_ENDPOINT)
             .or_else(|| setting(OTEL_EXPORTER_OTLP_ENDPOINT));
-        let disabled = setting("OTEL_SDK_DISABLED").is_some_and(|value| value == "true");
+        let is =
+            |name, word: &str| setting(name).is_some_and(|value| value.eq_ignore_ascii_case(word));
+        let disabled = is("OTEL_SDK_DISABLED", "true") || is("OTEL_TRACES_EXPORTER", "none");
         let Some(endpoint) = endpoint.filter(|_| !disabled) else {
             return Ok(Self(None));
         };

@@ -19,9 +19,10 @@ pub use off::{Exporter, Span};
 
 /// What a request came to.
 pub struct Answer<'a> {
-    pub method: &'a str,
-    /// Its pattern: a path has ids.
-    pub route: &'a str,
+    /// `None`: none that the service knows.
+    pub method: Option<&'a str>,
+    /// The pattern of its path, which has ids; `None`: no route was found.
+    pub route: Option<&'a str>,
     pub status: u16,
     /// Of the problem, where it is one.
     pub code: Option<&'static str>,

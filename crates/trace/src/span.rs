@@ -11,9 +11,6 @@ use opentelemetry_sdk::propagation::TraceContextPropagator;
 
 use crate::{Answer, exporter};
 
-/// Most requests that a call's span names: as many links as the SDK keeps by default.
-const LINKS_MAX: usize = 128;
-
 /// `None`: not sampled, or nobody to export it to. Nothing is made for it then, nor for what it leads to.
 #[derive(Clone)]
 pub struct Span(Option<Context>);
@@ -41,9 +38,9 @@ impl Span {
         let Some(first) = sampled().next() else {
             return Self(None);
         };
-        let links = sampled()
-            .take(LINKS_MAX)
-            .map(|request| Link::with_context(request.span().span_context().clone()));
+        // Of these the SDK keeps `OTEL_SPAN_LINK_COUNT_LIMIT`, 128 by default.
+        let links =
+            sampled().map(|request| Link::with_context(request.span().span_context().clone()));
         let count = i64::try_from(requests.len()).unwrap_or(i64::MAX);
         let span = SpanBuilder::from_name(verb)
             .with_links(links.collect())
@@ -105,12 +102,16 @@ impl Span {
         };
         let span = context.span();
         let text = |name, value: &str| KeyValue::new(name, value.to_owned());
-        span.update_name(format!("{} {}", answer.method, answer.route));
+        let name = [answer.method.unwrap_or("HTTP"), answer.route.unwrap_or("")];
+        span.update_name(name.join(" ").trim_end().to_owned());
+        // No `url.path`: a client can write anything there.
         span.set_attributes([
-            text("http.request.method", answer.method),
-            text("http.route", answer.route),
+            text("http.request.method", answer.method.unwrap_or("_OTHER")),
             KeyValue::new("http.response.status_code", i64::from(answer.status)),
         ]);
+        if let Some(route) = answer.route {
+            span.set_attribute(text("http.route", route));
+        }
         if let Some(id) = answer.request_id {
             span.set_attribute(text("flashsale.request_id", id));
         }
