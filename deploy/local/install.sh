@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Makes sure that programs exist, and installs Debian's packages for those that don't.
-# Usage: install.sh {postgres|redis|rabbitmq|curl|openssl}...
+# Usage: install.sh {postgres|redis|rabbitmq|curl|openssl|chromium|chromedriver}...
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=lib.sh
 . "$(dirname -- "$0")/lib.sh"
@@ -10,7 +10,8 @@ package_of() {
         postgres) postgres_bin >/dev/null || echo postgresql ;;
         redis) command -v redis-server >/dev/null || echo redis-server ;;
         rabbitmq) rabbitmq_bin >/dev/null || echo rabbitmq-server ;;
-        curl | openssl) command -v "$1" >/dev/null || echo "$1" ;;
+        chromedriver) command -v chromedriver >/dev/null || echo chromium-driver ;;
+        curl | openssl | chromium) command -v "$1" >/dev/null || echo "$1" ;;
         *) fail "install.sh knows no program '$1'." ;;
     esac
 }

@@ -21,6 +21,11 @@ fi
 # Settings meant for 'make up' must not reach the programs under test, least of all its servers' URLs.
 for name in $(setting_names) LISTEN_ADDR; do unset "$name"; done
 
+# The live page is tested in a real browser, where one can be had.
+if [[ -z ${TEST_WEBDRIVER_URL-} ]] && ! deploy/local/install.sh chromium chromedriver; then
+    say "going on without Chromium: the tests of the live page in a browser are SKIPPED."
+fi
+
 work=$(mktemp -d "${TMPDIR:-/tmp}/flashsale-test.XXXXXX")
 # PostgreSQL runs as another user when we are root, and has to pass through.
 chmod 711 "$work"
@@ -30,6 +35,8 @@ clean_up() {
     # A server that is still starting is found by its pid file: nobody has to wait for it to be ready.
     unfinished=$(jobs -pr)
     if [[ -n $unfinished ]]; then xargs kill <<<"$unfinished" || true; fi
+    # With the browsers of stories that failed.
+    if [[ -n ${webdriver-} ]]; then kill -- "-$webdriver" 2>/dev/null || true; fi
     for service in "${services[@]}"; do
         deploy/local/server.sh "$service" erase "$work/$service" || true
     done
@@ -55,6 +62,21 @@ for started in "${starting[@]}"; do
     wait "${started#*:}" || fail "no $service for the tests; see above."
     export "$variable=$(<"$work/$service.url")"
 done
+# Its own session makes it the leader of a group, which all its browsers belong to.
+if [[ -z ${TEST_WEBDRIVER_URL-} ]] && command -v chromium chromedriver >/dev/null; then
+    TMPDIR=$work setsid chromedriver --port=0 >"$work/chromedriver.log" 2>&1 &
+    webdriver=$!
+    for ((tenths = 0; tenths < 300; tenths++)); do
+        port=$(sed -nE 's/.* started successfully on port ([0-9]+).*/\1/p' "$work/chromedriver.log")
+        if [[ -n $port ]]; then break; fi
+        sleep 0.1
+    done
+    if [[ -z ${port-} ]]; then
+        cat "$work/chromedriver.log" >&2
+        fail "ChromeDriver does not start; see above."
+    fi
+    export TEST_WEBDRIVER_URL=http://127.0.0.1:$port
+fi
 # sqlx::test reads this name, and makes a database for each test beside the one that it names.
 export DATABASE_URL=$TEST_DATABASE_URL
 

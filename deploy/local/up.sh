@@ -193,6 +193,7 @@ show_what_next() {
 		  $post$token $(base_url api)/products -d '{"name":"iPhone 15","stock":10}'
 		  $post $(base_url api)/reservations -d '{"product_id":ID,"user_id":42}'      (ID: from the answer above)
 		  psql "\$DATABASE_URL" -c 'select * from products'
+		  make demo
 		  make down
 	END
 }

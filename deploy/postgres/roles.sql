@@ -59,6 +59,12 @@ begin
     grant select, update (created_at), delete on idempotency_keys to flashsale_expirer;
   end if;
 
+  if to_regclass('processes') is not null then
+    -- Each says that it is there, and forgets who has long been gone.
+    grant select, insert, update (seen_at, report), delete on processes
+      to flashsale_api, flashsale_expirer, flashsale_relay;
+  end if;
+
   -- It publishes what is written, and cannot write or change it.
   grant select, update (published_at, attempts, next_attempt_at, last_error, dead_at), delete
     on outbox_events to flashsale_relay;

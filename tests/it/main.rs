@@ -8,10 +8,12 @@
 
 mod chaos;
 mod contract;
+mod demo;
 mod events;
 mod expiry;
 mod fuzz;
 mod lanes;
+mod live;
 mod outages;
 mod overload;
 mod readme;

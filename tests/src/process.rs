@@ -40,22 +40,22 @@ pub fn start(name: &str, settings: &[(&str, &str)]) -> Child {
 /// Starts it with arguments, too.
 pub fn start_with(name: &str, arguments: &[&str], settings: &[(&str, &str)], log: Log) -> Child {
     let mut shown = log;
-    let mut process = Command::new(binary(name))
+    let (said, says) = std::io::pipe().unwrap();
+    let process = Command::new(binary(name))
         .args(arguments)
         .env_clear()
         .env("LOG_FORMAT", "json")
         .envs(settings.iter().copied())
         .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
+        .stdout(says.try_clone().unwrap())
+        .stderr(says)
         .spawn()
         .unwrap();
-    let stderr = BufReader::new(process.stderr.take().unwrap());
     let log = Arc::new(Mutex::new(Vec::new()));
     let lines = Arc::clone(&log);
     let name = name.to_owned();
     let reader = std::thread::spawn(move || {
-        for line in stderr.lines().map_while(Result::ok) {
+        for line in BufReader::new(said).lines().map_while(Result::ok) {
             match &mut shown {
                 Log::Shown => eprintln!("{name}: {line}"),
                 // A full disk must not stop the process whose log this is.

@@ -58,6 +58,7 @@ pub(crate) async fn audit(
     let audit = state
         .call("audit", async move { audit::audit(&pool).await })
         .await?;
+    state.live.audited(&audit);
     Ok(Answer(audit))
 }
 

@@ -31,6 +31,10 @@ macro_rules! codes {
         impl Code {
             pub(crate) const ALL: &[Self] = &[$(Self::$variant),+];
 
+            pub(crate) fn named(name: &str) -> Option<Self> {
+                Self::ALL.iter().copied().find(|code| code.terms().code == name)
+            }
+
             pub(crate) const fn terms(self) -> &'static Terms {
                 match self {
                     $(Self::$variant => &Terms {

@@ -121,6 +121,11 @@ impl Operation {
         self.answers.insert(status.as_u16(), answer);
     }
 
+    /// An answer whose body is no JSON.
+    pub(crate) fn answer_with(&mut self, status: StatusCode, answer: Value) {
+        self.answers.insert(status.as_u16(), answer);
+    }
+
     fn into_json(mut self, tag: &str) -> Value {
         let mut fields = Map::new();
         fields.insert("tags".into(), json!([tag]));

@@ -43,13 +43,16 @@ pub(crate) fn router(openapi: &Value) -> Router<AppState> {
 fn text(media_type: &'static str, text: String) -> MethodRouter<AppState> {
     // Shared by all answers, not copied for each.
     let text = axum::body::Bytes::from(text);
-    get(async move || (HEADERS, [(header::CONTENT_TYPE, media_type)], text).into_response())
+    get(async move || (headers(POLICY), [(header::CONTENT_TYPE, media_type)], text).into_response())
 }
 
-const HEADERS: [(HeaderName, &str); 4] = [
-    (header::CONTENT_SECURITY_POLICY, POLICY),
-    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-    (header::REFERRER_POLICY, "no-referrer"),
-    // A new release may have a new contract.
-    (header::CACHE_CONTROL, "no-cache"),
-];
+/// What every page for people has; `policy` is its Content-Security-Policy.
+pub(crate) fn headers(policy: &'static str) -> [(HeaderName, &'static str); 4] {
+    [
+        (header::CONTENT_SECURITY_POLICY, policy),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::REFERRER_POLICY, "no-referrer"),
+        // A new release may have a new page.
+        (header::CACHE_CONTROL, "no-cache"),
+    ]
+}

@@ -1,11 +1,11 @@
 //! What comes in: bodies, ids in paths, queries, and who may do admin acts.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, net::IpAddr};
 
 use axum::{
     body::{self, Body, Bytes, HttpBody as _},
     extract::{FromRequest, FromRequestParts, RawPathParams, Request},
-    http::{HeaderMap, header, request::Parts},
+    http::{HeaderMap, HeaderValue, header, request::Parts},
 };
 use inventory::{ProductId, ReservationId, reservation::Refusal};
 use schemars::JsonSchema;
@@ -219,8 +219,10 @@ impl FromRequestParts<AppState> for Admin {
         match &state.admin_token {
             Some(token) if bearer(headers).is_some_and(|given| same(given, token)) => Ok(Self),
             Some(_) => Err(Problem::Unauthorized("the ADMIN_TOKEN")),
-            // A request that a proxy forwards comes from the loopback address too.
-            None if state.loopback && !is_forwarded(headers) => Ok(Self),
+            // A request that a proxy forwards, or a browser for somebody else's page, comes from the loopback address too.
+            None if state.loopback && !is_forwarded(headers) && is_of_this_host(headers) => {
+                Ok(Self)
+            }
             None => Err(Problem::Forbidden),
         }
     }
@@ -270,6 +272,31 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
 
 fn same(given: &str, token: &str) -> bool {
     given.as_bytes().ct_eq(token.as_bytes()).into()
+}
+
+/// Whether no other site's page has made a browser send this. Such a page's requests carry its origin; and where its
+/// name leads to this machine all of a sudden (DNS rebinding), they carry its name as the host.
+fn is_of_this_host(headers: &HeaderMap) -> bool {
+    let text = |name| headers.get(name).map(HeaderValue::to_str);
+    let host = match text(header::HOST) {
+        Some(Ok(host)) => host,
+        None => "localhost",
+        Some(Err(_)) => return false,
+    };
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+        _ => host,
+    };
+    let address = name.trim_start_matches('[').trim_end_matches(']');
+    let local = name.eq_ignore_ascii_case("localhost") || address.parse::<IpAddr>().is_ok();
+    let origin = match text(header::ORIGIN) {
+        Some(Ok(origin)) => origin
+            .strip_prefix("http://")
+            .is_some_and(|origin| origin.eq_ignore_ascii_case(host)),
+        None => true,
+        Some(Err(_)) => false,
+    };
+    local && origin
 }
 
 fn is_forwarded(headers: &HeaderMap) -> bool {

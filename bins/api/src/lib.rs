@@ -13,6 +13,7 @@ mod extract;
 mod idempotency;
 mod keys;
 mod lanes;
+mod live;
 mod metrics;
 mod overload;
 mod paging;
@@ -147,6 +148,7 @@ fn router(state: AppState, process: &Process) -> Router {
     let (routes, openapi) = routes::routes();
     routes
         .merge(docs::router(&openapi))
+        .merge(live::router())
         .merge(health.router(process.registry.clone()))
         .method_not_allowed_fallback(async || Problem::MethodNotAllowed)
         .fallback(async || Problem::NotFound)

@@ -111,6 +111,12 @@ impl Metrics {
         self.problems[code as usize].inc();
     }
 
+    /// How many requests each code was the answer to.
+    pub(crate) fn problems(&self) -> impl Iterator<Item = (Code, u64)> {
+        let counts = self.problems.iter().map(IntCounter::get);
+        Code::ALL.iter().copied().zip(counts)
+    }
+
     /// Size and duration of a verb's batches.
     pub(crate) fn batches(&self, verb: &str) -> (Histogram, Histogram) {
         (

@@ -196,9 +196,8 @@ impl Told {
             detail: Cow<'a, str>,
         }
         let Coded { code, detail } = serde_json::from_str(body).ok()?;
-        let mut codes = Code::ALL.iter().copied();
         Some(Self {
-            code: codes.find(|known| known.terms().code == code)?,
+            code: Code::named(code)?,
             detail: record::logs_problems().then(|| detail.into_owned()),
         })
     }

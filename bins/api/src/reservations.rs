@@ -261,7 +261,7 @@ pub(crate) async fn return_sold(
         "return",
         key,
         move |via| async move { return_sold::return_sold(via, &[id], &events).await }.boxed(),
-        |_, _| (),
+        |books, batch| books.returned(&batch.answers, batch.changed),
         only,
     );
     once.await

@@ -7,7 +7,7 @@ use crate::{
     AppState, admin,
     code::Code,
     contract::{Operation, Routes},
-    products, reservations,
+    live, products, reservations,
 };
 
 /// The router's own part, and the document of the whole.
@@ -170,6 +170,12 @@ fn admin(routes: Routes) -> Routes {
             Operation::new("syncExpired", "Expire all holds that are due, now"),
         )
         .get(
+            "/admin/live",
+            live::stream,
+            Operation::new("watch", "What the live page shows, as a stream")
+                .explained("At most 64 viewers of one process; more are told that it is overloaded."),
+        )
+        .get(
             "/admin/audit",
             admin::audit,
             Operation::new(
@@ -263,8 +269,35 @@ fn contract(routes: Routes) -> Routes {
     let document = |media_type: &str, schema: Value| json!({ "description": "The document.", "content": { media_type: { "schema": schema } } });
     let json = document("application/json", json!({ "type": "object" }));
     let text = |media_type| document(media_type, json!({ "type": "string" }));
+    let mut file = Operation::new("livePageFile", "A file of that page").refuses(&[Code::NotFound]);
+    file.parameter(json!({
+        "name": "file",
+        "in": "path",
+        "required": true,
+        "schema": { "type": "string" },
+    }));
     routes
-        .about("Contract", "This document, and its siblings.")
+        .about(
+            "Pages",
+            "For people, and the documents that they are made of.",
+        )
+        .documented_get(
+            "/",
+            Operation::new("livePage", "How the service stands, as it happens")
+                .explained("What it shows comes from `/admin/live`.")
+                .answers(StatusCode::OK, text("text/html")),
+        )
+        .documented_get(
+            "/live/{file}",
+            file.explained("Style, scripts and pictures.").answers(
+                StatusCode::OK,
+                json!({ "description": "The file.", "content": {
+                    "text/css": { "schema": { "type": "string" } },
+                    "text/javascript": { "schema": { "type": "string" } },
+                    "image/svg+xml": { "schema": { "type": "string" } },
+                } }),
+            ),
+        )
         .documented_get(
             "/openapi.json",
             Operation::new("openapi", "The HTTP API, as OpenAPI 3.1")

@@ -24,6 +24,7 @@ use crate::{
     books::Books,
     keys::Keys,
     lanes::{Lanes, Limits, NoAnswer},
+    live::Live,
     metrics::Metrics,
     reservations::{Confirm, reserved, shown},
     verb::{Decided, Verb, Verdict},
@@ -92,6 +93,7 @@ pub struct Shared {
     pub(crate) timer: Timer,
     pub(crate) metrics: Metrics,
     pub(crate) books: Books,
+    pub(crate) live: Live,
     pub(crate) hold_seconds: i32,
     pub(crate) events: Events,
     pub(crate) admin_token: Option<String>,
@@ -132,7 +134,8 @@ impl AppState {
         let keys = given(&settings.api_keys_file)
             .map(|path| Keys::follow(path.into(), requests.clone(), process))
             .transpose()?;
-        let books = Books::new(timer.clone(), metrics.clone());
+        let live = Live::start(&pool, timer.clone(), metrics.clone(), process);
+        let books = Books::new(timer.clone(), metrics.clone(), live.feed().clone());
         let events = settings.events.outbox_events;
         let stop = CancellationToken::new();
         let start = Start {
@@ -163,6 +166,7 @@ impl AppState {
             timer,
             metrics,
             books,
+            live,
             hold_seconds: settings.hold_seconds,
             events,
             admin_token,

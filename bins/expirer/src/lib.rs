@@ -4,7 +4,7 @@
 //! Any number of copies may run: whoever comes second finds nothing left. With none running, reserve
 //! takes back by itself what it needs.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use clap::Parser;
 use inventory::{
@@ -12,6 +12,7 @@ use inventory::{
     event::{self, Events},
     expire::{self, Swept},
     idempotency,
+    presence::{self, Counts, Feed, Report, Role, What},
 };
 use prometheus::{Gauge, Histogram, HistogramOpts, IntCounter, Registry};
 use runtime::{Process, health::Health, http, purge::keep_purging, retry::Delays};
@@ -99,6 +100,12 @@ pub async fn start(args: Args, process: Process) -> anyhow::Result<()> {
         process.shutdown.run_until_cancelled(purge).await;
         Ok(())
     };
+    let here = context.clone();
+    let presence = async {
+        let report = || here.report();
+        presence::announce(&pool, Role::Expirer, report, &process.shutdown).await;
+        Ok(())
+    };
     let sweeps = async {
         run(context, process.shutdown.clone()).await;
         Ok(())
@@ -106,6 +113,7 @@ pub async fn start(args: Args, process: Process) -> anyhow::Result<()> {
     tokio::try_join!(
         sweeps,
         purges,
+        presence,
         http::serve(listener, router, process.shutdown.clone(), grace)
     )?;
     Ok(())
@@ -122,12 +130,14 @@ async fn purge_keys(pool: &PgPool, hours: i32, purged: &IntCounter) {
 }
 
 /// What a sweep works with.
+#[derive(Clone)]
 pub struct Context {
     pool: PgPool,
     timer: Timer,
     batch_rows: i32,
     events: Events,
     metrics: Metrics,
+    feed: Arc<Feed>,
 }
 
 impl Context {
@@ -146,7 +156,22 @@ impl Context {
             batch_rows,
             events,
             metrics,
+            feed: Arc::default(),
         })
+    }
+
+    /// What this process says of itself.
+    async fn report(&self) -> Report {
+        Report {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            counts: Counts {
+                expired: self.metrics.expired.get(),
+                ..Counts::default()
+            },
+            reaches: [("redis".to_owned(), self.timer.is_up().await)].into(),
+            recent: self.feed.report(),
+            ..Report::default()
+        }
     }
 }
 
@@ -205,6 +230,7 @@ async fn sweep(context: &Context, shutdown: &CancellationToken) -> Result<Swept,
             metrics.batches.inc();
             metrics.expired.inc_by(expired);
             context.timer.expired(expired);
+            context.feed.note_count(What::Expired, expired);
             !shutdown.is_cancelled()
         },
     )
@@ -213,6 +239,7 @@ async fn sweep(context: &Context, shutdown: &CancellationToken) -> Result<Swept,
     Ok(swept)
 }
 
+#[derive(Clone)]
 struct Metrics {
     expired: IntCounter,
     batches: IntCounter,

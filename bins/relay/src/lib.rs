@@ -12,7 +12,10 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use clap::{ArgAction, Parser, Subcommand, value_parser};
 use futures_util::future::join;
-use inventory::{Error, database, outbox};
+use inventory::{
+    Error, database, outbox,
+    presence::{self, Counts, Report, Role},
+};
 use runtime::{Process, health::Health, http, purge::keep_purging};
 use timer::Timer;
 use tokio::{
@@ -126,6 +129,13 @@ pub async fn start(args: Args, process: Process) -> anyhow::Result<()> {
             Ok(())
         });
     }
+    let here = (relay.clone(), timer, stop.clone());
+    tasks.spawn(async move {
+        let (relay, timer, stop) = here;
+        let report = || report(&relay, &timer);
+        presence::announce(&relay.pool, Role::Relay, report, &stop).await;
+        Ok(())
+    });
     let background = (relay, stop.clone());
     tasks.spawn(async move {
         let (relay, stop) = background;
@@ -156,6 +166,23 @@ fn health(relay: &Arc<Relay>, timer: &Timer) -> Health {
             let timer = timer.clone();
             async move { timer.is_up().await }
         })
+}
+
+/// What this process says of itself.
+async fn report(relay: &Relay, timer: &Timer) -> Report {
+    Report {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        counts: Counts {
+            published: relay.metrics.published.get(),
+            ..Counts::default()
+        },
+        reaches: [
+            ("rabbitmq".to_owned(), relay.rabbitmq.is_good()),
+            ("redis".to_owned(), timer.is_up().await),
+        ]
+        .into(),
+        ..Report::default()
+    }
 }
 
 /// Deletes what was published long ago.

@@ -1,7 +1,9 @@
 //! audit: each product's counters against the reservations themselves; and what these add up to.
 
+use std::borrow::Cow;
+
 use schemars::JsonSchema;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use sqlx::{FromRow, PgPool};
 
 use crate::{
@@ -27,10 +29,10 @@ pub struct ProductAudit {
 }
 
 /// A counter that its reservations, or for the total its adjustments, do not bear out.
-#[derive(Debug, PartialEq, Serialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Difference {
     pub product_id: ProductId,
-    pub counter: &'static str,
+    pub counter: Cow<'static, str>,
     /// What the product's row says.
     pub counted: i64,
     /// What it should be, by the reservations.
@@ -105,10 +107,10 @@ pub async fn audit(pool: &PgPool) -> Result<Audit, Error> {
 }
 
 fn differences(product: &ProductAudit) -> Vec<Difference> {
-    let difference = |counter, counted: i64, expected: i64| {
+    let difference = |counter: &'static str, counted: i64, expected: i64| {
         (counted != expected).then_some(Difference {
             product_id: product.product_id,
-            counter,
+            counter: Cow::Borrowed(counter),
             counted,
             expected,
         })

@@ -18,6 +18,7 @@ mod ids;
 pub mod list;
 pub mod migrate;
 pub mod outbox;
+pub mod presence;
 pub mod product;
 pub mod reacquire;
 pub mod reservation;

@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// `total = stock + held + sold`, at every commit.
-#[derive(Clone, Debug, Serialize, JsonSchema, FromRow)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema, FromRow)]
 pub struct Product {
     pub id: ProductId,
     pub name: String,
@@ -242,6 +242,18 @@ pub async fn page(
     .bind(after.map_or(0, |id| id.get()))
     .bind(limit);
     fetch(pool, query).await
+}
+
+/// The newest `limit` products, by id.
+pub async fn newest(pool: &PgPool, limit: i64) -> Result<Vec<Product>, Error> {
+    let query = sqlx::query(concat!(
+        "-- product: newest\nselect ",
+        columns!(),
+        " from products order by id desc limit $1"
+    ));
+    let mut products: Vec<Product> = fetch(pool, query.bind(limit)).await?;
+    products.reverse();
+    Ok(products)
 }
 
 /// One answer for each id, in order.

@@ -28,6 +28,9 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 pub use listener::Wakeups;
 use queue::{Counter, Keys, Queue};
 
+/// How long somebody waits who asks Redis.
+const ASK_LIMIT: Duration = Duration::from_millis(500);
+
 /// How Redis is reached, and how its keys are named.
 #[derive(clap::Args, Clone)]
 // Every crate calls its settings `Args`; without this, flattening two of them clashes by name.
@@ -151,6 +154,17 @@ impl Timer {
         self.enqueue(|queue| queue.count(Counter::Expired, count));
     }
 
+    /// The counters: `[created, confirmed, canceled, expired]`. `None` where Redis does not answer, within half
+    /// a second.
+    pub async fn counters(&self) -> Option<[i64; 4]> {
+        let connection = lock(&self.shared.connection).clone();
+        let mut connection = connection?;
+        let get = self.shared.keys.get_counters();
+        let counts = get.query_async::<[Option<i64>; 4]>(&mut connection);
+        let counts = tokio::time::timeout(ASK_LIMIT, counts).await.ok()?.ok()?;
+        Some(counts.map(Option::unwrap_or_default))
+    }
+
     /// Sets the counters, say after Redis lost them: `[created, confirmed, canceled, expired]`. What is on
     /// its way to Redis at this moment is counted on top.
     pub async fn set_counters(&self, counts: [i64; 4]) -> anyhow::Result<()> {
@@ -175,12 +189,11 @@ impl Timer {
 
     /// Whether Redis answers, within half a second.
     pub async fn is_up(&self) -> bool {
-        const LIMIT: Duration = Duration::from_millis(500);
         let connection = lock(&self.shared.connection).clone();
         match connection {
             Some(mut connection) => {
                 matches!(
-                    tokio::time::timeout(LIMIT, link::ping(&mut connection)).await,
+                    tokio::time::timeout(ASK_LIMIT, link::ping(&mut connection)).await,
                     Ok(Ok(()))
                 )
             }

@@ -128,6 +128,12 @@ impl Keys {
         }
     }
 
+    pub(crate) fn get_counters(&self) -> Cmd {
+        let mut get = redis::cmd("MGET");
+        get.arg(&self.counters);
+        get
+    }
+
     /// All four at once: nobody sees some of them old and some new.
     pub(crate) fn set_counters(&self, counts: [i64; 4]) -> Cmd {
         let mut set = redis::cmd("MSET");

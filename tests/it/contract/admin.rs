@@ -20,6 +20,7 @@ fn acts(system: &System) -> Vec<RequestBuilder> {
             .json(&json!({"delta": 1, "reason": "found"})),
         system.request(Method::POST, "/admin/reservations/sync-expired"),
         system.request(Method::GET, "/admin/audit"),
+        system.request(Method::GET, "/admin/live"),
         system.request(Method::POST, "/admin/counters/rebuild"),
         system.request(Method::GET, "/admin/outbox/dead"),
         system.request(Method::POST, "/admin/outbox/requeue"),
@@ -93,6 +94,21 @@ async fn without_a_token_only_this_machine_may_do_admin_acts() {
             "x-forwarded-anything",
         ] {
             expect_all(&system, (header, "for=127.0.0.1"), 403, "forbidden").await;
+        }
+        // Somebody else's page in the browser of whoever works here: by its origin, and by a name that leads here.
+        for header in [
+            ("Origin", "https://evil.example"),
+            ("Origin", "http://localhost:1"),
+            ("Origin", "null"),
+            ("Host", "evil.example"),
+            ("Host", "evil.example:8080"),
+        ] {
+            expect_all(&system, header, 403, "forbidden").await;
+        }
+        let here = format!("http://{}", system.address());
+        expect_allowed(&system, ("Origin", &here)).await;
+        for host in ["localhost", "LOCALHOST:8080", "[::1]:8080", "192.168.0.1"] {
+            expect_allowed(&system, ("Host", host)).await;
         }
         // An empty token is none, and does not let in who sends an empty one.
         let forwarded = system

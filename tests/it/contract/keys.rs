@@ -11,23 +11,26 @@ use crate::support::{Answer, Client, Folder, System, eventually, output, start};
 const TOKEN: &str = "an admin's token";
 
 /// What is open to everybody who reaches the API.
-const OPEN: [&str; 8] = [
+const OPEN: [&str; 10] = [
     "GET /livez",
     "GET /readyz",
     "GET /health",
     "GET /metrics",
+    "GET /",
+    "GET /live/{file}",
     "GET /openapi.json",
     "GET /asyncapi.json",
     "GET /docs",
     "GET /docs/style.css",
 ];
 
-const ADMIN_ACTS: [&str; 10] = [
+const ADMIN_ACTS: [&str; 11] = [
     "POST /products",
     "PATCH /products/{id}",
     "POST /products/{id}/stock",
     "POST /reservations/{id}/return",
     "POST /admin/reservations/sync-expired",
+    "GET /admin/live",
     "GET /admin/audit",
     "POST /admin/counters/rebuild",
     "GET /admin/outbox/dead",

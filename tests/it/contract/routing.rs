@@ -22,7 +22,7 @@ pub(super) const NO_IDS: [&str; 14] = [
     "99999999999999999999999999999999",
 ];
 
-const ROUTES: [(&str, &str); 20] = [
+const ROUTES: [(&str, &str); 23] = [
     ("/products", "GET,HEAD,POST"),
     ("/products/1", "GET,HEAD,PATCH"),
     ("/products/1/stock", "POST"),
@@ -34,10 +34,13 @@ const ROUTES: [(&str, &str); 20] = [
     ("/reservations/1/extend", "POST"),
     ("/reservations/1/return", "POST"),
     ("/admin/reservations/sync-expired", "POST"),
+    ("/admin/live", "GET,HEAD"),
     ("/admin/audit", "GET,HEAD"),
     ("/admin/outbox/dead", "GET,HEAD"),
     ("/admin/outbox/requeue", "POST"),
     ("/admin/outbox/replay", "POST"),
+    ("/", "GET,HEAD"),
+    ("/live/style.css", "GET,HEAD"),
     ("/livez", "GET,HEAD"),
     ("/readyz", "GET,HEAD"),
     ("/health", "GET,HEAD"),
@@ -65,8 +68,9 @@ async fn a_wrong_method_is_told_the_right_ones() {
 async fn an_unknown_path_is_not_found_whatever_the_method() {
     let system = System::start().await;
     for path in [
-        "/",
         "/product",
+        "/live",
+        "/live/",
         "/products/",
         "/products/1/",
         "/products/1/confirm",
@@ -84,6 +88,8 @@ async fn an_unknown_path_is_not_found_whatever_the_method() {
                 .expect_problem(404, "not_found");
         }
     }
+    let file = system.get("/live/no-file.js").await;
+    file.expect_problem(404, "not_found");
 }
 
 #[tokio::test]

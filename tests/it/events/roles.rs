@@ -198,6 +198,12 @@ async fn a_whole_life_on_three_roles() {
     let all = json!({"from": "2000-01-01T00:00:00Z", "to": "9999-01-01T00:00:00Z"});
     does(&system, post.clone(), "/admin/outbox/replay", all).await;
     let requeued = does(&system, post, "/admin/outbox/requeue", json!({})).await;
+    // The relay that was killed has left its row, and the API and the expirer have theirs.
+    let there: i64 = sqlx::query_scalar("select count(*) from processes")
+        .fetch_one(&system.database.pool)
+        .await
+        .unwrap();
+    assert_eq!(there, 3);
     assert_eq!(requeued, json!({"requeued": 1}));
     assert_eq!(
         system.get("/admin/outbox/dead").await.expect(200),

@@ -4,7 +4,6 @@ use reqwest::Method;
 use serde_json::json;
 use sqlx::{Postgres, Transaction};
 
-use super::postgres::through_a_proxy;
 use crate::support::{Answer, Client, Database, Proxy, System, Traffic, eventually};
 
 /// A service whose commits of keys wait at a gate.
@@ -20,7 +19,7 @@ async fn gated() -> (System, Proxy) {
     .execute(&database.pool)
     .await
     .unwrap();
-    let (proxy, url) = through_a_proxy(&database).await;
+    let (proxy, url) = database.behind_proxy().await;
     let system = System::spawn_on(database, &[("DATABASE_URL", &url)]).await;
     (system, proxy)
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::json;
 use tokio::time::timeout;
 
-use crate::support::{Answer, Database, Proxy, Server, Service, System, Traffic, eventually};
+use crate::support::{Answer, Database, Server, Service, System, Traffic, eventually};
 
 /// No refusal takes longer, by the default settings (2 s for a connection, 3 s in a lane, 10 s for
 /// an answer), plus what a slow machine needs.
@@ -140,7 +140,7 @@ async fn what_was_under_way_when_postgresql_crashed_is_unknown_and_can_be_repeat
 #[tokio::test]
 async fn connections_that_are_cut_are_replaced() {
     let database = Database::create().await;
-    let (proxy, url) = through_a_proxy(&database).await;
+    let (proxy, url) = database.behind_proxy().await;
     let system = System::spawn_on(database, &[("DATABASE_URL", &url)]).await;
     let product = system.create_product(9).await;
     for user in 1..=5 {
@@ -167,7 +167,7 @@ async fn connections_that_are_cut_are_replaced() {
 #[tokio::test]
 async fn a_network_that_swallows_everything_is_noticed_and_survived() {
     let database = Database::create().await;
-    let (proxy, url) = through_a_proxy(&database).await;
+    let (proxy, url) = database.behind_proxy().await;
     let system = System::spawn_on(database, &[("DATABASE_URL", &url)]).await;
     let product = system.create_product(9).await;
     let hold = system.reserve(product, 1).await;
@@ -199,7 +199,7 @@ async fn a_network_that_swallows_everything_is_noticed_and_survived() {
 #[tokio::test]
 async fn a_network_that_heals_brings_the_service_back() {
     let database = Database::create().await;
-    let (proxy, url) = through_a_proxy(&database).await;
+    let (proxy, url) = database.behind_proxy().await;
     let system = System::spawn_on(database, &[("DATABASE_URL", &url)]).await;
     let product = system.create_product(9).await;
     proxy.set(Traffic::Blackhole);
@@ -209,12 +209,4 @@ async fn a_network_that_heals_brings_the_service_back() {
     recovers(&system).await;
     system.reserve(product, 1).await;
     system.assert_clean_audit().await;
-}
-
-pub(super) async fn through_a_proxy(database: &Database) -> (Proxy, String) {
-    let proxy = Proxy::to(&database.server_address()).await;
-    let url = database
-        .url
-        .replace(&database.server_address(), &proxy.address);
-    (proxy, url)
 }

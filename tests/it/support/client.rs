@@ -157,6 +157,15 @@ impl Client {
     }
 }
 
+/// What stands in a body; a stream of events has none that ends.
+async fn text_of(response: reqwest::Response) -> String {
+    let media_type = response.headers().get("content-type");
+    if media_type.is_some_and(|given| given == "text/event-stream") {
+        return String::new();
+    }
+    response.text().await.expect("an answer that broke off")
+}
+
 /// What came back.
 #[derive(Debug)]
 pub(crate) struct Answer {
@@ -175,7 +184,7 @@ impl Answer {
         let answer = Self {
             status: response.status(),
             headers: response.headers().clone(),
-            text: response.text().await.expect("an answer that broke off"),
+            text: text_of(response).await,
         };
         asked.check(&answer);
         answer

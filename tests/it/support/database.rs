@@ -13,7 +13,7 @@ use sqlx::{
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
-use super::{eventually, id, test_server};
+use super::{Proxy, eventually, id, test_server};
 
 /// Made and migrated for one test, and dropped with it. (A test run that is killed leaves its databases
 /// behind; `make test` throws the whole server away.)
@@ -63,6 +63,13 @@ impl Database {
     /// `host:port`
     pub(crate) fn server_address(&self) -> String {
         format!("{}:{}", self.server.get_host(), self.server.get_port())
+    }
+
+    /// A proxy before the server, and where a service finds the database that goes through it.
+    pub(crate) async fn behind_proxy(&self) -> (Proxy, String) {
+        let proxy = Proxy::to(&self.server_address()).await;
+        let url = self.url.replace(&self.server_address(), &proxy.address);
+        (proxy, url)
     }
 
     /// Moves the deadline of a hold into the past. The clock stays what it is.

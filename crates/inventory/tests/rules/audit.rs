@@ -114,7 +114,7 @@ async fn every_kind_of_difference_is_found_and_named(pool: PgPool) {
             .iter()
             .map(|(counter, counted, expected)| Difference {
                 product_id: product,
-                counter,
+                counter: (*counter).into(),
                 counted: *counted,
                 expected: *expected,
             })

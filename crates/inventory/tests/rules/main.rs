@@ -16,6 +16,7 @@ mod idempotency;
 mod migrate;
 mod plans;
 mod policy;
+mod presence;
 mod reads;
 mod reserve;
 mod schema;

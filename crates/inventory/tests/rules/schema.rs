@@ -7,7 +7,7 @@ use sqlx::{AssertSqlSafe, PgPool};
 use crate::support::Shop;
 
 /// Each named constraint, trigger and unique index, and a statement that only it refuses.
-const REFUSED: [(&str, &str); 38] = [
+const REFUSED: [(&str, &str); 40] = [
     (
         "products_pkey",
         "insert into products (id, name, stock, total) overriding system value values (1, 'x', 1, 1)",
@@ -159,6 +159,15 @@ const REFUSED: [(&str, &str); 38] = [
         "products_total_not_negative",
         "alter table products drop constraint products_stock_not_negative;
         update products set stock = -9 - held - sold, total = -9",
+    ),
+    (
+        "processes_pkey",
+        "insert into processes (instance, role, report, started_at)
+        values ('x', 'api', '{}', now()), ('x', 'api', '{}', now())",
+    ),
+    (
+        "processes_role_known",
+        "insert into processes (instance, role, report, started_at) values ('x', 'x', '{}', now())",
     ),
 ];
 

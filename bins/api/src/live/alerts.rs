@@ -1,0 +1,182 @@
+//! What is wrong, in words: what it is, what it means, and what to do. `RUNBOOK.md` says more of each.
+
+use std::{collections::BTreeMap, fmt::Write as _};
+
+use inventory::presence::Role;
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use super::view::{Reached, View};
+
+/// The limits of `deploy/prometheus/alerts.yml`.
+const LAG_MAX_SECONDS: f64 = 10.0;
+const OLDEST_MAX_SECONDS: f64 = 30.0;
+
+/// Something that an operator has to know of.
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+#[schemars(inline)]
+pub(super) struct Alert {
+    pub(super) code: &'static str,
+    pub(super) title: String,
+    pub(super) meaning: &'static str,
+    pub(super) action: &'static str,
+}
+
+impl Alert {
+    /// Whether it goes by what processes say of themselves.
+    pub(super) fn is_of_beats(&self) -> bool {
+        ["no_expirer", "no_relay", "process_lost", "rabbitmq_down"].contains(&self.code)
+    }
+}
+
+/// What is wrong with what a view shows, worst first. `failures` are those of the last seconds, by the code of their
+/// problem.
+pub(super) fn alerts(view: &View, failures: &BTreeMap<String, u64>) -> Vec<Alert> {
+    let mut alerts = Alerts::default();
+    if view.servers.postgres == Reached::Down {
+        alerts.add(
+            "postgres_down",
+            "PostgreSQL does not answer",
+            "Nothing can be reserved or confirmed: requests are answered 503. Nothing is lost. What is shown here is how it \
+                stood last.",
+            "Bring PostgreSQL back, or look why this API cannot reach it. Everything then goes on by itself.",
+        );
+    } else {
+        books(view, &mut alerts);
+        workers(view, &mut alerts);
+    }
+    if !failures.is_empty() {
+        let mut title = "Requests fail:".to_owned();
+        for (code, count) in failures {
+            // Writing to a String cannot fail.
+            let _ = write!(title, " {count} {code}");
+        }
+        title += " in the last 10 s";
+        alerts.add(
+            "requests_fail",
+            title,
+            "Shops repeat such requests. overloaded: nothing was done. outcome_unknown: the answer was lost.",
+            "PostgreSQL up? Look for what holds a product's row, for a slow disk; or start more copies of the API.",
+        );
+    }
+    if view.servers.redis == Reached::Down {
+        alerts.add(
+            "redis_down",
+            "Redis does not answer",
+            "The sale goes on, and nothing is lost. Holds expire up to a second late, events leave up to a tenth of a second \
+                late, and the funnel is not counted.",
+            "Bring Redis back. Then set the funnel right: \"Rebuild counters\" beside it.",
+        );
+    }
+    alerts.0
+}
+
+fn books(view: &View, alerts: &mut Alerts) {
+    if let Some(audit) = view.audit.as_ref().filter(|audit| !audit.clean) {
+        alerts.add(
+            "books_differ",
+            format!("The books differ in {} places", audit.differences.len()),
+            "A product's counters are not what its reservations add up to. This cannot happen by itself: somebody has \
+                changed rows by hand, or restored a part of a backup.",
+            "Stop the sale of that product, find out who wrote to the tables, and correct the counters that the audit names.",
+        );
+    }
+}
+
+/// The expirer and the relay, and what waits for them.
+fn workers(view: &View, alerts: &mut Alerts) {
+    let alive = |role| {
+        view.processes
+            .iter()
+            .filter(move |process| process.alive && process.role == role)
+            .count()
+    };
+    if alive(Role::Expirer) == 0 {
+        alerts.add(
+            "no_expirer",
+            "No expirer runs",
+            "Shops notice nothing: a due hold reads as EXPIRED, and its unit is sold to who asks for it. But what is shown as \
+                held is too much.",
+            "Start flashsale-expirer. Until then \"Expire due holds\" does the same once.",
+        );
+    }
+    if view.expiry.lag_seconds > LAG_MAX_SECONDS {
+        alerts.add(
+            "holds_overdue",
+            format!("Holds have been due for {:.0} s", view.expiry.lag_seconds),
+            "The expirer is away, cannot reach PostgreSQL, or is slower than holds fall due. No unit is lost to a sale.",
+            "Look at the expirer's log, or start another one. \"Expire due holds\" ends them now.",
+        );
+    }
+    if alive(Role::Relay) == 0 {
+        alerts.add(
+            "no_relay",
+            "No relay runs",
+            "Sales go on, but consumers get no events. Nothing is lost: the events wait in PostgreSQL.",
+            "Start flashsale-relay.",
+        );
+    } else if view.servers.rabbitmq == Reached::Down {
+        alerts.add(
+            "rabbitmq_down",
+            "RabbitMQ does not take events",
+            "Sales go on, but consumers get no events. Nothing is lost: the events wait in PostgreSQL.",
+            "Bring RabbitMQ back; if it is up, free memory or disk: it blocks its publishers then.",
+        );
+    }
+    if view.outbox.oldest_age_seconds > OLDEST_MAX_SECONDS {
+        alerts.add(
+            "events_wait",
+            format!(
+                "Events have waited for {:.0} s",
+                view.outbox.oldest_age_seconds
+            ),
+            "Consumers are told late. Nothing is lost: the events wait in PostgreSQL.",
+            "Look at the relay's log: is RabbitMQ up, is a queue bound? If it only drains slowly, start another relay.",
+        );
+    }
+    if view.outbox.dead > 0 {
+        alerts.add(
+            "events_dead",
+            format!("{} events are dead", view.outbox.dead),
+            "The broker has refused them too often, or they cannot be read. They are kept, and are not tried any more.",
+            "Mend the cause (GET /admin/outbox/dead shows each with its error), then \"Requeue dead events\".",
+        );
+    }
+    for (role, name) in [
+        (Role::Api, "API"),
+        (Role::Expirer, "expirer"),
+        (Role::Relay, "relay"),
+    ] {
+        let lost = view.processes.iter();
+        let lost = lost.filter(|process| !process.alive && process.role == role);
+        let lost = lost.count();
+        if lost > 0 && alive(role) > 0 {
+            alerts.add(
+                "process_lost",
+                format!("{lost} of {} copies of the {name} died", lost + alive(role)),
+                "It ended without a farewell, or cannot reach PostgreSQL. The other copies do its work.",
+                "Look at its last line of log, and start it again. It is forgotten after ten minutes.",
+            );
+        }
+    }
+}
+
+#[derive(Default)]
+struct Alerts(Vec<Alert>);
+
+impl Alerts {
+    fn add(
+        &mut self,
+        code: &'static str,
+        title: impl Into<String>,
+        meaning: &'static str,
+        action: &'static str,
+    ) {
+        self.0.push(Alert {
+            code,
+            title: title.into(),
+            meaning,
+            action,
+        });
+    }
+}

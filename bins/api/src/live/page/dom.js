@@ -1,0 +1,49 @@
+// The few things that every view does to the document; each writes only what has changed.
+
+export const byId = (id) => document.getElementById(id);
+
+/** A copy of what a `<template>` has. */
+export const fromTemplate = (id) => byId(id).content.firstElementChild.cloneNode(true);
+
+export function make(tag, properties = {}, ...children) {
+  const node = Object.assign(document.createElement(tag), properties);
+  node.append(...children);
+  return node;
+}
+
+export function setText(node, text) {
+  if (node.textContent !== text) node.textContent = text;
+}
+
+/** Sets an attribute; `null` takes it away. */
+export function setAttribute(node, name, value) {
+  if (value === null) node.removeAttribute(name);
+  else if (node.getAttribute(name) !== String(value)) node.setAttribute(name, value);
+}
+
+export function setHidden(node, hidden) {
+  if (node.hidden !== hidden) node.hidden = hidden;
+}
+
+/**
+ * Makes the children of `parent` those of `keys`, in their order: keeps what is there, so that focus and
+ * running transitions survive. `nodes` remembers what belongs to which key.
+ */
+export function keepInStep(parent, nodes, keys, create) {
+  const wanted = new Set(keys);
+  for (const [key, node] of nodes) {
+    if (wanted.has(key)) continue;
+    node.remove();
+    nodes.delete(key);
+  }
+  let place = parent.firstElementChild;
+  for (const key of keys) {
+    let node = nodes.get(key);
+    if (node === undefined) {
+      node = create(key);
+      nodes.set(key, node);
+    }
+    if (node === place) place = place.nextElementSibling;
+    else parent.insertBefore(node, place);
+  }
+}

@@ -1,0 +1,52 @@
+// Numbers, times and durations as people read them.
+
+const whole = new Intl.NumberFormat('en', { maximumFractionDigits: 0 });
+const tenths = new Intl.NumberFormat('en', { minimumFractionDigits: 1, maximumFractionDigits: 1 });
+const compact = new Intl.NumberFormat('en', { notation: 'compact', maximumSignificantDigits: 3 });
+const clock = new Intl.DateTimeFormat('en-GB', { hour: '2-digit', minute: '2-digit', second: '2-digit' });
+const day = new Intl.DateTimeFormat('en-GB', { day: 'numeric', month: 'short', hour: '2-digit', minute: '2-digit' });
+
+/** What stands where nothing is known. */
+export const UNKNOWN = '–';
+
+export const count = (value) => whole.format(value);
+export const plural = (value, one, many = `${one}s`) => `${count(value)} ${value === 1 ? one : many}`;
+
+/** In full as long as there is room for it: below ten million. */
+export const amount = (value) => (Math.abs(value) < 1e7 ? whole.format(value) : compact.format(value));
+
+/** A rate: small ones with a tenth, large ones without. */
+export function rate(value) {
+  if (value === 0 || value >= 99.95) return amount(value);
+  return tenths.format(Math.max(value, 0.1));
+}
+
+/** For the axis of a chart, which has little room. */
+export const short = (value) => (value < 10 ? String(value) : compact.format(value));
+
+export function share(part, all) {
+  if (!(all > 0)) return UNKNOWN;
+  const percent = (100 * part) / all;
+  if (percent > 0 && percent < 0.1) return '<0.1%';
+  if (percent > 99.9 && percent < 100) return '>99.9%';
+  return `${tenths.format(percent)}%`;
+}
+
+const UNITS = [['d', 86_400], ['h', 3600], ['min', 60], ['s', 1]];
+
+/** Seconds, short ones with a tenth: `0 s`, `0.4 s`, `12 s`. */
+export const duration = (seconds) => (seconds > 0 && seconds < 9.95 ? `${tenths.format(seconds)} s` : wholeDuration(seconds));
+
+/** Seconds, in at most two units: `4 s`, `3 min 5 s`, `2 h 14 min`, `5 d 3 h`. */
+export function wholeDuration(seconds) {
+  const rounded = Math.round(Math.max(seconds, 0));
+  if (rounded === 0) return '0 s';
+  const first = UNITS.findIndex(([, size]) => rounded >= size);
+  const [name, size] = UNITS[first];
+  const [nextName, nextSize] = UNITS[first + 1] ?? [];
+  const rest = nextSize === undefined ? 0 : Math.floor((rounded % size) / nextSize);
+  return `${count(Math.floor(rounded / size))} ${name}${rest > 0 ? ` ${rest} ${nextName}` : ''}`;
+}
+
+export const timeOfDay = (time) => clock.format(new Date(time));
+export const dayAndTime = (time) => day.format(new Date(time));

@@ -1,0 +1,126 @@
+// The verdict at the top, and the alerts under it.
+
+import { byId, fromTemplate, keepInStep, make, setAttribute, setHidden, setText } from './dom.js';
+import { plural, timeOfDay, wholeDuration } from './format.js';
+import { REMEDIES, SERVERS } from './words.js';
+
+const LINKS = {
+  connecting: 'Connecting',
+  live: 'Live',
+  lost: 'No connection',
+  crowded: 'Too many viewers',
+  unauthorized: 'Token needed',
+  forbidden: 'Not allowed',
+  stopped: 'Not connected',
+};
+
+const alerts = new Map();
+let announced = null;
+
+export function drawHealth(model, stream) {
+  const verdict = assess(model, stream);
+  setAttribute(document.body, 'data-health', verdict.health);
+  setAttribute(byId('health'), 'data-health', verdict.health);
+  setText(byId('health-title'), verdict.title);
+  setText(byId('health-text'), verdict.text);
+  document.title = `${verdict.short} · flashsale live`;
+  drawLink(model, stream);
+  drawAlerts(model.now?.alerts ?? []);
+  announce(verdict, model.now?.alerts ?? []);
+}
+
+function assess(model, stream) {
+  const unknown = (title, text) => ({ health: 'unknown', title, text, short: title });
+  if (model.now === null) {
+    switch (stream.phase) {
+      case 'unauthorized':
+      case 'stopped': return unknown('Admin token needed', 'Nothing is known until you show that you may see it.');
+      case 'forbidden': return unknown('Not allowed from here', 'The service shows its numbers only to its own machine.');
+      case 'crowded': return unknown('Too many viewers', 'The service lets no more pages watch at once. Close some; this one tries again by itself.');
+      case 'lost': return unknown('No connection to the API', `${stream.problem?.title ?? 'It does not answer'}. Nothing is known yet; this page tries again by itself.`);
+      default: return unknown('Connecting', 'Waiting for the first numbers.');
+    }
+  }
+  if (stream.silent || ['unauthorized', 'forbidden', 'stopped'].includes(stream.phase)) {
+    const age = wholeDuration((Date.now() - stream.newsAt) / 1000);
+    return {
+      health: 'stale',
+      title: `No news since ${timeOfDay(model.now.at)}`,
+      text: `For ${age} nothing has come from the API${reason(stream)}. All numbers below are old.`,
+      short: 'No news',
+    };
+  }
+  const { length } = model.now.alerts;
+  if (length > 0) {
+    return {
+      health: 'ill',
+      title: length === 1 ? model.now.alerts[0].title : `${length} things are wrong`,
+      text: length === 1 ? 'What it means, and what to do:' : 'What they mean, and what to do, the worst first:',
+      short: plural(length, 'alert'),
+    };
+  }
+  return { health: 'well', title: 'All is well', text: wellness(model), short: 'All is well' };
+}
+
+function reason({ phase, problem }) {
+  if (phase === 'crowded') return ' (too many viewers)';
+  return problem === null ? '' : ` (${problem.title})`;
+}
+
+function wellness({ now: { servers, processes, audit }, products }) {
+  const up = Object.keys(SERVERS).filter((name) => servers[name] === 'up').map((name) => SERVERS[name]);
+  const running = processes.filter((process) => process.alive).length;
+  const books = audit === null ? 'books not audited yet' : 'books right';
+  const soldOut = [...products.values()].filter(({ stock, total }) => stock === 0 && total > 0).length;
+  return [
+    `${up.join(', ')} up`,
+    `${plural(running, 'process', 'processes')} running`,
+    books,
+    ...(soldOut === 0 ? [] : [soldOut === products.size ? 'everything is sold out' : `${soldOut} of ${plural(products.size, 'product')} sold out`]),
+  ].join(' · ');
+}
+
+function drawLink(model, stream) {
+  const link = stream.silent && stream.phase === 'live' ? 'lost' : stream.phase;
+  setAttribute(document.body, 'data-link', link);
+  setAttribute(byId('link'), 'data-link', link);
+  setText(byId('link-text'), LINKS[link]);
+  const time = byId('link-time');
+  setText(time, model.now === null ? '' : timeOfDay(model.now.at));
+  setAttribute(time, 'datetime', model.now?.at ?? null);
+}
+
+function drawAlerts(list) {
+  // One code may come more than once: copies of two roles are lost.
+  const keys = list.map(({ code }, index) => `${code} ${list.slice(0, index).filter((other) => other.code === code).length}`);
+  setHidden(byId('alerts'), list.length === 0);
+  keepInStep(byId('alerts-list'), alerts, keys, (key) => createAlert(key.split(' ')[0]));
+  for (const [index, alert] of list.entries()) {
+    const node = alerts.get(keys[index]);
+    setText(node.querySelector('[data-title]'), alert.title);
+    setText(node.querySelector('[data-meaning]'), alert.meaning);
+    setText(node.querySelector('[data-todo]'), alert.action);
+  }
+}
+
+function createAlert(code) {
+  const node = fromTemplate('template-alert');
+  node.dataset.alert = code;
+  node.querySelector('[data-code]').textContent = code;
+  if (code in REMEDIES) {
+    const [action, words] = REMEDIES[code];
+    const button = make('button', { type: 'button', textContent: words });
+    button.dataset.action = action;
+    node.querySelector('.aside').prepend(button);
+  }
+  return node;
+}
+
+/** Spoken once for each change of what is wrong, not each second: the texts have numbers that move. */
+function announce({ health, title }, list) {
+  const key = [health, health === 'unknown' ? title : '', ...list.map((alert) => alert.code).sort()].join(' ');
+  if (key === announced) return;
+  announced = key;
+  const names = list.map((alert) => alert.title).join('. ');
+  setText(byId('announcement'), health === 'ill' ? `${plural(list.length, 'alert')}: ${names}.` : `${title}.`);
+}

@@ -1,0 +1,146 @@
+// What the stream has told so far, bounded however long it goes on.
+
+const HISTORY_SECONDS = 300;
+const GAP_SECONDS = 3;
+const FEED_ENTRIES = 100;
+/** How fast a product's activity is forgotten. */
+const ACTIVITY_HALF_LIFE_MS = 10_000;
+
+export const SERIES = ['reserved', 'confirmed', 'refused', 'failed', 'lag_seconds', 'depth'];
+export const sum = (byCode) => Object.values(byCode ?? {}).reduce((total, value) => total + value, 0);
+
+export class Model {
+  /** The last message, without what is kept apart below. */
+  now = null;
+  products = new Map();
+  feed = [];
+  /** How many entries the feed ever had, and how often it was replaced as a whole. */
+  feedCount = 0;
+  feedEdition = 0;
+  history = emptyHistory();
+  /** Ids of the products that are to be drawn again; null: all. */
+  #changed = null;
+  #clockAhead = 0;
+
+  clear() {
+    this.now = null;
+    this.products.clear();
+    this.feed = [];
+    this.history = emptyHistory();
+    this.#changed = null;
+  }
+
+  apply(type, message) {
+    const { products, feed, history, ...now } = message;
+    if (type === 'state') this.#replace(products, feed, history);
+    else if (this.now === null) return;
+    else this.#update(products, feed, now);
+    this.now = now;
+    this.#clockAhead = Date.parse(now.at) - Date.now();
+    this.#prune(now.products_shown);
+  }
+
+  /** The time by the server's clock: the operator's may be wrong. */
+  time() {
+    return Date.now() + this.#clockAhead;
+  }
+
+  /** The products that changed since this was asked last. */
+  takeChanged() {
+    const changed = this.#changed ?? new Set(this.products.keys());
+    this.#changed = new Set();
+    return changed;
+  }
+
+  activity(product) {
+    const age = Date.now() - product.activeAt;
+    return product.activity * 2 ** (-age / ACTIVITY_HALF_LIFE_MS);
+  }
+
+  #replace(products, feed, history) {
+    const before = this.products;
+    this.products = new Map();
+    for (const product of products) this.#put(product, before.get(product.id));
+    this.#changed = null;
+    const newest = this.feed.at(-1)?.at ?? '';
+    this.feedCount += feed.filter(({ at }) => at > newest).length;
+    this.feedEdition += 1;
+    this.feed = feed.slice(-FEED_ENTRIES);
+    this.#join(history);
+  }
+
+  #update(products, feed, now) {
+    for (const product of products) {
+      this.#put(product, this.products.get(product.id));
+      this.#changed?.add(product.id);
+    }
+    this.feed = [...this.feed, ...feed].slice(-FEED_ENTRIES);
+    this.feedCount += feed.length;
+    this.#lengthen(now);
+  }
+
+  /** An API that was started anew has only a short history; what this page saw before it stays. */
+  #join(history) {
+    const seen = this.history;
+    const begins = history.at[0] ?? Infinity;
+    this.history = emptyHistory();
+    for (const [part, wanted] of [[seen, (second) => second < begins], [history, () => true]]) {
+      part.at.forEach((second, index) => wanted(second) && this.#append(second, (name) => part[name]?.[index]));
+    }
+    this.#bound();
+  }
+
+  #put(product, before) {
+    const moved = before === undefined
+      ? 0
+      : Math.abs(product.stock - before.stock) + Math.abs(product.held - before.held) + Math.abs(product.sold - before.sold);
+    product.activity = (before === undefined ? 0 : this.activity(before)) + moved;
+    product.activeAt = Date.now();
+    this.products.set(product.id, product);
+  }
+
+  #lengthen({ at, rates, expiry, outbox }) {
+    const second = Date.parse(at) / 1000;
+    if (second <= (this.history.at.at(-1) ?? 0)) return;
+    const values = {
+      reserved: rates.reserved,
+      confirmed: rates.confirmed,
+      refused: sum(rates.refused),
+      failed: sum(rates.failed),
+      lag_seconds: expiry.lag_seconds,
+      depth: outbox.depth,
+    };
+    this.#append(second, (name) => values[name]);
+    this.#bound();
+  }
+
+  #append(second, valueOf) {
+    const { at } = this.history;
+    // A gap stays one: no line is drawn over what nobody has seen.
+    if (at.length > 0 && second - at.at(-1) > GAP_SECONDS) {
+      at.push(at.at(-1) + 1);
+      for (const name of SERIES) this.history[name].push(null);
+    }
+    at.push(second);
+    for (const name of SERIES) this.history[name].push(valueOf(name) ?? null);
+  }
+
+  #bound() {
+    const { at } = this.history;
+    const oldest = (at.at(-1) ?? 0) - HISTORY_SECONDS;
+    const old = at.findIndex((second) => second >= oldest);
+    if (old > 0) for (const name of ['at', ...SERIES]) this.history[name].splice(0, old);
+  }
+
+  /** Where only the newest are shown, those that newer ones have pushed out go. */
+  #prune(shown) {
+    const most = Number(/^newest (\d+)$/.exec(shown)?.[1] ?? Infinity);
+    if (this.products.size <= most) return;
+    const ids = [...this.products.keys()].sort((one, other) => one - other);
+    for (const id of ids.slice(0, ids.length - most)) this.products.delete(id);
+  }
+}
+
+function emptyHistory() {
+  return Object.fromEntries(['at', ...SERIES].map((name) => [name, []]));
+}

@@ -1,0 +1,92 @@
+// What the page knows, message by message: `node --test`.
+
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+
+import { Model } from './model.js';
+
+const product = (id, numbers = {}) => ({ id, name: `product ${id}`, stock: 10, held: 0, sold: 0, total: 10, ...numbers });
+const entry = (second) => ({ at: at(second), what: 'reserved', count: 1 });
+const at = (second) => new Date(second * 1000).toISOString();
+const series = (seconds) => ({
+  at: seconds,
+  ...Object.fromEntries(['reserved', 'confirmed', 'refused', 'failed', 'lag_seconds', 'depth'].map((name) => [name, seconds.map(() => 1)])),
+});
+const message = (second, { products = [], feed = [], shown = 'all', history } = {}) => ({
+  at: at(second),
+  rates: { reserved: second, confirmed: 2, refused: { sold_out: 3, already_reserved: 4 }, failed: {} },
+  expiry: { lag_seconds: 0 },
+  outbox: { depth: 0 },
+  products_shown: shown,
+  products,
+  feed,
+  ...(history && { history }),
+});
+
+const begun = (options) => {
+  const model = new Model();
+  model.apply('state', message(1000, { history: series([999, 1000]), ...options }));
+  return model;
+};
+
+test('a tick changes the products that it names, and only they are drawn again', () => {
+  const model = begun({ products: [product(1), product(2)] });
+  assert.deepEqual([...model.takeChanged()], [1, 2]);
+  model.apply('tick', message(1001, { products: [product(2, { stock: 7, held: 3 })] }));
+  assert.deepEqual([...model.takeChanged()], [2]);
+  assert.equal(model.products.get(1).stock, 10);
+  assert.equal(model.products.get(2).held, 3);
+  assert.ok(model.activity(model.products.get(2)) > model.activity(model.products.get(1)));
+});
+
+test('a state replaces everything, also what is no longer there', () => {
+  const model = begun({ products: [product(1), product(2)] });
+  model.apply('state', message(1001, { products: [product(2)], history: series([1000, 1001]) }));
+  assert.deepEqual([...model.products.keys()], [2]);
+});
+
+test('where the newest are shown, the oldest goes when another comes', () => {
+  const model = begun({ products: [product(1), product(2)], shown: 'newest 2' });
+  model.apply('tick', message(1001, { products: [product(3)], shown: 'newest 2' }));
+  assert.deepEqual([...model.products.keys()], [2, 3]);
+});
+
+test('a tick before the first state is passed over', () => {
+  const model = new Model();
+  model.apply('tick', message(1000, { products: [product(1)] }));
+  assert.equal(model.now, null);
+  assert.equal(model.products.size, 0);
+});
+
+test('the history grows by each tick, sums the refusals, and keeps five minutes', () => {
+  const model = begun();
+  for (let second = 1001; second <= 2000; second += 1) model.apply('tick', message(second));
+  const { history } = model;
+  assert.equal(history.at.at(-1), 2000);
+  assert.equal(history.at.at(0), 1700);
+  assert.equal(history.refused.at(-1), 7);
+  assert.equal(history.depth.length, history.at.length);
+});
+
+test('what nobody saw is a gap', () => {
+  const model = begun();
+  model.apply('tick', message(1060));
+  assert.deepEqual(model.history.at, [999, 1000, 1001, 1060]);
+  assert.deepEqual(model.history.reserved, [1, 1, null, 1060]);
+});
+
+test('the history of an API that was started anew goes behind what was seen before', () => {
+  const model = begun();
+  model.apply('state', message(1011, { history: series([1010, 1011]) }));
+  assert.deepEqual(model.history.at, [999, 1000, 1001, 1010, 1011]);
+});
+
+test('the feed is bounded, and counts what is new', () => {
+  const model = begun({ feed: [entry(999), entry(1000)] });
+  assert.equal(model.feedCount, 2);
+  model.apply('state', message(1001, { feed: [entry(1000), entry(1001)], history: series([1001]) }));
+  assert.equal(model.feedCount, 3);
+  for (let second = 1002; second <= 2000; second += 1) model.apply('tick', message(second, { feed: [entry(second)] }));
+  assert.equal(model.feed.length, 100);
+  assert.equal(model.feed.at(-1).at, at(2000));
+});

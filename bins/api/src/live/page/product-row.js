@@ -1,0 +1,60 @@
+// One product: its name, its bar, its numbers, and what is to be said about its sale.
+
+import { fromTemplate, setAttribute, setText } from './dom.js';
+import { amount, count, dayAndTime, wholeDuration } from './format.js';
+
+const MARKS = {
+  'sold-out': 'Sold out', empty: 'No units yet', 'not-open': 'Not open yet', closed: 'Closed', open: '',
+};
+
+export function createRow(id) {
+  const node = fromTemplate('template-product');
+  node.dataset.product = id;
+  node.querySelector('[data-id]').textContent = `#${id}`;
+  return node;
+}
+
+export function drawRow(node, product, time) {
+  const { id, name, stock, held, sold, total } = product;
+  const part = (selector) => node.querySelector(selector);
+  setText(part('[data-name]'), name);
+  setAttribute(part('h3'), 'title', name);
+  for (const [key, units] of Object.entries({ sold, held, free: stock, total })) {
+    const figure = part(`[data-${key}]`);
+    setText(figure, amount(units));
+    setAttribute(figure, 'title', amount(units) === count(units) ? null : count(units));
+  }
+  setAttribute(part('[data-action]'), 'aria-label', `Adjust stock of ${name} (#${id})`);
+
+  // The sold lie over the held, and these over the free: each layer ends where its units end.
+  const soldEnd = end(sold, total);
+  const heldEnd = sold + held === total && total > 0 ? 100 : Math.min(soldEnd + end(held, total), 100);
+  part('.stock .sold').style.transform = `translateX(${soldEnd - 100}%)`;
+  part('.stock .held').style.transform = `translateX(${heldEnd - 100}%)`;
+
+  const state = saleState(product, time);
+  setAttribute(node, 'data-state', state);
+  setText(part('[data-mark]'), MARKS[state]);
+  setText(part('[data-hours]'), hours(product, time));
+}
+
+/** Few units of many are still to be seen. */
+const end = (units, total) => (units === 0 ? 0 : Math.max((100 * units) / total, 0.6));
+
+function saleState({ stock, total, sale_starts_at, sale_ends_at }, time) {
+  if (Date.parse(sale_ends_at) <= time) return 'closed';
+  if (total === 0) return 'empty';
+  if (stock === 0) return 'sold-out';
+  return Date.parse(sale_starts_at) > time ? 'not-open' : 'open';
+}
+
+/** Comparisons with an hour that is not set, which is not a number, are false. */
+function hours({ sale_starts_at, sale_ends_at }, time) {
+  const [starts, ends] = [Date.parse(sale_starts_at), Date.parse(sale_ends_at)];
+  if (ends <= time) return `since ${dayAndTime(ends)}`;
+  if (starts > time) return `opens in ${wholeDuration((starts - time) / 1000)}`;
+  return ends > time ? `closes in ${wholeDuration((ends - time) / 1000)}` : '';
+}
+
+/** Whether what is to be said of it changes by the clock alone. */
+export const hasHours = ({ sale_starts_at, sale_ends_at }) => Boolean(sale_starts_at ?? sale_ends_at);

@@ -1,0 +1,100 @@
+// The list of products: which are shown, in which order, and what they add up to.
+
+import { byId, keepInStep, setAttribute, setHidden, setText } from './dom.js';
+import { amount, plural } from './format.js';
+import { createRow, drawRow, hasHours } from './product-row.js';
+
+/** So many and fewer have room to be cards. */
+const FEW = 12;
+/** How long an order by what moves is kept, so that it can be read. */
+const ORDER_MS = 5000;
+
+const ORDERS = {
+  id: () => (one, other) => one.id - other.id,
+  active: (model) => (one, other) => model.activity(other) - model.activity(one) || one.id - other.id,
+  fullest: () => (one, other) => freeShare(one) - freeShare(other) || one.id - other.id,
+};
+const freeShare = ({ stock, total }) => (total > 0 ? stock / total : 1);
+
+const POINTER = matchMedia('(hover: hover)');
+
+const nodes = new Map();
+let ids = [];
+let orderedAt = 0;
+let orderedBy = '';
+let filtered = '';
+
+export function openProducts(redraw) {
+  byId('products-filter').addEventListener('input', redraw);
+  byId('products-sort').addEventListener('change', redraw);
+}
+
+export function drawProducts(model) {
+  const { products } = model;
+  const changed = model.takeChanged();
+  setText(byId('products-count'), model.now.products_shown === 'all' ? amount(products.size) : `the ${model.now.products_shown}`);
+  setAttribute(byId('products'), 'data-density', products.size <= 1 ? 'one' : products.size <= FEW ? 'few' : 'many');
+  setHidden(byId('products-tools'), products.size <= 1);
+
+  order(model);
+  keepInStep(byId('products-list'), nodes, ids, (id) => {
+    changed.add(id);
+    return createRow(id);
+  });
+  const time = model.time();
+  for (const id of ids) {
+    const product = products.get(id);
+    // Hours come and go by the clock, without news of the product.
+    if (changed.has(id) || hasHours(product)) drawRow(nodes.get(id), product, time);
+  }
+  filter(products, changed);
+  drawTotals(products);
+}
+
+function order(model) {
+  const by = byId('products-sort').value;
+  const list = byId('products-list');
+  // What is pointed at or has the focus does not move away. A finger that has left the glass points at nothing.
+  const held = list.contains(document.activeElement) || (POINTER.matches && list.matches(':hover'));
+  const sameSet = ids.length === model.products.size && ids.every((id) => model.products.has(id));
+  const outdated = by === 'id' ? !sameSet : !held && Date.now() - orderedAt > ORDER_MS;
+
+  if (by !== orderedBy || outdated) {
+    ids = [...model.products.values()].sort(ORDERS[by](model)).map((product) => product.id);
+    orderedAt = Date.now();
+    orderedBy = by;
+  } else if (!sameSet) {
+    const kept = ids.filter((id) => model.products.has(id));
+    ids = [...new Set([...kept, ...model.products.keys()])];
+  }
+}
+
+function filter(products, changed) {
+  const wanted = byId('products-filter').value.trim().toLowerCase();
+  const anew = wanted !== filtered;
+  filtered = wanted;
+  let found = 0;
+  for (const id of ids) {
+    const node = nodes.get(id);
+    if (anew || changed.has(id)) setHidden(node, !matches(products.get(id), wanted));
+    if (!node.hidden) found += 1;
+  }
+  setText(byId('products-found'), wanted === '' ? '' : `${plural(found, 'product')} of ${amount(ids.length)}`);
+  setHidden(byId('products-found'), wanted === '');
+  setHidden(byId('products-none'), found > 0);
+  setText(byId('products-none'), ids.length === 0 ? 'There are no products yet. Create the first one.' : 'No product is called so, or has this id.');
+}
+
+const matches = ({ id, name }, wanted) => name.toLowerCase().includes(wanted) || String(id).startsWith(wanted.replace('#', ''));
+
+function drawTotals(products) {
+  let [sold, held, free] = [0, 0, 0];
+  for (const product of products.values()) {
+    sold += product.sold;
+    held += product.held;
+    free += product.stock;
+  }
+  setText(byId('total-sold'), amount(sold));
+  setText(byId('total-held'), amount(held));
+  setText(byId('total-free'), amount(free));
+}

@@ -1,0 +1,66 @@
+// What happens in a second: the large figures, and the reasons of refusals and failures.
+
+import { byId, fromTemplate, keepInStep, setAttribute, setHidden, setText } from './dom.js';
+import { rate } from './format.js';
+import { sum } from './model.js';
+import { failure, refusal } from './words.js';
+
+/** A reason that has not occurred for so long leaves the list; until then it stays, so that the list is calm. */
+const REMEMBERED_MS = 300_000;
+
+export function drawRates({ now: { rates } }) {
+  const failed = sum(rates.failed);
+  setText(byId('rate-reserved'), rate(rates.reserved));
+  setText(byId('rate-confirmed'), rate(rates.confirmed));
+  setText(byId('rate-refused'), rate(sum(rates.refused)));
+  setText(byId('rate-failed'), rate(failed));
+  setAttribute(byId('failures-figure'), 'data-failing', String(failed > 0));
+  refusals.draw(rates.refused);
+  failures.draw(rates.failed);
+}
+
+class Reasons {
+  #list;
+  #none;
+  #words;
+  #nodes = new Map();
+  /** By code: when it occurred last, and how much so far, which makes an order that seldom changes. */
+  #known = new Map();
+
+  constructor(name, words) {
+    this.#list = byId(`${name}-list`);
+    this.#none = byId(`${name}-none`);
+    this.#words = words;
+  }
+
+  draw(rates) {
+    const time = Date.now();
+    for (const [code, value] of Object.entries(rates)) {
+      if (value > 0) this.#known.set(code, { at: time, total: (this.#known.get(code)?.total ?? 0) + value });
+    }
+    for (const [code, { at }] of this.#known) if (time - at > REMEMBERED_MS) this.#known.delete(code);
+
+    const codes = [...this.#known.keys()].sort((one, other) => this.#known.get(other).total - this.#known.get(one).total);
+    const most = Math.max(...codes.map((code) => rates[code] ?? 0), 0);
+    setHidden(this.#none, codes.length > 0);
+    keepInStep(this.#list, this.#nodes, codes, (code) => this.#create(code));
+    for (const code of codes) {
+      const node = this.#nodes.get(code);
+      const value = rates[code] ?? 0;
+      setText(node.querySelector('[data-rate]'), rate(value));
+      setAttribute(node, 'data-quiet', String(value === 0));
+      node.querySelector('.bar i').style.transform = `scaleX(${most > 0 ? value / most : 0})`;
+    }
+  }
+
+  #create(code) {
+    const node = fromTemplate('template-reason');
+    node.dataset.code = code;
+    node.querySelector('[data-words]').textContent = this.#words(code);
+    node.querySelector('[data-code]').textContent = code;
+    return node;
+  }
+}
+
+const refusals = new Reasons('refusals', refusal);
+const failures = new Reasons('failures', failure);

@@ -1,0 +1,87 @@
+//! `GET /admin/live`: what is seen, as Server-Sent Events.
+
+use std::convert::Infallible;
+
+use axum::{
+    body::Body,
+    extract::{FromRequestParts, State},
+    http::{HeaderName, HeaderValue, StatusCode, header, request::Parts},
+    response::{IntoResponse, Response},
+};
+use futures_util::StreamExt as _;
+use serde_json::json;
+
+use super::view::View;
+use crate::{
+    AppState, Problem,
+    contract::{Describe, Operation, Schemas},
+    extract::Admin,
+};
+
+const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
+const EVENT_STREAM: &str = "text/event-stream";
+
+/// The last event that a viewer has seen, before its connection was lost.
+pub(crate) struct LastEventId(Option<String>);
+
+impl FromRequestParts<AppState> for LastEventId {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &AppState) -> Result<Self, Infallible> {
+        let id = parts.headers.get(LAST_EVENT_ID);
+        let id = id.and_then(|id| Some(id.to_str().ok()?.to_owned()));
+        Ok(Self(id))
+    }
+}
+
+impl Describe for LastEventId {
+    fn describe(operation: &mut Operation, _: &mut Schemas) {
+        operation.parameter(json!({
+            "name": "Last-Event-ID",
+            "in": "header",
+            "description": "The `id` of the last event that was seen: what came since then comes first, if it can be had still.",
+            "schema": { "type": "string" },
+        }));
+    }
+}
+
+/// A stream of views.
+pub(crate) struct Views(Body);
+
+impl IntoResponse for Views {
+    fn into_response(self) -> Response {
+        let headers = [
+            (header::CONTENT_TYPE, HeaderValue::from_static(EVENT_STREAM)),
+            (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
+            // nginx would keep it back until it has enough.
+            (
+                HeaderName::from_static("x-accel-buffering"),
+                HeaderValue::from_static("no"),
+            ),
+        ];
+        (headers, self.0).into_response()
+    }
+}
+
+impl Describe for Views {
+    fn describe(operation: &mut Operation, schemas: &mut Schemas) {
+        // What is in the events' data is told of, though OpenAPI 3.1 has no words for events.
+        schemas.given::<View>();
+        let answer = json!({
+            "description": "Server-Sent Events, one a second: first a `state`, then a `tick` each. Their data is a `Live`, as JSON.",
+            "content": { EVENT_STREAM: { "schema": { "type": "string" } } },
+        });
+        operation.answer_with(StatusCode::OK, answer);
+    }
+}
+
+pub(crate) async fn stream(
+    _: Admin,
+    LastEventId(last_id): LastEventId,
+    State(state): State<AppState>,
+) -> Result<Views, Problem> {
+    let messages = state.live.hub.subscribe(last_id.as_deref());
+    let messages = messages.ok_or(Problem::Overloaded)?;
+    let messages = messages.map(Ok::<_, Infallible>);
+    Ok(Views(Body::from_stream(messages)))
+}

@@ -1,0 +1,216 @@
+//! What is on sale, and who comes for it: all of it drawn from the seed before the doors open.
+
+use std::time::Duration;
+
+use fastrand::Rng;
+
+/// How long a hold lasts, at most: so short that holds are seen to expire.
+const HOLD_MAX: Duration = Duration::from_secs(15);
+
+/// A product of the demo.
+pub(crate) struct Item {
+    pub(crate) name: &'static str,
+    /// Its share of the shoppers who come while all is open; only the ratios count.
+    popularity: u32,
+    /// Units for each thousand shoppers.
+    stock_per_mille: u32,
+    pub(crate) max_per_user: Option<i64>,
+    pub(crate) opens_late: bool,
+}
+
+const fn item(name: &'static str, popularity: u32, stock_per_mille: u32) -> Item {
+    Item {
+        name,
+        popularity,
+        stock_per_mille,
+        max_per_user: None,
+        opens_late: false,
+    }
+}
+
+/// The first is gone in seconds, the next ones later, and the last ones stay.
+pub(crate) const ITEMS: [Item; 12] = [
+    item("Game console, launch edition", 28, 15),
+    item("Wireless earbuds", 12, 45),
+    item("Television, 55 inch", 9, 40),
+    Item {
+        max_per_user: Some(2),
+        ..item("Concert ticket, standing", 8, 75)
+    },
+    item("Espresso machine", 8, 40),
+    Item {
+        opens_late: true,
+        ..item("Sneakers, numbered edition", 6, 60)
+    },
+    item("E-bike", 7, 40),
+    item("Robot vacuum cleaner", 7, 70),
+    item("Smart watch", 6, 90),
+    item("Tablet, 11 inch", 4, 80),
+    item("Gift card", 3, 200),
+    item("Board game", 2, 50),
+];
+
+impl Item {
+    /// Units to begin with.
+    pub(crate) fn stock(&self, shoppers: u32) -> u32 {
+        (shoppers * self.stock_per_mille / 1000).max(1)
+    }
+}
+
+/// When what happens, from the opening on.
+#[derive(Clone, Copy)]
+pub(crate) struct Times {
+    pub(crate) hold: Duration,
+    /// When the late product opens.
+    pub(crate) second_opening: Duration,
+    /// The last shopper comes before that.
+    pub(crate) last_arrival: Duration,
+    /// From then on nobody reserves any more: what is held by then is over at the end.
+    pub(crate) last_reserve: Duration,
+    pub(crate) end: Duration,
+}
+
+impl Times {
+    pub(crate) fn of(length: Duration) -> Self {
+        let hold = Duration::from_secs((length / 6).as_secs().max(1)).min(HOLD_MAX);
+        Self {
+            hold,
+            second_opening: length / 3,
+            last_arrival: length * 2 / 3,
+            last_reserve: length - hold,
+            end: length,
+        }
+    }
+}
+
+/// One who comes to buy.
+pub(crate) struct Shopper {
+    pub(crate) user: i64,
+    pub(crate) arrives: Duration,
+    /// By its place in [`ITEMS`].
+    pub(crate) item: usize,
+    pub(crate) quantity: i64,
+    pub(crate) intention: Intention,
+    /// Sends the first reserve twice at once.
+    pub(crate) clicks_twice: bool,
+    /// Hangs up on the first reserve, and repeats it under its Idempotency-Key.
+    pub(crate) hangs_up: bool,
+    /// How often to come back when all is sold out.
+    pub(crate) comes_back: u32,
+    pub(crate) rng: Rng,
+}
+
+/// What is done with a hold.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Intention {
+    Pay,
+    PayLate,
+    Cancel,
+    WalkAway,
+}
+
+/// By their arrival.
+pub(crate) fn shoppers(seed: u64, count: u32, times: Times) -> Vec<Shopper> {
+    let mut rng = Rng::with_seed(seed);
+    let mut shoppers: Vec<Shopper> = (1..=i64::from(count))
+        .map(|user| shopper(user, times, rng.fork()))
+        .collect();
+    shoppers.sort_by_key(|shopper| shopper.arrives);
+    shoppers
+}
+
+fn shopper(user: i64, times: Times, mut rng: Rng) -> Shopper {
+    let (wave, arrives) = arrival(times, &mut rng);
+    let for_the_late_one = wave == Wave::Second && rng.u8(..10) < 6;
+    let item = if for_the_late_one {
+        ITEMS.iter().position(|item| item.opens_late).unwrap_or(0)
+    } else {
+        by_popularity(&mut rng)
+    };
+    Shopper {
+        user,
+        arrives,
+        item,
+        quantity: quantity(ITEMS[item].max_per_user, &mut rng),
+        intention: match rng.u8(..100) {
+            0..70 => Intention::Pay,
+            70..75 => Intention::PayLate,
+            75..84 => Intention::Cancel,
+            _ => Intention::WalkAway,
+        },
+        clicks_twice: rng.u8(..100) < 3,
+        hangs_up: rng.u8(..100) < 3,
+        comes_back: if rng.u8(..10) < 4 { 2 } else { 0 },
+        rng,
+    }
+}
+
+#[derive(PartialEq)]
+enum Wave {
+    Opening,
+    Between,
+    Second,
+}
+
+/// A rush at each opening that dies down, and some at any time.
+fn arrival(times: Times, rng: &mut Rng) -> (Wave, Duration) {
+    let dying_down = |rng: &mut Rng, mean: Duration| mean.mul_f64(-(1.0 - rng.f64()).ln());
+    let (wave, arrives) = match rng.u8(..20) {
+        0..10 => (Wave::Opening, dying_down(rng, times.end / 15)),
+        10..15 => (Wave::Between, times.last_arrival.mul_f64(rng.f64())),
+        _ => {
+            let after = dying_down(rng, times.end / 22);
+            (Wave::Second, times.second_opening + after)
+        }
+    };
+    (wave, arrives.min(times.last_arrival))
+}
+
+fn by_popularity(rng: &mut Rng) -> usize {
+    let all: u32 = ITEMS.iter().map(|item| item.popularity).sum();
+    let mut left = rng.u32(..all);
+    let chosen = ITEMS.iter().position(|item| {
+        let found = left < item.popularity;
+        left = left.saturating_sub(item.popularity);
+        found
+    });
+    chosen.unwrap_or(0)
+}
+
+/// Where there is a limit, most go up to it, and some ask for more.
+fn quantity(max_per_user: Option<i64>, rng: &mut Rng) -> i64 {
+    match (max_per_user, rng.u8(..10)) {
+        (Some(max), 0..6) => max,
+        (Some(max), 6) => max + 2,
+        _ => 1,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_seed_fixes_who_comes_when_for_what() {
+        let times = Times::of(Duration::from_secs(90));
+        let all = |seed| -> Vec<_> {
+            let shoppers = shoppers(seed, 500, times);
+            let seen = |one: &Shopper| (one.user, one.arrives, one.item, one.intention);
+            shoppers.iter().map(seen).collect()
+        };
+        assert_eq!(all(7), all(7));
+        assert_ne!(all(7), all(8));
+        let last = all(7).last().map(|one| one.1);
+        assert!(last <= Some(times.last_arrival));
+    }
+
+    #[test]
+    fn what_is_held_last_is_over_at_the_end() {
+        for seconds in [5, 6, 90, 600] {
+            let times = Times::of(Duration::from_secs(seconds));
+            assert!(times.hold >= Duration::from_secs(1));
+            assert!(times.last_arrival <= times.last_reserve, "{seconds}");
+            assert!(times.last_reserve + times.hold <= times.end, "{seconds}");
+        }
+    }
+}

@@ -1,0 +1,306 @@
+//! What a demo prints, and what it checks.
+
+use std::{collections::BTreeMap, fmt::Write as _, time::Duration};
+
+use anyhow::Context as _;
+use serde_json::Value;
+use tokio::time::Instant;
+
+use crate::{
+    catalog::{ITEMS, Times},
+    journal::{Book, Sold, Tally},
+    sale::Settings,
+    shopper::Outcome,
+};
+
+/// A product, as the API says.
+#[derive(Clone)]
+pub(crate) struct Stand {
+    id: i64,
+    name: String,
+    total: i64,
+    sold: i64,
+    stock: i64,
+    pub(crate) held: i64,
+}
+
+impl Stand {
+    pub(crate) fn read(product: &Value) -> anyhow::Result<Self> {
+        let number = |name| {
+            let number = product[name].as_i64();
+            number.with_context(|| format!("a product without {name}: {product}"))
+        };
+        Ok(Self {
+            id: number("id")?,
+            name: product["name"].as_str().unwrap_or_default().to_owned(),
+            total: number("total")?,
+            sold: number("sold")?,
+            stock: number("stock")?,
+            held: number("held")?,
+        })
+    }
+}
+
+pub(crate) fn opening(settings: &Settings, times: Times) -> String {
+    format!(
+        "Watch it: {}/\n\
+        {} shoppers, {} products, holds of {} s; one product opens after {} s, and all is over after {} s.\n\
+        Ctrl-C ends it sooner. The same shoppers again: SEED={}\n\n",
+        settings.url,
+        settings.shoppers,
+        ITEMS.len(),
+        times.hold.as_secs(),
+        times.second_opening.as_secs(),
+        times.end.as_secs(),
+        settings.seed,
+    )
+}
+
+/// Above the lines.
+pub(crate) fn head() -> String {
+    let heads = [
+        "arrived",
+        "reserved/s",
+        "reserved",
+        "held",
+        "confirmed",
+        "canceled",
+        "expired",
+        "refused",
+    ];
+    let heads: String = heads.iter().map(|head| format!("{head:>11}")).collect();
+    format!("   time{heads}\n")
+}
+
+/// How it stands, by the shoppers' answers.
+pub(crate) fn line(at: Duration, book: &Book, tally: &Tally, rate: f64) -> String {
+    let refused: usize = book.refusals.values().sum();
+    format!(
+        "{:>5} s{:>11}{rate:>11.0}{:>11}{:>11}{:>11}{:>11}{:>11}{refused:>11}\n",
+        at.as_secs(),
+        book.arrived,
+        tally.reserved,
+        tally.held,
+        tally.confirmed,
+        tally.canceled,
+        tally.expired,
+    )
+}
+
+pub(crate) fn result(
+    book: &Book,
+    outcomes: &BTreeMap<Outcome, usize>,
+    stands: &[Stand],
+    took: Duration,
+    seed: u64,
+) -> String {
+    let mut text = format!(
+        "\nThe sale took {:.0} s. Seed {seed}.\n\nOf {} shoppers\n",
+        took.as_secs_f64(),
+        book.arrived
+    );
+    for (outcome, count) in outcomes {
+        let _ = writeln!(text, "{count:>7} {}", outcome.words());
+    }
+    let tally = book.tally(Instant::now());
+    let _ = writeln!(
+        text,
+        "\nreservations: {}; {} confirmed ({} of them late), {} canceled, {} expired, {} held",
+        tally.reserved, tally.confirmed, tally.late, tally.canceled, tally.expired, tally.held
+    );
+    let refusals: Vec<String> = book
+        .refusals
+        .iter()
+        .map(|(code, count)| format!("{count} {code}"))
+        .collect();
+    let _ = writeln!(text, "refusals: {}", refusals.join(", "));
+    let _ = writeln!(
+        text,
+        "repeats: {} requests without an answer, {} answers that came again for an Idempotency-Key",
+        book.lost, book.replayed
+    );
+    let _ = writeln!(text, "{}\n", latency(&book.reserve_times));
+    let name_width = ITEMS.iter().map(|item| item.name.len()).max().unwrap_or(0);
+    let _ = writeln!(
+        text,
+        "product {:name_width$}{:>8}{:>8}{:>8}{:>8}",
+        "", "total", "sold", "free", "held"
+    );
+    for stand in stands {
+        let Stand { id, name, .. } = stand;
+        let _ = writeln!(
+            text,
+            "{id:>7} {name:name_width$}{:>8}{:>8}{:>8}{:>8}",
+            stand.total, stand.sold, stand.stock, stand.held
+        );
+    }
+    text
+}
+
+fn latency(times: &[Duration]) -> String {
+    let mut sorted = times.to_vec();
+    sorted.sort();
+    // The shortest time that at least this part of all is not longer than.
+    let percentile = |percent: usize| {
+        let rank = (sorted.len() * percent).div_ceil(100);
+        let time = rank.checked_sub(1).and_then(|place| sorted.get(place));
+        time.map_or(0.0, |time| time.as_secs_f64() * 1e3)
+    };
+    let (count, p50, p99) = (sorted.len(), percentile(50), percentile(99));
+    format!("reserve: {count} answers, p50 {p50:.1} ms, p99 {p99:.1} ms, as the shoppers saw it")
+}
+
+/// What may not be. Of a demo that was `stopped`, holds may still run.
+pub(crate) fn wrong(book: &Book, stands: &[Stand], audit: &Value, stopped: bool) -> Vec<String> {
+    let mut wrong = Vec::new();
+    for stand in stands {
+        let name = format!("product {} ({})", stand.id, stand.name);
+        let Sold { told, unanswered } = book.sold(stand.id);
+        if told > stand.total {
+            wrong.push(format!(
+                "{name} is oversold: the shoppers were told of {told} sold units, and there are {}",
+                stand.total
+            ));
+        }
+        if !(told..=told + unanswered).contains(&stand.sold) {
+            wrong.push(format!(
+                "{name}: the API says that {} units are sold, and the answers that the shoppers got say {told}, \
+                with {unanswered} more unanswered. (Or did somebody else sell some, or take some back?)",
+                stand.sold
+            ));
+        }
+        if stand.held != 0 && !stopped {
+            wrong.push(format!(
+                "{name}: {} units are still held, though every hold is over. (Does an expirer run?)",
+                stand.held
+            ));
+        }
+    }
+    for difference in differences(audit) {
+        let product = difference["product_id"].as_i64();
+        if stands.iter().any(|stand| Some(stand.id) == product) {
+            wrong.push(format!("the audit is not clean: {difference}"));
+        }
+    }
+    if book.strange > 0 {
+        wrong.push(format!(
+            "{} answers that nobody expects, such as: {}",
+            book.strange,
+            book.strange_answers.join("; ")
+        ));
+    }
+    wrong
+}
+
+/// The last lines.
+pub(crate) fn verdict(wrong: &[String], audit: &Value) -> String {
+    let others = differences(audit).len();
+    match (wrong, others) {
+        ([], 0) => "\nthe shoppers' answers and the API agree\naudit: clean\n".to_owned(),
+        ([], others) => format!(
+            "\nthe shoppers' answers and the API agree\n\
+            audit: clean for these products; {others} differences in others, see GET /admin/audit\n"
+        ),
+        (wrong, _) => format!("\n{} things are wrong:\n", wrong.len()),
+    }
+}
+
+fn differences(audit: &Value) -> &[Value] {
+    audit["differences"].as_array().map_or(&[], Vec::as_slice)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::journal::{End, Hold};
+
+    const PRODUCT: i64 = 7;
+
+    /// Four units were sold, and two more perhaps.
+    fn book() -> Book {
+        let mut book = Book::default();
+        for id in 1..=3 {
+            let hold = Hold {
+                id,
+                product: PRODUCT,
+                quantity: 2,
+                deadline: Instant::now(),
+                end: None,
+            };
+            book.held(hold);
+            book.asks_to_sell(&hold);
+            if id < 3 {
+                book.answered(&hold);
+                book.ended(&hold, End::Confirmed);
+            }
+        }
+        book
+    }
+
+    fn stand(total: i64, sold: i64, held: i64) -> Stand {
+        Stand {
+            id: PRODUCT,
+            name: "Gift card".to_owned(),
+            total,
+            sold,
+            stock: total - sold - held,
+            held,
+        }
+    }
+
+    fn of(stand: Stand) -> Vec<String> {
+        wrong(&book(), &[stand], &json!({"differences": []}), false)
+    }
+
+    #[track_caller]
+    fn assert_only(wrong: &[String], words: &str) {
+        assert_eq!(wrong.len(), 1, "{wrong:?}");
+        assert!(wrong[0].contains(words), "{wrong:?}");
+    }
+
+    #[test]
+    fn what_was_answered_and_what_may_have_been_done_is_right() {
+        for sold in 4..=6 {
+            assert_eq!(of(stand(10, sold, 0)), Vec::<String>::new());
+        }
+    }
+
+    #[test]
+    fn more_or_fewer_sold_than_the_answers_say_is_wrong() {
+        assert_only(&of(stand(10, 3, 0)), "3 units are sold");
+        assert_only(&of(stand(10, 7, 0)), "7 units are sold");
+    }
+
+    #[test]
+    fn more_answers_than_units_are_oversold() {
+        assert_only(&of(stand(3, 4, 0)), "oversold");
+    }
+
+    #[test]
+    fn nothing_is_held_at_the_end_unless_it_came_early() {
+        assert_only(&of(stand(10, 4, 1)), "1 units are still held");
+        let clean = json!({"differences": []});
+        assert!(wrong(&book(), &[stand(10, 4, 1)], &clean, true).is_empty());
+    }
+
+    #[test]
+    fn the_audit_has_to_be_clean_for_these_products() {
+        let audit = |product| json!({"differences": [{"product_id": product, "counter": "held"}]});
+        let stands = [stand(10, 4, 0)];
+        let ours = wrong(&book(), &stands, &audit(PRODUCT), true);
+        assert_only(&ours, "the audit is not clean");
+        let others = wrong(&book(), &stands, &audit(8), true);
+        assert!(others.is_empty());
+        assert!(verdict(&others, &audit(8)).contains("1 differences in others"));
+    }
+
+    #[test]
+    fn an_answer_that_nobody_expects_is_wrong() {
+        let mut book = book();
+        book.strange("500".to_owned());
+        let clean = json!({"differences": []});
+        assert_only(&wrong(&book, &[stand(10, 4, 0)], &clean, false), "500");
+    }
+}

@@ -1,0 +1,192 @@
+//! The sale itself: products are made, the doors open, and in the end nobody holds anything any more.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use anyhow::Context as _;
+use serde_json::{Value, json};
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+use tokio::{
+    task::JoinSet,
+    time::{Instant, sleep, sleep_until},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    catalog::{self, ITEMS, Shopper, Times},
+    journal::Journal,
+    report::{self, Stand},
+    shop::Shop,
+    shopper::{self, Outcome},
+};
+
+/// How long shoppers who still wait for answers at the end are waited for.
+const OVERTIME: Duration = Duration::from_secs(5);
+
+/// How long after the end units may still be held. An expirer needs about a second.
+const EXPIRY_LIMIT: Duration = Duration::from_secs(25);
+
+const LINES: u32 = 18;
+
+pub(crate) struct Settings {
+    pub(crate) url: String,
+    pub(crate) admin_token: Option<String>,
+    pub(crate) api_key: Option<String>,
+    pub(crate) shoppers: u32,
+    /// From the opening until all holds are over.
+    pub(crate) length: Duration,
+    pub(crate) seed: u64,
+}
+
+/// There is no more time.
+#[derive(Debug)]
+pub(crate) struct Stopped;
+
+/// What every shopper knows.
+pub(crate) struct Sale {
+    pub(crate) shop: Shop,
+    pub(crate) journal: Arc<Journal>,
+    pub(crate) products: Vec<Product>,
+    pub(crate) times: Times,
+    opened: Instant,
+}
+
+#[derive(Clone, Copy)]
+pub(crate) struct Product {
+    pub(crate) id: i64,
+    pub(crate) opens: Instant,
+}
+
+impl Sale {
+    /// Whether it will be too late to reserve then.
+    pub(crate) fn is_over_in(&self, wait: Duration) -> bool {
+        self.opened.elapsed() + wait >= self.times.last_reserve
+    }
+}
+
+/// One demo, printed as it goes. Answers what is wrong; an error means that there was no demo, or no end of it.
+pub(crate) async fn run(
+    settings: &Settings,
+    stop: &CancellationToken,
+) -> anyhow::Result<Vec<String>> {
+    let journal = Arc::new(Journal::default());
+    let closing = stop.child_token();
+    let shop = Shop::new(settings, journal.clone(), closing.clone())?;
+    shop.greet().await?;
+    let times = Times::of(settings.length);
+    let products = create_products(&shop, settings.shoppers, times).await?;
+    print!("{}", report::opening(settings, times));
+    let sale = Arc::new(Sale {
+        shop,
+        journal,
+        products,
+        times,
+        opened: Instant::now(),
+    });
+    let shoppers = catalog::shoppers(settings.seed, settings.shoppers, times);
+    let outcomes = open_the_doors(&sale, shoppers, closing).await?;
+    let stands = wait_for_expiry(&sale, stop).await?;
+    let took = sale.opened.elapsed();
+    let audit = sale.shop.audit().await?;
+    let book = sale.journal.open();
+    print!(
+        "{}",
+        report::result(&book, &outcomes, &stands, took, settings.seed)
+    );
+    let wrong = report::wrong(&book, &stands, &audit, stop.is_cancelled());
+    print!("{}", report::verdict(&wrong, &audit));
+    Ok(wrong)
+}
+
+async fn create_products(shop: &Shop, shoppers: u32, times: Times) -> anyhow::Result<Vec<Product>> {
+    let mut products: Vec<Product> = Vec::new();
+    // By the service's clock, which need not be this machine's.
+    let mut began = None;
+    for item in &ITEMS {
+        let mut wanted = json!({
+            "name": item.name,
+            "stock": item.stock(shoppers),
+            "hold_seconds": times.hold.as_secs(),
+            "max_per_user": item.max_per_user,
+        });
+        let mut opens = Instant::now();
+        if let (true, Some(began)) = (item.opens_late, began) {
+            wanted["sale_starts_at"] = Value::from(rfc3339(began + times.second_opening)?);
+            opens += times.second_opening;
+        }
+        let created = shop.create_product(&wanted).await?;
+        if began.is_none() {
+            let text = created["created_at"].as_str().context("no created_at")?;
+            began = Some(OffsetDateTime::parse(text, &Rfc3339)?);
+        }
+        let id = created["id"].as_i64().context("a product without an id")?;
+        products.push(Product { id, opens });
+    }
+    Ok(products)
+}
+
+fn rfc3339(time: OffsetDateTime) -> anyhow::Result<String> {
+    Ok(time.format(&Rfc3339)?)
+}
+
+/// Until the last shopper has gone home, or is sent.
+async fn open_the_doors(
+    sale: &Arc<Sale>,
+    shoppers: Vec<Shopper>,
+    closing: CancellationToken,
+) -> anyhow::Result<BTreeMap<Outcome, usize>> {
+    let mut beside = JoinSet::new();
+    beside.spawn(print_lines(sale.clone()));
+    let last_call = sale.opened + sale.times.end + OVERTIME;
+    let close = closing.clone();
+    beside.spawn(async move {
+        sleep_until(last_call).await;
+        close.cancel();
+    });
+    let mut visits = JoinSet::new();
+    for shopper in shoppers {
+        let arrival = sleep_until(sale.opened + shopper.arrives);
+        if closing.run_until_cancelled(arrival).await.is_none() {
+            break;
+        }
+        sale.journal.open().arrived += 1;
+        visits.spawn(shopper::visit(sale.clone(), shopper));
+    }
+    let mut outcomes = BTreeMap::new();
+    while let Some(outcome) = visits.join_next().await {
+        *outcomes.entry(outcome?).or_default() += 1;
+    }
+    // Both are dropped, and end.
+    drop(beside);
+    Ok(outcomes)
+}
+
+async fn print_lines(sale: Arc<Sale>) {
+    let every = (sale.times.end / LINES).max(Duration::from_secs(1));
+    print!("{}", report::head());
+    let mut reserved_before = 0;
+    for number in 1.. {
+        sleep_until(sale.opened + every * number).await;
+        let book = sale.journal.open();
+        let tally = book.tally(Instant::now());
+        let rate = (tally.reserved - reserved_before) as f64 / every.as_secs_f64();
+        reserved_before = tally.reserved;
+        print!("{}", report::line(every * number, &book, &tally, rate));
+    }
+}
+
+/// What the API says of the products, as soon as nothing of them is held; or what it says last.
+async fn wait_for_expiry(sale: &Sale, stop: &CancellationToken) -> anyhow::Result<Vec<Stand>> {
+    let limit = sale.opened + sale.times.end + EXPIRY_LIMIT;
+    loop {
+        let mut stands = Vec::new();
+        for product in &sale.products {
+            stands.push(Stand::read(&sale.shop.product(product.id).await?)?);
+        }
+        let held = stands.iter().any(|stand| stand.held != 0);
+        if !held || stop.is_cancelled() || Instant::now() > limit {
+            return Ok(stands);
+        }
+        stop.run_until_cancelled(sleep(Duration::from_millis(200)))
+            .await;
+    }
+}

@@ -1,0 +1,264 @@
+//! A shopper's visit, from the product's page to the till or away.
+
+use std::{ops::Range, sync::Arc, time::Duration};
+
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use crate::{
+    catalog::{Intention, Shopper},
+    journal::{End, Hold},
+    sale::{Product, Sale, Stopped},
+    shop::{Answer, Ask},
+};
+
+/// Visits of one shopper at most: to what is not open yet, sold out, limited, and sold out again.
+const VISITS_MAX: u32 = 6;
+
+/// How a shopper goes home.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub(crate) enum Outcome {
+    Bought,
+    BoughtAtLast,
+    PaidLate,
+    PaidBack,
+    ChangedTheirMind,
+    WalkedAway,
+    SoldOut,
+    NoAnswer,
+    CutShort,
+}
+
+impl Outcome {
+    pub(crate) fn words(self) -> &'static str {
+        match self {
+            Self::Bought => "bought",
+            Self::BoughtAtLast => "were too late at first, came back and bought what others let go",
+            Self::PaidLate => "paid after the deadline, and got it, because it was still free",
+            Self::PaidBack => "paid after the deadline, and got the money back: it was sold",
+            Self::ChangedTheirMind => "reserved and canceled",
+            Self::WalkedAway => "reserved and walked away: the hold expired",
+            Self::SoldOut => "found it sold out",
+            Self::NoAnswer => "went without an answer",
+            Self::CutShort => "were still there when it ended",
+        }
+    }
+}
+
+/// What came of an attempt to reserve.
+enum Reserved {
+    Hold(Hold),
+    Refused { code: String, body: Value },
+    Unknown,
+}
+
+pub(crate) async fn visit(sale: Arc<Sale>, shopper: Shopper) -> Outcome {
+    let product = sale.products[shopper.item];
+    let visit = Visit {
+        sale,
+        shopper,
+        product,
+        visits: 0,
+        was_sold_out: false,
+    };
+    visit.run().await.unwrap_or(Outcome::CutShort)
+}
+
+struct Visit {
+    sale: Arc<Sale>,
+    shopper: Shopper,
+    product: Product,
+    visits: u32,
+    was_sold_out: bool,
+}
+
+impl Visit {
+    async fn run(mut self) -> Result<Outcome, Stopped> {
+        loop {
+            self.visits += 1;
+            self.sale.shop.look_at(self.product.id).await;
+            self.think(0.0..0.06).await?;
+            if self.visits > VISITS_MAX || self.sale.is_over_in(Duration::ZERO) {
+                return Ok(Outcome::SoldOut);
+            }
+            let (code, body) = match self.reserve().await? {
+                Reserved::Hold(hold) => return self.decide(hold).await,
+                Reserved::Unknown => return Ok(Outcome::NoAnswer),
+                Reserved::Refused { code, body } => (code, body),
+            };
+            match (code.as_str(), body["remaining"].as_i64()) {
+                ("sale_not_open", _) => {
+                    // The same moment for all who wait: that is what makes the second rush.
+                    let wait = self.product.opens.duration_since(Instant::now());
+                    self.sale.shop.pause(wait).await?;
+                    self.think(0.0..0.1).await?;
+                }
+                ("max_per_user_reached", Some(remaining @ 1..)) => {
+                    self.shopper.quantity = remaining
+                }
+                ("sold_out", _) if self.shopper.comes_back > 0 => {
+                    self.shopper.comes_back -= 1;
+                    self.was_sold_out = true;
+                    // What others hold is free again then, unless they pay.
+                    let wait = self.some(0.4..1.3);
+                    if self.sale.is_over_in(wait) {
+                        return Ok(Outcome::SoldOut);
+                    }
+                    self.sale.shop.pause(wait).await?;
+                }
+                _ => return Ok(Outcome::SoldOut),
+            }
+        }
+    }
+
+    /// Once, twice at the same time, or with a first try that is given up.
+    async fn reserve(&mut self) -> Result<Reserved, Stopped> {
+        let sale = Arc::clone(&self.sale);
+        let first = self.visits == 1;
+        let ask = self.ask_to_reserve(first && self.shopper.hangs_up);
+        let answer = if first && self.shopper.hangs_up {
+            let after = Duration::from_micros(self.shopper.rng.u64(..5000));
+            sale.shop.hang_up_on(&ask, after).await;
+            sale.shop.ask(&ask).await?
+        } else if first && self.shopper.clicks_twice {
+            let (one, other) = tokio::join!(sale.shop.ask(&ask), sale.shop.ask(&ask));
+            match (one?, other?) {
+                (Answer::Refused { .. }, made @ Answer::Done(_)) => made,
+                (Answer::Unknown, other) => other,
+                (one, _) => one,
+            }
+        } else {
+            sale.shop.ask(&ask).await?
+        };
+        let id = match &answer {
+            Answer::Done(body) => body["id"].as_i64(),
+            Answer::Refused { code, body } if code == "already_reserved" => {
+                body["reservation_id"].as_i64()
+            }
+            _ => None,
+        };
+        Ok(match (id, answer) {
+            (Some(id), _) => Reserved::Hold(self.holds(id)),
+            (None, Answer::Refused { code, body }) => Reserved::Refused { code, body },
+            (None, _) => Reserved::Unknown,
+        })
+    }
+
+    fn ask_to_reserve(&self, with_key: bool) -> Ask {
+        let Shopper { user, quantity, .. } = self.shopper;
+        let product = self.product.id;
+        Ask {
+            path: "/reservations".to_owned(),
+            body: Some(json!({"product_id": product, "user_id": user, "quantity": quantity})),
+            // No other sale has this product.
+            idempotency_key: with_key.then(|| format!("demo-{product}-{user}")),
+        }
+    }
+
+    fn holds(&self, id: i64) -> Hold {
+        let hold = Hold {
+            id,
+            product: self.product.id,
+            quantity: self.shopper.quantity,
+            // It was made before the answer came.
+            deadline: Instant::now() + self.sale.times.hold,
+            end: None,
+        };
+        self.sale.journal.open().held(hold);
+        hold
+    }
+
+    async fn decide(mut self, hold: Hold) -> Result<Outcome, Stopped> {
+        match self.shopper.intention {
+            Intention::Pay => {
+                self.think(0.1..0.6).await?;
+                self.pay(hold).await
+            }
+            Intention::PayLate => {
+                self.think(1.02..1.15).await?;
+                self.pay(hold).await
+            }
+            Intention::Cancel => {
+                self.think(0.05..0.5).await?;
+                self.cancel(hold).await
+            }
+            Intention::WalkAway => Ok(Outcome::WalkedAway),
+        }
+    }
+
+    /// The money is there: it is sold, also after the deadline if it is free, or paid back.
+    async fn pay(self, hold: Hold) -> Result<Outcome, Stopped> {
+        self.sale.journal.open().asks_to_sell(&hold);
+        let in_time = self.confirm(&hold, None).await?;
+        let late = match &in_time {
+            Answer::Refused { code, .. } if code == "reservation_expired" => {
+                let late = json!({"reacquire": true});
+                Some(self.confirm(&hold, Some(late)).await?)
+            }
+            _ => None,
+        };
+        let mut journal = self.sale.journal.open();
+        match (in_time, late) {
+            (Answer::Done(_), _) => {
+                journal.answered(&hold);
+                journal.ended(&hold, End::Confirmed);
+                Ok(if self.was_sold_out {
+                    Outcome::BoughtAtLast
+                } else {
+                    Outcome::Bought
+                })
+            }
+            (_, Some(Answer::Done(sold))) => {
+                journal.answered(&hold);
+                let id = sold["id"].as_i64().unwrap_or_default();
+                journal.held(Hold {
+                    id,
+                    end: Some(End::PaidLate),
+                    ..hold
+                });
+                Ok(Outcome::PaidLate)
+            }
+            (Answer::Unknown, _) | (_, Some(Answer::Unknown)) => Ok(Outcome::NoAnswer),
+            (Answer::Refused { .. }, _) => {
+                journal.answered(&hold);
+                Ok(Outcome::PaidBack)
+            }
+        }
+    }
+
+    async fn confirm(&self, hold: &Hold, body: Option<Value>) -> Result<Answer, Stopped> {
+        self.act("confirm", hold, body).await
+    }
+
+    async fn cancel(self, hold: Hold) -> Result<Outcome, Stopped> {
+        Ok(match self.act("cancel", &hold, None).await? {
+            Answer::Done(_) => {
+                self.sale.journal.open().ended(&hold, End::Canceled);
+                Outcome::ChangedTheirMind
+            }
+            // Too late to cancel: it has expired.
+            Answer::Refused { .. } => Outcome::WalkedAway,
+            Answer::Unknown => Outcome::NoAnswer,
+        })
+    }
+
+    async fn act(&self, verb: &str, hold: &Hold, body: Option<Value>) -> Result<Answer, Stopped> {
+        let ask = Ask {
+            path: format!("/reservations/{}/{verb}", hold.id),
+            body,
+            idempotency_key: None,
+        };
+        self.sale.shop.ask(&ask).await
+    }
+
+    async fn think(&mut self, parts: Range<f64>) -> Result<(), Stopped> {
+        let pause = self.some(parts);
+        self.sale.shop.pause(pause).await
+    }
+
+    /// Some time, in parts of the time that a hold lasts.
+    fn some(&mut self, parts: Range<f64>) -> Duration {
+        let part = parts.start + (parts.end - parts.start) * self.shopper.rng.f64();
+        self.sale.times.hold.mul_f64(part)
+    }
+}

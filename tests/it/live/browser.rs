@@ -1,0 +1,151 @@
+//! Chromium, driven through ChromeDriver, with the live page in it.
+
+use std::os::unix::fs::MetadataExt as _;
+
+use serde_json::Value;
+use thirtyfour::{
+    By, ChromiumLikeCapabilities as _, DesiredCapabilities, LoggingPrefsLogLevel, WebDriver,
+    WebElement,
+};
+
+use crate::support::{Client, eventually};
+
+/// Where `deploy/local/test.sh` has a ChromeDriver, if this machine can have one.
+const DRIVER: &str = "TEST_WEBDRIVER_URL";
+
+pub(super) struct Browser(WebDriver);
+
+impl Browser {
+    /// With the page of this API. `None` where no Chromium can be had; then the story ends here.
+    pub(super) async fn open(api: &Client) -> Option<Self> {
+        let Ok(driver) = std::env::var(DRIVER) else {
+            println!("skipped: there is no {DRIVER}, because there is no Chromium");
+            return None;
+        };
+        let mut chromium = DesiredCapabilities::chrome();
+        let root = std::fs::metadata("/proc/self").unwrap().uid() == 0;
+        let arguments = [
+            "--headless",
+            "--disable-gpu",
+            "--disable-quic",
+            "--no-first-run",
+            "--disable-background-networking",
+            "--disable-component-update",
+            "--disable-sync",
+            "--disable-dev-shm-usage",
+            "--window-size=1400,2000",
+        ];
+        // Chromium has no sandbox for root.
+        for argument in arguments.into_iter().chain(root.then_some("--no-sandbox")) {
+            chromium.add_arg(argument).unwrap();
+        }
+        chromium
+            .set_browser_log_level(LoggingPrefsLogLevel::All)
+            .unwrap();
+        let driver = WebDriver::new(driver, chromium).await.unwrap();
+        let browser = Self(driver);
+        browser.goto(api).await;
+        Some(browser)
+    }
+
+    pub(super) async fn goto(&self, api: &Client) {
+        self.0.goto(format!("{}/", api.base())).await.unwrap();
+    }
+
+    pub(super) async fn reload(&self) {
+        self.0.refresh().await.unwrap();
+    }
+
+    /// Waits until this is there, and answers it.
+    pub(super) async fn find(&self, css: &str) -> WebElement {
+        eventually(&format!("{css} on the page"), async || {
+            self.0.find(By::Css(css)).await.ok()
+        })
+        .await
+    }
+
+    /// Waits until this is visible with a text that contains these words.
+    pub(super) async fn shows(&self, css: &str, words: &str) {
+        eventually(&format!("{words:?} in {css}"), async || {
+            let element = self.0.find(By::Css(css)).await.ok()?;
+            let shown =
+                element.is_displayed().await.ok()? && element.text().await.ok()?.contains(words);
+            shown.then_some(())
+        })
+        .await;
+    }
+
+    /// Waits until this is not to be seen.
+    pub(super) async fn hides(&self, css: &str) {
+        eventually(&format!("no {css}"), async || {
+            match self.0.find(By::Css(css)).await {
+                Ok(element) => (!element.is_displayed().await.ok()?).then_some(()),
+                Err(_) => Some(()),
+            }
+        })
+        .await;
+    }
+
+    /// Clicks once it can be clicked.
+    pub(super) async fn click(&self, css: &str) {
+        eventually(&format!("a click on {css}"), async || {
+            self.0.find(By::Css(css)).await.ok()?.click().await.ok()
+        })
+        .await;
+    }
+
+    pub(super) async fn fill(&self, css: &str, text: &str) {
+        eventually(&format!("{text:?} into {css}"), async || {
+            let field = self.0.find(By::Css(css)).await.ok()?;
+            field.clear().await.ok()?;
+            field.send_keys(text).await.ok()
+        })
+        .await;
+    }
+
+    /// Presses keys where the focus is.
+    pub(super) async fn press(&self, keys: &str) {
+        let active = self.0.active_element().await.unwrap();
+        active.send_keys(keys).await.unwrap();
+    }
+
+    /// The id of what has the focus.
+    pub(super) async fn focused(&self) -> String {
+        let active = self.0.active_element().await.unwrap();
+        active.attr("id").await.unwrap().unwrap_or_default()
+    }
+
+    /// An alert is there with all of its words, in red; and the page says at once that not all is well.
+    pub(super) async fn shows_alert(&self, alert: &Value) {
+        let css = format!(r#"[data-alert="{}"]"#, alert["code"].as_str().unwrap());
+        // (A count in the title may go on.)
+        for field in ["meaning", "action"] {
+            self.shows(&css, alert[field].as_str().unwrap()).await;
+        }
+        self.shows(&format!("{css} [data-title]"), "").await;
+        let title = self.find(&format!("{css} [data-title]")).await;
+        let colour = title.css_value("color").await.unwrap();
+        let mut parts = colour
+            .split(|character: char| !character.is_ascii_digit())
+            .filter_map(|part| part.parse::<u32>().ok());
+        let [red, green, blue] = [(); 3].map(|()| parts.next().unwrap());
+        assert!(red > 2 * green.max(blue), "{css} is not red: {colour}");
+        self.find(r#"#health[data-health="ill"]"#).await;
+    }
+
+    /// Nothing was written to the console: no error, no violation of the Content-Security-Policy, no other word.
+    /// Ends the browser.
+    pub(super) async fn ends_clean(self) {
+        self.ends_with(&[]).await;
+    }
+
+    /// The same, but for what the browser itself writes of answers like these. Ends the browser.
+    pub(super) async fn ends_with(self, expected: &[&str]) {
+        let log = self.0.browser_log().await.unwrap();
+        for entry in &log {
+            let known = expected.iter().any(|words| entry.message.contains(words));
+            assert!(known, "{entry:?}");
+        }
+        self.0.quit().await.unwrap();
+    }
+}

@@ -1,0 +1,204 @@
+//! What is wrong is told, shown in red, and gone once it is mended.
+
+use serde_json::json;
+
+use super::{
+    browser::Browser,
+    stage::{Viewer, alerts, find},
+};
+use crate::support::{Child, Database, System, Traffic};
+
+/// Where nobody listens.
+const NO_REDIS: (&str, &str) = ("REDIS_URL", "redis://127.0.0.1:1/0");
+const NO_RABBITMQ: (&str, &str) = ("AMQP_URL", "amqp://127.0.0.1:1/%2f");
+
+/// Waits until the stream tells of this, and the page of a browser, if there is one, shows it as it should.
+async fn is_told(system: &System, code: &str) {
+    let mut viewer = Viewer::of(system).await;
+    let view = viewer
+        .until(code, |view| alerts(view).contains(&code))
+        .await;
+    let alert = find(&view["alerts"], "code", code).unwrap();
+    if let Some(browser) = Browser::open(system).await {
+        browser.shows_alert(alert).await;
+        browser.ends_clean().await;
+    }
+}
+
+async fn is_mended(system: &System, code: &str) {
+    let mut viewer = Viewer::of(system).await;
+    let mended = format!("the end of {code}");
+    viewer
+        .until(&mended, |view| !alerts(view).contains(&code))
+        .await;
+}
+
+async fn execute(database: &Database, statement: &'static str) {
+    sqlx::raw_sql(statement)
+        .execute(&database.pool)
+        .await
+        .unwrap();
+}
+
+async fn expirer(system: &System) -> Child {
+    let mut expirer = system.beside("flashsale-expirer", &[]);
+    expirer.address().await;
+    expirer
+}
+
+#[tokio::test]
+async fn no_expirer_and_no_relay() {
+    let system = System::start().await;
+    is_told(&system, "no_expirer").await;
+    is_told(&system, "no_relay").await;
+    let _expirer = expirer(&system).await;
+    is_mended(&system, "no_expirer").await;
+}
+
+#[tokio::test]
+async fn a_copy_that_died_is_missed_and_one_that_was_stopped_is_not() {
+    let system = System::start().await;
+    let [_stays, mut stopped, mut killed] = [
+        expirer(&system).await,
+        expirer(&system).await,
+        expirer(&system).await,
+    ];
+    let mut viewer = Viewer::of(&system).await;
+    viewer
+        .until("three expirers", |view| {
+            view["processes"].as_array().unwrap().len() == 4
+        })
+        .await;
+    stopped.terminate();
+    stopped.ends().await;
+    killed.kill();
+    let view = viewer
+        .until("the loss", |view| alerts(view).contains(&"process_lost"))
+        .await;
+    let alert = find(&view["alerts"], "code", "process_lost").unwrap();
+    assert_eq!(alert["title"], "1 of 2 copies of the expirer died");
+    is_told(&system, "process_lost").await;
+}
+
+#[tokio::test]
+async fn redis_away() {
+    let system = System::with(&[NO_REDIS]).await;
+    is_told(&system, "redis_down").await;
+    let mut viewer = Viewer::of(&system).await;
+    let view = viewer.next().await.unwrap().data;
+    assert_eq!(view["servers"]["redis"], "down");
+    assert_eq!(view["funnel"], json!(null));
+    assert_eq!(view["processes"][0]["cannot_reach"], json!(["redis"]));
+}
+
+#[tokio::test]
+async fn postgresql_away() {
+    let database = Database::create().await;
+    let (proxy, url) = database.behind_proxy().await;
+    let system = System::spawn_on(database, &[("DATABASE_URL", &url)]).await;
+    let product = system.create_product(7).await;
+    let mut viewer = Viewer::of(&system).await;
+    viewer
+        .until("the product", |view| {
+            view["products"].as_array().unwrap().len() == 1
+        })
+        .await;
+    for away in [Traffic::Refuse, Traffic::Blackhole] {
+        proxy.set(away);
+        is_told(&system, "postgres_down").await;
+        let mut viewer = Viewer::of(&system).await;
+        let view = viewer.next().await.unwrap().data;
+        // Who watches from now on sees how it stood last.
+        assert_eq!(view["servers"]["postgres"], "down");
+        assert_eq!(view["products"][0]["id"], product);
+        proxy.set(Traffic::Pass);
+        is_mended(&system, "postgres_down").await;
+    }
+}
+
+#[tokio::test]
+async fn rabbitmq_away() {
+    let system = System::start().await;
+    let mut relay = system.beside("flashsale-relay", &[NO_RABBITMQ]);
+    relay.address().await;
+    is_told(&system, "rabbitmq_down").await;
+}
+
+#[tokio::test]
+async fn events_that_wait_and_events_that_are_dead() {
+    let system = System::start().await;
+    execute(
+        &system.database,
+        "insert into outbox_events (event_type, payload, created_at)
+        values ('ReservationConfirmed', '{}', now() - interval '1 min')",
+    )
+    .await;
+    is_told(&system, "events_wait").await;
+    execute(&system.database, "update outbox_events set dead_at = now()").await;
+    is_told(&system, "events_dead").await;
+    is_mended(&system, "events_wait").await;
+}
+
+#[tokio::test]
+async fn holds_that_are_overdue() {
+    let system = System::start().await;
+    let product = system.create_product(1).await;
+    system.reserve(product, 1).await;
+    execute(
+        &system.database,
+        "update reservations set expires_at = now() - interval '20 s'",
+    )
+    .await;
+    is_told(&system, "holds_overdue").await;
+    let swept = system.post("/admin/reservations/sync-expired").await;
+    assert_eq!(swept.expect(200), json!({"expired": 1}));
+    is_mended(&system, "holds_overdue").await;
+}
+
+#[tokio::test]
+async fn books_that_differ() {
+    let system = System::start().await;
+    let product = system.create_product(9).await;
+    execute(
+        &system.database,
+        "update products set stock = stock - 1, held = held + 1",
+    )
+    .await;
+    // Whoever watches has the books audited.
+    is_told(&system, "books_differ").await;
+    let mut viewer = Viewer::of(&system).await;
+    let view = viewer.next().await.unwrap().data;
+    let difference = json!({"product_id": product, "counter": "held", "counted": 1, "expected": 0});
+    assert!(
+        view["audit"]["differences"]
+            .as_array()
+            .unwrap()
+            .contains(&difference),
+        "{view}"
+    );
+    execute(
+        &system.database,
+        "update products set stock = stock + 1, held = held - 1",
+    )
+    .await;
+    system.assert_clean_audit().await;
+    is_mended(&system, "books_differ").await;
+}
+
+#[tokio::test]
+async fn requests_that_fail() {
+    let system = System::with(&[("LANE_MAX_REQUESTS", "1")]).await;
+    let product = system.create_product(9).await;
+    let lock = system.database.lock_product(product).await;
+    // One is under way, one waits, and the others find no room.
+    let mut answers = tokio::task::JoinSet::new();
+    for user in 1..=6 {
+        let client = system.client();
+        answers.spawn(async move { client.try_reserve(product, user).await.status });
+    }
+    is_told(&system, "requests_fail").await;
+    lock.rollback().await.unwrap();
+    let failed = answers.join_all().await;
+    assert!(failed.iter().filter(|status| **status == 503).count() >= 4);
+    is_mended(&system, "requests_fail").await;
+}
