@@ -26,6 +26,10 @@ bench: ## measure against comparators (minutes); CASES="..." SECONDS_PER_ROUND= 
 lint: ## check formatting, clippy, and the shell scripts
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
+	cargo clippy --locked --workspace --all-targets --all-features -- -D warnings
+	@if cargo tree --locked --workspace --prefix none | grep opentelemetry; then \
+	    echo "lint: a build without the feature otel must not have these"; exit 1; \
+	fi
 	@if command -v shellcheck >/dev/null; then \
 	    git ls-files -z --cached --others --exclude-standard -- '*.sh' .ci/run | xargs -0 -t shellcheck -x; \
 	else \

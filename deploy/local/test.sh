@@ -82,3 +82,10 @@ export DATABASE_URL=$TEST_DATABASE_URL
 
 cargo build --locked --workspace --bins --examples
 cargo test --locked --workspace "$@"
+
+# What is chosen by arguments is chosen from the tests above.
+if (($# == 0)); then
+    say "the tests of traces, with the feature otel"
+    cargo build --locked --workspace --all-features --bins --examples
+    cargo test --locked --workspace --all-features --test it traces::
+fi

@@ -21,3 +21,5 @@ mod settings;
 mod shutdown;
 mod support;
 mod tls;
+#[cfg(feature = "otel")]
+mod traces;

@@ -1,7 +1,10 @@
 //! More than the service can take, and calls whose answers are lost: what was done, and what was not.
 
+use std::collections::BTreeSet;
+
 use futures_util::future::join_all;
 use reqwest::StatusCode;
+use serde_json::{Value, json};
 use sqlx::{Postgres, Transaction};
 use tokio::task::JoinSet;
 
@@ -17,7 +20,10 @@ struct Stuck {
 
 impl Stuck {
     async fn with(settings: &[(&str, &str)]) -> Self {
-        let system = System::with(settings).await;
+        Self::before(System::with(settings).await).await
+    }
+
+    async fn before(system: System) -> Self {
         system.database.be_patient().await;
         let product = system.create_product(100).await;
         let lock = system.database.lock_product(product).await;
@@ -168,6 +174,68 @@ async fn when_a_batchs_connection_dies_all_of_it_is_unknown_and_a_retry_tells() 
         assert_eq!(problem["reservation_id"], hold["id"]);
     }
     system.assert_clean_audit().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_log_tells_of_each_fault_once_and_how_many_requests_it_was_for() {
+    let settings = [
+        ("RUST_LOG", "debug"),
+        ("LANE_MAX_REQUESTS", "8"),
+        ("LANE_WAIT_MILLISECONDS", "600000"),
+    ];
+    let mut stuck = Stuck::before(System::spawn(&settings).await).await;
+    for user in 2..=21 {
+        stuck.reserve_in_background(user);
+    }
+    let mut ids = BTreeSet::new();
+    for _ in 0..12 {
+        let (_, answer) = stuck.next().await;
+        answer.expect_problem(503, "overloaded");
+        ids.insert(answer.header("x-request-id").to_owned());
+    }
+    for batch in [1, 8] {
+        stuck.system.database.calls_wait_for_locks(1).await;
+        stuck.system.database.terminate_waiting_calls().await;
+        for _ in 0..batch {
+            let (_, answer) = stuck.next().await;
+            answer.expect_problem(503, "outcome_unknown");
+            ids.insert(answer.header("x-request-id").to_owned());
+        }
+    }
+    let product = stuck.product;
+    let (mut system, _) = stuck.release().await;
+    let client = system.client();
+    // It is over when requests have passed for a while.
+    eventually("the end of the overload", async || {
+        client.try_reserve(product, 1).await;
+        system.child().logged("no longer overloaded")
+    })
+    .await;
+
+    let log = system.stop().await;
+    let at = |level: &str| -> Vec<&Value> {
+        let of_lanes = log.iter().filter(|entry| entry["verb"] == "reserve");
+        of_lanes.filter(|entry| entry["level"] == level).collect()
+    };
+    let failed = at("WARN");
+    let requests: Vec<&Value> = failed.iter().map(|entry| &entry["requests"]).collect();
+    assert_eq!(requests, [&Value::Null, &json!(1), &json!(8)], "{failed:?}");
+    assert!(
+        failed[1]["cause"]
+            .as_str()
+            .is_some_and(|cause| !cause.is_empty())
+    );
+    assert_eq!(at("INFO")[0]["requests"], 12);
+    // Each of the requests is found by its id.
+    let told = log.iter().filter(|entry| entry["status"] == 503);
+    let told: Vec<&Value> = told
+        .inspect(|entry| assert_eq!(entry["level"], "DEBUG"))
+        .collect();
+    let told_ids = told
+        .iter()
+        .map(|entry| entry["request_id"].as_str().unwrap());
+    assert_eq!(told_ids.map(str::to_owned).collect::<BTreeSet<_>>(), ids);
+    assert_eq!((told.len(), ids.len()), (21, 21));
 }
 
 #[tokio::test(flavor = "multi_thread")]

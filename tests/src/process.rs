@@ -128,14 +128,19 @@ impl Child {
         log.iter().find(said).cloned()
     }
 
-    /// Everything that it wrote, once it has ended.
-    pub async fn all_it_said(&self) -> String {
+    /// Its whole log, once it has ended. A line that is no JSON is a string.
+    pub async fn entries(&self) -> Vec<Value> {
         eventually("the end of its log", async || {
             self.reader.is_finished().then_some(())
         })
         .await;
-        let log = self.log.lock().unwrap();
-        log.iter().map(|entry| format!("{entry}\n")).collect()
+        self.log.lock().unwrap().clone()
+    }
+
+    /// The same as text.
+    pub async fn all_it_said(&self) -> String {
+        let entries = self.entries().await;
+        entries.iter().map(|entry| format!("{entry}\n")).collect()
     }
 
     pub fn terminate(&self) {

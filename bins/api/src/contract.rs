@@ -23,6 +23,7 @@ use crate::{
     AppState, Problem,
     code::{Code, Terms},
     problem::Body,
+    request_id,
 };
 
 /// The security scheme of the admin acts.
@@ -129,8 +130,12 @@ impl Operation {
         let mut fields = Map::new();
         fields.insert("tags".into(), json!([tag]));
         fields.append(&mut self.fields);
-        if !self.parameters.is_empty() {
-            fields.insert("parameters".into(), self.parameters.into());
+        let request_id = json!({ "$ref": "#/components/parameters/RequestId" });
+        self.parameters.push(request_id);
+        fields.insert("parameters".into(), self.parameters.into());
+        for answer in self.answers.values_mut() {
+            let request_id = json!({ "$ref": "#/components/headers/GivenRequestId" });
+            answer["headers"]["X-Request-Id"] = request_id;
         }
         // In the order of the table, whatever the order in which they were collected.
         let refusals = Code::ALL.iter().filter(|code| self.refusals.contains(code));
@@ -175,19 +180,18 @@ fn refusal(codes: &[Code]) -> Value {
         "properties": { "code": { "enum": codes } },
     });
     let content = json!({ "application/problem+json": { "schema": schema, "examples": examples } });
-    let mut answer = json!({ "description": description });
-    let header = |name: &str, description: &str, schema: Value| json!({ name: { "description": description, "required": true, "schema": schema } });
+    let request_id = json!({ "$ref": "#/components/headers/RequestId" });
+    let mut answer =
+        json!({ "description": description, "headers": { "X-Request-Id": request_id } });
+    let header = |description: &str, schema: Value| json!({ "description": description, "required": true, "schema": schema });
     match codes.first().map(|code| code.terms().status) {
         Some(StatusCode::UNAUTHORIZED) => {
-            answer["headers"] = header(
-                "WWW-Authenticate",
-                "The scheme.",
-                json!({ "const": "Bearer" }),
-            );
+            answer["headers"]["WWW-Authenticate"] =
+                header("The scheme.", json!({ "const": "Bearer" }));
         }
         Some(StatusCode::SERVICE_UNAVAILABLE) => {
             let seconds = json!({ "type": "integer", "minimum": 1 });
-            answer["headers"] = header("Retry-After", "Seconds to wait before a retry.", seconds);
+            answer["headers"]["Retry-After"] = header("Seconds to wait before a retry.", seconds);
         }
         _ => {}
     }
@@ -387,6 +391,8 @@ impl Routes {
             "components": {
                 "schemas": schemas,
                 "examples": examples,
+                "parameters": { "RequestId": request_id::parameter() },
+                "headers": request_id::headers(),
                 "securitySchemes": {
                     CLIENT: {
                         "type": "http",

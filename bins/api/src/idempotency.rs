@@ -24,7 +24,7 @@ use crate::{
     contract::{Describe, Operation, Schemas},
     extract,
     keys::Client,
-    problem,
+    problem::Told,
 };
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -198,11 +198,11 @@ fn response(answer: Answer) -> Response {
         true => answer::JSON,
         false => answer::PROBLEM_JSON,
     };
-    let code = (!status.is_success()).then(|| problem::code_in(&answer.body));
+    let told = (!status.is_success()).then(|| Told::in_body(&answer.body));
     let mut response = Response::new(answer.body.into());
     *response.status_mut() = status;
-    if let Some(code) = code.flatten() {
-        response.extensions_mut().insert(code);
+    if let Some(told) = told.flatten() {
+        response.extensions_mut().insert(told);
     }
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));

@@ -23,6 +23,9 @@ use std::{
 use futures_util::FutureExt as _;
 use tokio::sync::{Notify, oneshot};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use trace::Span;
+
+use crate::overload::Overload;
 
 /// How much a lane takes.
 #[derive(Clone, Copy)]
@@ -59,26 +62,37 @@ pub(crate) struct Lanes<Q, A> {
 }
 
 struct Lane<Q, A> {
+    verb: &'static str,
     limits: Limits,
-    waiting: Mutex<VecDeque<Waiting<Q, A>>>,
+    queue: Mutex<Queue<Q, A>>,
     arrived: Notify,
+}
+
+struct Queue<Q, A> {
+    waiting: VecDeque<Waiting<Q, A>>,
+    overload: Overload,
 }
 
 struct Waiting<Q, A> {
     request: Q,
     reply: oneshot::Sender<Result<A, NoAnswer>>,
     since: Instant,
+    span: Span,
 }
 
+/// Requests that go together, and for each who waits for its answer, and its span.
+type Batch<Q, A> = (Vec<Q>, Vec<oneshot::Sender<Result<A, NoAnswer>>>, Vec<Span>);
+
 impl<Q: Send + 'static, A: Send + 'static> Lanes<Q, A> {
-    /// Starts `count` lanes, each of which calls `verb` with one batch at a time and expects one answer
-    /// for each request, in order. They end once `stop` is cancelled and their queues are empty.
+    /// Starts `count` lanes to `verb`, each of which makes one `call` at a time, with one batch, and expects one
+    /// answer for each request, in order. They end once `stop` is cancelled and their queues are empty.
     pub(crate) fn start<F, Fut>(
+        verb: &'static str,
         count: usize,
         limits: Limits,
         tasks: &TaskTracker,
         stop: &CancellationToken,
-        verb: F,
+        call: F,
     ) -> Self
     where
         F: Fn(Vec<Q>) -> Fut + Clone + Send + 'static,
@@ -87,14 +101,18 @@ impl<Q: Send + 'static, A: Send + 'static> Lanes<Q, A> {
         let lanes: Vec<_> = (0..count)
             .map(|_| {
                 Arc::new(Lane {
+                    verb,
                     limits,
-                    waiting: Mutex::new(VecDeque::new()),
+                    queue: Mutex::new(Queue {
+                        waiting: VecDeque::new(),
+                        overload: Overload::new(verb),
+                    }),
                     arrived: Notify::new(),
                 })
             })
             .collect();
         for lane in &lanes {
-            tasks.spawn(Arc::clone(lane).run(verb.clone(), stop.clone()));
+            tasks.spawn(Arc::clone(lane).run(call.clone(), stop.clone()));
         }
         Self { lanes }
     }
@@ -109,6 +127,7 @@ impl<Q: Send + 'static, A: Send + 'static> Lanes<Q, A> {
             request,
             reply,
             since: Instant::now(),
+            span: Span::current(),
         })?;
         // The lane answers everybody; it can vanish only with the process.
         answer.await.unwrap_or(Err(NoAnswer::OutcomeUnknown))
@@ -116,15 +135,16 @@ impl<Q: Send + 'static, A: Send + 'static> Lanes<Q, A> {
 }
 
 impl<Q: Send + 'static, A: Send + 'static> Lane<Q, A> {
-    async fn run<F, Fut>(self: Arc<Self>, verb: F, stop: CancellationToken)
+    async fn run<F, Fut>(self: Arc<Self>, call: F, stop: CancellationToken)
     where
         F: Fn(Vec<Q>) -> Fut,
         Fut: Future<Output = Result<Vec<A>, NoAnswer>>,
     {
         loop {
-            let (requests, replies) = self.take_batch();
+            let (requests, replies, spans) = self.take_batch();
             if !requests.is_empty() {
-                self.serve(verb(requests), replies).await;
+                let span = Span::of_batch(self.verb, &spans);
+                self.serve(span.scope(call(requests)), replies).await;
             } else if stop.is_cancelled() {
                 return;
             } else {
@@ -147,7 +167,10 @@ impl<Q: Send + 'static, A: Send + 'static> Lane<Q, A> {
         tokio::pin!(call);
         let outcome = loop {
             tokio::select! {
-                outcome = &mut call => break outcome.unwrap_or(Err(NoAnswer::OutcomeUnknown)),
+                outcome = &mut call => break outcome.unwrap_or_else(|_| {
+                    tracing::error!(verb = self.verb, "a call panicked");
+                    Err(NoAnswer::OutcomeUnknown)
+                }),
                 () = tokio::time::sleep(self.limits.wait / 4) => self.refuse_overdue(),
             }
         };
@@ -168,41 +191,43 @@ impl<Q: Send + 'static, A: Send + 'static> Lane<Q, A> {
 
     fn push(&self, waiting: Waiting<Q, A>) -> Result<(), NoAnswer> {
         let mut queue = self.queue();
-        if queue.len() >= self.limits.depth {
-            return Err(NoAnswer::Overloaded);
+        if queue.waiting.len() >= self.limits.depth {
+            return Err(queue.overload.refused());
         }
-        queue.push_back(waiting);
+        queue.waiting.push_back(waiting);
         drop(queue);
         self.arrived.notify_one();
         Ok(())
     }
 
-    fn take_batch(&self) -> (Vec<Q>, Vec<oneshot::Sender<Result<A, NoAnswer>>>) {
+    fn take_batch(&self) -> Batch<Q, A> {
         self.refuse_overdue();
         let mut queue = self.queue();
-        let size = queue.len().min(self.limits.batch);
-        queue
-            .drain(..size)
+        queue.overload.settle();
+        let size = queue.waiting.len().min(self.limits.batch);
+        let batch = queue.waiting.drain(..size);
+        batch
             .filter(|waiting| !waiting.reply.is_closed())
-            .map(|waiting| (waiting.request, waiting.reply))
-            .unzip()
+            .map(|waiting| (waiting.request, waiting.reply, waiting.span))
+            .collect()
     }
 
     fn refuse_overdue(&self) {
         let mut queue = self.queue();
         while queue
+            .waiting
             .front()
             .is_some_and(|oldest| oldest.since.elapsed() > self.limits.wait)
         {
-            if let Some(overdue) = queue.pop_front() {
-                let _ = overdue.reply.send(Err(NoAnswer::Overloaded));
+            if let Some(overdue) = queue.waiting.pop_front() {
+                let _ = overdue.reply.send(Err(queue.overload.refused()));
             }
         }
     }
 
-    fn queue(&self) -> MutexGuard<'_, VecDeque<Waiting<Q, A>>> {
+    fn queue(&self) -> MutexGuard<'_, Queue<Q, A>> {
         // Nothing panics while it holds the lock; were it to, the queue would still be whole.
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -227,19 +252,26 @@ mod tests {
             let gate = Arc::new(Semaphore::new(0));
             let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
             let passed = Arc::clone(&gate);
-            let lanes = Lanes::start(1, limits, &tasks, &stop, move |batch: Vec<i64>| {
-                let passed = Arc::clone(&passed);
-                let _ = seen.send(batch.clone());
-                async move {
-                    passed
-                        .acquire()
-                        .await
-                        .map_err(|_| NoAnswer::OutcomeUnknown)?
-                        .forget();
-                    assert!(!batch.contains(&13), "thirteen is a bug");
-                    Ok(batch.iter().map(|request| request * 2).collect())
-                }
-            });
+            let lanes = Lanes::start(
+                "double",
+                1,
+                limits,
+                &tasks,
+                &stop,
+                move |batch: Vec<i64>| {
+                    let passed = Arc::clone(&passed);
+                    let _ = seen.send(batch.clone());
+                    async move {
+                        passed
+                            .acquire()
+                            .await
+                            .map_err(|_| NoAnswer::OutcomeUnknown)?
+                            .forget();
+                        assert!(!batch.contains(&13), "thirteen is a bug");
+                        Ok(batch.iter().map(|request| request * 2).collect())
+                    }
+                },
+            );
             Self {
                 lanes: Arc::new(lanes),
                 batches,

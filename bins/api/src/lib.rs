@@ -15,9 +15,12 @@ mod keys;
 mod lanes;
 mod live;
 mod metrics;
+mod overload;
 mod paging;
 mod problem;
 mod products;
+mod record;
+mod request_id;
 mod reservations;
 mod routes;
 mod state;
@@ -151,7 +154,7 @@ fn router(state: AppState, process: &Process) -> Router {
         .fallback(async || Problem::NotFound)
         .layer(middleware::from_fn_with_state(
             state.clone(),
-            metrics::record,
+            record::record,
         ))
         .with_state(state)
 }

@@ -1,18 +1,13 @@
 //! What `/metrics` shows of the API.
 
-use std::time::Instant;
+use std::time::Duration;
 
-use axum::{
-    extract::{MatchedPath, Request, State},
-    middleware::Next,
-    response::Response,
-};
 use prometheus::{
     Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Opts, Registry,
     core::Collector, exponential_buckets,
 };
 
-use crate::{AppState, code::Code};
+use crate::code::Code;
 
 #[derive(Clone)]
 pub(crate) struct Metrics {
@@ -103,6 +98,19 @@ impl Metrics {
         })
     }
 
+    pub(crate) fn answered(&self, method: &str, route: &str, status: &str, took: Duration) {
+        self.requests
+            .with_label_values(&[method, route, status])
+            .inc();
+        self.request_seconds
+            .with_label_values(&[method, route])
+            .observe(took.as_secs_f64());
+    }
+
+    pub(crate) fn refused(&self, code: Code) {
+        self.problems[code as usize].inc();
+    }
+
     /// How many requests each code was the answer to.
     pub(crate) fn problems(&self) -> impl Iterator<Item = (Code, u64)> {
         let counts = self.problems.iter().map(IntCounter::get);
@@ -124,36 +132,4 @@ fn register<C: Collector + Clone + 'static>(
 ) -> prometheus::Result<C> {
     registry.register(Box::new(collector.clone()))?;
     Ok(collector)
-}
-
-/// Counts a request under its route, so that ids in paths make no new series.
-pub(crate) async fn record(
-    State(state): State<AppState>,
-    route: Option<MatchedPath>,
-    request: Request,
-    next: Next,
-) -> Response {
-    let started = Instant::now();
-    let method = request.method().clone();
-    let response = next.run(request).await;
-    let route = route.as_ref().map_or("unmatched", MatchedPath::as_str);
-    // A method can be any token: a client must not make series of its own.
-    let method = if method.is_safe() || method == "POST" || method == "PATCH" {
-        method.as_str()
-    } else {
-        "other"
-    };
-    let metrics = &state.metrics;
-    if let Some(code) = response.extensions().get::<Code>() {
-        metrics.problems[*code as usize].inc();
-    }
-    metrics
-        .requests
-        .with_label_values(&[method, route, response.status().as_str()])
-        .inc();
-    metrics
-        .request_seconds
-        .with_label_values(&[method, route])
-        .observe(started.elapsed().as_secs_f64());
-    response
 }

@@ -1,5 +1,7 @@
 //! Errors as clients see them: RFC 9457 problem details, each with a code of its own.
 
+use std::borrow::Cow;
+
 use axum::{
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
@@ -11,7 +13,7 @@ use inventory::{
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{answer, code::Code, lanes::NoAnswer};
+use crate::{answer, code::Code, lanes::NoAnswer, record};
 
 /// Everything that the API answers instead of what was asked for.
 #[derive(Clone, Debug)]
@@ -164,25 +166,51 @@ impl Code {
     }
 }
 
-/// The code that a problem's body has.
-pub(crate) fn code_in(body: &str) -> Option<Code> {
-    #[derive(Deserialize)]
-    struct Coded<'a> {
-        code: &'a str,
+/// What an answer tells of its problem to who counts and logs it.
+#[derive(Clone)]
+pub(crate) struct Told {
+    pub(crate) code: Code,
+    /// For the log, if it has problems.
+    pub(crate) detail: Option<String>,
+}
+
+impl Told {
+    fn of(problem: &Problem) -> Self {
+        // Words of the client's are for the client alone: there could be a secret in the wrong place.
+        let quotes = matches!(
+            problem,
+            Problem::InvalidQuery(_) | Problem::InvalidRequest(_)
+        );
+        Self {
+            code: problem.code(),
+            detail: (!quotes && record::logs_problems()).then(|| problem.detail()),
+        }
     }
-    let Coded { code } = serde_json::from_str(body).ok()?;
-    Code::named(code)
+
+    /// Of a refusal's body.
+    pub(crate) fn in_body(body: &str) -> Option<Self> {
+        #[derive(Deserialize)]
+        struct Coded<'a> {
+            code: &'a str,
+            #[serde(borrow)]
+            detail: Cow<'a, str>,
+        }
+        let Coded { code, detail } = serde_json::from_str(body).ok()?;
+        Some(Self {
+            code: Code::named(code)?,
+            detail: record::logs_problems().then(|| detail.into_owned()),
+        })
+    }
 }
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let code = self.code();
-        let status = code.terms().status;
+        let told = Told::of(&self);
+        let status = told.code.terms().status;
         // Strings and numbers always serialise.
         let mut response = answer::body(answer::PROBLEM_JSON, &self.body()).unwrap_or_default();
         *response.status_mut() = status;
-        // For whoever counts them.
-        response.extensions_mut().insert(code);
+        response.extensions_mut().insert(told);
         let headers = response.headers_mut();
         if status == StatusCode::SERVICE_UNAVAILABLE {
             headers.insert(

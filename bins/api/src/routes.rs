@@ -21,7 +21,8 @@ pub(crate) fn routes() -> (Router<AppState>, Value) {
         "description": "Bodies are JSON, times RFC 3339. Answers may get new fields: do not refuse those that you do not \
             know. A request with a field that the API does not know is refused.\n\n\
             An error is a `Problem`: branch on its `code`. `overloaded` means that nothing was done, \
-            `outcome_unknown` that it may have been done.",
+            `outcome_unknown` that it may have been done. It has an `X-Request-Id`, which finds it in the service's log: \
+            the client's own, if the request had one, as other answers do then, too.",
         "license": { "name": "MIT", "identifier": "MIT" },
     }))
 }

@@ -16,6 +16,7 @@ use runtime::Process;
 use sqlx::PgPool;
 use timer::Timer;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use trace::Span;
 
 use crate::{
     Problem,
@@ -190,9 +191,9 @@ impl AppState {
         T: Send + 'static,
         Fut: Future<Output = Result<T, Error>> + Send + 'static,
     {
-        match self.tasks.spawn(work).await {
+        match self.tasks.spawn(Span::current().scope(work)).await {
             Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(error)) => Err(Problem::from(failed(verb, &error))),
+            Ok(Err(error)) => Err(Problem::from(failed(verb, 1, &error))),
             Err(panicked) => {
                 tracing::error!(verb, error = %panicked, "a call panicked");
                 Err(Problem::Internal)
@@ -201,9 +202,11 @@ impl AppState {
     }
 }
 
-/// Logs a failed call, once, at the boundary where it becomes an answer.
-fn failed(verb: &'static str, error: &Error) -> NoAnswer {
-    tracing::warn!(verb, cause = error.cause(), "{error}");
+/// Logs a failed call, once, at the boundary where it becomes an answer to so many requests.
+fn failed(verb: &'static str, requests: usize, error: &Error) -> NoAnswer {
+    let cause = error.cause();
+    tracing::warn!(verb, requests, cause, "{error}");
+    Span::current().failed(&cause);
     NoAnswer::from(error)
 }
 
@@ -293,18 +296,20 @@ impl Start {
         let pool = self.pool.clone();
         let (size, duration) = self.metrics.batches(verb);
         Lanes::start(
+            verb,
             count,
             self.limits,
             &self.tasks,
             &self.stop,
             move |requests: Vec<Q>| {
-                size.observe(requests.len() as f64);
+                let count = requests.len();
+                size.observe(count as f64);
                 let timed = duration.start_timer();
                 let call = call(pool.clone(), requests);
                 async move {
                     let answers = call.await;
                     timed.observe_duration();
-                    answers.map_err(|error| failed(verb, &error))
+                    answers.map_err(|error| failed(verb, count, &error))
                 }
             },
         )

@@ -6,7 +6,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sqlx::{FromRow, PgPool};
 
-use crate::{Error, ProductId};
+use crate::{
+    Error, ProductId,
+    database::{Via, fetch},
+};
 
 /// What the reservations of a product add up to, beside its counters.
 #[derive(Debug, Serialize, JsonSchema, FromRow)]
@@ -58,23 +61,23 @@ pub struct Tally {
 pub async fn tally(pool: &PgPool) -> Result<Tally, Error> {
     let mut connection = pool.acquire().await.map_err(Error::NotDone)?;
     // No time limit, as in `audit`.
-    Ok(sqlx::query_as(
+    let query = sqlx::query(
         "-- tally
         select count(*) as created,
             count(*) filter (where status in ('CONFIRMED', 'RETURNED')) as confirmed,
             count(*) filter (where status = 'CANCELED') as canceled,
             count(*) filter (where status = 'EXPIRED') as expired
         from reservations",
-    )
-    .fetch_one(&mut *connection)
-    .await?)
+    );
+    let tallies: Vec<Tally> = fetch(Via::Transaction(&mut connection), query).await?;
+    Ok(tallies.first().copied().ok_or(sqlx::Error::RowNotFound)?)
 }
 
 /// One statement, so one snapshot: no false alarm while the sale goes on.
 pub async fn audit(pool: &PgPool) -> Result<Audit, Error> {
     let mut connection = pool.acquire().await.map_err(Error::NotDone)?;
     // No time limit: it reads every reservation, and holds no lock.
-    let products: Vec<ProductAudit> = sqlx::query_as(
+    let query = sqlx::query(
         "-- audit
         select coalesce(p.id, r.product_id) as product_id, coalesce(p.stock, 0) as stock,
             coalesce(p.held, 0) as held, coalesce(p.sold, 0) as sold, coalesce(p.total, 0) as total,
@@ -93,9 +96,8 @@ pub async fn audit(pool: &PgPool) -> Result<Audit, Error> {
             group by product_id
         ) r on r.product_id = p.id
         order by 1",
-    )
-    .fetch_all(&mut *connection)
-    .await?;
+    );
+    let products: Vec<ProductAudit> = fetch(Via::Transaction(&mut connection), query).await?;
     let differences: Vec<Difference> = products.iter().flat_map(differences).collect();
     Ok(Audit {
         clean: differences.is_empty(),

@@ -4,11 +4,12 @@ use std::{str::FromStr as _, time::Duration};
 
 use anyhow::Context as _;
 use sqlx::{
-    Connection as _, FromRow, PgConnection, PgPool, Postgres,
+    Connection as _, Execute as _, FromRow, PgConnection, PgPool, Postgres,
     error::DatabaseError,
     postgres::{PgArguments, PgConnectOptions, PgDatabaseError, PgPoolOptions, PgRow, PgSeverity},
     query::Query,
 };
+use trace::Span;
 
 /// Longest time of one call. PostgreSQL answers in milliseconds, and gives up a lock wait by itself
 /// after 5 s (see `sql/reserve.sql`): silence beyond this is a network that swallows packets.
@@ -113,11 +114,11 @@ pub(crate) async fn call(
 ) -> Result<Vec<PgRow>, Error> {
     let pool = match via.into() {
         Via::Pool(pool) => pool,
-        Via::Transaction(connection) => return Ok(query.fetch_all(connection).await?),
+        Via::Transaction(connection) => return Ok(send(connection, query).await?),
     };
     // Whatever goes wrong before there is a connection, nothing was sent.
     let mut connection = pool.acquire().await.map_err(Error::NotDone)?;
-    match tokio::time::timeout(CALL_LIMIT, query.fetch_all(&mut *connection)).await {
+    match tokio::time::timeout(CALL_LIMIT, send(&mut connection, query)).await {
         Ok(answer) => Ok(answer?),
         Err(_) => {
             // The pool would wait for the answer that does not come.
@@ -125,6 +126,18 @@ pub(crate) async fn call(
             Err(Error::OutcomeUnknown(sqlx::Error::PoolTimedOut))
         }
     }
+}
+
+async fn send(
+    connection: &mut PgConnection,
+    mut query: Query<'_, Postgres, PgArguments>,
+) -> Result<Vec<PgRow>, sqlx::Error> {
+    // sqlx tells the text of a query only to who takes it apart.
+    let arguments = query.take_arguments().map_err(sqlx::Error::Encode)?;
+    let sql = query.sql();
+    let span = Span::of_statement(sql.as_str());
+    let query = sqlx::query_with(sql, arguments.unwrap_or_default());
+    span.scope(query.fetch_all(connection)).await
 }
 
 /// Makes one call, and reads its rows as `T`.

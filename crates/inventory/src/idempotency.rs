@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use futures_util::future::BoxFuture;
 use sqlx::{Connection as _, PgConnection, PgPool, Postgres, Row, Transaction, postgres::PgRow};
 use tokio::time::timeout;
+use trace::Span;
 
 use crate::{
     Error,
@@ -93,8 +94,8 @@ where
         let _ = timeout(CALL_LIMIT, transaction.rollback()).await;
         return Ok(once);
     }
-    let committed = timeout(CALL_LIMIT, transaction.commit()).await;
-    let Ok(committed) = committed else {
+    let commit = Span::of_statement("commit").scope(transaction.commit());
+    let Ok(committed) = timeout(CALL_LIMIT, commit).await else {
         drop(connection.detach());
         return Err(Error::OutcomeUnknown(sqlx::Error::PoolTimedOut));
     };
@@ -123,7 +124,8 @@ where
     // One simple query is one round trip. A process that freezes in the middle must not keep the keys, nor
     // the products that its work has locked.
     let begin = "begin; set local idle_in_transaction_session_timeout = '2s'";
-    let mut transaction = connection.begin_with(begin).await?;
+    let began = Span::of_statement("begin").scope(connection.begin_with(begin));
+    let mut transaction = began.await?;
     let mut taken = claim(&mut transaction, keys, &firsts).await?;
     let new: Vec<usize> = (0..keys.len())
         .filter(|position| matches!(&taken[*position], Some(Taken { answer: None, .. })))

@@ -97,6 +97,7 @@ where
 {
     init_telemetry(args)?;
     check_ca_file()?;
+    let spans = trace::Exporter::start(name)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -123,6 +124,7 @@ where
     });
     // Blocking work (a DNS look-up, say) must not hold up an end that has already been decided.
     runtime.shutdown_background();
+    spans.stop();
     result
 }
 

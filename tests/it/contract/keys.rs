@@ -39,25 +39,25 @@ const ADMIN_ACTS: [&str; 11] = [
 ];
 
 /// A file of keys.
-struct File {
+pub(super) struct File {
     folder: Folder,
     lines: Vec<String>,
 }
 
 impl File {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self {
             folder: Folder::new(),
             lines: Vec::new(),
         }
     }
 
-    fn path(&self) -> PathBuf {
+    pub(super) fn path(&self) -> PathBuf {
         self.folder.path().join("keys")
     }
 
     /// Makes a key as an operator would, adds its line, and answers the key.
-    fn add(&mut self, name: &str) -> String {
+    pub(super) fn add(&mut self, name: &str) -> String {
         let made = output("flashsale-api", &["new-key", name], &[]);
         assert!(made.status.success(), "{made:?}");
         self.lines.push(String::from_utf8(made.stdout).unwrap());

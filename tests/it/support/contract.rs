@@ -144,12 +144,22 @@ impl Asked {
             .ok_or("a status that it does not list")?;
         let pointer = format!("/paths/{}/{method}", escaped(template));
         let headers = &documented["headers"];
-        for name in ["Idempotency-Replayed", "Link", "Location", "Retry-After"] {
+        for name in [
+            "Idempotency-Replayed",
+            "Link",
+            "Location",
+            "Retry-After",
+            "X-Request-Id",
+        ] {
             if !answer.header(name).is_empty() && headers.get(name).is_none() {
                 return Err(format!("a header {name}"));
             }
         }
         for (name, header) in headers.as_object().unwrap_or(&Map::new()) {
+            let inline = format!("{pointer}/responses/{status}/headers/{name}");
+            let shared = header["$ref"].as_str().map(|found| &found[1..]);
+            let at = shared.unwrap_or(&inline);
+            let header = OPENAPI.document.pointer(at).ok_or("a dead reference")?;
             let value = answer.header(name);
             match (value.is_empty(), header["required"] == true) {
                 (true, true) => return Err(format!("no header {name}")),
@@ -160,10 +170,7 @@ impl Asked {
                 true => serde_json::from_str(value).map_err(|error| format!("{name}: {error}"))?,
                 false => value.into(),
             };
-            OPENAPI.check(
-                &format!("{pointer}/responses/{status}/headers/{name}/schema"),
-                &value,
-            )?;
+            OPENAPI.check(&format!("{at}/schema"), &value)?;
         }
         if self.method == Method::HEAD {
             return Ok(());

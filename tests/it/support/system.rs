@@ -116,6 +116,14 @@ impl System {
         }
     }
 
+    /// Ends that process as an operator would, and answers its log.
+    pub(crate) async fn stop(&mut self) -> Vec<Value> {
+        let child = self.child();
+        child.terminate();
+        child.ends().await;
+        child.entries().await
+    }
+
     pub(crate) fn client(&self) -> Client {
         self.client.clone()
     }

@@ -102,6 +102,9 @@ fn operation_card(openapi: &Value, path: &str, method: &str, operation: &Value) 
         Some(_) => Some("API_KEY"),
         None => None,
     };
+    // What all operations have in common is told above them.
+    let mut parameters = list(&operation["parameters"]).to_vec();
+    parameters.retain(|parameter| parameter.get("$ref").is_none());
     html! {
         article id=(text(&operation["operationId"])) {
             h3 {
@@ -110,10 +113,10 @@ fn operation_card(openapi: &Value, path: &str, method: &str, operation: &Value) 
             }
             p.summary { (text(&operation["summary"])) "." }
             @if let Some(description) = operation["description"].as_str() { (prose(description)) }
-            @if !list(&operation["parameters"]).is_empty() {
+            @if !parameters.is_empty() {
                 h4 { "Parameters" }
                 dl.fields {
-                    @for parameter in list(&operation["parameters"]) {
+                    @for parameter in parameters {
                         dt {
                             code { (text(&parameter["name"])) }
                             @if parameter["required"] != true { span.optional { "optional" } }
@@ -162,7 +165,7 @@ fn answer_line(answer: &Value) -> Markup {
         }
         // What a problem may have, other answers of the operation may, too.
         @for (name, header) in headers {
-            @if problem.is_none() || header["required"] == true {
+            @if header.get("$ref").is_none() && (problem.is_none() || header["required"] == true) {
                 div.prose { "Header " code { (name) } ": " (line(text(&header["description"]))) }
             }
         }
