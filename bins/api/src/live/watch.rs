@@ -1,9 +1,6 @@
 //! Makes views of what the polls find.
 
-use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
-    time::Instant,
-};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use inventory::{
     ProductId, outbox,
@@ -11,6 +8,7 @@ use inventory::{
     product::Product,
 };
 use time::OffsetDateTime;
+use tokio::time::Instant;
 
 use super::{
     alerts::{Alert, alerts},
@@ -229,5 +227,62 @@ fn process(seen: &Seen) -> Process {
         heard_seconds_ago: seen.silent.as_secs_f64(),
         started_at: seen.started_at,
         cannot_reach: down.map(|(server, _)| server.clone()).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    const COUNTERS: Option<[i64; 4]> = Some([0; 4]);
+
+    /// PostgreSQL answers, and nobody is there.
+    fn nobody() -> Option<Found> {
+        Some(Found {
+            now: OffsetDateTime::now_utc(),
+            processes: Vec::new(),
+            products: Vec::new(),
+            lag_seconds: 0.0,
+            outbox: None,
+        })
+    }
+
+    fn told(watch: &mut Watch, found: Option<Found>, counters: Option<[i64; 4]>) -> Vec<&str> {
+        let (state, tick) = watch.update(found, counters, None);
+        assert_eq!(state.alerts, tick.alerts);
+        let alerts = state.alerts.iter();
+        alerts.map(|alert| alert.code).collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_bad_poll_is_no_alert() {
+        let mut watch = Watch::new();
+        assert_eq!(told(&mut watch, None, None), [""; 0]);
+        assert_eq!(told(&mut watch, nobody(), COUNTERS), [""; 0]);
+        assert_eq!(told(&mut watch, None, None), [""; 0]);
+        assert_eq!(
+            told(&mut watch, None, None),
+            ["postgres_down", "redis_down"]
+        );
+        assert_eq!(told(&mut watch, nobody(), None), ["redis_down"]);
+        assert_eq!(told(&mut watch, nobody(), COUNTERS), [""; 0]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_is_missed_before_they_could_say_that_they_are_there() {
+        let mut watch = Watch::new();
+        for _ in 0..2 {
+            for _ in 0..3 {
+                assert_eq!(told(&mut watch, nobody(), COUNTERS), [""; 0]);
+            }
+            tokio::time::advance(SILENCE_LIMIT + Duration::from_secs(1)).await;
+            assert_eq!(told(&mut watch, nobody(), COUNTERS), [""; 0]);
+            let missed = told(&mut watch, nobody(), COUNTERS);
+            assert_eq!(missed, ["no_expirer", "no_relay"]);
+            // They could not either while PostgreSQL was away.
+            told(&mut watch, None, COUNTERS);
+        }
     }
 }
