@@ -50,6 +50,7 @@ expect() {
 }
 
 # The consumer listens before anything happens, on a queue of its own: it takes no event from anybody.
+: >"$work/events"
 "$consumer" --tap --timeout-seconds $((event_seconds * 3)) >"$work/events" 2>&1 &
 consumer_pid=$!
 expect "$event_seconds" "the example consumer to listen" '^ready$'

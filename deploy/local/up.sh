@@ -183,7 +183,8 @@ show_what_next() {
     cat <<-END
 
 		flashsale is up.
-		  API       $(base_url api)        (also /readyz, /metrics)
+		  live page $(base_url api)/
+		  API       $(base_url api)        (also /docs, /readyz, /metrics)
 		  expirer   $(base_url expirer)
 		  relay     $(base_url relay)
 		  settings  .local/env        logs  .local/log/

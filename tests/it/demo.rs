@@ -148,7 +148,7 @@ async fn a_demo_that_is_stopped_ends_at_once_and_shows_what_came_of_it() {
         (!system.list("").await.is_empty()).then_some(())
     })
     .await;
-    demo.terminate();
+    demo.interrupt();
     assert_eq!(demo.ends().await.code(), Some(130));
     let said = demo.all_it_said().await;
     assert!(said.contains("reservations: "), "{said}");
@@ -162,7 +162,7 @@ async fn a_sale_that_no_shopper_was_told_of_is_found() {
     let product = gift_card(&system).await;
     let hold = system.reserve(product, 999_999).await;
     system.confirm(&hold).await;
-    demo.terminate();
+    demo.interrupt();
     assert_eq!(demo.ends().await.code(), Some(1));
     let said = demo.all_it_said().await;
     let wanted = format!("error: product {product} (Gift card): the API says");
@@ -179,7 +179,7 @@ async fn books_that_differ_are_found() {
         .execute(&system.database.pool)
         .await
         .unwrap();
-    demo.terminate();
+    demo.interrupt();
     assert_eq!(demo.ends().await.code(), Some(1));
     let said = demo.all_it_said().await;
     assert!(said.contains("error: the audit is not clean: "), "{said}");

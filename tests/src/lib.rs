@@ -11,7 +11,6 @@ use std::time::{Duration, Instant};
 pub use process::{Child, Log, output, start, start_with};
 pub use proxy::{Proxy, Traffic};
 pub use servers::{Server, Service};
-use tokio::signal::unix::{SignalKind, signal};
 
 /// Only a failing test ever waits this long, so it can be generous to slow machines.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -25,20 +24,5 @@ pub async fn eventually<T>(what: &str, mut probe: impl AsyncFnMut() -> Option<T>
         }
         assert!(since.elapsed() < PATIENCE, "this never came: {what}");
         tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-}
-
-/// Returns at the first SIGINT or SIGTERM.
-pub async fn told_to_stop() {
-    let (Ok(mut interrupt), Ok(mut terminate)) = (
-        signal(SignalKind::interrupt()),
-        signal(SignalKind::terminate()),
-    ) else {
-        // Then a signal ends the program at once.
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
     }
 }

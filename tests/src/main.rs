@@ -3,10 +3,8 @@
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::Parser;
-use flashsale_tests::{
-    chaos::{self, Settings},
-    told_to_stop,
-};
+use flashsale_tests::chaos::{self, Settings};
+use tokio::signal::unix::{SignalKind, signal};
 
 /// Runs the real processes under load, injects faults, and checks every promise.
 #[derive(Parser)]
@@ -56,5 +54,19 @@ async fn main() -> ExitCode {
             }
         },
         () = told_to_stop() => ExitCode::from(130),
+    }
+}
+
+async fn told_to_stop() {
+    let (Ok(mut interrupt), Ok(mut terminate)) = (
+        signal(SignalKind::interrupt()),
+        signal(SignalKind::terminate()),
+    ) else {
+        // Then a signal ends the program at once.
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
     }
 }

@@ -143,6 +143,11 @@ impl Child {
         entries.iter().map(|entry| format!("{entry}\n")).collect()
     }
 
+    /// As Ctrl-C does.
+    pub fn interrupt(&self) {
+        self.signal("INT");
+    }
+
     pub fn terminate(&self) {
         self.signal("TERM");
     }

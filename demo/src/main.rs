@@ -13,8 +13,8 @@ mod shopper;
 use std::{process::ExitCode, time::Duration};
 
 use clap::Parser;
-use flashsale_tests::told_to_stop;
 use reqwest::Url;
+use tokio::signal::ctrl_c;
 use tokio_util::sync::CancellationToken;
 
 use sale::Settings;
@@ -77,7 +77,7 @@ async fn main() -> ExitCode {
         seed: args.seed.unwrap_or_else(|| fastrand::u64(..1_000_000)),
     };
     let stop = CancellationToken::new();
-    tokio::spawn(listen_for_signals(stop.clone()));
+    tokio::spawn(listen_for_ctrl_c(stop.clone()));
     match sale::run(&settings, &stop).await {
         Ok(wrong) if !wrong.is_empty() => {
             for wrong in wrong {
@@ -95,9 +95,10 @@ async fn main() -> ExitCode {
 }
 
 /// The first one lets what is under way be answered, and the result be printed.
-async fn listen_for_signals(stop: CancellationToken) {
-    told_to_stop().await;
-    stop.cancel();
-    told_to_stop().await;
-    std::process::exit(130);
+async fn listen_for_ctrl_c(stop: CancellationToken) {
+    if ctrl_c().await.is_ok() {
+        stop.cancel();
+        let _ = ctrl_c().await;
+        std::process::exit(130);
+    }
 }
