@@ -89,10 +89,11 @@ impl Feed {
         }
     }
 
-    /// So many reservations, now, of which no more is known.
+    /// So many reservations, now, of which no more is known. Those of the same time between two reports are told
+    /// as one.
     pub fn note_count(&self, what: What, count: u64) {
         let mut kept = self.kept();
-        if count > 0 && kept.noted < FEED_MAX {
+        if count > 0 && !kept.add(what, count) && kept.noted < FEED_MAX {
             kept.push(what, OffsetDateTime::now_utc(), count, None);
         }
     }
@@ -112,6 +113,18 @@ impl Feed {
 }
 
 impl Kept {
+    /// Adds to a count that is in no report yet, if there is one.
+    fn add(&mut self, what: What, count: u64) -> bool {
+        let mut unreported = self.latest.iter_mut().rev().take(self.noted);
+        let same =
+            unreported.find(|noted| noted.transition.what == what && noted.transition.of.is_none());
+        if let Some(same) = same {
+            same.transition.count += count;
+            return true;
+        }
+        false
+    }
+
     fn push(&mut self, what: What, at: OffsetDateTime, count: u64, of: Option<Of>) {
         if self.latest.len() == FEED_MAX {
             self.latest.pop_front();
@@ -133,32 +146,73 @@ impl Kept {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::ops::Range;
 
-    fn counts(feed: &Feed) -> Vec<u64> {
+    use super::*;
+    use crate::reservation::Status;
+
+    fn note(feed: &Feed, ids: Range<i64>) {
+        let at = OffsetDateTime::UNIX_EPOCH;
+        let holds: Vec<Reservation> = ids
+            .map(|id| Reservation {
+                id: id.try_into().expect("an id"),
+                product_id: ProductId::ONE,
+                user_id: UserId::ONE,
+                quantity: Quantity::ONE,
+                status: Status::Active,
+                expires_at: at,
+                created_at: at,
+                confirmed_at: None,
+                canceled_at: None,
+                expired_at: None,
+                returned_at: None,
+                reference: None,
+                reacquired_from: None,
+            })
+            .collect();
+        feed.note(What::Reserved, holds.iter().map(|hold| (hold, at)));
+    }
+
+    fn told(feed: &Feed) -> Vec<i64> {
         let report = feed.report();
-        report.iter().map(|noted| noted.transition.count).collect()
+        let told = report.iter().map(|noted| noted.transition.of);
+        told.map(|of| of.expect("one").reservation_id.get())
+            .collect()
     }
 
     #[test]
     fn a_report_has_the_latest_and_no_more_than_there_is_room_for() {
         let feed = Feed::default();
-        for count in 1..=3 {
-            feed.note_count(What::Expired, count);
-        }
-        feed.note_count(What::Expired, 0);
-        assert_eq!(counts(&feed), [1, 2, 3]);
-        feed.note_count(What::Expired, 4);
+        note(&feed, 1..4);
+        assert_eq!(told(&feed), [1, 2, 3]);
+        note(&feed, 4..5);
         // Nobody may have seen the last report.
-        assert_eq!(counts(&feed), [1, 2, 3, 4]);
-        for count in 5..100 {
-            feed.note_count(What::Expired, count);
-        }
+        assert_eq!(told(&feed), [1, 2, 3, 4]);
+        note(&feed, 5..15);
+        note(&feed, 15..100);
         // The rest of the storm was not noted: a sample of it is enough.
-        assert_eq!(counts(&feed), (5..25).collect::<Vec<_>>());
-        feed.note_count(What::Expired, 100);
-        let report = feed.report();
-        let last = report.last().expect("the last");
-        assert_eq!((last.number, last.transition.count), (24, 100));
+        assert_eq!(told(&feed), (5..25).collect::<Vec<_>>());
+        note(&feed, 100..101);
+        let last = feed.report().pop().expect("the last");
+        assert_eq!(last.number, 24);
+    }
+
+    #[test]
+    fn what_is_only_counted_is_told_once_a_report() {
+        let feed = Feed::default();
+        let counts = || {
+            let report = feed.report();
+            let counts = report.iter().map(|noted| noted.transition.count);
+            counts.collect::<Vec<_>>()
+        };
+        feed.note_count(What::Expired, 1);
+        feed.note_count(What::Confirmed, 2);
+        feed.note_count(What::Returned, 0);
+        for _ in 0..100 {
+            feed.note_count(What::Expired, 3);
+        }
+        assert_eq!(counts(), [301, 2]);
+        feed.note_count(What::Expired, 4);
+        assert_eq!(counts(), [301, 2, 4]);
     }
 }

@@ -50,7 +50,7 @@ function create(entry, products) {
 
 function describe({ count: times, reservation_id, product_id, user_id, quantity }, products) {
   const product = product_id === undefined ? null : products.get(product_id)?.name ?? `product ${product_id}`;
-  if (times > 1) return [plural(times, 'hold'), product].filter((part) => part !== null).join(' of ');
+  if (reservation_id === undefined) return [plural(times, 'hold'), product].filter((part) => part !== null).join(' of ');
   return [
     product === null ? null : quantity > 1 ? `${count(quantity)} × ${product}` : product,
     user_id === undefined ? null : `user ${user_id}`,
