@@ -64,6 +64,7 @@ for started in "${starting[@]}"; do
 done
 # Its own session makes it the leader of a group, which all its browsers belong to.
 if [[ -z ${TEST_WEBDRIVER_URL-} ]] && command -v chromium chromedriver >/dev/null; then
+    : >"$work/chromedriver.log"
     TMPDIR=$work setsid chromedriver --port=0 >"$work/chromedriver.log" 2>&1 &
     webdriver=$!
     for ((tenths = 0; tenths < 300; tenths++)); do

@@ -1,6 +1,6 @@
 //! What Redis, `/metrics` and the live page are told of what the verbs did.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use inventory::{
     presence::{Feed, What},
@@ -45,35 +45,26 @@ impl Books {
     pub(crate) fn confirmed(&self, answers: &[Verdict], changed: u64) {
         self.timer.confirmed(ended(answers), changed);
         self.metrics.confirmed.inc_by(changed);
-        self.ended_now(What::Confirmed, answers, changed, |sold| sold.confirmed_at);
+        self.feed.note(
+            What::Confirmed,
+            ended_now(answers, changed, |sold| sold.confirmed_at),
+        );
     }
 
     pub(crate) fn canceled(&self, answers: &[Verdict], changed: u64) {
         self.timer.canceled(ended(answers), changed);
         self.metrics.canceled.inc_by(changed);
-        self.ended_now(What::Canceled, answers, changed, |hold| hold.canceled_at);
+        self.feed.note(
+            What::Canceled,
+            ended_now(answers, changed, |hold| hold.canceled_at),
+        );
     }
 
     pub(crate) fn returned(&self, answers: &[Verdict], changed: u64) {
-        self.ended_now(What::Returned, answers, changed, |sold| sold.returned_at);
-    }
-
-    /// The feed is told of those that have changed, which is not said of each: a retry has the same answer, but an
-    /// earlier time.
-    fn ended_now(
-        &self,
-        what: What,
-        answers: &[Verdict],
-        changed: u64,
-        end: fn(&Reservation) -> Option<OffsetDateTime>,
-    ) {
-        let ended = answers.iter().flatten();
-        let ended = ended.filter_map(|reservation| Some((reservation, end(reservation)?)));
-        let now = ended.clone().map(|(_, at)| at).max();
-        if changed > 0 {
-            let ended = ended.filter(|(_, at)| Some(*at) == now);
-            self.feed.note(what, ended);
-        }
+        self.feed.note(
+            What::Returned,
+            ended_now(answers, changed, |sold| sold.returned_at),
+        );
     }
 
     /// Also what could not be extended further: its timer is the same again.
@@ -102,6 +93,21 @@ impl Books {
     }
 }
 
+/// The reservations that have just ended, each once. It is not said of each: a retry has the same answer, but an
+/// earlier time.
+fn ended_now(
+    answers: &[Verdict],
+    changed: u64,
+    end: fn(&Reservation) -> Option<OffsetDateTime>,
+) -> impl Iterator<Item = (&Reservation, OffsetDateTime)> {
+    let ended = answers.iter().flatten();
+    let ended = ended.filter_map(move |reservation| Some((reservation, end(reservation)?)));
+    let now = ended.clone().map(|(_, at)| at).max();
+    let now = now.filter(|_| changed > 0);
+    let mut told = HashSet::new();
+    ended.filter(move |(reservation, at)| Some(*at) == now && told.insert(reservation.id))
+}
+
 fn ended(answers: &[Verdict]) -> impl Iterator<Item = i64> {
     let ended = answers.iter().flatten();
     ended.map(|reservation| reservation.id.get())
@@ -114,4 +120,41 @@ fn timers<'a>(holds: impl Iterator<Item = &'a Reservation>) -> impl Iterator<Ite
         let milliseconds = deadline.unix_timestamp() * 1000 + i64::from(deadline.millisecond());
         (hold.id.get(), milliseconds)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use inventory::{ProductId, Quantity, UserId, reservation::Status};
+
+    use super::*;
+
+    fn sold(id: i64, at: i64) -> Verdict {
+        let at = OffsetDateTime::from_unix_timestamp(at).expect("a time");
+        Ok(Reservation {
+            id: id.try_into().expect("an id"),
+            product_id: ProductId::ONE,
+            user_id: UserId::ONE,
+            quantity: Quantity::ONE,
+            status: Status::Confirmed,
+            expires_at: at,
+            created_at: at,
+            confirmed_at: Some(at),
+            canceled_at: None,
+            expired_at: None,
+            returned_at: None,
+            reference: None,
+            reacquired_from: None,
+        })
+    }
+
+    #[test]
+    fn a_retry_has_not_ended_now() {
+        let ids = |answers: &[Verdict], changed| {
+            let ended = ended_now(answers, changed, |sold| sold.confirmed_at);
+            ended.map(|(sold, _)| sold.id.get()).collect::<Vec<_>>()
+        };
+        let answers = [sold(1, 100), sold(2, 50), sold(3, 100), sold(1, 100)];
+        assert_eq!(ids(&answers, 2), [1, 3]);
+        assert_eq!(ids(&answers[1..2], 0), [0; 0]);
+    }
 }

@@ -144,6 +144,9 @@ codes! {
         when "the key came before, with another request"
         do "method, path, query and body must be those of the first request with this key"
         as Problem::IdempotencyKeyReused;
+    TooManyViewers "too_many_viewers" TOO_MANY_REQUESTS "Too many watch the live page"
+        when "64 others read the stream of this process already" do "close pages that nobody looks at"
+        as Problem::TooManyViewers;
     Internal "internal" INTERNAL_SERVER_ERROR "The service has a fault"
         when "never, as far as its makers know" do "it was logged; a repeat may fail again"
         as Problem::Internal;

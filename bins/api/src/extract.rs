@@ -5,7 +5,7 @@ use std::{collections::HashSet, net::IpAddr};
 use axum::{
     body::{self, Body, Bytes, HttpBody as _},
     extract::{FromRequest, FromRequestParts, RawPathParams, Request},
-    http::{HeaderMap, HeaderValue, header, request::Parts},
+    http::{HeaderMap, HeaderName, HeaderValue, header, request::Parts},
 };
 use inventory::{ProductId, ReservationId, reservation::Refusal};
 use schemars::JsonSchema;
@@ -19,6 +19,8 @@ use crate::{
     contract::{ADMIN, CLIENT, Describe, Operation, Schemas},
     keys::Client,
 };
+
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 /// Every body that the API understands is far smaller.
 pub(crate) const BODY_MAX_BYTES: usize = 16 * 1024;
@@ -277,7 +279,7 @@ fn same(given: &str, token: &str) -> bool {
 /// Whether no other site's page has made a browser send this. Such a page's requests carry its origin; and where its
 /// name leads to this machine all of a sudden (DNS rebinding), they carry its name as the host.
 fn is_of_this_host(headers: &HeaderMap) -> bool {
-    let text = |name| headers.get(name).map(HeaderValue::to_str);
+    let text = |name: HeaderName| headers.get(name).map(HeaderValue::to_str);
     let host = match text(header::HOST) {
         Some(Ok(host)) => host,
         None => "localhost",
@@ -296,7 +298,9 @@ fn is_of_this_host(headers: &HeaderMap) -> bool {
         None => true,
         Some(Err(_)) => false,
     };
-    local && origin
+    // Browsers say of every request whose page has made them send it.
+    let site = text(SEC_FETCH_SITE).is_none_or(|site| matches!(site, Ok("same-origin" | "none")));
+    local && origin && site
 }
 
 fn is_forwarded(headers: &HeaderMap) -> bool {

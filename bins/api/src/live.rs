@@ -7,6 +7,7 @@
 mod alerts;
 mod assets;
 mod beats;
+mod eye;
 mod hub;
 mod stream;
 mod view;
@@ -18,30 +19,23 @@ use std::{
 };
 
 use inventory::{
-    Error,
     audit::{self, Audit},
-    expire, outbox,
     presence::{self, Audited, Counts, Feed, Report, Role},
-    product,
 };
 use runtime::Process;
-use sqlx::{PgPool, postgres::PgPoolOptions};
-use time::OffsetDateTime;
-use timer::Timer;
-use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
-
-use self::{
-    hub::Hub,
-    watch::{Found, PRODUCTS_MAX, Watch},
+use sqlx::{
+    PgPool,
+    postgres::{PgConnectOptions, PgPoolOptions},
 };
+use timer::Timer;
+use tokio::time::{MissedTickBehavior, interval, sleep};
+
+use self::{eye::Eye, hub::Hub, watch::Watch};
 use crate::metrics::Metrics;
 
 pub(crate) use self::{assets::router, stream::stream};
 
 const POLL_EVERY: Duration = Duration::from_secs(1);
-
-/// A PostgreSQL that takes longer to answer a poll is shown as down.
-const POLL_LIMIT: Duration = Duration::from_secs(2);
 
 /// While somebody watches, the books are audited so often; but auditing takes at most a hundredth of the time,
 /// however many reservations there are.
@@ -66,26 +60,25 @@ impl Live {
             feed: Arc::default(),
             audit: Arc::default(),
         };
-        // One for an audit, which takes its time, and one for everything else.
-        let pool = PgPoolOptions::new()
-            .max_connections(2)
-            .acquire_timeout(POLL_LIMIT)
-            .connect_lazy_with(pool.connect_options().as_ref().clone());
+        let database = pool.connect_options();
+        // A connection of its own: an overload must not look like a death.
+        let beats = PgPoolOptions::new()
+            .max_connections(1)
+            .connect_lazy_with(database.as_ref().clone());
         let stop = &process.shutdown;
         process.tasks.spawn({
-            let (live, pool, timer, stop) =
-                (live.clone(), pool.clone(), timer.clone(), stop.clone());
+            let (live, timer, stop) = (live.clone(), timer.clone(), stop.clone());
             async move {
                 let report = || live.report(&timer, &metrics);
-                presence::announce(&pool, Role::Api, report, &stop).await;
+                presence::announce(&beats, Role::Api, report, &stop).await;
             }
         });
         process.tasks.spawn({
-            let (live, pool, stop) = (live.clone(), pool.clone(), stop.clone());
-            async move { stop.run_until_cancelled(live.poll(&pool, &timer)).await }
+            let (live, stop) = (live.clone(), stop.clone());
+            async move { stop.run_until_cancelled(live.poll(&database, &timer)).await }
         });
         process.tasks.spawn({
-            let (live, stop) = (live.clone(), stop.clone());
+            let (live, pool, stop) = (live.clone(), pool.clone(), stop.clone());
             async move { stop.run_until_cancelled(live.keep_auditing(&pool)).await }
         });
         live
@@ -99,13 +92,20 @@ impl Live {
     /// Somebody had the books audited.
     pub(crate) fn audited(&self, audit: &Audit) {
         let differences = audit.differences.iter().take(DIFFERENCES_MAX);
-        let audited = Audited {
-            at: OffsetDateTime::now_utc(),
+        self.keep_audit(Some(Audited {
+            at: audit.at,
             clean: audit.clean,
             products: audit.products.len() as u64,
+            difference_count: audit.differences.len() as u64,
             differences: differences.cloned().collect(),
-        };
-        *self.audit.lock().unwrap_or_else(PoisonError::into_inner) = Some(audited);
+        }));
+    }
+
+    /// It counts if it is the newest.
+    fn keep_audit(&self, audit: Option<Audited>) {
+        let mut last = self.audit.lock().unwrap_or_else(PoisonError::into_inner);
+        let audits = [audit, last.take()].into_iter().flatten();
+        *last = audits.max_by_key(|audit| audit.at);
     }
 
     fn last_audit(&self) -> Option<Audited> {
@@ -134,57 +134,42 @@ impl Live {
         }
     }
 
-    async fn poll(&self, pool: &PgPool, timer: &Timer) {
+    async fn poll(&self, database: &PgConnectOptions, timer: &Timer) {
         let mut ticks = interval(POLL_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut watch = Watch::new();
-        // Counting the queue takes at most a fiftieth of the time, however many wait.
-        let mut count_at = Instant::now();
+        let mut eye = Eye::new(database);
         loop {
             ticks.tick().await;
-            let found = find(pool, &mut count_at);
-            let found = timeout(POLL_LIMIT, found).await.ok().and_then(Result::ok);
+            let found = eye.look().await;
             let counters = timer.counters().await;
             let (state, tick) = watch.update(found, counters, self.last_audit());
+            // Whoever made it.
+            self.keep_audit(state.audit.clone());
             self.hub.publish(state, &tick);
         }
     }
 
     async fn keep_auditing(&self, pool: &PgPool) {
-        let mut pause = AUDIT_EVERY;
+        let mut last = None;
+        let (mut next, mut pause) = (Instant::now(), AUDIT_EVERY);
         loop {
-            let watched = self.hub.viewers() > 0;
-            let due = self
-                .last_audit()
-                .is_none_or(|last| OffsetDateTime::now_utc() - last.at >= pause);
-            if watched && due {
-                let began = Instant::now();
-                match audit::audit(pool).await {
-                    Ok(audit) => self.audited(&audit),
-                    Err(error) => tracing::debug!(cause = error.cause(), "cannot audit: {error}"),
-                }
-                pause = AUDIT_EVERY.max(began.elapsed() * 100);
-            }
             sleep(POLL_EVERY).await;
+            let known = self.last_audit().map(|audit| audit.at);
+            if known != last {
+                // Somebody else's does as well.
+                (last, next) = (known, Instant::now() + pause);
+            }
+            if self.hub.viewers() == 0 || Instant::now() < next {
+                continue;
+            }
+            let began = Instant::now();
+            match audit::audit(pool).await {
+                Ok(audit) => self.audited(&audit),
+                Err(error) => tracing::debug!(cause = error.cause(), "cannot audit: {error}"),
+            }
+            pause = AUDIT_EVERY.max(began.elapsed() * 100);
+            next = Instant::now() + pause;
         }
     }
-}
-
-async fn find(pool: &PgPool, count_at: &mut Instant) -> Result<Found, Error> {
-    let (now, processes) = presence::look(pool).await?;
-    let products = product::newest(pool, PRODUCTS_MAX as i64 + 1).await?;
-    let lag_seconds = expire::due(pool).await?.lag_seconds;
-    let began = Instant::now();
-    let mut outbox = None;
-    if began >= *count_at {
-        outbox = Some(outbox::status(pool).await?);
-        *count_at = Instant::now() + began.elapsed() * 50;
-    }
-    Ok(Found {
-        now,
-        processes,
-        products,
-        lag_seconds,
-        outbox,
-    })
 }

@@ -173,7 +173,7 @@ fn admin(routes: Routes) -> Routes {
             "/admin/live",
             live::stream,
             Operation::new("watch", "What the live page shows, as a stream")
-                .explained("At most 64 viewers of one process; more are told that it is overloaded."),
+                .refuses(&[Code::TooManyViewers]),
         )
         .get(
             "/admin/audit",

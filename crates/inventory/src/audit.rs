@@ -1,15 +1,21 @@
 //! audit: each product's counters against the reservations themselves; and what these add up to.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, time::Duration};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use sqlx::{FromRow, PgPool};
-
-use crate::{
-    Error, ProductId,
-    database::{Via, fetch},
+use sqlx::{
+    FromRow, PgPool, Postgres,
+    postgres::{PgArguments, PgRow},
+    query::Query,
 };
+use time::OffsetDateTime;
+use tokio::time::timeout;
+
+use crate::{Error, ProductId, database::fetch};
+
+/// Some 5 billion reservations can be read in that time (1.3 s for 10 million).
+const READ_ALL_LIMIT: Duration = Duration::from_secs(600);
 
 /// What the reservations of a product add up to, beside its counters.
 #[derive(Debug, Serialize, JsonSchema, FromRow)]
@@ -41,6 +47,9 @@ pub struct Difference {
 
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct Audit {
+    /// By PostgreSQL's clock, when it began.
+    #[serde(skip)]
+    pub at: OffsetDateTime,
     pub clean: bool,
     pub products: Vec<ProductAudit>,
     pub differences: Vec<Difference>,
@@ -59,8 +68,6 @@ pub struct Tally {
 
 /// Counts every reservation, in one snapshot.
 pub async fn tally(pool: &PgPool) -> Result<Tally, Error> {
-    let mut connection = pool.acquire().await.map_err(Error::NotDone)?;
-    // No time limit, as in `audit`.
     let query = sqlx::query(
         "-- tally
         select count(*) as created,
@@ -69,14 +76,15 @@ pub async fn tally(pool: &PgPool) -> Result<Tally, Error> {
             count(*) filter (where status = 'EXPIRED') as expired
         from reservations",
     );
-    let tallies: Vec<Tally> = fetch(Via::Transaction(&mut connection), query).await?;
+    let tallies: Vec<Tally> = read_all(pool, query).await?;
     Ok(tallies.first().copied().ok_or(sqlx::Error::RowNotFound)?)
 }
 
 /// One statement, so one snapshot: no false alarm while the sale goes on.
 pub async fn audit(pool: &PgPool) -> Result<Audit, Error> {
-    let mut connection = pool.acquire().await.map_err(Error::NotDone)?;
-    // No time limit: it reads every reservation, and holds no lock.
+    let now = sqlx::query("-- audit: when\nselect statement_timestamp()");
+    let rows: Vec<(OffsetDateTime,)> = fetch(pool, now).await?;
+    let (at,) = *rows.first().ok_or(sqlx::Error::RowNotFound)?;
     let query = sqlx::query(
         "-- audit
         select coalesce(p.id, r.product_id) as product_id, coalesce(p.stock, 0) as stock,
@@ -97,13 +105,33 @@ pub async fn audit(pool: &PgPool) -> Result<Audit, Error> {
         ) r on r.product_id = p.id
         order by 1",
     );
-    let products: Vec<ProductAudit> = fetch(Via::Transaction(&mut connection), query).await?;
+    let products: Vec<ProductAudit> = read_all(pool, query).await?;
     let differences: Vec<Difference> = products.iter().flat_map(differences).collect();
     Ok(Audit {
+        at,
         clean: differences.is_empty(),
         products,
         differences,
     })
+}
+
+/// Makes a call that reads every reservation, and holds no lock: it may take as long as that takes.
+async fn read_all<T>(
+    pool: &PgPool,
+    query: Query<'_, Postgres, PgArguments>,
+) -> Result<Vec<T>, Error>
+where
+    T: for<'r> FromRow<'r, PgRow>,
+{
+    let mut connection = pool.acquire().await.map_err(Error::NotDone)?;
+    match timeout(READ_ALL_LIMIT, fetch(&mut *connection, query)).await {
+        Ok(rows) => rows,
+        Err(_) => {
+            // A network that swallows packets: the pool would wait for the answer that does not come.
+            drop(connection.detach());
+            Err(Error::OutcomeUnknown(sqlx::Error::PoolTimedOut))
+        }
+    }
 }
 
 fn differences(product: &ProductAudit) -> Vec<Difference> {

@@ -100,6 +100,12 @@ impl Via<'_> {
     }
 }
 
+impl<'a> From<&'a mut PgConnection> for Via<'a> {
+    fn from(connection: &'a mut PgConnection) -> Self {
+        Self::Transaction(connection)
+    }
+}
+
 impl<'a> From<&'a PgPool> for Via<'a> {
     fn from(pool: &'a PgPool) -> Self {
         Self::Pool(pool)
@@ -168,6 +174,11 @@ impl Error {
     pub fn cause(&self) -> String {
         let (Self::NotDone(cause) | Self::OutcomeUnknown(cause)) = self;
         cause.to_string()
+    }
+
+    /// Whether PostgreSQL has answered, and will not do it: it is there.
+    pub fn is_refusal(&self) -> bool {
+        matches!(self, Self::NotDone(sqlx::Error::Database(_)))
     }
 
     /// The same of a call within a transaction that was not committed.

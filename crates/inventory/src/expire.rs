@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use sqlx::{PgPool, Row};
 
-use crate::{Error, ProductId, database::call, event::Events};
+use crate::{Error, ProductId, Via, database::call, event::Events};
 
 /// What is due, by the database's clock.
 #[derive(Debug, Clone)]
@@ -18,12 +18,12 @@ pub struct Due {
 }
 
 /// Looks among the 1,000 holds that are longest due: a storm has more, and the next look finds them.
-pub async fn due(pool: &PgPool) -> Result<Due, Error> {
+pub async fn due(via: impl Into<Via<'_>>) -> Result<Due, Error> {
     let query = sqlx::query(
         "-- due
         select products, lag_seconds, next_due_seconds from due_v1()",
     );
-    let rows = call(pool, query).await?;
+    let rows = call(via, query).await?;
     let row = rows.first().ok_or(sqlx::Error::RowNotFound)?;
     Ok(Due {
         products: row.try_get(0)?,

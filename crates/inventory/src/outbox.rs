@@ -276,7 +276,7 @@ pub async fn replay(
 
 /// How the queue stands. Beyond [`STATUS_MAX_ROWS`] the rest goes uncounted: those rows are younger than
 /// the ones before them, or wait for another attempt.
-pub async fn status(pool: &PgPool) -> Result<Status, Error> {
+pub async fn status(via: impl Into<Via<'_>>) -> Result<Status, Error> {
     let status = "-- outbox status\n\
         select q.depth, q.oldest_age_seconds, d.dead from ( \
           select count(*) as depth, coalesce(extract(epoch from \
@@ -285,7 +285,7 @@ pub async fn status(pool: &PgPool) -> Result<Status, Error> {
             order by next_attempt_at, id limit $1) unpublished) q, ( \
           select count(*) as dead from (select 1 from outbox_events where dead_at is not null \
             order by id limit $1) dead) d";
-    let rows: Vec<Status> = fetch(pool, sqlx::query(status).bind(STATUS_MAX_ROWS)).await?;
+    let rows: Vec<Status> = fetch(via, sqlx::query(status).bind(STATUS_MAX_ROWS)).await?;
     rows.first()
         .copied()
         .ok_or_else(|| sqlx::Error::RowNotFound.into())

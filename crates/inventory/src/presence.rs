@@ -3,7 +3,7 @@
 
 mod feed;
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, str::FromStr, time::Duration};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     Error,
     audit::Difference,
-    database::{call, fetch},
+    database::{Via, call, fetch},
     schema::Utc,
 };
 
@@ -39,6 +39,23 @@ pub enum Role {
     Expirer,
     Relay,
 }
+
+impl FromStr for Role {
+    type Err = UnknownRole;
+
+    fn from_str(name: &str) -> Result<Self, UnknownRole> {
+        match name {
+            "api" => Ok(Self::Api),
+            "expirer" => Ok(Self::Expirer),
+            "relay" => Ok(Self::Relay),
+            _ => Err(UnknownRole),
+        }
+    }
+}
+
+/// A role that this release does not know.
+#[derive(Debug)]
+pub struct UnknownRole;
 
 /// What a process says of itself. A field that is missing comes from another release.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -76,6 +93,7 @@ pub struct Audited {
     pub clean: bool,
     /// How many were compared with their reservations.
     pub products: u64,
+    pub difference_count: u64,
     /// The first of them.
     #[schemars(length(max = 20))]
     pub differences: Vec<Difference>,
@@ -165,11 +183,11 @@ async fn leave(pool: &PgPool, instance: &str) -> Result<(), Error> {
 }
 
 /// Who is there, and who was lost; and what time it is for PostgreSQL.
-pub async fn look(pool: &PgPool) -> Result<(OffsetDateTime, Vec<Seen>), Error> {
+pub async fn look(via: impl Into<Via<'_>>) -> Result<(OffsetDateTime, Vec<Seen>), Error> {
     #[derive(FromRow)]
     struct Row {
         now: OffsetDateTime,
-        role: Option<Role>,
+        role: Option<String>,
         instance: Option<String>,
         started_at: Option<OffsetDateTime>,
         seen_at: Option<OffsetDateTime>,
@@ -180,16 +198,18 @@ pub async fn look(pool: &PgPool) -> Result<(OffsetDateTime, Vec<Seen>), Error> {
         from (select statement_timestamp() as now) n
         left join processes p on true
         order by p.role, p.started_at, p.instance";
-    let rows: Vec<Row> = fetch(pool, sqlx::query(look)).await?;
+    let rows: Vec<Row> = fetch(via, sqlx::query(look)).await?;
     let now = rows.first().ok_or(sqlx::Error::RowNotFound)?.now;
     let seen = rows.into_iter().filter_map(|row| {
         let seen_at = row.seen_at?;
         Some(Seen {
-            role: row.role?,
+            // Another release may have others.
+            role: row.role?.parse().ok()?,
             instance: row.instance?,
             started_at: row.started_at?,
             seen_at,
-            silent: (now - seen_at).try_into().unwrap_or_default(),
+            // A time to come is one that the clock was put back from.
+            silent: (now - seen_at).unsigned_abs(),
             // Another release may say it in a way that this one cannot read: it is there all the same.
             report: serde_json::from_value(row.report?.0).unwrap_or_default(),
         })

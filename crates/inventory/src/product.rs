@@ -245,13 +245,13 @@ pub async fn page(
 }
 
 /// The newest `limit` products, by id.
-pub async fn newest(pool: &PgPool, limit: i64) -> Result<Vec<Product>, Error> {
+pub async fn newest(via: impl Into<Via<'_>>, limit: i64) -> Result<Vec<Product>, Error> {
     let query = sqlx::query(concat!(
         "-- product: newest\nselect ",
         columns!(),
         " from products order by id desc limit $1"
     ));
-    let mut products: Vec<Product> = fetch(pool, query.bind(limit)).await?;
+    let mut products: Vec<Product> = fetch(via, query.bind(limit)).await?;
     products.reverse();
     Ok(products)
 }

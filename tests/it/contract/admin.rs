@@ -100,6 +100,8 @@ async fn without_a_token_only_this_machine_may_do_admin_acts() {
             ("Origin", "https://evil.example"),
             ("Origin", "http://localhost:1"),
             ("Origin", "null"),
+            ("Sec-Fetch-Site", "cross-site"),
+            ("Sec-Fetch-Site", "same-site"),
             ("Host", "evil.example"),
             ("Host", "evil.example:8080"),
         ] {

@@ -94,7 +94,7 @@ async fn one_poll_serves_all_viewers_and_there_is_an_end_to_them() {
     }
     let request = || system.request(Method::GET, "/admin/live");
     let crowded = Answer::to(request()).await;
-    crowded.expect_problem(503, "overloaded");
+    crowded.expect_problem(429, "too_many_viewers");
     let mut others = viewers.split_off(1);
     let mut first = viewers.remove(0);
     first.next().await.unwrap();
@@ -154,6 +154,27 @@ async fn a_viewer_does_not_hold_up_the_end() {
         .await
         .unwrap();
     assert_eq!(there, 0);
+}
+
+#[tokio::test]
+async fn a_browser_holds_the_page_to_its_own_host() {
+    let system = System::with(&[("ADMIN_TOKEN", "secret")]).await;
+    let page = system.get("/").await;
+    assert_eq!(page.header("content-type"), "text/html; charset=utf-8");
+    let script = system.get("/live/app.js").await;
+    assert_eq!(
+        script.header("content-type"),
+        "text/javascript; charset=utf-8"
+    );
+    for file in [page, script] {
+        assert_eq!(file.status, 200);
+        assert_eq!(
+            file.header("content-security-policy"),
+            "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; \
+            base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'"
+        );
+        assert_eq!(file.header("x-content-type-options"), "nosniff");
+    }
 }
 
 #[tokio::test]

@@ -81,6 +81,59 @@ async fn a_copy_that_died_is_missed_and_one_that_was_stopped_is_not() {
 }
 
 #[tokio::test]
+async fn a_copy_that_was_started_again_is_not_missed() {
+    let system = System::start().await;
+    let mut killed = expirer(&system).await;
+    let mut viewer = Viewer::of(&system).await;
+    viewer
+        .until("the expirer", |view| {
+            find(&view["processes"], "role", "expirer").is_some()
+        })
+        .await;
+    killed.kill();
+    let _again = expirer(&system).await;
+    let view = viewer
+        .until("its death", |view| {
+            find(&view["processes"], "alive", false).is_some()
+        })
+        .await;
+    assert_eq!(alerts(&view), ["no_relay"]);
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_is_no_outage() {
+    let system = System::start().await;
+    let product = system.create_product(9).await;
+    // As before `migrate`, and as a lock that somebody keeps.
+    execute(&system.database, "drop table processes").await;
+    is_told(&system, "cannot_read").await;
+    let mut viewer = Viewer::of(&system).await;
+    let view = viewer.next().await.unwrap().data;
+    assert_eq!(view["servers"]["postgres"], "up");
+    assert_eq!(view["rates"], json!(null));
+    let mut keeper = system.database.pool.begin().await.unwrap();
+    sqlx::raw_sql("lock outbox_events")
+        .execute(&mut *keeper)
+        .await
+        .unwrap();
+    let view = viewer
+        .until("both", |view| {
+            let alert = find(&view["alerts"], "code", "cannot_read");
+            alert.is_some_and(|alert| {
+                alert["title"]
+                    .as_str()
+                    .unwrap()
+                    .ends_with("the events that wait")
+            })
+        })
+        .await;
+    assert_eq!(alerts(&view), ["cannot_read"]);
+    assert_eq!(view["servers"]["postgres"], "up");
+    system.reserve(product, 1).await;
+    keeper.rollback().await.unwrap();
+}
+
+#[tokio::test]
 async fn redis_away() {
     let system = System::with(&[NO_REDIS]).await;
     is_told(&system, "redis_down").await;

@@ -1,12 +1,13 @@
-//! What is wrong, in words: what it is, what it means, and what to do. `RUNBOOK.md` says more of each.
+//! What is wrong, in words: what it is, what it means, and what to do. `RUNBOOK.md` says more of most.
 
 use std::{collections::BTreeMap, fmt::Write as _};
 
 use inventory::presence::Role;
 use schemars::JsonSchema;
 use serde::Serialize;
+use time::Duration;
 
-use super::view::{Reached, View};
+use super::view::{Process, Reached, View};
 
 /// The limits of `deploy/prometheus/alerts.yml`.
 const LAG_MAX_SECONDS: f64 = 10.0;
@@ -29,9 +30,13 @@ impl Alert {
     }
 }
 
-/// What is wrong with what a view shows, worst first. `failures` are those of the last seconds, by the code of their
-/// problem.
-pub(super) fn alerts(view: &View, failures: &BTreeMap<String, u64>) -> Vec<Alert> {
+/// What is wrong with what a view shows, worst first. `failures` are the requests that failed in the last 10 s, by the
+/// code of their problem; `unreadable` is what PostgreSQL would not tell.
+pub(super) fn alerts(
+    view: &View,
+    failures: &BTreeMap<String, u64>,
+    unreadable: &[&str],
+) -> Vec<Alert> {
     let mut alerts = Alerts::default();
     if view.servers.postgres == Reached::Down {
         alerts.add(
@@ -44,6 +49,15 @@ pub(super) fn alerts(view: &View, failures: &BTreeMap<String, u64>) -> Vec<Alert
     } else {
         books(view, &mut alerts);
         workers(view, &mut alerts);
+    }
+    if !unreadable.is_empty() {
+        alerts.add(
+            "cannot_read",
+            format!("PostgreSQL does not tell of {}", unreadable.join(", ")),
+            "It answers, but refuses this or takes too long. The sale may well go on; what is shown of it here is old.",
+            "After an upgrade: run flashsale-api migrate, then deploy/postgres/roles.sql. Else look for who has locked the \
+                table. The API's log has the cause.",
+        );
     }
     if !failures.is_empty() {
         let mut title = "Requests fail:".to_owned();
@@ -75,7 +89,7 @@ fn books(view: &View, alerts: &mut Alerts) {
     if let Some(audit) = view.audit.as_ref().filter(|audit| !audit.clean) {
         alerts.add(
             "books_differ",
-            format!("The books differ in {} places", audit.differences.len()),
+            format!("The books differ: {}", many(audit.difference_count, "counter is wrong", "counters are wrong")),
             "A product's counters are not what its reservations add up to. This cannot happen by itself: somebody has \
                 changed rows by hand, or restored a part of a backup.",
             "Stop the sale of that product, find out who wrote to the tables, and correct the counters that the audit names.",
@@ -94,10 +108,11 @@ fn workers(view: &View, alerts: &mut Alerts) {
     if alive(Role::Expirer) == 0 {
         alerts.add(
             "no_expirer",
-            "No expirer runs",
+            "No expirer is heard",
             "Shops notice nothing: a due hold reads as EXPIRED, and its unit is sold to who asks for it. But what is shown as \
                 held is too much.",
-            "Start flashsale-expirer. Until then \"Expire due holds\" does the same once.",
+            "Start flashsale-expirer; until then \"Expire due holds\" does the same once. One that runs all the same is of an \
+                older release, or needs deploy/postgres/roles.sql.",
         );
     }
     if view.expiry.lag_seconds > LAG_MAX_SECONDS {
@@ -111,9 +126,9 @@ fn workers(view: &View, alerts: &mut Alerts) {
     if alive(Role::Relay) == 0 {
         alerts.add(
             "no_relay",
-            "No relay runs",
+            "No relay is heard",
             "Sales go on, but consumers get no events. Nothing is lost: the events wait in PostgreSQL.",
-            "Start flashsale-relay.",
+            "Start flashsale-relay. One that runs all the same is of an older release, or needs deploy/postgres/roles.sql.",
         );
     } else if view.servers.rabbitmq == Reached::Down {
         alerts.add(
@@ -137,7 +152,7 @@ fn workers(view: &View, alerts: &mut Alerts) {
     if view.outbox.dead > 0 {
         alerts.add(
             "events_dead",
-            format!("{} events are dead", view.outbox.dead),
+            many(view.outbox.dead.unsigned_abs(), "event is dead", "events are dead"),
             "The broker has refused them too often, or they cannot be read. They are kept, and are not tried any more.",
             "Mend the cause (GET /admin/outbox/dead shows each with its error), then \"Requeue dead events\".",
         );
@@ -147,9 +162,7 @@ fn workers(view: &View, alerts: &mut Alerts) {
         (Role::Expirer, "expirer"),
         (Role::Relay, "relay"),
     ] {
-        let lost = view.processes.iter();
-        let lost = lost.filter(|process| !process.alive && process.role == role);
-        let lost = lost.count();
+        let lost = lost(view, role);
         if lost > 0 && alive(role) > 0 {
             alerts.add(
                 "process_lost",
@@ -159,6 +172,24 @@ fn workers(view: &View, alerts: &mut Alerts) {
             );
         }
     }
+}
+
+/// How many copies have died, and no other was started since in their place.
+fn lost(view: &View, role: Role) -> usize {
+    let copies = view.processes.iter();
+    let (alive, lost): (Vec<_>, Vec<_>) = copies
+        .filter(|process| process.role == role)
+        .partition(|process| process.alive);
+    let heard = |process: &Process| view.at - Duration::seconds_f64(process.heard_seconds_ago);
+    let first = lost.iter().map(|process| heard(process)).min();
+    let since = alive
+        .iter()
+        .filter(|process| first.is_some_and(|first| process.started_at >= first));
+    lost.len().saturating_sub(since.count())
+}
+
+fn many(count: u64, one: &str, more: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { more })
 }
 
 #[derive(Default)]

@@ -14,6 +14,9 @@ use crate::code::Code;
 /// A process's rates are those of its last beat, until the next is this late.
 const BEAT_LATE: Duration = Duration::from_secs(3);
 
+/// Failures are told of for so long.
+pub(super) const RECENT: Duration = Duration::from_secs(10);
+
 /// Who is older when it is heard for the first time has not done everything just now.
 const YOUNG: Duration = Duration::from_secs(5);
 
@@ -91,7 +94,10 @@ impl Beat {
             let failure =
                 Code::named(code).is_some_and(|code| code.terms().status.is_server_error());
             if failure {
-                *heard.failures.entry(code.clone()).or_default() += new;
+                // What comes late (PostgreSQL was away) is no news.
+                if seconds < RECENT.as_secs_f64() {
+                    *heard.failures.entry(code.clone()).or_default() += new;
+                }
                 rates.failed.insert(code.clone(), new as f64 / seconds);
             } else {
                 rates.refused.insert(code.clone(), new as f64 / seconds);

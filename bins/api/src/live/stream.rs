@@ -81,7 +81,7 @@ pub(crate) async fn stream(
     State(state): State<AppState>,
 ) -> Result<Views, Problem> {
     let messages = state.live.hub.subscribe(last_id.as_deref());
-    let messages = messages.ok_or(Problem::Overloaded)?;
+    let messages = messages.ok_or(Problem::TooManyViewers)?;
     let messages = messages.map(Ok::<_, Infallible>);
     Ok(Views(Body::from_stream(messages)))
 }

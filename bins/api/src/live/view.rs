@@ -25,7 +25,8 @@ pub(crate) struct View {
     pub(super) servers: Servers,
     /// Those that run, and those that have died in the last ten minutes.
     pub(super) processes: Vec<Process>,
-    pub(super) rates: Rates,
+    /// Null where nobody knows.
+    pub(super) rates: Option<Rates>,
     /// Reservations since the counters in Redis began. Null while Redis is away.
     pub(super) funnel: Option<Funnel>,
     pub(super) expiry: Expiry,
@@ -127,19 +128,18 @@ pub(super) struct Outbox {
     pub(super) dead: i64,
 }
 
-/// The last minutes, a point a poll: rates a second, and what waited.
+/// The last minutes, a point a poll: rates a second, and what waited. Null is what nobody knows.
 #[derive(Clone, Debug, Default, Serialize, JsonSchema)]
 #[schemars(inline)]
 pub(super) struct History {
     /// Unix times, in seconds.
     pub(super) at: VecDeque<f64>,
-    pub(super) reserved: VecDeque<f64>,
-    pub(super) confirmed: VecDeque<f64>,
-    pub(super) expired: VecDeque<f64>,
-    pub(super) refused: VecDeque<f64>,
-    pub(super) failed: VecDeque<f64>,
-    pub(super) lag_seconds: VecDeque<f64>,
-    pub(super) depth: VecDeque<f64>,
+    pub(super) reserved: VecDeque<Option<f64>>,
+    pub(super) confirmed: VecDeque<Option<f64>>,
+    pub(super) refused: VecDeque<Option<f64>>,
+    pub(super) failed: VecDeque<Option<f64>>,
+    pub(super) lag_seconds: VecDeque<Option<f64>>,
+    pub(super) depth: VecDeque<Option<f64>>,
 }
 
 /// Five minutes.
@@ -148,22 +148,34 @@ const HISTORY_MAX: usize = 300;
 impl History {
     /// One more point, and none that is too old.
     pub(super) fn push(&mut self, view: &View) {
-        let rates = &view.rates;
-        let point = [
-            (&mut self.at, view.at.unix_timestamp_nanos() as f64 / 1e9),
-            (&mut self.reserved, rates.reserved),
-            (&mut self.confirmed, rates.confirmed),
-            (&mut self.expired, rates.expired),
-            (&mut self.refused, total(&rates.refused)),
-            (&mut self.failed, total(&rates.failed)),
-            (&mut self.lag_seconds, view.expiry.lag_seconds),
-            (&mut self.depth, view.outbox.depth as f64),
+        let at = view.at.unix_timestamp_nanos() as f64 / 1e9;
+        // The clock was put back.
+        if self.at.back().is_some_and(|last| *last >= at) {
+            *self = Self::default();
+        }
+        let known = view.servers.postgres == Reached::Up;
+        let rate = |rate: fn(&Rates) -> f64| view.rates.as_ref().map(rate);
+        let points = [
+            (&mut self.reserved, rate(|rates| rates.reserved)),
+            (&mut self.confirmed, rate(|rates| rates.confirmed)),
+            (&mut self.refused, rate(|rates| total(&rates.refused))),
+            (&mut self.failed, rate(|rates| total(&rates.failed))),
+            (
+                &mut self.lag_seconds,
+                known.then_some(view.expiry.lag_seconds),
+            ),
+            (&mut self.depth, known.then_some(view.outbox.depth as f64)),
         ];
-        for (series, value) in point {
-            if series.len() == HISTORY_MAX {
+        let full = self.at.len() == HISTORY_MAX;
+        self.at.push_back(at);
+        for (series, value) in points {
+            series.push_back(value);
+            if full {
                 series.pop_front();
             }
-            series.push_back(value);
+        }
+        if full {
+            self.at.pop_front();
         }
     }
 }

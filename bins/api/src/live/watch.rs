@@ -11,9 +11,9 @@ use time::OffsetDateTime;
 use tokio::time::Instant;
 
 use super::{
-    alerts::{Alert, alerts},
-    beats::{Beats, Heard},
-    view::{Expiry, Funnel, History, Outbox, Process, Rates, Reached, Servers, Shown, View},
+    alerts::alerts,
+    beats::{Beats, Heard, RECENT},
+    view::{Expiry, Funnel, History, Outbox, Process, Reached, Servers, Shown, View},
 };
 
 /// How many products are shown.
@@ -22,18 +22,29 @@ pub(super) const PRODUCTS_MAX: usize = 500;
 /// How many transitions a state has.
 const FEED_MAX: usize = 50;
 
-/// How long a failure of requests is told of, in polls.
-const FAILURES_KEPT: usize = 10;
+/// Whether a server is there is judged by so many polls.
+const STEADY_POLLS: usize = 10;
 
-/// What a poll found in PostgreSQL.
+/// Who fails again so often within them does not count as there.
+const FALLS_MAX: usize = 3;
+
+/// What is read, as an alert calls it.
+pub(super) const PROCESSES: &str = "the processes";
+pub(super) const PRODUCTS: &str = "the products";
+pub(super) const HOLDS: &str = "the holds that are due";
+pub(super) const EVENTS: &str = "the events that wait";
+
+/// What a poll found in PostgreSQL. `None` is what it would not tell.
+#[derive(Default)]
 pub(super) struct Found {
-    pub(super) now: OffsetDateTime,
-    pub(super) processes: Vec<Seen>,
+    pub(super) processes: Option<(OffsetDateTime, Vec<Seen>)>,
     /// One more than are shown tells that there are more.
-    pub(super) products: Vec<Product>,
-    pub(super) lag_seconds: f64,
+    pub(super) products: Option<Vec<Product>>,
+    pub(super) lag_seconds: Option<f64>,
     /// Not counted each time.
     pub(super) outbox: Option<outbox::Status>,
+    /// What was asked for in vain.
+    pub(super) unreadable: Vec<&'static str>,
 }
 
 /// What is known from one poll to the next.
@@ -41,19 +52,23 @@ pub(super) struct Watch {
     view: View,
     history: History,
     beats: Beats,
-    /// Of each of the last polls.
-    failures: VecDeque<BTreeMap<String, u64>>,
-    /// What is wrong as of the last poll: it is told once it is wrong in two in a row.
-    suspected: Vec<Alert>,
+    postgres: Steady,
+    redis: Steady,
+    rabbitmq: Steady,
+    unreadable: Vec<&'static str>,
+    failures: VecDeque<(Instant, BTreeMap<String, u64>)>,
+    /// PostgreSQL's clock, when it was read last.
+    clock: (OffsetDateTime, Instant),
     /// When PostgreSQL answered for the first time, or for the first time again. The beats of the others need a moment.
     answers_since: Option<Instant>,
 }
 
 impl Watch {
     pub(super) fn new() -> Self {
+        let now = OffsetDateTime::now_utc();
         Self {
             view: View {
-                at: OffsetDateTime::now_utc(),
+                at: now,
                 alerts: Vec::new(),
                 servers: Servers {
                     postgres: Reached::Unknown,
@@ -61,7 +76,7 @@ impl Watch {
                     rabbitmq: Reached::Unknown,
                 },
                 processes: Vec::new(),
-                rates: Rates::default(),
+                rates: None,
                 funnel: None,
                 expiry: Expiry::default(),
                 outbox: Outbox::default(),
@@ -73,8 +88,12 @@ impl Watch {
             },
             history: History::default(),
             beats: Beats::default(),
+            postgres: Steady::default(),
+            redis: Steady::default(),
+            rabbitmq: Steady::default(),
+            unreadable: Vec::new(),
             failures: VecDeque::new(),
-            suspected: Vec::new(),
+            clock: (now, Instant::now()),
             answers_since: None,
         }
     }
@@ -87,29 +106,56 @@ impl Watch {
         counters: Option<[i64; 4]>,
         audit: Option<Audited>,
     ) -> (View, View) {
-        self.view.servers.redis = reached(counters.is_some());
-        self.view.funnel = counters.map(|[reserved, confirmed, canceled, expired]| Funnel {
-            reserved,
-            confirmed,
-            canceled,
-            expired,
-        });
+        self.view.servers.redis = self.redis.take(counters.is_some());
+        if counters.is_some() || self.view.servers.redis == Reached::Down {
+            self.view.funnel = counters.map(|[reserved, confirmed, canceled, expired]| Funnel {
+                reserved,
+                confirmed,
+                canceled,
+                expired,
+            });
+        }
+        self.view.servers.postgres = self.postgres.take(found.is_some());
         let (mut products, mut feed) = (Vec::new(), Vec::new());
-        match found {
+        let found = match found {
             Some(found) => {
                 self.answers_since.get_or_insert_with(Instant::now);
-                (products, feed) = self.take(found, audit);
+                found
             }
             None => {
-                self.answers_since = None;
-                self.view.at = OffsetDateTime::now_utc();
-                self.view.servers.postgres = Reached::Down;
-                self.view.servers.rabbitmq = Reached::Unknown;
-                self.view.rates = Rates::default();
-                self.note_failures(BTreeMap::new());
+                if self.view.servers.postgres == Reached::Down {
+                    self.answers_since = None;
+                    self.view.rates = None;
+                    self.rabbitmq = Steady::default();
+                    self.view.servers.rabbitmq = Reached::Unknown;
+                }
+                Found::default()
             }
+        };
+        if let Some((now, processes)) = found.processes {
+            self.clock = (now, Instant::now());
+            feed = self.take_processes(&processes);
+        } else if !found.unreadable.is_empty() {
+            self.view.rates = None;
         }
-        self.judge();
+        if let Some(found) = found.products {
+            products = self.take_products(found);
+        }
+        if let Some(lag_seconds) = found.lag_seconds {
+            self.view.expiry.lag_seconds = lag_seconds;
+        }
+        if let Some(status) = found.outbox {
+            self.view.outbox = Outbox {
+                depth: status.depth,
+                oldest_age_seconds: status.oldest_age_seconds,
+                dead: status.dead,
+            };
+        }
+        let audits = [audit, self.view.audit.take()].into_iter().flatten();
+        self.view.audit = audits.max_by_key(|audit| audit.at);
+        let (now, read) = self.clock;
+        self.view.at = now + read.elapsed();
+        self.judge(found.unreadable);
         self.history.push(&self.view);
         self.view.feed.extend(feed.iter().cloned());
         let too_many = self.view.feed.len().saturating_sub(FEED_MAX);
@@ -126,90 +172,97 @@ impl Watch {
         (state, tick)
     }
 
-    /// Answers the products that have changed, and the transitions that are new.
-    fn take(
-        &mut self,
-        mut found: Found,
-        audit: Option<Audited>,
-    ) -> (Vec<Product>, Vec<Transition>) {
+    /// Answers the transitions that are new.
+    fn take_processes(&mut self, processes: &[Seen]) -> Vec<Transition> {
         let Heard {
             rates,
             failures,
             feed,
-        } = self.beats.take(&found.processes);
-        self.note_failures(failures);
+        } = self.beats.take(processes);
+        self.failures.push_back((Instant::now(), failures));
         let view = &mut self.view;
-        view.rates = rates;
-        view.at = found.now;
-        view.servers.postgres = Reached::Up;
-        view.servers.rabbitmq = rabbitmq(&found.processes);
-        view.processes = found.processes.iter().map(process).collect();
-        view.expiry.lag_seconds = found.lag_seconds;
-        if let Some(status) = found.outbox {
-            view.outbox = Outbox {
-                depth: status.depth,
-                oldest_age_seconds: status.oldest_age_seconds,
-                dead: status.dead,
-            };
-        }
-        let audits = found.processes.iter().map(|seen| seen.report.audit.clone());
-        let audits = audits.chain([audit, view.audit.take()]).flatten();
+        view.rates = Some(rates);
+        view.servers.rabbitmq = match rabbitmq(processes) {
+            Some(up) => self.rabbitmq.take(up),
+            None => Reached::Unknown,
+        };
+        view.processes = processes.iter().map(process).collect();
+        let audits = processes.iter().map(|seen| seen.report.audit.clone());
+        let audits = audits.chain([view.audit.take()]).flatten();
         view.audit = audits.max_by_key(|audit| audit.at);
+        feed
+    }
+
+    /// Answers those that have changed.
+    fn take_products(&mut self, mut found: Vec<Product>) -> Vec<Product> {
+        let view = &mut self.view;
         view.products_shown = Shown::All;
-        if found.products.len() > PRODUCTS_MAX {
+        if found.len() > PRODUCTS_MAX {
             view.products_shown = Shown::Newest;
-            found.products.remove(0);
+            found.remove(0);
         }
-        let old = std::mem::replace(&mut view.products, found.products);
+        let old = std::mem::replace(&mut view.products, found);
         let old: HashMap<ProductId, Product> = old
             .into_iter()
             .map(|product| (product.id, product))
             .collect();
         let changed = view.products.iter();
         let changed = changed.filter(|product| old.get(&product.id) != Some(product));
-        (changed.cloned().collect(), feed)
+        changed.cloned().collect()
     }
 
-    fn note_failures(&mut self, failures: BTreeMap<String, u64>) {
-        if self.failures.len() == FAILURES_KEPT {
-            self.failures.pop_front();
-        }
-        self.failures.push_back(failures);
-    }
-
-    fn judge(&mut self) {
+    fn judge(&mut self, unreadable: Vec<&'static str>) {
+        self.failures.retain(|(at, _)| at.elapsed() < RECENT);
         let mut failures = BTreeMap::new();
-        for (code, count) in self.failures.iter().flatten() {
+        for (code, count) in self.failures.iter().flat_map(|(_, failures)| failures) {
             *failures.entry(code.clone()).or_default() += count;
         }
-        let mut found = alerts(&self.view, &failures);
+        // Once is none.
+        let before = std::mem::replace(&mut self.unreadable, unreadable);
+        let mut twice = self.unreadable.clone();
+        twice.retain(|what| before.contains(what));
+        let mut alerts = alerts(&self.view, &failures, &twice);
         let settled = self
             .answers_since
             .is_some_and(|since| since.elapsed() > SILENCE_LIMIT);
-        // As long as PostgreSQL was away, nobody could say that they are there.
-        found.retain(|alert| settled || !alert.is_of_beats());
-        let suspected = std::mem::replace(&mut self.suspected, found.clone());
-        found.retain(|alert| suspected.iter().any(|before| before.code == alert.code));
-        self.view.alerts = found;
+        // As long as PostgreSQL was away, or does not tell, nobody could say that they are there.
+        let heard = settled && !self.unreadable.contains(&PROCESSES);
+        alerts.retain(|alert| heard || !alert.is_of_beats());
+        self.view.alerts = alerts;
     }
 }
 
-fn reached(up: bool) -> Reached {
-    match up {
-        true => Reached::Up,
-        false => Reached::Down,
+/// Whether a server is there, as several polls have it: one that fails is no outage, and one that succeeds between
+/// others does not end it.
+#[derive(Default)]
+struct Steady(VecDeque<bool>);
+
+impl Steady {
+    /// The next poll's word, and what it comes to.
+    fn take(&mut self, up: bool) -> Reached {
+        if self.0.len() == STEADY_POLLS {
+            self.0.pop_front();
+        }
+        self.0.push_back(up);
+        let polls = self.0.iter().copied();
+        let falls = polls.clone().zip(polls.clone().skip(1));
+        let falls = falls.filter(|(before, after)| *before && !after).count();
+        let mut latest = polls.rev();
+        match (latest.next(), latest.next()) {
+            _ if falls >= FALLS_MAX => Reached::Down,
+            (Some(false), Some(false)) => Reached::Down,
+            (Some(false), None) => Reached::Unknown,
+            _ => Reached::Up,
+        }
     }
 }
 
-/// As the relays say.
-fn rabbitmq(processes: &[Seen]) -> Reached {
+/// As the relays say, if there are any.
+fn rabbitmq(processes: &[Seen]) -> Option<bool> {
     let relays = processes.iter();
     let relays = relays.filter(|seen| seen.role == Role::Relay && is_alive(seen));
-    let mut says = relays.filter_map(|seen| seen.report.reaches.get("rabbitmq").copied());
-    match says.next() {
-        None => Reached::Unknown,
-        Some(first) => reached(first || says.any(|up| up)),
-    }
+    let says = relays.filter_map(|seen| seen.report.reaches.get("rabbitmq").copied());
+    says.reduce(|one, other| one || other)
 }
 
 fn is_alive(seen: &Seen) -> bool {
@@ -241,11 +294,8 @@ mod tests {
     /// PostgreSQL answers, and nobody is there.
     fn nobody() -> Option<Found> {
         Some(Found {
-            now: OffsetDateTime::now_utc(),
-            processes: Vec::new(),
-            products: Vec::new(),
-            lag_seconds: 0.0,
-            outbox: None,
+            processes: Some((OffsetDateTime::now_utc(), Vec::new())),
+            ..Found::default()
         })
     }
 
@@ -257,7 +307,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn one_bad_poll_is_no_alert() {
+    async fn one_bad_poll_is_no_outage() {
         let mut watch = Watch::new();
         assert_eq!(told(&mut watch, None, None), [""; 0]);
         assert_eq!(told(&mut watch, nobody(), COUNTERS), [""; 0]);
@@ -266,7 +316,23 @@ mod tests {
             told(&mut watch, None, None),
             ["postgres_down", "redis_down"]
         );
+        assert!(watch.view.rates.is_none());
         assert_eq!(told(&mut watch, nobody(), None), ["redis_down"]);
+        assert_eq!(told(&mut watch, nobody(), COUNTERS), [""; 0]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_answers_now_and_then_is_down() {
+        let mut watch = Watch::new();
+        let mut down = 0;
+        for _ in 0..8 {
+            told(&mut watch, nobody(), COUNTERS);
+            down += usize::from(told(&mut watch, None, COUNTERS).contains(&"postgres_down"));
+        }
+        assert_eq!(down, 6);
+        for _ in 0..STEADY_POLLS {
+            told(&mut watch, nobody(), COUNTERS);
+        }
         assert_eq!(told(&mut watch, nobody(), COUNTERS), [""; 0]);
     }
 
@@ -278,11 +344,28 @@ mod tests {
                 assert_eq!(told(&mut watch, nobody(), COUNTERS), [""; 0]);
             }
             tokio::time::advance(SILENCE_LIMIT + Duration::from_secs(1)).await;
-            assert_eq!(told(&mut watch, nobody(), COUNTERS), [""; 0]);
             let missed = told(&mut watch, nobody(), COUNTERS);
+            assert_eq!(missed, ["no_expirer", "no_relay"]);
+            // A single bad poll changes nothing.
+            let missed = told(&mut watch, None, COUNTERS);
             assert_eq!(missed, ["no_expirer", "no_relay"]);
             // They could not either while PostgreSQL was away.
             told(&mut watch, None, COUNTERS);
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_cannot_be_read_is_no_outage() {
+        let mut watch = Watch::new();
+        let refused = || {
+            Some(Found {
+                unreadable: vec![PROCESSES, EVENTS],
+                ..Found::default()
+            })
+        };
+        told(&mut watch, nobody(), COUNTERS);
+        tokio::time::advance(SILENCE_LIMIT + Duration::from_secs(1)).await;
+        assert_eq!(told(&mut watch, refused(), COUNTERS), [""; 0]);
+        assert_eq!(told(&mut watch, refused(), COUNTERS), ["cannot_read"]);
     }
 }
