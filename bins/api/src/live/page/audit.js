@@ -4,7 +4,7 @@ import { byId, make, setAttribute, setHidden, setText } from './dom.js';
 import { count, plural, timeOfDay, UNKNOWN, wholeDuration } from './format.js';
 import { counter } from './words.js';
 
-/** While somebody watches, an audit is made each minute or so; after this time one was missed. */
+/** While somebody watches, an audit is made each minute; this long ago says little of now. */
 const OLD_SECONDS = 300;
 
 let shown = null;
