@@ -50,6 +50,7 @@ class Reasons {
     const codes = [...this.#known.keys()].sort((one, other) => this.#known.get(other).total - this.#known.get(one).total);
     const most = Math.max(...codes.map((code) => rates?.[code] ?? 0), 0);
     setHidden(this.#none, codes.length > 0);
+    setAttribute(this.#none, 'data-unknown', String(rates === null));
     setText(this.#none, rates === null ? UNKNOWN : this.#noneText);
     keepInStep(this.#list, this.#nodes, codes, (code) => this.#create(code));
     for (const code of codes) {
