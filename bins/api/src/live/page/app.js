@@ -16,16 +16,19 @@ import { Stream } from './stream.js';
 
 const model = new Model();
 const stream = new Stream({
-  onEvent(type, message) {
-    model.apply(type, message);
-    drawSoon();
-  },
-  onChange: () => drawSoon(),
+  onEvent: (type, message) => model.apply(type, message),
+  onChange: draw,
 });
 
 const VIEWS = [
   drawRates, drawChart, drawFunnel, drawDelivery, drawAudit, drawServers, drawProcesses, drawProducts, drawFeed,
 ];
+
+// Title and announcement are for those, too, who look at another tab.
+function draw() {
+  drawHealth(model, stream);
+  drawSoon();
+}
 
 // In a hidden tab frames do not come, and what has come meanwhile is drawn in one go.
 let due = false;
@@ -34,9 +37,8 @@ function drawSoon() {
   due = true;
   requestAnimationFrame(() => {
     due = false;
-    drawHealth(model, stream);
     drawAccess(model, stream);
-    if (model.now !== null) for (const draw of VIEWS) draw(model);
+    if (model.now !== null) for (const view of VIEWS) view(model);
   });
 }
 
@@ -46,4 +48,4 @@ openProducts(drawSoon);
 openFeed(drawSoon);
 stream.start();
 // The clock goes on also where no news comes.
-setInterval(drawSoon, 1000);
+setInterval(draw, 1000);

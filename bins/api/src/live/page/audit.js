@@ -4,6 +4,9 @@ import { byId, make, setAttribute, setHidden, setText } from './dom.js';
 import { count, plural, timeOfDay, UNKNOWN, wholeDuration } from './format.js';
 import { counter } from './words.js';
 
+/** While somebody watches, an audit is made each minute; this long ago says little of now. */
+const OLD_SECONDS = 300;
+
 let shown = null;
 
 export function drawAudit(model) {
@@ -13,7 +16,7 @@ export function drawAudit(model) {
   setText(byId('audit-badge'), { none: 'Not audited yet', clean: 'Right', differs: 'Do not agree' }[state]);
   setText(byId('audit-text'), audit === null
     ? 'An audit compares every product’s counters with its reservations.'
-    : `${plural(audit.products, 'product')} compared at ${timeOfDay(audit.at)}, ${wholeDuration((model.time() - Date.parse(audit.at)) / 1000)} ago.`);
+    : describe(audit, model.time()));
 
   const differences = audit?.differences ?? [];
   setHidden(byId('audit-differences'), differences.length === 0);
@@ -21,6 +24,16 @@ export function drawAudit(model) {
   if (key === shown) return;
   shown = key;
   byId('audit-differences').replaceChildren(...(differences.length === 0 ? [] : [differencesTable(differences)]));
+}
+
+export const isOld = ({ at }, time) => time - Date.parse(at) > OLD_SECONDS * 1000;
+
+export function describe(audit, time) {
+  const { at, products, differences, difference_count: all = differences.length } = audit;
+  const when = isOld(audit, time) ? 'compared, but not audited since' : 'compared at';
+  const age = wholeDuration((time - Date.parse(at)) / 1000);
+  const part = all > differences.length ? ` Differences: ${count(differences.length)} of ${count(all)} shown.` : '';
+  return `${plural(products, 'product')} ${when} ${timeOfDay(at)}, ${age} ago.${part}`;
 }
 
 export function differencesTable(differences) {

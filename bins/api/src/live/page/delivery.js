@@ -1,7 +1,7 @@
 // What runs behind: the sweep of due holds, and the events on their way to consumers.
 
 import { byId, setAttribute, setText } from './dom.js';
-import { amount, duration, rate } from './format.js';
+import { amount, duration, rate, UNKNOWN } from './format.js';
 
 export function drawDelivery({ now: { alerts, expiry, outbox, rates }, history }) {
   // What is too much is decided by the server, once, in its alerts.
@@ -9,13 +9,13 @@ export function drawDelivery({ now: { alerts, expiry, outbox, rates }, history }
 
   setAttribute(byId('expiry'), 'data-wrong', wrong('holds_overdue', 'no_expirer'));
   setText(byId('expiry-lag'), duration(expiry.lag_seconds));
-  setText(byId('expiry-text'), `${rate(rates.expired)} expired and ${rate(rates.canceled)} canceled a second.`);
+  setText(byId('expiry-text'), rates === null ? UNKNOWN : `${rate(rates.expired)} expired and ${rate(rates.canceled)} canceled a second.`);
   drawSpark(byId('expiry-spark'), history.at, history.lag_seconds, 5);
 
   setAttribute(byId('outbox'), 'data-wrong', wrong('events_wait', 'no_relay', 'rabbitmq_down'));
   setText(byId('outbox-depth'), amount(outbox.depth));
   setText(byId('outbox-age'), outbox.depth === 0 ? 'none' : duration(outbox.oldest_age_seconds));
-  setText(byId('outbox-published'), rate(rates.published));
+  setText(byId('outbox-published'), rate(rates === null ? null : rates.published));
   setText(byId('outbox-dead'), amount(outbox.dead));
   setAttribute(byId('outbox-dead-fact'), 'data-wrong', String(outbox.dead > 0));
   drawSpark(byId('outbox-spark'), history.at, history.depth, 100);

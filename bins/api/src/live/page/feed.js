@@ -14,7 +14,6 @@ let edition = 0;
 export function openFeed(redraw) {
   byId('feed-pause').addEventListener('click', () => {
     paused = !paused;
-    setAttribute(byId('feed-pause'), 'aria-pressed', String(paused));
     setAttribute(byId('feed'), 'data-paused', String(paused));
     redraw();
   });

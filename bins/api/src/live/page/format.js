@@ -15,8 +15,9 @@ export const plural = (value, one, many = `${one}s`) => `${count(value)} ${value
 /** In full as long as there is room for it: below ten million. */
 export const amount = (value) => (Math.abs(value) < 1e7 ? whole.format(value) : compact.format(value));
 
-/** A rate: small ones with a tenth, large ones without. */
+/** A rate: small ones with a tenth, large ones without; `null` is one that nobody knows. */
 export function rate(value) {
+  if (value === null) return UNKNOWN;
   if (value === 0 || value >= 99.95) return amount(value);
   return tenths.format(Math.max(value, 0.1));
 }

@@ -1,5 +1,6 @@
 // The verdict at the top, and the alerts under it.
 
+import { isOld } from './audit.js';
 import { byId, fromTemplate, keepInStep, make, setAttribute, setHidden, setText } from './dom.js';
 import { plural, timeOfDay, wholeDuration } from './format.js';
 import { REMEDIES, SERVERS } from './words.js';
@@ -9,6 +10,7 @@ const LINKS = {
   live: 'Live',
   lost: 'No connection',
   crowded: 'Too many viewers',
+  paused: 'Paused',
   unauthorized: 'Token needed',
   forbidden: 'Not allowed',
   stopped: 'Not connected',
@@ -26,11 +28,16 @@ export function drawHealth(model, stream) {
   document.title = `${verdict.short} · flashsale live`;
   drawLink(model, stream);
   drawAlerts(model.now?.alerts ?? []);
-  announce(verdict, model.now?.alerts ?? []);
+  // Nobody is looking, and when somebody does, what has changed meanwhile is said.
+  if (stream.phase !== 'paused') announce(verdict, model.now?.alerts ?? []);
 }
 
-function assess(model, stream) {
+export function assess(model, stream) {
   const unknown = (title, text) => ({ health: 'unknown', title, text, short: title });
+  if (stream.phase === 'paused') {
+    const old = model.now === null ? '' : ` The numbers below are of ${timeOfDay(model.now.at)}.`;
+    return unknown('Paused', `Nobody has looked at this tab for a while, so it asked for no news.${old}`);
+  }
   if (model.now === null) {
     switch (stream.phase) {
       case 'unauthorized':
@@ -59,6 +66,12 @@ function assess(model, stream) {
       short: plural(length, 'alert'),
     };
   }
+  const down = Object.keys(SERVERS).filter((name) => model.now.servers[name] === 'down').map((name) => SERVERS[name]);
+  // An alert takes a moment longer, to be sure.
+  if (down.length > 0) {
+    const title = `${down.join(' and ')} ${down.length === 1 ? 'does' : 'do'} not answer`;
+    return { health: 'ill', title, text: 'Sales depend on PostgreSQL alone. See the servers below.', short: title };
+  }
   return { health: 'well', title: 'All is well', text: wellness(model), short: 'All is well' };
 }
 
@@ -67,10 +80,13 @@ function reason({ phase, problem }) {
   return problem === null ? '' : ` (${problem.title})`;
 }
 
-function wellness({ now: { servers, processes, audit }, products }) {
+function wellness(model) {
+  const { now: { servers, processes, audit }, products } = model;
   const up = Object.keys(SERVERS).filter((name) => servers[name] === 'up').map((name) => SERVERS[name]);
   const running = processes.filter((process) => process.alive).length;
-  const books = audit === null ? 'books not audited yet' : 'books right';
+  const books = audit === null
+    ? 'books not audited yet'
+    : isOld(audit, model.time()) ? `books not audited since ${timeOfDay(audit.at)}` : 'books right';
   const soldOut = [...products.values()].filter(({ stock, total }) => stock === 0 && total > 0).length;
   return [
     `${up.join(', ')} up`,
@@ -118,9 +134,9 @@ function createAlert(code) {
 
 /** Spoken once for each change of what is wrong, not each second: the texts have numbers that move. */
 function announce({ health, title }, list) {
-  const key = [health, health === 'unknown' ? title : '', ...list.map((alert) => alert.code).sort()].join(' ');
+  const key = [health, list.length === 0 ? title : '', ...list.map((alert) => alert.code).sort()].join(' ');
   if (key === announced) return;
   announced = key;
   const names = list.map((alert) => alert.title).join('. ');
-  setText(byId('announcement'), health === 'ill' ? `${plural(list.length, 'alert')}: ${names}.` : `${title}.`);
+  setText(byId('announcement'), health === 'ill' && list.length > 0 ? `${plural(list.length, 'alert')}: ${names}.` : `${title}.`);
 }

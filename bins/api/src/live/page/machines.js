@@ -16,11 +16,12 @@ const roles = new Map();
 const copies = new Map();
 
 export function drawProcesses(model) {
-  const { processes } = model.now;
+  const { alerts, processes } = model.now;
   // A role without a process is what has to be seen most.
   const names = [...new Set([...Object.keys(ROLES), ...processes.map(({ role }) => role)])];
   keepInStep(byId('processes-list'), roles, names, createRole);
-  for (const role of names) drawRole(role, processes.filter((process) => process.role === role), model.time());
+  const missed = alerts.some(({ code }) => code === 'process_lost');
+  for (const role of names) drawRole(role, processes.filter((process) => process.role === role), missed, model.time());
 }
 
 function createRole(role) {
@@ -31,12 +32,14 @@ function createRole(role) {
   return node;
 }
 
-function drawRole(role, processes, time) {
+function drawRole(role, processes, missed, time) {
   const node = roles.get(role);
   const alive = processes.filter((process) => process.alive).length;
   const lost = processes.length - alive;
   setAttribute(node, 'data-alive', alive);
   setAttribute(node, 'data-lost', lost);
+  // Where others have taken the place of the lost, they are listed for the record.
+  setAttribute(node, 'data-replaced', String(lost > 0 && alive > 0 && !missed));
   setText(node.querySelector('[data-word]'), `${alive === 0 ? 'none runs' : `${alive} ${alive === 1 ? 'runs' : 'run'}`}${lost > 0 ? `, ${lost} lost` : ''}`);
 
   const byInstance = new Map(processes.map((process) => [process.instance, process]));

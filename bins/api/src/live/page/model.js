@@ -2,12 +2,15 @@
 
 const HISTORY_SECONDS = 300;
 const GAP_SECONDS = 3;
+/** A clock that goes back by more was set anew; by less, its seconds are waited for. */
+const CLOCK_BACK_SECONDS = 5;
 const FEED_ENTRIES = 100;
 /** How fast a product's activity is forgotten. */
 const ACTIVITY_HALF_LIFE_MS = 10_000;
 
-export const SERIES = ['reserved', 'confirmed', 'refused', 'failed', 'lag_seconds', 'depth'];
-export const sum = (byCode) => Object.values(byCode ?? {}).reduce((total, value) => total + value, 0);
+const SERIES = ['reserved', 'confirmed', 'refused', 'failed', 'lag_seconds', 'depth'];
+/** The total of what is given by code; `null` where that is not known. */
+export const sum = (byCode) => (byCode === null ? null : Object.values(byCode).reduce((total, value) => total + value, 0));
 
 export class Model {
   /** The last message, without what is kept apart below. */
@@ -101,8 +104,8 @@ export class Model {
 
   #lengthen({ at, rates, expiry, outbox }) {
     const second = Date.parse(at) / 1000;
-    if (second <= (this.history.at.at(-1) ?? 0)) return;
-    const values = {
+    // While PostgreSQL is away, the last that was known of it is not news.
+    const values = rates === null ? {} : {
       reserved: rates.reserved,
       confirmed: rates.confirmed,
       refused: sum(rates.refused),
@@ -115,6 +118,9 @@ export class Model {
   }
 
   #append(second, valueOf) {
+    const back = (this.history.at.at(-1) ?? 0) - second;
+    if (back > CLOCK_BACK_SECONDS) this.history = emptyHistory();
+    else if (back >= 0) return;
     const { at } = this.history;
     // A gap stays one: no line is drawn over what nobody has seen.
     if (at.length > 0 && second - at.at(-1) > GAP_SECONDS) {

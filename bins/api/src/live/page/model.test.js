@@ -12,9 +12,10 @@ const series = (seconds) => ({
   at: seconds,
   ...Object.fromEntries(['reserved', 'confirmed', 'refused', 'failed', 'lag_seconds', 'depth'].map((name) => [name, seconds.map(() => 1)])),
 });
-const message = (second, { products = [], feed = [], shown = 'all', history } = {}) => ({
+const RATES = (second) => ({ reserved: second, confirmed: 2, refused: { sold_out: 3, already_reserved: 4 }, failed: {} });
+const message = (second, { products = [], feed = [], shown = 'all', history, rates = RATES(second) } = {}) => ({
   at: at(second),
-  rates: { reserved: second, confirmed: 2, refused: { sold_out: 3, already_reserved: 4 }, failed: {} },
+  rates,
   expiry: { lag_seconds: 0 },
   outbox: { depth: 0 },
   products_shown: shown,
@@ -73,6 +74,27 @@ test('what nobody saw is a gap', () => {
   model.apply('tick', message(1060));
   assert.deepEqual(model.history.at, [999, 1000, 1001, 1060]);
   assert.deepEqual(model.history.reserved, [1, 1, null, 1060]);
+});
+
+test('what the service does not know is not 0', () => {
+  const model = begun();
+  model.apply('tick', message(1001, { rates: null }));
+  assert.equal(model.now.rates, null);
+  for (const name of ['reserved', 'confirmed', 'refused', 'failed', 'lag_seconds', 'depth']) {
+    assert.deepEqual(model.history[name], [1, 1, null], name);
+  }
+});
+
+test('where the clock is set back, the history begins anew; a small step is waited for', () => {
+  const model = begun();
+  model.apply('tick', message(998));
+  assert.deepEqual(model.history.at, [999, 1000]);
+  model.apply('tick', message(900));
+  model.apply('tick', message(901));
+  assert.deepEqual(model.history.at, [900, 901]);
+  assert.deepEqual(model.history.reserved, [900, 901]);
+  model.apply('state', message(801, { history: series([990, 991, 800, 801]) }));
+  assert.deepEqual(model.history.at, [800, 801]);
 });
 
 test('the history of an API that was started anew goes behind what was seen before', () => {

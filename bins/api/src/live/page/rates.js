@@ -1,14 +1,18 @@
 // What happens in a second: the large figures, and the reasons of refusals and failures.
 
 import { byId, fromTemplate, keepInStep, setAttribute, setHidden, setText } from './dom.js';
-import { rate } from './format.js';
+import { rate, UNKNOWN } from './format.js';
 import { sum } from './model.js';
 import { failure, refusal } from './words.js';
+
+/** While PostgreSQL is away nobody knows them. */
+const NONE_KNOWN = { reserved: null, confirmed: null, refused: null, failed: null };
 
 /** A reason that has not occurred for so long leaves the list; until then it stays, so that the list is calm. */
 const REMEMBERED_MS = 300_000;
 
-export function drawRates({ now: { rates } }) {
+export function drawRates({ now }) {
+  const rates = now.rates ?? NONE_KNOWN;
   const failed = sum(rates.failed);
   setText(byId('rate-reserved'), rate(rates.reserved));
   setText(byId('rate-confirmed'), rate(rates.confirmed));
@@ -22,6 +26,7 @@ export function drawRates({ now: { rates } }) {
 class Reasons {
   #list;
   #none;
+  #noneText;
   #words;
   #nodes = new Map();
   /** By code: when it occurred last, and how much so far, which makes an order that seldom changes. */
@@ -30,25 +35,29 @@ class Reasons {
   constructor(name, words) {
     this.#list = byId(`${name}-list`);
     this.#none = byId(`${name}-none`);
+    this.#noneText = this.#none.textContent;
     this.#words = words;
   }
 
+  /** `rates` by code; `null` where they are not known. */
   draw(rates) {
     const time = Date.now();
-    for (const [code, value] of Object.entries(rates)) {
+    for (const [code, value] of Object.entries(rates ?? {})) {
       if (value > 0) this.#known.set(code, { at: time, total: (this.#known.get(code)?.total ?? 0) + value });
     }
     for (const [code, { at }] of this.#known) if (time - at > REMEMBERED_MS) this.#known.delete(code);
 
     const codes = [...this.#known.keys()].sort((one, other) => this.#known.get(other).total - this.#known.get(one).total);
-    const most = Math.max(...codes.map((code) => rates[code] ?? 0), 0);
+    const most = Math.max(...codes.map((code) => rates?.[code] ?? 0), 0);
     setHidden(this.#none, codes.length > 0);
+    setAttribute(this.#none, 'data-unknown', String(rates === null));
+    setText(this.#none, rates === null ? UNKNOWN : this.#noneText);
     keepInStep(this.#list, this.#nodes, codes, (code) => this.#create(code));
     for (const code of codes) {
       const node = this.#nodes.get(code);
-      const value = rates[code] ?? 0;
+      const value = rates === null ? null : rates[code] ?? 0;
       setText(node.querySelector('[data-rate]'), rate(value));
-      setAttribute(node, 'data-quiet', String(value === 0));
+      setAttribute(node, 'data-quiet', String(!(value > 0)));
       node.querySelector('.bar i').style.transform = `scaleX(${most > 0 ? value / most : 0})`;
     }
   }

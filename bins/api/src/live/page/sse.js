@@ -1,5 +1,12 @@
 // Reads server-sent events out of chunks of bytes, however these were split.
 
+const IDS = ['user_id', 'reservation_id', 'product_id'];
+
+/** Parses JSON; an id that is too large for a number to hold exactly stays as its text where the browser tells it. */
+export const parseData = (text) => JSON.parse(text, (key, value, context) => (
+  typeof value === 'number' && !Number.isSafeInteger(value) && IDS.includes(key) ? context?.source ?? value : value
+));
+
 export class EventParser {
   // Streaming, so that a character whose bytes come in two chunks stays whole.
   #decoder = new TextDecoder();

@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
-import { EventParser } from './sse.js';
+import { EventParser, parseData } from './sse.js';
 
 const bytes = (text) => new TextEncoder().encode(text);
 const parse = (...chunks) => {
@@ -44,4 +44,15 @@ test('several data lines are one event, and one space after the colon is no data
 test('what is no event is passed over', () => {
   assert.deepEqual(parse(bytes('\uFEFF: comment\nretry: 10\nunknown: x\n\nevent: tick\n\n')), []);
   assert.deepEqual(parse(bytes('data: not complete')), []);
+});
+
+const TELLS_SOURCE = JSON.parse('1', (_, value, context) => context?.source === '1');
+
+test('an id that no number holds exactly is told as it is written', { skip: !TELLS_SOURCE }, () => {
+  const { feed } = parseData('{"feed":[{"user_id":9223372036854775807,"product_id":7,"reservation_id":9007199254740993,"count":1e3}]}');
+  assert.deepEqual(feed, [{ user_id: '9223372036854775807', product_id: 7, reservation_id: '9007199254740993', count: 1000 }]);
+});
+
+test('where a browser does not tell the source, all else is read', () => {
+  assert.deepEqual(parseData('{"user_id":42,"product_id":null,"lag":0.5}'), { user_id: 42, product_id: null, lag: 0.5 });
 });

@@ -1,18 +1,25 @@
 // Keeps the stream open: reads it, notices silence, and comes back by itself.
 
 import { authorized, problemOf } from './session.js';
-import { EventParser } from './sse.js';
+import { EventParser, parseData } from './sse.js';
 
 /** A message comes each second; after this time without one, what is shown is old. */
-export const SILENCE_MS = 5000;
+const SILENCE_MS = 5000;
 const WAIT_MIN_MS = 500;
 const WAIT_MAX_MS = 5000;
+/** A browser has few connections to one host: tabs that nobody looks at must not use them up. */
+const HIDDEN_MS = 30_000;
 
 /** Answers after which trying again by itself is of no use: somebody has to do something. */
 const FINAL = { 401: 'unauthorized', 403: 'forbidden' };
 
+/** What an answer that is no stream means. Only the service itself counts viewers; a proxy's 503 says nothing of them. */
+export function phaseOf(status, problem) {
+  return problem?.code === 'too_many_viewers' ? 'crowded' : FINAL[status] ?? 'lost';
+}
+
 export class Stream {
-  /** `connecting`, `live`, `lost`, `crowded`, `unauthorized`, `forbidden` or `stopped`. */
+  /** `connecting`, `live`, `lost`, `crowded`, `paused` (hidden), `unauthorized`, `forbidden` or `stopped`. */
   phase = 'stopped';
   problem = null;
   /** When the last message came; the wall clock also goes on while the machine sleeps. */
@@ -23,13 +30,19 @@ export class Stream {
   #wait = WAIT_MIN_MS;
   #retry = null;
   #connection = null;
+  /** Since when nobody can see the page; null: somebody can. */
+  #hiddenAt = document.hidden ? Date.now() : null;
 
+  /** `onChange` is called after all events of a chunk, too, so that those of a catch-up are shown as one. */
   constructor({ onEvent, onChange }) {
     this.#onEvent = onEvent;
     this.#onChange = onChange;
-    setInterval(() => this.#listen(), 1000);
+    setInterval(() => this.#watch(), 1000);
     // Timers sleep in a hidden tab, and everything does in a closed laptop.
-    document.addEventListener('visibilitychange', () => document.hidden || this.#wake());
+    document.addEventListener('visibilitychange', () => {
+      this.#hiddenAt = document.hidden ? Date.now() : null;
+      if (!document.hidden) this.#wake();
+    });
     window.addEventListener('online', () => this.#wake());
   }
 
@@ -39,7 +52,7 @@ export class Stream {
 
   /** Connects anew, and asks for everything. */
   start() {
-    this.stop();
+    this.#leave();
     this.newsAt = null;
     this.#lastId = null;
     this.#wait = WAIT_MIN_MS;
@@ -48,10 +61,14 @@ export class Stream {
   }
 
   stop() {
+    this.#leave();
+    this.#become('stopped');
+  }
+
+  #leave() {
     clearTimeout(this.#retry);
     this.#connection?.abort();
     this.#connection = null;
-    this.#become('stopped');
   }
 
   async #connect() {
@@ -74,8 +91,8 @@ export class Stream {
       if (response.ok) {
         await this.#read(response.body.getReader(), connection);
       } else {
-        phase = FINAL[response.status] ?? (response.status === 503 ? 'crowded' : 'lost');
         problem = (await problemOf(response)) ?? { title: `The answer was ${response.status}`, status: response.status };
+        phase = phaseOf(response.status, problem);
       }
     } catch {
       // No connection, a cut one, or one that was given up: the phase says all that is known.
@@ -93,14 +110,16 @@ export class Stream {
     for (;;) {
       const { done, value } = await reader.read();
       if (done || connection !== this.#connection) return;
-      for (const event of parser.push(value)) this.#take(event);
+      const events = parser.push(value);
+      for (const event of events) this.#take(event);
+      if (events.length > 0) this.#become('live');
     }
   }
 
   #take({ id, type, data }) {
     let message;
     try {
-      message = JSON.parse(data);
+      message = parseData(data);
     } catch (error) {
       // What follows could not be trusted; the next connection begins with everything.
       this.#lastId = null;
@@ -110,7 +129,14 @@ export class Stream {
     this.newsAt = Date.now();
     this.#wait = WAIT_MIN_MS;
     this.#onEvent(type, message);
-    if (this.phase !== 'live') this.#become('live');
+  }
+
+  #watch() {
+    this.#listen();
+    const hidden = this.#hiddenAt !== null && Date.now() - this.#hiddenAt >= HIDDEN_MS;
+    if (!hidden || !['connecting', 'live', 'lost', 'crowded'].includes(this.phase)) return;
+    this.#leave();
+    this.#become('paused');
   }
 
   /** A connection that says nothing is given up: the other end may be gone without a word. */
@@ -123,7 +149,8 @@ export class Stream {
 
   #wake() {
     this.#listen();
-    if (this.#connection === null && ['lost', 'crowded'].includes(this.phase)) this.#connect();
+    const waits = ['lost', 'crowded'].includes(this.phase) || (this.phase === 'paused' && !document.hidden);
+    if (this.#connection === null && waits) this.#connect();
     this.#onChange();
   }
 

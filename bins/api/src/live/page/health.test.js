@@ -1,0 +1,52 @@
+// The verdict at the top: `node --test`.
+
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+
+import { assess } from './health.js';
+
+const NOW = Date.parse('2026-11-23T10:00:00Z');
+const seen = ({ alerts = [], servers = {}, audit = null } = {}) => ({
+  now: {
+    at: new Date(NOW).toISOString(),
+    alerts,
+    servers: { postgres: 'up', redis: 'up', rabbitmq: 'up', ...servers },
+    processes: [],
+    audit,
+  },
+  products: new Map(),
+  time: () => NOW,
+});
+const live = { phase: 'live', silent: false, problem: null };
+
+test('all is well only while every server that is known answers', () => {
+  assert.equal(assess(seen(), live).health, 'well');
+  assert.equal(assess(seen({ servers: { rabbitmq: 'unknown' } }), live).health, 'well');
+  for (const [server, title] of [
+    ['postgres', 'PostgreSQL does not answer'], ['redis', 'Redis does not answer'], ['rabbitmq', 'RabbitMQ does not answer'],
+  ]) {
+    const verdict = assess(seen({ servers: { [server]: 'down' } }), live);
+    assert.equal(verdict.health, 'ill');
+    assert.equal(verdict.title, title);
+  }
+  assert.equal(assess(seen({ servers: { postgres: 'down', redis: 'down' } }), live).title, 'PostgreSQL and Redis do not answer');
+});
+
+test('an alert of any code is what is wrong', () => {
+  const alert = { code: 'never_heard_of', title: 'Something is odd', meaning: '…', action: '…' };
+  const verdict = assess(seen({ alerts: [alert], servers: { redis: 'down' } }), live);
+  assert.deepEqual([verdict.health, verdict.title], ['ill', 'Something is odd']);
+});
+
+test('a hidden tab that asks for nothing claims nothing', () => {
+  for (const model of [seen(), { now: null }]) {
+    const verdict = assess(model, { phase: 'paused', silent: true, newsAt: 0, problem: null });
+    assert.deepEqual([verdict.health, verdict.short], ['unknown', 'Paused']);
+  }
+});
+
+test('books that were not audited for five minutes are not called right', () => {
+  const at = (seconds) => ({ at: new Date(NOW - seconds * 1000).toISOString(), clean: true, products: 1, differences: [] });
+  assert.match(assess(seen({ audit: at(299) }), live).text, /books right/);
+  assert.match(assess(seen({ audit: at(301) }), live).text, /books not audited since \d\d:\d\d:\d\d/);
+});
