@@ -33,7 +33,7 @@ pub struct Args {
     )]
     pub database_url: String,
 
-    /// Most connections that this process opens to PostgreSQL.
+    /// Most connections that this process opens to PostgreSQL for its work; an API has two more, for the live page.
     #[arg(long, env = "DATABASE_MAX_CONNECTIONS", default_value_t = 16)]
     pub database_max_connections: u32,
 

@@ -64,7 +64,9 @@ impl<'a> Eye<'a> {
             found.outbox = reader
                 .read(EVENTS, |via| outbox::status(via).boxed())
                 .await?;
-            self.count_at = Instant::now() + began.elapsed() * 50;
+            if found.outbox.is_some() {
+                self.count_at = Instant::now() + began.elapsed() * 50;
+            }
         }
         found.unreadable = reader.unreadable;
         Some(found)
