@@ -32,7 +32,8 @@ impl Viewer {
     }
 
     async fn by(request: RequestBuilder) -> Self {
-        let response = request.send().await.unwrap();
+        // Whoever waits says for how long; see `until`.
+        let response = request.timeout(3 * PATIENCE).send().await.unwrap();
         assert_eq!(response.status(), 200);
         let media_type = response.headers()["content-type"].clone();
         assert_eq!(media_type, "text/event-stream");
@@ -62,12 +63,14 @@ impl Viewer {
         mut wanted: impl FnMut(&Value) -> bool,
     ) -> Value {
         let deadline = Instant::now() + PATIENCE;
+        let mut last = Value::Null;
         loop {
             let next = timeout_at(deadline, self.next()).await;
-            let event = next.unwrap_or_else(|_| panic!("this was never seen: {what}"));
-            let event = event.expect("the stream has ended");
-            if wanted(&event.data) {
-                return event.data;
+            let event =
+                next.unwrap_or_else(|_| panic!("this was never seen: {what}; last: {last}"));
+            last = event.expect("the stream has ended").data;
+            if wanted(&last) {
+                return last;
             }
         }
     }
