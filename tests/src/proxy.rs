@@ -145,6 +145,10 @@ async fn pump(
         let Ok(traffic) = rules.wait_for(passable).await.map(|rules| rules.traffic) else {
             return;
         };
+        // The connection is cut: what was held back never arrives.
+        if traffic == Traffic::Refuse {
+            return;
+        }
         if let Traffic::Delay(delay) = traffic {
             tokio::time::sleep(delay).await;
         }
