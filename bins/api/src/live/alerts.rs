@@ -56,7 +56,7 @@ pub(super) fn alerts(
             format!("PostgreSQL does not tell of {}", unreadable.join(", ")),
             "It answers, but refuses this or takes too long. The sale may well go on; what is shown of it here is old.",
             "After an upgrade: run flashsale-api migrate, then deploy/postgres/roles.sql. Else look for who has locked the \
-                table. The API's log has the cause.",
+                table. With RUST_LOG=info,flashsale_api=debug the API's log names the cause.",
         );
     }
     if !failures.is_empty() {
