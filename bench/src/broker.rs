@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
@@ -22,6 +22,7 @@ use lapin::{
     },
     types::{FieldTable, ShortString},
 };
+use runtime::lock;
 use time::OffsetDateTime;
 use tokio::{task::JoinHandle, time::sleep};
 
@@ -252,9 +253,4 @@ impl Consumer {
         self.task.abort();
         std::mem::take(&mut lock(&self.received).events)
     }
-}
-
-/// Notes are whole, whoever panicked.
-fn lock(received: &Mutex<Received>) -> MutexGuard<'_, Received> {
-    received.lock().unwrap_or_else(PoisonError::into_inner)
 }

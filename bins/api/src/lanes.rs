@@ -16,11 +16,12 @@
 use std::{
     collections::VecDeque,
     panic::AssertUnwindSafe,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
 use futures_util::FutureExt as _;
+use runtime::lock;
 use tokio::sync::{Notify, oneshot};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use trace::Span;
@@ -190,7 +191,7 @@ impl<Q: Send + 'static, A: Send + 'static> Lane<Q, A> {
     }
 
     fn push(&self, waiting: Waiting<Q, A>) -> Result<(), NoAnswer> {
-        let mut queue = self.queue();
+        let mut queue = lock(&self.queue);
         if queue.waiting.len() >= self.limits.depth {
             return Err(queue.overload.refused());
         }
@@ -202,7 +203,7 @@ impl<Q: Send + 'static, A: Send + 'static> Lane<Q, A> {
 
     fn take_batch(&self) -> Batch<Q, A> {
         self.refuse_overdue();
-        let mut queue = self.queue();
+        let mut queue = lock(&self.queue);
         queue.overload.settle();
         let size = queue.waiting.len().min(self.limits.batch);
         let batch = queue.waiting.drain(..size);
@@ -213,7 +214,7 @@ impl<Q: Send + 'static, A: Send + 'static> Lane<Q, A> {
     }
 
     fn refuse_overdue(&self) {
-        let mut queue = self.queue();
+        let mut queue = lock(&self.queue);
         while queue
             .waiting
             .front()
@@ -223,11 +224,6 @@ impl<Q: Send + 'static, A: Send + 'static> Lane<Q, A> {
                 let _ = overdue.reply.send(Err(queue.overload.refused()));
             }
         }
-    }
-
-    fn queue(&self) -> MutexGuard<'_, Queue<Q, A>> {
-        // Nothing panics while it holds the lock; were it to, the queue would still be whole.
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod alerts;
 mod assets;
+mod audits;
 mod beats;
 mod eye;
 mod hub;
@@ -14,13 +15,13 @@ mod view;
 mod watch;
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use inventory::{
     audit::{self, Audit},
-    presence::{self, Audited, Counts, Feed, Report, Role},
+    presence::{self, Counts, Feed, Report, Role},
 };
 use runtime::Process;
 use sqlx::{
@@ -30,7 +31,12 @@ use sqlx::{
 use timer::Timer;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
-use self::{eye::Eye, hub::Hub, watch::Watch};
+use self::{
+    audits::{LastAudit, audited},
+    eye::Eye,
+    hub::Hub,
+    watch::Watch,
+};
 use crate::metrics::Metrics;
 
 pub(crate) use self::{assets::router, stream::stream};
@@ -41,15 +47,12 @@ const POLL_EVERY: Duration = Duration::from_secs(1);
 /// however many reservations there are.
 const AUDIT_EVERY: Duration = Duration::from_secs(60);
 
-/// How many differences of an audit are shown.
-const DIFFERENCES_MAX: usize = 20;
-
 /// What the page is made of. Clones share it.
 #[derive(Clone)]
 pub(crate) struct Live {
     hub: Arc<Hub>,
     feed: Arc<Feed>,
-    audit: Arc<Mutex<Option<Audited>>>,
+    audit: LastAudit,
 }
 
 impl Live {
@@ -58,7 +61,7 @@ impl Live {
         let live = Self {
             hub: Arc::new(Hub::new(process.shutdown.clone())),
             feed: Arc::default(),
-            audit: Arc::default(),
+            audit: LastAudit::default(),
         };
         let database = pool.connect_options();
         // A connection of its own: an overload must not look like a death.
@@ -91,26 +94,7 @@ impl Live {
 
     /// Somebody had the books audited.
     pub(crate) fn audited(&self, audit: &Audit) {
-        let differences = audit.differences.iter().take(DIFFERENCES_MAX);
-        self.keep_audit(Some(Audited {
-            at: audit.at,
-            clean: audit.clean,
-            products: audit.products.len() as u64,
-            difference_count: audit.differences.len() as u64,
-            differences: differences.cloned().collect(),
-        }));
-    }
-
-    /// It counts if it is the newest.
-    fn keep_audit(&self, audit: Option<Audited>) {
-        let mut last = self.audit.lock().unwrap_or_else(PoisonError::into_inner);
-        let audits = [audit, last.take()].into_iter().flatten();
-        *last = audits.max_by_key(|audit| audit.at);
-    }
-
-    fn last_audit(&self) -> Option<Audited> {
-        let audit = self.audit.lock().unwrap_or_else(PoisonError::into_inner);
-        audit.clone()
+        self.audit.take(audited(audit));
     }
 
     /// What this process says of itself.
@@ -129,7 +113,7 @@ impl Live {
                 .map(|(code, count)| (code.terms().code.to_owned(), count))
                 .collect(),
             reaches: [("redis".to_owned(), timer.is_up().await)].into(),
-            audit: self.last_audit(),
+            audit: self.audit.get(),
             recent: self.feed.report(),
         }
     }
@@ -137,15 +121,13 @@ impl Live {
     async fn poll(&self, database: &PgConnectOptions, timer: &Timer) {
         let mut ticks = interval(POLL_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut watch = Watch::new();
+        let mut watch = Watch::new(self.audit.clone());
         let mut eye = Eye::new(database);
         loop {
             ticks.tick().await;
             let found = eye.look().await;
             let counters = timer.counters().await;
-            let (state, tick) = watch.update(found, counters, self.last_audit());
-            // Whoever made it.
-            self.keep_audit(state.audit.clone());
+            let (state, tick) = watch.update(found, counters);
             self.hub.publish(state, &tick);
         }
     }
@@ -155,7 +137,7 @@ impl Live {
         let (mut next, mut pause) = (Instant::now(), AUDIT_EVERY);
         loop {
             sleep(POLL_EVERY).await;
-            let known = self.last_audit().map(|audit| audit.at);
+            let known = self.audit.get().map(|audit| audit.at);
             if known != last {
                 // Somebody else's does as well.
                 (last, next) = (known, Instant::now() + pause);

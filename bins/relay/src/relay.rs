@@ -1,14 +1,10 @@
 //! The loop: claim, publish, mark; and what happens when one side is away.
 
-use std::{
-    io,
-    sync::{Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{io, sync::Mutex, time::Duration};
 
 use anyhow::anyhow;
 use inventory::{Error, outbox};
-use runtime::retry::Delays;
+use runtime::{lock, retry::Delays};
 use sqlx::{PgConnection, PgPool};
 use time::OffsetDateTime;
 use timer::Wakeups;
@@ -305,11 +301,11 @@ impl Condition {
     }
 
     pub(crate) fn is_good(&self) -> bool {
-        self.lock().is_none()
+        lock(&self.error).is_none()
     }
 
     fn works(&self) {
-        if self.lock().take().is_some() {
+        if lock(&self.error).take().is_some() {
             tracing::info!("{}: works", self.what);
         }
     }
@@ -326,15 +322,10 @@ impl Condition {
                 };
             }
         }
-        let mut known = self.lock();
+        let mut known = lock(&self.error);
         if known.as_ref() != Some(&text) {
             tracing::error!("{}: {text}", self.what);
             *known = Some(text);
         }
-    }
-
-    /// A string is whole whoever panicked.
-    fn lock(&self) -> MutexGuard<'_, Option<String>> {
-        self.error.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -6,7 +6,12 @@ pub mod http;
 pub mod purge;
 pub mod retry;
 
-use std::{io::IsTerminal as _, process::ExitCode, time::Duration};
+use std::{
+    io::IsTerminal as _,
+    process::ExitCode,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use anyhow::{Context as _, ensure};
 use clap::ValueEnum;
@@ -126,6 +131,11 @@ where
     runtime.shutdown_background();
     spans.stop();
     result
+}
+
+/// Locks what no panic leaves half-changed, so that a holder who panicked is no reason to stop.
+pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Ends `limit` after the signal to stop.

@@ -12,7 +12,7 @@ mod writer;
 use std::{
     fmt::Display,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
     time::Duration,
@@ -21,7 +21,7 @@ use std::{
 use anyhow::Context as _;
 use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, Opts, Registry};
 use redis::{Client, aio::MultiplexedConnection};
-use runtime::Process;
+use runtime::{Process, lock};
 use tokio::sync::Notify;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -267,9 +267,4 @@ impl Metrics {
             pipeline,
         })
     }
-}
-
-/// Nothing that is guarded here can be left half-changed, so a panicked holder is no reason to stop.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -3,13 +3,12 @@
 use std::{sync::Arc, time::Duration};
 
 use redis::Value;
-use runtime::retry::Delays;
+use runtime::{lock, retry::Delays};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     Shared,
     link::{Link, RETRY_MAX},
-    lock,
     queue::Batch,
 };
 

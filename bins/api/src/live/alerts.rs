@@ -23,17 +23,12 @@ pub(super) struct Alert {
     pub(super) action: &'static str,
 }
 
-impl Alert {
-    /// Whether it goes by what processes say of themselves.
-    pub(super) fn is_of_beats(&self) -> bool {
-        ["no_expirer", "no_relay", "process_lost", "rabbitmq_down"].contains(&self.code)
-    }
-}
-
 /// What is wrong with what a view shows, worst first. `failures` are the requests that failed in the last 10 s, by the
-/// code of their problem; `unreadable` is what PostgreSQL would not tell.
+/// code of their problem; `unreadable` is what PostgreSQL would not tell. Unless they are `heard`, what goes by
+/// what processes say of themselves is left out.
 pub(super) fn alerts(
     view: &View,
+    heard: bool,
     failures: &BTreeMap<String, u64>,
     unreadable: &[&str],
 ) -> Vec<Alert> {
@@ -48,7 +43,7 @@ pub(super) fn alerts(
         );
     } else {
         books(view, &mut alerts);
-        workers(view, &mut alerts);
+        workers(view, heard, &mut alerts);
     }
     if !unreadable.is_empty() {
         alerts.add(
@@ -98,14 +93,14 @@ fn books(view: &View, alerts: &mut Alerts) {
 }
 
 /// The expirer and the relay, and what waits for them.
-fn workers(view: &View, alerts: &mut Alerts) {
+fn workers(view: &View, heard: bool, alerts: &mut Alerts) {
     let alive = |role| {
         view.processes
             .iter()
             .filter(move |process| process.alive && process.role == role)
             .count()
     };
-    if alive(Role::Expirer) == 0 {
+    if heard && alive(Role::Expirer) == 0 {
         alerts.add(
             "no_expirer",
             "No expirer is heard",
@@ -123,14 +118,14 @@ fn workers(view: &View, alerts: &mut Alerts) {
             "Look at the expirer's log, or start another one. \"Expire due holds\" ends them now.",
         );
     }
-    if alive(Role::Relay) == 0 {
+    if heard && alive(Role::Relay) == 0 {
         alerts.add(
             "no_relay",
             "No relay is heard",
             "Sales go on, but consumers get no events. Nothing is lost: the events wait in PostgreSQL.",
             "Start flashsale-relay. One that runs all the same is of an older release, or needs deploy/postgres/roles.sql.",
         );
-    } else if view.servers.rabbitmq == Reached::Down {
+    } else if heard && view.servers.rabbitmq == Reached::Down {
         alerts.add(
             "rabbitmq_down",
             "RabbitMQ does not take events",
@@ -163,7 +158,7 @@ fn workers(view: &View, alerts: &mut Alerts) {
         (Role::Relay, "relay"),
     ] {
         let lost = lost(view, role);
-        if lost > 0 && alive(role) > 0 {
+        if heard && lost > 0 && alive(role) > 0 {
             alerts.add(
                 "process_lost",
                 format!("{lost} of {} copies of the {name} died", lost + alive(role)),

@@ -3,11 +3,12 @@
 use std::{
     collections::VecDeque,
     fmt::Write as _,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex},
 };
 
 use axum::body::Bytes;
 use futures_util::{Stream, stream};
+use runtime::lock;
 use serde::Serialize;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
@@ -57,7 +58,7 @@ impl Hub {
         let number = *self.newest.borrow() + 1;
         let message = self.message(number, "tick", tick);
         {
-            let mut news = self.news();
+            let mut news = lock(&self.news);
             if news.ticks.len() == TICKS_MAX {
                 news.ticks.pop_front();
             }
@@ -90,7 +91,7 @@ impl Hub {
 
     /// The first message after `read`, if there is one, and its number; or how everything stands.
     fn since(&self, read: Option<u64>) -> Option<(u64, Bytes)> {
-        let news = self.news();
+        let news = lock(&self.news);
         let oldest = news.ticks.front()?.0;
         let newest = news.ticks.back()?.0;
         match read {
@@ -125,11 +126,6 @@ impl Hub {
         let (epoch, number) = id.split_once('-')?;
         let ours = u32::from_str_radix(epoch, 16) == Ok(self.epoch);
         number.parse().ok().filter(|_| ours)
-    }
-
-    /// Nothing that is guarded here can be left half-changed.
-    fn news(&self) -> MutexGuard<'_, News> {
-        self.news.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

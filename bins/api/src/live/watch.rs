@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use inventory::{
     ProductId, outbox,
-    presence::{Audited, Role, SILENCE_LIMIT, Seen, Transition},
+    presence::{Role, SILENCE_LIMIT, Seen, Transition},
     product::Product,
 };
 use time::OffsetDateTime;
@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use super::{
     alerts::alerts,
+    audits::LastAudit,
     beats::{Beats, Heard, RECENT},
     view::{Expiry, Funnel, History, Outbox, Process, Reached, Servers, Shown, View},
 };
@@ -51,6 +52,7 @@ pub(super) struct Found {
 pub(super) struct Watch {
     view: View,
     history: History,
+    audit: LastAudit,
     beats: Beats,
     postgres: Steady,
     redis: Steady,
@@ -64,7 +66,7 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(audit: LastAudit) -> Self {
         let now = OffsetDateTime::now_utc();
         Self {
             view: View {
@@ -87,6 +89,7 @@ impl Watch {
                 history: None,
             },
             history: History::default(),
+            audit,
             beats: Beats::default(),
             postgres: Steady::default(),
             redis: Steady::default(),
@@ -104,7 +107,6 @@ impl Watch {
         &mut self,
         found: Option<Found>,
         counters: Option<[i64; 4]>,
-        audit: Option<Audited>,
     ) -> (View, View) {
         self.view.servers.redis = self.redis.take(counters.is_some());
         if counters.is_some() || self.view.servers.redis == Reached::Down {
@@ -151,8 +153,7 @@ impl Watch {
                 dead: status.dead,
             };
         }
-        let audits = [audit, self.view.audit.take()].into_iter().flatten();
-        self.view.audit = audits.max_by_key(|audit| audit.at);
+        self.view.audit = self.audit.get();
         let (now, read) = self.clock;
         self.view.at = now + read.elapsed();
         self.judge(found.unreadable);
@@ -187,9 +188,10 @@ impl Watch {
             None => Reached::Unknown,
         };
         view.processes = processes.iter().map(process).collect();
-        let audits = processes.iter().map(|seen| seen.report.audit.clone());
-        let audits = audits.chain([view.audit.take()]).flatten();
-        view.audit = audits.max_by_key(|audit| audit.at);
+        let audits = processes
+            .iter()
+            .filter_map(|seen| seen.report.audit.clone());
+        audits.for_each(|audit| self.audit.take(audit));
         feed
     }
 
@@ -221,14 +223,12 @@ impl Watch {
         let before = std::mem::replace(&mut self.unreadable, unreadable);
         let mut twice = self.unreadable.clone();
         twice.retain(|what| before.contains(what));
-        let mut alerts = alerts(&self.view, &failures, &twice);
         let settled = self
             .answers_since
             .is_some_and(|since| since.elapsed() > SILENCE_LIMIT);
         // As long as PostgreSQL was away, or does not tell, nobody could say that they are there.
         let heard = settled && !self.unreadable.contains(&PROCESSES);
-        alerts.retain(|alert| heard || !alert.is_of_beats());
-        self.view.alerts = alerts;
+        self.view.alerts = alerts(&self.view, heard, &failures, &twice);
     }
 }
 
@@ -300,7 +300,7 @@ mod tests {
     }
 
     fn told(watch: &mut Watch, found: Option<Found>, counters: Option<[i64; 4]>) -> Vec<&str> {
-        let (state, tick) = watch.update(found, counters, None);
+        let (state, tick) = watch.update(found, counters);
         assert_eq!(state.alerts, tick.alerts);
         let alerts = state.alerts.iter();
         alerts.map(|alert| alert.code).collect()
@@ -308,7 +308,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn one_bad_poll_is_no_outage() {
-        let mut watch = Watch::new();
+        let mut watch = Watch::new(LastAudit::default());
         assert_eq!(told(&mut watch, None, None), [""; 0]);
         assert_eq!(told(&mut watch, nobody(), COUNTERS), [""; 0]);
         assert_eq!(told(&mut watch, None, None), [""; 0]);
@@ -323,7 +323,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn who_answers_now_and_then_is_down() {
-        let mut watch = Watch::new();
+        let mut watch = Watch::new(LastAudit::default());
         let mut down = 0;
         for _ in 0..8 {
             told(&mut watch, nobody(), COUNTERS);
@@ -338,7 +338,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn nobody_is_missed_before_they_could_say_that_they_are_there() {
-        let mut watch = Watch::new();
+        let mut watch = Watch::new(LastAudit::default());
         for _ in 0..2 {
             for _ in 0..3 {
                 assert_eq!(told(&mut watch, nobody(), COUNTERS), [""; 0]);
@@ -356,7 +356,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_cannot_be_read_is_no_outage() {
-        let mut watch = Watch::new();
+        let mut watch = Watch::new(LastAudit::default());
         let refused = || {
             Some(Found {
                 unreadable: vec![PROCESSES, EVENTS],
