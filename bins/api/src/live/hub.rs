@@ -162,7 +162,10 @@ mod tests {
 
     use futures_util::StreamExt as _;
 
-    use super::{super::watch::Watch, *};
+    use super::{
+        super::{audits::LastAudit, watch::Watch},
+        *,
+    };
 
     fn kind(message: &Bytes) -> &str {
         let text = str::from_utf8(message).expect("text");
@@ -172,9 +175,9 @@ mod tests {
     }
 
     fn publish(hub: &Hub, count: usize) {
-        let mut watch = Watch::new();
+        let mut watch = Watch::new(LastAudit::default());
         for _ in 0..count {
-            let (state, tick) = watch.update(None, None, None);
+            let (state, tick) = watch.update(None, None);
             hub.publish(state, &tick);
         }
     }
