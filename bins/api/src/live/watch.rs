@@ -287,6 +287,8 @@ fn process(seen: &Seen) -> Process {
 mod tests {
     use std::time::Duration;
 
+    use inventory::presence::Report;
+
     use super::*;
 
     const COUNTERS: Option<[i64; 4]> = Some([0; 4]);
@@ -352,6 +354,38 @@ mod tests {
             // They could not either while PostgreSQL was away.
             told(&mut watch, None, COUNTERS);
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_processes_say_counts_only_once_all_could_say_it() {
+        let relay = |instance: &str, silent| Seen {
+            role: Role::Relay,
+            instance: instance.to_owned(),
+            started_at: OffsetDateTime::UNIX_EPOCH,
+            seen_at: OffsetDateTime::UNIX_EPOCH,
+            silent,
+            report: Report {
+                reaches: [("rabbitmq".to_owned(), false)].into(),
+                ..Report::default()
+            },
+        };
+        let dead = SILENCE_LIMIT + Duration::from_secs(1);
+        let relays = || {
+            let relays = vec![relay("one", Duration::ZERO), relay("other", dead)];
+            Some(Found {
+                processes: Some((OffsetDateTime::now_utc(), relays)),
+                ..Found::default()
+            })
+        };
+        let mut watch = Watch::new(LastAudit::default());
+        for _ in 0..3 {
+            assert_eq!(told(&mut watch, relays(), COUNTERS), [""; 0]);
+        }
+        tokio::time::advance(dead).await;
+        assert_eq!(
+            told(&mut watch, relays(), COUNTERS),
+            ["no_expirer", "rabbitmq_down", "process_lost"]
+        );
     }
 
     #[tokio::test(start_paused = true)]
