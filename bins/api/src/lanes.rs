@@ -205,12 +205,18 @@ impl<Q: Send + 'static, A: Send + 'static> Lane<Q, A> {
         self.refuse_overdue();
         let mut queue = lock(&self.queue);
         queue.overload.settle();
-        let size = queue.waiting.len().min(self.limits.batch);
-        let batch = queue.waiting.drain(..size);
+        let mut batch = Batch::default();
+        while batch.0.len() < self.limits.batch
+            && let Some(next) = queue.waiting.pop_front()
+        {
+            // Whoever hung up takes nobody's place.
+            if !next.reply.is_closed() {
+                batch.0.push(next.request);
+                batch.1.push(next.reply);
+                batch.2.push(next.span);
+            }
+        }
         batch
-            .filter(|waiting| !waiting.reply.is_closed())
-            .map(|waiting| (waiting.request, waiting.reply, waiting.span))
-            .collect()
     }
 
     fn refuse_overdue(&self) {
@@ -363,6 +369,29 @@ mod tests {
         assert!(gone.await.is_err());
         bench.gate.add_permits(9);
         assert_eq!(bench.batch().await, [3]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn many_that_hung_up_keep_nobody_waiting() {
+        let mut bench = Bench::new(Limits {
+            depth: 100,
+            ..LIMITS
+        });
+        let _sent = bench.ask(1).await;
+        bench.batch().await;
+        let mut gone = Vec::new();
+        for request in 2..2 + 3 * LIMITS.batch as i64 {
+            gone.push(bench.ask(request).await);
+        }
+        let _stays = bench.ask(50).await;
+        for gone in gone {
+            gone.abort();
+            assert!(gone.await.is_err());
+        }
+        bench.gate.add_permits(9);
+        // Time passes once everybody waits.
+        let next = tokio::time::timeout(Duration::from_secs(10), bench.batch());
+        assert_eq!(next.await, Ok(vec![50]));
     }
 
     #[tokio::test]
