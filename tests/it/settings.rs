@@ -73,6 +73,8 @@ async fn a_bad_setting_is_named_and_ends_the_process() {
         ("flashsale-api", "OUTBOX_EVENTS", "ReservationLost"),
         ("flashsale-expirer", "OUTBOX_EVENTS", "ReservationExpired,"),
         ("flashsale-api", "LISTEN_ADDR", "8080"),
+        ("flashsale-api", "ADMIN_TOKEN", "sécret"),
+        ("flashsale-api", "ADMIN_TOKEN", "two\nsecrets"),
         ("flashsale-api", "BATCH_MAX_REQUESTS", "0"),
         ("flashsale-api", "LANE_WAIT_MILLISECONDS", "-1"),
         (

@@ -2,6 +2,7 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
+use anyhow::ensure;
 use futures_util::FutureExt as _;
 use inventory::{
     Error, ProductId, ReservationId, Via, cancel, confirm,
@@ -120,9 +121,18 @@ impl AppState {
         address: SocketAddr,
         process: &Process,
     ) -> anyhow::Result<Self> {
-        // A `.env` file that names the setting without a value means "none", not "the empty token".
-        let given = |setting: &Option<String>| setting.clone().filter(|text| !text.is_empty());
+        // A `.env` file that names the setting without a value means "none", not "the empty token", and a secret that
+        // `echo` has made ends in a newline.
+        let given = |setting: &Option<String>| {
+            let setting = setting.as_deref().map(str::trim);
+            setting.filter(|text| !text.is_empty()).map(str::to_owned)
+        };
         let admin_token = given(&settings.admin_token);
+        let can_be_sent = |token: &String| token.bytes().all(|byte| matches!(byte, b' '..=b'~'));
+        ensure!(
+            admin_token.as_ref().is_none_or(can_be_sent),
+            "ADMIN_TOKEN must be of printable ASCII characters: no header could carry it"
+        );
         let loopback = address.ip().is_loopback();
         match (&admin_token, loopback) {
             (Some(_), _) => tracing::info!("admin routes require the bearer token"),

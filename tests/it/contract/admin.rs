@@ -73,6 +73,13 @@ async fn with_a_token_admin_acts_require_it() {
 }
 
 #[tokio::test]
+async fn a_token_may_end_in_the_newline_that_echo_makes() {
+    let system = System::with(&[("ADMIN_TOKEN", &format!("{TOKEN}\n"))]).await;
+    expect_allowed(&system, ("authorization", &format!("Bearer {TOKEN}"))).await;
+    expect_all(&system, ("authorization", "Bearer"), 401, "unauthorized").await;
+}
+
+#[tokio::test]
 async fn a_token_also_holds_behind_a_proxy() {
     let system = System::with(&[("ADMIN_TOKEN", TOKEN)]).await;
     for act in acts(&system) {
