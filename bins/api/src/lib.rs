@@ -134,7 +134,7 @@ pub async fn serve(
 
 fn router(state: AppState, process: &Process) -> Router {
     let health = {
-        let (pool, timer) = (state.pool.clone(), state.timer.clone());
+        let (pool, timer) = (state.pulse.clone(), state.timer.clone());
         Health::default()
             .required("postgres", move || {
                 let pool = pool.clone();

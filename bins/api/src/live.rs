@@ -24,10 +24,7 @@ use inventory::{
     presence::{self, Counts, Feed, Report, Role},
 };
 use runtime::Process;
-use sqlx::{
-    PgPool,
-    postgres::{PgConnectOptions, PgPoolOptions},
-};
+use sqlx::{PgPool, postgres::PgConnectOptions};
 use timer::Timer;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
@@ -57,23 +54,26 @@ pub(crate) struct Live {
 
 impl Live {
     /// Starts what is done once a second, until the process is told to stop.
-    pub(crate) fn start(pool: &PgPool, timer: Timer, metrics: Metrics, process: &Process) -> Self {
+    pub(crate) fn start(
+        pool: &PgPool,
+        pulse: &PgPool,
+        timer: Timer,
+        metrics: Metrics,
+        process: &Process,
+    ) -> Self {
         let live = Self {
             hub: Arc::new(Hub::new(process.shutdown.clone())),
             feed: Arc::default(),
             audit: LastAudit::default(),
         };
         let database = pool.connect_options();
-        // A connection of its own: an overload must not look like a death.
-        let beats = PgPoolOptions::new()
-            .max_connections(1)
-            .connect_lazy_with(database.as_ref().clone());
         let stop = &process.shutdown;
         process.tasks.spawn({
-            let (live, timer, stop) = (live.clone(), timer.clone(), stop.clone());
+            let (live, pulse) = (live.clone(), pulse.clone());
+            let (timer, stop) = (timer.clone(), stop.clone());
             async move {
                 let report = || live.report(&timer, &metrics);
-                presence::announce(&beats, Role::Api, report, &stop).await;
+                presence::announce(&pulse, Role::Api, report, &stop).await;
             }
         });
         process.tasks.spawn({

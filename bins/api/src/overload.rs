@@ -1,4 +1,4 @@
-//! A lane that takes no more. A line in the log for each request that it refuses would be thousands in a second:
+//! Who takes no more. A line in the log for each request that it refuses would be thousands in a second:
 //! there is one when it begins, and one with their number when it is over.
 
 use std::time::{Duration, Instant};
@@ -24,7 +24,7 @@ impl Overload {
     pub(crate) fn refused(&mut self) -> NoAnswer {
         if self.refused.is_none() {
             let verb = self.verb;
-            tracing::warn!(verb, "a lane is overloaded: it refuses requests");
+            tracing::warn!(verb, "overloaded: requests are refused");
         }
         let before = self.refused.map_or(0, |(count, _)| count);
         self.refused = Some((before + 1, Instant::now()));
@@ -41,7 +41,7 @@ impl Overload {
             tracing::info!(
                 verb,
                 requests,
-                "a lane is no longer overloaded: it refused so many requests"
+                "no longer overloaded: so many requests were refused"
             );
         }
     }

@@ -1,6 +1,10 @@
 //! What the handlers share, and how requests reach the verbs.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use anyhow::ensure;
 use futures_util::FutureExt as _;
@@ -13,9 +17,13 @@ use inventory::{
     reservation::{self, Refusal, Reservation},
     reserve::{self, Reserve},
 };
-use runtime::Process;
-use sqlx::PgPool;
+use runtime::{Process, lock};
+use sqlx::{PgPool, postgres::PgPoolOptions};
 use timer::Timer;
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::timeout,
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use trace::Span;
 
@@ -27,9 +35,13 @@ use crate::{
     lanes::{Lanes, Limits, NoAnswer},
     live::Live,
     metrics::Metrics,
+    overload::Overload,
     reservations::{Confirm, reserved, shown},
     verb::{Decided, Verb, Verdict},
 };
+
+/// One for beats, one for checks.
+const PULSE_CONNECTIONS: u32 = 2;
 
 /// Settings of the API.
 #[derive(clap::Args, Clone)]
@@ -91,6 +103,8 @@ impl std::ops::Deref for AppState {
 
 pub struct Shared {
     pub(crate) pool: PgPool,
+    /// For beats and for health: an overload must not look like a death.
+    pub(crate) pulse: PgPool,
     pub(crate) timer: Timer,
     pub(crate) metrics: Metrics,
     pub(crate) books: Books,
@@ -108,6 +122,7 @@ pub struct Shared {
     pub(crate) products: Lanes<(), Arc<Vec<Product>>>,
     pub(crate) product: Lanes<ProductId, Option<Product>>,
     pub(crate) reservation: Lanes<ReservationId, Option<Reservation>>,
+    calls: Calls,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
@@ -144,7 +159,10 @@ impl AppState {
         let keys = given(&settings.api_keys_file)
             .map(|path| Keys::follow(path.into(), requests.clone(), process))
             .transpose()?;
-        let live = Live::start(&pool, timer.clone(), metrics.clone(), process);
+        let pulse = PgPoolOptions::new()
+            .max_connections(PULSE_CONNECTIONS)
+            .connect_lazy_with(pool.connect_options().as_ref().clone());
+        let live = Live::start(&pool, &pulse, timer.clone(), metrics.clone(), process);
         let books = Books::new(timer.clone(), metrics.clone(), live.feed().clone());
         let events = settings.events.outbox_events;
         let stop = CancellationToken::new();
@@ -172,7 +190,9 @@ impl AppState {
             products: start.products(),
             product: start.product(),
             reservation: start.reservation(),
+            calls: Calls::on(&pool),
             pool,
+            pulse,
             timer,
             metrics,
             books,
@@ -201,7 +221,14 @@ impl AppState {
         T: Send + 'static,
         Fut: Future<Output = Result<T, Error>> + Send + 'static,
     {
-        match self.tasks.spawn(Span::current().scope(work)).await {
+        let seat = self.calls.seat().await?;
+        let work = Span::current().scope(work);
+        let work = async move {
+            let done = work.await;
+            drop(seat);
+            done
+        };
+        match self.tasks.spawn(work).await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(error)) => Err(Problem::from(failed(verb, 1, &error))),
             Err(panicked) => {
@@ -209,6 +236,37 @@ impl AppState {
                 Err(Problem::Internal)
             }
         }
+    }
+}
+
+/// Bounds the calls that no lane bounds: whatever they wait for, the lanes have connections.
+struct Calls {
+    seats: Arc<Semaphore>,
+    wait: Duration,
+    overload: Mutex<Overload>,
+}
+
+impl Calls {
+    /// With seats for half of the pool's connections.
+    fn on(pool: &PgPool) -> Self {
+        let options = pool.options();
+        let seats = options.get_max_connections().div_ceil(2);
+        Self {
+            seats: Arc::new(Semaphore::new(seats as usize)),
+            wait: options.get_acquire_timeout(),
+            overload: Mutex::new(Overload::new("others")),
+        }
+    }
+
+    /// One seat, for as long as it is kept.
+    async fn seat(&self) -> Result<OwnedSemaphorePermit, NoAnswer> {
+        let seat = timeout(self.wait, Arc::clone(&self.seats).acquire_owned()).await;
+        let mut overload = lock(&self.overload);
+        overload.settle();
+        // Nobody closes the semaphore.
+        seat.ok()
+            .and_then(Result::ok)
+            .ok_or_else(|| overload.refused())
     }
 }
 

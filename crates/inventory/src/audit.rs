@@ -5,14 +5,16 @@ use std::{borrow::Cow, time::Duration};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sqlx::{
-    FromRow, PgPool, Postgres,
+    FromRow, PgConnection, PgPool, Postgres,
     postgres::{PgArguments, PgRow},
     query::Query,
 };
 use time::OffsetDateTime;
-use tokio::time::timeout;
 
-use crate::{Error, ProductId, database::fetch};
+use crate::{
+    Error, ProductId,
+    database::{fetch, within},
+};
 
 /// Some 5 billion reservations can be read in that time (1.3 s for 10 million).
 const READ_ALL_LIMIT: Duration = Duration::from_secs(600);
@@ -115,7 +117,7 @@ pub async fn audit(pool: &PgPool) -> Result<Audit, Error> {
     })
 }
 
-/// Makes a call that reads every reservation, and holds no lock: it may take as long as that takes.
+/// Reads every reservation, and holds no lock: it may take as long as that takes.
 async fn read_all<T>(
     pool: &PgPool,
     query: Query<'_, Postgres, PgArguments>,
@@ -123,15 +125,8 @@ async fn read_all<T>(
 where
     T: for<'r> FromRow<'r, PgRow>,
 {
-    let mut connection = pool.acquire().await.map_err(Error::NotDone)?;
-    match timeout(READ_ALL_LIMIT, fetch(&mut *connection, query)).await {
-        Ok(rows) => rows,
-        Err(_) => {
-            // A network that swallows packets: the pool would wait for the answer that does not come.
-            drop(connection.detach());
-            Err(Error::OutcomeUnknown(sqlx::Error::PoolTimedOut))
-        }
-    }
+    let read = async |connection: &mut PgConnection| fetch(connection, query).await;
+    within(READ_ALL_LIMIT, pool, read).await
 }
 
 fn differences(product: &ProductAudit) -> Vec<Difference> {

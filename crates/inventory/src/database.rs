@@ -9,11 +9,15 @@ use sqlx::{
     postgres::{PgArguments, PgConnectOptions, PgDatabaseError, PgPoolOptions, PgRow, PgSeverity},
     query::Query,
 };
+use tokio::time::timeout;
 use trace::Span;
 
 /// Longest time of one call. PostgreSQL answers in milliseconds, and gives up a lock wait by itself
 /// after 5 s (see `sql/reserve.sql`): silence beyond this is a network that swallows packets.
 pub(crate) const CALL_LIMIT: Duration = Duration::from_secs(10);
+
+/// Longest time of a check: those who ask whether all is well wait for two seconds.
+const CHECK_LIMIT: Duration = Duration::from_millis(1_500);
 
 /// How long a connection may have been idle and still be used without a test. PostgreSQL may have gone
 /// in this time too: that is a call whose answer is lost, as if it had gone a moment later.
@@ -33,7 +37,7 @@ pub struct Args {
     )]
     pub database_url: String,
 
-    /// Most connections that this process opens to PostgreSQL for its work; an API has two more, for the live page.
+    /// Most connections that this process opens to PostgreSQL for its work; an API has three more, for its health and the live page.
     #[arg(long, env = "DATABASE_MAX_CONNECTIONS", default_value_t = 16)]
     pub database_max_connections: u32,
 
@@ -76,10 +80,14 @@ pub fn options(url: &str) -> anyhow::Result<PgConnectOptions> {
 }
 
 /// An error unless PostgreSQL answers, and has our schema.
-pub async fn check(pool: &PgPool) -> Result<(), sqlx::Error> {
+pub async fn check(pool: &PgPool) -> Result<(), Error> {
     // What every process may read, the relay among them.
     let query = sqlx::query("-- health\nselect from outbox_events limit 0");
-    query.execute(pool).await.map(drop)
+    let checked = async |connection: &mut PgConnection| {
+        query.execute(connection).await?;
+        Ok(())
+    };
+    within(CHECK_LIMIT, pool, checked).await
 }
 
 /// What a verb makes its call on.
@@ -118,14 +126,44 @@ pub(crate) async fn call(
     via: impl Into<Via<'_>>,
     query: Query<'_, Postgres, PgArguments>,
 ) -> Result<Vec<PgRow>, Error> {
-    let pool = match via.into() {
-        Via::Pool(pool) => pool,
-        Via::Transaction(connection) => return Ok(send(connection, query).await?),
+    match via.into() {
+        Via::Pool(pool) => {
+            let sent = async |connection: &mut PgConnection| Ok(send(connection, query).await?);
+            within(CALL_LIMIT, pool, sent).await
+        }
+        Via::Transaction(connection) => Ok(send(connection, query).await?),
+    }
+}
+
+/// Makes a call that only reads, and may have too much to read: PostgreSQL gives it up after two seconds.
+pub(crate) async fn read<T>(
+    pool: &PgPool,
+    query: Query<'_, Postgres, PgArguments>,
+) -> Result<Vec<T>, Error>
+where
+    T: for<'r> FromRow<'r, PgRow>,
+{
+    // PgBouncer's transaction mode allows no setting for longer.
+    let begin = "begin read only; set local statement_timeout = '2s'";
+    let read = async |connection: &mut PgConnection| {
+        let mut transaction = connection.begin_with(begin).await?;
+        let rows = fetch(&mut *transaction, query).await;
+        transaction.rollback().await?;
+        rows
     };
+    within(CALL_LIMIT, pool, read).await
+}
+
+/// Works on a connection of the pool, for so long.
+pub(crate) async fn within<T>(
+    limit: Duration,
+    pool: &PgPool,
+    work: impl AsyncFnOnce(&mut PgConnection) -> Result<T, Error>,
+) -> Result<T, Error> {
     // Whatever goes wrong before there is a connection, nothing was sent.
     let mut connection = pool.acquire().await.map_err(Error::NotDone)?;
-    match tokio::time::timeout(CALL_LIMIT, send(&mut connection, query)).await {
-        Ok(answer) => Ok(answer?),
+    match timeout(limit, work(&mut connection)).await {
+        Ok(done) => done,
         Err(_) => {
             // The pool would wait for the answer that does not come.
             drop(connection.detach());

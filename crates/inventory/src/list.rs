@@ -4,7 +4,7 @@ use sqlx::{PgPool, Postgres, QueryBuilder};
 
 use crate::{
     Error, ProductId, ReservationId, UserId,
-    database::fetch,
+    database::read,
     reservation::{Reference, Reservation, Status, effective},
 };
 
@@ -114,5 +114,5 @@ pub async fn list(pool: &PgPool, filter: &Filter, page: Page) -> Result<Vec<Rese
         .push(") r order by id desc limit ")
         .push_bind(page.limit);
     query.push(" offset ").push_bind(page.offset);
-    fetch(pool, query.build()).await
+    read(pool, query.build()).await
 }
