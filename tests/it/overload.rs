@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use sqlx::{Postgres, Transaction};
 use tokio::task::JoinSet;
 
-use crate::support::{Answer, System, eventually};
+use crate::support::{Answer, System, eventually, id};
 
 /// A system whose product somebody else has locked, with one reserve, of user 1, waiting for it in PostgreSQL.
 struct Stuck {
@@ -119,13 +119,7 @@ async fn a_lock_that_cannot_be_had_means_that_nothing_was_done() {
     let system = System::start().await;
     let product = system.create_product(2).await;
     let hold = system.reserve(product, 1).await;
-    for function in ["reserve_v2", "confirm_v2", "cancel_v2"] {
-        let impatient = format!("alter function {function} set lock_timeout = '10ms'");
-        sqlx::query(sqlx::AssertSqlSafe(impatient))
-            .execute(&system.database.pool)
-            .await
-            .unwrap();
-    }
+    system.database.have_little_patience().await;
     let lock = system.database.lock_product(product).await;
     for answer in [
         system.try_reserve(product, 2).await,
@@ -137,6 +131,56 @@ async fn a_lock_that_cannot_be_had_means_that_nothing_was_done() {
     lock.rollback().await.unwrap();
     assert_eq!(system.look_up(&hold).await, hold);
     assert_eq!(system.stock(product).await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_product_that_somebody_keeps_locked_holds_up_no_other() {
+    let system = System::with(&[("RESERVE_LANES", "1")]).await;
+    let (locked, other) = (
+        system.create_product(100).await,
+        system.create_product(100).await,
+    );
+    system.database.have_little_patience().await;
+    let mut holds = Vec::new();
+    for user in 1..=30 {
+        holds.push(system.reserve(locked, user).await);
+        holds.push(system.reserve(other, user).await);
+    }
+    let lock = system.database.lock_product(locked).await;
+    let expect = |product: &Value, answer: Answer, status: u16| {
+        if *product == locked {
+            answer.expect_problem(503, "overloaded");
+        } else {
+            answer.expect(status);
+        }
+    };
+    let (plain, keyed) = holds.split_at(holds.len() / 2);
+    let confirms = plain.iter().map(|hold| system.try_confirm(hold));
+    for (hold, answer) in plain.iter().zip(join_all(confirms).await) {
+        expect(&hold["product_id"], answer, 200);
+    }
+    let confirms = keyed.iter().map(|hold| {
+        let path = format!("/reservations/{}/confirm", id(hold));
+        let request = system.request(Method::POST, &path);
+        Answer::to(request.header("idempotency-key", format!("confirm-{}", id(hold))))
+    });
+    for (hold, answer) in keyed.iter().zip(join_all(confirms).await) {
+        expect(&hold["product_id"], answer, 200);
+    }
+    let reserves = (101..=160).map(|user| {
+        let product = if user % 2 == 0 { locked } else { other };
+        let reserve = system.try_reserve(product, user);
+        async move { (json!(product), reserve.await) }
+    });
+    for (product, answer) in join_all(reserves).await {
+        expect(&product, answer, 201);
+    }
+    lock.rollback().await.unwrap();
+    for hold in &holds {
+        system.confirm(hold).await;
+    }
+    assert_eq!(system.product(locked).await["sold"], 30);
+    system.assert_clean_audit().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -24,6 +24,7 @@ mod request_id;
 mod reservations;
 mod routes;
 mod state;
+mod stuck;
 mod verb;
 
 use std::{net::SocketAddr, time::Duration};

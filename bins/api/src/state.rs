@@ -37,6 +37,7 @@ use crate::{
     metrics::Metrics,
     overload::Overload,
     reservations::{Confirm, reserved, shown},
+    stuck::{Locks, Stuck, VerbLanes},
     verb::{Decided, Verb, Verdict},
 };
 
@@ -178,6 +179,7 @@ impl AppState {
             reserve_lanes: settings.reserve_lanes.into(),
             pool: pool.clone(),
             books: books.clone(),
+            stuck: Stuck::default(),
             metrics: metrics.clone(),
             tasks: process.tasks.clone(),
             stop: stop.clone(),
@@ -287,6 +289,7 @@ pub(crate) struct Start {
     reserve_lanes: usize,
     pool: PgPool,
     pub(crate) books: Books,
+    stuck: Stuck,
     metrics: Metrics,
     tasks: TaskTracker,
     stop: CancellationToken,
@@ -349,12 +352,27 @@ impl Start {
         )
     }
 
-    pub(crate) fn lanes<Q, A, F, Fut>(
+    /// Lanes to a verb, past the products that somebody keeps locked.
+    pub(crate) fn verb_lanes<Q, A, F, Fut>(
         &self,
         verb: &'static str,
         count: usize,
         call: F,
-    ) -> Lanes<Q, A>
+    ) -> VerbLanes<Q, A>
+    where
+        Q: Locks + Clone + Send + Sync + 'static,
+        A: Send + 'static,
+        F: Fn(PgPool, Vec<Q>) -> Fut + Clone + Send + Sync + 'static,
+        Fut: Future<Output = Result<Vec<A>, Error>> + Send + 'static,
+    {
+        let stuck = self.stuck.clone();
+        self.lanes(verb, count, move |pool, requests| {
+            let (stuck, call) = (stuck.clone(), call.clone());
+            async move { stuck.around(&pool, requests, &call).await }
+        })
+    }
+
+    fn lanes<Q, A, F, Fut>(&self, verb: &'static str, count: usize, call: F) -> Lanes<Q, A>
     where
         Q: Send + 'static,
         A: Send + 'static,

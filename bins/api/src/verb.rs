@@ -13,8 +13,9 @@ use crate::{
     Problem,
     books::Books,
     idempotency::{Rendered, answered, kept},
-    lanes::{Lanes, NoAnswer},
+    lanes::NoAnswer,
     state::Start,
+    stuck::{Locks, VerbLanes},
 };
 
 pub(crate) type Verdict = Result<Reservation, Refusal>;
@@ -28,12 +29,16 @@ type Book = Box<dyn FnOnce(&Books, &[Verdict]) + Send>;
 type Render<A> = fn(Verdict) -> Result<A, Problem>;
 
 pub(crate) struct Verb<Q, A> {
-    plain: Lanes<Q, Verdict>,
-    keyed: Lanes<(Key, Q), Result<Rendered<A>, Problem>>,
+    plain: VerbLanes<Q, Verdict>,
+    keyed: VerbLanes<(Key, Q), Result<Rendered<A>, Problem>>,
     render: Render<A>,
 }
 
-impl<Q: Clone + Send + Sync + 'static, A: IntoResponse + Send + 'static> Verb<Q, A> {
+impl<Q, A> Verb<Q, A>
+where
+    Q: Locks + Clone + Send + Sync + 'static,
+    A: IntoResponse + Send + 'static,
+{
     /// Starts twice `count` lanes.
     pub(crate) fn start<F>(
         start: &Start,
@@ -46,7 +51,7 @@ impl<Q: Clone + Send + Sync + 'static, A: IntoResponse + Send + 'static> Verb<Q,
         F: for<'a> Fn(Via<'a>, Vec<Q>) -> BoxFuture<'a, Decided> + Clone + Send + Sync + 'static,
     {
         let (books, decide_keyed) = (start.books.clone(), decide.clone());
-        let plain = start.lanes(name, count, move |pool, requests| {
+        let plain = start.verb_lanes(name, count, move |pool, requests| {
             let (books, decide) = (books.clone(), decide.clone());
             async move {
                 let (verdicts, book) = decide(Via::Pool(&pool), requests).await?;
@@ -55,7 +60,7 @@ impl<Q: Clone + Send + Sync + 'static, A: IntoResponse + Send + 'static> Verb<Q,
             }
         });
         let books = start.books.clone();
-        let keyed = start.lanes(name, count, move |pool, requests: Vec<(Key, Q)>| {
+        let keyed = start.verb_lanes(name, count, move |pool, requests: Vec<(Key, Q)>| {
             let (books, decide) = (books.clone(), decide_keyed.clone());
             async move {
                 let (keys, requests): (Vec<_>, Vec<_>) = requests.into_iter().unzip();
@@ -102,12 +107,12 @@ impl<Q: Clone + Send + Sync + 'static, A: IntoResponse + Send + 'static> Verb<Q,
     ) -> Result<Rendered<A>, Problem> {
         match key {
             None => (self.render)(self.ask(row, request).await?).map(Rendered::from),
-            Some(key) => self.keyed.ask(row, (key, request)).await?,
+            Some(key) => self.keyed.ask(row, (key, request)).await??,
         }
     }
 
     /// The verdict on a request without a key, in the lane of its row.
     pub(crate) async fn ask(&self, row: i64, request: Q) -> Result<Verdict, NoAnswer> {
-        self.plain.ask(row, request).await
+        self.plain.ask(row, request).await?
     }
 }

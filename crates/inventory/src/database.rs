@@ -219,6 +219,15 @@ impl Error {
         matches!(self, Self::NotDone(sqlx::Error::Database(_)))
     }
 
+    /// Whether somebody else has a lock for longer than the call would wait.
+    pub fn is_lock_timeout(&self) -> bool {
+        let Self::NotDone(sqlx::Error::Database(refusal)) = self else {
+            return false;
+        };
+        // lock_not_available
+        refusal.code().as_deref() == Some("55P03")
+    }
+
     /// The same of a call within a transaction that was not committed.
     pub(crate) fn before_commit(self) -> Self {
         match self {

@@ -16,6 +16,7 @@ pub mod extend;
 pub mod idempotency;
 mod ids;
 pub mod list;
+pub mod locked;
 pub mod migrate;
 pub mod outbox;
 pub mod presence;

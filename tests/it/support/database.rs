@@ -104,6 +104,17 @@ impl Database {
             .unwrap();
     }
 
+    /// Lets the verbs wait no longer for a lock than a test can wait for them.
+    pub(crate) async fn have_little_patience(&self) {
+        for function in ["reserve_v2", "confirm_v2", "cancel_v2"] {
+            let impatient = format!("alter function {function} set lock_timeout = '10ms'");
+            sqlx::query(sqlx::AssertSqlSafe(impatient))
+                .execute(&self.pool)
+                .await
+                .unwrap();
+        }
+    }
+
     /// Waits until so many calls of the service wait for locks: they have been sent, and are not done.
     pub(crate) async fn calls_wait_for_locks(&self, calls: i64) {
         eventually("calls that wait for a lock", async || {

@@ -1,0 +1,62 @@
+//! locked: products whose row somebody keeps locked, as a transaction does that an operator has forgotten. Nothing
+//! is changed here, so that every failure is [`Error::NotDone`].
+
+use sqlx::{Connection as _, PgConnection, PgPool};
+
+use crate::{
+    Error, ProductId, ReservationId,
+    database::{CALL_LIMIT, call, fetch, within},
+};
+
+/// The products of these reservations, in order; `None` where there is no reservation.
+pub async fn products_of(
+    pool: &PgPool,
+    ids: &[ReservationId],
+) -> Result<Vec<Option<ProductId>>, Error> {
+    let products = "-- locked: products of
+        select r.product_id
+        from unnest($1::bigint[]) with ordinality as q (id, n)
+        left join lateral (
+            -- The limit keeps this one look-up a request, whatever the planner believes.
+            select r.product_id from reservations r where r.id = q.id limit 1
+        ) r on true
+        order by q.n";
+    let ids: Vec<i64> = ids.iter().map(|id| id.get()).collect();
+    let rows: Result<Vec<(Option<ProductId>,)>, Error> =
+        fetch(pool, sqlx::query(products).bind(ids)).await;
+    let rows = rows.map_err(Error::before_commit)?;
+    Ok(rows.into_iter().map(|(product,)| product).collect())
+}
+
+/// Which of these products somebody has locked this very moment: one of our own transactions, or somebody else.
+pub async fn now(pool: &PgPool, products: &[ProductId]) -> Result<Vec<ProductId>, Error> {
+    let locked = "-- locked: now
+        with free as materialized (
+            select p.id from products p where p.id = any($1) for no key update skip locked
+        )
+        select p.id from products p where p.id = any($1) and p.id not in (select f.id from free f)";
+    let products: Vec<i64> = products.iter().map(|product| product.get()).collect();
+    let rows: Result<Vec<(ProductId,)>, Error> =
+        fetch(pool, sqlx::query(locked).bind(products)).await;
+    let rows = rows.map_err(Error::before_commit)?;
+    Ok(rows.into_iter().map(|(product,)| product).collect())
+}
+
+/// Whether a product is locked for longer than a transaction of ours lasts, which is some milliseconds.
+pub async fn for_long(pool: &PgPool, product: ProductId) -> Result<bool, Error> {
+    let lock =
+        sqlx::query("-- locked: for long\nselect from products where id = $1 for no key update");
+    let lock = lock.bind(product.get());
+    let try_it = async |connection: &mut PgConnection| {
+        let begin = "begin; set local lock_timeout = '300ms'";
+        let mut transaction = connection.begin_with(begin).await?;
+        let locked = call(&mut *transaction, lock).await;
+        transaction.rollback().await?;
+        match locked {
+            Err(error) if error.is_lock_timeout() => Ok(true),
+            other => other.map(|_| false),
+        }
+    };
+    let locked = within(CALL_LIMIT, pool, try_it).await;
+    locked.map_err(Error::before_commit)
+}
