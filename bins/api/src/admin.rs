@@ -39,11 +39,14 @@ pub(crate) async fn sync_expired(
         state.events.clone(),
     );
     let sweep = async move {
-        expire::sweep(&pool, EXPIRE_BATCH_ROWS, &events, |expired| {
+        let mut began = false;
+        let swept = expire::sweep(&pool, EXPIRE_BATCH_ROWS, &events, |expired| {
+            began = true;
             books.expired(expired);
             true
-        })
-        .await
+        });
+        let swept = swept.await;
+        swept.map_err(|error| error.after(began))
     };
     let swept = state.call("sync_expired", sweep).await?;
     let expired = swept.expired;

@@ -202,7 +202,8 @@ pub enum Error {
     /// No connection was to be had, or PostgreSQL refused and rolled back: nothing was done.
     #[error("PostgreSQL did not do it")]
     NotDone(#[source] sqlx::Error),
-    /// The connection was lost after the call was sent: it may have been committed or not.
+    /// The connection was lost after the call was sent, so that it may have been committed or not; or a part of what
+    /// was asked for was committed.
     #[error("the answer of PostgreSQL was lost")]
     OutcomeUnknown(#[source] sqlx::Error),
 }
@@ -226,6 +227,14 @@ impl Error {
         };
         // lock_not_available
         refusal.code().as_deref() == Some("55P03")
+    }
+
+    /// The same of a call that is one of several, each a transaction of its own: whether others were done.
+    pub fn after(self, others: bool) -> Self {
+        match self {
+            Self::NotDone(cause) if others => Self::OutcomeUnknown(cause),
+            error => error,
+        }
     }
 
     /// The same of a call within a transaction that was not committed.

@@ -228,7 +228,8 @@ pub async fn requeue_dead(mut via: Via<'_>) -> Result<u64, Error> {
     let mut total = 0;
     loop {
         let query = sqlx::query(requeue).bind(REQUEUE_MAX_ROWS);
-        let requeued = count(&call(via.again(), query).await?)?;
+        let requeued = call(via.again(), query).await;
+        let requeued = count(&requeued.map_err(|error| error.after(total > 0))?)?;
         total += requeued;
         if requeued < REQUEUE_MAX_ROWS as u64 {
             return Ok(total);
@@ -266,7 +267,8 @@ pub async fn replay(
             .bind(REQUEUE_MAX_ROWS)
             .bind(total as f64)
             .bind(REPLAY_PER_SECOND);
-        let replayed = count(&call(via.again(), query).await?)?;
+        let replayed = call(via.again(), query).await;
+        let replayed = count(&replayed.map_err(|error| error.after(total > 0))?)?;
         total += replayed;
         if replayed < REQUEUE_MAX_ROWS as u64 {
             return Ok(total);

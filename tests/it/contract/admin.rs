@@ -191,6 +191,50 @@ async fn sync_expired_is_not_bounded_by_one_batch() {
 }
 
 #[tokio::test]
+async fn a_sweep_that_could_not_end_everything_does_not_say_that_nothing_was_done() {
+    let system = System::start().await;
+    let (free, locked) = (
+        system.create_product(1).await,
+        system.create_product(1).await,
+    );
+    for product in [free, locked] {
+        let hold = system.reserve(product, 1).await;
+        system.database.backdate(&hold).await;
+    }
+    system.database.have_little_patience().await;
+    let lock = system.database.lock_product(locked).await;
+    let answer = system.post("/admin/reservations/sync-expired").await;
+    answer.expect_problem(503, "outcome_unknown");
+    assert_eq!(system.stock(free).await, 1);
+    // This time there was nothing else to do.
+    let answer = system.post("/admin/reservations/sync-expired").await;
+    answer.expect_problem(503, "overloaded");
+    lock.rollback().await.unwrap();
+    let answer = system.post("/admin/reservations/sync-expired").await;
+    assert_eq!(answer.expect(200), json!({"expired": 1}));
+}
+
+#[tokio::test]
+async fn a_requeue_that_stops_half_way_does_not_say_that_nothing_was_done() {
+    let system = System::start().await;
+    for statement in [
+        "insert into outbox_events (event_type, payload, dead_at)
+            select 'ReservationConfirmed', '{}', now() from generate_series(1, 1500)",
+        "create function refuse() returns trigger language plpgsql as
+            $$ begin raise exception 'not this one'; end $$",
+        "create trigger refuse before update on outbox_events for each row when (old.id > 1200)
+            execute function refuse()",
+    ] {
+        let done = sqlx::query(statement).execute(&system.database.pool).await;
+        done.unwrap();
+    }
+    let answer = system.post("/admin/outbox/requeue").await;
+    answer.expect_problem(503, "outcome_unknown");
+    let answer = system.post("/admin/outbox/requeue").await;
+    answer.expect_problem(503, "overloaded");
+}
+
+#[tokio::test]
 async fn the_audit_shows_each_product_and_finds_every_difference() {
     let system = System::start().await;
     let product = system.create_product(5).await;

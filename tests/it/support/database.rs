@@ -106,7 +106,7 @@ impl Database {
 
     /// Lets the verbs wait no longer for a lock than a test can wait for them.
     pub(crate) async fn have_little_patience(&self) {
-        for function in ["reserve_v2", "confirm_v2", "cancel_v2"] {
+        for function in ["reserve_v2", "confirm_v2", "cancel_v2", "expire_v2"] {
             let impatient = format!("alter function {function} set lock_timeout = '10ms'");
             sqlx::query(sqlx::AssertSqlSafe(impatient))
                 .execute(&self.pool)
