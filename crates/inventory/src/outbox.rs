@@ -252,13 +252,14 @@ pub async fn replay(
         with replayed as ( \
           update outbox_events e set published_at = null, attempts = 0, \
             next_attempt_at = $3 + ($5 + q.n) / $6 * interval '1 s' \
-          from (select id, row_number() over () as n from ( \
-            select id from outbox_events where published_at >= $1 and published_at < $2 \
+          from (select id, published_at, row_number() over () as n from ( \
+            select id, published_at from outbox_events where published_at >= $1 and published_at < $2 \
             order by published_at limit $4 for update skip locked) q) q \
           where e.id = q.id \
-          returning 1) \
-        select count(*) from replayed";
-    let mut total = 0;
+          returning q.published_at) \
+        select count(*), max(published_at) from replayed";
+    // The next batch begins where the last one ended: in one transaction it would walk over the remains of all.
+    let (mut from, mut total) = (from, 0);
     loop {
         let query = sqlx::query(replay)
             .bind(from)
@@ -267,8 +268,12 @@ pub async fn replay(
             .bind(REQUEUE_MAX_ROWS)
             .bind(total as f64)
             .bind(REPLAY_PER_SECOND);
-        let replayed = call(via.again(), query).await;
-        let replayed = count(&replayed.map_err(|error| error.after(total > 0))?)?;
+        let rows = fetch(via.again(), query).await;
+        let rows: Vec<(i64, Option<OffsetDateTime>)> =
+            rows.map_err(|error| error.after(total > 0))?;
+        let (replayed, last) = *rows.first().ok_or(sqlx::Error::RowNotFound)?;
+        from = last.unwrap_or(from);
+        let replayed = replayed.unsigned_abs();
         total += replayed;
         if replayed < REQUEUE_MAX_ROWS as u64 {
             return Ok(total);
