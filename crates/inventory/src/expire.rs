@@ -54,8 +54,6 @@ pub async fn expire(
 #[derive(Debug)]
 pub struct Swept {
     pub expired: u64,
-    /// How long the oldest hold had been due when the sweep began, in seconds; 0 where none was.
-    pub lag_seconds: f64,
     /// Time until the next hold falls due; `None` where nothing is held.
     pub next_due: Option<Duration>,
 }
@@ -71,7 +69,6 @@ pub async fn sweep(
     mut after: impl FnMut(u64) -> bool,
 ) -> Result<Swept, Error> {
     let mut found = due(pool).await?;
-    let lag_seconds = found.lag_seconds;
     let mut total = 0;
     while !found.products.is_empty() {
         let mut refused = None;
@@ -90,7 +87,6 @@ pub async fn sweep(
                 if !after(expired) {
                     return Ok(Swept {
                         expired: total,
-                        lag_seconds,
                         next_due: found.next_due,
                     });
                 }
@@ -106,7 +102,6 @@ pub async fn sweep(
     }
     Ok(Swept {
         expired: total,
-        lag_seconds,
         next_due: found.next_due,
     })
 }

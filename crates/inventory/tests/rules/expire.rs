@@ -160,7 +160,7 @@ async fn a_sweep_that_is_told_to_stop_keeps_what_it_did(pool: PgPool) {
 }
 
 #[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
-async fn a_sweep_tells_how_late_it_was_and_when_to_come_again(pool: PgPool) {
+async fn a_sweep_tells_when_to_come_again(pool: PgPool) {
     let shop = Shop::new(pool);
     let product = shop.product(3).await;
     shop.stale_hold(product, 1, 3600).await;
@@ -172,7 +172,6 @@ async fn a_sweep_tells_how_late_it_was_and_when_to_come_again(pool: PgPool) {
         .unwrap();
 
     assert_eq!(swept.expired, 2);
-    assert!(swept.lag_seconds >= 3600.0, "{swept:?}");
     let next = swept.next_due.unwrap().as_secs_f64();
     assert!(next > 0.0 && next <= HOLD_SECONDS.into(), "{swept:?}");
 }
