@@ -2,6 +2,7 @@
 
 mod clocks;
 mod copies;
+mod lag;
 mod outages;
 mod stage;
 mod storm;

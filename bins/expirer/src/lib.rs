@@ -15,7 +15,7 @@ use inventory::{
     presence::{self, Counts, Feed, Report, Role, What},
 };
 use prometheus::{Gauge, Histogram, HistogramOpts, IntCounter, Registry};
-use runtime::{Process, health::Health, http, purge::keep_purging, retry::Delays};
+use runtime::{Process, age::Age, health::Health, http, purge::keep_purging, retry::Delays};
 use sqlx::PgPool;
 use timer::Timer;
 use tokio::time::{sleep, timeout};
@@ -28,6 +28,9 @@ const SWEEP_EVERY: Duration = Duration::from_secs(1);
 /// Shortest time between two sweeps. At thousands of deadlines a second, each alone would be a
 /// transaction that makes reservations of the same product wait; together they are a batch.
 const SWEEP_PAUSE: Duration = Duration::from_millis(20);
+
+/// How often the lag is read.
+const WATCH_EVERY: Duration = Duration::from_secs(1);
 
 /// An unreachable PostgreSQL is left alone for at most about this long.
 const RETRY_MAX: Duration = Duration::from_secs(2);
@@ -100,6 +103,14 @@ pub async fn start(args: Args, process: Process) -> anyhow::Result<()> {
         process.shutdown.run_until_cancelled(purge).await;
         Ok(())
     };
+    let lag = Age::shown_by(context.metrics.lag_seconds.clone());
+    let watches = async {
+        process
+            .shutdown
+            .run_until_cancelled(watch(&pool, lag))
+            .await;
+        Ok(())
+    };
     let here = context.clone();
     let presence = async {
         let report = || here.report();
@@ -113,6 +124,7 @@ pub async fn start(args: Args, process: Process) -> anyhow::Result<()> {
     tokio::try_join!(
         sweeps,
         purges,
+        watches,
         presence,
         http::serve(listener, router, process.shutdown.clone(), grace)
     )?;
@@ -127,6 +139,20 @@ async fn purge_keys(pool: &PgPool, hours: i32, purged: &IntCounter) {
         Ok::<_, Error>(gone)
     })
     .await;
+}
+
+/// Keeps the gauge of the lag fresh, whatever becomes of the sweeps: one that waits or fails tells nothing.
+async fn watch(pool: &PgPool, mut lag: Age) {
+    loop {
+        let reading = async { Ok::<_, Error>(expire::due(pool).await?.lag_seconds) };
+        if let Err(error) = lag.read(reading).await {
+            tracing::debug!(
+                error = &error as &dyn std::error::Error,
+                "cannot read the lag"
+            );
+        }
+        sleep(WATCH_EVERY).await;
+    }
 }
 
 /// What a sweep works with.
@@ -222,7 +248,7 @@ async fn sweep(context: &Context, shutdown: &CancellationToken) -> Result<Swept,
     let metrics = &context.metrics;
     // Observed when dropped: a sweep that fails has taken its time, too.
     let _duration = metrics.sweep_seconds.start_timer();
-    let swept = expire::sweep(
+    expire::sweep(
         &context.pool,
         context.batch_rows,
         &context.events,
@@ -234,9 +260,7 @@ async fn sweep(context: &Context, shutdown: &CancellationToken) -> Result<Swept,
             !shutdown.is_cancelled()
         },
     )
-    .await?;
-    metrics.lag_seconds.set(swept.lag_seconds);
-    Ok(swept)
+    .await
 }
 
 #[derive(Clone)]
@@ -274,7 +298,7 @@ impl Metrics {
             ))?,
             lag_seconds: Gauge::new(
                 "flashsale_expiry_lag_seconds",
-                "How long the oldest due hold had been due when the last sweep began.",
+                "How long the oldest due hold has been due; grows on while that cannot be read.",
             )?,
         };
         registry.register(Box::new(metrics.expired.clone()))?;

@@ -16,7 +16,7 @@ use inventory::{
     Error, database, outbox,
     presence::{self, Counts, Report, Role},
 };
-use runtime::{Process, health::Health, http, purge::keep_purging};
+use runtime::{Process, age::Age, health::Health, http, purge::keep_purging};
 use timer::Timer;
 use tokio::{
     task::JoinSet,
@@ -28,8 +28,10 @@ use crate::{
     relay::{Relay, Settings},
 };
 
-/// How often the queue is counted. Counting takes at most a fiftieth of the time, however many wait.
+/// How often the queue is counted. Counting takes at most a fiftieth of the time, however many wait; but one count
+/// that was held up must not leave the gauges without another for minutes.
 const STATUS_EVERY: Duration = Duration::from_secs(1);
+const STATUS_PAUSE_MAX: Duration = Duration::from_secs(10);
 
 /// A scrape of the metrics is quick; nobody who dawdles is waited for longer.
 const HTTP_GRACE: Duration = Duration::from_secs(1);
@@ -197,21 +199,22 @@ async fn purge(relay: &Relay, retention_hours: i32) {
 
 /// Keeps the gauges of the queue fresh.
 async fn watch(relay: &Relay) {
+    let mut oldest = Age::shown_by(relay.metrics.oldest_age_seconds.clone());
     loop {
         let began = Instant::now();
-        match outbox::status(&relay.pool).await {
-            Ok(status) => {
-                relay.metrics.depth.set(status.depth);
-                relay
-                    .metrics
-                    .oldest_age_seconds
-                    .set(status.oldest_age_seconds);
-                relay.metrics.dead.set(status.dead);
-            }
+        let reading = async {
+            let status = outbox::status(&relay.pool).await?;
+            relay.metrics.depth.set(status.depth);
+            relay.metrics.dead.set(status.dead);
+            Ok::<_, Error>(status.oldest_age_seconds)
+        };
+        let pause = match oldest.read(reading).await {
+            Ok(()) => (began.elapsed() * 50).clamp(STATUS_EVERY, STATUS_PAUSE_MAX),
             Err(error) => {
-                tracing::debug!(error = &error as &dyn std::error::Error, "cannot count")
+                tracing::debug!(error = &error as &dyn std::error::Error, "cannot count");
+                STATUS_EVERY
             }
-        }
-        sleep(STATUS_EVERY.max(began.elapsed() * 50)).await;
+        };
+        sleep(pause).await;
     }
 }

@@ -76,7 +76,7 @@ impl Metrics {
                 to,
                 Gauge::new(
                     "flashsale_outbox_oldest_age_seconds",
-                    "Age of the oldest event that waits.",
+                    "Age of the oldest event that waits; grows on while it cannot be read.",
                 )?,
             )?,
             batch_events: histogram(

@@ -19,10 +19,17 @@ pub struct Due {
 
 /// Looks among the 1,000 holds that are longest due: a storm has more, and the next look finds them.
 pub async fn due(via: impl Into<Via<'_>>) -> Result<Due, Error> {
+    due_beside(via, &[]).await
+}
+
+/// The same beside the holds of some products: theirs are not among what is due.
+async fn due_beside(via: impl Into<Via<'_>>, left_out: &[ProductId]) -> Result<Due, Error> {
+    let left_out: Vec<i64> = left_out.iter().map(|id| id.get()).collect();
     let query = sqlx::query(
         "-- due
-        select products, lag_seconds, next_due_seconds from due_v1()",
-    );
+        select products, lag_seconds, next_due_seconds from due_v2($1)",
+    )
+    .bind(left_out);
     let rows = call(via, query).await?;
     let row = rows.first().ok_or(sqlx::Error::RowNotFound)?;
     Ok(Due {
@@ -54,14 +61,15 @@ pub async fn expire(
 #[derive(Debug)]
 pub struct Swept {
     pub expired: u64,
-    /// How long the oldest hold had been due when the sweep began, in seconds; 0 where none was.
-    pub lag_seconds: f64,
     /// Time until the next hold falls due; `None` where nothing is held.
     pub next_due: Option<Duration>,
 }
 
 /// Expires everything that is due, product by product, at most `max_rows` holds a transaction, and calls
 /// `after` with the size of each batch. Stops between two transactions once `after` answers `false`.
+///
+/// A product that PostgreSQL refuses, since somebody keeps it locked, is left alone until the next sweep; all others
+/// are swept, and then the refusal is the answer.
 ///
 /// An error loses nothing: what was expired until then is committed, and was told to `after`.
 pub async fn sweep(
@@ -70,43 +78,42 @@ pub async fn sweep(
     events: &Events,
     mut after: impl FnMut(u64) -> bool,
 ) -> Result<Swept, Error> {
-    let mut found = due(pool).await?;
-    let lag_seconds = found.lag_seconds;
     let mut total = 0;
-    while !found.products.is_empty() {
-        let mut refused = None;
+    let (mut left_out, mut refusal) = (Vec::new(), None);
+    loop {
+        // Not only passed over: the 1,000 holds of a look could all be theirs.
+        let found = due_beside(pool, &left_out).await?;
+        if found.products.is_empty() {
+            return refusal.map_or(Ok(Swept::new(total, &found)), Err);
+        }
         for &product_id in &found.products {
             loop {
                 let expired = match expire(pool, product_id, max_rows, events).await {
                     Ok(expired) => expired,
-                    // A product that somebody keeps locked must not hold up the others.
-                    Err(error @ Error::NotDone(sqlx::Error::Database(_))) => {
-                        refused = Some(error);
+                    Err(error) if error.is_refusal() => {
+                        left_out.push(product_id);
+                        refusal = Some(error);
                         break;
                     }
                     Err(error) => return Err(error),
                 };
                 total += expired;
                 if !after(expired) {
-                    return Ok(Swept {
-                        expired: total,
-                        lag_seconds,
-                        next_due: found.next_due,
-                    });
+                    return Ok(Swept::new(total, &found));
                 }
                 if expired < max_rows.unsigned_abs().into() {
                     break;
                 }
             }
         }
-        if let Some(error) = refused {
-            return Err(error);
-        }
-        found = due(pool).await?;
     }
-    Ok(Swept {
-        expired: total,
-        lag_seconds,
-        next_due: found.next_due,
-    })
+}
+
+impl Swept {
+    fn new(expired: u64, found: &Due) -> Self {
+        Self {
+            expired,
+            next_due: found.next_due,
+        }
+    }
 }

@@ -2,18 +2,33 @@
 //!
 //! Migrations may also have been applied by hand with `psql`. Then the catalogue decides: it is compared
 //! with what the same files build in a scratch schema, in a transaction that is rolled back.
+//!
+//! A sale may go on meanwhile: a migration that does not get the lock of a table at once steps back, lets pass what
+//! has waited behind it, and tries again.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use anyhow::{Context as _, bail};
 use sqlx::{
     AssertSqlSafe, Connection as _, PgConnection,
-    migrate::{Migrate as _, Migrator},
+    migrate::{Migrate as _, MigrateError, Migration, Migrator},
 };
+use tokio::time::{Instant, sleep};
 
 pub static MIGRATOR: Migrator = sqlx::migrate!("../../migrations");
 
 const SCRATCH_SCHEMA: &str = "flashsale_migrate_scratch";
+
+/// How long a statement waits for the lock of a table. Behind an `alter table` that waits for a long reader all
+/// that comes after it waits, too: every reserve.
+const LOCK_TIMEOUT: &str = "2s";
+
+/// For how long [`migrate`] tries to get its locks.
+pub const PATIENCE: Duration = Duration::from_secs(300);
+
+/// The pause after the first try, and the longest, in seconds: at most a third of the time somebody waits.
+const RETRY_PAUSE: Duration = Duration::from_secs(4);
+const RETRY_PAUSE_MAX: Duration = Duration::from_secs(16);
 
 /// What [`migrate`] did, by version.
 #[derive(Debug, Default, PartialEq)]
@@ -26,12 +41,25 @@ pub struct Migrated {
 /// Applies what is missing, under sqlx's session lock. Where the schema was made by hand and is not
 /// what the migrations make, it changes nothing and names each difference.
 pub async fn migrate(connection: &mut PgConnection) -> anyhow::Result<Migrated> {
+    migrate_with(&MIGRATOR, connection, PATIENCE).await
+}
+
+/// The same with these migrations. Once it has tried for `patience` to lock a table it fails, and names who is in
+/// the way.
+pub async fn migrate_with(
+    migrator: &Migrator,
+    connection: &mut PgConnection,
+    patience: Duration,
+) -> anyhow::Result<Migrated> {
+    // sqlx would take the lock once more in each run, and not give it back where one fails.
+    let mut migrator = Migrator::with_migrations(migrator.iter().cloned().collect());
+    migrator.set_locking(false);
     // Taken here and not only in each run: what is found must still be so when it is acted upon.
     connection
         .lock()
         .await
         .context("cannot take the migration lock")?;
-    let migrated = migrate_locked(connection).await;
+    let migrated = migrate_locked(&migrator, connection, patience).await;
     connection
         .unlock()
         .await
@@ -39,28 +67,114 @@ pub async fn migrate(connection: &mut PgConnection) -> anyhow::Result<Migrated> 
     migrated
 }
 
-async fn migrate_locked(connection: &mut PgConnection) -> anyhow::Result<Migrated> {
+async fn migrate_locked(
+    migrator: &Migrator,
+    connection: &mut PgConnection,
+    patience: Duration,
+) -> anyhow::Result<Migrated> {
     let before = recorded(connection).await?;
     let mut migrated = Migrated::default();
     if before.is_empty()
-        && let Some(version) = version_made_by_hand(connection).await?
+        && let Some(version) = version_made_by_hand(migrator, connection).await?
     {
-        MIGRATOR
+        migrator
             .skip(&mut *connection, Some(version))
             .await
             .context("cannot record the migrations that were applied by hand")?;
         migrated.adopted = recorded(connection).await?.into_iter().collect();
     }
-    MIGRATOR
-        .run(&mut *connection)
-        .await
-        .context("a migration failed; nothing of it was kept")?;
+    let applied = apply_missing(migrator, connection, patience).await;
+    execute(connection, "reset lock_timeout").await?;
+    applied?;
     migrated.applied = recorded(connection)
         .await?
         .into_iter()
         .filter(|version| !before.contains(version) && !migrated.adopted.contains(version))
         .collect();
     Ok(migrated)
+}
+
+async fn apply_missing(
+    migrator: &Migrator,
+    connection: &mut PgConnection,
+    patience: Duration,
+) -> anyhow::Result<()> {
+    let done = recorded(connection).await?;
+    let give_up_at = Instant::now() + patience;
+    for migration in ups(migrator).filter(|up| !done.contains(&up.version)) {
+        // What runs outside a transaction, `create index concurrently`, waits for others and has nobody wait. Cut
+        // short it would leave an invalid index.
+        let lock_timeout = if migration.no_tx { "0" } else { LOCK_TIMEOUT };
+        execute(connection, &format!("set lock_timeout = '{lock_timeout}'")).await?;
+        let mut pause = RETRY_PAUSE;
+        while let Err(error) = migrator.run_to(migration.version, &mut *connection).await {
+            let failed = if migration.no_tx {
+                "a migration failed; what it left, such as an invalid index, has to be dropped by hand"
+            } else {
+                "a migration failed; nothing of it was kept"
+            };
+            if !lacks_lock(&error) {
+                return Err(error).context(failed);
+            }
+            let (version, by) = (migration.version, in_the_way(connection).await?);
+            if Instant::now() + pause > give_up_at {
+                let waited = patience.as_secs();
+                return Err(error).context(format!(
+                    "migration {version} did not get the lock of its tables within {waited} s, in which others had \
+                     them: {by}. Nothing of it was kept: end these sessions, or wait, and migrate again"
+                ));
+            }
+            let seconds = pause.as_secs();
+            tracing::warn!(
+                "migration {version} waits for a lock, and tries again in {seconds} s. In the way: {by}"
+            );
+            sleep(pause).await;
+            pause = (pause * 2).min(RETRY_PAUSE_MAX);
+        }
+    }
+    // Nothing is missing any more: this compares what is recorded with the files.
+    let compared = migrator.run(&mut *connection).await;
+    compared.context("what is recorded is not what these migrations are")
+}
+
+fn lacks_lock(error: &MigrateError) -> bool {
+    let (MigrateError::Execute(cause) | MigrateError::ExecuteMigration(cause, _)) = error else {
+        return false;
+    };
+    cause
+        .as_database_error()
+        .and_then(|refusal| refusal.code())
+        .is_some_and(|code| code == "55P03")
+}
+
+/// The sessions that have had a lock on our tables for longest, in words. Who they are takes no rights; what is
+/// only shown to some is left out.
+async fn in_the_way(connection: &mut PgConnection) -> anyhow::Result<String> {
+    let sessions: Option<String> = sqlx::query_scalar(
+        "-- migrate: who is in the way
+        select string_agg(concat_ws(' ', 'session', s.pid, 'of', s.usename, s.application_name,
+            'for ' || date_trunc('second', clock_timestamp() - s.xact_start)), ', ')
+        from (
+            select a.* from pg_stat_activity a
+            where a.pid <> pg_backend_pid() and a.pid in (
+                select l.pid from pg_locks l join pg_class c on c.oid = l.relation
+                where l.granted and c.relnamespace = current_schema()::regnamespace
+                    and l.database = (select d.oid from pg_database d where d.datname = current_database())
+            )
+            order by a.xact_start limit 3
+        ) s",
+    )
+    .fetch_one(connection)
+    .await
+    .context("cannot see who has locks")?;
+    Ok(sessions.unwrap_or_else(|| "nobody any more".to_owned()))
+}
+
+async fn execute(connection: &mut PgConnection, statement: &str) -> anyhow::Result<()> {
+    sqlx::raw_sql(AssertSqlSafe(statement.to_owned()))
+        .execute(connection)
+        .await?;
+    Ok(())
 }
 
 async fn recorded(connection: &mut PgConnection) -> anyhow::Result<BTreeSet<i64>> {
@@ -80,13 +194,16 @@ async fn recorded(connection: &mut PgConnection) -> anyhow::Result<BTreeSet<i64>
 }
 
 /// The version that the schema stands at, or `None` where it has nothing of ours.
-async fn version_made_by_hand(connection: &mut PgConnection) -> anyhow::Result<Option<i64>> {
+async fn version_made_by_hand(
+    migrator: &Migrator,
+    connection: &mut PgConnection,
+) -> anyhow::Result<Option<i64>> {
     let actual = catalogue(connection).await?;
     let mut nearest: Option<(i64, Vec<String>)> = None;
     // The newest first: what a later migration has only added is no difference from an earlier version.
-    let versions: Vec<_> = versions().collect();
+    let versions: Vec<_> = ups(migrator).map(|up| up.version).collect();
     for version in versions.into_iter().rev() {
-        let expected = catalogue_of(connection, version).await?;
+        let expected = catalogue_of(migrator, connection, version).await?;
         let differences = differences(&expected, &actual);
         if differences.is_empty() {
             return Ok(Some(version));
@@ -110,15 +227,15 @@ async fn version_made_by_hand(connection: &mut PgConnection) -> anyhow::Result<O
     }
 }
 
-fn versions() -> impl Iterator<Item = i64> {
-    MIGRATOR
+fn ups(migrator: &Migrator) -> impl Iterator<Item = &Migration> {
+    migrator
         .iter()
         .filter(|migration| migration.migration_type.is_up_migration())
-        .map(|migration| migration.version)
 }
 
 /// What the migrations up to `version` make, seen in a scratch schema that is never committed.
 async fn catalogue_of(
+    migrator: &Migrator,
     connection: &mut PgConnection,
     version: i64,
 ) -> anyhow::Result<BTreeSet<Line>> {
@@ -128,15 +245,13 @@ async fn catalogue_of(
         .execute(&mut *scratch)
         .await
         .context("comparing a schema made by hand needs the right to create a schema")?;
-    for migration in MIGRATOR
-        .iter()
-        .filter(|migration| migration.version <= version)
-    {
-        if migration.migration_type.is_up_migration() {
-            sqlx::raw_sql(migration.sql.clone())
-                .execute(&mut *scratch)
-                .await?;
+    for migration in ups(migrator).filter(|up| up.version <= version) {
+        let mut sql = migration.sql.as_str().to_owned();
+        if migration.no_tx {
+            // It makes the same index, and cannot do so in a transaction.
+            sql = sql.replace(" concurrently", "");
         }
+        execute(&mut scratch, &sql).await?;
     }
     let lines = catalogue(&mut scratch).await?;
     scratch.rollback().await?;

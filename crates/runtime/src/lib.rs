@@ -1,6 +1,7 @@
 //! What every process does once: telemetry, signals, an orderly end, health and metrics routes,
-//! the delays between retries, and the pace of a purge.
+//! the delays between retries, the pace of a purge, and ages that grow while nobody knows them.
 
+pub mod age;
 pub mod health;
 pub mod http;
 pub mod purge;

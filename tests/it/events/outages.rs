@@ -5,6 +5,9 @@ use lapin::types::AMQPValue;
 use super::stage::{BROKER_ERRORS, Broker, Relay, comes_to, insert_events, rows, sell};
 use crate::support::{Proxy, Server, Service, System, Traffic, eventually};
 
+const OLDEST: &str = "flashsale_outbox_oldest_age_seconds";
+const POSTGRES_ERRORS: &str = r#"flashsale_relay_errors_total{on="postgres"}"#;
+
 const UNTOUCHED: &str = "published_at is null and attempts = 0 and dead_at is null";
 
 /// Another transaction can lock them all: nobody sits on them.
@@ -66,6 +69,27 @@ async fn a_broker_may_be_away_at_the_start_and_crash_later() {
     Broker::on(&server).await.receive(5010).await;
     comes_to(&system, 5011, "published_at is not null and attempts = 0").await;
     assert!(relay.child.runs());
+}
+
+/// Nobody can tell then whether events wait: that has to look as if they did.
+#[tokio::test]
+async fn a_relay_that_cannot_use_postgresql_shows_errors_and_an_age_that_grows() {
+    let broker = Broker::shared().await;
+    let system = System::start().await;
+    let (proxy, url) = system.database.behind_proxy().await;
+    proxy.set(Traffic::Refuse);
+    let relay = Relay::start(&system, &broker.url, &[("DATABASE_URL", &url)]).await;
+    for traffic in [Traffic::Refuse, Traffic::Blackhole] {
+        proxy.set(traffic);
+        let before = relay.metric(POSTGRES_ERRORS).await;
+        relay.counts(OLDEST, 3.0).await;
+        relay.counts(POSTGRES_ERRORS, before + 4.0).await;
+        proxy.set(Traffic::Pass);
+        eventually("nothing waits", async || {
+            (relay.metric(OLDEST).await == 0.0).then_some(())
+        })
+        .await;
+    }
 }
 
 #[tokio::test]

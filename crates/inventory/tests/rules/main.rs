@@ -14,6 +14,7 @@ mod expire;
 mod extend;
 mod idempotency;
 mod migrate;
+mod migrate_live;
 mod plans;
 mod policy;
 mod presence;

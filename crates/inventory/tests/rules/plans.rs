@@ -224,6 +224,16 @@ async fn a_reclaim_reads_what_it_ends(_: PgPoolOptions, options: PgConnectOption
     assert_eq!(due.products, [other]);
     let most = 1000 + 3 * CALLS * ROWS;
     assert_read(&shop, &before, 1..=most, "due").await;
+    // Beside a product it passes over that one's holds, once, in the same index.
+    let before = read(&shop).await;
+    let beside: Vec<i64> = sqlx::query_scalar("select products from due_v2(array[$1])")
+        .bind(other)
+        .fetch_one(&shop.pool)
+        .await
+        .unwrap();
+    assert_eq!(beside, [product.get()]);
+    let most = most + i64::from(HOLDS);
+    assert_read(&shop, &before, 1..=most, "due beside a product").await;
 }
 
 /// A broker was away for an hour; the statistics are of the time before.

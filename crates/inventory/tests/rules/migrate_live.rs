@@ -1,0 +1,144 @@
+//! migrate beside a sale that goes on.
+
+use std::time::Duration;
+
+use inventory::migrate::{MIGRATOR, PATIENCE, migrate, migrate_with};
+use sqlx::{
+    AssertSqlSafe, Connection as _, PgConnection, PgPool, SqlSafeStr as _,
+    migrate::{Migration, MigrationType, Migrator},
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
+use tokio::time::timeout;
+
+/// The next migration alters the tables of the sale.
+const BEFORE: i64 = 2;
+
+/// A session that has read the products, and will not end its transaction.
+async fn long_reader(options: &PgConnectOptions) -> PgConnection {
+    let mut reader = PgConnection::connect_with(options).await.unwrap();
+    sqlx::raw_sql("begin; select from products")
+        .execute(&mut reader)
+        .await
+        .unwrap();
+    reader
+}
+
+async fn at_version(connection: &mut PgConnection, version: i64) {
+    migrate(connection).await.unwrap();
+    MIGRATOR.undo(connection, version).await.unwrap();
+}
+
+#[sqlx::test(migrations = false)]
+async fn who_comes_after_a_migration_that_waits_does_not_wait_for_long(
+    _: PgPoolOptions,
+    options: PgConnectOptions,
+) {
+    let mut connection = PgConnection::connect_with(&options).await.unwrap();
+    at_version(&mut connection, BEFORE).await;
+    let mut shop = PgConnection::connect_with(&options).await.unwrap();
+    let reader = long_reader(&options).await;
+
+    let story = async {
+        let waiting =
+            "select count(*) from pg_locks where not granted and relation = 'products'::regclass";
+        while sqlx::query_scalar::<_, i64>(waiting)
+            .fetch_one(&mut shop)
+            .await
+            .unwrap()
+            == 0
+        {}
+        let next = sqlx::query("select from products").execute(&mut shop);
+        timeout(Duration::from_secs(10), next)
+            .await
+            .expect("it waits behind the migration for as long as the reader reads")
+            .unwrap();
+        reader.close().await.unwrap();
+    };
+    let (migrated, ()) = tokio::join!(migrate(&mut connection), story);
+
+    assert_eq!(migrated.unwrap().applied[0], BEFORE + 1);
+    let after: String = sqlx::query_scalar("show lock_timeout")
+        .fetch_one(&mut connection)
+        .await
+        .unwrap();
+    assert_eq!(after, "0");
+}
+
+#[sqlx::test(migrations = false)]
+async fn a_migration_that_never_gets_its_lock_says_who_has_it(
+    _: PgPoolOptions,
+    options: PgConnectOptions,
+) {
+    let mut connection = PgConnection::connect_with(&options).await.unwrap();
+    at_version(&mut connection, BEFORE).await;
+    let mut reader = long_reader(&options).await;
+    let session: i32 = sqlx::query_scalar("select pg_backend_pid()")
+        .fetch_one(&mut reader)
+        .await
+        .unwrap();
+
+    let failed = migrate_with(&MIGRATOR, &mut connection, Duration::ZERO).await;
+
+    let said = format!("{:#}", failed.unwrap_err());
+    for part in ["migration 3 did not get", &format!("session {session} ")] {
+        assert!(said.contains(part), "{part} is not in: {said}");
+    }
+    let newest: i64 = sqlx::query_scalar("select max(version) from _sqlx_migrations")
+        .fetch_one(&mut connection)
+        .await
+        .unwrap();
+    assert_eq!(newest, BEFORE);
+    // Another process can have the migration lock.
+    let mut other = PgConnection::connect_with(&options).await.unwrap();
+    reader.close().await.unwrap();
+    assert_eq!(migrate(&mut other).await.unwrap().applied[0], BEFORE + 1);
+}
+
+/// An index that is built beside a sale cannot be built in a transaction: neither in the database nor in the
+/// scratch schema that it is compared with.
+#[sqlx::test(migrations = false)]
+async fn a_migration_may_build_an_index_concurrently(pool: PgPool) {
+    let build =
+        "-- no-transaction\ncreate index concurrently products_by_name on products (name);\n";
+    let next = Migration::new(
+        MIGRATOR.iter().last().unwrap().version + 1,
+        "products by name".into(),
+        MigrationType::ReversibleUp,
+        AssertSqlSafe(build).into_sql_str(),
+        true,
+    );
+    let version = next.version;
+    let migrations = MIGRATOR.iter().cloned().chain([next]).collect();
+    let migrator = Migrator::with_migrations(migrations);
+    let connection = &mut *pool.acquire().await.unwrap();
+    for by_hand in [false, true] {
+        let reset = "drop schema public cascade; create schema public";
+        sqlx::raw_sql(reset)
+            .execute(&mut *connection)
+            .await
+            .unwrap();
+        if by_hand {
+            let ups = migrator
+                .iter()
+                .filter(|m| m.migration_type.is_up_migration());
+            for migration in ups {
+                let sql = migration.sql.clone();
+                sqlx::raw_sql(sql).execute(&mut *connection).await.unwrap();
+            }
+        }
+        let migrated = migrate_with(&migrator, connection, PATIENCE).await.unwrap();
+        let done = if by_hand {
+            migrated.adopted
+        } else {
+            migrated.applied
+        };
+        assert_eq!(done.last(), Some(&version));
+        let valid: bool = sqlx::query_scalar(
+            "select indisvalid from pg_index where indexrelid = 'products_by_name'::regclass",
+        )
+        .fetch_one(&mut *connection)
+        .await
+        .unwrap();
+        assert!(valid);
+    }
+}

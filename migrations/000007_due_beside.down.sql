@@ -1,0 +1,1 @@
+drop function due_v2;
