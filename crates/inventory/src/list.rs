@@ -35,6 +35,16 @@ const FEW: i64 = 2_000;
 /// The walk by id: the condition is the name tag of the indexes for it.
 const BY_ID: &str = "reservations r where r.created_at > '-infinity'";
 
+/// The way through a source: the range of a pair, in the order of the pair, which only the index of both has. For an
+/// equation the planner may walk through all ids, because rows of this status, say, are many, and meet a million of
+/// another one first.
+#[derive(Clone, Copy)]
+enum Walk {
+    Ids,
+    Status(Status),
+    Product(ProductId),
+}
+
 /// One page, newest first.
 pub async fn list(pool: &PgPool, filter: &Filter, page: Page) -> Result<Vec<Reservation>, Error> {
     let mut query = QueryBuilder::<Postgres>::new("-- reservation: list\n");
@@ -46,56 +56,80 @@ pub async fn list(pool: &PgPool, filter: &Filter, page: Page) -> Result<Vec<Rese
         _ => None,
     };
     let narrow = filter.user_id.is_some() || filter.reference.is_some();
-    // Each is a source, and the stored status if one is asked for.
+    let by_product = filter.product_id.filter(|_| !narrow);
+    let all = match by_product {
+        Some(product) => Walk::Product(product),
+        None => Walk::Ids,
+    };
+    let of_status = |status| match all {
+        Walk::Ids if !narrow => Walk::Status(status),
+        _ => all,
+    };
+    // Each is a source, the way through it, and the stored status if one is asked for.
     let mut branches = Vec::new();
     match (filter.status, side) {
-        (status, None) => branches.push((BY_ID.to_owned(), status)),
-        (_, Some(side)) if narrow => {
-            branches.push((format!("{BY_ID} and {side}"), Some(Status::Active)));
+        (None, _) => branches.push((BY_ID.to_owned(), all, None)),
+        (Some(status), None) => {
+            branches.push((BY_ID.to_owned(), of_status(status), Some(status)));
         }
-        (_, Some(side)) => {
+        (Some(_), Some(side)) if narrow => {
+            let source = format!("{BY_ID} and {side}");
+            branches.push((source, all, Some(Status::Active)));
+        }
+        (Some(_), Some(side)) => {
+            let due = match by_product {
+                None => "r.created_at < 'infinity'".to_owned(),
+                Some(product) => format!("r.product_id = {product} and r.quantity > 0"),
+            };
             query.push(format!(
                 "with few as materialized (select * from reservations r where r.status = 'ACTIVE' and {side} \
-                and r.created_at < 'infinity' order by r.expires_at limit {FEW} + 1) "
+                and {due} order by r.expires_at limit {FEW} + 1) "
             ));
             let few = "(select count(*) from few)";
-            branches.push((format!("few r where {few} <= {FEW}"), None));
+            branches.push((format!("few r where {few} <= {FEW}"), Walk::Ids, None));
             let many = format!("{BY_ID} and {side} and {few} > {FEW}");
-            branches.push((many, Some(Status::Active)));
+            let active = Status::Active;
+            branches.push((many, of_status(active), Some(active)));
         }
     }
     if filter.status == Some(Status::Expired) {
-        branches.push((BY_ID.to_owned(), Some(Status::Expired)));
+        let expired = Status::Expired;
+        branches.push((BY_ID.to_owned(), of_status(expired), Some(expired)));
     }
     query.push("select * from (");
-    for (position, (source, status)) in branches.into_iter().enumerate() {
+    for (position, (source, walk, status)) in branches.into_iter().enumerate() {
         // Each in its own order: one list of all would have to be sorted whole.
         query.push(if position > 0 { " union all (" } else { "(" });
         query.push(concat!(effective!(), " from ")).push(source);
         let after = page.after.map_or(i64::MAX, ReservationId::get);
-        let mut order = "r.id desc";
-        match status {
-            // A range of the pair, in the order of the pair: only the index of both has that. For an equation the
-            // planner may walk through all ids, because rows of this status are many, and meet a million of another
-            // one first.
-            Some(status) if !narrow => {
+        let order = match walk {
+            Walk::Status(status) => {
                 query.push(" and r.status >= ").push_bind(status);
                 query.push(" and (r.status, r.id) < (").push_bind(status);
                 query.push(", ").push_bind(after).push(")");
-                order = "r.status desc, r.id desc";
+                "r.status desc, r.id desc"
             }
-            Some(status) => {
-                query.push(" and r.status = ").push_bind(status);
+            Walk::Product(product) => {
+                let product = product.get();
+                query.push(" and r.product_id >= ").push_bind(product);
+                query
+                    .push(" and (r.product_id, r.id) < (")
+                    .push_bind(product);
+                query.push(", ").push_bind(after).push(")");
+                "r.product_id desc, r.id desc"
+            }
+            Walk::Ids => {
                 query.push(" and r.id < ").push_bind(after);
+                "r.id desc"
             }
-            None => {
-                query.push(" and r.id < ").push_bind(after);
-            }
+        };
+        if let (Some(status), Walk::Ids | Walk::Product(_)) = (status, walk) {
+            query.push(" and r.status = ").push_bind(status);
         }
         if let Some(user_id) = filter.user_id {
             query.push(" and r.user_id = ").push_bind(user_id.get());
         }
-        if let Some(product_id) = filter.product_id {
+        if let (Some(product_id), Walk::Ids) = (filter.product_id, walk) {
             query
                 .push(" and r.product_id = ")
                 .push_bind(product_id.get());

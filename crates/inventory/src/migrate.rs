@@ -30,6 +30,10 @@ pub const PATIENCE: Duration = Duration::from_secs(300);
 const RETRY_PAUSE: Duration = Duration::from_secs(4);
 const RETRY_PAUSE_MAX: Duration = Duration::from_secs(16);
 
+/// The advisory lock of whose turn it is, in its database: any number that nobody else has.
+const TURN: i64 = 0x666c_6173_6873;
+const TURN_PAUSE: Duration = Duration::from_millis(100);
+
 /// What [`migrate`] did, by version.
 #[derive(Debug, Default, PartialEq)]
 pub struct Migrated {
@@ -54,7 +58,9 @@ pub async fn migrate_with(
     // sqlx would take the lock once more in each run, and not give it back where one fails.
     let mut migrator = Migrator::with_migrations(migrator.iter().cloned().collect());
     migrator.set_locking(false);
-    // Taken here and not only in each run: what is found must still be so when it is acted upon.
+    take_turn(connection).await?;
+    // Taken here and not only in each run: what is found must still be so when it is acted upon. The turn is ours, so
+    // that at most an older release has it.
     connection
         .lock()
         .await
@@ -64,7 +70,24 @@ pub async fn migrate_with(
         .unlock()
         .await
         .context("cannot give the migration lock back")?;
+    execute(connection, &format!("select pg_advisory_unlock({TURN})")).await?;
     migrated
+}
+
+/// Asks for the turn again and again. Who waits for a lock in PostgreSQL has a snapshot, for whose end an index waits
+/// that is built concurrently by who has the lock.
+async fn take_turn(connection: &mut PgConnection) -> anyhow::Result<()> {
+    loop {
+        let taken: bool = sqlx::query_scalar("select pg_try_advisory_lock($1)")
+            .bind(TURN)
+            .fetch_one(&mut *connection)
+            .await
+            .context("cannot take the migration lock")?;
+        if taken {
+            return Ok(());
+        }
+        sleep(TURN_PAUSE).await;
+    }
 }
 
 async fn migrate_locked(

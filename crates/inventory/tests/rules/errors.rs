@@ -86,7 +86,7 @@ async fn with_every_connection_busy_nothing_was_done(
 ) {
     let pool = options
         .max_connections(1)
-        .acquire_timeout(Duration::from_millis(1000))
+        .acquire_timeout(Duration::from_secs(5))
         .connect_with(connection)
         .await
         .unwrap();
