@@ -8,6 +8,7 @@
 
 mod answers;
 mod events;
+mod keys;
 mod lives;
 mod rows;
 #[cfg(test)]
@@ -39,6 +40,8 @@ pub enum Promise {
     AllOrNone,
     /// A lost hold that was reacquired twice, or that was not lost.
     ReacquiredOnce,
+    /// What came again under its `Idempotency-Key` had another answer, or a second effect.
+    OnceUnderAKey,
     /// An acknowledged answer that the database does not bear out.
     TrueAnswer,
     /// Something was done that nobody asked for, or that was answered as not done.
@@ -78,8 +81,9 @@ impl fmt::Display for Violation {
 
 /// All violations in a history.
 pub fn check(history: &History) -> Vec<Violation> {
-    let lives = Lives::of(history);
     let mut found = Found::default();
+    let history = &keys::as_one(history, &mut found);
+    let lives = Lives::of(history);
     answers::check(history, &lives, &mut found);
     rows::check(history, &lives, &mut found);
     events::check(history, &mut found);

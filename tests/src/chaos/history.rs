@@ -33,15 +33,21 @@ pub struct Operation {
     pub began: Micros,
     pub ended: Micros,
     pub request: Request,
+    /// Its `Idempotency-Key`.
+    pub key: Option<String>,
     pub answer: Answer,
+    /// Whether the answer calls itself that of an earlier request with the key.
+    pub replayed: bool,
 }
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum Request {
+    /// With a key the reference is this request's own, and there is none without.
     Reserve {
         product: i64,
         user: i64,
         quantity: i64,
+        reference: Option<String>,
     },
     /// All of the products with their quantities, or none. The reference is this request's own.
     Together {
@@ -65,7 +71,8 @@ pub enum Request {
     Get(i64),
     ListOfUser(i64),
     Product(i64),
-    CreateProduct,
+    /// The name is this request's own.
+    CreateProduct(String),
     SyncExpired,
     Audit,
 }
@@ -89,6 +96,8 @@ pub enum Answer {
     },
     /// 503 `overloaded`: nothing was done.
     Overloaded,
+    /// 409 `idempotency_key_in_use`: for this request nothing was done.
+    InUse,
     /// Nobody knows: no answer, half an answer, or 503 `outcome_unknown`.
     Unknown(String),
     /// Nothing that the service may answer.
@@ -222,6 +231,8 @@ impl Told {
 pub struct Stored {
     pub read: Micros,
     pub products: Vec<Product>,
+    /// What the products are called.
+    pub names: BTreeMap<i64, String>,
     pub holds: Vec<Hold>,
     pub adjustments: Vec<Adjustment>,
     pub events: Vec<Event>,
@@ -255,6 +266,13 @@ impl Request {
 }
 
 impl Request {
+    pub fn takes_a_key(&self) -> bool {
+        !matches!(
+            self,
+            Self::Get(_) | Self::ListOfUser(_) | Self::Product(_) | Self::SyncExpired | Self::Audit
+        )
+    }
+
     /// The products and quantities that it wants held.
     pub fn items(&self) -> Vec<(i64, i64)> {
         match self {
@@ -272,6 +290,15 @@ impl Request {
             _ => None,
         }
     }
+
+    /// By which the holds are known that it makes.
+    pub fn reference(&self) -> Option<&str> {
+        match self {
+            Self::Reserve { reference, .. } => reference.as_deref(),
+            Self::Together { reference, .. } => Some(reference),
+            _ => None,
+        }
+    }
 }
 
 impl Operation {
@@ -279,7 +306,7 @@ impl Operation {
     pub fn acknowledged(&self) -> bool {
         !matches!(
             self.answer,
-            Answer::Overloaded | Answer::Unknown(_) | Answer::Strange(_)
+            Answer::Overloaded | Answer::InUse | Answer::Unknown(_) | Answer::Strange(_)
         )
     }
 
@@ -289,7 +316,7 @@ impl Operation {
             Request::Get(_)
                 | Request::ListOfUser(_)
                 | Request::Product(_)
-                | Request::CreateProduct
+                | Request::CreateProduct(_)
                 | Request::SyncExpired
                 | Request::Audit
         )
@@ -328,7 +355,7 @@ impl Operation {
             Request::Get(_) => "get",
             Request::ListOfUser(_) => "list",
             Request::Product(_) => "product",
-            Request::CreateProduct => "create product",
+            Request::CreateProduct(_) => "create product",
             Request::SyncExpired => "sync-expired",
             Request::Audit => "audit",
         }
@@ -339,6 +366,7 @@ impl Operation {
         match &self.answer {
             Answer::Refused { code, .. } => code,
             Answer::Overloaded => "overloaded",
+            Answer::InUse => "key in use",
             Answer::Unknown(_) => "unknown",
             Answer::Strange(_) => "strange",
             _ => "done",
@@ -364,8 +392,11 @@ impl History {
                 .join("; "),
             other => format!("{other:?}"),
         };
+        let key = operation.key.as_deref();
+        let key = key.map_or(String::new(), |key| format!(" with key {key}"));
+        let replayed = if operation.replayed { ", replayed" } else { "" };
         format!(
-            "{} to {}  client {client} to api{}  {request:?}: {answer}",
+            "{} to {}  client {client} to api{}  {request:?}{key}: {answer}{replayed}",
             self.clock(operation.began),
             self.clock(operation.ended),
             api + 1

@@ -64,6 +64,18 @@ pub(crate) fn operations(history: &History) -> String {
         last = verb;
     }
     text.push('\n');
+    let keys: Vec<&str> = history
+        .operations
+        .iter()
+        .filter_map(|operation| operation.key.as_deref())
+        .collect();
+    let distinct = keys.iter().collect::<HashSet<_>>().len();
+    let replayed = history.operations.iter().filter(|one| one.replayed).count();
+    let _ = writeln!(
+        text,
+        "  with an Idempotency-Key: {distinct}, asked again {} times; {replayed} answers were replayed",
+        keys.len() - distinct
+    );
     text
 }
 

@@ -171,9 +171,14 @@ async fn read(pool: &PgPool) -> anyhow::Result<Stored> {
     })
     .fetch_all(pool)
     .await?;
+    let names: Vec<(i64, String)> =
+        sqlx::query_as("-- chaos: names of products\nselect id, name from products")
+            .fetch_all(pool)
+            .await?;
     Ok(Stored {
         read: now(),
         products,
+        names: names.into_iter().collect(),
         holds,
         adjustments,
         events,

@@ -89,12 +89,21 @@ pub(super) fn check(history: &History, lives: &Lives, found: &mut Found) {
                     "not an answer of this service",
                 );
             }
-            Answer::Audit { .. } | Answer::Done | Answer::Overloaded | Answer::Unknown(_) => {}
+            // Those with a key are another check's business.
+            Answer::InUse if operation.key.is_none() => {
+                let why = "its key is in use, and it has none";
+                say(Promise::TrueAnswer, about(operation), why);
+            }
+            Answer::Audit { .. }
+            | Answer::Done
+            | Answer::Overloaded
+            | Answer::InUse
+            | Answer::Unknown(_) => {}
         }
     }
 }
 
-fn about(operation: &Operation) -> About {
+pub(super) fn about(operation: &Operation) -> About {
     match (operation.request.hold(), &operation.request) {
         (Some(hold), _) => About::Hold(hold),
         (
@@ -123,7 +132,12 @@ fn asked_for(
             product,
             user,
             quantity,
-        } => fresh && (hold.product, hold.user, hold.quantity) == (*product, *user, *quantity),
+            reference,
+        } => {
+            fresh
+                && (hold.product, hold.user, hold.quantity) == (*product, *user, *quantity)
+                && hold.reference == *reference
+        }
         Request::Together {
             user,
             items,
@@ -177,7 +191,7 @@ fn lived(
     // An extension only moves it away; what it was told to be, it is at least.
     let deadline_kept = seen.expires == row.expires
         || life.moved.is_some()
-        || life.extended && seen.expires < row.expires;
+        || !life.extensions.is_empty() && seen.expires < row.expires;
     if identity(seen) != identity(row) || !deadline_kept {
         return say(
             Promise::TrueAnswer,
@@ -270,6 +284,7 @@ fn refused(
             product,
             user,
             quantity,
+            ..
         } => Some((*product, *user, *quantity)),
         Request::Together { user, items, .. } => items
             .iter()

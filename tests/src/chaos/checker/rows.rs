@@ -7,6 +7,7 @@ use crate::chaos::history::{Answer, History, Hold, Micros, Operation, Request, S
 
 pub(super) fn check(history: &History, lives: &Lives, found: &mut Found) {
     products(history, found);
+    unasked_products(history, found);
     oversell(history, found);
     two_holds(history, found);
     fair_shares(history, found);
@@ -58,6 +59,28 @@ fn products(history: &History, found: &mut Found) {
     for id in history.products.keys().filter(|id| !stored.contains(id)) {
         let what = format!("product {id} was acknowledged and is not stored");
         found.add(Promise::TrueAnswer, About::Product(*id), what);
+    }
+}
+
+/// Each product is the work of a request that was answered with it, or of one whose outcome is unknown; and no
+/// such request made two.
+fn unasked_products(history: &History, found: &mut Found) {
+    let mut asked: HashMap<&str, &Answer> = HashMap::new();
+    for operation in &history.operations {
+        if let Request::CreateProduct(name) = &operation.request {
+            asked.insert(name, &operation.answer);
+        }
+    }
+    for (id, name) in &history.stored.names {
+        let right = match asked.remove(name.as_str()) {
+            Some(Answer::Product(product)) => product.id == *id,
+            Some(Answer::Unknown(_)) => true,
+            _ => false,
+        };
+        if !right {
+            let what = format!("nobody asked for product {id}, {name:?}");
+            found.add(Promise::NothingUnasked, About::Product(*id), what);
+        }
     }
 }
 
@@ -151,7 +174,7 @@ fn fair_shares(history: &History, found: &mut Found) {
 fn together(history: &History, found: &mut Found) {
     let mut asked: HashMap<&str, &Request> = HashMap::new();
     for operation in &history.operations {
-        if let Request::Together { reference, .. } = &operation.request {
+        if let Some(reference) = operation.request.reference() {
             asked.insert(reference, &operation.request);
         }
     }
@@ -261,7 +284,8 @@ fn ends(history: &History, life: &Life, found: &mut Found) {
         return;
     }
     if until != history.hold_micros && life.moved.is_none() {
-        let extended = until > history.hold_micros && life.extended;
+        let extended = until > history.hold_micros
+            && life.may_be_extended_to(hold.expires, history.max_hold_micros);
         if !extended || until > history.max_hold_micros {
             say(Promise::ExactDeadline, "its deadline was moved by nobody");
         }
@@ -306,7 +330,7 @@ fn moved_are_expired(history: &History, lives: &Lives, found: &mut Found) {
 /// such reserve made two.
 fn unasked_holds(history: &History, found: &mut Found) {
     let mut acknowledged = HashSet::new();
-    let mut unknown: HashMap<(i64, i64), Vec<Micros>> = HashMap::new();
+    let mut unknown: HashMap<(i64, i64, Option<&str>), Vec<Micros>> = HashMap::new();
     for operation in &history.operations {
         let Some(user) = operation.request.user() else {
             continue;
@@ -315,8 +339,9 @@ fn unasked_holds(history: &History, found: &mut Found) {
             Answer::Hold(hold) => drop(acknowledged.insert(hold.id)),
             Answer::Holds(holds) => acknowledged.extend(holds.iter().map(|hold| hold.id)),
             Answer::Unknown(_) => {
+                let reference = operation.request.reference();
                 for (product, _) in operation.request.items() {
-                    let began = unknown.entry((product, user)).or_default();
+                    let began = unknown.entry((product, user, reference)).or_default();
                     began.push(operation.began);
                 }
             }
@@ -327,9 +352,9 @@ fn unasked_holds(history: &History, found: &mut Found) {
     rows.retain(|hold| hold.reacquired_from.is_none() && !acknowledged.contains(&hold.id));
     rows.sort_by_key(|hold| hold.created);
     unknown.values_mut().for_each(|began| began.sort_unstable());
-    let mut used: HashMap<(i64, i64), usize> = HashMap::new();
+    let mut used: HashMap<_, usize> = HashMap::new();
     for hold in rows {
-        let key = (hold.product, hold.user);
+        let key = (hold.product, hold.user, hold.reference.as_deref());
         let next = used.entry(key).or_default();
         let asked = unknown.get(&key).and_then(|began| began.get(*next));
         if asked.is_some_and(|began| *began <= hold.created) {

@@ -3,6 +3,7 @@
 mod after_sale;
 mod events;
 mod holds;
+mod keys;
 mod units;
 
 use super::{Promise, Violation, check};
@@ -221,7 +222,9 @@ fn ask(began: Micros, request: Request, answer: Answer) -> Operation {
         began,
         ended: began + 100,
         request,
+        key: None,
         answer,
+        replayed: false,
     }
 }
 
@@ -230,6 +233,7 @@ fn reserve(began: Micros, user: i64, answer: Answer) -> Operation {
         product: 1,
         user,
         quantity: 1,
+        reference: None,
     };
     ask(began, request, answer)
 }
