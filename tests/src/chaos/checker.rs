@@ -9,6 +9,7 @@
 mod answers;
 mod events;
 mod keys;
+mod live;
 mod lives;
 mod rows;
 #[cfg(test)]
@@ -17,6 +18,7 @@ mod tests;
 use std::fmt;
 
 use super::history::History;
+pub(super) use live::not_well;
 use lives::Lives;
 
 /// What was broken.
@@ -52,6 +54,8 @@ pub enum Promise {
     TrueEvent,
     /// A hold past its deadline was left ACTIVE.
     Swept,
+    /// The live page shows what is not so, or in the end not that all is well.
+    TrueView,
     /// Redis keeps the timer of a hold that has ended.
     TimersGone,
     /// After the last fault something did not work again in time, or a process ended by itself.
@@ -87,6 +91,7 @@ pub fn check(history: &History) -> Vec<Violation> {
     answers::check(history, &lives, &mut found);
     rows::check(history, &lives, &mut found);
     events::check(history, &mut found);
+    live::check(history, &mut found);
     found.0
 }
 

@@ -21,6 +21,8 @@ pub struct History {
     pub operations: Vec<Operation>,
     pub moves: Vec<Move>,
     pub deliveries: Vec<Delivery>,
+    /// What the viewer of each API's live page was shown.
+    pub viewers: Vec<Vec<Shown>>,
     pub stored: Stored,
 }
 
@@ -224,6 +226,35 @@ impl Told {
     pub fn hold(&self) -> Option<i64> {
         (self.event_type != "StockAdjusted").then_some(self.id)
     }
+}
+
+/// A message of the live page's stream.
+#[derive(Clone, Debug)]
+pub struct Shown {
+    pub at: Micros,
+    /// On which of the viewer's connections, from 0.
+    pub connection: usize,
+    /// The `Last-Event-ID` of the connection.
+    pub after: Option<String>,
+    /// Or what came where a message should be.
+    pub message: Result<View, String>,
+}
+
+/// What a message says.
+#[derive(Clone, Debug)]
+pub struct View {
+    /// The two parts of its id.
+    pub epoch: String,
+    pub number: u64,
+    /// Whether it is a `state`; a `tick` has only those products that have changed.
+    pub whole: bool,
+    /// Code and title of each.
+    pub alerts: Vec<(String, String)>,
+    /// How the last audit ended, if there was one.
+    pub clean: Option<bool>,
+    pub products: Vec<Product>,
+    pub waiting_events: i64,
+    pub dead_events: i64,
 }
 
 /// What the servers hold in the end.

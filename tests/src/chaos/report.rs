@@ -100,6 +100,26 @@ pub(crate) fn deliveries(history: &History) -> String {
     )
 }
 
+pub(crate) fn views(history: &History) -> String {
+    let viewers = history.viewers.iter();
+    let shown: Vec<String> = viewers
+        .map(|shown| {
+            let alerts = shown.iter().filter_map(|one| one.message.as_ref().ok());
+            let alerts = alerts.filter(|view| !view.alerts.is_empty()).count();
+            let connections = shown
+                .iter()
+                .map(|one| one.connection)
+                .collect::<HashSet<_>>();
+            format!(
+                "{} messages on {} connections, {alerts} with alerts",
+                shown.len(),
+                connections.len()
+            )
+        })
+        .collect();
+    format!("live page, of each API: {}\n", shown.join("; "))
+}
+
 /// Recovery times by kind of fault. Those into which another fault fell say nothing about either.
 pub(crate) fn recovery(injected: &[Injected]) -> String {
     let mut times: BTreeMap<&str, Vec<Micros>> = BTreeMap::new();

@@ -21,7 +21,8 @@ use super::{
 /// figures are a few seconds: retries are at most two apart, and a call is given up after ten.
 pub(crate) const RECOVERY_LIMIT: Duration = Duration::from_secs(60);
 
-/// How long after its deadline a hold may be ACTIVE, or an event in the outbox, once all is well.
+/// How long after its deadline a hold may be ACTIVE, an event in the outbox, or something on the live page wrong,
+/// once all is well. (Requests that failed are shown for ten seconds.)
 const QUIET_LIMIT: Duration = Duration::from_secs(30);
 
 const LOOK_EVERY: Duration = Duration::from_millis(50);
@@ -58,6 +59,11 @@ pub(crate) async fn settle(stack: &Arc<Stack>, journal: &Arc<Journal>) -> anyhow
     quiet(&pool, journal).await?;
     let mut stored = read(&pool).await?;
     stored.timers = timers_left(stack).await?;
+    let began = Instant::now();
+    // What is not shown by then is the checker's business.
+    while !journal.all_are_shown(&stored) && began.elapsed() < QUIET_LIMIT {
+        sleep(LOOK_EVERY).await;
+    }
     Ok(stored)
 }
 

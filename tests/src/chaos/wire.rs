@@ -218,7 +218,7 @@ fn hold(body: &Value) -> Option<Hold> {
     })
 }
 
-fn product(body: &Value) -> Option<Product> {
+pub(crate) fn product(body: &Value) -> Option<Product> {
     Some(Product {
         id: body["id"].as_i64()?,
         stock: body["stock"].as_i64()?,

@@ -4,6 +4,7 @@ mod after_sale;
 mod events;
 mod holds;
 mod keys;
+mod live;
 mod units;
 
 use super::{Promise, Violation, check};
