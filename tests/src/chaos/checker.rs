@@ -12,6 +12,7 @@ mod keys;
 mod live;
 mod lives;
 mod rows;
+mod rules;
 #[cfg(test)]
 mod tests;
 
@@ -20,6 +21,7 @@ use std::fmt;
 use super::history::History;
 pub(super) use live::not_well;
 use lives::Lives;
+use rules::Rules;
 
 /// What was broken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -87,9 +89,9 @@ impl fmt::Display for Violation {
 pub fn check(history: &History) -> Vec<Violation> {
     let mut found = Found::default();
     let history = &keys::as_one(history, &mut found);
-    let lives = Lives::of(history);
-    answers::check(history, &lives, &mut found);
-    rows::check(history, &lives, &mut found);
+    let (lives, rules) = (Lives::of(history), Rules::of(history));
+    answers::check(history, &lives, &rules, &mut found);
+    rows::check(history, &lives, &rules, &mut found);
     events::check(history, &mut found);
     live::check(history, &mut found);
     found.0

@@ -132,6 +132,7 @@ impl Shopper {
                 2 | 3 => self.meddle().await,
                 4 | 5 => self.adjust_stock().await,
                 11 => self.ask_an_old_one().await,
+                12 | 13 => self.change_product().await,
                 6..11 => self.buy_together().await,
                 _ => self.buy().await,
             }
@@ -182,6 +183,21 @@ impl Shopper {
                 reason,
             })
             .await;
+        }
+    }
+
+    /// Other rules for those who come later.
+    async fn change_product(&mut self) {
+        if let Some(product) = self.recent.sale(&mut self.rng) {
+            let which = self.rng.u8(..3);
+            let request = Request::ChangeProduct {
+                product,
+                // In vain would be what nobody can do in time, or what extends nothing.
+                hold_seconds: (which != 0).then(|| self.rng.i64(3..7)),
+                max_per_user: (which != 1).then(|| self.rng.i64(2..7)),
+            };
+            // Setting it again does no harm.
+            self.ask(request).await;
         }
     }
 

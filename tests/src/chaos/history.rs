@@ -11,10 +11,10 @@ pub type Micros = i64;
 #[derive(Clone, Default)]
 pub struct History {
     pub began: Micros,
-    /// How long a hold lasts, and how long at most when it is extended.
+    /// How long a hold lasts where its product says nothing else, and how long at most when it is extended.
     pub hold_micros: Micros,
     pub max_hold_micros: Micros,
-    /// Most units of a product that a user may hold and have bought.
+    /// Most units of a product that a user may hold and have bought, when it is made.
     pub max_per_user: i64,
     /// Each product with the units it was made with.
     pub products: BTreeMap<i64, i64>,
@@ -75,6 +75,12 @@ pub enum Request {
     Product(i64),
     /// The name is this request's own.
     CreateProduct(String),
+    /// Only what is given.
+    ChangeProduct {
+        product: i64,
+        hold_seconds: Option<i64>,
+        max_per_user: Option<i64>,
+    },
     SyncExpired,
     Audit,
 }
@@ -166,7 +172,7 @@ impl Status {
     }
 }
 
-/// The counters of a product.
+/// The counters of a product, and its rules.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Product {
     pub id: i64,
@@ -174,6 +180,8 @@ pub struct Product {
     pub held: i64,
     pub sold: i64,
     pub total: i64,
+    pub hold_seconds: Option<i64>,
+    pub max_per_user: Option<i64>,
 }
 
 /// A row of the ledger.
@@ -300,7 +308,12 @@ impl Request {
     pub fn takes_a_key(&self) -> bool {
         !matches!(
             self,
-            Self::Get(_) | Self::ListOfUser(_) | Self::Product(_) | Self::SyncExpired | Self::Audit
+            Self::Get(_)
+                | Self::ListOfUser(_)
+                | Self::Product(_)
+                | Self::ChangeProduct { .. }
+                | Self::SyncExpired
+                | Self::Audit
         )
     }
 
@@ -387,6 +400,7 @@ impl Operation {
             Request::ListOfUser(_) => "list",
             Request::Product(_) => "product",
             Request::CreateProduct(_) => "create product",
+            Request::ChangeProduct { .. } => "change product",
             Request::SyncExpired => "sync-expired",
             Request::Audit => "audit",
         }

@@ -206,7 +206,8 @@ fn story(history: &History, about: About) -> Vec<String> {
         let product = match &operation.request {
             Request::Product(id)
             | Request::Reserve { product: id, .. }
-            | Request::Adjust { product: id, .. } => about == About::Product(*id),
+            | Request::Adjust { product: id, .. }
+            | Request::ChangeProduct { product: id, .. } => about == About::Product(*id),
             Request::Together { items, .. } => {
                 items.iter().any(|(id, _)| about == About::Product(*id))
             }

@@ -122,7 +122,8 @@ async fn timers_left(stack: &Stack) -> anyhow::Result<Vec<i64>> {
 async fn read(pool: &PgPool) -> anyhow::Result<Stored> {
     let products = sqlx::query(
         "-- chaos: products
-        select id, stock::bigint, held::bigint, sold::bigint, total::bigint from products",
+        select id, stock::bigint, held::bigint, sold::bigint, total::bigint,
+            hold_seconds::bigint, max_per_user::bigint from products",
     )
     .try_map(|row: PgRow| {
         Ok(Product {
@@ -131,6 +132,8 @@ async fn read(pool: &PgPool) -> anyhow::Result<Stored> {
             held: row.try_get("held")?,
             sold: row.try_get("sold")?,
             total: row.try_get("total")?,
+            hold_seconds: row.try_get("hold_seconds")?,
+            max_per_user: row.try_get("max_per_user")?,
         })
     })
     .fetch_all(pool)

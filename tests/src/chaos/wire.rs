@@ -1,6 +1,6 @@
 //! How clients ask, and how they understand the answers: raw JSON, never the server's own types.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -145,6 +145,25 @@ fn on_the_wire(request: &Request, max_per_user: i64) -> (Method, String, Option<
             let body = json!({"name": name, "stock": UNITS, "max_per_user": max_per_user});
             (post, "/products".to_owned(), Some(body))
         }
+        Request::ChangeProduct {
+            product,
+            hold_seconds,
+            max_per_user,
+        } => {
+            let rules = [
+                ("hold_seconds", hold_seconds),
+                ("max_per_user", max_per_user),
+            ];
+            let rules = rules
+                .into_iter()
+                .filter_map(|(name, value)| Some((name, (*value)?)));
+            let body: BTreeMap<&str, i64> = rules.collect();
+            (
+                Method::PATCH,
+                format!("/products/{product}"),
+                Some(json!(body)),
+            )
+        }
         Request::SyncExpired => (post, "/admin/reservations/sync-expired".to_owned(), None),
         Request::Audit => (get, "/admin/audit".to_owned(), None),
     }
@@ -167,9 +186,8 @@ fn understand(request: &Request, status: u16, text: &str) -> Answer {
             .as_array()
             .and_then(|holds| holds.iter().map(hold).collect())
             .map(Answer::Holds),
-        (Request::Product(_) | Request::Adjust { .. }, 200) | (Request::CreateProduct(_), 201) => {
-            product(&body).map(Answer::Product)
-        }
+        (Request::Product(_) | Request::Adjust { .. } | Request::ChangeProduct { .. }, 200)
+        | (Request::CreateProduct(_), 201) => product(&body).map(Answer::Product),
         (Request::SyncExpired, 200) => body["expired"].as_u64().map(|_| Answer::Done),
         (Request::Audit, 200) => body["clean"].as_bool().map(|clean| Answer::Audit {
             clean,
@@ -225,6 +243,8 @@ pub(crate) fn product(body: &Value) -> Option<Product> {
         held: body["held"].as_i64()?,
         sold: body["sold"].as_i64()?,
         total: body["total"].as_i64()?,
+        hold_seconds: body["hold_seconds"].as_i64(),
+        max_per_user: body["max_per_user"].as_i64(),
     })
 }
 

@@ -5,6 +5,7 @@ mod events;
 mod holds;
 mod keys;
 mod live;
+mod rules;
 mod units;
 
 use super::{Promise, Violation, check};
@@ -67,6 +68,8 @@ fn clean() -> History {
         held: 1,
         sold: 1,
         total: 2,
+        hold_seconds: None,
+        max_per_user: Some(2),
     };
     asked.push(ask(6_600, Request::Product(1), Answer::Product(counters)));
     asked.push(ask(5_000_000, Request::Get(3), Answer::Hold(left.clone())));
@@ -106,6 +109,8 @@ fn clean() -> History {
             held: 0,
             sold: 1,
             total: 2,
+            hold_seconds: None,
+            max_per_user: Some(2),
         }],
         ..Stored::default()
     };

@@ -113,6 +113,8 @@ fn adjusted() -> Answer {
         held: 0,
         sold: 1,
         total: 5,
+        hold_seconds: None,
+        max_per_user: Some(2),
     })
 }
 
@@ -131,6 +133,8 @@ fn product(id: i64) -> Product {
         held: 0,
         sold: 0,
         total: 5,
+        hold_seconds: None,
+        max_per_user: Some(2),
     }
 }
 
