@@ -428,15 +428,7 @@ impl History {
             request,
             ..
         } = operation;
-        let answer = match &operation.answer {
-            Answer::Hold(hold) => self.describe_hold(hold),
-            Answer::Holds(holds) => holds
-                .iter()
-                .map(|hold| self.describe_hold(hold))
-                .collect::<Vec<_>>()
-                .join("; "),
-            other => format!("{other:?}"),
-        };
+        let answer = self.describe_answer(&operation.answer);
         let key = operation.key.as_deref();
         let key = key.map_or(String::new(), |key| format!(" with key {key}"));
         let replayed = if operation.replayed { ", replayed" } else { "" };
@@ -446,6 +438,18 @@ impl History {
             self.clock(operation.ended),
             api + 1
         )
+    }
+
+    pub fn describe_answer(&self, answer: &Answer) -> String {
+        match answer {
+            Answer::Hold(hold) => self.describe_hold(hold),
+            Answer::Holds(holds) => holds
+                .iter()
+                .map(|hold| self.describe_hold(hold))
+                .collect::<Vec<_>>()
+                .join("; "),
+            other => format!("{other:?}"),
+        }
     }
 
     pub fn describe_hold(&self, hold: &Hold) -> String {

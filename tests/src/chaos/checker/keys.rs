@@ -113,7 +113,8 @@ fn one_answer(history: &History, attempts: &[&Operation], found: &mut Found) {
             .iter()
             .filter(|other| may_have_done_it(other) && other.began <= attempt.ended);
         if attempt.answer != first.answer {
-            let why = format!("first the answer was {:?}", first.answer);
+            let first = history.describe_answer(&first.answer);
+            let why = format!("the answer was {first} at first");
             say(history, attempt, &why, found);
         } else if !attempt.replayed && std::mem::replace(&mut done, true) {
             say(history, attempt, "done a second time", found);

@@ -302,7 +302,8 @@ fn ends(history: &History, rules: &Rules, life: &Life, found: &mut Found) {
         let extended = lasts.iter().any(|first| until > *first)
             && life.may_be_extended_to(hold.expires, history.max_hold_micros);
         if !extended || until > history.max_hold_micros {
-            say(Promise::ExactDeadline, "its deadline was moved by nobody");
+            let why = "not its product's deadline, and nobody moved it";
+            say(Promise::ExactDeadline, why);
         }
     }
     match (hold.status, hold.ended) {
