@@ -17,6 +17,7 @@ mod recovery;
 mod report;
 mod settle;
 mod stack;
+mod viewer;
 mod wire;
 
 use std::{fs, path::PathBuf, sync::Arc, time::Duration};
@@ -32,7 +33,7 @@ use clients::Recent;
 use injector::{Injected, Injection, Injector};
 use journal::{Journal, Rules, lock};
 use settle::RECOVERY_LIMIT;
-use stack::{MEMBERS, Stack};
+use stack::{APIS, MEMBERS, Stack};
 
 /// Short, so that many holds expire by themselves; long enough to confirm in time on a busy machine.
 const HOLD_SECONDS: u32 = 4;
@@ -87,6 +88,9 @@ async fn run_to_the_end(settings: &Settings) -> anyhow::Result<usize> {
         let (stack, journal) = (stack.clone(), journal.clone());
         async move { stack.supervise(&journal).await }
     });
+    for api in 0..APIS {
+        background.spawn(viewer::watch(api, stack.clone(), journal.clone()));
+    }
     let acts = act(settings, &stack, &journal);
     let (injected, skipped) = tokio::select! {
         done = acts => done?,
@@ -102,6 +106,7 @@ async fn run_to_the_end(settings: &Settings) -> anyhow::Result<usize> {
     print!("{}", report::faults(&history, &injected, skipped));
     print!("{}", report::operations(&history));
     print!("{}", report::deliveries(&history));
+    print!("{}", report::views(&history));
     print!("{}", report::recovery(&injected));
     print!("{}", report::violations(&history, &violations));
     println!("violations: {}", violations.len());

@@ -8,15 +8,20 @@
 
 mod answers;
 mod events;
+mod keys;
+mod live;
 mod lives;
 mod rows;
+mod rules;
 #[cfg(test)]
 mod tests;
 
 use std::fmt;
 
 use super::history::History;
+pub(super) use live::not_well;
 use lives::Lives;
+use rules::Rules;
 
 /// What was broken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -39,6 +44,8 @@ pub enum Promise {
     AllOrNone,
     /// A lost hold that was reacquired twice, or that was not lost.
     ReacquiredOnce,
+    /// What came again under its `Idempotency-Key` had another answer, or a second effect.
+    OnceUnderAKey,
     /// An acknowledged answer that the database does not bear out.
     TrueAnswer,
     /// Something was done that nobody asked for, or that was answered as not done.
@@ -49,6 +56,8 @@ pub enum Promise {
     TrueEvent,
     /// A hold past its deadline was left ACTIVE.
     Swept,
+    /// The live page shows what is not so, or in the end not that all is well.
+    TrueView,
     /// Redis keeps the timer of a hold that has ended.
     TimersGone,
     /// After the last fault something did not work again in time, or a process ended by itself.
@@ -78,11 +87,13 @@ impl fmt::Display for Violation {
 
 /// All violations in a history.
 pub fn check(history: &History) -> Vec<Violation> {
-    let lives = Lives::of(history);
     let mut found = Found::default();
-    answers::check(history, &lives, &mut found);
-    rows::check(history, &lives, &mut found);
+    let history = &keys::as_one(history, &mut found);
+    let (lives, rules) = (Lives::of(history), Rules::of(history));
+    answers::check(history, &lives, &rules, &mut found);
+    rows::check(history, &lives, &rules, &mut found);
     events::check(history, &mut found);
+    live::check(history, &mut found);
     found.0
 }
 

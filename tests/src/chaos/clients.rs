@@ -25,6 +25,9 @@ const CLIENTS: usize = 16;
 /// Few enough that clients meet on the same user and product.
 const USERS: i64 = 120;
 
+/// Requests with a key that a client remembers, to ask them again when they are long answered.
+const REMEMBERED: usize = 8;
+
 /// Products on sale at the same time, and for how long each is.
 const SALES: usize = 4;
 const SALE: Duration = Duration::from_secs(8);
@@ -82,6 +85,7 @@ pub(crate) fn start(
             rng,
             recent: recent.clone(),
             named: 0,
+            keyed: VecDeque::new(),
         };
         let (journal, stop) = (journal.clone(), stop.clone());
         if number == CLIENTS {
@@ -99,6 +103,8 @@ struct Shopper {
     recent: Arc<Recent>,
     /// How many names it has made up.
     named: u32,
+    /// Its latest requests with a key.
+    keyed: VecDeque<(Request, String)>,
 }
 
 impl Shopper {
@@ -106,9 +112,8 @@ impl Shopper {
     async fn sell(mut self, journal: Arc<Journal>, stop: CancellationToken) {
         let pause = SALE / SALES as u32;
         while !stop.is_cancelled() {
-            let api = self.rng.usize(..APIS);
-            // A repeat could make two: one whose outcome is unknown is left alone.
-            if let Answer::Product(product) = self.client.ask(api, Request::CreateProduct).await {
+            let request = Request::CreateProduct(self.own_name());
+            if let Answer::Product(product) = self.ask_if_safe(request).await {
                 journal.product(product.id, UNITS);
                 let mut sales = lock(&self.recent.sales);
                 sales.push_back(product.id);
@@ -126,6 +131,8 @@ impl Shopper {
                 0 | 1 => self.look().await,
                 2 | 3 => self.meddle().await,
                 4 | 5 => self.adjust_stock().await,
+                11 => self.ask_an_old_one().await,
+                12 | 13 => self.change_product().await,
                 6..11 => self.buy_together().await,
                 _ => self.buy().await,
             }
@@ -148,7 +155,7 @@ impl Shopper {
                 None => return,
             },
         };
-        self.ask_once(request).await;
+        self.ask_once(request, None).await;
     }
 
     /// Acts on a hold that is another client's business.
@@ -161,21 +168,36 @@ impl Shopper {
                 4 => Request::Reacquire(hold),
                 _ => Request::Return(hold),
             };
-            self.ask_once(request).await;
+            let key = self.key_for(&request);
+            self.ask_once(request, key.as_deref()).await;
         }
     }
 
-    /// It is no request to repeat: one whose outcome is unknown is left alone.
     async fn adjust_stock(&mut self) {
         if let Some(product) = self.recent.sale(&mut self.rng) {
             let delta = self.rng.i64(1..6) * if self.rng.bool() { 1 } else { -1 };
             let reason = self.own_name();
-            self.ask_once(Request::Adjust {
+            self.ask_if_safe(Request::Adjust {
                 product,
                 delta,
                 reason,
             })
             .await;
+        }
+    }
+
+    /// Other rules for those who come later.
+    async fn change_product(&mut self) {
+        if let Some(product) = self.recent.sale(&mut self.rng) {
+            let which = self.rng.u8(..3);
+            let request = Request::ChangeProduct {
+                product,
+                // In vain would be what nobody can do in time, or what extends nothing.
+                hold_seconds: (which != 0).then(|| self.rng.i64(3..7)),
+                max_per_user: (which != 1).then(|| self.rng.i64(2..7)),
+            };
+            // Setting it again does no harm.
+            self.ask(request).await;
         }
     }
 
@@ -219,6 +241,7 @@ impl Shopper {
             product,
             user,
             quantity,
+            reference: None,
         };
         match self.ask(request).await {
             Answer::Hold(hold) => {
@@ -298,29 +321,92 @@ impl Shopper {
     /// Both at the same time, each through an API of its own.
     async fn race(&mut self, one: Request, other: Request) {
         let first = self.rng.usize(..APIS);
+        let (key, other_key) = (self.key_for(&one), self.key_for(&other));
         tokio::join!(
-            self.client.ask(first, one),
-            self.client.ask((first + 1) % APIS, other)
+            self.client.ask(first, one, key.as_deref()),
+            self.client
+                .ask((first + 1) % APIS, other, other_key.as_deref())
         );
     }
 
-    async fn ask_once(&mut self, request: Request) -> Answer {
+    async fn ask_once(&mut self, request: Request, key: Option<&str>) -> Answer {
         let api = self.rng.usize(..APIS);
-        self.client.ask(api, request).await
+        self.client.ask(api, request, key).await
     }
 
     /// Asks again where nobody knows what became of it, as a shop's backend does, for a while.
     async fn ask(&mut self, request: Request) -> Answer {
+        match self.key_for(&request) {
+            Some(key) => self.ask_with(request, key).await,
+            None => self.ask_until_known(&request, None).await,
+        }
+    }
+
+    /// What has no second effect only with a key; without one it is asked once, whatever becomes of it.
+    async fn ask_if_safe(&mut self, request: Request) -> Answer {
+        match self.key_for(&request) {
+            Some(key) => self.ask_with(request, key).await,
+            None => self.ask_once(request, None).await,
+        }
+    }
+
+    /// A key for every third request that takes one.
+    fn key_for(&mut self, request: &Request) -> Option<String> {
+        (request.takes_a_key() && self.rng.u8(..3) == 0).then(|| self.own_name())
+    }
+
+    /// Asks under a key, now and then twice at the same time or again after the answer.
+    async fn ask_with(&mut self, mut request: Request, key: String) -> Answer {
+        if let Request::Reserve { reference, .. } = &mut request {
+            *reference = Some(self.own_name());
+        }
+        self.keyed.push_back((request.clone(), key.clone()));
+        if self.keyed.len() > REMEMBERED {
+            self.keyed.pop_front();
+        }
+        let mut answer = if self.rng.u8(..6) == 0 {
+            let first = self.rng.usize(..APIS);
+            let ask = |api| self.client.ask(api, request.clone(), Some(&key));
+            let (one, other) = tokio::join!(ask(first), ask((first + 1) % APIS));
+            if known(&one) { one } else { other }
+        } else {
+            Answer::InUse
+        };
+        if !known(&answer) {
+            answer = self.ask_until_known(&request, Some(&key)).await;
+        }
+        if known(&answer) && self.rng.u8(..6) == 0 {
+            self.ask_once(request, Some(&key)).await;
+        }
+        answer
+    }
+
+    /// What it asked some time ago, and what has been done since may be at odds with.
+    async fn ask_an_old_one(&mut self) {
+        if let Some((request, key)) = self.rng.choice(self.keyed.iter().cloned()) {
+            self.ask_once(request, Some(&key)).await;
+        }
+    }
+
+    async fn ask_until_known(&mut self, request: &Request, key: Option<&str>) -> Answer {
         let began = Instant::now();
         loop {
-            let answer = self.ask_once(request.clone()).await;
-            let again = matches!(answer, Answer::Unknown(_) | Answer::Overloaded);
-            if !again || began.elapsed() > Duration::from_secs(10) || self.rng.u8(..4) == 0 {
+            let answer = self.ask_once(request.clone(), key).await;
+            let give_up = began.elapsed() > Duration::from_secs(10) || self.rng.u8(..4) == 0;
+            if known(&answer) || give_up {
                 return answer;
             }
             sleep(Duration::from_millis(self.rng.u64(20..200))).await;
         }
     }
+}
+
+/// Whether there is no need to ask again.
+fn known(answer: &Answer) -> bool {
+    !matches!(
+        answer,
+        Answer::Unknown(_) | Answer::Overloaded | Answer::InUse
+    )
 }
 
 /// Reserves every free unit of each product, and one more. Each round has users of its own.
@@ -342,8 +428,9 @@ pub(crate) async fn buy_out(
                         product,
                         user,
                         quantity: 1,
+                        reference: None,
                     };
-                    client.ask(user as usize % APIS, request).await;
+                    client.ask(user as usize % APIS, request, None).await;
                 }
             }
         });

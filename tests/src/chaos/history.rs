@@ -11,16 +11,18 @@ pub type Micros = i64;
 #[derive(Clone, Default)]
 pub struct History {
     pub began: Micros,
-    /// How long a hold lasts, and how long at most when it is extended.
+    /// How long a hold lasts where its product says nothing else, and how long at most when it is extended.
     pub hold_micros: Micros,
     pub max_hold_micros: Micros,
-    /// Most units of a product that a user may hold and have bought.
+    /// Most units of a product that a user may hold and have bought, when it is made.
     pub max_per_user: i64,
     /// Each product with the units it was made with.
     pub products: BTreeMap<i64, i64>,
     pub operations: Vec<Operation>,
     pub moves: Vec<Move>,
     pub deliveries: Vec<Delivery>,
+    /// What the viewer of each API's live page was shown.
+    pub viewers: Vec<Vec<Shown>>,
     pub stored: Stored,
 }
 
@@ -33,15 +35,21 @@ pub struct Operation {
     pub began: Micros,
     pub ended: Micros,
     pub request: Request,
+    /// Its `Idempotency-Key`.
+    pub key: Option<String>,
     pub answer: Answer,
+    /// Whether the answer calls itself that of an earlier request with the key.
+    pub replayed: bool,
 }
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum Request {
+    /// With a key the reference is this request's own, and there is none without.
     Reserve {
         product: i64,
         user: i64,
         quantity: i64,
+        reference: Option<String>,
     },
     /// All of the products with their quantities, or none. The reference is this request's own.
     Together {
@@ -65,7 +73,14 @@ pub enum Request {
     Get(i64),
     ListOfUser(i64),
     Product(i64),
-    CreateProduct,
+    /// The name is this request's own.
+    CreateProduct(String),
+    /// Only what is given.
+    ChangeProduct {
+        product: i64,
+        hold_seconds: Option<i64>,
+        max_per_user: Option<i64>,
+    },
     SyncExpired,
     Audit,
 }
@@ -89,6 +104,8 @@ pub enum Answer {
     },
     /// 503 `overloaded`: nothing was done.
     Overloaded,
+    /// 409 `idempotency_key_in_use`: for this request nothing was done.
+    InUse,
     /// Nobody knows: no answer, half an answer, or 503 `outcome_unknown`.
     Unknown(String),
     /// Nothing that the service may answer.
@@ -155,7 +172,7 @@ impl Status {
     }
 }
 
-/// The counters of a product.
+/// The counters of a product, and its rules.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Product {
     pub id: i64,
@@ -163,6 +180,8 @@ pub struct Product {
     pub held: i64,
     pub sold: i64,
     pub total: i64,
+    pub hold_seconds: Option<i64>,
+    pub max_per_user: Option<i64>,
 }
 
 /// A row of the ledger.
@@ -217,11 +236,42 @@ impl Told {
     }
 }
 
+/// A message of the live page's stream.
+#[derive(Clone, Debug)]
+pub struct Shown {
+    pub at: Micros,
+    /// On which of the viewer's connections, from 0.
+    pub connection: usize,
+    /// The `Last-Event-ID` of the connection.
+    pub after: Option<String>,
+    /// Or what came where a message should be.
+    pub message: Result<View, String>,
+}
+
+/// What a message says.
+#[derive(Clone, Debug)]
+pub struct View {
+    /// The two parts of its id.
+    pub epoch: String,
+    pub number: u64,
+    /// Whether it is a `state`; a `tick` has only those products that have changed.
+    pub whole: bool,
+    /// Code and title of each.
+    pub alerts: Vec<(String, String)>,
+    /// How the last audit ended, if there was one.
+    pub clean: Option<bool>,
+    pub products: Vec<Product>,
+    pub waiting_events: i64,
+    pub dead_events: i64,
+}
+
 /// What the servers hold in the end.
 #[derive(Clone, Default)]
 pub struct Stored {
     pub read: Micros,
     pub products: Vec<Product>,
+    /// What the products are called.
+    pub names: BTreeMap<i64, String>,
     pub holds: Vec<Hold>,
     pub adjustments: Vec<Adjustment>,
     pub events: Vec<Event>,
@@ -255,6 +305,18 @@ impl Request {
 }
 
 impl Request {
+    pub fn takes_a_key(&self) -> bool {
+        !matches!(
+            self,
+            Self::Get(_)
+                | Self::ListOfUser(_)
+                | Self::Product(_)
+                | Self::ChangeProduct { .. }
+                | Self::SyncExpired
+                | Self::Audit
+        )
+    }
+
     /// The products and quantities that it wants held.
     pub fn items(&self) -> Vec<(i64, i64)> {
         match self {
@@ -272,6 +334,15 @@ impl Request {
             _ => None,
         }
     }
+
+    /// By which the holds are known that it makes.
+    pub fn reference(&self) -> Option<&str> {
+        match self {
+            Self::Reserve { reference, .. } => reference.as_deref(),
+            Self::Together { reference, .. } => Some(reference),
+            _ => None,
+        }
+    }
 }
 
 impl Operation {
@@ -279,7 +350,7 @@ impl Operation {
     pub fn acknowledged(&self) -> bool {
         !matches!(
             self.answer,
-            Answer::Overloaded | Answer::Unknown(_) | Answer::Strange(_)
+            Answer::Overloaded | Answer::InUse | Answer::Unknown(_) | Answer::Strange(_)
         )
     }
 
@@ -289,7 +360,7 @@ impl Operation {
             Request::Get(_)
                 | Request::ListOfUser(_)
                 | Request::Product(_)
-                | Request::CreateProduct
+                | Request::CreateProduct(_)
                 | Request::SyncExpired
                 | Request::Audit
         )
@@ -328,7 +399,8 @@ impl Operation {
             Request::Get(_) => "get",
             Request::ListOfUser(_) => "list",
             Request::Product(_) => "product",
-            Request::CreateProduct => "create product",
+            Request::CreateProduct(_) => "create product",
+            Request::ChangeProduct { .. } => "change product",
             Request::SyncExpired => "sync-expired",
             Request::Audit => "audit",
         }
@@ -339,6 +411,7 @@ impl Operation {
         match &self.answer {
             Answer::Refused { code, .. } => code,
             Answer::Overloaded => "overloaded",
+            Answer::InUse => "key in use",
             Answer::Unknown(_) => "unknown",
             Answer::Strange(_) => "strange",
             _ => "done",
@@ -355,7 +428,20 @@ impl History {
             request,
             ..
         } = operation;
-        let answer = match &operation.answer {
+        let answer = self.describe_answer(&operation.answer);
+        let key = operation.key.as_deref();
+        let key = key.map_or(String::new(), |key| format!(" with key {key}"));
+        let replayed = if operation.replayed { ", replayed" } else { "" };
+        format!(
+            "{} to {}  client {client} to api{}  {request:?}{key}: {answer}{replayed}",
+            self.clock(operation.began),
+            self.clock(operation.ended),
+            api + 1
+        )
+    }
+
+    pub fn describe_answer(&self, answer: &Answer) -> String {
+        match answer {
             Answer::Hold(hold) => self.describe_hold(hold),
             Answer::Holds(holds) => holds
                 .iter()
@@ -363,13 +449,7 @@ impl History {
                 .collect::<Vec<_>>()
                 .join("; "),
             other => format!("{other:?}"),
-        };
-        format!(
-            "{} to {}  client {client} to api{}  {request:?}: {answer}",
-            self.clock(operation.began),
-            self.clock(operation.ended),
-            api + 1
-        )
+        }
     }
 
     pub fn describe_hold(&self, hold: &Hold) -> String {

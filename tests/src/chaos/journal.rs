@@ -8,8 +8,9 @@ use std::{
 use time::OffsetDateTime;
 
 use super::{
-    checker::{About, Promise, Violation},
-    history::{Delivery, History, Micros, Move, Operation, Stored},
+    checker::{About, Promise, Violation, not_well},
+    history::{Delivery, History, Micros, Move, Operation, Shown, Stored},
+    stack::APIS,
 };
 
 pub(crate) struct Journal {
@@ -19,6 +20,8 @@ pub(crate) struct Journal {
     operations: Mutex<Vec<Operation>>,
     moves: Mutex<Vec<Move>>,
     deliveries: Mutex<Vec<Delivery>>,
+    /// Of each API.
+    viewers: Mutex<Vec<Vec<Shown>>>,
     /// What the harness itself saw go wrong.
     seen: Mutex<Vec<Violation>>,
 }
@@ -49,6 +52,7 @@ impl Journal {
             operations: Mutex::default(),
             moves: Mutex::default(),
             deliveries: Mutex::default(),
+            viewers: Mutex::new(vec![Vec::new(); APIS]),
             seen: Mutex::default(),
         }
     }
@@ -67,6 +71,18 @@ impl Journal {
 
     pub(crate) fn delivery(&self, delivery: Delivery) {
         lock(&self.deliveries).push(delivery);
+    }
+
+    pub(crate) fn shown(&self, api: usize, shown: Shown) {
+        lock(&self.viewers)[api].push(shown);
+    }
+
+    /// Whether every viewer is shown by now that all is well.
+    pub(crate) fn all_are_shown(&self, stored: &Stored) -> bool {
+        let viewers = lock(&self.viewers);
+        viewers
+            .iter()
+            .all(|shown| not_well(shown, stored).is_empty())
     }
 
     pub(crate) fn service_failed(&self, what: String) {
@@ -128,6 +144,7 @@ impl Journal {
             operations: lock(&self.operations).clone(),
             moves: lock(&self.moves).clone(),
             deliveries: lock(&self.deliveries).clone(),
+            viewers: lock(&self.viewers).clone(),
             stored,
         };
         (history, lock(&self.seen).clone())

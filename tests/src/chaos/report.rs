@@ -64,6 +64,18 @@ pub(crate) fn operations(history: &History) -> String {
         last = verb;
     }
     text.push('\n');
+    let keys: Vec<&str> = history
+        .operations
+        .iter()
+        .filter_map(|operation| operation.key.as_deref())
+        .collect();
+    let distinct = keys.iter().collect::<HashSet<_>>().len();
+    let replayed = history.operations.iter().filter(|one| one.replayed).count();
+    let _ = writeln!(
+        text,
+        "  with an Idempotency-Key: {distinct}, asked again {} times; {replayed} answers were replayed",
+        keys.len() - distinct
+    );
     text
 }
 
@@ -86,6 +98,26 @@ pub(crate) fn deliveries(history: &History) -> String {
         history.deliveries.len(),
         100.0 * repeats as f64 / distinct.len().max(1) as f64,
     )
+}
+
+pub(crate) fn views(history: &History) -> String {
+    let viewers = history.viewers.iter();
+    let shown: Vec<String> = viewers
+        .map(|shown| {
+            let alerts = shown.iter().filter_map(|one| one.message.as_ref().ok());
+            let alerts = alerts.filter(|view| !view.alerts.is_empty()).count();
+            let connections = shown
+                .iter()
+                .map(|one| one.connection)
+                .collect::<HashSet<_>>();
+            format!(
+                "{} messages on {} connections, {alerts} with alerts",
+                shown.len(),
+                connections.len()
+            )
+        })
+        .collect();
+    format!("live page, of each API: {}\n", shown.join("; "))
 }
 
 /// Recovery times by kind of fault. Those into which another fault fell say nothing about either.
@@ -129,7 +161,8 @@ pub(crate) fn violations(history: &History, violations: &[Violation]) -> String 
     let mut told: Vec<About> = Vec::new();
     for violation in violations {
         *kinds.entry(format!("{:?}", violation.promise)).or_default() += 1;
-        if told.contains(&violation.about) || told.len() >= STORIES {
+        let enough = told.len() >= STORIES && violation.about != About::Service;
+        if told.contains(&violation.about) || enough {
             continue;
         }
         told.push(violation.about);
@@ -174,7 +207,8 @@ fn story(history: &History, about: About) -> Vec<String> {
         let product = match &operation.request {
             Request::Product(id)
             | Request::Reserve { product: id, .. }
-            | Request::Adjust { product: id, .. } => about == About::Product(*id),
+            | Request::Adjust { product: id, .. }
+            | Request::ChangeProduct { product: id, .. } => about == About::Product(*id),
             Request::Together { items, .. } => {
                 items.iter().any(|(id, _)| about == About::Product(*id))
             }

@@ -21,7 +21,8 @@ use super::{
 /// figures are a few seconds: retries are at most two apart, and a call is given up after ten.
 pub(crate) const RECOVERY_LIMIT: Duration = Duration::from_secs(60);
 
-/// How long after its deadline a hold may be ACTIVE, or an event in the outbox, once all is well.
+/// How long after its deadline a hold may be ACTIVE, an event in the outbox, or something on the live page wrong,
+/// once all is well. (Requests that failed are shown for ten seconds.)
 const QUIET_LIMIT: Duration = Duration::from_secs(30);
 
 const LOOK_EVERY: Duration = Duration::from_millis(50);
@@ -58,6 +59,11 @@ pub(crate) async fn settle(stack: &Arc<Stack>, journal: &Arc<Journal>) -> anyhow
     quiet(&pool, journal).await?;
     let mut stored = read(&pool).await?;
     stored.timers = timers_left(stack).await?;
+    let began = Instant::now();
+    // What is not shown by then is the checker's business.
+    while !journal.all_are_shown(&stored) && began.elapsed() < QUIET_LIMIT {
+        sleep(LOOK_EVERY).await;
+    }
     Ok(stored)
 }
 
@@ -116,7 +122,8 @@ async fn timers_left(stack: &Stack) -> anyhow::Result<Vec<i64>> {
 async fn read(pool: &PgPool) -> anyhow::Result<Stored> {
     let products = sqlx::query(
         "-- chaos: products
-        select id, stock::bigint, held::bigint, sold::bigint, total::bigint from products",
+        select id, stock::bigint, held::bigint, sold::bigint, total::bigint,
+            hold_seconds::bigint, max_per_user::bigint from products",
     )
     .try_map(|row: PgRow| {
         Ok(Product {
@@ -125,6 +132,8 @@ async fn read(pool: &PgPool) -> anyhow::Result<Stored> {
             held: row.try_get("held")?,
             sold: row.try_get("sold")?,
             total: row.try_get("total")?,
+            hold_seconds: row.try_get("hold_seconds")?,
+            max_per_user: row.try_get("max_per_user")?,
         })
     })
     .fetch_all(pool)
@@ -171,9 +180,14 @@ async fn read(pool: &PgPool) -> anyhow::Result<Stored> {
     })
     .fetch_all(pool)
     .await?;
+    let names: Vec<(i64, String)> =
+        sqlx::query_as("-- chaos: names of products\nselect id, name from products")
+            .fetch_all(pool)
+            .await?;
     Ok(Stored {
         read: now(),
         products,
+        names: names.into_iter().collect(),
         holds,
         adjustments,
         events,

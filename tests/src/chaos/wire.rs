@@ -1,6 +1,6 @@
 //! How clients ask, and how they understand the answers: raw JSON, never the server's own types.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -43,18 +43,22 @@ impl Client {
         })
     }
 
-    /// Asks one API, and writes down what came of it.
-    pub(crate) async fn ask(&self, api: usize, request: Request) -> Answer {
+    /// Asks one API, with an `Idempotency-Key` or without, and writes down what came of it.
+    pub(crate) async fn ask(&self, api: usize, request: Request, key: Option<&str>) -> Answer {
         let (method, path, body) = on_the_wire(&request, self.journal.max_per_user());
         let url = format!("http://{}{path}", self.stack.front(api));
         let mut asked = self.http.request(method, url);
         if let Some(body) = body {
             asked = asked.json(&body);
         }
-        let began = now();
+        if let Some(key) = key {
+            asked = asked.header("idempotency-key", key);
+        }
+        let (began, mut replayed) = (now(), false);
         let answer = match asked.send().await {
             Ok(response) => {
                 let status = response.status().as_u16();
+                replayed = response.headers().contains_key("idempotency-replayed");
                 match response.text().await {
                     Ok(text) => understand(&request, status, &text),
                     Err(error) => Answer::Unknown(format!("half an answer: {error}")),
@@ -70,7 +74,9 @@ impl Client {
             began,
             ended,
             request,
+            key: key.map(str::to_owned),
             answer: answer.clone(),
+            replayed,
         });
         answer
     }
@@ -96,8 +102,11 @@ fn on_the_wire(request: &Request, max_per_user: i64) -> (Method, String, Option<
             product,
             user,
             quantity,
+            reference,
         } => {
-            let body = json!({"product_id": product, "user_id": user, "quantity": quantity});
+            let body = json!({
+                "product_id": product, "user_id": user, "quantity": quantity, "reference": reference,
+            });
             (post, "/reservations".to_owned(), Some(body))
         }
         Request::Together {
@@ -132,9 +141,28 @@ fn on_the_wire(request: &Request, max_per_user: i64) -> (Method, String, Option<
         Request::Get(id) => (get, format!("/reservations/{id}"), None),
         Request::ListOfUser(user) => (get, format!("/reservations?user_id={user}&limit=100"), None),
         Request::Product(id) => (get, format!("/products/{id}"), None),
-        Request::CreateProduct => {
-            let body = json!({"name": "a sale", "stock": UNITS, "max_per_user": max_per_user});
+        Request::CreateProduct(name) => {
+            let body = json!({"name": name, "stock": UNITS, "max_per_user": max_per_user});
             (post, "/products".to_owned(), Some(body))
+        }
+        Request::ChangeProduct {
+            product,
+            hold_seconds,
+            max_per_user,
+        } => {
+            let rules = [
+                ("hold_seconds", hold_seconds),
+                ("max_per_user", max_per_user),
+            ];
+            let rules = rules
+                .into_iter()
+                .filter_map(|(name, value)| Some((name, (*value)?)));
+            let body: BTreeMap<&str, i64> = rules.collect();
+            (
+                Method::PATCH,
+                format!("/products/{product}"),
+                Some(json!(body)),
+            )
         }
         Request::SyncExpired => (post, "/admin/reservations/sync-expired".to_owned(), None),
         Request::Audit => (get, "/admin/audit".to_owned(), None),
@@ -158,9 +186,8 @@ fn understand(request: &Request, status: u16, text: &str) -> Answer {
             .as_array()
             .and_then(|holds| holds.iter().map(hold).collect())
             .map(Answer::Holds),
-        (Request::Product(_) | Request::Adjust { .. }, 200) | (Request::CreateProduct, 201) => {
-            product(&body).map(Answer::Product)
-        }
+        (Request::Product(_) | Request::Adjust { .. } | Request::ChangeProduct { .. }, 200)
+        | (Request::CreateProduct(_), 201) => product(&body).map(Answer::Product),
         (Request::SyncExpired, 200) => body["expired"].as_u64().map(|_| Answer::Done),
         (Request::Audit, 200) => body["clean"].as_bool().map(|clean| Answer::Audit {
             clean,
@@ -170,6 +197,7 @@ fn understand(request: &Request, status: u16, text: &str) -> Answer {
                 text.to_owned()
             },
         }),
+        (_, 409) if body["code"] == "idempotency_key_in_use" => Some(Answer::InUse),
         (_, 404 | 409) => body["code"].as_str().map(|code| Answer::Refused {
             code: code.to_owned(),
             standing: body["reservation_id"].as_i64(),
@@ -208,13 +236,15 @@ fn hold(body: &Value) -> Option<Hold> {
     })
 }
 
-fn product(body: &Value) -> Option<Product> {
+pub(crate) fn product(body: &Value) -> Option<Product> {
     Some(Product {
         id: body["id"].as_i64()?,
         stock: body["stock"].as_i64()?,
         held: body["held"].as_i64()?,
         sold: body["sold"].as_i64()?,
         total: body["total"].as_i64()?,
+        hold_seconds: body["hold_seconds"].as_i64(),
+        max_per_user: body["max_per_user"].as_i64(),
     })
 }
 

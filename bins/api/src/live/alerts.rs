@@ -169,18 +169,14 @@ fn workers(view: &View, heard: bool, alerts: &mut Alerts) {
     }
 }
 
-/// How many copies have died, and no other was started since in their place.
+/// How many copies have died, and no other was started since in their place. One that was may have died, too.
 fn lost(view: &View, role: Role) -> usize {
-    let copies = view.processes.iter();
-    let (alive, lost): (Vec<_>, Vec<_>) = copies
-        .filter(|process| process.role == role)
-        .partition(|process| process.alive);
+    let copies = view.processes.iter().filter(|process| process.role == role);
+    let lost = copies.clone().filter(|process| !process.alive);
     let heard = |process: &Process| view.at - Duration::seconds_f64(process.heard_seconds_ago);
-    let first = lost.iter().map(|process| heard(process)).min();
-    let since = alive
-        .iter()
-        .filter(|process| first.is_some_and(|first| process.started_at >= first));
-    lost.len().saturating_sub(since.count())
+    let first = lost.clone().map(heard).min();
+    let since = copies.filter(|process| first.is_some_and(|first| process.started_at >= first));
+    lost.count().saturating_sub(since.count())
 }
 
 fn many(count: u64, one: &str, more: &str) -> String {

@@ -356,6 +356,40 @@ mod tests {
         }
     }
 
+    /// Two copies of a process, of which one crashes again and again.
+    #[tokio::test(start_paused = true)]
+    async fn who_was_started_again_is_not_missed_however_often() {
+        let now = OffsetDateTime::now_utc();
+        let copy = |started: u64, silent: u64| Seen {
+            role: Role::Expirer,
+            instance: format!("{started}"),
+            started_at: now - Duration::from_secs(started),
+            seen_at: now - Duration::from_secs(silent),
+            silent: Duration::from_secs(silent),
+            report: Report::default(),
+        };
+        let copies = [
+            copy(90, 0),
+            copy(90, 60),
+            copy(59, 40),
+            copy(39, 20),
+            copy(19, 0),
+        ];
+        let mut watch = Watch::new();
+        let mut missed = |copies: &[Seen]| {
+            let found = Found {
+                processes: Some((now, copies.to_vec())),
+                ..Found::default()
+            };
+            told(&mut watch, Some(found), COUNTERS).contains(&"process_lost")
+        };
+        missed(&copies);
+        tokio::time::advance(SILENCE_LIMIT + Duration::from_secs(1)).await;
+        assert!(!missed(&copies));
+        assert!(missed(&copies[..4]));
+        assert!(!missed(&copies[..1]));
+    }
+
     #[tokio::test(start_paused = true)]
     async fn what_processes_say_counts_only_once_all_could_say_it() {
         let relay = |instance: &str, silent| Seen {

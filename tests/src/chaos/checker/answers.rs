@@ -2,12 +2,12 @@
 
 use std::collections::HashMap;
 
-use super::{About, Found, Lives, Promise};
+use super::{About, Found, Lives, Promise, Rules};
 use crate::chaos::history::{
     Adjustment, Answer, History, Hold, Micros, Operation, Product, Request, Status,
 };
 
-pub(super) fn check(history: &History, lives: &Lives, found: &mut Found) {
+pub(super) fn check(history: &History, lives: &Lives, rules: &Rules, found: &mut Found) {
     let mut reserved: HashMap<i64, &Operation> = HashMap::new();
     for operation in &history.operations {
         let mut say = |promise, about, why: &str| {
@@ -19,7 +19,7 @@ pub(super) fn check(history: &History, lives: &Lives, found: &mut Found) {
         };
         match &operation.answer {
             Answer::Hold(hold) => {
-                asked_for(history, operation, hold, &mut say);
+                asked_for(history, rules, operation, hold, &mut say);
                 lived(lives, operation, hold, &mut say);
                 if matches!(operation.request, Request::Reserve { .. })
                     && reserved.insert(hold.id, operation).is_some()
@@ -41,7 +41,7 @@ pub(super) fn check(history: &History, lives: &Lives, found: &mut Found) {
                     );
                 }
                 for hold in holds {
-                    asked_for(history, operation, hold, &mut say);
+                    asked_for(history, rules, operation, hold, &mut say);
                     lived(lives, operation, hold, &mut say);
                     if reserved.insert(hold.id, operation).is_some() {
                         let about = About::Hold(hold.id);
@@ -72,9 +72,12 @@ pub(super) fn check(history: &History, lives: &Lives, found: &mut Found) {
                 product,
             } => {
                 let refusal = (code.as_str(), *standing, *product);
-                refused(history, lives, operation, refusal, &mut say);
+                refused(history, (lives, rules), operation, refusal, &mut say);
             }
-            Answer::Product(product) => adds_up(history, operation, product, &mut say),
+            Answer::Product(product) => {
+                adds_up(history, operation, product, &mut say);
+                ruled(rules, operation, product, &mut say);
+            }
             Answer::Audit { clean: false, .. } => {
                 say(
                     Promise::Conservation,
@@ -89,19 +92,29 @@ pub(super) fn check(history: &History, lives: &Lives, found: &mut Found) {
                     "not an answer of this service",
                 );
             }
-            Answer::Audit { .. } | Answer::Done | Answer::Overloaded | Answer::Unknown(_) => {}
+            // Those with a key are another check's business.
+            Answer::InUse if operation.key.is_none() => {
+                let why = "its key is in use, and it has none";
+                say(Promise::TrueAnswer, about(operation), why);
+            }
+            Answer::Audit { .. }
+            | Answer::Done
+            | Answer::Overloaded
+            | Answer::InUse
+            | Answer::Unknown(_) => {}
         }
     }
 }
 
-fn about(operation: &Operation) -> About {
+pub(super) fn about(operation: &Operation) -> About {
     match (operation.request.hold(), &operation.request) {
         (Some(hold), _) => About::Hold(hold),
         (
             _,
             Request::Reserve { product, .. }
             | Request::Product(product)
-            | Request::Adjust { product, .. },
+            | Request::Adjust { product, .. }
+            | Request::ChangeProduct { product, .. },
         ) => About::Product(*product),
         _ => About::Service,
     }
@@ -110,20 +123,27 @@ fn about(operation: &Operation) -> About {
 /// An answer with a hold is one to this request.
 fn asked_for(
     history: &History,
+    rules: &Rules,
     operation: &Operation,
     hold: &Hold,
     say: &mut impl FnMut(Promise, About, &str),
 ) {
     let within = |at: Micros| (operation.began..=operation.ended).contains(&at);
+    let lasts = rules.hold_micros(hold.product, (hold.created, hold.created));
     let fresh = hold.status == Status::Active
         && within(hold.created)
-        && hold.expires == hold.created + history.hold_micros;
+        && lasts.contains(&(hold.expires - hold.created));
     let right = match &operation.request {
         Request::Reserve {
             product,
             user,
             quantity,
-        } => fresh && (hold.product, hold.user, hold.quantity) == (*product, *user, *quantity),
+            reference,
+        } => {
+            fresh
+                && (hold.product, hold.user, hold.quantity) == (*product, *user, *quantity)
+                && hold.reference == *reference
+        }
         Request::Together {
             user,
             items,
@@ -177,7 +197,7 @@ fn lived(
     // An extension only moves it away; what it was told to be, it is at least.
     let deadline_kept = seen.expires == row.expires
         || life.moved.is_some()
-        || life.extended && seen.expires < row.expires;
+        || !life.extensions.is_empty() && seen.expires < row.expires;
     if identity(seen) != identity(row) || !deadline_kept {
         return say(
             Promise::TrueAnswer,
@@ -251,7 +271,7 @@ fn expired(
 
 fn refused(
     history: &History,
-    lives: &Lives,
+    (lives, rules): (&Lives, &Rules),
     operation: &Operation,
     (code, standing, of): (&str, Option<i64>, Option<i64>),
     say: &mut impl FnMut(Promise, About, &str),
@@ -270,6 +290,7 @@ fn refused(
             product,
             user,
             quantity,
+            ..
         } => Some((*product, *user, *quantity)),
         Request::Together { user, items, .. } => items
             .iter()
@@ -305,7 +326,7 @@ fn refused(
         }
         (_, "max_per_user_reached", Some((product, user, units))) => {
             let share = lives.largest_share((product, user), span.0, span.1);
-            if share + units <= history.max_per_user {
+            if share + units <= rules.limits(product, span).0 {
                 say(
                     Promise::NoUndersell,
                     about,
@@ -427,6 +448,31 @@ fn adds_up(
             About::Product(product.id),
             "counters that do not add up",
         );
+    }
+}
+
+/// The rules were so at some moment between request and answer; and where they were changed, they are as asked for.
+fn ruled(
+    rules: &Rules,
+    operation: &Operation,
+    product: &Product,
+    say: &mut impl FnMut(Promise, About, &str),
+) {
+    let obeyed = match operation.request {
+        Request::ChangeProduct {
+            product: id,
+            hold_seconds,
+            max_per_user,
+        } => {
+            product.id == id
+                && (hold_seconds.is_none() || product.hold_seconds == hold_seconds)
+                && (max_per_user.is_none() || product.max_per_user == max_per_user)
+        }
+        _ => true,
+    };
+    if !obeyed || !rules.may_be_those_of(product, (operation.began, operation.ended)) {
+        let about = About::Product(product.id);
+        say(Promise::TrueAnswer, about, "these are not its rules");
     }
 }
 

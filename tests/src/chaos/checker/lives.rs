@@ -1,8 +1,8 @@
 //! The lives of the holds, and how many units were taken when.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 
-use crate::chaos::history::{Answer, History, Hold, Micros, Request, Status};
+use crate::chaos::history::{Answer, History, Hold, Micros, Operation, Request, Status};
 
 pub(super) struct Lives<'a> {
     lives: HashMap<i64, Life<'a>>,
@@ -16,8 +16,8 @@ pub(super) struct Life<'a> {
     pub(super) hold: &'a Hold,
     /// When the last move of its deadline was over, if there was one.
     pub(super) moved: Option<Micros>,
-    /// Whether somebody may have extended it.
-    pub(super) extended: bool,
+    /// Those that may have extended it.
+    pub(super) extensions: Vec<&'a Operation>,
     /// The first moment at which a client knew that it had ended, and that it had been returned.
     known_ended: Option<Micros>,
     known_returned: Option<Micros>,
@@ -34,12 +34,12 @@ impl<'a> Lives<'a> {
         }
         let mut known_ended: HashMap<i64, Micros> = HashMap::new();
         let mut known_returned: HashMap<i64, Micros> = HashMap::new();
-        let mut extended: HashSet<i64> = HashSet::new();
+        let mut extensions: HashMap<i64, Vec<&Operation>> = HashMap::new();
         for operation in &history.operations {
             if let Request::Extend(id, _) = operation.request
                 && operation.may_be_done()
             {
-                extended.insert(id);
+                extensions.entry(id).or_default().push(operation);
             }
             let earliest = |known: &mut HashMap<i64, Micros>, id: i64| {
                 let first = known.entry(id).or_insert(operation.ended);
@@ -96,7 +96,7 @@ impl<'a> Lives<'a> {
                 let life = Life {
                     hold,
                     moved: moved.get(&hold.id).copied(),
-                    extended: extended.contains(&hold.id),
+                    extensions: extensions.remove(&hold.id).unwrap_or_default(),
                     known_ended: known.into_iter().chain(decided).min(),
                     known_returned: known_again.into_iter().chain(returned).min(),
                 };
@@ -160,6 +160,20 @@ impl<'a> Lives<'a> {
 }
 
 impl Life<'_> {
+    /// Whether somebody may have moved its deadline to here, and nobody further. Each answer tells to where its
+    /// own request did; and where nobody knows, it was so many seconds from then or later.
+    pub(super) fn may_be_extended_to(&self, deadline: Micros, max_hold: Micros) -> bool {
+        let latest = self.hold.created + max_hold;
+        let mut extensions = self.extensions.iter();
+        extensions.any(|extension| match (&extension.request, &extension.answer) {
+            (_, Answer::Hold(hold)) => hold.expires == deadline,
+            (Request::Extend(_, seconds), _) => {
+                deadline >= latest.min(extension.began + seconds * 1_000_000)
+            }
+            _ => false,
+        })
+    }
+
     /// The last moment at which anybody may have found it ACTIVE. A confirm or cancel takes its time before
     /// it commits, and who reads without a lock sees the hold ACTIVE until then; a deadline needs no commit.
     pub(super) fn active_until(&self) -> Micros {

@@ -2,19 +2,21 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use super::{About, Found, Lives, Promise, answers::conserves, lives::Life};
+use super::{About, Found, Lives, Promise, Rules, answers::conserves, lives::Life};
 use crate::chaos::history::{Answer, History, Hold, Micros, Operation, Request, Status};
 
-pub(super) fn check(history: &History, lives: &Lives, found: &mut Found) {
+pub(super) fn check(history: &History, lives: &Lives, rules: &Rules, found: &mut Found) {
     products(history, found);
+    last_rules(history, rules, found);
+    unasked_products(history, found);
     oversell(history, found);
     two_holds(history, found);
-    fair_shares(history, found);
+    fair_shares(history, rules, found);
     together(history, found);
     reacquired(history, lives, found);
     ledger(history, found);
     for life in lives.all() {
-        ends(history, life, found);
+        ends(history, rules, life, found);
     }
     moved_are_expired(history, lives, found);
     unasked_holds(history, found);
@@ -58,6 +60,39 @@ fn products(history: &History, found: &mut Found) {
     for id in history.products.keys().filter(|id| !stored.contains(id)) {
         let what = format!("product {id} was acknowledged and is not stored");
         found.add(Promise::TrueAnswer, About::Product(*id), what);
+    }
+}
+
+/// No change that was acknowledged is lost, and none was made that nobody asked for.
+fn last_rules(history: &History, rules: &Rules, found: &mut Found) {
+    let read = history.stored.read;
+    for product in &history.stored.products {
+        if !rules.may_be_those_of(product, (read, read)) {
+            let what = format!("nobody made these its last rules: {product:?}");
+            found.add(Promise::TrueAnswer, About::Product(product.id), what);
+        }
+    }
+}
+
+/// Each product is the work of a request that was answered with it, or of one whose outcome is unknown; and no
+/// such request made two.
+fn unasked_products(history: &History, found: &mut Found) {
+    let mut asked: HashMap<&str, &Answer> = HashMap::new();
+    for operation in &history.operations {
+        if let Request::CreateProduct(name) = &operation.request {
+            asked.insert(name, &operation.answer);
+        }
+    }
+    for (id, name) in &history.stored.names {
+        let right = match asked.remove(name.as_str()) {
+            Some(Answer::Product(product)) => product.id == *id,
+            Some(Answer::Unknown(_)) => true,
+            _ => false,
+        };
+        if !right {
+            let what = format!("nobody asked for product {id}, {name:?}");
+            found.add(Promise::NothingUnasked, About::Product(*id), what);
+        }
     }
 }
 
@@ -123,21 +158,23 @@ fn two_holds(history: &History, found: &mut Found) {
     }
 }
 
-/// At no moment a user had more than a user may have.
-fn fair_shares(history: &History, found: &mut Found) {
-    let mut shares: HashMap<(i64, i64), BTreeMap<Micros, i64>> = HashMap::new();
+/// No user took units beyond what a user might have then; who had them when the limit was lowered keeps them.
+fn fair_shares(history: &History, rules: &Rules, found: &mut Found) {
+    // By how many they changed, and whether some were taken.
+    let mut shares: HashMap<(i64, i64), BTreeMap<Micros, (i64, bool)>> = HashMap::new();
     for hold in &history.stored.holds {
         let share = shares.entry((hold.product, hold.user)).or_default();
-        *share.entry(hold.created).or_default() += hold.quantity;
+        let taken = share.entry(hold.created).or_default();
+        *taken = (taken.0 + hold.quantity, true);
         if let Some(freed) = hold.freed() {
-            *share.entry(freed).or_default() -= hold.quantity;
+            share.entry(freed).or_default().0 -= hold.quantity;
         }
     }
     for ((product, user), changes) in shares {
         let mut units = 0;
-        for (at, change) in changes {
+        for (at, (change, taken)) in changes {
             units += change;
-            if units > history.max_per_user {
+            if taken && units > rules.limits(product, (at, at)).1 {
                 let at = history.clock(at);
                 let what = format!("user {user} had {units} units of product {product} at {at}");
                 found.add(Promise::FairShare, About::Product(product), what);
@@ -151,7 +188,7 @@ fn fair_shares(history: &History, found: &mut Found) {
 fn together(history: &History, found: &mut Found) {
     let mut asked: HashMap<&str, &Request> = HashMap::new();
     for operation in &history.operations {
-        if let Request::Together { reference, .. } = &operation.request {
+        if let Some(reference) = operation.request.reference() {
             asked.insert(reference, &operation.request);
         }
     }
@@ -247,7 +284,7 @@ fn ledger(history: &History, found: &mut Found) {
 }
 
 /// Each hold ended on the right side of its deadline.
-fn ends(history: &History, life: &Life, found: &mut Found) {
+fn ends(history: &History, rules: &Rules, life: &Life, found: &mut Found) {
     let hold = life.hold;
     let mut say = |promise, why: &str| {
         let what = format!("{why}: {}", history.describe_hold(hold));
@@ -260,10 +297,13 @@ fn ends(history: &History, life: &Life, found: &mut Found) {
         }
         return;
     }
-    if until != history.hold_micros && life.moved.is_none() {
-        let extended = until > history.hold_micros && life.extended;
+    let lasts = rules.hold_micros(hold.product, (hold.created, hold.created));
+    if !lasts.contains(&until) && life.moved.is_none() {
+        let extended = lasts.iter().any(|first| until > *first)
+            && life.may_be_extended_to(hold.expires, history.max_hold_micros);
         if !extended || until > history.max_hold_micros {
-            say(Promise::ExactDeadline, "its deadline was moved by nobody");
+            let why = "not its product's deadline, and nobody moved it";
+            say(Promise::ExactDeadline, why);
         }
     }
     match (hold.status, hold.ended) {
@@ -306,7 +346,7 @@ fn moved_are_expired(history: &History, lives: &Lives, found: &mut Found) {
 /// such reserve made two.
 fn unasked_holds(history: &History, found: &mut Found) {
     let mut acknowledged = HashSet::new();
-    let mut unknown: HashMap<(i64, i64), Vec<Micros>> = HashMap::new();
+    let mut unknown: HashMap<(i64, i64, Option<&str>), Vec<Micros>> = HashMap::new();
     for operation in &history.operations {
         let Some(user) = operation.request.user() else {
             continue;
@@ -315,8 +355,9 @@ fn unasked_holds(history: &History, found: &mut Found) {
             Answer::Hold(hold) => drop(acknowledged.insert(hold.id)),
             Answer::Holds(holds) => acknowledged.extend(holds.iter().map(|hold| hold.id)),
             Answer::Unknown(_) => {
+                let reference = operation.request.reference();
                 for (product, _) in operation.request.items() {
-                    let began = unknown.entry((product, user)).or_default();
+                    let began = unknown.entry((product, user, reference)).or_default();
                     began.push(operation.began);
                 }
             }
@@ -327,9 +368,9 @@ fn unasked_holds(history: &History, found: &mut Found) {
     rows.retain(|hold| hold.reacquired_from.is_none() && !acknowledged.contains(&hold.id));
     rows.sort_by_key(|hold| hold.created);
     unknown.values_mut().for_each(|began| began.sort_unstable());
-    let mut used: HashMap<(i64, i64), usize> = HashMap::new();
+    let mut used: HashMap<_, usize> = HashMap::new();
     for hold in rows {
-        let key = (hold.product, hold.user);
+        let key = (hold.product, hold.user, hold.reference.as_deref());
         let next = used.entry(key).or_default();
         let asked = unknown.get(&key).and_then(|began| began.get(*next));
         if asked.is_some_and(|began| *began <= hold.created) {

@@ -3,6 +3,9 @@
 mod after_sale;
 mod events;
 mod holds;
+mod keys;
+mod live;
+mod rules;
 mod units;
 
 use super::{Promise, Violation, check};
@@ -65,6 +68,8 @@ fn clean() -> History {
         held: 1,
         sold: 1,
         total: 2,
+        hold_seconds: None,
+        max_per_user: Some(2),
     };
     asked.push(ask(6_600, Request::Product(1), Answer::Product(counters)));
     asked.push(ask(5_000_000, Request::Get(3), Answer::Hold(left.clone())));
@@ -104,6 +109,8 @@ fn clean() -> History {
             held: 0,
             sold: 1,
             total: 2,
+            hold_seconds: None,
+            max_per_user: Some(2),
         }],
         ..Stored::default()
     };
@@ -221,7 +228,9 @@ fn ask(began: Micros, request: Request, answer: Answer) -> Operation {
         began,
         ended: began + 100,
         request,
+        key: None,
         answer,
+        replayed: false,
     }
 }
 
@@ -230,6 +239,7 @@ fn reserve(began: Micros, user: i64, answer: Answer) -> Operation {
         product: 1,
         user,
         quantity: 1,
+        reference: None,
     };
     ask(began, request, answer)
 }

@@ -165,6 +165,8 @@ fn a_hold_that_nobody_swept() {
             held: 1,
             sold: 1,
             total: 2,
+            hold_seconds: None,
+            max_per_user: Some(2),
         };
     });
 }

@@ -14,6 +14,8 @@ fn an_oversell() {
             held: 0,
             sold: 3,
             total: 3,
+            hold_seconds: None,
+            max_per_user: Some(2),
         };
     });
     // For a moment only, while user 3 held the second unit.
@@ -79,6 +81,8 @@ fn counters_that_disagree_with_the_rows() {
             held: -1,
             sold: 1,
             total: 2,
+            hold_seconds: None,
+            max_per_user: Some(2),
         };
     });
     caught(Promise::Conservation, |history| {
@@ -88,6 +92,8 @@ fn counters_that_disagree_with_the_rows() {
             held: 0,
             sold: 1,
             total: 3,
+            hold_seconds: None,
+            max_per_user: Some(2),
         };
     });
 }
@@ -101,6 +107,8 @@ fn answers_with_counters_that_do_not_add_up() {
             held: 1,
             sold: 1,
             total: 2,
+            hold_seconds: None,
+            max_per_user: Some(2),
         };
         history
             .operations

@@ -1,0 +1,182 @@
+//! What was asked again and again under one `Idempotency-Key` was one request.
+
+use std::collections::BTreeMap;
+
+use super::{Found, Promise, answers::about};
+use crate::chaos::history::{Answer, History, Operation, Request};
+
+/// The history with the attempts under each key as one operation, which every other check can judge as it judges
+/// one without a key.
+///
+/// An answer is kept in the transaction of the act that it tells of, and whoever comes later under the key is
+/// given it again. So it tells nothing of its own attempt, but of an act within any of them: one that had
+/// committed when the first answer came, and that was not begun before the first attempt was that can have done
+/// it. Answers which say that nothing was done rule out their attempts; an attempt without an answer may have
+/// done it after its client gave up, so that its end is no limit. An answer that does not call itself replayed
+/// is at first hand: then the act was in its own attempt, and the span is that of an operation without a key.
+pub(super) fn as_one(history: &History, found: &mut Found) -> History {
+    let mut operations = Vec::new();
+    let mut keys: BTreeMap<&str, Vec<&Operation>> = BTreeMap::new();
+    for operation in &history.operations {
+        match &operation.key {
+            Some(key) => keys.entry(key).or_default().push(operation),
+            None => {
+                if operation.replayed {
+                    say(history, operation, "replayed without a key", found);
+                }
+                operations.push(operation.clone());
+            }
+        }
+    }
+    for attempts in keys.into_values() {
+        one_answer(history, &attempts, found);
+        let strange = attempts.iter().filter(|attempt| is_strange(attempt));
+        operations.extend(strange.map(|attempt| Operation::clone(attempt)));
+        let one = one(&attempts);
+        let effects = effects(history, &one.request);
+        if effects > usize::from(one.may_be_done()) {
+            let why = format!("done {effects} times");
+            say(history, &one, &why, found);
+        }
+        operations.push(one);
+    }
+    History {
+        operations,
+        ..history.clone()
+    }
+}
+
+fn say(history: &History, operation: &Operation, why: &str, found: &mut Found) {
+    let what = format!("{why}: {}", history.describe(operation));
+    found.add(Promise::OnceUnderAKey, about(operation), what);
+}
+
+fn is_strange(attempt: &Operation) -> bool {
+    matches!(attempt.answer, Answer::Strange(_))
+}
+
+/// Whether this attempt can have been the one that did it.
+fn may_have_done_it(attempt: &Operation) -> bool {
+    !matches!(attempt.answer, Answer::Overloaded | Answer::InUse)
+}
+
+/// All attempts as one operation.
+fn one(attempts: &[&Operation]) -> Operation {
+    let began = |attempts: &mut dyn Iterator<Item = &&Operation>| {
+        attempts.map(|attempt| attempt.began).min()
+    };
+    let may_have = began(&mut attempts.iter().filter(|attempt| may_have_done_it(attempt)));
+    let answered = attempts.iter().filter(|attempt| attempt.acknowledged());
+    let mut one = match answered.clone().min_by_key(|attempt| attempt.ended) {
+        Some(first) => {
+            let mut at_first_hand =
+                answered.filter(|attempt| !attempt.replayed && attempt.began <= first.ended);
+            Operation {
+                began: began(&mut at_first_hand)
+                    .or(may_have)
+                    .unwrap_or(first.began),
+                ..Operation::clone(first)
+            }
+        }
+        None => Operation {
+            answer: match may_have {
+                Some(_) => Answer::Unknown("at every attempt".to_owned()),
+                None => Answer::Overloaded,
+            },
+            began: may_have.unwrap_or(attempts[0].began),
+            ended: attempts
+                .iter()
+                .map(|attempt| attempt.ended)
+                .max()
+                .unwrap_or_default(),
+            ..attempts[0].clone()
+        },
+    };
+    one.replayed = false;
+    one
+}
+
+/// What the answers to the attempts say of each other.
+fn one_answer(history: &History, attempts: &[&Operation], found: &mut Found) {
+    let answered: Vec<_> = attempts
+        .iter()
+        .filter(|attempt| attempt.acknowledged())
+        .collect();
+    let Some(first) = answered.iter().min_by_key(|attempt| attempt.ended) else {
+        return in_use(history, attempts, None, found);
+    };
+    in_use(history, attempts, Some(first), found);
+    let mut done = false;
+    for attempt in &answered {
+        // It can't have been replayed to the one that did it.
+        let candidates = attempts
+            .iter()
+            .filter(|other| may_have_done_it(other) && other.began <= attempt.ended);
+        if attempt.answer != first.answer {
+            let first = history.describe_answer(&first.answer);
+            let why = format!("the answer was {first} at first");
+            say(history, attempt, &why, found);
+        } else if !attempt.replayed && std::mem::replace(&mut done, true) {
+            say(history, attempt, "done a second time", found);
+        } else if !attempt.replayed && attempt.began > first.ended {
+            say(history, attempt, "done after it was answered", found);
+        } else if attempt.replayed && candidates.count() < 2 {
+            say(
+                history,
+                attempt,
+                "replayed, and nobody can have done it",
+                found,
+            );
+        }
+    }
+}
+
+/// A key is in use while somebody may be at work under it, and never again once the answer is known.
+fn in_use(
+    history: &History,
+    attempts: &[&Operation],
+    first: Option<&Operation>,
+    found: &mut Found,
+) {
+    for attempt in attempts
+        .iter()
+        .filter(|attempt| attempt.answer == Answer::InUse)
+    {
+        let by_another = attempts.iter().any(|other| {
+            // Whom the API gave up, PostgreSQL may be at work for still.
+            let lingers = matches!(other.answer, Answer::Unknown(_) | Answer::Overloaded);
+            other.answer != Answer::InUse
+                && other.began <= attempt.ended
+                && (other.ended >= attempt.began || lingers)
+        });
+        if !by_another || first.is_some_and(|first| first.ended < attempt.began) {
+            say(history, attempt, "in use by nobody", found);
+        }
+    }
+}
+
+/// How often a request was done, as far as rows can tell. One that ends a hold cannot be done twice; of one that
+/// extends it, the deadline tells.
+fn effects(history: &History, request: &Request) -> usize {
+    let stored = &history.stored;
+    match request {
+        Request::CreateProduct(name) => {
+            stored.names.values().filter(|other| *other == name).count()
+        }
+        Request::Adjust { reason, .. } => {
+            let adjustments = stored.adjustments.iter();
+            adjustments.filter(|row| row.reason == *reason).count()
+        }
+        Request::Reserve { .. } | Request::Together { .. } => {
+            // Each time all that was asked for, as another check has it.
+            let first = request.items().first().map(|(product, _)| *product);
+            let holds = stored.holds.iter().filter(|hold| {
+                hold.reference.as_deref() == request.reference()
+                    && Some(hold.product) == first
+                    && hold.reacquired_from.is_none()
+            });
+            holds.count()
+        }
+        _ => 0,
+    }
+}

@@ -1,0 +1,145 @@
+//! What the viewers of the live page were shown.
+
+use std::collections::BTreeMap;
+
+use super::{About, Found, Promise, answers::conserves};
+use crate::chaos::history::{History, Product, Shown, Stored, View};
+
+/// How many products are shown: the newest.
+const PRODUCTS_MAX: usize = 500;
+
+/// Whether each fault was told of, and when, is nobody's business here: faults come and go faster than an operator
+/// could read of them. The other checks must have been made.
+pub(super) fn check(history: &History, found: &mut Found) {
+    let books_differ = (found.0.iter()).any(|one| one.promise == Promise::Conservation);
+    let dead = history.stored.events.iter().any(|event| event.dead);
+    for (api, shown) in history.viewers.iter().enumerate() {
+        let mut say = |promise, about, what: String| {
+            found.add(
+                promise,
+                about,
+                format!("the live page of api{}: {what}", api + 1),
+            );
+        };
+        let mut read: Option<(usize, &View)> = None;
+        for one in shown {
+            let (at, connection) = (history.clock(one.at), one.connection);
+            let view = match &one.message {
+                Ok(view) => view,
+                Err(text) => {
+                    let what = format!("at {at} no message: {text:?}");
+                    say(Promise::TrueView, About::Service, what);
+                    continue;
+                }
+            };
+            let before = read.filter(|(of, _)| *of == connection);
+            if !follows(one, view, before.map(|(_, view)| view)) {
+                let (number, before) = (view.number, before.map(|(_, view)| view.number));
+                let after = &one.after;
+                let what =
+                    format!("at {at} tick {number} after {before:?}, or at first after {after:?}");
+                say(Promise::TrueView, About::Service, what);
+            }
+            read = Some((connection, view));
+            for product in view.products.iter().filter(|product| !conserves(product)) {
+                let what = format!("at {at} counters that do not add up: {product:?}");
+                say(Promise::Conservation, About::Product(product.id), what);
+            }
+            for alarm in false_alarms(view, (books_differ, dead)) {
+                let what = format!("at {at} a false alarm, {alarm}");
+                say(Promise::TrueView, About::Service, what);
+            }
+        }
+        for wrong in not_well(shown, &history.stored) {
+            say(
+                Promise::TrueView,
+                About::Service,
+                format!("in the end {wrong}"),
+            );
+        }
+    }
+}
+
+/// Whether a viewer who was given `before`, on this connection, or else has seen what it says, has missed nothing
+/// and was told nothing twice. A state has everything.
+fn follows(shown: &Shown, view: &View, before: Option<&View>) -> bool {
+    let id = |of: &View, number| format!("{}-{number}", of.epoch);
+    let last = match before {
+        Some(before) => Some(id(before, before.number)),
+        None => shown.after.clone(),
+    };
+    view.whole || view.number > 0 && last == Some(id(view, view.number - 1))
+}
+
+/// What a message says of broken promises that are whole. A broken one would be found by others, too: nothing mends
+/// the books, or an event that is dead.
+fn false_alarms(view: &View, (books_differ, dead): (bool, bool)) -> Vec<String> {
+    let alerts = view.alerts.iter().filter(|(code, _)| match code.as_str() {
+        "books_differ" => !books_differ,
+        "events_dead" => !dead,
+        _ => false,
+    });
+    let alerts = alerts.map(|(code, title)| format!("{code}: {title}"));
+    let unclean = view.clean == Some(false) && !books_differ;
+    let unclean = unclean.then(|| "an audit that is not clean".to_owned());
+    alerts.chain(unclean).collect()
+}
+
+/// What the last message and those before it leave to be desired, by what is stored: nothing, where all is well.
+pub(in crate::chaos) fn not_well(shown: &[Shown], stored: &Stored) -> Vec<String> {
+    let since = shown
+        .iter()
+        .rposition(|one| one.message.as_ref().is_ok_and(|view| view.whole));
+    let views: Vec<&View> = shown[since.unwrap_or(shown.len())..]
+        .iter()
+        .filter_map(|one| one.message.as_ref().ok())
+        .collect();
+    let Some(last) = views
+        .last()
+        .filter(|_| shown.last().is_some_and(|one| one.at >= stored.read))
+    else {
+        return vec!["it shows nothing".to_owned()];
+    };
+    let mut wrong: Vec<String> = last
+        .alerts
+        .iter()
+        .map(|(code, title)| format!("it shows {code}: {title}"))
+        .collect();
+    let dead = stored.events.iter().filter(|event| event.dead).count();
+    let waiting = stored
+        .events
+        .iter()
+        .filter(|event| !event.published && !event.dead)
+        .count();
+    let events = (last.waiting_events, last.dead_events);
+    if events != (waiting as i64, dead as i64) {
+        wrong.push(format!(
+            "its events are {events:?}, where {waiting} wait and {dead} are dead"
+        ));
+    }
+    let changes = views.iter().flat_map(|view| &view.products);
+    let mut products: BTreeMap<i64, &Product> =
+        changes.map(|product| (product.id, product)).collect();
+    while products.len() > PRODUCTS_MAX {
+        products.pop_first();
+    }
+    let mut rows: BTreeMap<i64, &Product> =
+        stored.products.iter().map(|row| (row.id, row)).collect();
+    while rows.len() > PRODUCTS_MAX {
+        rows.pop_first();
+    }
+    let differ = rows
+        .iter()
+        .filter(|(id, row)| products.get(id) != Some(row));
+    let differ: Vec<_> = differ
+        .map(|(id, row)| format!("{:?} for {row:?}", products.get(id)))
+        .collect();
+    let others = products.keys().filter(|id| !rows.contains_key(id)).count();
+    if !differ.is_empty() || others > 0 {
+        wrong.push(format!(
+            "it shows {others} unknown products, and {}",
+            differ.join("; ")
+        ));
+    }
+    wrong
+}

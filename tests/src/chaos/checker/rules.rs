@@ -1,0 +1,98 @@
+//! The rules of a sale, which PATCH changes while it goes on.
+
+use std::collections::HashMap;
+
+use crate::chaos::history::{Answer, History, Micros, Operation, Product, Request};
+
+pub(super) struct Rules<'a> {
+    history: &'a History,
+    changes: HashMap<i64, Vec<&'a Operation>>,
+}
+
+impl<'a> Rules<'a> {
+    pub(super) fn of(history: &'a History) -> Self {
+        let mut changes: HashMap<i64, Vec<&Operation>> = HashMap::new();
+        for operation in history.operations.iter().filter(|one| one.may_be_done()) {
+            if let Request::ChangeProduct { product, .. } = operation.request {
+                changes.entry(product).or_default().push(operation);
+            }
+        }
+        Self { history, changes }
+    }
+
+    /// How long a hold that was made in this span may last.
+    pub(super) fn hold_micros(&self, product: i64, span: (Micros, Micros)) -> Vec<Micros> {
+        let micros = |seconds: Option<i64>| {
+            seconds.map_or(self.history.hold_micros, |seconds| seconds * 1_000_000)
+        };
+        let seconds = self.hold_seconds(product, span);
+        seconds.into_iter().map(micros).collect()
+    }
+
+    /// The fewest and the most units that a user may have had a right to in this span.
+    pub(super) fn limits(&self, product: i64, span: (Micros, Micros)) -> (i64, i64) {
+        let limits = self.max_per_user(product, span).into_iter().flatten();
+        let (fewest, most) = (limits.clone().min(), limits.max());
+        // There is always one.
+        (fewest.unwrap_or(i64::MAX), most.unwrap_or(i64::MAX))
+    }
+
+    /// Whether these may have been the rules of a product at some moment of a span.
+    pub(super) fn may_be_those_of(&self, product: &Product, span: (Micros, Micros)) -> bool {
+        let (of, seconds, limit) = (product.id, product.hold_seconds, product.max_per_user);
+        self.hold_seconds(of, span).contains(&seconds)
+            && self.max_per_user(of, span).contains(&limit)
+    }
+
+    fn hold_seconds(&self, product: i64, span: (Micros, Micros)) -> Vec<Option<i64>> {
+        self.in_force(product, span, None, |request| match request {
+            Request::ChangeProduct { hold_seconds, .. } => *hold_seconds,
+            _ => None,
+        })
+    }
+
+    fn max_per_user(&self, product: i64, span: (Micros, Micros)) -> Vec<Option<i64>> {
+        let first = Some(self.history.max_per_user);
+        self.in_force(product, span, first, |request| match request {
+            Request::ChangeProduct { max_per_user, .. } => *max_per_user,
+            _ => None,
+        })
+    }
+
+    /// Every value that a rule may have had at some moment of a span.
+    ///
+    /// A change takes the lock of the product's row, as every verb does that goes by its rules: it is made at one
+    /// moment, which lies between its request and its answer, and for all who take the lock later. So a value is
+    /// out of force where an acknowledged change lies between: one that was asked for after the value's own change
+    /// was acknowledged, and was acknowledged before the span began. Without an answer, a change may be made at
+    /// any moment after its request, or never: it puts no other value out of force, and none puts it out of force,
+    /// since it may come after that one still. The first value is like one that was acknowledged before all others.
+    fn in_force(
+        &self,
+        product: i64,
+        (from, to): (Micros, Micros),
+        first: Option<i64>,
+        value: impl Fn(&Request) -> Option<i64>,
+    ) -> Vec<Option<i64>> {
+        let changes = self.changes.get(&product).into_iter().flatten();
+        let changes = changes.filter_map(|change| {
+            let acknowledged = match change.answer {
+                Answer::Unknown(_) => Micros::MAX,
+                _ => change.ended,
+            };
+            Some((change.began, acknowledged, Some(value(&change.request)?)))
+        });
+        let all: Vec<_> = [(Micros::MIN, Micros::MIN, first)]
+            .into_iter()
+            .chain(changes)
+            .collect();
+        let over = |before: Micros| {
+            let mut others = all.iter();
+            others.any(|(began, acknowledged, _)| *began > before && *acknowledged < from)
+        };
+        all.iter()
+            .filter(|(began, acknowledged, _)| *began <= to && !over(*acknowledged))
+            .map(|(.., value)| *value)
+            .collect()
+    }
+}
