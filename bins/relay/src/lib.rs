@@ -84,7 +84,8 @@ pub struct Args {
     #[arg(long, env = "RELAY_WORKERS", default_value_t = 2, value_parser = value_parser!(u32).range(1..=16))]
     pub relay_workers: u32,
 
-    /// How often the broker may refuse an event before it is dead. Outages do not count.
+    /// How often the broker may refuse an event before it is dead. Outages do not count, nor does a queue that
+    /// refuses all that come.
     #[arg(long, env = "RELAY_MAX_ATTEMPTS", default_value_t = 10, value_parser = value_parser!(i32).range(1..))]
     pub relay_max_attempts: i32,
 

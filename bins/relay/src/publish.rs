@@ -1,7 +1,7 @@
 //! The only place that knows AMQP: a connection, one confirm channel, and batches through it.
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     io,
     net::{Shutdown, TcpStream},
     os::fd::AsFd as _,
@@ -66,8 +66,10 @@ pub enum Fate {
     Acked,
     /// No queue is bound for it.
     Returned,
-    /// The broker said no to this very message.
+    /// The broker said no to this very message, and took all others of its routing key.
     Refused,
+    /// The broker said no, and it may have said so to any message: a queue is full, say.
+    TurnedAway,
     /// Nobody knows: it may have arrived, and is not published.
     Unknown,
 }
@@ -265,7 +267,7 @@ impl Publisher {
             while let Some((index, confirm)) = confirms.next().await {
                 let (fate, back) = match confirm {
                     Ok(Confirmation::Ack(back)) => (Fate::Acked, back),
-                    Ok(Confirmation::Nack(back)) => (Fate::Refused, back),
+                    Ok(Confirmation::Nack(back)) => (Fate::TurnedAway, back),
                     Ok(Confirmation::NotRequested) => (Fate::Unknown, None),
                     Err(cause) => {
                         error.get_or_insert(anyhow::Error::new(cause));
@@ -281,6 +283,10 @@ impl Publisher {
             &mut fates,
             messages.iter().map(|message| &message.id),
             &returned,
+        );
+        judge(
+            &mut fates,
+            messages.iter().map(|message| &message.routing_key),
         );
         let unknown = fates.iter().filter(|fate| **fate == Fate::Unknown).count();
         self.settled = unknown == 0;
@@ -376,9 +382,59 @@ fn attribute<'a>(
     }
 }
 
+/// Tells the refusal of one message from that of a queue, which refuses whatever comes: the broker has taken all
+/// others of the routing key, and one of them later, when the queues had room still. It errs where a consumer
+/// makes room in the midst of a batch: hence the several attempts.
+fn judge<'a>(fates: &mut [Fate], keys: impl Iterator<Item = &'a ShortString>) {
+    let mut by_key: HashMap<_, Vec<usize>> = HashMap::new();
+    if fates.contains(&Fate::TurnedAway) {
+        for (index, key) in keys.enumerate() {
+            by_key.entry(key).or_default().push(index);
+        }
+    }
+    for indexes in by_key.values() {
+        let mut others = indexes.iter().filter(|&&index| fates[index] != Fate::Acked);
+        if let (Some(&one), None) = (others.next(), others.next())
+            && fates[one] == Fate::TurnedAway
+            && indexes.last() != Some(&one)
+        {
+            fates[one] = Fate::Refused;
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::{Fate::*, *};
+
+    fn judged<const N: usize>(messages: [(&str, Fate); N]) -> [Fate; N] {
+        let keys = messages.map(|(key, _)| ShortString::from(key));
+        let mut fates = messages.map(|(_, fate)| fate);
+        judge(&mut fates, keys.iter());
+        fates
+    }
+
+    #[test]
+    fn a_message_is_refused_alone_between_others_that_are_taken() {
+        let (yes, no) = (("a", Acked), ("a", TurnedAway));
+        assert_eq!(judged([yes, no, yes]), [Acked, Refused, Acked]);
+        assert_eq!(judged([no, yes]), [Refused, Acked]);
+        // A queue that has just become full, a full one, and one that is read from.
+        assert_eq!(judged([yes, yes, no]), [Acked, Acked, TurnedAway]);
+        assert_eq!(judged([no]), [TurnedAway]);
+        assert_eq!(judged([no, no]), [TurnedAway, TurnedAway]);
+        assert_eq!(
+            judged([no, yes, no, yes])[..3],
+            [TurnedAway, Acked, TurnedAway]
+        );
+        // Others' routing keys lead to other queues, and of some nobody knows.
+        assert_eq!(judged([no, ("b", Acked)]), [TurnedAway, Acked]);
+        assert_eq!(
+            judged([no, ("b", TurnedAway), yes, ("b", Acked)])[..2],
+            [Refused, Refused]
+        );
+        assert_eq!(judged([no, ("a", Unknown), yes])[0], TurnedAway);
+    }
 
     fn attributed(fates: &[Fate], returned: &[&str]) -> Vec<Fate> {
         let ids: Vec<ShortString> = ["a", "b", "c"].map(Into::into).into();
@@ -399,8 +455,8 @@ mod tests {
             [Acked, Unknown, Acked]
         );
         assert_eq!(
-            attributed(&[Acked, Unknown, Refused], &["b"]),
-            [Unknown, Returned, Refused]
+            attributed(&[Acked, Unknown, TurnedAway], &["b"]),
+            [Unknown, Returned, TurnedAway]
         );
         assert_eq!(
             attributed(&[Acked, Unknown, Acked], &["c"]),

@@ -36,6 +36,7 @@ pub struct Relay {
     pub(crate) rabbitmq: Condition,
     pub(crate) postgres: Condition,
     routing: Condition,
+    queues: Condition,
     broker: Broker,
     settings: Settings,
 }
@@ -52,6 +53,7 @@ pub struct Batch {
     pub claimed: usize,
     pub published: usize,
     pub returned: usize,
+    pub turned_away: usize,
     pub refused: usize,
     /// Why the rest is unpublished: the broker is away, or silent.
     pub broker_error: Option<anyhow::Error>,
@@ -78,6 +80,7 @@ impl Relay {
             rabbitmq: Condition::bad("RabbitMQ"),
             postgres: Condition::good("PostgreSQL"),
             routing: Condition::good("routing"),
+            queues: Condition::good("queues"),
             broker,
             settings,
         })
@@ -214,16 +217,22 @@ impl Relay {
                 .filter(move |(_, met)| **met == fate)
                 .map(|(row, _)| *row)
         };
-        let published: Vec<i64> = met(Fate::Acked).map(|row| row.id).collect();
-        let returned: Vec<i64> = met(Fate::Returned).map(|row| row.id).collect();
+        let ids = |fate| -> Vec<i64> { met(fate).map(|row| row.id).collect() };
+        let (published, returned) = (ids(Fate::Acked), ids(Fate::Returned));
+        let turned_away = ids(Fate::TurnedAway);
         let refused: Vec<_> = met(Fate::Refused)
-            .map(|row| (row.id, "refused by the broker".to_owned()))
+            .map(|row| (row.id, "refused by the broker, alone".to_owned()))
             .collect();
         if !published.is_empty() {
             outbox::publish(&mut transaction, &published).await?;
         }
-        if !returned.is_empty() {
-            outbox::back_off(&mut transaction, &returned, "unroutable: no queue is bound").await?;
+        for (ids, why) in [
+            (&returned, "unroutable: no queue is bound"),
+            (&turned_away, "refused by the broker, and not alone"),
+        ] {
+            if !ids.is_empty() {
+                outbox::back_off(&mut transaction, ids, why).await?;
+            }
         }
         let mut dead = Vec::new();
         if !refused.is_empty() {
@@ -245,6 +254,7 @@ impl Relay {
             claimed: rows.len(),
             published: published.len(),
             returned: returned.len(),
+            turned_away: turned_away.len(),
             refused: refused.len() + unreadable.len(),
             broker_error: result.err(),
         };
@@ -259,13 +269,23 @@ impl Relay {
         self.metrics.batch_events.observe(batch.claimed as f64);
         self.metrics.published.inc_by(batch.published as u64);
         self.metrics.returned.inc_by(batch.returned as u64);
-        self.metrics.refused.inc_by(batch.refused as u64);
+        self.metrics
+            .refused
+            .inc_by((batch.turned_away + batch.refused) as u64);
         if batch.returned > 0 {
             self.routing.fails(&anyhow!(
                 "no queue is bound to {EXCHANGE} for some events: they are kept and tried again"
             ));
         } else if batch.published > 0 {
             self.routing.works();
+        }
+        if batch.turned_away > 0 {
+            self.queues.fails(&anyhow!(
+                "RabbitMQ refuses events, and not one alone: a queue that is bound to {EXCHANGE} is full, or cannot \
+                 take them; they are kept and tried again"
+            ));
+        } else if batch.published > 0 {
+            self.queues.works();
         }
         if !dead.is_empty() {
             tracing::error!(events = ?dead, "these events are dead: kept, but not tried again until they are requeued");

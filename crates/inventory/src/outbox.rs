@@ -5,7 +5,7 @@
 //! | (the verbs) | write them, in the transaction that they tell of |
 //! | [`claim`] | locks those that may be tried now; SKIP LOCKED deals them out to any number of relays |
 //! | [`publish`] | acked by the broker: done |
-//! | [`back_off`] | nobody to deliver to: later again, for ever |
+//! | [`back_off`] | nobody to deliver to, or no room: later again, for ever |
 //! | [`refuse`] | counts a refusal; the last one buries the row |
 //! | [`purge`] | forgets what was published long ago |
 //! | [`requeue_dead`] | digs all buried rows up again |
@@ -136,14 +136,14 @@ pub async fn publish(transaction: &mut PgConnection, ids: &[i64]) -> Result<(), 
     Ok(())
 }
 
-/// These rows have nobody to go to. They wait as long as they are old, from one second to one minute:
+/// These rows have nobody to go to, or nobody who takes any. They wait as long as they are old, from one second to one minute:
 /// after an outage of the topology, what it delayed by a minute comes at most another minute late.
 pub async fn back_off(
     transaction: &mut PgConnection,
     ids: &[i64],
     error: &str,
 ) -> Result<(), Error> {
-    let back_off = "-- outbox back off: unroutable\n\
+    let back_off = "-- outbox back off: unroutable, or turned away\n\
         update outbox_events set last_error = $2, next_attempt_at = statement_timestamp() \
           + least(greatest(statement_timestamp() - created_at, '1 s'), '1 min') * (0.75 + random() / 4) \
         where id = any($1) and num_nonnulls(published_at, dead_at) = 0";

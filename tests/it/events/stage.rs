@@ -5,8 +5,8 @@ use std::{collections::HashSet, ops::Deref};
 use lapin::{
     BasicProperties, Channel, Connection, ConnectionProperties, ExchangeKind,
     options::{
-        BasicGetOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions,
-        QueueDeleteOptions,
+        BasicGetOptions, ExchangeBindOptions, ExchangeDeclareOptions, QueueBindOptions,
+        QueueDeclareOptions, QueueDeleteOptions,
     },
     types::{AMQPValue, FieldTable},
 };
@@ -23,6 +23,9 @@ pub(super) const BROKER_ERRORS: &str = r#"flashsale_relay_errors_total{on="rabbi
 pub(super) const EXCHANGE: &str = "flashsale.events";
 pub(super) const QUEUE: &str = "reservation-confirmed";
 pub(super) const KEY: &str = "reservation.confirmed";
+
+/// The exchange and the queue of [`Broker::refuse_reference`].
+const REFUSING: &str = "flashsale-test-refusing";
 
 /// The names of exchange and queue are a contract, so stories on one broker would take each other's
 /// events: they take turns, and each finds no queue. A virtual host for each would need `rabbitmqctl`,
@@ -139,12 +142,8 @@ impl Broker {
             durable: true,
             ..Default::default()
         };
-        let mut table = FieldTable::default();
-        for (name, value) in arguments {
-            table.insert((*name).into(), value.clone());
-        }
         self.channel
-            .queue_declare(QUEUE.into(), durable, table)
+            .queue_declare(QUEUE.into(), durable, table(arguments))
             .await
             .unwrap();
     }
@@ -152,6 +151,68 @@ impl Broker {
     pub(super) async fn delete_queue(&self) {
         self.channel
             .queue_delete(QUEUE.into(), QueueDeleteOptions::default())
+            .await
+            .unwrap();
+    }
+
+    /// From now on it refuses what has this reference: by a queue that has room for nothing and is bound for it alone.
+    pub(super) async fn refuse_reference(&self, reference: &str) {
+        // Both are gone with the queue, and the queue with the connection.
+        let by_header = ExchangeDeclareOptions {
+            auto_delete: true,
+            ..Default::default()
+        };
+        let exclusive = QueueDeclareOptions {
+            exclusive: true,
+            ..Default::default()
+        };
+        let no_room = table(&[
+            ("x-max-length", AMQPValue::LongInt(0)),
+            ("x-overflow", AMQPValue::LongString("reject-publish".into())),
+        ]);
+        let matching = table(&[("reference", AMQPValue::LongString(reference.into()))]);
+        let (channel, refusing) = (&self.channel, REFUSING);
+        channel
+            .exchange_declare(
+                refusing.into(),
+                ExchangeKind::Headers,
+                by_header,
+                table(&[]),
+            )
+            .await
+            .unwrap();
+        channel
+            .queue_declare(refusing.into(), exclusive, no_room)
+            .await
+            .unwrap();
+        let options = QueueBindOptions::default();
+        channel
+            .queue_bind(
+                refusing.into(),
+                refusing.into(),
+                "".into(),
+                options,
+                matching,
+            )
+            .await
+            .unwrap();
+        let options = ExchangeBindOptions::default();
+        channel
+            .exchange_bind(
+                refusing.into(),
+                EXCHANGE.into(),
+                KEY.into(),
+                options,
+                table(&[]),
+            )
+            .await
+            .unwrap();
+    }
+
+    /// Ends that.
+    pub(super) async fn refuse_nothing(&self) {
+        self.channel
+            .queue_delete(REFUSING.into(), QueueDeleteOptions::default())
             .await
             .unwrap();
     }
@@ -250,6 +311,14 @@ async fn connect(url: &str) -> lapin::Result<(Connection, Channel)> {
     let connection = Connection::connect(url, ConnectionProperties::default()).await?;
     let channel = connection.create_channel().await?;
     Ok((connection, channel))
+}
+
+fn table(entries: &[(&str, AMQPValue)]) -> FieldTable {
+    let mut table = FieldTable::default();
+    for (name, value) in entries {
+        table.insert((*name).into(), value.clone());
+    }
+    table
 }
 
 pub(super) fn ids(events: &[Event]) -> HashSet<&str> {
