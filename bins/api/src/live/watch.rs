@@ -375,7 +375,7 @@ mod tests {
             copy(39, 20),
             copy(19, 0),
         ];
-        let mut watch = Watch::new();
+        let mut watch = Watch::new(LastAudit::default());
         let mut missed = |copies: &[Seen]| {
             let found = Found {
                 processes: Some((now, copies.to_vec())),
