@@ -135,23 +135,24 @@ pub(crate) async fn call(
     }
 }
 
-/// Makes a call that only reads, and may have too much to read: PostgreSQL gives it up after two seconds.
-pub(crate) async fn read<T>(
+/// Makes one call that changes nothing, in a transaction that begins so and is rolled back. (PgBouncer's transaction
+/// mode allows no setting for longer.)
+pub(crate) async fn look<T>(
     pool: &PgPool,
+    begin: &'static str,
     query: Query<'_, Postgres, PgArguments>,
 ) -> Result<Vec<T>, Error>
 where
     T: for<'r> FromRow<'r, PgRow>,
 {
-    // PgBouncer's transaction mode allows no setting for longer.
-    let begin = "begin read only; set local statement_timeout = '2s'";
-    let read = async |connection: &mut PgConnection| {
+    let looked = async |connection: &mut PgConnection| {
         let mut transaction = connection.begin_with(begin).await?;
         let rows = fetch(&mut *transaction, query).await;
         transaction.rollback().await?;
         rows
     };
-    within(CALL_LIMIT, pool, read).await
+    let looked = within(CALL_LIMIT, pool, looked).await;
+    looked.map_err(Error::before_commit)
 }
 
 /// Works on a connection of the pool, for so long.

@@ -4,7 +4,7 @@ use sqlx::{PgPool, Postgres, QueryBuilder};
 
 use crate::{
     Error, ProductId, ReservationId, UserId,
-    database::read,
+    database::look,
     reservation::{Reference, Reservation, Status, effective},
 };
 
@@ -27,6 +27,9 @@ pub struct Page {
     /// Leaves out this one and what comes before it, unread.
     pub after: Option<ReservationId>,
 }
+
+/// A filter can have too much to read.
+const BEGIN: &str = "begin read only; set local statement_timeout = '2s'";
 
 /// Up to so many holds on this side of their deadline are sorted by id. Where there are more, a walk by id through
 /// what is ACTIVE soon meets enough of them.
@@ -148,5 +151,5 @@ pub async fn list(pool: &PgPool, filter: &Filter, page: Page) -> Result<Vec<Rese
         .push(") r order by id desc limit ")
         .push_bind(page.limit);
     query.push(" offset ").push_bind(page.offset);
-    read(pool, query.build()).await
+    look(pool, BEGIN, query.build()).await
 }

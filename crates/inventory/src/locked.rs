@@ -1,12 +1,12 @@
 //! locked: products whose row somebody keeps locked, as a transaction does that an operator has forgotten. Nothing
 //! is changed here, so that every failure is [`Error::NotDone`].
 
-use sqlx::{Connection as _, PgConnection, PgPool};
+use sqlx::PgPool;
 
-use crate::{
-    Error, ProductId, ReservationId,
-    database::{CALL_LIMIT, call, fetch, within},
-};
+use crate::{Error, ProductId, ReservationId, database::look};
+
+/// Locks that are had are given back at once, and none is waited for for long.
+const BEGIN: &str = "begin; set local lock_timeout = '300ms'";
 
 /// The products of these reservations, in order; `None` where there is no reservation.
 pub async fn products_of(
@@ -22,9 +22,8 @@ pub async fn products_of(
         ) r on true
         order by q.n";
     let ids: Vec<i64> = ids.iter().map(|id| id.get()).collect();
-    let rows: Result<Vec<(Option<ProductId>,)>, Error> =
-        fetch(pool, sqlx::query(products).bind(ids)).await;
-    let rows = rows.map_err(Error::before_commit)?;
+    let rows: Vec<(Option<ProductId>,)> =
+        look(pool, BEGIN, sqlx::query(products).bind(ids)).await?;
     Ok(rows.into_iter().map(|(product,)| product).collect())
 }
 
@@ -36,27 +35,16 @@ pub async fn now(pool: &PgPool, products: &[ProductId]) -> Result<Vec<ProductId>
         )
         select p.id from products p where p.id = any($1) and p.id not in (select f.id from free f)";
     let products: Vec<i64> = products.iter().map(|product| product.get()).collect();
-    let rows: Result<Vec<(ProductId,)>, Error> =
-        fetch(pool, sqlx::query(locked).bind(products)).await;
-    let rows = rows.map_err(Error::before_commit)?;
+    let rows: Vec<(ProductId,)> = look(pool, BEGIN, sqlx::query(locked).bind(products)).await?;
     Ok(rows.into_iter().map(|(product,)| product).collect())
 }
 
 /// Whether a product is locked for longer than a transaction of ours lasts, which is some milliseconds.
 pub async fn for_long(pool: &PgPool, product: ProductId) -> Result<bool, Error> {
-    let lock =
-        sqlx::query("-- locked: for long\nselect from products where id = $1 for no key update");
-    let lock = lock.bind(product.get());
-    let try_it = async |connection: &mut PgConnection| {
-        let begin = "begin; set local lock_timeout = '300ms'";
-        let mut transaction = connection.begin_with(begin).await?;
-        let locked = call(&mut *transaction, lock).await;
-        transaction.rollback().await?;
-        match locked {
-            Err(error) if error.is_lock_timeout() => Ok(true),
-            other => other.map(|_| false),
-        }
-    };
-    let locked = within(CALL_LIMIT, pool, try_it).await;
-    locked.map_err(Error::before_commit)
+    let lock = "-- locked: for long\nselect id from products where id = $1 for no key update";
+    let lock = sqlx::query(lock).bind(product.get());
+    match look::<(ProductId,)>(pool, BEGIN, lock).await {
+        Err(error) if error.is_lock_timeout() => Ok(true),
+        other => other.map(|_| false),
+    }
 }
