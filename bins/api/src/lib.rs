@@ -93,7 +93,7 @@ pub async fn run(args: Args, process: Process) -> anyhow::Result<()> {
             process.tasks.spawn(async move {
                 // An API that is not ready gets no requests whose failure would say why.
                 if let Err(error) = inventory::database::check(&pool).await {
-                    tracing::warn!("PostgreSQL cannot be used yet: {error}");
+                    tracing::warn!("PostgreSQL cannot be used yet: {}", error.cause());
                 }
             });
             serve(listener, state, process, grace).await
