@@ -77,7 +77,8 @@ async fn a_migration_that_never_gets_its_lock_says_who_has_it(
         .await
         .unwrap();
 
-    let failed = migrate_with(&MIGRATOR, &mut connection, Duration::ZERO).await;
+    let tried = migrate_with(&MIGRATOR, &mut connection, Duration::ZERO);
+    let failed = timeout(Duration::from_secs(10), tried).await.unwrap();
 
     let said = format!("{:#}", failed.unwrap_err());
     for part in ["migration 3 did not get", &format!("session {session} ")] {
