@@ -1,9 +1,23 @@
-drop function expire_v1(bigint, integer);
-drop function cancel_v1(bigint[]);
-drop function confirm_v1(bigint[]);
-drop function reserve_v1(bigint[], bigint[], integer[], integer);
-drop function reclaim_v1(bigint, timestamptz, integer);
+-- Takes the whole schema away, with all its data, and the functions that `migrate` installed.
+do $$
+declare
+  routine record;
+begin
+  for routine in
+    select p.oid::regprocedure as signature
+    from pg_proc p
+    where p.pronamespace = current_schema()::regnamespace
+      and p.proname in (select name from installed_functions)
+  loop
+    execute format('drop function %s cascade', routine.signature);
+  end loop;
+end
+$$;
+drop table processes;
+drop table idempotency_keys;
 drop table outbox_events;
 drop table reservations;
+drop table stock_adjustments;
 drop table products;
-drop function products_keep_v1();
+drop table installed_functions;
+drop table schema_version;

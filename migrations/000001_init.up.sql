@@ -1,5 +1,30 @@
--- The first schema. Works with `psql -f` as it does with `flashsale-api migrate`. No statement names a
--- schema: search_path decides (see ARCHITECTURE.md, "growing").
+-- The schema of the first release: tables, indexes and constraints. The functions of the verbs stand in
+-- crates/inventory/sql, and `flashsale-api migrate` installs them after these files.
+--
+-- Works with `psql reservation_db < migrations/000001_init.up.sql` as it does with `flashsale-api migrate`.
+-- No statement names a schema: search_path decides (see ARCHITECTURE.md, "Growing").
+
+-- Which schema this is. Each later file raises `version`; one that removes something also raises `compatible_from`.
+-- A program that was built for version M runs where compatible_from <= M <= version.
+create table schema_version (
+  version integer not null,
+  compatible_from integer not null,
+  constraint schema_version_order check (compatible_from <= version)
+);
+create unique index schema_version_one_row on schema_version ((true));
+insert into schema_version (version, compatible_from) values (1, 1);
+
+comment on column schema_version.compatible_from is 'the oldest schema that a program may need to work with this one';
+
+-- The functions that `migrate` installed, so that it can tell which of them a new release has changed.
+create table installed_functions (
+  name text constraint installed_functions_pkey primary key,
+  source_md5 text not null,
+  installed_at timestamptz not null default clock_timestamp()
+);
+
+comment on column installed_functions.name is 'the file in crates/inventory/sql, without its ending';
+comment on column installed_functions.source_md5 is 'of the whole file';
 
 create table products (
   id bigint generated always as identity constraint products_pkey primary key,
@@ -9,7 +34,14 @@ create table products (
   sold integer not null default 0 constraint products_sold_not_negative check (sold >= 0),
   total integer not null constraint products_total_not_negative check (total >= 0),
   created_at timestamptz not null default clock_timestamp(),
-  constraint products_conserved check (total = stock + held + sold)
+  initial integer constraint products_initial_not_negative check (initial >= 0),
+  hold_seconds integer constraint products_hold_seconds_positive check (hold_seconds > 0),
+  max_hold_seconds integer constraint products_max_hold_seconds_positive check (max_hold_seconds > 0),
+  max_per_user integer constraint products_max_per_user_positive check (max_per_user > 0),
+  sale_starts_at timestamptz,
+  sale_ends_at timestamptz,
+  constraint products_conserved check (total = stock + held + sold),
+  constraint products_sale_window check (sale_starts_at < sale_ends_at)
 )
 -- A product on sale is one row that is updated with every batch: room on its page lets PostgreSQL
 -- reuse it (heap-only tuples) instead of growing the table and its index.
@@ -18,49 +50,91 @@ with (fillfactor = 25);
 comment on column products.stock is 'free units';
 comment on column products.held is 'units of ACTIVE reservations, also of those past their deadline that were not reclaimed yet';
 comment on column products.sold is 'units of CONFIRMED reservations';
+comment on column products.initial is 'units at creation; with the deltas of stock_adjustments, the total';
+comment on column products.hold_seconds is 'how long a hold lasts; null: as the API is set';
+comment on column products.max_hold_seconds is 'longest life of a hold that is extended, from its creation; null: as the API is set';
+comment on column products.max_per_user is 'most units that a user may hold and have bought; null: any number';
 
+create table stock_adjustments (
+  id bigint generated always as identity constraint stock_adjustments_pkey primary key,
+  product_id bigint not null constraint stock_adjustments_product references products (id),
+  delta integer not null constraint stock_adjustments_delta_not_zero check (delta <> 0),
+  reason text not null constraint stock_adjustments_reason_length check (char_length(reason) between 1 and 200),
+  created_at timestamptz not null default clock_timestamp()
+);
+-- The audit, product by product.
+create index stock_adjustments_by_product on stock_adjustments (product_id);
+
+-- Reservations are stored in two parts: the ACTIVE ones, which every reserve writes, with as few indexes as the
+-- rules need; and the ended ones, with what the lists need. The verbs move a row from one to the other by a delete and
+-- an insert; so does PostgreSQL where a person updates the status. An id is unique in each part, and the sequence
+-- keeps it unique in both. (An identity column of a partitioned table needs PostgreSQL 17.)
+create sequence reservations_id_seq as bigint;
 create table reservations (
-  id bigint generated always as identity constraint reservations_pkey primary key,
-  product_id bigint not null, -- of products; see products_keep_v1
+  id bigint not null default nextval('reservations_id_seq'),
+  product_id bigint not null, -- of products; see crates/inventory/sql/products_keep.sql
   user_id bigint not null constraint reservations_user_positive check (user_id > 0),
   quantity integer not null default 1 constraint reservations_quantity_positive check (quantity > 0),
-  status text not null default 'ACTIVE' constraint reservations_status_known
-    check (status in ('ACTIVE', 'CONFIRMED', 'CANCELED', 'EXPIRED')),
+  status text not null default 'ACTIVE', -- what the two parts below have
   expires_at timestamptz not null,
   created_at timestamptz not null default clock_timestamp(),
   confirmed_at timestamptz,
   canceled_at timestamptz,
   expired_at timestamptz,
+  returned_at timestamptz,
+  reference text constraint reservations_reference_length check (char_length(reference) between 1 and 128),
+  reacquired_from bigint,
   constraint reservations_one_end check (
     num_nonnulls(confirmed_at, canceled_at, expired_at) = (status <> 'ACTIVE')::integer
-  )
-);
+  ),
+  constraint reservations_returned check ((returned_at is not null) = (status = 'RETURNED'))
+) partition by list (status);
+alter sequence reservations_id_seq owned by reservations.id;
 
 comment on column reservations.expired_at is 'equals expires_at, whenever the sweep came by';
+comment on column reservations.reference is 'the order or cart, as the shop names it';
+comment on column reservations.reacquired_from is 'the expired reservation whose units this one took again';
 
--- Each index below answers one question, and a predicate that is always true (user_id > 0, say) is its
--- name tag: only a statement that states the same can use it. Left to choose, the planner goes by
--- statistics from before the sale, when nothing was held: it looked one user's hold up by walking all of
--- the product's, and holds up by id by walking everything that is held.
--- Each tag is on a column that the other statements compare with nothing: from `id = 7` the planner knows
--- `id > 0`, and from `expires_at > t` it knows `expires_at > '-infinity'`.
+create table reservations_active partition of reservations for values in ('ACTIVE');
+create table reservations_ended partition of reservations
+  for values in ('CONFIRMED', 'CANCELED', 'EXPIRED', 'RETURNED');
 
--- At most one ACTIVE hold a user and product; also finds a requester's own hold.
-create unique index reservations_one_active on reservations (user_id, product_id)
-  where status = 'ACTIVE' and user_id > 0;
--- Reclaim: the due holds of one product, longest due first.
-create index reservations_due_by_product on reservations (product_id, expires_at)
-  where status = 'ACTIVE' and quantity > 0;
--- The expirer: which products have due holds, and when the next hold falls due.
-create index reservations_due on reservations (expires_at)
-  where status = 'ACTIVE' and created_at < 'infinity';
--- GET /reservations, newest first.
-create index reservations_by_user on reservations (user_id, id) where created_at > '-infinity';
-create index reservations_by_status on reservations (status, id) where created_at > '-infinity';
+-- An index on reservations_active costs every reserve about 1 us, so each has to answer a question of the rules.
+-- A predicate that is always true, such as user_id > 0, selects the index: only a statement that states it can use
+-- it. Left to choose, the planner goes by statistics from before the sale, when nothing was held: it looked one
+-- user's hold up by walking all of the product's. Each predicate is on a column that the other statements compare
+-- with nothing: from `id = 7` the planner knows `id > 0`.
+
+-- By id: confirm, cancel, extend, GET /reservations/{id}.
+alter table reservations_active add constraint reservations_active_pkey primary key (id);
+-- At most one ACTIVE hold per user and product; reserve finds the user's own hold by it, and GET /reservations?user_id=.
+create unique index reservations_active_one_per_user on reservations_active (user_id, product_id)
+  where user_id > 0;
+-- Reclaim and expire: the due holds of one product, longest due first. The expirer: the next hold that falls due.
+create index reservations_active_due on reservations_active (product_id, expires_at)
+  where quantity > 0;
+-- GET /reservations?reference=. Costs only those holds that have one.
+create index reservations_active_by_reference on reservations_active (reference, id) where reference is not null;
+
+-- By id: confirm and cancel that are repeated, return, reacquire, GET /reservations/{id}; and lists of all, newest first.
+alter table reservations_ended add constraint reservations_ended_pkey primary key (id);
+-- GET /reservations?user_id=, ?status=, ?product_id= and ?reference=, newest first.
+create index reservations_ended_by_user on reservations_ended (user_id, id) where created_at > '-infinity';
+create index reservations_ended_by_status on reservations_ended (status, id) where created_at > '-infinity';
+create index reservations_ended_by_product on reservations_ended (product_id, id) where created_at > '-infinity';
+create index reservations_ended_by_reference on reservations_ended (reference, id) where reference is not null;
+-- max_per_user: what a user has bought of a product.
+create index reservations_ended_bought on reservations_ended (user_id, product_id)
+  where status = 'CONFIRMED' and quantity > 0;
+-- Reacquire: the units of an expired hold are taken again once.
+create unique index reservations_ended_reacquired_once on reservations_ended (reacquired_from)
+  where reacquired_from is not null;
 
 create table outbox_events (
   id bigint generated always as identity constraint outbox_events_pkey primary key,
-  event_id uuid not null default gen_random_uuid() constraint outbox_events_event_id_key unique,
+  -- Not unique by an index: no statement looks an event up by it, and a random id in an index costs a confirm and
+  -- its relay a tenth of their time. The default does not repeat itself.
+  event_id uuid not null default gen_random_uuid(),
   event_type text not null,
   payload jsonb not null,
   created_at timestamptz not null default clock_timestamp(),
@@ -79,369 +153,45 @@ comment on column outbox_events.attempts is 'refusals of this very row by the br
 -- The relay's claim: what is to be published, in the order in which it may be tried.
 create index outbox_events_unpublished on outbox_events (next_attempt_at, id)
   where published_at is null and dead_at is null;
--- The purge.
+-- The purge, and the replay.
 create index outbox_events_published on outbox_events (published_at) where published_at is not null;
 -- GET /admin/outbox/dead and the requeue.
 create index outbox_events_dead on outbox_events (id) where dead_at is not null;
 
--- Stands in for a foreign key on reservations.product_id. That would look the product up once more for
--- each hold, a sixth of what a reserve costs, though reserve has just locked it; only the way out of
--- products is left to be watched. (An identity's value cannot be updated.)
-create function products_keep_v1() returns trigger language plpgsql as $$
-begin
-  if tg_op = 'TRUNCATE' or exists (select from reservations r where r.product_id = old.id) then
-    raise foreign_key_violation using
-      message = 'a product with reservations cannot be deleted',
-      constraint = tg_name,
-      table = 'products';
-  end if;
-  return old;
-end
-$$;
-create trigger products_keep before delete on products
-  for each row execute function products_keep_v1();
-create trigger products_keep_all before truncate on products
-  for each statement execute function products_keep_v1();
+-- Idempotency-Key: a request that is repeated gets the answer that it got before. A key is claimed with an insert
+-- and gets its answer with an update in the same transaction. Claims fill a fifth of a page, so that the answers
+-- have room beside them, and no index learns of the update.
+create table idempotency_keys (
+  client text not null,
+  key text not null constraint idempotency_keys_key_length check (char_length(key) between 1 and 255),
+  fingerprint bytea not null
+    constraint idempotency_keys_fingerprint_length check (octet_length(fingerprint) = 32),
+  status smallint constraint idempotency_keys_status_kept check (status between 200 and 499),
+  location text,
+  body text,
+  created_at timestamptz not null default clock_timestamp(),
+  constraint idempotency_keys_pkey primary key (client, key),
+  constraint idempotency_keys_whole_answer check ((status is null) = (body is null))
+) with (fillfactor = 20);
 
--- The functions below stand, one a file, in crates/inventory/sql/ beside the verbs that call them.
--- A test compares the two.
+comment on column idempotency_keys.client is 'the client that sent the key; empty: the API has no client keys';
+comment on column idempotency_keys.fingerprint is 'SHA-256 of the request';
+comment on column idempotency_keys.status is 'of the answer; null only within the transaction that claimed the key';
+comment on column idempotency_keys.location is 'the Location header of the answer';
 
--- Ends up to max_rows holds of one product that are due at t, longest due first, and gives their
--- units back. The caller holds the product's lock and has read t after it: without the lock two
--- callers could return the same unit.
-create or replace function reclaim_v1(
-  product_id bigint, t timestamptz, max_rows integer, out rows integer, out units integer
-)
-language plpgsql
--- The statistics may still describe the minute before the sale opened, when nothing was held.
-set enable_seqscan = off
-as $$
-#variable_conflict use_column
-declare
-  due bigint[];
-begin
-  -- reclaim: find what is due
-  due := array(
-    select r.id
-    from reservations r
-    where r.product_id = reclaim_v1.product_id and r.status = 'ACTIVE' and r.expires_at <= t
-      and r.quantity > 0 -- the index's name tag
-    order by r.expires_at
-    limit max_rows
-  );
+-- The purge, oldest first.
+create index idempotency_keys_by_created on idempotency_keys (created_at);
 
-  -- reclaim: end these holds
-  with ended as (
-    update reservations r
-    set status = 'EXPIRED', expired_at = r.expires_at
-    where r.id = any(due) and r.status = 'ACTIVE' and r.expires_at <= t
-    returning r.quantity
-  )
-  select count(*), coalesce(sum(e.quantity), 0) into rows, units from ended e;
+-- Which processes run. Unlogged: a heartbeat costs no flush of the disk, and after a crash every process reports
+-- again within a second.
+create unlogged table processes (
+  instance text constraint processes_pkey primary key,
+  role text not null constraint processes_role_known check (role in ('api', 'expirer', 'relay')),
+  started_at timestamptz not null,
+  seen_at timestamptz not null default clock_timestamp(),
+  report jsonb not null
+);
 
-  if rows > 0 then
-    -- reclaim: give the units back
-    update products p
-    set stock = p.stock + units, held = p.held - units
-    where p.id = reclaim_v1.product_id;
-  end if;
-end
-$$;
-
--- Reserves for a batch of requests, as if they came one after the other in the given order.
--- Answers arrays in that order: each request's outcome, the hold's id (the new one, or the one that
--- stands in the way), and how many units were free where it was sold out; and for all of them the times
--- of this call's holds, and the number of holds that it expired. (Rows would cost a tenth more.)
-create or replace function reserve_v1(
-  product_ids bigint[], user_ids bigint[], quantities integer[], hold_seconds integer,
-  out outcomes text[], out ids bigint[], out free integer[],
-  out reserved_at timestamptz, out expires_at timestamptz, out expired bigint
-)
-language plpgsql
--- A lock that cannot be had is a definite "nothing was done", and the client may retry.
-set lock_timeout = '5s'
-set enable_seqscan = off
-as $$
-#variable_conflict use_column
-declare
-  t timestamptz;
-  size integer := cardinality(product_ids);
-  hold record;
-  short record;
-  swept record;
-  request record;
-  locked bigint[];
-  stale bigint[] := '{}';
-  lacking bigint;
-  next_id regclass := pg_get_serial_sequence('reservations', 'id');
-  current_product bigint;
-  free_units integer;
-  holders bigint[];
-  holder_ids bigint[];
-  granted bigint[] := '{}';
-begin
-  outcomes := array_fill(null::text, array[size]);
-  ids := array_fill(null::bigint, array[size]);
-  free := array_fill(null::integer, array[size]);
-  expired := 0;
-
-  -- reserve: lock the products, in id order
-  locked := array(
-    select p.id from products p where p.id = any(product_ids) order by p.id for no key update
-  );
-  t := clock_timestamp();
-  reserved_at := t;
-  expires_at := t + make_interval(secs => hold_seconds);
-
-  -- From here on each statement has a snapshot that sees the last lock holder's work.
-
-  -- reserve: the holds that these users have already
-  for hold in
-    select q.n, h.id, h.expires_at
-    from unnest(product_ids, user_ids) with ordinality as q (product_id, user_id, n)
-    cross join lateral (
-      -- The limit keeps this one look-up a request, whatever the planner believes.
-      select r.id, r.expires_at
-      from reservations r
-      where r.user_id = q.user_id and r.product_id = q.product_id and r.status = 'ACTIVE'
-        and r.user_id > 0 -- the index's name tag
-      limit 1
-    ) h
-  loop
-    if hold.expires_at > t then
-      ids[hold.n] := hold.id;
-    else
-      stale := stale || hold.id;
-    end if;
-  end loop;
-
-  if stale <> '{}' then
-    -- reserve: end the users' own stale holds
-    with ended as (
-      update reservations r
-      set status = 'EXPIRED', expired_at = r.expires_at
-      where r.id = any(stale) and r.status = 'ACTIVE' and r.expires_at <= t
-      returning r.product_id, r.quantity
-    ), given_back as (
-      update products p
-      set stock = p.stock + e.units, held = p.held - e.units
-      from (select product_id, sum(quantity)::integer as units from ended group by 1) e
-      where p.id = e.product_id
-    )
-    select count(*) into expired from ended;
-  end if;
-
-  -- reserve: reclaim where stock is short
-  for short in
-    select w.product_id, w.units - p.stock as lacking
-    from (
-      select q.product_id, sum(q.quantity) as units
-      from unnest(product_ids, quantities, ids) as q (product_id, quantity, held_id)
-      where q.held_id is null
-      group by 1
-    ) w
-    join products p on p.id = w.product_id
-    where p.stock < w.units and p.id = any(locked)
-    order by 1
-  loop
-    lacking := short.lacking;
-    -- A pass is bounded: 100,000 due holds in one would keep the row locked for a second.
-    while lacking > 0 loop
-      select * into swept from reclaim_v1(short.product_id, t, least(lacking, 1000)::integer);
-      exit when swept.rows = 0;
-      expired := expired + swept.rows;
-      lacking := lacking - swept.units;
-    end loop;
-  end loop;
-
-  -- reserve: decide, request by request
-  for request in
-    select q.n, q.product_id, q.user_id, q.quantity, q.held_id, p.stock,
-      count(*) over (partition by q.product_id, q.user_id) > 1 as repeated
-    from unnest(product_ids, user_ids, quantities, ids)
-      with ordinality as q (product_id, user_id, quantity, held_id, n)
-    -- A product that was created after the lock statement is not there yet.
-    left join products p on p.id = q.product_id and p.id = any(locked)
-    order by q.product_id, q.n
-  loop
-    if current_product is distinct from request.product_id then
-      current_product := request.product_id;
-      free_units := request.stock;
-      holders := '{}';
-      holder_ids := '{}';
-    end if;
-
-    if request.stock is null then
-      outcomes[request.n] := 'product_not_found';
-    elsif request.held_id is not null then
-      outcomes[request.n] := 'already_reserved';
-    elsif request.repeated and request.user_id = any(holders) then
-      outcomes[request.n] := 'already_reserved';
-      ids[request.n] := holder_ids[array_position(holders, request.user_id)];
-    elsif request.quantity > free_units then
-      outcomes[request.n] := 'sold_out';
-      free[request.n] := free_units;
-    else
-      outcomes[request.n] := 'reserved';
-      ids[request.n] := nextval(next_id);
-      granted := granted || request.n;
-      free_units := free_units - request.quantity;
-      if request.repeated then
-        holders := holders || request.user_id;
-        holder_ids := holder_ids || ids[request.n];
-      end if;
-    end if;
-  end loop;
-
-  if granted <> '{}' then
-    -- reserve: take the stock, one update a product
-    update products p
-    set stock = p.stock - g.units, held = p.held + g.units
-    from (
-      select product_ids[i] as product_id, sum(quantities[i])::integer as units
-      from unnest(granted) as i
-      group by 1
-    ) g
-    where p.id = g.product_id;
-
-    -- reserve: write the holds
-    insert into reservations (id, product_id, user_id, quantity, expires_at, created_at)
-    overriding system value
-    select ids[i], product_ids[i], user_ids[i], quantities[i], reserve_v1.expires_at, t
-    from unnest(granted) as i;
-  end if;
-end
-$$;
-
--- Confirms a batch of holds: what is ACTIVE and not past its deadline is sold, with its event.
--- Answers one row a request as the reservation stands afterwards (all null: there is none), the time
--- by which its deadline is to be judged, and on every row the number of holds that this call confirmed.
-create or replace function confirm_v1(ids bigint[])
-returns table (
-  n bigint, id bigint, product_id bigint, user_id bigint, quantity integer, status text,
-  expires_at timestamptz, created_at timestamptz, confirmed_at timestamptz, canceled_at timestamptz,
-  expired_at timestamptz, changed bigint
-)
-language plpgsql
-set lock_timeout = '5s'
-set enable_seqscan = off
-as $$
-#variable_conflict use_column
-declare
-  t timestamptz;
-  product_ids bigint[];
-  found bigint[];
-  changed_total bigint;
-begin
-  -- confirm: find the reservations, once: one that a later statement could see has no locked product
-  select array_agg(r.product_id order by q.n), array_agg(r.id) filter (where r.id is not null)
-  into product_ids, found
-  from unnest(ids) with ordinality as q (id, n)
-  left join reservations r on r.id = q.id;
-
-  -- confirm: lock the products, in id order
-  perform from products p where p.id = any(product_ids) order by p.id for no key update;
-  t := clock_timestamp();
-
-  -- confirm: sell what is held, and write its event
-  with sold as (
-    update reservations r
-    set status = 'CONFIRMED', confirmed_at = t
-    where r.id = any(found) and r.status = 'ACTIVE' and r.expires_at > t
-    returning r.id, r.product_id, r.user_id, r.quantity
-  ), counted as (
-    update products p
-    set held = p.held - s.units, sold = p.sold + s.units
-    from (select product_id, sum(quantity)::integer as units from sold group by 1) s
-    where p.id = s.product_id
-  ), events as (
-    insert into outbox_events (event_type, payload, created_at, next_attempt_at)
-    select 'ReservationConfirmed', jsonb_build_object(
-      'reservation_id', s.id, 'product_id', s.product_id, 'user_id', s.user_id,
-      'quantity', s.quantity, 'confirmed_at', t
-    ), t, t
-    from sold s
-  )
-  select count(*) into changed_total from sold;
-
-  -- confirm: answer
-  return query
-  select q.n, r.id, r.product_id, r.user_id, r.quantity,
-    case when r.status = 'ACTIVE' and r.expires_at <= t then 'EXPIRED' else r.status end,
-    r.expires_at, r.created_at, r.confirmed_at, r.canceled_at,
-    case when r.status = 'ACTIVE' and r.expires_at <= t then r.expires_at else r.expired_at end,
-    changed_total
-  from unnest(ids, product_ids) with ordinality as q (id, product_id, n)
-  left join reservations r on r.id = q.id and q.product_id is not null;
-end
-$$;
-
--- Cancels a batch of holds: the units of what is ACTIVE and not past its deadline are free again.
--- Answers one row a request as the reservation stands afterwards (all null: there is none), the time
--- by which its deadline is to be judged, and on every row the number of holds that this call canceled.
-create or replace function cancel_v1(ids bigint[])
-returns table (
-  n bigint, id bigint, product_id bigint, user_id bigint, quantity integer, status text,
-  expires_at timestamptz, created_at timestamptz, confirmed_at timestamptz, canceled_at timestamptz,
-  expired_at timestamptz, changed bigint
-)
-language plpgsql
-set lock_timeout = '5s'
-set enable_seqscan = off
-as $$
-#variable_conflict use_column
-declare
-  t timestamptz;
-  product_ids bigint[];
-  found bigint[];
-  changed_total bigint;
-begin
-  -- cancel: find the reservations, once: one that a later statement could see has no locked product
-  select array_agg(r.product_id order by q.n), array_agg(r.id) filter (where r.id is not null)
-  into product_ids, found
-  from unnest(ids) with ordinality as q (id, n)
-  left join reservations r on r.id = q.id;
-
-  -- cancel: lock the products, in id order
-  perform from products p where p.id = any(product_ids) order by p.id for no key update;
-  t := clock_timestamp();
-
-  -- cancel: end the holds, and give the units back
-  with ended as (
-    update reservations r
-    set status = 'CANCELED', canceled_at = t
-    where r.id = any(found) and r.status = 'ACTIVE' and r.expires_at > t
-    returning r.product_id, r.quantity
-  ), counted as (
-    update products p
-    set held = p.held - e.units, stock = p.stock + e.units
-    from (select product_id, sum(quantity)::integer as units from ended group by 1) e
-    where p.id = e.product_id
-  )
-  select count(*) into changed_total from ended;
-
-  -- cancel: answer
-  return query
-  select q.n, r.id, r.product_id, r.user_id, r.quantity,
-    case when r.status = 'ACTIVE' and r.expires_at <= t then 'EXPIRED' else r.status end,
-    r.expires_at, r.created_at, r.confirmed_at, r.canceled_at,
-    case when r.status = 'ACTIVE' and r.expires_at <= t then r.expires_at else r.expired_at end,
-    changed_total
-  from unnest(ids, product_ids) with ordinality as q (id, product_id, n)
-  left join reservations r on r.id = q.id and q.product_id is not null;
-end
-$$;
-
--- Expires up to max_rows due holds of one product, longest due first; answers how many.
-create or replace function expire_v1(product_id bigint, max_rows integer)
-returns integer
-language plpgsql
-set lock_timeout = '5s'
-as $$
-#variable_conflict use_column
-begin
-  -- expire: lock the product
-  perform from products p where p.id = expire_v1.product_id for no key update;
-  return (select d.rows from reclaim_v1(product_id, clock_timestamp(), max_rows) d);
-end
-$$;
+comment on table processes is 'a row for each process that runs, and for those that died in the last minutes';
+comment on column processes.seen_at is 'its last heartbeat; there is one per second';
+comment on column processes.report is 'what it reports of itself: inventory::presence::Report';

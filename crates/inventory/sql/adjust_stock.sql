@@ -12,7 +12,7 @@ as $$
 #variable_conflict use_column
 declare
   t timestamptz;
-  swept record;
+  swept bigint;
   adjustment bigint;
 begin
   -- adjust stock: lock the product
@@ -24,11 +24,11 @@ begin
   expired := 0;
 
   while product.stock + delta::bigint < 0 loop
-    select * into swept from reclaim_v2(adjust_stock_v1.product_id, t, 1000, events);
-    product.stock := product.stock + swept.units;
-    product.held := product.held - swept.units;
-    expired := expired + swept.rows;
-    exit when swept.rows = 0;
+    swept := reclaim_v2(adjust_stock_v1.product_id, t, 1000, events);
+    exit when swept = 0;
+    expired := expired + swept;
+    -- adjust stock: look at the product again
+    select * into product from products p where p.id = adjust_stock_v1.product_id;
   end loop;
   adjusted := product.stock + delta::bigint >= 0 and product.total + delta::bigint <= 2147483647;
   if not adjusted then

@@ -1,7 +1,7 @@
 -- Cancels a batch of holds: the units of what is ACTIVE and not past its deadline are free again.
--- Answers with standing_v1.
+-- Answers as confirm_v2.
 create or replace function cancel_v2(ids bigint[], events text[])
-returns setof standing_v1
+returns table (reservation reservations, changed boolean)
 language plpgsql
 set lock_timeout = '5s'
 set enable_seqscan = off
@@ -10,28 +10,48 @@ as $$
 #variable_conflict use_column
 declare
   t timestamptz;
+  known bigint[];
   product_ids bigint[];
-  found bigint[];
-  changed bigint;
+  rows bigint;
 begin
   -- cancel: lock the products
-  select l.product_ids, l.reservation_ids, l.t into product_ids, found, t from lock_products_v1(ids) l;
+  select l.known, l.product_ids, l.t into known, product_ids, t from lock_products_v1(ids) l;
 
+  return query
   -- cancel: end the holds, and give the units back
-  with ended as (
-    update reservations r
-    set status = 'CANCELED', canceled_at = t
-    where r.id = any(found) and r.status = 'ACTIVE' and r.expires_at > t
-    returning r.id, r.product_id, r.quantity
+  with gone as (
+    delete from reservations_active r
+    where r.id = any(known) and r.expires_at > t
+    returning r.*
+  ), ended as (
+    insert into reservations_ended (
+      id, product_id, user_id, quantity, status, expires_at, created_at, canceled_at, reference, reacquired_from
+    )
+    select g.id, g.product_id, g.user_id, g.quantity, 'CANCELED', g.expires_at, g.created_at, t, g.reference,
+      g.reacquired_from
+    from gone g
+    returning *
   ), counted as (
     update products p
     set held = p.held - e.units, stock = p.stock + e.units
     from (select product_id, sum(quantity)::integer as units from ended group by 1) e
-    where p.id = e.product_id
+    where p.id = any(product_ids) and p.id = e.product_id
+  ), told as (
+    insert into outbox_events (event_type, payload, created_at, next_attempt_at)
+    select 'ReservationCanceled', event_payload_v1(
+      'ReservationCanceled', e.id, e.product_id, e.user_id, e.quantity, e.reference,
+      e.created_at, e.expires_at, e.confirmed_at, e.canceled_at, e.expired_at, e.returned_at
+    ), t, t
+    from ended e
+    where 'ReservationCanceled' = any(events)
   )
-  select count(*), array_agg(id) into changed, found from ended;
-  perform write_events_v1('ReservationCanceled', found, t, events);
+  select row(e.*)::reservations, true from ended e;
 
-  return query select * from standing_v1(ids, product_ids, t, changed);
+  get diagnostics rows = row_count;
+  if rows < cardinality(ids) then
+    return query
+    -- cancel: the others, as they stand
+    select as_of_v1(r, t), false from reservations r where r.id = any(known);
+  end if;
 end
 $$;

@@ -1,7 +1,8 @@
--- Confirms a batch of holds: what is ACTIVE and not past its deadline is sold, with its event.
--- Answers with standing_v1.
+-- Confirms a batch of holds: what is ACTIVE and not past its deadline is sold, with its event. Answers with each
+-- reservation that there is, as it is at the time of the call, and whether this call changed it. One that was changed
+-- may come a second time, unchanged, behind it.
 create or replace function confirm_v2(ids bigint[], events text[])
-returns setof standing_v1
+returns table (reservation reservations, changed boolean)
 language plpgsql
 set lock_timeout = '5s'
 set enable_seqscan = off
@@ -10,24 +11,32 @@ as $$
 #variable_conflict use_column
 declare
   t timestamptz;
+  known bigint[];
   product_ids bigint[];
-  found bigint[];
-  changed bigint;
+  rows bigint;
 begin
   -- confirm: lock the products
-  select l.product_ids, l.reservation_ids, l.t into product_ids, found, t from lock_products_v1(ids) l;
+  select l.known, l.product_ids, l.t into known, product_ids, t from lock_products_v1(ids) l;
 
+  return query
   -- confirm: sell what is held, and write its event
-  with sold as (
-    update reservations r
-    set status = 'CONFIRMED', confirmed_at = t
-    where r.id = any(found) and r.status = 'ACTIVE' and r.expires_at > t
+  with gone as (
+    delete from reservations_active r
+    where r.id = any(known) and r.expires_at > t
     returning r.*
+  ), sold as (
+    insert into reservations_ended (
+      id, product_id, user_id, quantity, status, expires_at, created_at, confirmed_at, reference, reacquired_from
+    )
+    select g.id, g.product_id, g.user_id, g.quantity, 'CONFIRMED', g.expires_at, g.created_at, t, g.reference,
+      g.reacquired_from
+    from gone g
+    returning *
   ), counted as (
     update products p
     set held = p.held - s.units, sold = p.sold + s.units
     from (select product_id, sum(quantity)::integer as units from sold group by 1) s
-    where p.id = s.product_id
+    where p.id = any(product_ids) and p.id = s.product_id
   ), told as (
     -- Not by write_events_v1, which would read the rows again: a quarter of what a confirm costs.
     insert into outbox_events (event_type, payload, created_at, next_attempt_at)
@@ -38,8 +47,13 @@ begin
     from sold s
     where 'ReservationConfirmed' = any(events)
   )
-  select count(*) into changed from sold;
+  select row(s.*)::reservations, true from sold s;
 
-  return query select * from standing_v1(ids, product_ids, t, changed);
+  get diagnostics rows = row_count;
+  if rows < cardinality(ids) then
+    return query
+    -- confirm: the others, as they stand
+    select as_of_v1(r, t), false from reservations r where r.id = any(known);
+  end if;
 end
 $$;

@@ -1,8 +1,8 @@
 -- Moves the deadlines of a batch of holds to the given seconds from now, where that is later than they are,
 -- but not beyond the longest time from their creation: the product's own, or else the given one. Only what
--- is ACTIVE and not past its deadline is moved. Answers with standing_v1.
+-- is ACTIVE and not past its deadline is moved. Answers as confirm_v2.
 create or replace function extend_v1(ids bigint[], seconds integer[], max_hold_seconds integer)
-returns setof standing_v1
+returns table (reservation reservations, changed boolean)
 language plpgsql
 set lock_timeout = '5s'
 set enable_seqscan = off
@@ -11,16 +11,17 @@ as $$
 #variable_conflict use_column
 declare
   t timestamptz;
+  known bigint[];
   product_ids bigint[];
-  found bigint[];
-  changed bigint;
+  rows bigint;
 begin
   -- extend: lock the products
-  select l.product_ids, l.reservation_ids, l.t into product_ids, found, t from lock_products_v1(ids) l;
+  select l.known, l.product_ids, l.t into known, product_ids, t from lock_products_v1(ids) l;
 
+  return query
   -- extend: move the deadlines
   with moved as (
-    update reservations r
+    update reservations_active r
     set expires_at = w.expires_at
     from (
       select h.id, least(
@@ -28,18 +29,20 @@ begin
         h.created_at + coalesce(p.max_hold_seconds, extend_v1.max_hold_seconds) * interval '1 second'
       ) as expires_at
       from unnest(ids, seconds) as q (id, seconds)
-      cross join lateral (
-        select r.id, r.product_id, r.created_at from reservations r where r.id = q.id limit 1
-      ) h
-      join products p on p.id = h.product_id
-      where h.id = any(found)
-      group by h.id, h.created_at, p.id
+      join (select h.* from reservations_active h where h.id = any(known) offset 0) h on h.id = q.id
+      join (select p.* from products p where p.id = any(product_ids) offset 0) p on p.id = h.product_id
+      group by h.id, h.created_at, p.max_hold_seconds
     ) w
-    where r.id = w.id and r.status = 'ACTIVE' and r.expires_at > t and r.expires_at < w.expires_at
-    returning r.id
+    where r.id = any(known) and r.id = w.id and r.expires_at > t and r.expires_at < w.expires_at
+    returning r.*
   )
-  select count(*) into changed from moved;
+  select row(m.*)::reservations, true from moved m;
 
-  return query select * from standing_v1(ids, product_ids, t, changed);
+  get diagnostics rows = row_count;
+  if rows < cardinality(ids) then
+    return query
+    -- extend: the others, as they stand
+    select as_of_v1(r, t), false from reservations r where r.id = any(known);
+  end if;
 end
 $$;

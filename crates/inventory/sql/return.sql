@@ -1,7 +1,7 @@
 -- Takes back what a batch of reservations sold: the units of what is CONFIRMED are free again, once.
--- Answers with standing_v1.
+-- Answers as confirm_v2.
 create or replace function return_v1(ids bigint[], events text[])
-returns setof standing_v1
+returns table (reservation reservations, changed boolean)
 language plpgsql
 set lock_timeout = '5s'
 set enable_seqscan = off
@@ -10,28 +10,41 @@ as $$
 #variable_conflict use_column
 declare
   t timestamptz;
+  known bigint[];
   product_ids bigint[];
-  found bigint[];
-  changed bigint;
+  rows bigint;
 begin
   -- return: lock the products
-  select l.product_ids, l.reservation_ids, l.t into product_ids, found, t from lock_products_v1(ids) l;
+  select l.known, l.product_ids, l.t into known, product_ids, t from lock_products_v1(ids) l;
 
+  return query
   -- return: take the sales back, and free the units
   with returned as (
-    update reservations r
+    update reservations_ended r
     set status = 'RETURNED', returned_at = t
-    where r.id = any(found) and r.status = 'CONFIRMED'
-    returning r.id, r.product_id, r.quantity
+    where r.id = any(known) and r.status = 'CONFIRMED'
+    returning r.*
   ), counted as (
     update products p
     set sold = p.sold - e.units, stock = p.stock + e.units
     from (select product_id, sum(quantity)::integer as units from returned group by 1) e
-    where p.id = e.product_id
+    where p.id = any(product_ids) and p.id = e.product_id
+  ), told as (
+    insert into outbox_events (event_type, payload, created_at, next_attempt_at)
+    select 'ReservationReturned', event_payload_v1(
+      'ReservationReturned', e.id, e.product_id, e.user_id, e.quantity, e.reference,
+      e.created_at, e.expires_at, e.confirmed_at, e.canceled_at, e.expired_at, e.returned_at
+    ), t, t
+    from returned e
+    where 'ReservationReturned' = any(events)
   )
-  select count(*), array_agg(id) into changed, found from returned;
-  perform write_events_v1('ReservationReturned', found, t, events);
+  select row(e.*)::reservations, true from returned e;
 
-  return query select * from standing_v1(ids, product_ids, t, changed);
+  get diagnostics rows = row_count;
+  if rows < cardinality(ids) then
+    return query
+    -- return: the others, as they stand
+    select as_of_v1(r, t), false from reservations r where r.id = any(known);
+  end if;
 end
 $$;

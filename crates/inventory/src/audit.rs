@@ -93,9 +93,10 @@ pub async fn audit(pool: &PgPool) -> Result<Audit, Error> {
             coalesce(p.held, 0) as held, coalesce(p.sold, 0) as sold, coalesce(p.total, 0) as total,
             coalesce(r.held, 0)::bigint as reservations_held,
             coalesce(r.sold, 0)::bigint as reservations_sold,
-            coalesce(p.initial, 0) + coalesce(
+            -- Where nobody noted it, as for a product made by hand without triggers, there is nothing to compare.
+            coalesce(p.initial + coalesce(
                 (select sum(a.delta) from stock_adjustments a where a.product_id = p.id), 0
-            )::bigint as adjusted_total
+            ), p.total, 0)::bigint as adjusted_total
         from products p
         -- Reservations of a product that is gone are a difference, too.
         full join (

@@ -22,9 +22,8 @@ pub async fn cancel(
     ids: &[ReservationId],
     events: &Events,
 ) -> Result<Batch, Error> {
-    let query = sqlx::query("-- cancel\nselect * from cancel_v2($1, $2) order by n")
-        .bind(raw(ids))
-        .bind(events.types());
+    let cancel = "-- cancel\nselect (reservation).*, changed from cancel_v2($1, $2)";
+    let query = sqlx::query(cancel).bind(raw(ids)).bind(events.types());
     let rows = call(via, query).await?;
-    Ok(batch_ended_as(Status::Canceled, &rows)?)
+    Ok(batch_ended_as(Status::Canceled, ids, &rows)?)
 }

@@ -22,9 +22,8 @@ pub async fn confirm(
     ids: &[ReservationId],
     events: &Events,
 ) -> Result<Batch, Error> {
-    let query = sqlx::query("-- confirm\nselect * from confirm_v2($1, $2) order by n")
-        .bind(raw(ids))
-        .bind(events.types());
+    let confirm = "-- confirm\nselect (reservation).*, changed from confirm_v2($1, $2)";
+    let query = sqlx::query(confirm).bind(raw(ids)).bind(events.types());
     let rows = call(via, query).await?;
-    Ok(batch_ended_as(Status::Confirmed, &rows)?)
+    Ok(batch_ended_as(Status::Confirmed, ids, &rows)?)
 }

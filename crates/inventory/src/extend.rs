@@ -3,7 +3,7 @@
 use crate::{
     Error, ReservationId, Seconds,
     database::{Via, call},
-    reservation::{Batch, Status, batch_ended_as},
+    reservation::{Batch, Status, batch_ended_as, raw},
 };
 
 /// A request for more time.
@@ -31,14 +31,15 @@ pub async fn extend(
     requests: &[Extend],
     max_hold_seconds: i32,
 ) -> Result<Batch, Error> {
-    let (ids, seconds): (Vec<i64>, Vec<i32>) = requests
+    let (ids, seconds): (Vec<ReservationId>, Vec<i32>) = requests
         .iter()
-        .map(|request| (request.id.get(), request.seconds.get()))
+        .map(|request| (request.id, request.seconds.get()))
         .unzip();
-    let query = sqlx::query("-- extend\nselect * from extend_v1($1, $2, $3) order by n")
-        .bind(ids)
+    let extend = "-- extend\nselect (reservation).*, changed from extend_v1($1, $2, $3)";
+    let query = sqlx::query(extend)
+        .bind(raw(&ids))
         .bind(seconds)
         .bind(max_hold_seconds);
     let rows = call(via, query).await?;
-    Ok(batch_ended_as(Status::Active, &rows)?)
+    Ok(batch_ended_as(Status::Active, &ids, &rows)?)
 }

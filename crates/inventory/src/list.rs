@@ -28,128 +28,216 @@ pub struct Page {
     pub after: Option<ReservationId>,
 }
 
-/// A filter can have too much to read.
-const BEGIN: &str = "begin read only; set local statement_timeout = '2s'";
+/// A filter can have too much to read. What is ACTIVE and what has ended are read lazily, in one order: each by an index.
+const BEGIN: &str =
+    "begin read only; set local statement_timeout = '2s'; set local enable_seqscan = off";
 
-/// Up to so many holds on this side of their deadline are sorted by id. Where there are more, a walk by id through
-/// what is ACTIVE soon meets enough of them.
+/// Up to so many holds are sorted by id. Where there are more, a walk by id through what is ACTIVE soon meets enough of
+/// them.
 const FEW: i64 = 2_000;
 
-/// The walk by id: the condition is the name tag of the indexes for it.
-const BY_ID: &str = "reservations r where r.created_at > '-infinity'";
-
-/// The way through a source: the range of a pair, in the order of the pair, which only the index of both has. For an
-/// equation the planner may walk through all ids, because rows of this status, say, are many, and meet a million of
-/// another one first.
+/// The stored ACTIVE holds on one side of their deadline, or on both. The deadline decides how a hold reads.
 #[derive(Clone, Copy)]
-enum Walk {
-    Ids,
-    Status(Status),
-    Product(ProductId),
+enum Side {
+    Live,
+    Due,
+    Both,
+}
+
+impl Side {
+    fn condition(self) -> &'static str {
+        match self {
+            Self::Live => "r.expires_at > now()",
+            Self::Due => "r.expires_at <= now()",
+            Self::Both => "true",
+        }
+    }
 }
 
 /// One page, newest first.
 pub async fn list(pool: &PgPool, filter: &Filter, page: Page) -> Result<Vec<Reservation>, Error> {
-    let mut query = QueryBuilder::<Postgres>::new("-- reservation: list\n");
-    // The deadline decides about an ACTIVE row, and no index has deadlines in the order of ids. Left alone, a
-    // walk by id would look for a handful of live holds among all that an expirer which is away has not swept.
     let side = match filter.status {
-        Some(Status::Active) => Some("r.expires_at > now()"),
-        Some(Status::Expired) => Some("r.expires_at <= now()"),
-        _ => None,
+        None => Some(Side::Both),
+        Some(Status::Active) => Some(Side::Live),
+        Some(Status::Expired) => Some(Side::Due),
+        Some(_) => None,
     };
-    let narrow = filter.user_id.is_some() || filter.reference.is_some();
-    let by_product = filter.product_id.filter(|_| !narrow);
-    let all = match by_product {
-        Some(product) => Walk::Product(product),
-        None => Walk::Ids,
-    };
-    let of_status = |status| match all {
-        Walk::Ids if !narrow => Walk::Status(status),
-        _ => all,
-    };
-    // Each is a source, the way through it, and the stored status if one is asked for.
-    let mut branches = Vec::new();
-    match (filter.status, side) {
-        (None, _) => branches.push((BY_ID.to_owned(), all, None)),
-        (Some(status), None) => {
-            branches.push((BY_ID.to_owned(), of_status(status), Some(status)));
-        }
-        (Some(_), Some(side)) if narrow => {
-            let source = format!("{BY_ID} and {side}");
-            branches.push((source, all, Some(Status::Active)));
-        }
-        (Some(_), Some(side)) => {
-            let due = match by_product {
-                None => "r.created_at < 'infinity'".to_owned(),
-                Some(product) => format!("r.product_id = {product} and r.quantity > 0"),
-            };
-            query.push(format!(
-                "with few as materialized (select * from reservations r where r.status = 'ACTIVE' and {side} \
-                and {due} order by r.expires_at limit {FEW} + 1) "
-            ));
-            let few = "(select count(*) from few)";
-            branches.push((format!("few r where {few} <= {FEW}"), Walk::Ids, None));
-            let many = format!("{BY_ID} and {side} and {few} > {FEW}");
-            let active = Status::Active;
-            branches.push((many, of_status(active), Some(active)));
-        }
+    let mut query = QueryBuilder::<Postgres>::new("-- reservation: list\n");
+    if let Some(side) = side.filter(|side| filter.needs_few(*side)) {
+        push_few(&mut query, filter, side);
     }
-    if filter.status == Some(Status::Expired) {
-        let expired = Status::Expired;
-        branches.push((BY_ID.to_owned(), of_status(expired), Some(expired)));
-    }
+    // Each part in its own order: one list of all would have to be sorted whole.
     query.push("select * from (");
-    for (position, (source, walk, status)) in branches.into_iter().enumerate() {
-        // Each in its own order: one list of all would have to be sorted whole.
-        query.push(if position > 0 { " union all (" } else { "(" });
-        query.push(concat!(effective!(), " from ")).push(source);
-        let after = page.after.map_or(i64::MAX, ReservationId::get);
-        let order = match walk {
-            Walk::Status(status) => {
-                query.push(" and r.status >= ").push_bind(status);
-                query.push(" and (r.status, r.id) < (").push_bind(status);
-                query.push(", ").push_bind(after).push(")");
-                "r.status desc, r.id desc"
-            }
-            Walk::Product(product) => {
-                let product = product.get();
-                query.push(" and r.product_id >= ").push_bind(product);
-                query
-                    .push(" and (r.product_id, r.id) < (")
-                    .push_bind(product);
-                query.push(", ").push_bind(after).push(")");
-                "r.product_id desc, r.id desc"
-            }
-            Walk::Ids => {
-                query.push(" and r.id < ").push_bind(after);
-                "r.id desc"
-            }
-        };
-        if let (Some(status), Walk::Ids | Walk::Product(_)) = (status, walk) {
-            query.push(" and r.status = ").push_bind(status);
-        }
-        if let Some(user_id) = filter.user_id {
-            query.push(" and r.user_id = ").push_bind(user_id.get());
-        }
-        if let (Some(product_id), Walk::Ids) = (filter.product_id, walk) {
-            query
-                .push(" and r.product_id = ")
-                .push_bind(product_id.get());
-        }
-        if let Some(reference) = &filter.reference {
-            query
-                .push(" and r.reference = ")
-                .push_bind(reference.as_str());
-        }
-        query
-            .push(format!(" order by {order} limit "))
-            .push_bind(page.limit.saturating_add(page.offset))
-            .push(")");
+    if let Some(side) = side {
+        push_active(&mut query, filter, page, side);
+    }
+    if filter.status != Some(Status::Active) {
+        query.push(if side.is_some() { " union all (" } else { "(" });
+        push_ended(&mut query, filter, page);
+        query.push(")");
     }
     query
         .push(") r order by id desc limit ")
         .push_bind(page.limit);
     query.push(" offset ").push_bind(page.offset);
     look(pool, BEGIN, query.build()).await
+}
+
+impl Filter {
+    /// A user has few holds, and so has a reference: an index finds them, and they are sorted.
+    fn is_narrow(&self) -> bool {
+        self.user_id.is_some() || self.reference.is_some()
+    }
+
+    /// No index of what is ACTIVE has these in the order of their ids, and there may be many or few of them.
+    fn needs_few(&self, side: Side) -> bool {
+        !self.is_narrow() && (self.product_id.is_some() || !matches!(side, Side::Both))
+    }
+}
+
+/// The holds of a product, or on one side of their deadline, up to one more than [`FEW`]. They are found by the index
+/// of each product's deadlines: a walk by id would look for a handful of live holds among all that an expirer which
+/// is away has not swept.
+fn push_few(query: &mut QueryBuilder<Postgres>, filter: &Filter, side: Side) {
+    let first = "select r.product_id from reservations_active r where r.quantity > 0";
+    match filter.product_id {
+        Some(product) => query
+            .push("with recursive held (product_id) as (select ")
+            .push_bind(product.get())
+            .push("::bigint)"),
+        // From product to product.
+        None => query.push(format!(
+            "with recursive held (product_id) as (
+                ({first} order by r.product_id limit 1)
+                union all
+                select ({first} and r.product_id > h.product_id order by r.product_id limit 1)
+                from held h where h.product_id is not null
+            )"
+        )),
+    };
+    query.push(format!(
+        ", few as materialized (
+            select r.* from held h
+            cross join lateral (
+                select r.* from reservations_active r
+                where r.product_id = h.product_id and {} and r.quantity > 0
+                order by r.expires_at limit {FEW} + 1
+            ) r
+            limit {FEW} + 1
+        ) ",
+        side.condition()
+    ));
+}
+
+/// What is stored as ACTIVE.
+fn push_active(query: &mut QueryBuilder<Postgres>, filter: &Filter, page: Page, side: Side) {
+    let columns = concat!("(", effective!(), " from ");
+    let by_id = |query: &mut QueryBuilder<Postgres>| {
+        query.push(" and r.id < ").push_bind(page.after_id());
+        query.push(" order by r.id desc limit ");
+        query.push_bind(page.rows()).push(")");
+    };
+    if filter.is_narrow() {
+        query.push(columns);
+        query.push("(select r.* from reservations_active r where ");
+        query.push(side.condition());
+        push_narrow(query, filter, " and r.user_id > 0");
+        // The offset has them found first, and sorted then: not looked for in a walk by id.
+        query.push(" offset 0) r where true");
+        by_id(query);
+    } else if filter.needs_few(side) {
+        let few = "(select count(*) from few)";
+        query.push(format!("{columns}few r where {few} <= {FEW}"));
+        by_id(query);
+        query.push(format!(
+            " union all {columns}reservations_active r where {few} > {FEW} and {}",
+            side.condition()
+        ));
+        push_product(query, filter);
+        by_id(query);
+    } else {
+        query.push(columns).push("reservations_active r where true");
+        by_id(query);
+    }
+}
+
+/// What is stored as ended. The order names the index that the part is read from: for an equation the planner may
+/// walk through all ids, because rows of this status, say, are many, and meet a million of another one first.
+fn push_ended(query: &mut QueryBuilder<Postgres>, filter: &Filter, page: Page) {
+    // The condition selects the indexes by user, status and product.
+    let from = " from reservations_ended r where r.created_at > '-infinity'";
+    query.push(concat!(effective!())).push(from);
+    let order = match (filter.product_id, filter.status) {
+        (Some(product), _) if !filter.is_narrow() => {
+            push_range(query, "product_id", product.get(), page);
+            push_status(query, filter);
+            "r.product_id desc, r.id desc"
+        }
+        (None, Some(status)) if !filter.is_narrow() => {
+            push_range(query, "status", status, page);
+            "r.status desc, r.id desc"
+        }
+        _ => {
+            push_narrow(query, filter, "");
+            push_status(query, filter);
+            query.push(" and r.id < ").push_bind(page.after_id());
+            "r.id desc"
+        }
+    };
+    query.push(format!(" order by {order} limit "));
+    query.push_bind(page.rows());
+}
+
+/// The range of a pair, in the order of the pair, which only the index of both has.
+fn push_range<'a, T>(query: &mut QueryBuilder<Postgres>, column: &str, value: T, page: Page)
+where
+    T: Copy + sqlx::Encode<'a, Postgres> + sqlx::Type<Postgres> + 'a,
+{
+    query.push(format!(" and r.{column} >= ")).push_bind(value);
+    query
+        .push(format!(" and (r.{column}, r.id) < ("))
+        .push_bind(value);
+    query.push(", ").push_bind(page.after_id()).push(")");
+}
+
+/// `selects` selects the index by user, where there is a user.
+fn push_narrow(query: &mut QueryBuilder<Postgres>, filter: &Filter, selects: &str) {
+    if let Some(user_id) = filter.user_id {
+        query
+            .push(selects)
+            .push(" and r.user_id = ")
+            .push_bind(user_id.get());
+    }
+    if let Some(reference) = &filter.reference {
+        query
+            .push(" and r.reference = ")
+            .push_bind(reference.as_str().to_owned());
+    }
+    push_product(query, filter);
+}
+
+fn push_product(query: &mut QueryBuilder<Postgres>, filter: &Filter) {
+    if let Some(product_id) = filter.product_id {
+        query
+            .push(" and r.product_id = ")
+            .push_bind(product_id.get());
+    }
+}
+
+fn push_status(query: &mut QueryBuilder<Postgres>, filter: &Filter) {
+    if let Some(status) = filter.status {
+        query.push(" and r.status = ").push_bind(status);
+    }
+}
+
+impl Page {
+    /// Ids below this one come.
+    fn after_id(self) -> i64 {
+        self.after.map_or(i64::MAX, ReservationId::get)
+    }
+
+    /// How many rows each part has to give at the most.
+    fn rows(self) -> i64 {
+        self.limit.saturating_add(self.offset)
+    }
 }

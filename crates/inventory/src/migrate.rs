@@ -1,23 +1,46 @@
-//! migrate: brings a database to the schema that these binaries need.
+//! migrate: brings a database to the schema that these binaries need: the numbered files first, which make tables,
+//! indexes and constraints, and then every SQL function whose text differs.
 //!
-//! Migrations may also have been applied by hand with `psql`. Then the catalogue decides: it is compared
+//! The numbered files may also have been applied by hand with `psql`. Then the catalogue decides: it is compared
 //! with what the same files build in a scratch schema, in a transaction that is rolled back.
 //!
 //! A sale may go on meanwhile: a migration that does not get the lock of a table at once steps back, lets pass what
 //! has waited behind it, and tries again.
 
-use std::{collections::BTreeSet, time::Duration};
+mod catalogue;
+mod functions;
+mod statements;
+
+use std::{collections::BTreeSet, sync::LazyLock, time::Duration};
 
 use anyhow::{Context as _, bail};
 use sqlx::{
-    AssertSqlSafe, Connection as _, PgConnection,
-    migrate::{Migrate as _, MigrateError, Migration, Migrator},
+    AssertSqlSafe, Connection as _, PgConnection, SqlSafeStr as _,
+    migrate::{Migrate as _, Migration, MigrationType, Migrator},
 };
 use tokio::time::{Instant, sleep};
 
-pub static MIGRATOR: Migrator = sqlx::migrate!("../../migrations");
+use catalogue::version_made_by_hand;
+pub use functions::{install_by_hand, names as function_names};
+use statements::statements;
 
-const SCRATCH_SCHEMA: &str = "flashsale_migrate_scratch";
+/// The numbered files.
+pub static NUMBERED: Migrator = sqlx::migrate!("../../migrations");
+
+/// The numbered files, and then the functions: for tests, whose databases sqlx makes.
+pub static MIGRATOR: LazyLock<Migrator> = LazyLock::new(|| {
+    let functions = Migration::new(
+        i64::MAX,
+        "functions".into(),
+        MigrationType::Simple,
+        AssertSqlSafe(functions::script()).into_sql_str(),
+        false,
+    );
+    Migrator::with_migrations(NUMBERED.iter().cloned().chain([functions]).collect())
+});
+
+/// sqlx's table of the migrations that were applied.
+const RECORD: &str = "_sqlx_migrations";
 
 /// How long a statement waits for the lock of a table. Behind an `alter table` that waits for a long reader all
 /// that comes after it waits, too: every reserve.
@@ -40,12 +63,14 @@ pub struct Migrated {
     /// Found applied by hand, and recorded.
     pub adopted: Vec<i64>,
     pub applied: Vec<i64>,
+    /// SQL functions that were installed, by name.
+    pub functions: Vec<String>,
 }
 
 /// Applies what is missing, under sqlx's session lock. Where the schema was made by hand and is not
 /// what the migrations make, it changes nothing and names each difference.
 pub async fn migrate(connection: &mut PgConnection) -> anyhow::Result<Migrated> {
-    migrate_with(&MIGRATOR, connection, PATIENCE).await
+    migrate_with(&NUMBERED, connection, PATIENCE).await
 }
 
 /// The same with these migrations. Once it has tried for `patience` to lock a table it fails, and names who is in
@@ -95,6 +120,7 @@ async fn migrate_locked(
     connection: &mut PgConnection,
     patience: Duration,
 ) -> anyhow::Result<Migrated> {
+    refuse_unreleased(connection).await?;
     let before = recorded(connection).await?;
     let mut migrated = Migrated::default();
     if before.is_empty()
@@ -109,6 +135,7 @@ async fn migrate_locked(
     let applied = apply_missing(migrator, connection, patience).await;
     execute(connection, "reset lock_timeout").await?;
     applied?;
+    migrated.functions = functions::install(connection).await?;
     migrated.applied = recorded(connection)
         .await?
         .into_iter()
@@ -130,22 +157,22 @@ async fn apply_missing(
         let lock_timeout = if migration.no_tx { "0" } else { LOCK_TIMEOUT };
         execute(connection, &format!("set lock_timeout = '{lock_timeout}'")).await?;
         let mut pause = RETRY_PAUSE;
-        while let Err(error) = migrator.run_to(migration.version, &mut *connection).await {
+        while let Err(error) = apply(connection, migration).await {
             let failed = if migration.no_tx {
                 "a migration failed; what it left, such as an invalid index, has to be dropped by hand"
             } else {
                 "a migration failed; nothing of it was kept"
             };
             if !lacks_lock(&error) {
-                return Err(error).context(failed);
+                return Err(error.context(failed));
             }
             let (version, by) = (migration.version, in_the_way(connection).await?);
             if Instant::now() + pause > give_up_at {
                 let waited = patience.as_secs();
-                return Err(error).context(format!(
+                return Err(error.context(format!(
                     "migration {version} did not get the lock of its tables within {waited} s, in which others had \
                      them: {by}. Nothing of it was kept: end these sessions, or wait, and migrate again"
-                ));
+                )));
             }
             let seconds = pause.as_secs();
             tracing::warn!(
@@ -160,15 +187,51 @@ async fn apply_missing(
     compared.context("what is recorded is not what these migrations are")
 }
 
-fn lacks_lock(error: &MigrateError) -> bool {
-    let (MigrateError::Execute(cause) | MigrateError::ExecuteMigration(cause, _)) = error else {
-        return false;
-    };
-    cause
-        .as_database_error()
+/// Applies one file, statement by statement, and records it.
+async fn apply(connection: &mut PgConnection, migration: &Migration) -> anyhow::Result<()> {
+    if migration.no_tx {
+        return apply_on(connection, migration).await;
+    }
+    let mut transaction = connection.begin().await?;
+    apply_on(&mut transaction, migration).await?;
+    Ok(transaction.commit().await?)
+}
+
+async fn apply_on(connection: &mut PgConnection, migration: &Migration) -> anyhow::Result<()> {
+    for statement in statements(migration.sql.as_str()) {
+        execute(connection, statement).await?;
+    }
+    Ok(connection.skip(RECORD, migration).await?)
+}
+
+fn lacks_lock(error: &anyhow::Error) -> bool {
+    let refusal = error
+        .downcast_ref::<sqlx::Error>()
+        .and_then(sqlx::Error::as_database_error);
+    refusal
         .and_then(|refusal| refusal.code())
         .is_some_and(|code| code == "55P03")
 }
+
+/// Fails on the layout from before the first release, and says what to do. There is no way from one to the other.
+async fn refuse_unreleased(connection: &mut PgConnection) -> anyhow::Result<()> {
+    let unreleased: bool = sqlx::query_scalar(UNRELEASED)
+        .fetch_one(connection)
+        .await
+        .context("cannot read the catalogue")?;
+    if unreleased {
+        bail!(
+            "this database has the schema of a version from before the first release, which this version cannot take \
+             over; nothing was changed. Keep it if you need its data, make a new database (createdb), set \
+             DATABASE_URL to that, and migrate again"
+        );
+    }
+    Ok(())
+}
+
+/// Whether the schema is from before the first release: there `reservations` is one table, without partitions.
+pub(crate) const UNRELEASED: &str = "-- migrate: is the schema from before the first release
+    select exists (select from pg_class where oid = to_regclass('reservations') and relkind = 'r')";
 
 /// The sessions that have had a lock on our tables for longest, in words. Who they are takes no rights; what is
 /// only shown to some is left out.
@@ -201,13 +264,12 @@ async fn execute(connection: &mut PgConnection, statement: &str) -> anyhow::Resu
 }
 
 async fn recorded(connection: &mut PgConnection) -> anyhow::Result<BTreeSet<i64>> {
-    let table = "_sqlx_migrations";
     connection
-        .ensure_migrations_table(table)
+        .ensure_migrations_table(RECORD)
         .await
         .context("cannot create _sqlx_migrations")?;
     let applied = connection
-        .list_applied_migrations(table)
+        .list_applied_migrations(RECORD)
         .await
         .context("cannot read _sqlx_migrations")?;
     Ok(applied
@@ -216,130 +278,8 @@ async fn recorded(connection: &mut PgConnection) -> anyhow::Result<BTreeSet<i64>
         .collect())
 }
 
-/// The version that the schema stands at, or `None` where it has nothing of ours.
-async fn version_made_by_hand(
-    migrator: &Migrator,
-    connection: &mut PgConnection,
-) -> anyhow::Result<Option<i64>> {
-    let actual = catalogue(connection).await?;
-    let mut nearest: Option<(i64, Vec<String>)> = None;
-    // The newest first: what a later migration has only added is no difference from an earlier version.
-    let versions: Vec<_> = ups(migrator).map(|up| up.version).collect();
-    for version in versions.into_iter().rev() {
-        let expected = catalogue_of(migrator, connection, version).await?;
-        let differences = differences(&expected, &actual);
-        if differences.is_empty() {
-            return Ok(Some(version));
-        }
-        let untouched = actual.iter().all(|line| !owned(&expected, line));
-        if !untouched
-            && nearest
-                .as_ref()
-                .is_none_or(|(_, known)| differences.len() < known.len())
-        {
-            nearest = Some((version, differences));
-        }
-    }
-    match nearest {
-        None => Ok(None),
-        Some((version, differences)) => bail!(
-            "the schema exists, but no migration is recorded and it differs from version {version}; \
-             nothing was changed. Differences:\n  {}",
-            differences.join("\n  ")
-        ),
-    }
-}
-
 fn ups(migrator: &Migrator) -> impl Iterator<Item = &Migration> {
     migrator
         .iter()
         .filter(|migration| migration.migration_type.is_up_migration())
-}
-
-/// What the migrations up to `version` make, seen in a scratch schema that is never committed.
-async fn catalogue_of(
-    migrator: &Migrator,
-    connection: &mut PgConnection,
-    version: i64,
-) -> anyhow::Result<BTreeSet<Line>> {
-    let mut scratch = connection.begin().await?;
-    let open = format!("create schema {SCRATCH_SCHEMA}; set local search_path to {SCRATCH_SCHEMA}");
-    sqlx::raw_sql(AssertSqlSafe(open))
-        .execute(&mut *scratch)
-        .await
-        .context("comparing a schema made by hand needs the right to create a schema")?;
-    for migration in ups(migrator).filter(|up| up.version <= version) {
-        let mut sql = migration.sql.as_str().to_owned();
-        if migration.no_tx {
-            // It makes the same index, and cannot do so in a transaction.
-            sql = sql.replace(" concurrently", "");
-        }
-        execute(&mut scratch, &sql).await?;
-    }
-    let lines = catalogue(&mut scratch).await?;
-    scratch.rollback().await?;
-    Ok(lines)
-}
-
-/// One property of one object. Ordered and compared as a whole.
-type Line = (String, String);
-
-/// Everything in the current schema that decides how it behaves: columns, constraints, indexes,
-/// triggers, storage options and functions, as (object, property).
-async fn catalogue(connection: &mut PgConnection) -> anyhow::Result<BTreeSet<Line>> {
-    let lines: Vec<Line> = sqlx::query_as(
-        "-- migrate: read the catalogue
-        with relations as (
-            select c.* from pg_class c
-            where c.relnamespace = current_schema()::regnamespace
-                and c.relkind in ('r', 'p') and c.relname <> '_sqlx_migrations'
-        )
-        select 'table ' || c.relname, 'options ' || coalesce(array_to_string(c.reloptions, ', '), 'none')
-        from relations c
-        union all
-        select 'table ' || c.relname, concat_ws(' ', 'column', a.attname, format_type(a.atttypid, a.atttypmod),
-            case when a.attnotnull then 'not null' end,
-            case a.attidentity when 'a' then 'generated always as identity'
-                when 'd' then 'generated by default as identity' end,
-            'default ' || pg_get_expr(d.adbin, d.adrelid))
-        from relations c
-        join pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
-        left join pg_attrdef d on d.adrelid = a.attrelid and d.adnum = a.attnum
-        union all
-        select 'table ' || c.relname, concat_ws(' ', 'constraint', k.conname, pg_get_constraintdef(k.oid),
-            case when not k.convalidated then 'not valid' end)
-        from relations c join pg_constraint k on k.conrelid = c.oid and k.contype <> 'n'
-        union all
-        select 'table ' || c.relname, replace(pg_get_indexdef(i.indexrelid), ' ' || current_schema() || '.', ' ')
-            || case when i.indisvalid then '' else ' invalid' end
-        from relations c join pg_index i on i.indrelid = c.oid
-        union all
-        select 'table ' || c.relname, 'trigger ' || t.tgname
-        from relations c join pg_trigger t on t.tgrelid = c.oid and not t.tgisinternal
-        union all
-        select 'function ' || p.proname || '(' || pg_get_function_identity_arguments(p.oid) || ')',
-            concat_ws(' ', 'returns', pg_get_function_result(p.oid), 'volatility', p.provolatile::text,
-                array_to_string(p.proconfig, ', '), 'source', md5(p.prosrc))
-        from pg_proc p where p.pronamespace = current_schema()::regnamespace",
-    )
-    .fetch_all(connection)
-    .await
-    .context("cannot read the catalogue")?;
-    Ok(lines.into_iter().collect())
-}
-
-/// Whether `line` speaks of an object that the migrations make.
-fn owned(expected: &BTreeSet<Line>, line: &Line) -> bool {
-    expected.iter().any(|(object, _)| *object == line.0)
-}
-
-fn differences(expected: &BTreeSet<Line>, actual: &BTreeSet<Line>) -> Vec<String> {
-    let missing = expected
-        .difference(actual)
-        .map(|(object, property)| format!("missing from {object}: {property}"));
-    let surplus = actual
-        .difference(expected)
-        .filter(|line| owned(expected, line))
-        .map(|(object, property)| format!("not expected on {object}: {property}"));
-    missing.chain(surplus).collect()
 }

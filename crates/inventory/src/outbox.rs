@@ -122,6 +122,8 @@ pub async fn claim(transaction: &mut PgConnection, max_rows: i64) -> Result<Vec<
         .await?)
 }
 
+// What an update sets is reckoned in its FROM: Citus takes no function that is not immutable over a column in SET.
+//
 // The statements below find their rows by id, and say `num_nonnulls(…) = 0` where they mean "not published and
 // not dead": from the plain words the planner knows that the rows are in the index of what is to be published.
 // With statistics from a quiet hour it believes that index to be empty, reads all of it for each batch, and
@@ -144,9 +146,12 @@ pub async fn back_off(
     error: &str,
 ) -> Result<(), Error> {
     let back_off = "-- outbox back off: unroutable, or turned away\n\
-        update outbox_events set last_error = $2, next_attempt_at = statement_timestamp() \
-          + least(greatest(statement_timestamp() - created_at, '1 s'), '1 min') * (0.75 + random() / 4) \
-        where id = any($1) and num_nonnulls(published_at, dead_at) = 0";
+        update outbox_events e set last_error = $2, next_attempt_at = w.next_attempt_at \
+        from ( \
+          select id, statement_timestamp() + least(greatest(statement_timestamp() - created_at, '1 s'), '1 min') \
+            * (0.75 + id % 64 / 256.0) as next_attempt_at \
+          from outbox_events where id = any($1)) w \
+        where e.id = w.id and num_nonnulls(e.published_at, e.dead_at) = 0";
     sqlx::query(back_off)
         .bind(ids)
         .bind(error)
@@ -163,10 +168,13 @@ pub async fn refuse(
     max_attempts: i32,
 ) -> Result<Vec<Uuid>, Error> {
     let refuse = "-- outbox refuse: count it, and bury the row at the last\n\
-        update outbox_events e set attempts = e.attempts + 1, last_error = r.error, \
-          next_attempt_at = statement_timestamp() + least(2 ^ least(e.attempts, 20), 300) * interval '1 s', \
-          dead_at = case when e.attempts + 1 >= $3 then statement_timestamp() end \
-        from unnest($1::bigint[], $2::text[]) as r (id, error) \
+        update outbox_events e set attempts = r.attempts, last_error = r.error, \
+          next_attempt_at = r.next_attempt_at, dead_at = r.dead_at \
+        from ( \
+          select e.id, r.error, e.attempts + 1 as attempts, \
+            statement_timestamp() + least(2 ^ least(e.attempts, 20), 300) * interval '1 s' as next_attempt_at, \
+            case when e.attempts + 1 >= $3 then statement_timestamp() end as dead_at \
+          from unnest($1::bigint[], $2::text[]) as r (id, error) join outbox_events e on e.id = r.id) r \
         where e.id = r.id and num_nonnulls(e.published_at, e.dead_at) = 0 \
         returning e.event_id, e.dead_at is not null";
     let (ids, errors): (Vec<i64>, Vec<&str>) = refusals
@@ -250,9 +258,8 @@ pub async fn replay(
     let (now,) = *rows.first().ok_or(sqlx::Error::RowNotFound)?;
     let replay = "-- outbox replay\n\
         with replayed as ( \
-          update outbox_events e set published_at = null, attempts = 0, \
-            next_attempt_at = $3 + ($5 + q.n) / $6 * interval '1 s' \
-          from (select id, published_at, row_number() over () as n from ( \
+          update outbox_events e set published_at = null, attempts = 0, next_attempt_at = q.next_attempt_at \
+          from (select id, published_at, $3 + ($5 + row_number() over ()) / $6 * interval '1 s' as next_attempt_at from ( \
             select id, published_at from outbox_events where published_at >= $1 and published_at < $2 \
             order by published_at limit $4 for update skip locked) q) q \
           where e.id = q.id \

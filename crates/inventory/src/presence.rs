@@ -164,10 +164,10 @@ async fn beat(
                 where seen_at < statement_timestamp() - interval '10 min' and instance <> $1
                 for update skip locked))
         )
-        insert into processes (instance, role, report, started_at)
-        values ($1, $2, $3, statement_timestamp() - $4 * interval '1 s')
+        insert into processes (instance, role, report, started_at, seen_at)
+        values ($1, $2, $3, statement_timestamp() - $4 * interval '1 s', statement_timestamp())
         on conflict (instance) do update
-        set seen_at = statement_timestamp(), report = excluded.report";
+        set seen_at = excluded.seen_at, report = excluded.report";
     let query = sqlx::query(beat).bind(instance).bind(role);
     let age = started.elapsed().as_secs_f64();
     call(pool, query.bind(Json(report)).bind(age))

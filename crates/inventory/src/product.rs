@@ -159,9 +159,9 @@ pub async fn create(
     let policy = &new.policy;
     let query = sqlx::query(concat!(
         "-- product: create
-        insert into products (name, stock, total,
+        insert into products (name, stock, total, initial,
             hold_seconds, max_hold_seconds, max_per_user, sale_starts_at, sale_ends_at)
-        values ($1, $2, $2, $3, $4, $5, $6, $7)
+        values ($1, $2, $2, $2, $3, $4, $5, $6, $7)
         returning ",
         columns!()
     ))

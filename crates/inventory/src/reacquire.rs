@@ -1,12 +1,12 @@
 //! reacquire: sells again what an expired hold has lost.
 
-use sqlx::Row;
+use sqlx::{FromRow as _, Row};
 
 use crate::{
     Error, ReservationId,
     database::{Via, call},
     event::Events,
-    reservation::{Batch, Refusal, Status, batch_ended_as},
+    reservation::{Batch, Refusal, Reservation, Status, answer},
 };
 
 /// Takes the units of an expired hold again, if they are free, with a new reservation that is CONFIRMED from
@@ -21,24 +21,29 @@ pub async fn reacquire(
 ) -> Result<Batch, Error> {
     let query = sqlx::query(
         "-- reacquire
-        select outcome, remaining, expired, (standing).* from reacquire_v1($1, $2)",
+        select outcome, remaining, expired, coalesce(outcome = 'reacquired', false) as changed, (reservation).*
+        from reacquire_v1($1, $2)",
     )
     .bind(id)
     .bind(events.types());
     let rows = call(via, query).await?;
     let row = rows.first().ok_or(sqlx::Error::RowNotFound)?;
-    let refusal = match row.try_get("outcome")? {
-        Some("expired_sold_out") => Some(Refusal::ExpiredSoldOut),
-        Some("max_per_user_reached") => Some(Refusal::MaxPerUserReached {
+    let expired: i64 = row.try_get("expired")?;
+    let changed: bool = row.try_get("changed")?;
+    let found: Option<ReservationId> = row.try_get("id")?;
+    let answer = match row.try_get("outcome")? {
+        Some("expired_sold_out") => Err(Refusal::ExpiredSoldOut),
+        Some("max_per_user_reached") => Err(Refusal::MaxPerUserReached {
             remaining: row.try_get("remaining")?,
         }),
-        _ => None,
+        _ => match found {
+            Some(_) => answer(Status::Confirmed, Some(&Reservation::from_row(row)?)),
+            None => Err(Refusal::ReservationNotFound),
+        },
     };
-    let mut batch = batch_ended_as(Status::Confirmed, &rows)?;
-    if let Some(refusal) = refusal {
-        batch.answers = vec![Err(refusal)];
-    }
-    let expired: i64 = row.try_get("expired")?;
-    batch.expired = expired.unsigned_abs();
-    Ok(batch)
+    Ok(Batch {
+        answers: vec![answer],
+        changed: changed.into(),
+        expired: expired.unsigned_abs(),
+    })
 }

@@ -224,33 +224,42 @@ pub async fn get(pool: &PgPool, ids: &[ReservationId]) -> Result<Vec<Option<Rese
     Ok(ids.iter().map(|id| by_id.get(id).cloned()).collect())
 }
 
-/// The rows of `standing_v1`, as answers of a verb after which a reservation is `wanted`.
-pub(crate) fn batch_ended_as(wanted: Status, rows: &[PgRow]) -> Result<Batch, sqlx::Error> {
-    let mut answers = Vec::with_capacity(rows.len());
+/// One answer for each id, in order, of a verb after which a reservation is `wanted`. `rows` are those of `confirm_v2`
+/// and its like: each reservation that there is, and whether the verb changed it.
+pub(crate) fn batch_ended_as(
+    wanted: Status,
+    ids: &[ReservationId],
+    rows: &[PgRow],
+) -> Result<Batch, sqlx::Error> {
+    let mut found: HashMap<_, Reservation> = HashMap::with_capacity(ids.len());
+    let mut changed = 0;
     for row in rows {
-        answers.push(match row.try_get::<Option<Status>, _>("status")? {
-            None => Err(Refusal::ReservationNotFound),
-            Some(status) if status == wanted => Ok(Reservation::from_row(row)?),
-            Some(Status::Confirmed) => Err(Refusal::ReservationConfirmed),
-            Some(Status::Canceled) => Err(Refusal::ReservationCanceled),
-            Some(Status::Returned) => Err(Refusal::ReservationReturned),
-            Some(Status::Expired) => Err(Refusal::ReservationExpired),
-            // The functions judge the deadline by the time of their update: only return leaves what is still
-            // ACTIVE and unexpired as it is.
-            Some(Status::Active) => Err(Refusal::ReservationNotConfirmed),
-        });
+        let reservation = Reservation::from_row(row)?;
+        changed += u64::from(row.try_get::<bool, _>("changed")?);
+        // One that was changed may come again as it stood a statement later, which is the same.
+        found.entry(reservation.id).or_insert(reservation);
     }
+    let answers = ids.iter().map(|id| answer(wanted, found.get(id)));
     Ok(Batch {
-        answers,
-        changed: counter(rows, "changed")?,
+        answers: answers.collect(),
+        changed,
         expired: 0,
     })
 }
 
-/// A count that a function repeats on every row.
-pub(crate) fn counter(rows: &[PgRow], column: &str) -> Result<u64, sqlx::Error> {
-    let count: i64 = rows.first().map_or(Ok(0), |row| row.try_get(column))?;
-    Ok(count.unsigned_abs())
+/// What a verb says of a reservation that it leaves like this.
+pub(crate) fn answer(wanted: Status, found: Option<&Reservation>) -> Result<Reservation, Refusal> {
+    let reservation = found.ok_or(Refusal::ReservationNotFound)?;
+    match reservation.status {
+        status if status == wanted => Ok(reservation.clone()),
+        Status::Confirmed => Err(Refusal::ReservationConfirmed),
+        Status::Canceled => Err(Refusal::ReservationCanceled),
+        Status::Returned => Err(Refusal::ReservationReturned),
+        Status::Expired => Err(Refusal::ReservationExpired),
+        // The functions judge the deadline by the time of their update: only return leaves what is still
+        // ACTIVE and unexpired as it is.
+        Status::Active => Err(Refusal::ReservationNotConfirmed),
+    }
 }
 
 pub(crate) fn raw(ids: &[ReservationId]) -> Vec<i64> {

@@ -85,20 +85,26 @@ pub(crate) async fn decide(
 }
 
 fn read(row: &PgRow, requests: &[Reserve], hold_seconds: i32) -> Result<Decided, sqlx::Error> {
-    let outcomes: Vec<Option<String>> = row.try_get(0)?;
-    let ids: Vec<Option<ReservationId>> = row.try_get(1)?;
-    let numbers: Vec<Option<i32>> = row.try_get(2)?;
-    let reserved_at: Option<OffsetDateTime> = row.try_get(3)?;
-    let expired: i64 = row.try_get(4)?;
+    let outcomes: Vec<Option<String>> = row.try_get("outcomes")?;
+    let ids: Vec<Option<ReservationId>> = row.try_get("ids")?;
+    let numbers: Vec<Option<i32>> = row.try_get("numbers")?;
+    let reserved_at: Option<OffsetDateTime> = row.try_get("reserved_at")?;
+    let expired: i64 = row.try_get("expired")?;
 
     let mut answers = Vec::with_capacity(requests.len());
-    for (((request, outcome), id), number) in requests.iter().zip(&outcomes).zip(ids).zip(numbers) {
+    for (position, (request, id)) in requests.iter().zip(ids).enumerate() {
+        // In the ordinary case nothing is said of each: all are reserved.
+        let outcome = match outcomes.is_empty() {
+            true => Some("reserved"),
+            false => outcomes.get(position).and_then(Option::as_deref),
+        };
         let Some(outcome) = outcome else {
             answers.push(None);
             continue;
         };
+        let number = numbers.get(position).copied().flatten();
         let units = number.unwrap_or(0);
-        answers.push(Some(match (outcome.as_str(), id, reserved_at) {
+        answers.push(Some(match (outcome, id, reserved_at) {
             ("reserved", Some(id), Some(created_at)) => {
                 let seconds = number.unwrap_or(hold_seconds);
                 Ok(Reservation {

@@ -22,9 +22,8 @@ pub async fn return_sold(
     ids: &[ReservationId],
     events: &Events,
 ) -> Result<Batch, Error> {
-    let query = sqlx::query("-- return\nselect * from return_v1($1, $2) order by n")
-        .bind(raw(ids))
-        .bind(events.types());
+    let return_sold = "-- return\nselect (reservation).*, changed from return_v1($1, $2)";
+    let query = sqlx::query(return_sold).bind(raw(ids)).bind(events.types());
     let rows = call(via, query).await?;
-    Ok(batch_ended_as(Status::Returned, &rows)?)
+    Ok(batch_ended_as(Status::Returned, ids, &rows)?)
 }

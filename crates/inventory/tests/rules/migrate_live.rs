@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use inventory::migrate::{MIGRATOR, PATIENCE, migrate, migrate_with};
+use inventory::migrate::{NUMBERED, PATIENCE, migrate, migrate_with};
 use sqlx::{
     AssertSqlSafe, Connection as _, PgConnection, PgPool, SqlSafeStr as _,
     migrate::{Migration, MigrationType, Migrator},
@@ -10,8 +10,24 @@ use sqlx::{
 };
 use tokio::time::timeout;
 
-/// The next migration alters the tables of the sale.
-const BEFORE: i64 = 2;
+/// The numbered files, and one more, which does `sql`.
+fn with_next(sql: &'static str, no_tx: bool) -> Migrator {
+    let next = Migration::new(
+        newest() + 1,
+        "the next one".into(),
+        MigrationType::ReversibleUp,
+        AssertSqlSafe(sql).into_sql_str(),
+        no_tx,
+    );
+    Migrator::with_migrations(NUMBERED.iter().cloned().chain([next]).collect())
+}
+
+fn newest() -> i64 {
+    NUMBERED.iter().last().unwrap().version
+}
+
+/// Alters a table of the sale.
+const ALTER: &str = "alter table products add column color text";
 
 /// A session that has read the products, and will not end its transaction.
 async fn long_reader(options: &PgConnectOptions) -> PgConnection {
@@ -23,18 +39,14 @@ async fn long_reader(options: &PgConnectOptions) -> PgConnection {
     reader
 }
 
-async fn at_version(connection: &mut PgConnection, version: i64) {
-    migrate(connection).await.unwrap();
-    MIGRATOR.undo(connection, version).await.unwrap();
-}
-
 #[sqlx::test(migrations = false)]
 async fn who_comes_after_a_migration_that_waits_does_not_wait_for_long(
     _: PgPoolOptions,
     options: PgConnectOptions,
 ) {
     let mut connection = PgConnection::connect_with(&options).await.unwrap();
-    at_version(&mut connection, BEFORE).await;
+    migrate(&mut connection).await.unwrap();
+    let next = with_next(ALTER, false);
     let mut shop = PgConnection::connect_with(&options).await.unwrap();
     let reader = long_reader(&options).await;
 
@@ -54,9 +66,9 @@ async fn who_comes_after_a_migration_that_waits_does_not_wait_for_long(
             .unwrap();
         reader.close().await.unwrap();
     };
-    let (migrated, ()) = tokio::join!(migrate(&mut connection), story);
+    let (migrated, ()) = tokio::join!(migrate_with(&next, &mut connection, PATIENCE), story);
 
-    assert_eq!(migrated.unwrap().applied[0], BEFORE + 1);
+    assert_eq!(migrated.unwrap().applied, [newest() + 1]);
     let after: String = sqlx::query_scalar("show lock_timeout")
         .fetch_one(&mut connection)
         .await
@@ -70,29 +82,32 @@ async fn a_migration_that_never_gets_its_lock_says_who_has_it(
     options: PgConnectOptions,
 ) {
     let mut connection = PgConnection::connect_with(&options).await.unwrap();
-    at_version(&mut connection, BEFORE).await;
+    migrate(&mut connection).await.unwrap();
+    let next = with_next(ALTER, false);
     let mut reader = long_reader(&options).await;
     let session: i32 = sqlx::query_scalar("select pg_backend_pid()")
         .fetch_one(&mut reader)
         .await
         .unwrap();
 
-    let tried = migrate_with(&MIGRATOR, &mut connection, Duration::ZERO);
+    let tried = migrate_with(&next, &mut connection, Duration::ZERO);
     let failed = timeout(Duration::from_secs(10), tried).await.unwrap();
 
     let said = format!("{:#}", failed.unwrap_err());
-    for part in ["migration 3 did not get", &format!("session {session} ")] {
+    let did_not = format!("migration {} did not get", newest() + 1);
+    for part in [&did_not, &format!("session {session} ")] {
         assert!(said.contains(part), "{part} is not in: {said}");
     }
-    let newest: i64 = sqlx::query_scalar("select max(version) from _sqlx_migrations")
+    let recorded: i64 = sqlx::query_scalar("select max(version) from _sqlx_migrations")
         .fetch_one(&mut connection)
         .await
         .unwrap();
-    assert_eq!(newest, BEFORE);
+    assert_eq!(recorded, newest());
     // Another process can have the migration lock.
     let mut other = PgConnection::connect_with(&options).await.unwrap();
     reader.close().await.unwrap();
-    assert_eq!(migrate(&mut other).await.unwrap().applied[0], BEFORE + 1);
+    let migrated = migrate_with(&next, &mut other, PATIENCE).await;
+    assert_eq!(migrated.unwrap().applied, [newest() + 1]);
 }
 
 /// An index that is built beside a sale cannot be built in a transaction: neither in the database nor in the
@@ -101,16 +116,8 @@ async fn a_migration_that_never_gets_its_lock_says_who_has_it(
 async fn a_migration_may_build_an_index_concurrently(pool: PgPool) {
     let build =
         "-- no-transaction\ncreate index concurrently products_by_name on products (name);\n";
-    let next = Migration::new(
-        MIGRATOR.iter().last().unwrap().version + 1,
-        "products by name".into(),
-        MigrationType::ReversibleUp,
-        AssertSqlSafe(build).into_sql_str(),
-        true,
-    );
-    let version = next.version;
-    let migrations = MIGRATOR.iter().cloned().chain([next]).collect();
-    let migrator = Migrator::with_migrations(migrations);
+    let migrator = with_next(build, true);
+    let version = newest() + 1;
     let connection = &mut *pool.acquire().await.unwrap();
     for by_hand in [false, true] {
         let reset = "drop schema public cascade; create schema public";

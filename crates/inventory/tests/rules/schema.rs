@@ -7,7 +7,7 @@ use sqlx::{AssertSqlSafe, PgPool};
 use crate::support::Shop;
 
 /// Each named constraint, trigger and unique index, and a statement that only it refuses.
-const REFUSED: [(&str, &str); 40] = [
+const REFUSED: [(&str, &str); 43] = [
     (
         "products_pkey",
         "insert into products (id, name, stock, total) overriding system value values (1, 'x', 1, 1)",
@@ -31,9 +31,25 @@ const REFUSED: [(&str, &str); 40] = [
         "update products set stock = stock + 1",
     ),
     (
-        "reservations_pkey",
-        "insert into reservations (id, product_id, user_id, expires_at) overriding system value
-        values (1, 1, 9, 'tomorrow')",
+        "reservations_active_pkey",
+        "insert into reservations (id, product_id, user_id, expires_at) values (1, 1, 9, 'tomorrow')",
+    ),
+    (
+        "reservations_ended_pkey",
+        "insert into reservations (id, product_id, user_id, status, expires_at, canceled_at)
+        values (2, 1, 9, 'CANCELED', 'tomorrow', 'today')",
+    ),
+    (
+        "schema_version_one_row",
+        "insert into schema_version values (1, 1)",
+    ),
+    (
+        "schema_version_order",
+        "update schema_version set compatible_from = version + 1",
+    ),
+    (
+        "installed_functions_pkey",
+        "insert into installed_functions (name, source_md5) values ('x', 'x'), ('x', 'x')",
     ),
     (
         "products_initial_not_negative",
@@ -86,8 +102,9 @@ const REFUSED: [(&str, &str); 40] = [
         "update reservations set returned_at = now()",
     ),
     (
-        "reservations_reacquired_once",
-        "update reservations set reacquired_from = 7",
+        "reservations_ended_reacquired_once",
+        "insert into reservations (product_id, user_id, status, expires_at, canceled_at, reacquired_from)
+        select 1, 9, 'CANCELED', 'tomorrow', 'today', 7 from generate_series(1, 2)",
     ),
     ("products_keep", "delete from products"),
     ("products_keep_all", "truncate products cascade"),
@@ -98,10 +115,6 @@ const REFUSED: [(&str, &str); 40] = [
     (
         "reservations_quantity_positive",
         "update reservations set quantity = 0",
-    ),
-    (
-        "reservations_status_known",
-        "update reservations set status = 'PENDING', canceled_at = now()",
     ),
     // An end without its time, a time without its end, and two ends.
     (
@@ -117,7 +130,7 @@ const REFUSED: [(&str, &str); 40] = [
         "update reservations set status = 'CANCELED', canceled_at = now(), expired_at = now()",
     ),
     (
-        "reservations_one_active",
+        "reservations_active_one_per_user",
         "insert into reservations (product_id, user_id, expires_at) values (1, 1, 'tomorrow')",
     ),
     (
@@ -201,6 +214,16 @@ async fn every_named_constraint_refuses_what_it_is_there_for(pool: PgPool) {
             Some(constraint),
             "{statement}: {refusal}"
         );
+    }
+    // No part of the table takes an unknown status.
+    for statement in [
+        "update reservations set status = 'PENDING', canceled_at = now()",
+        "insert into reservations (product_id, user_id, status, expires_at, canceled_at)
+        values (1, 9, 'PENDING', 'tomorrow', 'today')",
+    ] {
+        let refusal = sqlx::raw_sql(statement).execute(&shop.pool).await;
+        let refusal = refusal.expect_err(statement).into_database_error().unwrap();
+        assert_eq!(refusal.code().as_deref(), Some("23514"), "{statement}");
     }
     shop.assert_sound().await;
 

@@ -1,0 +1,36 @@
+-- Ends those of these holds that are due at t, and gives their units back; answers how many. The caller holds the
+-- locks of their products, which are among product_ids, and has read t after it: without the locks two callers could return the same unit.
+create or replace function expire_holds_v1(ids bigint[], product_ids bigint[], t timestamptz, events text[])
+returns bigint
+language plpgsql
+as $$
+#variable_conflict use_column
+declare
+  expired bigint[];
+begin
+  -- expire: end the holds, and give the units back
+  with gone as (
+    delete from reservations_active r
+    where r.id = any(ids) and r.expires_at <= t
+    returning r.*
+  ), ended as (
+    insert into reservations_ended (
+      id, product_id, user_id, quantity, status, expires_at, created_at, expired_at, reference, reacquired_from
+    )
+    select g.id, g.product_id, g.user_id, g.quantity, 'EXPIRED', g.expires_at, g.created_at, g.expires_at, g.reference,
+      g.reacquired_from
+    from gone g
+    returning id, product_id, quantity
+  ), given_back as (
+    update products p
+    set stock = p.stock + e.units, held = p.held - e.units
+    from (select product_id, sum(quantity)::integer as units from ended group by 1) e
+    where p.id = any(product_ids) and p.id = e.product_id
+  )
+  select coalesce(array_agg(e.id), '{}') into expired from ended e;
+  if 'ReservationExpired' = any(events) then
+    perform write_events_v1('ReservationExpired', expired, t, events);
+  end if;
+  return cardinality(expired);
+end
+$$;

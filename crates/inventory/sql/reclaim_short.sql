@@ -1,0 +1,32 @@
+-- Reclaims holds of those products that have fewer units than these requests would take; answers how many. The
+-- caller holds the products' locks and has read t after it.
+create or replace function reclaim_short_v1(
+  product_ids bigint[], quantities integer[], outcomes text[], locked bigint[], t timestamptz, events text[]
+)
+returns bigint
+language plpgsql
+as $$
+#variable_conflict use_column
+declare
+  short record;
+  reclaimed bigint := 0;
+begin
+  for short in
+    -- reserve: where stock is short
+    with ours as materialized (
+      select p.id, p.stock from products p where p.id = any(locked)
+    )
+    select p.id, sum(q.quantity) - p.stock as units
+    from unnest(product_ids, quantities, outcomes) as q (product_id, quantity, outcome)
+    join ours p on p.id = q.product_id
+    where q.outcome in ('reserved', 'sold_out')
+    group by p.id, p.stock
+    having sum(q.quantity) > p.stock
+    order by p.id
+  loop
+    -- A pass is bounded: 100,000 due holds in one would keep the row locked for a second.
+    reclaimed := reclaimed + reclaim_v2(short.id, t, least(short.units, 1000)::integer, events);
+  end loop;
+  return reclaimed;
+end
+$$;

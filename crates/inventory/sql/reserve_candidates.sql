@@ -1,0 +1,39 @@
+-- What decides about requests to reserve, in their order within each product: the product's free units and rules,
+-- the user's own hold, whether the batch has the user more than once, and how many more units the user may have
+-- (null: any number). Read in one snapshot, which sees the work of whoever had the lock before.
+create or replace function reserve_candidates_v1(
+  product_ids bigint[], user_ids bigint[], quantities integer[], locked bigint[], t timestamptz
+)
+returns table (
+  n bigint, product_id bigint, user_id bigint, quantity integer, stock integer, hold_seconds integer,
+  closed text, held_id bigint, held_until timestamptz, repeated boolean, allowed bigint
+)
+language plpgsql
+as $$
+#variable_conflict use_column
+begin
+  return query
+  -- reserve: what decides
+  with ours as materialized (
+    -- A product that was created after the lock statement is not there yet.
+    select p.* from products p where p.id = any(locked)
+  ), held as materialized (
+    select h.id, h.user_id, h.product_id, h.expires_at
+    from reservations_active h
+    where h.user_id = any(user_ids)
+      and h.user_id > 0 -- selects the index
+  )
+  select q.n, q.product_id, q.user_id, q.quantity, p.stock, p.hold_seconds,
+    case
+      when p.sale_starts_at > t then 'sale_not_open'
+      when p.sale_ends_at <= t then 'sale_closed'
+    end,
+    h.id, h.expires_at,
+    count(*) over (partition by q.product_id, q.user_id) > 1,
+    case when p.max_per_user is not null then p.max_per_user - bought_v1(q.user_id, q.product_id) end
+  from unnest(product_ids, user_ids, quantities) with ordinality as q (product_id, user_id, quantity, n)
+  left join ours p on p.id = q.product_id
+  left join held h on h.user_id = q.user_id and h.product_id = q.product_id
+  order by q.product_id, q.n;
+end
+$$;

@@ -1,0 +1,230 @@
+//! The SQL functions of the verbs, and their installation.
+//!
+//! Each stands once in the tree, one file a function. A function whose signature or result changes gets a new name,
+//! so that two releases can run side by side.
+
+use anyhow::Context as _;
+use sqlx::{Connection as _, PgConnection, PgPool};
+
+use super::{TURN, execute, statements::statements};
+
+macro_rules! files {
+    ($($name:literal),+ $(,)?) => { [$(include_str!(concat!("../../sql/", $name, ".sql"))),+] };
+}
+
+/// The text of each file in `sql/`.
+static FILES: [&str; 27] = files![
+    "adjust_stock",
+    "as_of",
+    "bought",
+    "cancel",
+    "claim_keys",
+    "confirm",
+    "due",
+    "event_payload",
+    "expire",
+    "expire_holds",
+    "extend",
+    "keep_answers",
+    "lock_products",
+    "products_initial",
+    "products_keep",
+    "reacquire",
+    "reclaim",
+    "reclaim_short",
+    "reserve",
+    "reserve_candidates",
+    "reserve_one_by_one",
+    "reserve_one_product",
+    "reserve_products",
+    "reserve_together",
+    "return",
+    "sold_out_products",
+    "write_events",
+];
+
+const HEAD: &str = "create or replace function ";
+
+/// A function, as its file has it.
+#[derive(Clone, Copy)]
+struct Function {
+    name: &'static str,
+    /// What PostgreSQL keeps of it, word for word.
+    body: &'static str,
+    file: &'static str,
+}
+
+fn functions() -> impl Iterator<Item = Function> {
+    FILES.iter().map(|file| {
+        let name = file
+            .split_once(HEAD)
+            .and_then(|(_, rest)| rest.split_once('('));
+        let body = file.split("$$").nth(1);
+        Function {
+            name: name.map_or("", |(name, _)| name),
+            body: body.unwrap_or_default(),
+            file,
+        }
+    })
+}
+
+/// The names of all functions that this program calls.
+pub fn names() -> Vec<&'static str> {
+    functions().map(|function| function.name).collect()
+}
+
+/// All of them in one text.
+pub(super) fn script() -> String {
+    FILES.concat()
+}
+
+/// Installs the functions whose text is not what this release has, in one transaction, and records them. Answers
+/// their names.
+pub(super) async fn install(connection: &mut PgConnection) -> anyhow::Result<Vec<String>> {
+    let mut transaction = connection.begin().await?;
+    let differing = differing(&mut transaction).await?;
+    let sharded = has_citus(&mut transaction).await?;
+    let mut installed = Vec::new();
+    for function in
+        functions().filter(|function| differing.iter().any(|name| name == function.name))
+    {
+        for statement in statements(function.file) {
+            if let Some(statement) = suited(statement, sharded) {
+                let installation = execute(&mut transaction, &statement).await;
+                installation.with_context(|| format!("cannot install {}", function.name))?;
+            }
+        }
+        sqlx::query(
+            "-- migrate: record a function
+            insert into installed_functions (name, source_md5) values ($1, md5($2))
+            on conflict (name) do update
+            set source_md5 = excluded.source_md5, installed_at = excluded.installed_at",
+        )
+        .bind(function.name)
+        .bind(function.file)
+        .execute(&mut *transaction)
+        .await
+        .context("cannot record a function")?;
+        installed.push(function.name.to_owned());
+    }
+    transaction.commit().await?;
+    Ok(installed)
+}
+
+/// Those that are missing, that were recorded with another text, or that somebody has changed since.
+async fn differing(connection: &mut PgConnection) -> anyhow::Result<Vec<String>> {
+    let all: Vec<_> = functions().collect();
+    sqlx::query_scalar(
+        "-- migrate: which functions differ
+        select f.name
+        from unnest($1::text[], $2::text[], $3::text[]) as f (name, file, body)
+        left join installed_functions i on i.name = f.name and i.source_md5 = md5(f.file)
+        left join pg_proc p on p.proname = f.name and p.prosrc = f.body
+            and p.pronamespace = current_schema()::regnamespace
+        where i.name is null or p.oid is null",
+    )
+    .bind(all.iter().map(|function| function.name).collect::<Vec<_>>())
+    .bind(all.iter().map(|function| function.file).collect::<Vec<_>>())
+    .bind(all.iter().map(|function| function.body).collect::<Vec<_>>())
+    .fetch_all(connection)
+    .await
+    .context("cannot read which functions are installed")
+}
+
+async fn has_citus(connection: &mut PgConnection) -> anyhow::Result<bool> {
+    Ok(
+        sqlx::query_scalar("select exists (select from pg_extension where extname = 'citus')")
+            .fetch_one(connection)
+            .await?,
+    )
+}
+
+/// A statement as this database takes it. Citus has no triggers on its tables, and makes no generic plan of a
+/// distributed query.
+fn suited(statement: &str, sharded: bool) -> Option<String> {
+    if !sharded {
+        return Some(statement.to_owned());
+    }
+    let is_trigger = statement
+        .trim_start()
+        .starts_with("create or replace trigger");
+    (!is_trigger).then(|| statement.replace("set plan_cache_mode = force_generic_plan\n", ""))
+}
+
+/// Installs the functions for a schema that was made by hand, with `psql < migrations/000001_init.up.sql`. Does
+/// nothing where migrations are recorded: there `flashsale-api migrate` decides what is installed.
+pub async fn install_by_hand(pool: &PgPool) -> anyhow::Result<()> {
+    let mut connection = pool.acquire().await?;
+    let by_hand: bool = sqlx::query_scalar(
+        "-- migrate: was the schema made by hand
+        select to_regclass('schema_version') is not null and to_regclass('_sqlx_migrations') is null",
+    )
+    .fetch_one(&mut *connection)
+    .await?;
+    if !by_hand {
+        return Ok(());
+    }
+    let mut transaction = connection.begin().await?;
+    // Several processes may start at once.
+    execute(
+        &mut transaction,
+        &format!("select pg_advisory_xact_lock({TURN})"),
+    )
+    .await?;
+    let installed = install(&mut transaction).await?;
+    transaction.commit().await?;
+    if !installed.is_empty() {
+        tracing::info!(
+            "the schema was made by hand: installed the {} functions that go with it",
+            installed.len()
+        );
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeSet, fs};
+
+    use super::*;
+
+    /// The files in `sql/`.
+    fn files() -> Vec<String> {
+        let folder = fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/sql")).unwrap();
+        folder
+            .map(|file| fs::read_to_string(file.unwrap().path()).unwrap())
+            .collect()
+    }
+
+    #[test]
+    fn every_file_is_installed() {
+        let there: BTreeSet<String> = files().into_iter().collect();
+        let listed: BTreeSet<String> = FILES.iter().map(|&file| file.to_owned()).collect();
+        assert_eq!(there, listed);
+    }
+
+    #[test]
+    fn every_file_has_one_function_with_a_version_in_its_name() {
+        for function in functions() {
+            assert_eq!(function.file.matches(HEAD).count(), 1, "{}", function.name);
+            let version = function.name.rsplit_once("_v").map(|(_, version)| version);
+            assert!(
+                version.is_some_and(|version| version.parse::<u32>().is_ok()),
+                "{}",
+                function.file
+            );
+            assert!(!function.body.is_empty(), "{}", function.name);
+        }
+    }
+
+    #[test]
+    fn a_sharded_database_gets_no_triggers_and_no_generic_plans() {
+        for statement in FILES.iter().flat_map(|file| statements(file)) {
+            let suited = suited(statement, true).unwrap_or_default();
+            assert!(
+                !suited.contains("create or replace trigger")
+                    && !suited.contains("plan_cache_mode")
+            );
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! A file of SQL, statement by statement: a sharded PostgreSQL (Citus) refuses several at once.
+
+/// The statements of `sql`, without the semicolons between them. Knows comments, quoted text and names, and
+/// dollar-quoted bodies; of psql's own commands it knows nothing, and no file of ours has any.
+pub(super) fn statements(sql: &str) -> Vec<&str> {
+    let mut statements = Vec::new();
+    let (mut start, mut position) = (0, 0);
+    while let Some(next) = sql[position..].chars().next() {
+        let rest = &sql[position..];
+        position += if rest.starts_with("--") {
+            end_of(rest, 2, "\n")
+        } else if rest.starts_with("/*") {
+            end_of(rest, 2, "*/")
+        } else if next == '\'' || next == '"' {
+            end_of(rest, 1, &rest[..1])
+        } else if let Some(tag) = dollar_tag(rest) {
+            end_of(rest, tag.len(), tag)
+        } else if next == ';' {
+            statements.push(&sql[start..position]);
+            start = position + 1;
+            1
+        } else {
+            next.len_utf8()
+        };
+    }
+    statements.push(&sql[start..]);
+    statements.retain(|statement| !is_blank(statement));
+    statements
+}
+
+/// Where a token ends that begins with `text` and ends with `mark`, which is looked for behind the first `opening`
+/// bytes. (A doubled quote is two tokens, side by side.)
+fn end_of(text: &str, opening: usize, mark: &str) -> usize {
+    text[opening..]
+        .find(mark)
+        .map_or(text.len(), |found| opening + found + mark.len())
+}
+
+/// The opening of a dollar-quoted text: `$$`, or `$name$`.
+fn dollar_tag(text: &str) -> Option<&str> {
+    let name = text.strip_prefix('$')?;
+    let end = name.find(|c: char| !c.is_ascii_alphanumeric() && c != '_')?;
+    let digit_first = name.starts_with(|c: char| c.is_ascii_digit());
+    (name[end..].starts_with('$') && !digit_first).then(|| &text[..end + 2])
+}
+
+/// Whether there is nothing but comments and white space.
+fn is_blank(statement: &str) -> bool {
+    statement
+        .lines()
+        .map(str::trim)
+        .all(|line| line.is_empty() || line.starts_with("--"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_semicolon_ends_a_statement_only_where_it_is_one() {
+        let sql = "-- one; two\nselect ';', 'it''s; so', \";\";\n\
+            /* ; */ do $$ begin; end $$;\n\
+            create function f() returns text language sql as $body$ select '$$;' $body$;\n\
+            select $1;\n-- the end;\n";
+        let found = statements(sql);
+        assert_eq!(found.len(), 4, "{found:#?}");
+        assert!(found[0].ends_with("\";\""));
+        assert!(found[1].ends_with("$$"));
+        assert!(found[2].ends_with("$body$"));
+        assert!(found[3].ends_with("select $1"));
+    }
+
+    #[test]
+    fn nothing_is_lost() {
+        let sql = "select 1; select 'ü;'; select 3";
+        assert_eq!(statements(sql).join(";"), sql);
+        assert!(statements("-- only words\n").is_empty());
+    }
+}

@@ -1,1 +1,0 @@
-drop function due_v2;

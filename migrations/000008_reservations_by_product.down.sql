@@ -1,1 +1,0 @@
-drop index reservations_by_product;
