@@ -2,7 +2,7 @@
 # 'make bench': measures the release build against comparators, with servers of its own that are gone
 # afterwards. It never touches .local/ or what 'make up' runs. The report goes to target/bench/.
 #
-# CASES="a,b" or all, SECONDS_PER_ROUND, ROUNDS, CONNECTIONS: see 'flashsale-bench run --help'.
+# CASES="a,b", production or all, SECONDS_PER_ROUND, ROUNDS, CONNECTIONS: see 'flashsale-bench run --help'.
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=lib.sh
 . "$(dirname -- "$0")/lib.sh"
@@ -11,7 +11,7 @@ cd "$root"
 bench=${CARGO_TARGET_DIR:-target}/release/flashsale-bench
 
 # Settings meant for 'make up' must not reach the program under test.
-for name in $(setting_names) LISTEN_ADDR; do unset "$name"; done
+for name in $(setting_names) LISTEN_ADDR SYNC_DATABASE_URL SYNC_PROXY_PORT; do unset "$name"; done
 
 install_wrk() {
     local apt='apt-get -q -y -o DPkg::Lock::Timeout=120 install --no-install-recommends wrk'
@@ -27,11 +27,20 @@ install_wrk() {
 command -v wrk >/dev/null || install_wrk
 
 cargo build --release --locked -p flashsale-api -p flashsale-expirer -p flashsale-relay -p flashsale-bench
-# What is wrong with the settings is said before anything is started.
+# One case has 4,000 connections, each of them an open file of wrk, and of the API. The soft limit goes up to the hard
+# one, which only root may raise.
+files=8192
+if [[ $(ulimit -Sn) != unlimited ]] && (($(ulimit -Sn) < files)); then
+    ulimit -Sn "$files" 2>/dev/null || ulimit -n "$files" 2>/dev/null || ulimit -Sn "$(ulimit -Hn)"
+fi
+# What is wrong with the settings, and what they need more of than this limit, is said before anything is started.
 "$bench" plan
 # RabbitMQ only where a case has events: it takes half a minute to start, and a share of the processors.
-needed=$("$bench" servers)
-read -ra needed <<<"$needed"
+servers=$("$bench" servers)
+needed=() with_standby=
+for server in $servers; do
+    if [[ $server == standby ]]; then with_standby=yes; else needed+=("$server"); fi
+done
 deploy/local/install.sh "${needed[@]}"
 
 # Not in /tmp, which may live in memory: there a commit waits for no disk.
@@ -53,6 +62,9 @@ clean_up() {
     for service in "${needed[@]}"; do
         deploy/local/server.sh "$service" erase "$work/$service" || true
     done
+    for server in standby primary; do
+        deploy/local/server.sh postgres erase "$work/$server" || true
+    done
     rm -rf "$work"
 }
 trap clean_up EXIT
@@ -61,14 +73,58 @@ trap 'exit 143' TERM
 
 # PostgreSQL's own defaults, said aloud: what the figures mean hangs on them. Checkpoints come between
 # rounds, when the runner asks for them.
-DATABASE_URL=$(FLASHSALE_LOCAL_POSTGRES_OPTIONS='-c fsync=on -c synchronous_commit=on -c checkpoint_timeout=30min' \
-    deploy/local/server.sh postgres start "$work/postgres")
+durable='-c fsync=on -c synchronous_commit=on -c checkpoint_timeout=30min'
+DATABASE_URL=$(FLASHSALE_LOCAL_POSTGRES_OPTIONS=$durable deploy/local/server.sh postgres start "$work/postgres")
 REDIS_URL=$(deploy/local/server.sh redis start "$work/redis")
 export DATABASE_URL REDIS_URL
 if [[ " ${needed[*]} " == *" rabbitmq "* ]]; then
     AMQP_URL=$(deploy/local/server.sh rabbitmq start "$work/rabbitmq")
     export AMQP_URL
 fi
+
+# A primary that waits for its standby with each commit, for the cases with one. The standby looks for it at a port where
+# at first nobody listens, and then at its own port. The runner has a proxy at the first one to put a distance between
+# them. The role may replicate, see who does, and end its own connections: the runner needs all three.
+start_with_standby() {
+    local primary=$work/primary standby=$work/standby data pg_basebackup url
+    local -x FLASHSALE_LOCAL_POSTGRES_ROLE='replication in role pg_read_all_stats'
+    # A standby that changes its way must find the log of the time between.
+    local -x FLASHSALE_LOCAL_POSTGRES_OPTIONS="$durable -c wal_keep_size=1GB"
+    pg_basebackup=$(postgres_bin)/pg_basebackup
+    [[ -x $pg_basebackup ]] || fail "the cases with a standby need pg_basebackup, which is not in ${pg_basebackup%/*}."
+    deploy/local/server.sh postgres start "$primary" >/dev/null
+    # 'all' databases, which server.sh lets in, are all but this one.
+    echo 'host replication flashsale 127.0.0.1/32 scram-sha-256' >>"$primary/data/pg_hba.conf"
+    deploy/local/server.sh postgres stop "$primary"
+    FLASHSALE_LOCAL_POSTGRES_OPTIONS+=' -c synchronous_standby_names=*'
+    SYNC_DATABASE_URL=$(deploy/local/server.sh postgres start "$primary")
+
+    mkdir "$standby"
+    data=$standby/data
+    if [[ -L $primary/data ]]; then
+        # A folder above is closed to PostgreSQL's user, so server.sh has put the primary's data elsewhere.
+        data=$(mktemp -d /var/lib/flashsale-local/XXXXXXXX)/data
+        chmod 711 "${data%/*}"
+        ln -s "$data" "$standby/data"
+    fi
+    "$pg_basebackup" --dbname="$SYNC_DATABASE_URL" --pgdata="$data" --wal-method=stream --checkpoint=fast \
+        >"$standby/log" 2>&1 || {
+        show_log "$standby/log"
+        fail "could not make a standby."
+    }
+    touch "$data/standby.signal"
+    chown -R --reference="$primary/data/PG_VERSION" "$data"
+
+    SYNC_PROXY_PORT=$((20000 + RANDOM % 12000))
+    while listening "$SYNC_PROXY_PORT"; do SYNC_PROXY_PORT=$((20000 + RANDOM % 12000)); done
+    # The same URL with two hosts.
+    url=${SYNC_DATABASE_URL/127.0.0.1:/127.0.0.1:$SYNC_PROXY_PORT,127.0.0.1:}
+    FLASHSALE_LOCAL_POSTGRES_OPTIONS="$durable -c primary_conninfo=$url -c wal_retrieve_retry_interval=100"
+    FLASHSALE_LOCAL_POSTGRES_OPTIONS+=" -c wal_receiver_status_interval=1"
+    deploy/local/server.sh postgres start "$standby" >/dev/null
+    export SYNC_DATABASE_URL SYNC_PROXY_PORT
+}
+if [[ -n $with_standby ]]; then start_with_standby; fi
 
 # In the background, because bash lets a signal wait for what runs in the foreground.
 "$bench" run &

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Makes sure that programs exist, and installs Debian's packages for those that don't.
-# Usage: install.sh {postgres|redis|rabbitmq|curl|openssl|chromium|chromedriver}...
+# Usage: install.sh {postgres|plpgsql_check|redis|rabbitmq|curl|openssl|chromium|chromedriver}...
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=lib.sh
 . "$(dirname -- "$0")/lib.sh"
@@ -8,12 +8,25 @@ set -euo pipefail
 package_of() {
     case $1 in
         postgres) postgres_bin >/dev/null || echo postgresql ;;
+        plpgsql_check) plpgsql_check_package ;;
         redis) command -v redis-server >/dev/null || echo redis-server ;;
         rabbitmq) rabbitmq_bin >/dev/null || echo rabbitmq-server ;;
         chromedriver) command -v chromedriver >/dev/null || echo chromium-driver ;;
         curl | openssl | chromium) command -v "$1" >/dev/null || echo "$1" ;;
         *) fail "install.sh knows no program '$1'." ;;
     esac
+}
+
+# An extension belongs to one major version: the one that server.sh would start.
+plpgsql_check_package() {
+    local bin version
+    bin=$(postgres_bin) || fail "plpgsql_check needs PostgreSQL's server programs. Run: deploy/local/install.sh postgres"
+    if [[ -e ${bin%/bin}/lib/plpgsql_check.so || -e ${bin%/bin}/lib/postgresql/plpgsql_check.so ]]; then return; fi
+    version=$("$bin/postgres" --version)
+    # Debian's package is of use to Debian's programs only.
+    [[ $bin == /usr/lib/postgresql/* && $version =~ \ ([0-9]+) ]] ||
+        fail "plpgsql_check is not there for the PostgreSQL in $bin, and there is no package of it to install."
+    echo "postgresql-${BASH_REMATCH[1]}-plpgsql-check"
 }
 
 missing=()

@@ -131,16 +131,33 @@ show_log() {
 
 # Servers outside the PATH: Debian keeps PostgreSQL's in one folder for each version, and its RabbitMQ on
 # the PATH is a wrapper that insists on its own user and drops the settings that keep an instance private.
+
+# installed_postgres VERSION: the folder of PostgreSQL's programs of that major version, or of the newest one for '*'.
+installed_postgres() {
+    local newest
+    newest=$({ compgen -G "/usr/lib/postgresql/$1/bin/initdb" || compgen -G "/usr/pgsql-$1/bin/initdb" || true; } | sort -V | tail -n 1)
+    [[ -x $newest ]] && echo "${newest%/*}"
+}
+
+# postgres_bin: the folder of the programs to use: FLASHSALE_LOCAL_POSTGRES_BIN, else the newest one's.
 postgres_bin() {
-    local program newest
-    newest=$({ compgen -G '/usr/lib/postgresql/*/bin/initdb' || compgen -G '/usr/pgsql-*/bin/initdb' || true; } | sort -V | tail -n 1)
-    for program in "$newest" "$(command -v initdb)"; do
-        if [[ -x $program ]]; then
-            echo "${program%/*}"
-            return
-        fi
-    done
-    return 1
+    local program
+    if [[ -n ${FLASHSALE_LOCAL_POSTGRES_BIN-} ]]; then
+        [[ -x $FLASHSALE_LOCAL_POSTGRES_BIN/initdb ]] && (cd -- "$FLASHSALE_LOCAL_POSTGRES_BIN" && pwd -P)
+    else
+        installed_postgres '*' || { program=$(command -v initdb) && echo "${program%/*}"; }
+    fi
+}
+
+# find_postgres_owner: sets as_owner, the words to put before a command that PostgreSQL's user must run; for root also
+# owner, that user's name. PostgreSQL refuses to run as root. Any other user does; Debian's is made for it.
+find_postgres_owner() {
+    as_owner=()
+    if ((EUID == 0)); then
+        owner=postgres
+        id "$owner" >/dev/null 2>&1 || owner=nobody
+        as_owner=(setpriv "--reuid=$owner" "--regid=$(id -g "$owner")" --clear-groups --)
+    fi
 }
 
 rabbitmq_bin() {

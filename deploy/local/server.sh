@@ -9,9 +9,12 @@
 #   status  prints the URL when it runs, and fails otherwise
 #   erase   kill, then remove DIR
 # Without PORT, the port of last time is used again, or a free one is picked and remembered in DIR.
+# FLASHSALE_LOCAL_POSTGRES_BIN: the folder of PostgreSQL's programs, in place of the newest version installed.
 # FLASHSALE_LOCAL_POSTGRES_OPTIONS: more options for PostgreSQL, such as "-c fsync=off".
 # FLASHSALE_LOCAL_TLS: a folder with server.crt and server.key, for TLS. RabbitMQ and Redis then take nothing else.
 # FLASHSALE_LOCAL_POSTGRES_ROLE: more attributes of the role in its URL, such as "createrole".
+# FLASHSALE_LOCAL_POSTGRES_EXTENSIONS: extensions that each of its databases has, in schema pg_catalog, where they are
+# installed on this machine. Made with the instance, like the role.
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=lib.sh
 . "$(dirname -- "$0")/lib.sh"
@@ -124,25 +127,24 @@ choose_port() {
 
 start_postgres() {
     local bin data options
-    # PostgreSQL refuses to run as root. Any other user does; Debian's is made for it.
-    as_owner=()
-    if ((EUID == 0)); then
-        owner=postgres
-        id "$owner" >/dev/null 2>&1 || owner=nobody
-        as_owner=(setpriv "--reuid=$owner" "--regid=$(id -g "$owner")" --clear-groups --)
-    fi
+    find_postgres_owner
+    bin=$(postgres_bin) || {
+        [[ -z ${FLASHSALE_LOCAL_POSTGRES_BIN-} ]] ||
+            fail "PostgreSQL's server programs are not in FLASHSALE_LOCAL_POSTGRES_BIN: $FLASHSALE_LOCAL_POSTGRES_BIN"
+        fail "PostgreSQL's server programs are not on this machine. Run: deploy/local/install.sh postgres"
+    }
     # The working directory of our caller may be closed to that user, which PostgreSQL does not forgive.
     cd /
-    bin=$(postgres_bin) || fail "PostgreSQL's server programs are not on this machine. Run: deploy/local/install.sh postgres"
     data=$(readlink -m "$dir/data")
     if [[ ! -e $data ]]; then
         make_cluster
         data=$(readlink -m "$dir/data")
     fi
     if [[ ! $("$bin/postgres" --version) =~ \ $(<"$data/PG_VERSION")[^0-9] ]]; then
-        bin=/usr/lib/postgresql/$(<"$data/PG_VERSION")/bin
-        [[ -x $bin/postgres ]] || fail "the data in $dir were made by PostgreSQL $(<"$data/PG_VERSION"), which is not on this machine." \
-            "Install that version, or erase the data: deploy/local/server.sh postgres erase $dir"
+        bin=$(installed_postgres "$(<"$data/PG_VERSION")") ||
+            fail "the data in $dir were made by PostgreSQL $(<"$data/PG_VERSION"), which is not on this machine." \
+                "Install that version, name the folder of its programs in FLASHSALE_LOCAL_POSTGRES_BIN, or erase the data:" \
+                "deploy/local/server.sh postgres erase $dir"
     fi
     # Our pid file has said that this instance is not running, so the PID in this one, if it is in use, is
     # another process's. PostgreSQL could not tell and would refuse.
@@ -162,7 +164,7 @@ start_postgres() {
 
 # make_cluster: DIR/data appears complete or not at all, under its final name only when it is usable.
 make_cluster() {
-    local new=$dir/data.new home
+    local new=$dir/data.new home extensions=${FLASHSALE_LOCAL_POSTGRES_EXTENSIONS-}
     if [[ -L $dir/data ]]; then
         new=$(readlink "$dir/data").new
     fi
@@ -181,12 +183,15 @@ make_cluster() {
         new_folder "$new"
     fi
     # Single-user mode makes the role and the database without a server, one command on each line. The
-    # superuser gets no password and so can't connect at all: its sessions could run any program.
+    # superuser gets no password and so can't connect at all: its sessions could run any program. The same session makes
+    # the extensions, which only a superuser may. In template1 they reach each database that is made later; in
+    # pg_catalog no search_path hides them, and the schemas that tests compare, empty and drop are without them.
     {
         "${as_owner[@]}" "$bin/initdb" -D "$new" --username=postgres --auth=reject --encoding=UTF8 --locale=C.UTF-8 &&
             echo 'host all all 127.0.0.1/32 scram-sha-256' >"$new/pg_hba.conf" &&
-            "${as_owner[@]}" "$bin/postgres" --single -D "$new" -c exit_on_error=true postgres <<-SQL
+            "${as_owner[@]}" "$bin/postgres" --single -D "$new" -c exit_on_error=true template1 <<-SQL
 			create role flashsale login createdb ${FLASHSALE_LOCAL_POSTGRES_ROLE-} password 'flashsale'
+			do \$\$ declare one name; begin for one in select name from pg_available_extensions where name = any (string_to_array('$extensions', ' ')) loop execute format('create extension %I schema pg_catalog', one); end loop; end \$\$
 			create database flashsale owner flashsale
 			SQL
     } >>"$log_file" 2>&1 || {
