@@ -3,8 +3,9 @@
 use std::fmt::Write as _;
 
 use crate::{
-    report::{Report, bound, number},
-    rounds::Outcome,
+    number::{bound, number},
+    outcome::Outcome,
+    report::Report,
     stats::{Summary, Verdict},
 };
 
@@ -13,9 +14,9 @@ const TOP: f64 = 84.0;
 const ROW: f64 = 58.0;
 const BAR: f64 = 20.0;
 const BOTTOM: f64 = 76.0;
-const LEFT: f64 = 356.0;
+const LEFT: f64 = 386.0;
 /// The scale goes from nothing to one and a half times the goal.
-const SCALE: f64 = 340.0 / MOST;
+const SCALE: f64 = 310.0 / MOST;
 const MOST: f64 = 1.5;
 
 /// Colours that do on white and on black; dark viewers get a dark card.
@@ -83,35 +84,20 @@ pub(crate) fn svg(report: &Report) -> String {
 
 fn row(svg: &mut String, top: f64, outcome: &Outcome) {
     let Outcome {
-        name,
-        title,
+        case,
         goal,
         ratio,
         verdict,
-        unit,
-        ours,
-        theirs,
+        ..
     } = outcome;
-    text(svg, "name", "start", 24.0, top + 17.0, title);
+    text(svg, "name", "start", 24.0, top + 17.0, case.title);
+    let figures = format!("{}: {}", case.name, figures(outcome));
+    text(svg, "small", "start", 24.0, top + 34.0, &figures);
     // A figure that stands alone is its own ratio.
-    let (figures, sign) = match theirs {
-        Some(theirs) => {
-            let (ours, theirs) = (number(ours.summary.median), number(theirs.summary.median));
-            (format!("{ours} against {theirs}"), "×")
-        }
-        None => {
-            let Summary { min, max, .. } = ours.summary;
-            (format!("{} to {}", number(min), number(max)), *unit)
-        }
+    let sign = match outcome.theirs {
+        Some(_) => "×",
+        None => outcome.unit,
     };
-    text(
-        svg,
-        "small",
-        "start",
-        24.0,
-        top + 34.0,
-        &format!("{name}: {figures} {unit}"),
-    );
     let score = goal.score(ratio.median);
     let floor = LEFT + goal.score(goal.floor) * SCALE;
     let top_of_bar = top + 9.0;
@@ -146,6 +132,21 @@ fn row(svg: &mut String, top: f64, outcome: &Outcome) {
     text(svg, "small", "start", right, top + 34.0, &asked);
 }
 
+/// What the ratio comes from.
+fn figures(outcome: &Outcome) -> String {
+    let (ours, unit) = (&outcome.ours, outcome.unit);
+    let Some(theirs) = &outcome.theirs else {
+        let Summary { min, max, .. } = ours.summary;
+        return format!("{} to {} {unit}", number(min), number(max));
+    };
+    let (our_median, their_median) = (number(ours.summary.median), number(theirs.summary.median));
+    if ours.unit == theirs.unit {
+        format!("{our_median} against {their_median} {unit}")
+    } else {
+        format!("{our_median} {unit} against {their_median} {}", theirs.unit)
+    }
+}
+
 fn legend(svg: &mut String) {
     let mut x = LEFT + 60.0;
     for verdict in [Verdict::MetGoal, Verdict::MetFloor, Verdict::BelowFloor] {
@@ -174,7 +175,7 @@ fn footer(svg: &mut String, report: &Report, y: f64) {
             settings.postgres
         ),
         format!(
-            "Medians of {} alternating rounds of {} s; {} connections, one for a lone request.",
+            "Medians of {} alternating rounds of {} s; {} connections where a case says nothing else.",
             settings.rounds, settings.seconds_per_round, settings.connections
         ),
         format!(
@@ -227,10 +228,15 @@ mod tests {
         let report = sample(&[1.0, 0.8, 0.1, 4.0]);
         let svg = super::svg(&report);
         for outcome in &report.outcomes {
-            assert!(svg.contains(outcome.title), "{}", outcome.name);
+            let case = outcome.case;
+            assert!(svg.contains(case.title), "{}", case.name);
         }
         assert!(svg.contains("Abacus &lt;3>"), "the machine");
         assert!(svg.contains("1970-01-01"), "the date");
+        assert!(
+            svg.contains(" ms p99 against 33,000 ms p50"),
+            "a unit for each, where they differ"
+        );
         assert!(svg.contains(" »"), "a bar beyond the scale says so");
         assert_eq!(svg.matches("<text").count(), svg.matches("</text>").count());
     }

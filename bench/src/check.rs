@@ -10,7 +10,7 @@ use crate::{
     database::{Database, Products},
     load::Seen,
     metrics::Answers,
-    server::Running,
+    server::{API_CLIENT, Running},
 };
 
 /// How many answers wrk may not have seen although the work was done: those in flight when it stopped, those
@@ -105,6 +105,34 @@ pub(crate) async fn one_event_each(database: &Database) -> anyhow::Result<u64> {
     );
     ensure!(unpublished == 0, "{unpublished} events are not published");
     Ok(confirmed.unsigned_abs())
+}
+
+/// So many answers at least must be kept under a key of their own. Without its key a request is as quick as ever, and
+/// the figure would be another's.
+pub(crate) async fn kept_keys(database: &Database, answers: u64) -> anyhow::Result<()> {
+    let (kept,): (i64,) =
+        sqlx::query_as("-- bench: count the keys\nselect count(*) from idempotency_keys")
+            .fetch_one(&database.pool)
+            .await?;
+    ensure!(
+        kept.unsigned_abs() >= answers,
+        "{answers} requests had a key of their own, {kept} keys are kept"
+    );
+    Ok(())
+}
+
+/// So many requests at least must have been counted as those of the API key's client.
+pub(crate) async fn known_clients(running: &[&Running], answers: u64) -> anyhow::Result<()> {
+    let mut counted = 0;
+    for running in running {
+        let counter = format!(r#"flashsale_client_requests_total{{client="{API_CLIENT}"}}"#);
+        counted += running.counter(&counter).await?;
+    }
+    ensure!(
+        counted >= answers,
+        "{answers} requests had an API key, the server counted {counted}"
+    );
+    Ok(())
 }
 
 /// How many units must have gone.

@@ -22,7 +22,8 @@ pub(crate) const PLENTY: i32 = 1_000_000_000;
 /// Units of a product that is to be sold out: its warm-up takes them.
 const FEW: i32 = 100;
 
-/// A PostgreSQL server on which databases may be made.
+/// A PostgreSQL server on which databases may be made. Clones share its connection.
+#[derive(Clone)]
 pub(crate) struct Cluster {
     options: PgConnectOptions,
     admin: PgPool,
@@ -33,6 +34,8 @@ pub(crate) struct Database {
     pub(crate) name: String,
     pub(crate) url: String,
     pub(crate) pool: PgPool,
+    /// The main process of its server, if that runs on this machine.
+    pub(crate) server_pid: Option<u32>,
 }
 
 /// The products under load: ids from the first on.
@@ -70,8 +73,17 @@ impl Cluster {
         Ok(version)
     }
 
+    pub(crate) fn port(&self) -> u16 {
+        self.options.get_port()
+    }
+
+    /// Further connections to the database that its URL names.
+    pub(crate) async fn sessions(&self, connections: u32) -> anyhow::Result<PgPool> {
+        connect(&self.options, connections).await
+    }
+
     /// The server's main process, if it runs on this machine.
-    pub(crate) async fn pid(&self) -> anyhow::Result<Option<u32>> {
+    async fn pid(&self) -> anyhow::Result<Option<u32>> {
         let (session,): (i32,) = sqlx::query_as("select pg_backend_pid()")
             .fetch_one(&self.admin)
             .await?;
@@ -90,6 +102,7 @@ impl Cluster {
             name: name.to_owned(),
             url: options.to_url_lossy().into(),
             pool: connect(&options, 2).await?,
+            server_pid: self.pid().await?,
         })
     }
 

@@ -13,13 +13,13 @@ use tokio::{
 };
 
 use crate::{
+    bench::{Bench, Target, WARM_UP_SECONDS},
     broker::{Broker, Consumer},
     cases::{Events, Sale, Server},
     check::{self, Sold},
     database::{Database, Products},
     load::Script,
-    reserves::{Load, WARM_UP_SECONDS},
-    rounds::{Bench, Cpu, Round},
+    round::{Cpu, Load, Round},
     server::{Running, Worker},
     stats::Latency,
 };
@@ -50,7 +50,7 @@ impl Bench {
             Events::Lifecycle => self.lifecycle(database, &broker).await,
             Events::Steady => self.steady(database, &broker).await,
             Events::Drain => self.drain(database, &broker).await,
-            Events::BarePublish => self.bare_publish(&broker).await,
+            Events::BarePublish => self.bare_publish(database, &broker).await,
         }
     }
 
@@ -61,23 +61,29 @@ impl Bench {
         let (api, relay) = self.api_and_relay(database).await?;
         let consumer = broker.consume().await?;
         let connections = self.connections;
-        let script = lifecycle(database).await?;
-        self.load(script, &api, warm_up, connections, WARM_UP_SECONDS)
-            .await?;
+        let warming = Target {
+            script: lifecycle(database).await?,
+            running: &[&api],
+            products: warm_up,
+            connections,
+        };
+        self.load(&warming, WARM_UP_SECONDS).await?;
         let before = api.settled_metrics().await?;
         let early = committed(database).await?;
         consumer.wait_for(early).await?;
 
-        let script = lifecycle(database).await?;
-        let cpu_before = self.cpu(&[&api, &relay]).await?;
+        let target = Target {
+            script: lifecycle(database).await?,
+            products,
+            ..warming
+        };
+        let cpu_before = self.cpu(database, &[&api, &relay]).await?;
         let began = Instant::now();
-        let seen = self
-            .load(script, &api, products, connections, self.seconds)
-            .await?;
+        let seen = self.load(&target, self.seconds).await?;
         let after = api.settled_metrics().await?;
         let events = committed(database).await?;
         let last = consumer.wait_for(events).await?;
-        let cpu_after = self.cpu(&[&api, &relay]).await?;
+        let cpu_after = self.cpu(database, &[&api, &relay]).await?;
 
         let answers = after.answers_since(&before);
         let unseen = check::unseen(connections, &seen, &answers);
@@ -99,6 +105,7 @@ impl Bench {
             wanted,
             seconds: (last - began).as_secs_f64(),
             latency: Some(seen.latency),
+            quiet: None,
             cpu_seconds: Cpu {
                 wrk: Some(seen.cpu_seconds),
                 ..cpu_after.since(cpu_before)
@@ -124,7 +131,7 @@ impl Bench {
             let body = json!({"product_id": products.first, "user_id": user});
             holds.push(id_of(&api.request("/reservations", Some(&body)).await?)?);
         }
-        let cpu_before = self.cpu(&[&api, &relay]).await?;
+        let cpu_before = self.cpu(database, &[&api, &relay]).await?;
         let began = Instant::now();
         let mut confirms = JoinSet::new();
         let mut ticks = interval(STEADY_PERIOD);
@@ -142,7 +149,7 @@ impl Bench {
             answered.insert(hold, at);
         }
         let last = consumer.wait_for(count as u64).await?;
-        let cpu_after = self.cpu(&[&api, &relay]).await?;
+        let cpu_after = self.cpu(database, &[&api, &relay]).await?;
 
         check::without_api(database, products, Sold::exactly(count as u64)).await?;
         self.finish(database, &consumer, [api, relay]).await?;
@@ -168,7 +175,7 @@ impl Bench {
             seconds: (last - began).as_secs_f64(),
             latency: Latency::of(&times.context("a hold has no event")?),
             cpu_seconds: cpu_after.since(cpu_before),
-            load: None,
+            ..Round::default()
         })
     }
 
@@ -177,13 +184,13 @@ impl Bench {
         let products = write_backlog(database).await?;
         database.tidy().await?;
         self.cluster.checkpoint().await?;
-        let cpu_before = self.cpu(&[]).await?;
+        let cpu_before = self.cpu(database, &[]).await?;
         let began = Instant::now();
         let worker = Worker::Relay;
         let relay = self.programs.start_worker(worker, &database.url).await?;
         all_published(database).await?;
         let taken = began.elapsed();
-        let cpu_seconds = self.cpu(&[&relay]).await?.since(Cpu {
+        let cpu_seconds = self.cpu(database, &[&relay]).await?.since(Cpu {
             server: Some(0.0),
             ..cpu_before
         });
@@ -195,25 +202,27 @@ impl Bench {
         Ok(Round {
             wanted,
             seconds: taken.as_secs_f64(),
-            latency: None,
             cpu_seconds,
-            load: None,
+            ..Round::default()
         })
     }
 
-    async fn bare_publish(&mut self, broker: &Broker) -> anyhow::Result<Round> {
+    async fn bare_publish(
+        &mut self,
+        database: &Database,
+        broker: &Broker,
+    ) -> anyhow::Result<Round> {
         let (early, _) = broker.bare_publish(WARM_UP).await?;
-        let cpu_before = self.cpu(&[]).await?;
+        let cpu_before = self.cpu(database, &[]).await?;
         let time = Duration::from_secs(self.seconds.into());
         let (wanted, taken) = broker.bare_publish(time).await?;
-        let cpu_after = self.cpu(&[]).await?;
+        let cpu_after = self.cpu(database, &[]).await?;
         broker.wait_for_messages(early + wanted).await?;
         Ok(Round {
             wanted,
             seconds: taken.as_secs_f64(),
-            latency: None,
             cpu_seconds: cpu_after.since(cpu_before),
-            load: None,
+            ..Round::default()
         })
     }
 
@@ -242,7 +251,7 @@ impl Bench {
 }
 
 /// Reserves from now on, each of which is confirmed.
-async fn lifecycle(database: &Database) -> anyhow::Result<Script> {
+async fn lifecycle(database: &Database) -> anyhow::Result<Script<'static>> {
     let query = "-- bench: the next hold\nselect coalesce(max(id), 0) + 1 from reservations";
     let (first_hold,) = sqlx::query_as(query).fetch_one(&database.pool).await?;
     Ok(Script::Lifecycle { first_hold })

@@ -52,7 +52,7 @@ pub(crate) async fn write(database: &Database) -> anyhow::Result<()> {
     .await?;
     sqlx::query(
         "-- bench: their counters
-        update products p set sold = r.sold, total = r.sold
+        update products p set sold = r.sold, total = r.sold, initial = r.sold
         from (
           select product_id, count(*)::integer as sold from reservations
           where status = 'CONFIRMED' group by product_id
@@ -74,13 +74,13 @@ pub(crate) async fn write(database: &Database) -> anyhow::Result<()> {
     database.tidy().await
 }
 
-/// Removes the secondary indexes of `reservations`, and answers the statements that bring
-/// them back as they were.
+/// Removes the secondary indexes of `reservations` and of its parts, and answers the statements that bring them back
+/// as they were.
 async fn take_down(connection: &mut PgConnection) -> anyhow::Result<Vec<String>> {
     let indexes: Vec<(String, String)> = sqlx::query_as(
         "select format('drop index %I', c.relname), pg_get_indexdef(c.oid)
         from pg_index i join pg_class c on c.oid = i.indexrelid
-        where i.indrelid = 'reservations'::regclass and not i.indisprimary",
+        where i.indrelid in (select relid from pg_partition_tree('reservations')) and not i.indisprimary",
     )
     .fetch_all(&mut *connection)
     .await?;

@@ -1,6 +1,13 @@
-//! The load: wrk with `reserve.lua`, or `lifecycle.lua` that builds on it.
+//! The load: wrk with `reserve.lua`, or with one of the scripts that build on it.
 
-use std::{collections::HashMap, io::ErrorKind, path::Path, process::Stdio, time::Duration};
+use std::{
+    cell::Cell,
+    collections::HashMap,
+    io::ErrorKind,
+    path::{Path, PathBuf},
+    process::Stdio,
+    time::Duration,
+};
 
 use anyhow::{Context as _, bail};
 use serde::Serialize;
@@ -9,30 +16,62 @@ use tokio::process::Command;
 use crate::stats::Latency;
 
 const RESERVE: &str = include_str!("../reserve.lua");
-const LIFECYCLE: &str = include_str!("../lifecycle.lua");
+/// The others follow it in the same file, and use what it has.
+const SCRIPTS: [(&str, &str); 4] = [
+    ("reserve.lua", ""),
+    ("lifecycle.lua", include_str!("../lifecycle.lua")),
+    ("keyed.lua", include_str!("../keyed.lua")),
+    ("api_key.lua", include_str!("../api_key.lua")),
+];
 
-/// Users of a load have 12 digits.
+/// Users have 12 digits: all bodies are of the same length. Loads that are this far apart may share users, and
+/// never share a database.
 const FIRST_USER: u64 = 100_000_000_000;
+const USERS_OF_A_LOAD: u64 = 100_000_000;
+const LOADS: u64 = 8_000;
 
 #[derive(Clone, Copy)]
-pub(crate) enum Script {
+pub(crate) enum Script<'a> {
     Reserve,
     /// Each hold is confirmed. The first one has this id, the others those that follow.
     Lifecycle {
         first_hold: i64,
     },
+    /// Each request has an Idempotency-Key of its own.
+    Keyed,
+    /// Each request has this API key.
+    ApiKey(&'a str),
 }
 
-/// What wrk shall do.
+impl Script<'_> {
+    fn file(self) -> &'static str {
+        match self {
+            Self::Reserve => "reserve.lua",
+            Self::Lifecycle { .. } => "lifecycle.lua",
+            Self::Keyed => "keyed.lua",
+            Self::ApiKey(_) => "api_key.lua",
+        }
+    }
+
+    /// What the script is told beside what all are told.
+    fn argument(self) -> Option<String> {
+        match self {
+            Self::Reserve | Self::Keyed => None,
+            Self::Lifecycle { first_hold } => Some(first_hold.to_string()),
+            Self::ApiKey(key) => Some(key.to_owned()),
+        }
+    }
+}
+
+/// What one wrk shall do.
 pub(crate) struct Plan<'a> {
-    pub(crate) script: Script,
+    pub(crate) script: Script<'a>,
     pub(crate) base_url: &'a str,
     pub(crate) connections: u32,
+    pub(crate) threads: u32,
     pub(crate) seconds: u32,
     pub(crate) first_product: i64,
     pub(crate) products: u32,
-    /// Users of different loads are different: the load's number is a part of theirs.
-    pub(crate) number: u64,
 }
 
 /// What wrk saw.
@@ -51,20 +90,98 @@ pub(crate) struct Seen {
     pub(crate) cpu_seconds: f64,
 }
 
-/// Fails with what to do about it when there is no wrk.
-pub(crate) async fn find_wrk() -> anyhow::Result<()> {
-    // wrk knows no option that succeeds and does nothing.
-    match wrk()
-        .arg("--version")
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status()
-        .await
-    {
-        Err(error) if error.kind() == ErrorKind::NotFound => bail!(
-            "wrk, which makes the load, is not on the PATH. On Debian or Ubuntu: apt-get install wrk"
-        ),
-        other => other.map(drop).context("cannot run wrk"),
+impl Seen {
+    /// What several saw that ran at the same time. Percentiles cannot be added up: those of the slowest stand for
+    /// all.
+    pub(crate) fn together(parts: &[Self]) -> Self {
+        let count = |of: fn(&Self) -> u64| parts.iter().map(of).sum();
+        let most = |of: fn(&Self) -> f64| parts.iter().map(of).fold(0.0, f64::max);
+        Self {
+            requests: count(|seen| seen.requests),
+            refused: count(|seen| seen.refused),
+            socket_errors: count(|seen| seen.socket_errors),
+            seconds: most(|seen| seen.seconds),
+            latency: Latency {
+                p50_ms: most(|seen| seen.latency.p50_ms),
+                p99_ms: most(|seen| seen.latency.p99_ms),
+            },
+            cpu_seconds: parts.iter().map(|seen| seen.cpu_seconds).sum(),
+        }
+    }
+}
+
+/// Deals connections out to copies, as evenly as can be. Each copy has one at least.
+pub(crate) fn shares(connections: u32, copies: u32) -> impl Iterator<Item = u32> {
+    (0..copies).map(move |copy| {
+        let rest = u32::from(copy < connections % copies);
+        (connections / copies + rest).max(1)
+    })
+}
+
+/// wrk, with its scripts in a folder.
+pub(crate) struct Wrk {
+    folder: PathBuf,
+    loads: Cell<u64>,
+}
+
+impl Wrk {
+    /// Fails with what to do about it when there is no wrk.
+    pub(crate) async fn find() -> anyhow::Result<()> {
+        // wrk knows no option that succeeds and does nothing.
+        match wrk()
+            .arg("--version")
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status()
+            .await
+        {
+            Err(error) if error.kind() == ErrorKind::NotFound => bail!(
+                "wrk, which makes the load, is not on the PATH. On Debian or Ubuntu: apt-get install wrk"
+            ),
+            other => other.map(drop).context("cannot run wrk"),
+        }
+    }
+
+    /// Puts the scripts into the folder. They are written once: several wrk read them at the same time.
+    pub(crate) fn in_folder(folder: &Path) -> anyhow::Result<Self> {
+        for (file, text) in SCRIPTS {
+            let path = folder.join(file);
+            std::fs::write(&path, RESERVE.to_owned() + text)
+                .with_context(|| format!("cannot write {}", path.display()))?;
+        }
+        Ok(Self {
+            folder: folder.to_owned(),
+            loads: Cell::new(0),
+        })
+    }
+
+    /// Runs wrk to its end. Its users are not those of other loads.
+    pub(crate) async fn run(&self, plan: &Plan<'_>) -> anyhow::Result<Seen> {
+        self.loads.set(self.loads.get() + 1);
+        let wrk = wrk()
+            .args(["--threads", &plan.threads.to_string()])
+            .args(["--connections", &plan.connections.to_string()])
+            .args(["--duration", &format!("{}s", plan.seconds)])
+            .args(["--timeout", "5s", "--script"])
+            .arg(self.folder.join(plan.script.file()))
+            .arg(plan.base_url)
+            .args(["--", &plan.threads.to_string()])
+            .arg(plan.first_product.to_string())
+            .arg(plan.products.to_string())
+            .arg(first_user(self.loads.get()).to_string())
+            .args(plan.script.argument())
+            .output();
+        let limit = Duration::from_secs(u64::from(plan.seconds) + 30);
+        let output = tokio::time::timeout(limit, wrk)
+            .await
+            .context("wrk did not end in time")?
+            .context("cannot run wrk")?;
+        let said = String::from_utf8_lossy(&output.stdout);
+        if !output.status.success() {
+            let errors = String::from_utf8_lossy(&output.stderr);
+            bail!("wrk failed: {said}{errors}");
+        }
+        parse(&said)
     }
 }
 
@@ -74,40 +191,8 @@ fn wrk() -> Command {
     command
 }
 
-/// Runs wrk to its end. `folder` is where its script is put.
-pub(crate) async fn run(plan: &Plan<'_>, folder: &Path) -> anyhow::Result<Seen> {
-    let (text, first_hold) = match plan.script {
-        Script::Reserve => (RESERVE.to_owned(), None),
-        Script::Lifecycle { first_hold } => (RESERVE.to_owned() + LIFECYCLE, Some(first_hold)),
-    };
-    let script = folder.join("load.lua");
-    std::fs::write(&script, text).with_context(|| format!("cannot write {}", script.display()))?;
-    // Two threads make a fifth more requests than one on two cores, and more of them nothing.
-    let threads = plan.connections.min(2);
-    let wrk = wrk()
-        .args(["--threads", &threads.to_string()])
-        .args(["--connections", &plan.connections.to_string()])
-        .args(["--duration", &format!("{}s", plan.seconds)])
-        .args(["--timeout", "5s", "--script"])
-        .arg(&script)
-        .arg(plan.base_url)
-        .args(["--", &threads.to_string()])
-        .arg(plan.first_product.to_string())
-        .arg(plan.products.to_string())
-        .arg((FIRST_USER + plan.number * 1_000_000_000).to_string())
-        .args(first_hold.map(|id| id.to_string()))
-        .output();
-    let limit = Duration::from_secs(u64::from(plan.seconds) + 30);
-    let output = tokio::time::timeout(limit, wrk)
-        .await
-        .context("wrk did not end in time")?
-        .context("cannot run wrk")?;
-    let said = String::from_utf8_lossy(&output.stdout);
-    if !output.status.success() {
-        let errors = String::from_utf8_lossy(&output.stderr);
-        bail!("wrk failed: {said}{errors}");
-    }
-    parse(&said)
+fn first_user(load: u64) -> u64 {
+    FIRST_USER + load % LOADS * USERS_OF_A_LOAD
 }
 
 /// Reads the line that `reserve.lua` writes at the end.
@@ -167,6 +252,51 @@ mod tests {
             cpu_seconds: 1.34,
         };
         assert_eq!(seen, expected);
+    }
+
+    #[test]
+    fn several_at_the_same_time_add_up() {
+        let one = parse(LINE).expect("a report");
+        let other = Seen {
+            requests: 6_000,
+            refused: 0,
+            seconds: 2.5,
+            latency: Latency {
+                p50_ms: 9.0,
+                p99_ms: 12.0,
+            },
+            ..one.clone()
+        };
+        let expected = Seen {
+            requests: 60_000,
+            refused: 7,
+            socket_errors: 20,
+            seconds: 2.5,
+            latency: Latency {
+                p50_ms: 9.0,
+                p99_ms: 21.24,
+            },
+            cpu_seconds: 2.68,
+        };
+        assert_eq!(Seen::together(&[one, other]), expected);
+    }
+
+    #[test]
+    fn connections_are_dealt_out_whole() {
+        let shares = |connections, copies| shares(connections, copies).collect::<Vec<_>>();
+        assert_eq!(shares(256, 1), [256]);
+        assert_eq!(shares(256, 4), [64, 64, 64, 64]);
+        assert_eq!(shares(7, 4), [2, 2, 2, 1]);
+        assert_eq!(shares(2, 4), [1, 1, 1, 1]);
+    }
+
+    #[test]
+    fn users_have_12_digits_however_many_loads_there_are() {
+        for load in [0, 1, LOADS - 1, LOADS, 123_456] {
+            let last = first_user(load) + USERS_OF_A_LOAD - 1;
+            assert_eq!(last.to_string().len(), 12, "{load}");
+        }
+        assert!(first_user(2) - first_user(1) >= USERS_OF_A_LOAD);
     }
 
     #[test]

@@ -47,6 +47,22 @@ fn value_in(file: &str, name: &str) -> Option<String> {
     Some(line.split_once(':')?.1.trim().to_owned())
 }
 
+/// How many files a process that is started from here may have open. `None` when that has no limit.
+pub(crate) fn open_files_limit() -> Option<u64> {
+    open_files_in(&fs::read_to_string("/proc/self/limits").ok()?)
+}
+
+/// The soft limit: it is what counts.
+fn open_files_in(limits: &str) -> Option<u64> {
+    let limits = limits
+        .lines()
+        .find_map(|line| line.strip_prefix("Max open files"))?;
+    limits.split_whitespace().next()?.parse().ok()
+}
+
+/// What marks a commit from which files differ.
+pub(crate) const DIRTY: &str = "-dirty";
+
 /// The commit that is checked out, marked when files differ from it.
 pub(crate) fn commit() -> String {
     let git = Command::new("git")
@@ -133,6 +149,15 @@ mod tests {
             (7, 120, 7)
         );
         assert!(Stat::parse("42 (x) S").is_none());
+    }
+
+    #[test]
+    fn the_limit_of_open_files_is_the_soft_one() {
+        let limits = "Limit                     Soft Limit           Hard Limit           Units     \n\
+            Max processes             95817                95817                processes \n\
+            Max open files            1024                 524288               files     \n";
+        assert_eq!(open_files_in(limits), Some(1_024));
+        assert_eq!(open_files_in(&limits.replace("1024  ", "unlimited")), None);
     }
 
     #[test]

@@ -2,38 +2,50 @@
 //!
 //! `make bench` runs it with servers of its own; see `deploy/local/bench.sh`.
 
+mod bench;
 mod broker;
 mod cases;
 mod chart;
 mod check;
 mod choice;
 mod database;
+mod delay;
 mod events;
+mod files;
 mod history;
 mod load;
 mod machine;
+mod markdown;
 mod metrics;
+mod neighbour;
+mod number;
+mod outcome;
 mod report;
 mod reserves;
+mod round;
 mod rounds;
 #[cfg(test)]
 mod sample;
 mod serve;
 mod server;
+mod snapshot;
+mod standby;
 mod stats;
 mod storm;
 
 use std::{fs, path::PathBuf, process::ExitCode, sync::Arc};
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
+use bench::Bench;
 use broker::Broker;
 use cases::Case;
 use clap::{Parser, Subcommand};
 use database::Cluster;
+use load::Wrk;
 use machine::Machine;
 use report::{Report, Settings};
-use rounds::Bench;
 use server::Programs;
+use standby::Replicated;
 use time::OffsetDateTime;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -61,7 +73,8 @@ enum Command {
 
 #[derive(clap::Args)]
 struct Choice {
-    /// Cases, between commas or spaces; `all`; or nothing, for those that need little preparation.
+    /// Cases, between commas or spaces; `production`, for those with production's settings; `all`; or nothing, for all
+    /// that do not take minutes.
     #[arg(long, env = "CASES", default_value = "", hide_default_value = true)]
     cases: String,
 
@@ -98,6 +111,21 @@ struct Run {
     /// rounds.
     #[arg(long, env = "AMQP_URL", hide_env_values = true)]
     amqp_url: Option<String>,
+
+    /// A PostgreSQL with one synchronous standby, for the cases with one. The role must be allowed to see the standby's
+    /// state (pg_read_all_stats) and to end its connection, so the standby has to connect as the same role.
+    #[arg(
+        long,
+        env = "SYNC_DATABASE_URL",
+        hide_env_values = true,
+        requires = "sync_proxy_port"
+    )]
+    sync_database_url: Option<String>,
+
+    /// The port of 127.0.0.1 where that standby looks for its primary first. Whenever nothing listens there, it has to
+    /// connect directly.
+    #[arg(long, env = "SYNC_PROXY_PORT")]
+    sync_proxy_port: Option<u16>,
 
     /// Further arguments for flashsale-api, to try its settings.
     #[arg(
@@ -148,8 +176,7 @@ fn start(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
 }
 
 async fn plan(choice: Choice) -> anyhow::Result<()> {
-    let cases = choice::chosen(&choice.cases)?;
-    load::find_wrk().await?;
+    let cases = check_choice(&choice).await?;
     let about = choice::about(&cases, choice.rounds, choice.seconds_per_round);
     println!(
         "{} cases, {} rounds of {} s for each side, {} connections: about {} min",
@@ -160,6 +187,14 @@ async fn plan(choice: Choice) -> anyhow::Result<()> {
         about.as_secs().div_ceil(60)
     );
     Ok(())
+}
+
+/// The cases that are chosen, once all is there that they need of this machine.
+async fn check_choice(choice: &Choice) -> anyhow::Result<Vec<&'static Case>> {
+    let cases = choice::chosen(&choice.cases)?;
+    choice::check_open_files(&cases, choice.connections, machine::open_files_limit())?;
+    Wrk::find().await?;
+    Ok(cases)
 }
 
 /// Whatever ends it, the servers end with it: dropping a child kills it.
@@ -174,31 +209,17 @@ async fn until_interrupted(args: Run) -> anyhow::Result<()> {
 }
 
 async fn run(args: Run) -> anyhow::Result<()> {
-    let Run {
-        choice,
-        database_url,
-        redis_url,
-        amqp_url,
-        api_options,
-        textbook_pool,
-        out,
-    } = args;
-    let cases = choice::chosen(&choice.cases)?;
-    load::find_wrk().await?;
-    fs::create_dir_all(&out).with_context(|| format!("cannot make {}", out.display()))?;
+    let (choice, out) = (&args.choice, &args.out);
+    let cases = check_choice(choice).await?;
+    ensure!(
+        args.sync_database_url.is_some() || !choice::needs_standby(&cases),
+        "a case needs a PostgreSQL with a synchronous standby: SYNC_DATABASE_URL is not set"
+    );
+    fs::create_dir_all(out).with_context(|| format!("cannot make {}", out.display()))?;
     // A report of an earlier run must not be taken for the report of one that failed.
-    report::remove(&out)?;
+    files::remove(out)?;
 
-    let cluster = Cluster::connect(&database_url).await?;
-    let redis = redis::Client::open(redis_url.as_str())
-        .context("REDIS_URL is not usable")?
-        .get_multiplexed_async_connection()
-        .await
-        .context("cannot connect to Redis (REDIS_URL)")?;
-    let broker = match &amqp_url {
-        Some(url) => Some(Arc::new(Broker::connect(url).await?)),
-        None => None,
-    };
+    let mut bench = connect(&args).await?;
     let mut report = Report {
         date: OffsetDateTime::now_utc(),
         machine: Machine::here(),
@@ -207,34 +228,57 @@ async fn run(args: Run) -> anyhow::Result<()> {
             seconds_per_round: choice.seconds_per_round,
             rounds: choice.rounds,
             connections: choice.connections,
-            api_options: api_options.clone(),
-            textbook_pool,
-            postgres: cluster.version().await?,
+            api_options: args.api_options.clone(),
+            textbook_pool: args.textbook_pool,
+            postgres: bench.cluster.version().await?,
         },
         outcomes: Vec::new(),
     };
-    let mut bench = Bench {
-        cluster,
-        redis,
-        broker,
-        programs: Programs::beside_this(&out, &redis_url, amqp_url.as_deref(), &api_options)?,
-        rounds: choice.rounds,
-        seconds: choice.seconds_per_round,
-        connections: choice.connections,
-        textbook_pool,
-        folder: out.clone(),
-        history: None,
-        loads: 0,
-    };
     run_all(&mut bench, &cases, &mut report).await?;
     bench.clean_up().await?;
-    report.write(&out)?;
-    println!("\n{}", report.table());
+    files::write(&report, out)?;
+    println!("\n{}", markdown::table(&report));
     println!(
         "Written: {0}/report.json, {0}/report.md, {0}/report.svg",
         out.display()
     );
     Ok(())
+}
+
+/// Connects to all servers that are named.
+async fn connect(args: &Run) -> anyhow::Result<Bench> {
+    let redis = redis::Client::open(args.redis_url.as_str())
+        .context("REDIS_URL is not usable")?
+        .get_multiplexed_async_connection()
+        .await
+        .context("cannot connect to Redis (REDIS_URL)")?;
+    let broker = match &args.amqp_url {
+        Some(url) => Some(Arc::new(Broker::connect(url).await?)),
+        None => None,
+    };
+    let replicated = match args.sync_database_url.as_ref().zip(args.sync_proxy_port) {
+        Some((url, port)) => Some(Replicated::connect(url, port).await?),
+        None => None,
+    };
+    let programs = Programs::beside_this(
+        &args.out,
+        &args.redis_url,
+        args.amqp_url.as_deref(),
+        &args.api_options,
+    )?;
+    Ok(Bench {
+        cluster: Cluster::connect(&args.database_url).await?,
+        redis,
+        broker,
+        replicated,
+        programs,
+        wrk: Wrk::in_folder(&args.out)?,
+        rounds: args.choice.rounds,
+        seconds: args.choice.seconds_per_round,
+        connections: args.choice.connections,
+        textbook_pool: args.textbook_pool,
+        history: None,
+    })
 }
 
 async fn run_all(
@@ -250,7 +294,7 @@ async fn run_all(
             case.name,
             case.title
         );
-        let outcome = bench.run(case).await?;
+        let outcome = bench.run(case, &report.outcomes).await?;
         println!(
             "  {} = {:.3} ({}); nothing oversold, audit clean",
             case.name,

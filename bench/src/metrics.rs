@@ -61,7 +61,7 @@ impl Metrics {
                         && labels.contains(r#"route="/reservations""#) =>
                 {
                     // Counters are whole numbers.
-                    metrics.answers.add(labels, value as u64);
+                    metrics.answers.count(labels, value as u64);
                 }
                 "flashsale_batch_requests_count" if of_reserve => metrics.batches = value,
                 "flashsale_batch_requests_sum" if of_reserve => metrics.batch_requests = value,
@@ -72,6 +72,18 @@ impl Metrics {
             }
         }
         metrics
+    }
+
+    /// Adds those of another process.
+    pub(crate) fn add(&mut self, other: &Self) {
+        let (all, more) = (&mut self.answers, &other.answers);
+        all.created += more.created;
+        all.conflict += more.conflict;
+        all.unavailable += more.unavailable;
+        all.other += more.other;
+        self.batches += other.batches;
+        self.batch_requests += other.batch_requests;
+        self.batch_seconds += other.batch_seconds;
     }
 
     pub(crate) fn answers_since(&self, before: &Self) -> Answers {
@@ -104,7 +116,7 @@ impl Answers {
         self.unavailable + self.other + conflict
     }
 
-    fn add(&mut self, labels: &str, count: u64) {
+    fn count(&mut self, labels: &str, count: u64) {
         let status = labels
             .split_once(r#"status=""#)
             .and_then(|(_, rest)| rest.split_once('"'))
@@ -152,5 +164,17 @@ flashsale_batch_duration_seconds_sum{verb="reserve"} 0.05
         assert!((batches.mean_requests - 73.3).abs() < 1e-9);
         assert!((batches.mean_ms - 5.0).abs() < 1e-9);
         assert_eq!(metrics.batches_since(&metrics), None);
+    }
+
+    #[test]
+    fn the_counts_of_copies_add_up() {
+        let one = Metrics::parse(TEXT);
+        let mut both = one;
+        both.add(&one);
+        let answers = both.answers_since(&one);
+        assert_eq!(answers, one.answers_since(&Metrics::default()));
+        let batches = both.batches_since(&Metrics::default()).expect("batches");
+        assert_eq!(batches.count, 20);
+        assert!((batches.mean_requests - 73.3).abs() < 1e-9);
     }
 }

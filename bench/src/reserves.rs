@@ -1,29 +1,28 @@
-//! Rounds of reserves: wrk against one server.
+//! Rounds of reserves: wrk against one server, or copies of it.
 
-use serde::Serialize;
+use anyhow::Context as _;
 
 use crate::{
-    cases::{Clients, Reserves, Sale, Server},
+    bench::{Bench, Target, WARM_UP_SECONDS, settled_metrics},
+    cases::{Headers, Reserves, Sale, Server, Snapshot},
     check::{self, Sold},
     database::{Database, Products},
-    load::{self, Plan, Script, Seen},
+    load::{Script, Seen},
     metrics::{Answers, Batches},
-    rounds::{Bench, Cpu, Round},
-    server::Running,
+    round::{Cpu, Load, Round},
+    server::{ApiKey, Running},
+    snapshot::{AGE_STEP_SECONDS, AGE_STEPS, HeldSnapshot},
 };
 
-pub(crate) const WARM_UP_SECONDS: u32 = 1;
-
-/// What wrk and the server say of a load.
-#[derive(Clone, Debug, Serialize)]
-pub(crate) struct Load {
-    /// The server's count of all of its answers.
-    pub(crate) answers: Answers,
-    pub(crate) wrk: Seen,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) batches: Option<Batches>,
-    /// Answers that are not what was asked for.
-    pub(crate) apart: u64,
+/// A load that wrk and the server agree on.
+struct Timed {
+    seen: Seen,
+    cpu_seconds: Cpu,
+    answers: Answers,
+    batches: Option<Batches>,
+    /// Answers that were asked for, as wrk saw them, and those that it may not have seen.
+    wanted: u64,
+    unseen: u64,
 }
 
 impl Bench {
@@ -33,68 +32,47 @@ impl Bench {
         reserves: Reserves,
     ) -> anyhow::Result<Round> {
         let sale = reserves.sale;
-        let connections = match reserves.clients {
-            Clients::Many => self.connections,
-            Clients::One => 1,
-        };
         let products = self.open_sale(database, reserves).await?;
         let warm_up = match sale {
             Sale::Open(_) => self.open_sale(database, reserves).await?,
             // It is the warm-up that sells the product out.
             Sale::SoldOut => products,
         };
-        let server = match (reserves.server, self.textbook_pool) {
-            (Server::Textbook(_), Some(connections)) => Server::Textbook(connections),
-            (server, _) => server,
+        let snapshot = match reserves.snapshot {
+            Snapshot::None => None,
+            Snapshot::Held => Some(HeldSnapshot::take(database).await?),
         };
-        let script = Script::Reserve;
-        let running = self.programs.start(server, &database.url).await?;
-        self.load(script, &running, warm_up, connections, WARM_UP_SECONDS)
-            .await?;
-
-        let before = running.settled_metrics().await?;
-        let cpu_before = self.cpu(&[&running]).await?;
-        let seen = self
-            .load(script, &running, products, connections, self.seconds)
-            .await?;
-        let cpu_after = self.cpu(&[&running]).await?;
-        let after = running.settled_metrics().await?;
-
-        let answers = after.answers_since(&before);
-        let unseen = check::unseen(connections, &seen, &answers);
-        let wanted = check::wanted_answers(sale, &seen, &answers, unseen)?;
-        let sold = match sale {
-            Sale::Open(_) => Sold::Answered {
-                created: wanted,
-                unseen,
-            },
-            Sale::SoldOut => Sold::All,
+        let key = match reserves.headers {
+            Headers::ApiKey => Some(self.programs.new_api_key().await?),
+            Headers::Plain | Headers::IdempotencyKey => None,
         };
-        check::stored(
-            reserves.server,
-            &running,
-            database,
-            &mut self.redis,
+        let copies = self.start_copies(database, reserves, key.as_ref()).await?;
+        let running: Vec<&Running> = copies.iter().collect();
+        let target = Target {
+            script: script(reserves.headers, key.as_ref()),
+            running: &running,
             products,
-            sold,
-        )
-        .await?;
-        running.stop().await?;
-        Ok(Round {
-            wanted,
-            seconds: seen.seconds,
-            latency: Some(seen.latency),
-            cpu_seconds: Cpu {
-                wrk: Some(seen.cpu_seconds),
-                ..cpu_after.since(cpu_before)
-            },
-            load: Some(Load {
-                answers,
-                batches: after.batches_since(&before),
-                apart: answers.apart(sale),
-                wrk: seen,
-            }),
-        })
+            connections: reserves.clients.connections(self.connections),
+        };
+        let warming = Target {
+            products: warm_up,
+            ..target
+        };
+        self.load(&warming, WARM_UP_SECONDS).await?;
+
+        let mut loads = Vec::new();
+        if snapshot.is_some() {
+            loads = self.age(database, &target).await?;
+        }
+        loads.push(self.timed(database, &target, sale, self.seconds).await?);
+        if let Some(snapshot) = snapshot {
+            snapshot.release().await?;
+        }
+        self.check(database, reserves, &target, &loads).await?;
+        for copy in copies {
+            copy.stop().await?;
+        }
+        loads.pop().context("no load").map(|last| last.round(sale))
     }
 
     async fn open_sale(
@@ -115,39 +93,133 @@ impl Bench {
         Ok(products)
     }
 
-    pub(crate) async fn load(
-        &mut self,
-        script: Script,
-        running: &Running,
-        products: Products,
-        connections: u32,
-        seconds: u32,
-    ) -> anyhow::Result<Seen> {
-        self.loads += 1;
-        let plan = Plan {
-            script,
-            base_url: &running.base_url,
-            connections,
-            seconds,
-            first_product: products.first,
-            products: products.count,
-            number: self.loads,
+    async fn start_copies(
+        &self,
+        database: &Database,
+        reserves: Reserves,
+        key: Option<&ApiKey>,
+    ) -> anyhow::Result<Vec<Running>> {
+        let server = match (reserves.server, self.textbook_pool) {
+            (Server::Textbook(_), Some(connections)) => Server::Textbook(connections),
+            (server, _) => server,
         };
-        load::run(&plan, &self.folder).await
+        let mut copies = Vec::new();
+        for number in 1..=reserves.copies {
+            let copy = self
+                .programs
+                .start_copy(server, number, &database.url, key)
+                .await?;
+            copies.push(copy);
+        }
+        Ok(copies)
+    }
+
+    /// Loads the servers for minutes before a load is timed, and shows how the rate changes.
+    async fn age(
+        &mut self,
+        database: &Database,
+        target: &Target<'_>,
+    ) -> anyhow::Result<Vec<Timed>> {
+        let mut loads = Vec::new();
+        for step in 1..=AGE_STEPS {
+            let timed = self
+                .timed(database, target, Sale::Open(1), AGE_STEP_SECONDS)
+                .await?;
+            println!(
+                "    with the snapshot held, up to {:>3} s: {:>8.0} requests/s",
+                step * AGE_STEP_SECONDS,
+                timed.wanted as f64 / timed.seen.seconds
+            );
+            loads.push(timed);
+        }
+        Ok(loads)
+    }
+
+    async fn timed(
+        &mut self,
+        database: &Database,
+        target: &Target<'_>,
+        sale: Sale,
+        seconds: u32,
+    ) -> anyhow::Result<Timed> {
+        let running = target.running;
+        let before = settled_metrics(running).await?;
+        let cpu_before = self.cpu(database, running).await?;
+        let seen = self.load(target, seconds).await?;
+        let cpu_after = self.cpu(database, running).await?;
+        let after = settled_metrics(running).await?;
+
+        let answers = after.answers_since(&before);
+        let unseen = check::unseen(target.connections, &seen, &answers);
+        let wanted = check::wanted_answers(sale, &seen, &answers, unseen)?;
+        Ok(Timed {
+            cpu_seconds: Cpu {
+                wrk: Some(seen.cpu_seconds),
+                ..cpu_after.since(cpu_before)
+            },
+            batches: after.batches_since(&before),
+            seen,
+            answers,
+            wanted,
+            unseen,
+        })
+    }
+
+    /// What all loads together must have left behind, and that the requests had the headers that they should have.
+    async fn check(
+        &mut self,
+        database: &Database,
+        reserves: Reserves,
+        target: &Target<'_>,
+        loads: &[Timed],
+    ) -> anyhow::Result<()> {
+        let wanted = loads.iter().map(|load| load.wanted).sum();
+        let sold = match reserves.sale {
+            Sale::Open(_) => Sold::Answered {
+                created: wanted,
+                unseen: loads.iter().map(|load| load.unseen).sum(),
+            },
+            Sale::SoldOut => Sold::All,
+        };
+        check::stored(
+            reserves.server,
+            target.running[0],
+            database,
+            &mut self.redis,
+            target.products,
+            sold,
+        )
+        .await?;
+        match reserves.headers {
+            Headers::Plain => Ok(()),
+            Headers::IdempotencyKey => check::kept_keys(database, wanted).await,
+            Headers::ApiKey => check::known_clients(target.running, wanted).await,
+        }
     }
 }
 
-impl Load {
-    /// For the line of progress.
-    pub(crate) fn words(&self) -> String {
-        let mut words = String::new();
-        if let Some(batches) = &self.batches {
-            words += &format!("   {:.0} a batch", batches.mean_requests);
+impl Timed {
+    fn round(self, sale: Sale) -> Round {
+        Round {
+            wanted: self.wanted,
+            seconds: self.seen.seconds,
+            latency: Some(self.seen.latency),
+            quiet: None,
+            cpu_seconds: self.cpu_seconds,
+            load: Some(Load {
+                apart: self.answers.apart(sale),
+                answers: self.answers,
+                batches: self.batches,
+                wrk: self.seen,
+            }),
         }
-        let (apart, errors) = (self.apart, self.wrk.socket_errors);
-        if apart + errors > 0 {
-            words += &format!("   NOT COUNTED: {apart} other answers, {errors} socket errors");
-        }
-        words
+    }
+}
+
+fn script(headers: Headers, key: Option<&ApiKey>) -> Script<'_> {
+    match (headers, key) {
+        (Headers::ApiKey, Some(key)) => Script::ApiKey(&key.secret),
+        (Headers::IdempotencyKey, _) => Script::Keyed,
+        (Headers::Plain | Headers::ApiKey, _) => Script::Reserve,
     }
 }

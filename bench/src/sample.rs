@@ -3,20 +3,19 @@
 use time::OffsetDateTime;
 
 use crate::{
-    cases::CASES,
+    cases::{self, Figure, Theirs},
     load::Seen,
     machine::Machine,
     metrics::Answers,
+    outcome::{Measured, Outcome},
     report::{Report, Settings},
-    reserves::Load,
-    rounds::{Cpu, Measured, Outcome, Round},
+    round::{Cpu, Load, Round},
     stats::{Better, Latency, Summary},
 };
 
 /// A report of all cases whose ratios are these parts of their goals.
 pub(crate) fn sample(parts_of_goal: &[f64]) -> Report {
-    let outcomes = CASES
-        .iter()
+    let outcomes = cases::all()
         .zip(parts_of_goal.iter().cycle())
         .map(|(case, part)| {
             let ratio = match case.goal.better {
@@ -24,17 +23,21 @@ pub(crate) fn sample(parts_of_goal: &[f64]) -> Report {
                 Better::Lower => case.goal.goal / part,
             };
             Outcome {
-                name: case.name,
-                title: case.title,
+                case,
                 goal: case.goal,
                 ratio: spread(ratio),
                 verdict: case.goal.verdict(ratio),
                 unit: case.figure.unit(),
-                ours: measured(case.ours.label, 16_000.0 * part),
-                theirs: case
-                    .theirs
-                    .as_ref()
-                    .map(|side| measured(side.label, 33_000.0)),
+                ours: measured(case.ours.label, case.figure, 16_000.0 * part),
+                theirs: match &case.theirs {
+                    Theirs::Nothing => None,
+                    Theirs::Side(side) => Some(measured(side.label, case.figure, 33_000.0)),
+                    Theirs::SameRounds(label, figure) => Some(Measured {
+                        rounds: Vec::new(),
+                        ..measured(label, *figure, 33_000.0)
+                    }),
+                },
+                same_rounds_as: None,
             }
         });
     Report {
@@ -63,7 +66,7 @@ fn spread(median: f64) -> Summary {
     Summary { median, min, max }
 }
 
-fn measured(label: &'static str, median: f64) -> Measured {
+fn measured(label: &'static str, figure: Figure, median: f64) -> Measured {
     let latency = Latency {
         p50_ms: 15.0,
         p99_ms: 30.0,
@@ -80,6 +83,7 @@ fn measured(label: &'static str, median: f64) -> Measured {
         wanted: 80_000,
         seconds: 5.0,
         latency: Some(latency),
+        quiet: None,
         cpu_seconds: Cpu {
             server: Some(4.0),
             postgres: Some(2.0),
@@ -98,6 +102,7 @@ fn measured(label: &'static str, median: f64) -> Measured {
     };
     Measured {
         label,
+        unit: figure.unit(),
         summary: spread(median),
         rounds: vec![round],
     }

@@ -9,6 +9,7 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
+use clap::Parser as _;
 use serde_json::Value;
 use tokio::process::{Child, Command};
 
@@ -32,6 +33,15 @@ pub(crate) struct Programs {
 pub(crate) enum Worker {
     Expirer,
     Relay,
+}
+
+/// The client that the benchmark's API keys belong to.
+pub(crate) const API_CLIENT: &str = "bench";
+
+/// A key, and the file that makes an API require it.
+pub(crate) struct ApiKey {
+    pub(crate) secret: String,
+    file: PathBuf,
 }
 
 pub(crate) struct Running {
@@ -71,10 +81,23 @@ impl Programs {
         server: Server,
         database_url: &str,
     ) -> anyhow::Result<Running> {
+        self.start_copy(server, 1, database_url, None).await
+    }
+
+    /// Starts one of several copies, which may require an API key.
+    pub(crate) async fn start_copy(
+        &self,
+        server: Server,
+        number: u32,
+        database_url: &str,
+        key: Option<&ApiKey>,
+    ) -> anyhow::Result<Running> {
         let (command, log) = match server {
             Server::Flashsale => {
                 let mut command = self.program("flashsale-api");
-                command.args(&self.api_options);
+                command
+                    .args(&self.api_options)
+                    .envs(key.map(|key| ("API_KEYS_FILE", &key.file)));
                 (command, "api")
             }
             Server::Noop => (self.comparator("noop"), "noop"),
@@ -88,7 +111,39 @@ impl Programs {
                 (command, "textbook")
             }
         };
-        self.run(command, log, database_url).await
+        // Each copy has a log of its own.
+        let log = match number {
+            1 => log.to_owned(),
+            number => format!("{log}-{number}"),
+        };
+        self.run(command, &log, database_url).await
+    }
+
+    /// Has the API make a key, and puts its line into a file for it.
+    pub(crate) async fn new_api_key(&self) -> anyhow::Result<ApiKey> {
+        let output = self
+            .program("flashsale-api")
+            .args(["new-key", API_CLIENT])
+            .stdin(Stdio::null())
+            .kill_on_drop(true)
+            .output()
+            .await
+            .context("cannot run flashsale-api new-key")?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        let secret = secret_in(&said).filter(|_| output.status.success());
+        let secret = secret.context("flashsale-api new-key has made no key")?;
+        let file = self.logs.join("api_keys");
+        std::fs::write(&file, &output.stdout)
+            .with_context(|| format!("cannot write {}", file.display()))?;
+        Ok(ApiKey { secret, file })
+    }
+
+    /// How many lanes the API has for reserves: by its default, or by the options that it is given.
+    pub(crate) fn reserve_lanes(&self) -> anyhow::Result<u32> {
+        let words = ["flashsale-api"].into_iter().map(str::to_owned);
+        let args = flashsale_api::Args::try_parse_from(words.chain(self.api_options.clone()))
+            .context("API_OPTIONS")?;
+        Ok(args.settings.reserve_lanes.into())
     }
 
     /// Starts a worker, and waits until it answers.
@@ -226,5 +281,40 @@ impl Running {
             (Ok(_), Ok(Ok(_))) => Ok(()),
             _ => self.child.kill().await.context("cannot stop the server"),
         }
+    }
+}
+
+/// The key that `flashsale-api new-key` shows, on a line of its own.
+fn secret_in(said: &str) -> Option<String> {
+    let secret = said.lines().find(|line| line.starts_with("fsk_"))?;
+    Some(secret.trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_new_key_is_found_behind_what_is_said_about_it() {
+        let said = "the key of bench, which is not shown again:\nfsk_0123abcd\n";
+        assert_eq!(secret_in(said).as_deref(), Some("fsk_0123abcd"));
+        assert_eq!(secret_in("error: no random numbers"), None);
+    }
+
+    #[test]
+    fn the_number_of_lanes_is_what_the_api_would_take() {
+        let lanes = |options: &str| {
+            let programs = Programs {
+                folder: PathBuf::new(),
+                api_options: options.split_whitespace().map(str::to_owned).collect(),
+                redis_url: String::new(),
+                amqp_url: None,
+                logs: PathBuf::new(),
+            };
+            programs.reserve_lanes().ok()
+        };
+        assert_eq!(lanes("--reserve-lanes 7"), Some(7));
+        assert!(lanes("").is_some_and(|lanes| lanes >= 1));
+        assert_eq!(lanes("--reserve-lanes many"), None);
     }
 }

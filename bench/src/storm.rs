@@ -6,12 +6,12 @@ use anyhow::{Context as _, ensure};
 use tokio::time::sleep;
 
 use crate::{
+    bench::{Bench, Target, WARM_UP_SECONDS},
     cases::{Expiry, Sale, Server},
     check::{self, Sold},
     database::{Database, PLENTY, Products},
     load::Script,
-    reserves::WARM_UP_SECONDS,
-    rounds::{Bench, Cpu, Round},
+    round::{Cpu, Round},
     server::{Running, Worker},
 };
 
@@ -64,9 +64,9 @@ impl Bench {
         let worker = Worker::Expirer;
         let expirer = self.programs.start_worker(worker, &database.url).await?;
         storm.wait().await?;
-        let cpu_before = self.cpu(&[&expirer]).await?;
+        let cpu_before = self.cpu(database, &[&expirer]).await?;
         let done = drained(&expirer).await?;
-        let cpu_seconds = self.cpu(&[&expirer]).await?.since(cpu_before);
+        let cpu_seconds = self.cpu(database, &[&expirer]).await?.since(cpu_before);
         check_drained(database, storm.products, Sold::exactly(0)).await?;
         expirer.stop().await?;
         Ok(round((done - storm.due_at).as_secs_f64(), cpu_seconds))
@@ -75,7 +75,7 @@ impl Bench {
     /// The comparator: all holds in one statement, which is one transaction.
     async fn bare_expire(&mut self, database: &Database) -> anyhow::Result<Round> {
         let storm = self.prepare(database, DUE).await?;
-        let cpu_before = self.cpu(&[]).await?;
+        let cpu_before = self.cpu(database, &[]).await?;
         let began = Instant::now();
         sqlx::query(
             "-- bench: bare-expire
@@ -91,7 +91,7 @@ impl Bench {
         .execute(&database.pool)
         .await?;
         let taken = began.elapsed();
-        let cpu_seconds = self.cpu(&[]).await?.since(cpu_before);
+        let cpu_seconds = self.cpu(database, &[]).await?.since(cpu_before);
         check_drained(database, storm.products, Sold::exactly(0)).await?;
         Ok(round(taken.as_secs_f64(), cpu_seconds))
     }
@@ -111,18 +111,28 @@ impl Bench {
             .await?;
         let worker = Worker::Expirer;
         let expirer = self.programs.start_worker(worker, &database.url).await?;
-        let (script, connections) = (Script::Reserve, self.connections);
-        self.load(script, &api, warm_up, connections, WARM_UP_SECONDS)
-            .await?;
+        let connections = self.connections;
+        let warming = Target {
+            script: Script::Reserve,
+            running: &[&api],
+            products: warm_up,
+            connections,
+        };
+        self.load(&warming, WARM_UP_SECONDS).await?;
         let before = api.settled_metrics().await?;
         if is_storm {
             storm.wait().await?;
         }
-        let cpu_before = self.cpu(&[&api, &expirer]).await?;
-        let seen = self
-            .load(script, &api, storm.products, connections, RESERVE_SECONDS)
-            .await?;
-        let cpu_seconds = self.cpu(&[&api, &expirer]).await?.since(cpu_before);
+        let cpu_before = self.cpu(database, &[&api, &expirer]).await?;
+        let target = Target {
+            products: storm.products,
+            ..warming
+        };
+        let seen = self.load(&target, RESERVE_SECONDS).await?;
+        let cpu_seconds = self
+            .cpu(database, &[&api, &expirer])
+            .await?
+            .since(cpu_before);
         if is_storm {
             ensure!(
                 expirer.counter(EXPIRED).await? < HOLDS.unsigned_abs().into(),
@@ -249,8 +259,7 @@ fn round(seconds: f64, cpu_seconds: Cpu) -> Round {
     Round {
         wanted: HOLDS.unsigned_abs().into(),
         seconds,
-        latency: None,
         cpu_seconds,
-        load: None,
+        ..Round::default()
     }
 }

@@ -53,9 +53,11 @@ async fn hold(pool: &PgPool, request: &Reserve) -> Result<Reservation, Problem> 
     let Some(stock) = stock else {
         return Err(Refusal::ProductNotFound.into());
     };
+    // The condition on `user_id` alone is always true: it selects the index of the product's schema that answers this.
     let active = sqlx::query_scalar(
         "-- textbook: the user's hold
-        select id from reservations where user_id = $1 and product_id = $2 and status = 'ACTIVE'",
+        select id from reservations
+        where user_id = $1 and product_id = $2 and status = 'ACTIVE' and user_id > 0",
     )
     .bind(request.user_id)
     .bind(request.product_id)
