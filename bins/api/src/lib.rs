@@ -32,6 +32,7 @@ use std::{net::SocketAddr, time::Duration};
 use anyhow::Context as _;
 use axum::{Router, middleware};
 use clap::Subcommand;
+use inventory::compatibility::{self, Functions};
 use runtime::{Process, health::Health, http};
 use sqlx::Connection as _;
 use timer::Timer;
@@ -90,11 +91,11 @@ pub async fn run(args: Args, process: Process) -> anyhow::Result<()> {
             let grace = Duration::from_secs(args.runtime.shutdown_seconds) / 2;
             let address = listener.local_addr()?;
             let state = AppState::new(args.settings, pool.clone(), timer, address, &process)?;
+            let stop = process.shutdown.clone();
             process.tasks.spawn(async move {
                 // An API that is not ready gets no requests whose failure would say why.
-                if let Err(error) = inventory::database::check(&pool).await {
-                    tracing::warn!("PostgreSQL cannot be used yet: {}", error.cause());
-                }
+                let usable = compatibility::wait_until_usable(&pool, Functions::Install);
+                stop.run_until_cancelled(usable).await;
             });
             serve(listener, state, process, grace).await
         }
@@ -112,6 +113,9 @@ async fn migrate(database_url: &str) -> anyhow::Result<()> {
     }
     for version in &migrated.applied {
         println!("migration {version}: applied");
+    }
+    if !migrated.functions.is_empty() {
+        println!("functions: installed {}", migrated.functions.join(", "));
     }
     if migrated == inventory::migrate::Migrated::default() {
         println!("the schema is up to date");
@@ -139,7 +143,7 @@ fn router(state: AppState, process: &Process) -> Router {
         Health::default()
             .required("postgres", move || {
                 let pool = pool.clone();
-                async move { inventory::database::check(&pool).await.is_ok() }
+                async move { compatibility::check(&pool).await }
             })
             .optional("redis", move || {
                 let timer = timer.clone();

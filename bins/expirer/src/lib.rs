@@ -7,8 +7,11 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use clap::Parser;
+use futures_util::future::join;
 use inventory::{
-    Error, database,
+    Error,
+    compatibility::{self, Functions},
+    database,
     event::{self, Events},
     expire::{self, Swept},
     idempotency,
@@ -77,7 +80,7 @@ pub async fn start(args: Args, process: Process) -> anyhow::Result<()> {
             let pool = pool.clone();
             move || {
                 let pool = pool.clone();
-                async move { database::check(&pool).await.is_ok() }
+                async move { compatibility::check(&pool).await }
             }
         })
         .optional("redis", {
@@ -98,17 +101,13 @@ pub async fn start(args: Args, process: Process) -> anyhow::Result<()> {
     let router = health.router(process.registry);
     let grace = Duration::from_secs(args.runtime.shutdown_seconds) / 2;
     let (pool, purged) = (context.pool.clone(), context.metrics.keys_purged.clone());
-    let purges = async {
-        let purge = purge_keys(&pool, args.idempotency_hours, &purged);
-        process.shutdown.run_until_cancelled(purge).await;
-        Ok(())
-    };
     let lag = Age::shown_by(context.metrics.lag_seconds.clone());
-    let watches = async {
-        process
-            .shutdown
-            .run_until_cancelled(watch(&pool, lag))
-            .await;
+    let housekeeping = async {
+        let work = join(
+            purge_keys(&pool, args.idempotency_hours, &purged),
+            watch(&pool, lag),
+        );
+        process.shutdown.run_until_cancelled(work).await;
         Ok(())
     };
     let here = context.clone();
@@ -118,13 +117,15 @@ pub async fn start(args: Args, process: Process) -> anyhow::Result<()> {
         Ok(())
     };
     let sweeps = async {
-        run(context, process.shutdown.clone()).await;
+        let usable = compatibility::wait_until_usable(&pool, Functions::Await);
+        if process.shutdown.run_until_cancelled(usable).await.is_some() {
+            run(context, process.shutdown.clone()).await;
+        }
         Ok(())
     };
     tokio::try_join!(
         sweeps,
-        purges,
-        watches,
+        housekeeping,
         presence,
         http::serve(listener, router, process.shutdown.clone(), grace)
     )?;

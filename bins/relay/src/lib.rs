@@ -13,7 +13,9 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use clap::{ArgAction, Parser, Subcommand, value_parser};
 use futures_util::future::join;
 use inventory::{
-    Error, database, outbox,
+    Error,
+    compatibility::{self, Functions},
+    database, outbox,
     presence::{self, Counts, Report, Role},
 };
 use runtime::{Process, age::Age, health::Health, http, purge::keep_purging};
@@ -128,7 +130,10 @@ pub async fn start(args: Args, process: Process) -> anyhow::Result<()> {
     for _ in 0..args.relay_workers {
         let (relay, wakeups, stop) = (relay.clone(), wakeups.clone(), stop.clone());
         tasks.spawn(async move {
-            relay.run(&wakeups, &stop).await;
+            let usable = compatibility::wait_until_usable(&relay.pool, Functions::Await);
+            if stop.run_until_cancelled(usable).await.is_some() {
+                relay.run(&wakeups, &stop).await;
+            }
             Ok(())
         });
     }
@@ -159,7 +164,7 @@ fn health(relay: &Arc<Relay>, timer: &Timer) -> Health {
     Health::default()
         .required("postgres", move || {
             let relay = postgres.clone();
-            async move { database::check(&relay.pool).await.is_ok() }
+            async move { compatibility::check(&relay.pool).await }
         })
         .optional("rabbitmq", move || {
             let up = rabbitmq.rabbitmq.is_good();

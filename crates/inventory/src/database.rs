@@ -4,7 +4,7 @@ use std::{str::FromStr as _, time::Duration};
 
 use anyhow::Context as _;
 use sqlx::{
-    Connection as _, Execute as _, FromRow, PgConnection, PgPool, Postgres,
+    Connection as _, Execute as _, Executor as _, FromRow, PgConnection, PgPool, Postgres,
     error::DatabaseError,
     postgres::{PgArguments, PgConnectOptions, PgDatabaseError, PgPoolOptions, PgRow, PgSeverity},
     query::Query,
@@ -17,7 +17,7 @@ use trace::Span;
 pub(crate) const CALL_LIMIT: Duration = Duration::from_secs(10);
 
 /// Longest time of a check: those who ask whether all is well wait for two seconds.
-const CHECK_LIMIT: Duration = Duration::from_millis(1_500);
+pub(crate) const CHECK_LIMIT: Duration = Duration::from_millis(1_500);
 
 /// How long a connection may have been idle and still be used without a test. PostgreSQL may have gone
 /// in this time too: that is a call whose answer is lost, as if it had gone a moment later.
@@ -62,6 +62,14 @@ pub fn connect(args: &Args, application_name: &str) -> anyhow::Result<PgPool> {
                 Ok(true)
             })
         })
+        .after_connect(|connection, _| {
+            Box::pin(async move {
+                // A database or role may have another default, under which a statement that waited for a lock does not
+                // see what the lock's last holder has done. (A startup parameter would stop PgBouncer.)
+                let isolation = "set default_transaction_isolation = 'read committed'";
+                connection.execute(isolation).await.map(drop)
+            })
+        })
         .connect_lazy_with(options))
 }
 
@@ -77,17 +85,6 @@ pub fn options(url: &str) -> anyhow::Result<PgConnectOptions> {
         .context(
             "DATABASE_URL is not a PostgreSQL URL (postgres://user:password@host:port/database)",
         )
-}
-
-/// An error unless PostgreSQL answers, and has our schema.
-pub async fn check(pool: &PgPool) -> Result<(), Error> {
-    // What every process may read, the relay among them.
-    let query = sqlx::query("-- health\nselect from outbox_events limit 0");
-    let checked = async |connection: &mut PgConnection| {
-        query.execute(connection).await?;
-        Ok(())
-    };
-    within(CHECK_LIMIT, pool, checked).await
 }
 
 /// What a verb makes its call on.
@@ -223,11 +220,19 @@ impl Error {
 
     /// Whether somebody else has a lock for longer than the call would wait.
     pub fn is_lock_timeout(&self) -> bool {
+        self.is_code("55P03")
+    }
+
+    /// Whether a table is not there.
+    pub(crate) fn is_undefined_table(&self) -> bool {
+        self.is_code("42P01")
+    }
+
+    fn is_code(&self, sqlstate: &str) -> bool {
         let Self::NotDone(sqlx::Error::Database(refusal)) = self else {
             return false;
         };
-        // lock_not_available
-        refusal.code().as_deref() == Some("55P03")
+        refusal.code().as_deref() == Some(sqlstate)
     }
 
     /// The same of a call that is one of several, each a transaction of its own: whether others were done.

@@ -1,13 +1,14 @@
 //! Every rule of the service and its SQL: products, reservations, the outbox. Knows no HTTP, Redis or AMQP.
 //!
-//! Each verb takes a slice and makes one call of a SQL function (`sql/*.sql`, installed by a
-//! migration): one round trip and one implicit transaction serve one request or a thousand.
+//! Each verb takes a slice and makes one call of a SQL function (`sql/*.sql`, installed by
+//! [`migrate`]): one round trip and one implicit transaction serve one request or a thousand.
 //! Inside, the product row is the mutex of its holds: every verb locks the products it touches
 //! first, in id order, and then reads the clock once.
 
 pub mod adjust_stock;
 pub mod audit;
 pub mod cancel;
+pub mod compatibility;
 pub mod confirm;
 pub mod database;
 pub mod event;

@@ -1,6 +1,12 @@
 //! `/livez`, `/readyz`, `/health` and `/metrics`, the same on every process.
 
-use std::{collections::BTreeMap, fmt::Write as _, pin::Pin, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fmt::{Display, Write as _},
+    pin::Pin,
+    sync::Arc,
+    time::Duration,
+};
 
 use axum::{
     Router,
@@ -9,12 +15,16 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
+use futures_util::FutureExt as _;
 use prometheus::{Registry, TextEncoder};
 
 /// A probe slower than this counts as failed: orchestrators ask every few seconds.
 const CHECK_LIMIT: Duration = Duration::from_secs(2);
 
-type Check = Box<dyn Fn() -> Pin<Box<dyn Future<Output = bool> + Send>> + Send + Sync>;
+type Check = Box<dyn Fn() -> Pin<Box<dyn Future<Output = Reached> + Send>> + Send + Sync>;
+
+/// Whether a dependency is up, or else why it is not.
+type Reached = Result<(), String>;
 
 /// The dependencies of a process, each with a question that tells whether it is up.
 #[derive(Default)]
@@ -32,12 +42,15 @@ enum Need {
 
 impl Health {
     #[must_use]
-    pub fn required<F, Fut>(self, name: &'static str, check: F) -> Self
+    pub fn required<F, Fut, E>(self, name: &'static str, check: F) -> Self
     where
         F: Fn() -> Fut + Send + Sync + 'static,
-        Fut: Future<Output = bool> + Send + 'static,
+        Fut: Future<Output = Result<(), E>> + Send + 'static,
+        E: Display,
     {
-        self.with(name, Need::Required, check)
+        self.with(name, Need::Required, move || {
+            check().map(|state| state.map_err(|reason| reason.to_string()))
+        })
     }
 
     #[must_use]
@@ -46,13 +59,15 @@ impl Health {
         F: Fn() -> Fut + Send + Sync + 'static,
         Fut: Future<Output = bool> + Send + 'static,
     {
-        self.with(name, Need::Optional, check)
+        self.with(name, Need::Optional, move || {
+            check().map(|up| if up { Ok(()) } else { Err(String::new()) })
+        })
     }
 
     fn with<F, Fut>(mut self, name: &'static str, need: Need, check: F) -> Self
     where
         F: Fn() -> Fut + Send + Sync + 'static,
-        Fut: Future<Output = bool> + Send + 'static,
+        Fut: Future<Output = Reached> + Send + 'static,
     {
         self.checks
             .insert(name, (need, Box::new(move || Box::pin(check()))));
@@ -78,13 +93,18 @@ impl Health {
 }
 
 async fn ready(State(health): State<Arc<Health>>) -> Response {
+    let mut reason = None;
     let mut ready = true;
     let mut states = String::new();
     for (name, (need, check)) in &health.checks {
-        let up = tokio::time::timeout(CHECK_LIMIT, check())
+        let state = tokio::time::timeout(CHECK_LIMIT, check())
             .await
-            .unwrap_or(false);
-        ready &= up || *need == Need::Optional;
+            .unwrap_or_else(|_| Err(format!("{name} does not answer")));
+        let up = state.is_ok();
+        if let (Err(why), Need::Required) = (state, need) {
+            ready = false;
+            reason.get_or_insert(why);
+        }
         let comma = if states.is_empty() { "" } else { "," };
         let state = if up { "up" } else { "down" };
         // Writing into a String cannot fail, and the names need no escaping.
@@ -95,9 +115,12 @@ async fn ready(State(health): State<Arc<Health>>) -> Response {
     } else {
         (StatusCode::SERVICE_UNAVAILABLE, "unavailable")
     };
+    let reason = reason.map_or_else(String::new, |reason| {
+        format!(r#""reason":{},"#, serde_json::Value::from(reason))
+    });
     json(
         code,
-        format!(r#"{{"status":"{status}","dependencies":{{{states}}}}}"#),
+        format!(r#"{{"status":"{status}",{reason}"dependencies":{{{states}}}}}"#),
     )
 }
 

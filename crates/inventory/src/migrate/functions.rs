@@ -152,8 +152,8 @@ fn suited(statement: &str, sharded: bool) -> Option<String> {
 }
 
 /// Installs the functions for a schema that was made by hand, with `psql < migrations/000001_init.up.sql`. Does
-/// nothing where migrations are recorded: there `flashsale-api migrate` decides what is installed.
-pub async fn install_by_hand(pool: &PgPool) -> anyhow::Result<()> {
+/// nothing where migrations are recorded: there `flashsale-api migrate` decides what is installed. Answers how many.
+pub async fn install_by_hand(pool: &PgPool) -> anyhow::Result<usize> {
     let mut connection = pool.acquire().await?;
     let by_hand: bool = sqlx::query_scalar(
         "-- migrate: was the schema made by hand
@@ -162,7 +162,7 @@ pub async fn install_by_hand(pool: &PgPool) -> anyhow::Result<()> {
     .fetch_one(&mut *connection)
     .await?;
     if !by_hand {
-        return Ok(());
+        return Ok(0);
     }
     let mut transaction = connection.begin().await?;
     // Several processes may start at once.
@@ -173,13 +173,7 @@ pub async fn install_by_hand(pool: &PgPool) -> anyhow::Result<()> {
     .await?;
     let installed = install(&mut transaction).await?;
     transaction.commit().await?;
-    if !installed.is_empty() {
-        tracing::info!(
-            "the schema was made by hand: installed the {} functions that go with it",
-            installed.len()
-        );
-    }
-    Ok(())
+    Ok(installed.len())
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use std::{net::TcpListener, time::Duration};
 
-use inventory::{Error, database};
+use inventory::{Error, compatibility, database};
 use sqlx::{
     AssertSqlSafe, PgPool,
     postgres::{PgConnectOptions, PgPoolOptions},
@@ -120,7 +120,9 @@ async fn with_no_server_a_call_fails_soon_and_nothing_was_done() {
         .unwrap_err();
 
     assert!(matches!(error, Error::NotDone(_)), "{error:?}");
-    let checked = timeout(PATIENCE, database::check(&pool)).await.unwrap();
+    let checked = timeout(PATIENCE, compatibility::check(&pool))
+        .await
+        .unwrap();
     assert!(checked.is_err());
 }
 
@@ -134,14 +136,4 @@ fn a_url_that_is_none_is_refused_at_once_without_being_repeated() {
     let error = format!("{:#}", database::connect(&args, "rules").unwrap_err());
     assert!(error.contains("DATABASE_URL"), "{error}");
     assert!(!error.contains("secret"), "{error}");
-}
-
-#[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
-async fn a_database_is_up_once_it_has_the_schema(pool: PgPool) {
-    assert!(database::check(&pool).await.is_ok());
-    sqlx::raw_sql("alter table outbox_events rename to others")
-        .execute(&pool)
-        .await
-        .unwrap();
-    assert!(database::check(&pool).await.is_err());
 }

@@ -7,6 +7,7 @@
 
 mod after_sale;
 mod audit;
+mod compatibility;
 mod concurrency;
 mod confirm_cancel;
 mod errors;

@@ -1,0 +1,220 @@
+//! Whether this program can work with the database that it finds: the version of its schema, its functions, and its
+//! isolation level.
+
+use std::time::Duration;
+
+use sqlx::{FromRow, PgConnection, PgPool};
+use tokio::time::sleep;
+
+use crate::{
+    Error,
+    database::{CHECK_LIMIT, fetch, within},
+    migrate,
+};
+
+/// How often a process that cannot work yet looks again.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// The only isolation level under which a statement sees what the last holder of its lock has done.
+pub(crate) const ISOLATION: &str = "read committed";
+
+/// Why the database cannot be used.
+#[derive(Debug, PartialEq, thiserror::Error)]
+pub enum Unusable {
+    /// The cause is for the log: an answer repeats no message of the database.
+    #[error("PostgreSQL does not answer")]
+    NoAnswer(String),
+    #[error("PostgreSQL refuses to say which schema it has")]
+    Refused(String),
+    #[error("schema is at {there}, this program needs {needed}: run flashsale-api migrate")]
+    Older { there: i64, needed: i64 },
+    #[error(
+        "schema is at {there}, which works with programs that need {compatible_from} or later, and this one needs \
+         {needed}: run a newer version of this program"
+    )]
+    Newer {
+        there: i64,
+        compatible_from: i64,
+        needed: i64,
+    },
+    #[error(
+        "schema is at {there}, but the functions {missing} are missing: run flashsale-api migrate"
+    )]
+    HalfMigrated { there: i64, missing: String },
+    #[error(
+        "the schema is of a version from before the first release: make a new database, set DATABASE_URL to it, and \
+         run flashsale-api migrate"
+    )]
+    Unreleased,
+    #[error(
+        "the isolation level is '{0}', and must be 'read committed': alter role … set default_transaction_isolation \
+         = 'read committed'"
+    )]
+    Isolation(String),
+}
+
+impl From<Error> for Unusable {
+    fn from(error: Error) -> Self {
+        match error.is_refusal() {
+            true => Self::Refused(error.cause()),
+            false => Self::NoAnswer(error.cause()),
+        }
+    }
+}
+
+impl Unusable {
+    fn cause(&self) -> Option<&str> {
+        match self {
+            Self::NoAnswer(cause) | Self::Refused(cause) => Some(cause),
+            _ => None,
+        }
+    }
+}
+
+/// What the database says of itself.
+#[derive(FromRow)]
+struct Found {
+    version: i32,
+    compatible_from: i32,
+    isolation: String,
+    missing: Vec<String>,
+}
+
+/// The newest of the numbered files.
+fn needed() -> i64 {
+    let versions = migrate::NUMBERED.iter().map(|migration| migration.version);
+    versions.max().unwrap_or(0)
+}
+
+/// An error unless PostgreSQL answers, and this program can work with what is there. Any of our roles may ask.
+pub async fn check(pool: &PgPool) -> Result<(), Unusable> {
+    let checked = async |connection: &mut PgConnection| Ok(check_on(connection).await);
+    within(CHECK_LIMIT, pool, checked).await?
+}
+
+async fn check_on(connection: &mut PgConnection) -> Result<(), Unusable> {
+    let query = sqlx::query(
+        "-- health
+        select version, compatible_from, current_setting('transaction_isolation') as isolation,
+            array(
+                select f.name from unnest($1::text[]) as f (name)
+                where not exists (
+                    select from pg_proc p where p.proname = f.name and pg_function_is_visible(p.oid)
+                )
+            ) as missing
+        from schema_version",
+    )
+    .bind(migrate::function_names());
+    let needed = needed();
+    match fetch::<Found>(&mut *connection, query).await {
+        Ok(found) => match found.first() {
+            Some(found) => judge(found, needed),
+            None => Err(Unusable::Older { there: 0, needed }),
+        },
+        Err(error) if error.is_undefined_table() => {
+            let unreleased: Vec<(bool,)> =
+                fetch(connection, sqlx::query(migrate::UNRELEASED)).await?;
+            match unreleased.first() {
+                Some((true,)) => Err(Unusable::Unreleased),
+                _ => Err(Unusable::Older { there: 0, needed }),
+            }
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn judge(found: &Found, needed: i64) -> Result<(), Unusable> {
+    let (there, compatible_from) = (found.version.into(), found.compatible_from.into());
+    if there < needed {
+        return Err(Unusable::Older { there, needed });
+    }
+    if compatible_from > needed {
+        return Err(Unusable::Newer {
+            there,
+            compatible_from,
+            needed,
+        });
+    }
+    if !found.missing.is_empty() {
+        let missing = found.missing.join(", ");
+        return Err(Unusable::HalfMigrated { there, missing });
+    }
+    if found.isolation != ISOLATION {
+        return Err(Unusable::Isolation(found.isolation.clone()));
+    }
+    Ok(())
+}
+
+/// What to do about functions that are missing.
+#[derive(Clone, Copy, PartialEq)]
+pub enum Functions {
+    /// Install them, where the schema was made by hand.
+    Install,
+    Await,
+}
+
+/// Returns once the database can be used. Until then the log says why it cannot, once for each reason.
+pub async fn wait_until_usable(pool: &PgPool, functions: Functions) {
+    let mut told = None;
+    while let Err(unusable) = check(pool).await {
+        if let (Unusable::HalfMigrated { .. }, Functions::Install) = (&unusable, functions) {
+            match migrate::install_by_hand(pool).await {
+                Ok(0) => {}
+                Ok(count) => {
+                    tracing::info!(
+                        count,
+                        "the schema was made by hand: installed its functions"
+                    );
+                    continue;
+                }
+                Err(error) => tracing::warn!("cannot install the schema's functions: {error:#}"),
+            }
+        }
+        if told.as_ref() != Some(&unusable) {
+            tracing::warn!(cause = unusable.cause(), "cannot work yet: {unusable}");
+            told = Some(unusable);
+        }
+        sleep(LOOK_EVERY).await;
+    }
+    if told.is_some() {
+        tracing::info!("PostgreSQL can be used now");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn judged(version: i32, compatible_from: i32, needed: i64) -> Result<(), Unusable> {
+        let found = Found {
+            version,
+            compatible_from,
+            isolation: ISOLATION.to_owned(),
+            missing: Vec::new(),
+        };
+        judge(&found, needed)
+    }
+
+    #[test]
+    fn a_newer_schema_is_used_as_long_as_it_is_compatible() {
+        assert_eq!(judged(7, 5, 5), Ok(()));
+        assert_eq!(judged(7, 5, 7), Ok(()));
+        assert_eq!(
+            judged(7, 6, 5),
+            Err(Unusable::Newer {
+                there: 7,
+                compatible_from: 6,
+                needed: 5
+            })
+        );
+    }
+
+    #[test]
+    fn an_older_schema_is_not_used() {
+        let unusable = judged(4, 1, 5).unwrap_err();
+        assert_eq!(
+            unusable.to_string(),
+            "schema is at 4, this program needs 5: run flashsale-api migrate"
+        );
+    }
+}
