@@ -1,0 +1,10 @@
+-- Each request has an API key. This follows reserve.lua. The further argument: KEY
+
+local prepare = init
+
+function init(args)
+  prepare(args)
+  for i = 0, products - 1 do
+    heads[i] = heads[i]:gsub("\r\n", "\r\nAuthorization: Bearer " .. args[5] .. "\r\n", 1)
+  end
+end

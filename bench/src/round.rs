@@ -1,0 +1,111 @@
+//! What one run of one side came to.
+
+use serde::Serialize;
+
+use crate::{
+    load::Seen,
+    metrics::{Answers, Batches},
+    stats::Latency,
+};
+
+/// One run of one side.
+#[derive(Clone, Debug, Default, Serialize)]
+pub(crate) struct Round {
+    /// Units of work: answers that were asked for, events, or holds.
+    pub(crate) wanted: u64,
+    pub(crate) seconds: f64,
+    #[serde(flatten)]
+    pub(crate) latency: Option<Latency>,
+    /// Of the requests for a quiet product beside the one under load.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) quiet: Option<Latency>,
+    pub(crate) cpu_seconds: Cpu,
+    #[serde(flatten)]
+    pub(crate) load: Option<Load>,
+}
+
+/// Processor time that the work cost, by process.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub(crate) struct Cpu {
+    /// Of the processes that were started for the round.
+    pub(crate) server: Option<f64>,
+    /// Of the server that decides. A standby would be on another machine: its time is not counted.
+    pub(crate) postgres: Option<f64>,
+    pub(crate) redis: Option<f64>,
+    pub(crate) rabbitmq: Option<f64>,
+    pub(crate) wrk: Option<f64>,
+}
+
+/// What wrk and the server say of a load.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Load {
+    /// The server's count of all of its answers.
+    pub(crate) answers: Answers,
+    pub(crate) wrk: Seen,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) batches: Option<Batches>,
+    /// Answers that are not what was asked for.
+    pub(crate) apart: u64,
+}
+
+impl Cpu {
+    pub(crate) fn since(self, before: Self) -> Self {
+        let used = |after: Option<f64>, before: Option<f64>| Some(after? - before?);
+        Self {
+            server: used(self.server, before.server),
+            postgres: used(self.postgres, before.postgres),
+            redis: used(self.redis, before.redis),
+            rabbitmq: used(self.rabbitmq, before.rabbitmq),
+            wrk: None,
+        }
+    }
+
+    /// All of it together. `None` where a part is not known, except RabbitMQ, which only runs beside cases with
+    /// events.
+    pub(crate) fn total(self) -> Option<f64> {
+        let rabbitmq = self.rabbitmq.unwrap_or(0.0);
+        Some(self.server? + self.postgres? + self.redis? + rabbitmq + self.wrk?)
+    }
+}
+
+impl Load {
+    /// For the line of progress.
+    pub(crate) fn words(&self) -> String {
+        let mut words = String::new();
+        if let Some(batches) = &self.batches {
+            words += &format!("   {:.0} a batch", batches.mean_requests);
+        }
+        let (apart, errors) = (self.apart, self.wrk.socket_errors);
+        if apart + errors > 0 {
+            words += &format!("   NOT COUNTED: {apart} other answers, {errors} socket errors");
+        }
+        words
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn processor_time_adds_up_unless_a_part_is_unknown() {
+        let cpu = Cpu {
+            server: Some(4.0),
+            postgres: Some(2.0),
+            redis: Some(0.5),
+            rabbitmq: None,
+            wrk: Some(1.5),
+        };
+        assert_eq!(cpu.total(), Some(8.0));
+        let with_rabbitmq = Cpu {
+            rabbitmq: Some(1.0),
+            ..cpu
+        };
+        assert_eq!(with_rabbitmq.total(), Some(9.0));
+        let elsewhere = Cpu {
+            postgres: None,
+            ..cpu
+        };
+        assert_eq!(elsewhere.total(), None);
+    }
+}

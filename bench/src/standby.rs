@@ -1,0 +1,134 @@
+//! A primary with one synchronous standby, which `deploy/local/bench.sh` makes for the cases with one.
+//!
+//! The standby looks for its primary at two addresses. While something listens at the first one, it is a proxy that
+//! delays; while nothing does, the standby connects directly. So one pair serves both distances.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, ensure};
+use sqlx::PgPool;
+use tokio::{net::TcpListener, time::sleep};
+
+use crate::{cases::Standby, database::Cluster, delay::DelayProxy};
+
+/// Of each direction.
+const DELAY: Duration = Duration::from_millis(1);
+
+/// How often the primary is asked for its standby, and for how long.
+const POLL: Duration = Duration::from_millis(50);
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// A primary, and how far its standby is away.
+pub(crate) struct Replicated {
+    pub(crate) cluster: Cluster,
+    pool: PgPool,
+    /// Where the primary listens.
+    primary: SocketAddr,
+    /// Where the standby looks for it first.
+    proxy_address: SocketAddr,
+    /// What the standby connects through, while it is away.
+    proxy: Option<DelayProxy>,
+}
+
+impl Replicated {
+    pub(crate) async fn connect(url: &str, proxy_port: u16) -> anyhow::Result<Self> {
+        let cluster = Cluster::connect(url).await?;
+        let local = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        Ok(Self {
+            pool: cluster.sessions(1).await?,
+            primary: local(cluster.port()),
+            cluster,
+            proxy_address: local(proxy_port),
+            proxy: None,
+        })
+    }
+
+    /// Puts the standby near or away, and waits until commits wait for it and it has nothing left to do from the
+    /// round before.
+    pub(crate) async fn place(&mut self, standby: Standby) -> anyhow::Result<()> {
+        let away = standby == Standby::TwoMillisecondsAway;
+        let mut old = Vec::new();
+        if away != self.proxy.is_some() {
+            self.proxy = if away {
+                let listener = TcpListener::bind(self.proxy_address).await;
+                let listener = listener.with_context(|| {
+                    format!("cannot listen on {} (SYNC_PROXY_PORT)", self.proxy_address)
+                })?;
+                Some(DelayProxy::start(listener, self.primary, DELAY))
+            } else {
+                None
+            };
+            old = self.disconnect().await?;
+        }
+        self.wait_until_connected(&old).await?;
+        self.wait_until_replayed().await
+    }
+
+    /// Ends the standby's connection, and answers which one it was. The standby comes back by the way that is now
+    /// the first one open.
+    async fn disconnect(&self) -> anyhow::Result<Vec<i32>> {
+        let ended = sqlx::query_as(
+            "-- bench: disconnect the standby
+            select pid, pg_terminate_backend(pid) from pg_stat_replication",
+        );
+        let ended: Vec<(i32, bool)> = ended.fetch_all(&self.pool).await?;
+        Ok(ended.into_iter().map(|(pid, _)| pid).collect())
+    }
+
+    /// Waits for a synchronous standby whose connection is none of the old ones, and has come by the right way.
+    async fn wait_until_connected(&self, old: &[i32]) -> anyhow::Result<()> {
+        let began = Instant::now();
+        loop {
+            let port: Option<(i32,)> = sqlx::query_as(
+                "-- bench: look for the standby
+                select client_port from pg_stat_replication
+                where state = 'streaming' and sync_state = 'sync' and pid <> all ($1)",
+            )
+            .bind(old)
+            .fetch_optional(&self.pool)
+            .await?;
+            let is_right = |port: u16| {
+                let proxy = self.proxy.as_ref();
+                proxy.is_none_or(|proxy| proxy.has_port(port))
+            };
+            let port = port.and_then(|(port,)| u16::try_from(port).ok());
+            if port.is_some_and(is_right) {
+                return Ok(());
+            }
+            ensure!(
+                began.elapsed() < LIMIT,
+                "the standby is not connected as it should be, and synchronous"
+            );
+            sleep(POLL).await;
+        }
+    }
+
+    /// What the standby still has to replay would cost the next round processor time.
+    async fn wait_until_replayed(&self) -> anyhow::Result<()> {
+        let target: (String,) =
+            sqlx::query_as("-- bench: how far the primary is\nselect pg_current_wal_lsn()::text")
+                .fetch_one(&self.pool)
+                .await?;
+        let began = Instant::now();
+        loop {
+            let (replayed,): (bool,) = sqlx::query_as(
+                "-- bench: has the standby replayed that
+                select coalesce(bool_or(replay_lsn >= $1::pg_lsn), false) from pg_stat_replication",
+            )
+            .bind(&target.0)
+            .fetch_one(&self.pool)
+            .await?;
+            if replayed {
+                return Ok(());
+            }
+            ensure!(
+                began.elapsed() < LIMIT,
+                "the standby does not come to an end with what it replays"
+            );
+            sleep(POLL).await;
+        }
+    }
+}
