@@ -15,12 +15,12 @@ as $$
 #variable_conflict use_column
 declare
   t timestamptz := clock_timestamp();
-  current bigint := 0;
+  current bigint := 0::bigint;
   deadline timestamptz;
   next_deadline timestamptz;
-  due bigint[] := '{}';
-  due_since timestamptz[] := '{}';
-  seen bigint := 0;
+  due bigint[] := '{}'::bigint[];
+  due_since timestamptz[] := '{}'::timestamptz[];
+  seen bigint := 0::bigint;
 begin
   -- From product to product: a few microseconds for each that holds anything. An index of all deadlines would cost
   -- each reserve about a microsecond instead.
@@ -48,13 +48,13 @@ begin
     end if;
     next_deadline := least(next_deadline, deadline);
   end loop;
-  next_due_seconds := extract(epoch from next_deadline - t);
+  next_due_seconds := extract(epoch from next_deadline - t)::float8;
 
   -- due: longest due first
   select coalesce(array_agg(d.product order by d.since), '{}'), array_agg(d.since order by d.since)
   into due, due_since
   from unnest(due, due_since) as d (product, since);
-  lag_seconds := coalesce(extract(epoch from t - due_since[1]), 0);
+  lag_seconds := coalesce(extract(epoch from t - due_since[1]), 0)::float8;
   products := '{}';
   for i in 1 .. cardinality(due) loop
     exit when seen >= 1000;

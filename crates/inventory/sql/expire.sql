@@ -11,6 +11,6 @@ as $$
 begin
   -- expire: lock the product
   perform from products p where p.id = expire_v2.product_id for no key update;
-  return reclaim_v2(product_id, clock_timestamp(), max_rows, events);
+  return reclaim_v2(product_id, clock_timestamp(), max_rows, events)::integer;
 end
 $$;

@@ -31,6 +31,6 @@ begin
   if 'ReservationExpired' = any(events) then
     perform write_events_v1('ReservationExpired', expired, t, events);
   end if;
-  return cardinality(expired);
+  return cardinality(expired)::bigint;
 end
 $$;

@@ -65,7 +65,7 @@ begin
       and r.user_id > 0; -- selects the index
     if reservation.quantity > allowed then
       outcome := 'max_per_user_reached';
-      remaining := greatest(allowed, 0);
+      remaining := greatest(allowed, 0)::integer;
       return;
     end if;
   end if;

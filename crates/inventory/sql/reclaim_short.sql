@@ -9,7 +9,7 @@ as $$
 #variable_conflict use_column
 declare
   short record;
-  reclaimed bigint := 0;
+  reclaimed bigint := 0::bigint;
 begin
   for short in
     -- reserve: where stock is short

@@ -25,9 +25,8 @@ declare
   size integer := cardinality(product_ids);
   one_product boolean := product_ids[1] = all(product_ids);
   first_id bigint := product_ids[1];
-  sold_out bigint[] := '{}';
+  sold_out bigint[] := '{}'::bigint[];
   locked bigint[];
-  made bigint[];
   rest integer[];
   slow record;
 begin
@@ -52,16 +51,16 @@ begin
   end if;
 
   if one_product and sold_out = '{}' then
-    select o.ids, o.made, o.numbers, o.reserved_at, o.locked into ids, made, numbers, reserved_at, locked
+    select o.ids, o.numbers, o.reserved_at, o.locked into ids, numbers, reserved_at, locked
     from reserve_one_product_v1(first_id, user_ids, quantities, reference_texts, hold_seconds) o;
   elsif not one_product then
-    select o.ids, o.made, o.numbers, o.reserved_at, o.locked into ids, made, numbers, reserved_at, locked
+    select o.ids, o.numbers, o.reserved_at, o.locked into ids, numbers, reserved_at, locked
     from reserve_products_v1(product_ids, user_ids, quantities, reference_texts, hold_seconds, sold_out) o;
   end if;
-  if cardinality(made) > 0 and 'ReservationCreated' = any(events) then
-    perform write_events_v1('ReservationCreated', made, reserved_at, events);
+  if 'ReservationCreated' = any(events) then
+    perform write_events_v1('ReservationCreated', array_remove(ids, null), reserved_at, events);
   end if;
-  if cardinality(made) = size then
+  if cardinality(ids) = size and array_position(ids, null) is null then
     return;
   end if;
 
@@ -73,16 +72,15 @@ begin
       and h.user_id > 0 -- selects the index
   )
   select array_agg(case
-      when m.id is not null then 'reserved'
+      when q.id is not null then 'reserved'
       when q.product_id <> all(sold_out) then null
       when h.id is null then 'sold_out'
       else 'already_reserved'
     end order by q.n),
-    array_agg(coalesce(m.id, h.id) order by q.n),
-    array_agg(case when m.id is not null then q.number when q.product_id = any(sold_out) then 0 end order by q.n)
+    array_agg(coalesce(q.id, h.id) order by q.n),
+    array_agg(case when q.id is not null then q.number when q.product_id = any(sold_out) then 0 end order by q.n)
   into outcomes, ids, numbers
   from unnest(product_ids, user_ids, ids, numbers) with ordinality as q (product_id, user_id, id, number, n)
-  left join unnest(made) as m (id) on m.id = q.id
   left join held h on h.user_id = q.user_id and h.product_id = q.product_id and h.product_id = any(sold_out);
 
   -- reserve: the rest, one by one

@@ -1,6 +1,7 @@
 -- What decides about requests to reserve, in their order within each product: the product's free units and rules,
 -- the user's own hold, whether the batch has the user more than once, and how many more units the user may have
--- (null: any number). Read in one snapshot, which sees the work of whoever had the lock before.
+-- (null: any number). Stable: it reads in the snapshot of the statement that calls it. That one begins after the
+-- lock, and so sees the work of whoever had the lock before.
 create or replace function reserve_candidates_v1(
   product_ids bigint[], user_ids bigint[], quantities integer[], locked bigint[], t timestamptz
 )
@@ -9,6 +10,7 @@ returns table (
   closed text, held_id bigint, held_until timestamptz, repeated boolean, allowed bigint
 )
 language plpgsql
+stable
 as $$
 #variable_conflict use_column
 begin

@@ -58,7 +58,7 @@ begin
         lacking := true;
       elsif request.quantity > request.allowed then
         outcomes[request.n] := 'max_per_user_reached';
-        numbers[request.n] := greatest(request.allowed, 0);
+        numbers[request.n] := greatest(request.allowed, 0)::integer;
       else
         outcomes[request.n] := 'reserved';
         ids[request.n] := nextval('reservations_id_seq');

@@ -98,9 +98,8 @@ async fn check_on(connection: &mut PgConnection) -> Result<(), Unusable> {
         select version, compatible_from, current_setting('transaction_isolation') as isolation,
             array(
                 select f.name from unnest($1::text[]) as f (name)
-                where not exists (
-                    select from pg_proc p where p.proname = f.name and pg_function_is_visible(p.oid)
-                )
+                left join pg_proc p on p.proname = f.name and pg_function_is_visible(p.oid)
+                where p.oid is null
             ) as missing
         from schema_version",
     )

@@ -33,10 +33,10 @@ async fn due_beside(via: impl Into<Via<'_>>, left_out: &[ProductId]) -> Result<D
     let rows = call(via, query).await?;
     let row = rows.first().ok_or(sqlx::Error::RowNotFound)?;
     Ok(Due {
-        products: row.try_get(0)?,
-        lag_seconds: row.try_get(1)?,
+        products: row.try_get("products")?,
+        lag_seconds: row.try_get("lag_seconds")?,
         next_due: row
-            .try_get::<Option<f64>, _>(2)?
+            .try_get::<Option<f64>, _>("next_due_seconds")?
             .map(|seconds| Duration::from_secs_f64(seconds.max(0.0))),
     })
 }
@@ -48,12 +48,13 @@ pub async fn expire(
     max_rows: i32,
     events: &Events,
 ) -> Result<u64, Error> {
-    let query = sqlx::query("-- expire\nselect expire_v2($1, $2, $3)")
+    let query = sqlx::query("-- expire\nselect expire_v2($1, $2, $3) as expired")
         .bind(product_id)
         .bind(max_rows)
         .bind(events.types());
     let rows = call(pool, query).await?;
-    let expired: i32 = rows.first().ok_or(sqlx::Error::RowNotFound)?.try_get(0)?;
+    let row = rows.first().ok_or(sqlx::Error::RowNotFound)?;
+    let expired: i32 = row.try_get("expired")?;
     Ok(expired.unsigned_abs().into())
 }
 

@@ -240,11 +240,12 @@ pub async fn purge(pool: &PgPool, hours: i32, max_rows: i64) -> Result<u64, Erro
                 where created_at < statement_timestamp() - make_interval(hours => $1)
                 order by created_at limit $2 for update skip locked))
             returning 1)
-        select count(*) from gone",
+        select count(*) as purged from gone",
     )
     .bind(hours)
     .bind(max_rows);
     let rows = call(pool, query).await?;
-    let purged: i64 = rows.first().ok_or(sqlx::Error::RowNotFound)?.try_get(0)?;
+    let row = rows.first().ok_or(sqlx::Error::RowNotFound)?;
+    let purged: i64 = row.try_get("purged")?;
     Ok(purged.unsigned_abs())
 }

@@ -1,30 +1,31 @@
 //! locked: products whose row somebody keeps locked, as a transaction does that an operator has forgotten. Nothing
 //! is changed here, so that every failure is [`Error::NotDone`].
 
-use sqlx::PgPool;
+use std::collections::HashMap;
 
-use crate::{Error, ProductId, ReservationId, database::look};
+use sqlx::{FromRow, PgPool};
 
-/// Locks that are had are given back at once, and none is waited for for long.
-const BEGIN: &str = "begin; set local lock_timeout = '300ms'";
+use crate::{Error, ProductId, ReservationId, database::look, reservation::raw};
+
+/// Locks that are had are given back at once, and none is waited for for long. Rows are found by their ids, also where
+/// the statistics are from before the sale.
+const BEGIN: &str = "begin; set local lock_timeout = '300ms'; set local enable_seqscan = off";
 
 /// The products of these reservations, in order; `None` where there is no reservation.
 pub async fn products_of(
     pool: &PgPool,
     ids: &[ReservationId],
 ) -> Result<Vec<Option<ProductId>>, Error> {
+    #[derive(FromRow)]
+    struct Found {
+        id: ReservationId,
+        product_id: ProductId,
+    }
     let products = "-- locked: products of
-        select r.product_id
-        from unnest($1::bigint[]) with ordinality as q (id, n)
-        left join lateral (
-            -- The limit keeps this one look-up a request, whatever the planner believes.
-            select r.product_id from reservations r where r.id = q.id limit 1
-        ) r on true
-        order by q.n";
-    let ids: Vec<i64> = ids.iter().map(|id| id.get()).collect();
-    let rows: Vec<(Option<ProductId>,)> =
-        look(pool, BEGIN, sqlx::query(products).bind(ids)).await?;
-    Ok(rows.into_iter().map(|(product,)| product).collect())
+        select r.id, r.product_id from reservations r where r.id = any($1)";
+    let found: Vec<Found> = look(pool, BEGIN, sqlx::query(products).bind(raw(ids))).await?;
+    let products: HashMap<_, _> = found.iter().map(|r| (r.id, r.product_id)).collect();
+    Ok(ids.iter().map(|id| products.get(id).copied()).collect())
 }
 
 /// Which of these products somebody has locked this very moment: one of our own transactions, or somebody else.

@@ -22,7 +22,7 @@ use tokio::time::{Instant, sleep};
 
 use catalogue::version_made_by_hand;
 pub use functions::{install_by_hand, names as function_names};
-use statements::statements;
+pub use statements::statements;
 
 /// The numbered files.
 pub static NUMBERED: Migrator = sqlx::migrate!("../../migrations");

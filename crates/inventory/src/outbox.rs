@@ -167,6 +167,11 @@ pub async fn refuse(
     refusals: &[(i64, String)],
     max_attempts: i32,
 ) -> Result<Vec<Uuid>, Error> {
+    #[derive(FromRow)]
+    struct Refused {
+        event_id: Uuid,
+        is_dead: bool,
+    }
     let refuse = "-- outbox refuse: count it, and bury the row at the last\n\
         update outbox_events e set attempts = r.attempts, last_error = r.error, \
           next_attempt_at = r.next_attempt_at, dead_at = r.dead_at \
@@ -176,12 +181,12 @@ pub async fn refuse(
             case when e.attempts + 1 >= $3 then statement_timestamp() end as dead_at \
           from unnest($1::bigint[], $2::text[]) as r (id, error) join outbox_events e on e.id = r.id) r \
         where e.id = r.id and num_nonnulls(e.published_at, e.dead_at) = 0 \
-        returning e.event_id, e.dead_at is not null";
+        returning e.event_id, e.dead_at is not null as is_dead";
     let (ids, errors): (Vec<i64>, Vec<&str>) = refusals
         .iter()
         .map(|(id, error)| (id, error.as_str()))
         .unzip();
-    let rows: Vec<(Uuid, bool)> = sqlx::query_as(refuse)
+    let rows: Vec<Refused> = sqlx::query_as(refuse)
         .bind(ids)
         .bind(errors)
         .bind(max_attempts)
@@ -189,8 +194,8 @@ pub async fn refuse(
         .await?;
     Ok(rows
         .into_iter()
-        .filter(|(_, dead)| *dead)
-        .map(|(event_id, _)| event_id)
+        .filter(|refused| refused.is_dead)
+        .map(|refused| refused.event_id)
         .collect())
 }
 
@@ -253,6 +258,11 @@ pub async fn replay(
     from: OffsetDateTime,
     to: OffsetDateTime,
 ) -> Result<u64, Error> {
+    #[derive(Clone, Copy, FromRow)]
+    struct Replayed {
+        count: i64,
+        last: Option<OffsetDateTime>,
+    }
     let now = sqlx::query("-- outbox replay: when\nselect statement_timestamp()");
     let rows: Vec<(OffsetDateTime,)> = fetch(via.again(), now).await?;
     let (now,) = *rows.first().ok_or(sqlx::Error::RowNotFound)?;
@@ -264,7 +274,7 @@ pub async fn replay(
             order by published_at limit $4 for update skip locked) q) q \
           where e.id = q.id \
           returning q.published_at) \
-        select count(*), max(published_at) from replayed";
+        select count(*) as count, max(published_at) as last from replayed";
     // The next batch begins where the last one ended: in one transaction it would walk over the remains of all.
     let (mut from, mut total) = (from, 0);
     loop {
@@ -276,11 +286,10 @@ pub async fn replay(
             .bind(total as f64)
             .bind(REPLAY_PER_SECOND);
         let rows = fetch(via.again(), query).await;
-        let rows: Vec<(i64, Option<OffsetDateTime>)> =
-            rows.map_err(|error| error.after(total > 0))?;
-        let (replayed, last) = *rows.first().ok_or(sqlx::Error::RowNotFound)?;
-        from = last.unwrap_or(from);
-        let replayed = replayed.unsigned_abs();
+        let rows: Vec<Replayed> = rows.map_err(|error| error.after(total > 0))?;
+        let batch = *rows.first().ok_or(sqlx::Error::RowNotFound)?;
+        from = batch.last.unwrap_or(from);
+        let replayed = batch.count.unsigned_abs();
         total += replayed;
         if replayed < REQUEUE_MAX_ROWS as u64 {
             return Ok(total);

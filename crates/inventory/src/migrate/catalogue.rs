@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use anyhow::{Context as _, bail};
-use sqlx::{Connection as _, PgConnection, migrate::Migrator};
+use sqlx::{Connection as _, FromRow, PgConnection, migrate::Migrator};
 
 use super::{execute, functions, statements::statements, ups};
 
@@ -74,11 +74,15 @@ async fn catalogue_of(
 }
 
 /// One property of one object. Ordered and compared as a whole.
-type Line = (String, String);
+#[derive(PartialEq, Eq, PartialOrd, Ord, FromRow)]
+struct Line {
+    object: String,
+    property: String,
+}
 
 /// Everything in the current schema that the numbered files make or could make: columns, constraints, indexes,
-/// partitions, triggers and storage options, as (object, property). The functions, and the triggers that call them,
-/// are compared where they are installed.
+/// partitions, triggers and storage options. The functions, and the triggers that call them, are compared where they
+/// are installed.
 async fn catalogue(connection: &mut PgConnection) -> anyhow::Result<BTreeSet<Line>> {
     let lines: Vec<Line> = sqlx::query_as(
         "-- migrate: read the catalogue
@@ -87,7 +91,8 @@ async fn catalogue(connection: &mut PgConnection) -> anyhow::Result<BTreeSet<Lin
             where c.relnamespace = current_schema()::regnamespace
                 and c.relkind in ('r', 'p') and c.relname <> '_sqlx_migrations'
         )
-        select 'table ' || c.relname, 'options ' || coalesce(array_to_string(c.reloptions, ', '), 'none')
+        select 'table ' || c.relname as object,
+            'options ' || coalesce(array_to_string(c.reloptions, ', '), 'none') as property
         from relations c
         union all
         select 'table ' || c.relname, concat_ws(' ', 'column', a.attname, format_type(a.atttypid, a.atttypmod),
@@ -125,16 +130,16 @@ async fn catalogue(connection: &mut PgConnection) -> anyhow::Result<BTreeSet<Lin
 
 /// Whether `line` speaks of an object that the migrations make.
 fn owned(expected: &BTreeSet<Line>, line: &Line) -> bool {
-    expected.iter().any(|(object, _)| *object == line.0)
+    expected.iter().any(|other| other.object == line.object)
 }
 
 fn differences(expected: &BTreeSet<Line>, actual: &BTreeSet<Line>) -> Vec<String> {
     let missing = expected
         .difference(actual)
-        .map(|(object, property)| format!("missing from {object}: {property}"));
+        .map(|line| format!("missing from {}: {}", line.object, line.property));
     let surplus = actual
         .difference(expected)
         .filter(|line| owned(expected, line))
-        .map(|(object, property)| format!("not expected on {object}: {property}"));
+        .map(|line| format!("not expected on {}: {}", line.object, line.property));
     missing.chain(surplus).collect()
 }

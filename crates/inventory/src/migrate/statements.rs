@@ -2,7 +2,7 @@
 
 /// The statements of `sql`, without the semicolons between them. Knows comments, quoted text and names, and
 /// dollar-quoted bodies; of psql's own commands it knows nothing, and no file of ours has any.
-pub(super) fn statements(sql: &str) -> Vec<&str> {
+pub fn statements(sql: &str) -> Vec<&str> {
     let mut statements = Vec::new();
     let (mut start, mut position) = (0, 0);
     while let Some(next) = sql[position..].chars().next() {

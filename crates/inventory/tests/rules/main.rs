@@ -23,6 +23,7 @@ mod reads;
 mod reserve;
 mod schema;
 mod sequences;
+mod sql;
 mod storm;
 mod support;
 mod together;

@@ -7,7 +7,7 @@ use inventory::{
     ProductId, expire,
     extend::{self, Extend},
     list::{Filter, Page, list},
-    outbox,
+    locked, outbox,
     product::Policy,
     reacquire,
     reservation::Status,
@@ -120,6 +120,9 @@ async fn each_verb_reads_its_own_rows(shop: &Shop, product: ProductId) {
                 seconds: 900.try_into().unwrap(),
             })
             .collect();
+        let before = read(shop).await;
+        locked::products_of(&shop.pool, ids).await.unwrap();
+        assert_read(shop, &before, 1..=ROWS * ENTRIES_PER_ROW, "products of").await;
         let before = read(shop).await;
         let batch = extend::extend(&shop.pool, &longer, MAX_HOLD_SECONDS).await;
         assert_eq!(batch.unwrap().changed, ROWS as u64);

@@ -3,6 +3,7 @@
 use inventory::{
     ReservationId,
     list::{Filter, Page, list},
+    locked,
     product::{self, InvalidProduct, NewProduct, Policy},
     reservation::{self, Status},
 };
@@ -83,6 +84,21 @@ async fn the_limits_of_a_product_are_those_of_its_row(pool: PgPool) {
         let refused = NewProduct::new("x".to_owned(), stock, Policy::default());
         assert!(matches!(refused, Err(InvalidProduct::Stock)));
     }
+}
+
+#[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
+async fn the_products_of_reservations_are_answered_in_order(pool: PgPool) {
+    let shop = Shop::new(pool);
+    let [first, second] = [shop.product(2).await, shop.product(2).await];
+    let ended = shop.hold(first, 1).await.id;
+    shop.cancel(&[ended]).await;
+    let held = shop.hold(second, 1).await.id;
+    let none = reservation_id(7_000);
+    let products = locked::products_of(&shop.pool, &[held, none, ended, held]).await;
+    assert_eq!(
+        products.unwrap(),
+        [Some(second), None, Some(first), Some(second)]
+    );
 }
 
 #[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
