@@ -9,6 +9,9 @@
 //! What belongs to one row goes through one lane (the reserves of a product, say): two batches
 //! in flight for the same row would only wait for each other's lock. Several lanes serve several rows.
 //!
+//! A batch that has to wait for its turn, because another process is at work on the same row, would leave behind all
+//! that comes meanwhile. So a call may ask its lane for latecomers ([`Turn`]) once its turn has come.
+//!
 //! The queue of a lane is bounded, and so is the time in it. As long as a request is in the queue, nothing was
 //! done for it: it can be refused with a clear conscience ([`NoAnswer::Overloaded`]), and it is
 //! dropped if its client hung up.
@@ -16,7 +19,7 @@
 use std::{
     collections::VecDeque,
     panic::AssertUnwindSafe,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, atomic::AtomicBool},
     time::{Duration, Instant},
 };
 
@@ -67,6 +70,41 @@ struct Lane<Q, A> {
     limits: Limits,
     queue: Mutex<Queue<Q, A>>,
     arrived: Notify,
+    /// Those that wait for the answers of the call under way, in the order of its requests.
+    in_flight: Mutex<Vec<Reply<A>>>,
+    waits: AtomicBool,
+}
+
+type Reply<A> = oneshot::Sender<Result<A, NoAnswer>>;
+
+/// What a call may ask of its lane while it is under way.
+pub(crate) struct Turn<Q> {
+    lane: Arc<dyn TakesAlong<Q>>,
+}
+
+impl<Q> Clone for Turn<Q> {
+    fn clone(&self) -> Self {
+        let lane = Arc::clone(&self.lane);
+        Self { lane }
+    }
+}
+
+impl<Q> Turn<Q> {
+    /// Whether the last call had to wait for its turn: kept for the calls by themselves.
+    pub(crate) fn waits(&self) -> &AtomicBool {
+        self.lane.waits()
+    }
+
+    /// The requests that came since the batch was taken and that `suits`, as far as the batch has room. Their answers
+    /// come behind those of the batch.
+    pub(crate) fn latecomers(&self, suits: &dyn Fn(&Q) -> bool) -> Vec<Q> {
+        self.lane.latecomers(suits)
+    }
+}
+
+trait TakesAlong<Q>: Send + Sync {
+    fn waits(&self) -> &AtomicBool;
+    fn latecomers(&self, suits: &dyn Fn(&Q) -> bool) -> Vec<Q>;
 }
 
 struct Queue<Q, A> {
@@ -76,17 +114,17 @@ struct Queue<Q, A> {
 
 struct Waiting<Q, A> {
     request: Q,
-    reply: oneshot::Sender<Result<A, NoAnswer>>,
+    reply: Reply<A>,
     since: Instant,
     span: Span,
 }
 
-/// Requests that go together, and for each who waits for its answer, and its span.
-type Batch<Q, A> = (Vec<Q>, Vec<oneshot::Sender<Result<A, NoAnswer>>>, Vec<Span>);
+/// Requests that go together, and their spans.
+type Batch<Q> = (Vec<Q>, Vec<Span>);
 
 impl<Q: Send + 'static, A: Send + 'static> Lanes<Q, A> {
     /// Starts `count` lanes to `verb`, each of which makes one `call` at a time, with one batch, and expects one
-    /// answer for each request, in order. They end once `stop` is cancelled and their queues are empty.
+    /// answer for each request, in order, latecomers last. They end once `stop` is cancelled and their queues are empty.
     pub(crate) fn start<F, Fut>(
         verb: &'static str,
         count: usize,
@@ -96,7 +134,7 @@ impl<Q: Send + 'static, A: Send + 'static> Lanes<Q, A> {
         call: F,
     ) -> Self
     where
-        F: Fn(Vec<Q>) -> Fut + Clone + Send + 'static,
+        F: Fn(Vec<Q>, Turn<Q>) -> Fut + Clone + Send + 'static,
         Fut: Future<Output = Result<Vec<A>, NoAnswer>> + Send + 'static,
     {
         let lanes: Vec<_> = (0..count)
@@ -109,6 +147,8 @@ impl<Q: Send + 'static, A: Send + 'static> Lanes<Q, A> {
                         overload: Overload::new(verb),
                     }),
                     arrived: Notify::new(),
+                    in_flight: Mutex::default(),
+                    waits: AtomicBool::new(false),
                 })
             })
             .collect();
@@ -138,14 +178,17 @@ impl<Q: Send + 'static, A: Send + 'static> Lanes<Q, A> {
 impl<Q: Send + 'static, A: Send + 'static> Lane<Q, A> {
     async fn run<F, Fut>(self: Arc<Self>, call: F, stop: CancellationToken)
     where
-        F: Fn(Vec<Q>) -> Fut,
+        F: Fn(Vec<Q>, Turn<Q>) -> Fut,
         Fut: Future<Output = Result<Vec<A>, NoAnswer>>,
     {
+        let turn = Turn {
+            lane: Arc::clone(&self) as Arc<dyn TakesAlong<Q>>,
+        };
         loop {
-            let (requests, replies, spans) = self.take_batch();
+            let (requests, spans) = self.take_batch();
             if !requests.is_empty() {
                 let span = Span::of_batch(self.verb, &spans);
-                self.serve(span.scope(call(requests)), replies).await;
+                self.serve(span.scope(call(requests, turn.clone()))).await;
             } else if stop.is_cancelled() {
                 return;
             } else {
@@ -158,11 +201,7 @@ impl<Q: Send + 'static, A: Send + 'static> Lane<Q, A> {
     }
 
     /// Waits for one batch, and meanwhile refuses what has been in the queue too long.
-    async fn serve(
-        &self,
-        call: impl Future<Output = Result<Vec<A>, NoAnswer>>,
-        replies: Vec<oneshot::Sender<Result<A, NoAnswer>>>,
-    ) {
+    async fn serve(&self, call: impl Future<Output = Result<Vec<A>, NoAnswer>>) {
         // A panic is a bug; it must cost its batch, not the lane.
         let call = AssertUnwindSafe(call).catch_unwind();
         tokio::pin!(call);
@@ -175,6 +214,7 @@ impl<Q: Send + 'static, A: Send + 'static> Lane<Q, A> {
                 () = tokio::time::sleep(self.limits.wait / 4) => self.refuse_overdue(),
             }
         };
+        let replies = std::mem::take(&mut *lock(&self.in_flight));
         // A failed send means that the client hung up; a retry will find out.
         match outcome {
             Ok(answers) => {
@@ -201,19 +241,20 @@ impl<Q: Send + 'static, A: Send + 'static> Lane<Q, A> {
         Ok(())
     }
 
-    fn take_batch(&self) -> Batch<Q, A> {
+    fn take_batch(&self) -> Batch<Q> {
         self.refuse_overdue();
         let mut queue = lock(&self.queue);
         queue.overload.settle();
         let mut batch = Batch::default();
+        let mut in_flight = lock(&self.in_flight);
         while batch.0.len() < self.limits.batch
             && let Some(next) = queue.waiting.pop_front()
         {
             // Whoever hung up takes nobody's place.
             if !next.reply.is_closed() {
                 batch.0.push(next.request);
-                batch.1.push(next.reply);
-                batch.2.push(next.span);
+                in_flight.push(next.reply);
+                batch.1.push(next.span);
             }
         }
         batch
@@ -230,6 +271,28 @@ impl<Q: Send + 'static, A: Send + 'static> Lane<Q, A> {
                 let _ = overdue.reply.send(Err(queue.overload.refused()));
             }
         }
+    }
+}
+
+impl<Q: Send + 'static, A: Send + 'static> TakesAlong<Q> for Lane<Q, A> {
+    fn waits(&self) -> &AtomicBool {
+        &self.waits
+    }
+
+    fn latecomers(&self, suits: &dyn Fn(&Q) -> bool) -> Vec<Q> {
+        let mut queue = lock(&self.queue);
+        let mut in_flight = lock(&self.in_flight);
+        let room = self.limits.batch.saturating_sub(in_flight.len());
+        let mut taken = Vec::new();
+        for next in std::mem::take(&mut queue.waiting) {
+            if taken.len() < room && !next.reply.is_closed() && suits(&next.request) {
+                taken.push(next.request);
+                in_flight.push(next.reply);
+            } else {
+                queue.waiting.push_back(next);
+            }
+        }
+        taken
     }
 }
 
@@ -260,7 +323,7 @@ mod tests {
                 limits,
                 &tasks,
                 &stop,
-                move |batch: Vec<i64>| {
+                move |mut batch: Vec<i64>, turn| {
                     let passed = Arc::clone(&passed);
                     let _ = seen.send(batch.clone());
                     async move {
@@ -269,6 +332,7 @@ mod tests {
                             .await
                             .map_err(|_| NoAnswer::OutcomeUnknown)?
                             .forget();
+                        batch.extend(turn.latecomers(&|request| *request >= LATE));
                         assert!(!batch.contains(&13), "thirteen is a bug");
                         Ok(batch.iter().map(|request| request * 2).collect())
                     }
@@ -296,6 +360,9 @@ mod tests {
         }
     }
 
+    /// Requests from here on are taken along by the call that goes before them.
+    const LATE: i64 = 1_000;
+
     const LIMITS: Limits = Limits {
         batch: 3,
         depth: 4,
@@ -316,6 +383,36 @@ mod tests {
         for (request, asked) in (1..).zip(asked) {
             assert_eq!(asked.await.ok(), Some(Ok(request * 2)));
         }
+    }
+
+    #[tokio::test]
+    async fn a_batch_takes_along_what_suits_it_as_far_as_it_has_room() {
+        let mut bench = Bench::new(LIMITS);
+        let mut asked = vec![bench.ask(1).await];
+        assert_eq!(bench.batch().await, [1]);
+        for request in [LATE, 2, LATE + 1, LATE + 2] {
+            asked.push(bench.ask(request).await);
+        }
+        bench.gate.add_permits(1);
+        // Two have gone with the first, which makes three; the others come in their order.
+        assert_eq!(bench.batch().await, [2, LATE + 2]);
+        bench.gate.add_permits(1);
+        for (request, asked) in [1, LATE, 2, LATE + 1, LATE + 2].into_iter().zip(asked) {
+            assert_eq!(asked.await.ok(), Some(Ok(request * 2)));
+        }
+    }
+
+    #[tokio::test]
+    async fn who_was_taken_along_shares_the_fate_of_the_batch() {
+        let mut bench = Bench::new(LIMITS);
+        let bug = bench.ask(13).await;
+        bench.batch().await;
+        let late = bench.ask(LATE).await;
+        bench.gate.add_permits(9);
+        for asked in [bug, late] {
+            assert_eq!(asked.await.ok(), Some(Err(NoAnswer::OutcomeUnknown)));
+        }
+        assert_eq!(bench.ask(1).await.await.ok(), Some(Ok(2)));
     }
 
     #[tokio::test]

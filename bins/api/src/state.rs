@@ -1,6 +1,7 @@
 //! What the handlers share, and how requests reach the verbs.
 
 use std::{
+    collections::HashSet,
     net::SocketAddr,
     sync::{Arc, Mutex},
     time::Duration,
@@ -32,7 +33,7 @@ use crate::{
     answer::{Answer, Created},
     books::Books,
     keys::Keys,
-    lanes::{Lanes, Limits, NoAnswer},
+    lanes::{Lanes, Limits, NoAnswer, Turn},
     live::Live,
     metrics::Metrics,
     overload::Overload,
@@ -299,28 +300,34 @@ impl Start {
     fn reserve(&self) -> Verb<Reserve, Created<Reservation>> {
         let (events, hold_seconds) = (self.events.clone(), self.hold_seconds);
         let count = self.reserve_lanes;
-        Verb::start(self, "reserve", count, reserved, move |via, requests| {
-            decide_reserves(via, requests, hold_seconds, events.clone()).boxed()
-        })
+        Verb::start(
+            self,
+            "reserve",
+            count,
+            reserved,
+            move |via, requests, turn| {
+                decide_reserves(via, requests, turn, hold_seconds, events.clone()).boxed()
+            },
+        )
     }
 
     fn confirm(&self) -> Verb<Confirm, Answer<Reservation>> {
         let events = self.events.clone();
-        Verb::start(self, "confirm", 1, shown, move |via, requests| {
+        Verb::start(self, "confirm", 1, shown, move |via, requests, _| {
             decide_confirms(via, requests, events.clone()).boxed()
         })
     }
 
     fn cancel(&self) -> Verb<ReservationId, Answer<Reservation>> {
         let events = self.events.clone();
-        Verb::start(self, "cancel", 1, shown, move |via, ids| {
+        Verb::start(self, "cancel", 1, shown, move |via, ids, _| {
             decide_cancels(via, ids, events.clone()).boxed()
         })
     }
 
     fn extend(&self) -> Verb<Extend, Answer<Reservation>> {
         let max_hold_seconds = self.max_hold_seconds;
-        Verb::start(self, "extend", 1, shown, move |via, requests| {
+        Verb::start(self, "extend", 1, shown, move |via, requests, _| {
             decide_extends(via, requests, max_hold_seconds).boxed()
         })
     }
@@ -329,7 +336,7 @@ impl Start {
         self.lanes(
             "list_products",
             1,
-            move |pool, requests: Vec<()>| async move {
+            move |pool, requests: Vec<()>, _| async move {
                 let products = Arc::new(product::list(&pool).await?);
                 Ok(vec![products; requests.len()])
             },
@@ -340,7 +347,7 @@ impl Start {
         self.lanes(
             "get_product",
             1,
-            move |pool, ids: Vec<ProductId>| async move { product::get(&pool, &ids).await },
+            move |pool, ids: Vec<ProductId>, _| async move { product::get(&pool, &ids).await },
         )
     }
 
@@ -348,7 +355,7 @@ impl Start {
         self.lanes(
             "get_reservation",
             1,
-            move |pool, ids: Vec<ReservationId>| async move { reservation::get(&pool, &ids).await },
+            move |pool, ids: Vec<ReservationId>, _| async move { reservation::get(&pool, &ids).await },
         )
     }
 
@@ -362,13 +369,16 @@ impl Start {
     where
         Q: Locks + Clone + Send + Sync + 'static,
         A: Send + 'static,
-        F: Fn(PgPool, Vec<Q>) -> Fut + Clone + Send + Sync + 'static,
+        F: Fn(PgPool, Vec<Q>, Turn<Q>) -> Fut + Clone + Send + Sync + 'static,
         Fut: Future<Output = Result<Vec<A>, Error>> + Send + 'static,
     {
         let stuck = self.stuck.clone();
-        self.lanes(verb, count, move |pool, requests| {
+        self.lanes(verb, count, move |pool, requests, turn| {
             let (stuck, call) = (stuck.clone(), call.clone());
-            async move { stuck.around(&pool, requests, &call).await }
+            async move {
+                let call = |pool, requests| call(pool, requests, turn.clone());
+                stuck.around(&pool, requests, &call).await
+            }
         })
     }
 
@@ -376,7 +386,7 @@ impl Start {
     where
         Q: Send + 'static,
         A: Send + 'static,
-        F: Fn(PgPool, Vec<Q>) -> Fut + Clone + Send + 'static,
+        F: Fn(PgPool, Vec<Q>, Turn<Q>) -> Fut + Clone + Send + 'static,
         Fut: Future<Output = Result<Vec<A>, Error>> + Send + 'static,
     {
         let pool = self.pool.clone();
@@ -387,14 +397,16 @@ impl Start {
             self.limits,
             &self.tasks,
             &self.stop,
-            move |requests: Vec<Q>| {
+            move |requests: Vec<Q>, turn| {
                 let count = requests.len();
-                size.observe(count as f64);
+                let size = size.clone();
                 let timed = duration.start_timer();
-                let call = call(pool.clone(), requests);
+                let call = call(pool.clone(), requests, turn);
                 async move {
                     let answers = call.await;
                     timed.observe_duration();
+                    // With those that it took along.
+                    size.observe(answers.as_ref().map_or(count, Vec::len) as f64);
                     answers.map_err(|error| failed(verb, count, &error))
                 }
             },
@@ -404,11 +416,22 @@ impl Start {
 
 async fn decide_reserves(
     via: Via<'_>,
-    requests: Vec<Reserve>,
+    mut requests: Vec<Reserve>,
+    turn: Option<Turn<Reserve>>,
     hold_seconds: i32,
     events: Events,
 ) -> Decided {
-    let batch = reserve::reserve(via, &requests, hold_seconds, &events).await?;
+    let batch = match (via, turn) {
+        (Via::Pool(pool), Some(turn)) => {
+            let latecomers = |products: &HashSet<ProductId>| {
+                turn.latecomers(&|late: &Reserve| products.contains(&late.product_id))
+            };
+            let (requests, waits) = (&mut requests, turn.waits());
+            reserve::reserve_in_turn(pool, requests, hold_seconds, &events, waits, latecomers)
+                .await?
+        }
+        (via, _) => reserve::reserve(via, &requests, hold_seconds, &events).await?,
+    };
     let book = move |books: &Books, holds: &[Verdict]| {
         books.reserved(holds.iter().flatten(), batch.expired);
     };

@@ -80,11 +80,14 @@ impl Stuck {
             true => Vec::new().into_iter(),
             false => call(pool.clone(), free).await?.into_iter(),
         };
-        let answers = products.iter().map(|product| match is_stuck(product) {
+        let own = products.iter().map(|product| match is_stuck(product) {
             true => Err(NoAnswer::Overloaded),
             false => answers.next().ok_or(NoAnswer::OutcomeUnknown),
         });
-        Ok(answers.collect())
+        let mut own: Vec<_> = own.collect();
+        // Those that the call took along.
+        own.extend(answers.map(Ok));
+        Ok(own)
     }
 
     /// Which products are stuck. What was and is not any more is forgotten.

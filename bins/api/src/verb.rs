@@ -13,7 +13,7 @@ use crate::{
     Problem,
     books::Books,
     idempotency::{Rendered, answered, kept},
-    lanes::NoAnswer,
+    lanes::{NoAnswer, Turn},
     state::Start,
     stuck::{Locks, VerbLanes},
 };
@@ -39,7 +39,7 @@ where
     Q: Locks + Clone + Send + Sync + 'static,
     A: IntoResponse + Send + 'static,
 {
-    /// Starts twice `count` lanes.
+    /// Starts twice `count` lanes. `decide` gets its turn where the call is its own transaction.
     pub(crate) fn start<F>(
         start: &Start,
         name: &'static str,
@@ -48,19 +48,23 @@ where
         decide: F,
     ) -> Self
     where
-        F: for<'a> Fn(Via<'a>, Vec<Q>) -> BoxFuture<'a, Decided> + Clone + Send + Sync + 'static,
+        F: for<'a> Fn(Via<'a>, Vec<Q>, Option<Turn<Q>>) -> BoxFuture<'a, Decided>
+            + Clone
+            + Send
+            + Sync
+            + 'static,
     {
         let (books, decide_keyed) = (start.books.clone(), decide.clone());
-        let plain = start.verb_lanes(name, count, move |pool, requests| {
+        let plain = start.verb_lanes(name, count, move |pool, requests, turn| {
             let (books, decide) = (books.clone(), decide.clone());
             async move {
-                let (verdicts, book) = decide(Via::Pool(&pool), requests).await?;
+                let (verdicts, book) = decide(Via::Pool(&pool), requests, Some(turn)).await?;
                 book(&books, &verdicts);
                 Ok(verdicts)
             }
         });
         let books = start.books.clone();
-        let keyed = start.verb_lanes(name, count, move |pool, requests: Vec<(Key, Q)>| {
+        let keyed = start.verb_lanes(name, count, move |pool, requests: Vec<(Key, Q)>, _| {
             let (books, decide) = (books.clone(), decide_keyed.clone());
             async move {
                 let (keys, requests): (Vec<_>, Vec<_>) = requests.into_iter().unzip();
@@ -68,7 +72,8 @@ where
                     let new = new.into_iter().map(|position| requests[position].clone());
                     let new = new.collect();
                     let work = async move {
-                        let (verdicts, book) = decide(Via::Transaction(transaction), new).await?;
+                        let (verdicts, book) =
+                            decide(Via::Transaction(transaction), new, None).await?;
                         let mut answers = Vec::with_capacity(verdicts.len());
                         for verdict in &verdicts {
                             match kept(render(verdict.clone())).await {

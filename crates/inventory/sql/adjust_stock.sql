@@ -7,6 +7,8 @@ create or replace function adjust_stock_v1(
 )
 language plpgsql
 set lock_timeout = '5s'
+-- The plans of a reclaim that this makes are kept in the session, and used by reserve and expire, too.
+set enable_seqscan = off
 set plan_cache_mode = force_generic_plan
 as $$
 #variable_conflict use_column

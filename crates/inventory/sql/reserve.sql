@@ -5,10 +5,12 @@
 -- too few, and for how many seconds a hold lasts where the product says so. No outcomes at all: everything was
 -- reserved; no numbers at all: each hold lasts hold_seconds. (Rows would cost a tenth more.) Also the time of this
 -- call's holds, where it made any, and how many holds it expired. No reference at all is an empty array.
+--
+-- `busy`, and nothing else: somebody else has the lock of one of the products, and the call was told not to wait.
 create or replace function reserve_v2(
   product_ids bigint[], user_ids bigint[], quantities integer[], reference_texts text[],
-  hold_seconds integer, events text[],
-  out outcomes text[], out ids bigint[], out numbers integer[],
+  hold_seconds integer, events text[], wait boolean default true,
+  out busy boolean, out outcomes text[], out ids bigint[], out numbers integer[],
   out reserved_at timestamptz, out expired bigint
 )
 language plpgsql
@@ -30,6 +32,7 @@ declare
   rest integer[];
   slow record;
 begin
+  busy := false;
   expired := 0;
   outcomes := '{}';
   ids := '{}';
@@ -51,11 +54,14 @@ begin
   end if;
 
   if one_product and sold_out = '{}' then
-    select o.ids, o.numbers, o.reserved_at, o.locked into ids, numbers, reserved_at, locked
-    from reserve_one_product_v1(first_id, user_ids, quantities, reference_texts, hold_seconds) o;
+    select o.busy, o.ids, o.numbers, o.reserved_at, o.locked into busy, ids, numbers, reserved_at, locked
+    from reserve_one_product_v1(first_id, user_ids, quantities, reference_texts, hold_seconds, wait) o;
   elsif not one_product then
-    select o.ids, o.numbers, o.reserved_at, o.locked into ids, numbers, reserved_at, locked
-    from reserve_products_v1(product_ids, user_ids, quantities, reference_texts, hold_seconds, sold_out) o;
+    select o.busy, o.ids, o.numbers, o.reserved_at, o.locked into busy, ids, numbers, reserved_at, locked
+    from reserve_products_v1(product_ids, user_ids, quantities, reference_texts, hold_seconds, sold_out, wait) o;
+  end if;
+  if busy then
+    return;
   end if;
   if 'ReservationCreated' = any(events) then
     perform write_events_v1('ReservationCreated', array_remove(ids, null), reserved_at, events);

@@ -3,7 +3,8 @@
 -- of theirs. The others have no id, and are left to reserve_one_by_one.
 create or replace function reserve_one_product_v1(
   product_id bigint, user_ids bigint[], quantities integer[], reference_texts text[], hold_seconds integer,
-  out ids bigint[], out numbers integer[], out reserved_at timestamptz, out locked bigint[]
+  wait boolean,
+  out busy boolean, out ids bigint[], out numbers integer[], out reserved_at timestamptz, out locked bigint[]
 )
 language plpgsql
 as $$
@@ -17,6 +18,10 @@ declare
   holders bigint[];
   hold interval;
 begin
+  if wait then
+    perform wait_for_products_v1(array[product_id]);
+  end if;
+
   -- reserve: lock the product, the newest version first. Found by `id = …`, a product on sale would show every version
   -- that an old snapshot still needs, oldest first: hundreds more with every second.
   select p.ctid as stored_at, p.stock, p.hold_seconds, p.max_per_user, p.sale_starts_at, p.sale_ends_at
@@ -25,7 +30,11 @@ begin
   where p.id >= product_id and p.id <= product_id
   order by p.id desc
   limit 1
-  for no key update;
+  for no key update skip locked;
+  busy := not found and exists (select from products p where p.id = product_id);
+  if busy then
+    return;
+  end if;
   t := clock_timestamp();
   reserved_at := t;
   numbers := '{}';

@@ -2,8 +2,8 @@
 -- the same few statements for all. Products that are sold out are neither locked nor served.
 create or replace function reserve_products_v1(
   product_ids bigint[], user_ids bigint[], quantities integer[], reference_texts text[], hold_seconds integer,
-  sold_out bigint[],
-  out ids bigint[], out numbers integer[], out reserved_at timestamptz, out locked bigint[]
+  sold_out bigint[], wait boolean,
+  out busy boolean, out ids bigint[], out numbers integer[], out reserved_at timestamptz, out locked bigint[]
 )
 language plpgsql
 as $$
@@ -13,6 +13,10 @@ declare
   rows products[];
   holds reservations_active[];
 begin
+  if wait then
+    perform wait_for_products_v1(array(select q.id from unnest(product_ids) as q (id) where q.id <> all(sold_out)));
+  end if;
+
   -- reserve: lock the products, in id order
   select coalesce(array_agg(p.product), '{}'), coalesce(array_agg((p.product).id), '{}') into rows, locked
   from (
@@ -20,8 +24,14 @@ begin
     from products p
     where p.id = any(product_ids) and p.id <> all(sold_out)
     order by p.id
-    for no key update
+    for no key update skip locked
   ) p;
+  busy := cardinality(locked) < (
+    select count(*) from products p where p.id = any(product_ids) and p.id <> all(sold_out)
+  );
+  if busy then
+    return;
+  end if;
   t := clock_timestamp();
   reserved_at := t;
 

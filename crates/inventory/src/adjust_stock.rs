@@ -6,7 +6,7 @@ use crate::{
     Error, ProductId,
     database::{Via, call},
     event::Events,
-    product::Product,
+    product::{Product, columns},
     reservation::Refusal,
 };
 
@@ -59,11 +59,13 @@ pub async fn adjust_stock(
     adjustment: &Adjustment,
     events: &Events,
 ) -> Result<Adjusted, Error> {
-    let query = sqlx::query(
+    let query = sqlx::query(concat!(
         "-- adjust stock
-        select adjusted, expired, (product).* from adjust_stock_v1($1, $2, $3, $4)
-        where adjusted is not null",
-    )
+        select a.adjusted, a.expired, ",
+        columns!(),
+        " from adjust_stock_v1($1, $2, $3, $4) a cross join lateral (select (a.product).*) p
+        where a.adjusted is not null"
+    ))
     .bind(product_id)
     .bind(adjustment.delta)
     .bind(&adjustment.reason)

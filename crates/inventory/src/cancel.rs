@@ -4,7 +4,7 @@ use crate::{
     Error, ReservationId,
     database::{Via, call},
     event::Events,
-    reservation::{Batch, Status, batch_ended_as, raw},
+    reservation::{Batch, Status, batch_ended_as, of_result, raw},
 };
 
 /// Cancels each hold that is ACTIVE and not past its deadline by the database's clock.
@@ -22,7 +22,11 @@ pub async fn cancel(
     ids: &[ReservationId],
     events: &Events,
 ) -> Result<Batch, Error> {
-    let cancel = "-- cancel\nselect (reservation).*, changed from cancel_v2($1, $2)";
+    let cancel = concat!(
+        "-- cancel\nselect changed, ",
+        of_result!(),
+        " from cancel_v2($1, $2)"
+    );
     let query = sqlx::query(cancel).bind(raw(ids)).bind(events.types());
     let rows = call(via, query).await?;
     Ok(batch_ended_as(Status::Canceled, ids, &rows)?)

@@ -4,7 +4,7 @@ use crate::{
     Error, ReservationId,
     database::{Via, call},
     event::Events,
-    reservation::{Batch, Status, batch_ended_as, raw},
+    reservation::{Batch, Status, batch_ended_as, of_result, raw},
 };
 
 /// Confirms each hold that is ACTIVE and not past its deadline by the database's clock.
@@ -22,7 +22,11 @@ pub async fn confirm(
     ids: &[ReservationId],
     events: &Events,
 ) -> Result<Batch, Error> {
-    let confirm = "-- confirm\nselect (reservation).*, changed from confirm_v2($1, $2)";
+    let confirm = concat!(
+        "-- confirm\nselect changed, ",
+        of_result!(),
+        " from confirm_v2($1, $2)"
+    );
     let query = sqlx::query(confirm).bind(raw(ids)).bind(events.types());
     let rows = call(via, query).await?;
     Ok(batch_ended_as(Status::Confirmed, ids, &rows)?)

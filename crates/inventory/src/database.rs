@@ -5,6 +5,7 @@ use std::{str::FromStr as _, time::Duration};
 use anyhow::Context as _;
 use sqlx::{
     Connection as _, Execute as _, Executor as _, FromRow, PgConnection, PgPool, Postgres,
+    Transaction,
     error::DatabaseError,
     postgres::{PgArguments, PgConnectOptions, PgDatabaseError, PgPoolOptions, PgRow, PgSeverity},
     query::Query,
@@ -150,6 +151,54 @@ where
     };
     let looked = within(CALL_LIMIT, pool, looked).await;
     looked.map_err(Error::before_commit)
+}
+
+/// What becomes of a transaction.
+pub(crate) enum End {
+    Commit,
+    Rollback,
+}
+
+/// Works in a transaction of several calls, which PostgreSQL ends within two seconds of silence: a process that freezes
+/// must not keep what it has locked.
+///
+/// [`Error::NotDone`]: nothing was done. [`Error::OutcomeUnknown`]: the answer to the commit was lost.
+pub(crate) async fn transact<T>(
+    pool: &PgPool,
+    work: impl AsyncFnOnce(&mut PgConnection) -> Result<(End, T), Error>,
+) -> Result<T, Error> {
+    let mut connection = pool.acquire().await.map_err(Error::NotDone)?;
+    let Ok(prepared) = timeout(CALL_LIMIT, prepare(&mut connection, work)).await else {
+        // The pool would wait for the answer that does not come.
+        drop(connection.detach());
+        return Err(Error::NotDone(sqlx::Error::PoolTimedOut));
+    };
+    let (end, transaction, done) = prepared.map_err(Error::before_commit)?;
+    if let End::Rollback = end {
+        // Also when this fails, nothing is committed.
+        let _ = timeout(CALL_LIMIT, transaction.rollback()).await;
+        return Ok(done);
+    }
+    let commit = Span::of_statement("commit").scope(transaction.commit());
+    let Ok(committed) = timeout(CALL_LIMIT, commit).await else {
+        drop(connection.detach());
+        return Err(Error::OutcomeUnknown(sqlx::Error::PoolTimedOut));
+    };
+    committed?;
+    Ok(done)
+}
+
+/// Everything up to the end of a transaction.
+async fn prepare<'c, T>(
+    connection: &'c mut PgConnection,
+    work: impl AsyncFnOnce(&mut PgConnection) -> Result<(End, T), Error>,
+) -> Result<(End, Transaction<'c, Postgres>, T), Error> {
+    // One simple query is one round trip.
+    let begin = "begin; set local lock_timeout = '5s'; set local idle_in_transaction_session_timeout = '2s'";
+    let began = Span::of_statement("begin").scope(connection.begin_with(begin));
+    let mut transaction = began.await?;
+    let (end, done) = work(&mut transaction).await?;
+    Ok((end, transaction, done))
 }
 
 /// Works on a connection of the pool, for so long.

@@ -3,7 +3,7 @@
 use crate::{
     Error, ReservationId, Seconds,
     database::{Via, call},
-    reservation::{Batch, Status, batch_ended_as, raw},
+    reservation::{Batch, Status, batch_ended_as, of_result, raw},
 };
 
 /// A request for more time.
@@ -35,7 +35,11 @@ pub async fn extend(
         .iter()
         .map(|request| (request.id, request.seconds.get()))
         .unzip();
-    let extend = "-- extend\nselect (reservation).*, changed from extend_v1($1, $2, $3)";
+    let extend = concat!(
+        "-- extend\nselect changed, ",
+        of_result!(),
+        " from extend_v1($1, $2, $3)"
+    );
     let query = sqlx::query(extend)
         .bind(raw(&ids))
         .bind(seconds)

@@ -7,13 +7,11 @@
 use std::collections::HashMap;
 
 use futures_util::future::BoxFuture;
-use sqlx::{Connection as _, PgConnection, PgPool, Postgres, Row, Transaction, postgres::PgRow};
-use tokio::time::timeout;
-use trace::Span;
+use sqlx::{PgConnection, PgPool, Row, postgres::PgRow};
 
 use crate::{
     Error,
-    database::{CALL_LIMIT, Via, call},
+    database::{End, Via, call, transact},
 };
 
 /// What a client calls its request, and what the request is.
@@ -82,33 +80,16 @@ where
         Vec<usize>,
     ) -> BoxFuture<'a, Result<Worked<T, U>, Error>>,
 {
-    let mut connection = pool.acquire().await.map_err(Error::NotDone)?;
-    let Ok(prepared) = timeout(CALL_LIMIT, prepare(&mut connection, keys, work)).await else {
-        // The pool would wait for the answer that does not come.
-        drop(connection.detach());
-        return Err(Error::NotDone(sqlx::Error::PoolTimedOut));
-    };
-    let (transaction, once) = prepared.map_err(Error::before_commit)?;
-    if let Once::Undone(_) = once {
-        // Also when this fails, nothing is committed.
-        let _ = timeout(CALL_LIMIT, transaction.rollback()).await;
-        return Ok(once);
-    }
-    let commit = Span::of_statement("commit").scope(transaction.commit());
-    let Ok(committed) = timeout(CALL_LIMIT, commit).await else {
-        drop(connection.detach());
-        return Err(Error::OutcomeUnknown(sqlx::Error::PoolTimedOut));
-    };
-    committed?;
-    Ok(once)
+    let work = async |transaction: &mut PgConnection| prepare(transaction, keys, work).await;
+    transact(pool, work).await
 }
 
 /// Everything up to the commit.
-async fn prepare<'c, T, U, W>(
-    connection: &'c mut PgConnection,
+async fn prepare<T, U, W>(
+    transaction: &mut PgConnection,
     keys: &[Key],
     work: W,
-) -> Result<(Transaction<'c, Postgres>, Once<T, U>), Error>
+) -> Result<(End, Once<T, U>), Error>
 where
     W: for<'a> FnOnce(
         &'a mut PgConnection,
@@ -121,26 +102,21 @@ where
         .enumerate()
         .map(|(position, key)| *firsts.entry((&key.client, &key.key)).or_insert(position))
         .collect();
-    // One simple query is one round trip. A process that freezes in the middle must not keep the keys, nor
-    // the products that its work has locked.
-    let begin = "begin; set local idle_in_transaction_session_timeout = '2s'";
-    let began = Span::of_statement("begin").scope(connection.begin_with(begin));
-    let mut transaction = began.await?;
-    let mut taken = claim(&mut transaction, keys, &firsts).await?;
+    let mut taken = claim(transaction, keys, &firsts).await?;
     let new: Vec<usize> = (0..keys.len())
         .filter(|position| matches!(&taken[*position], Some(Taken { answer: None, .. })))
         .collect();
     let mut done = None;
     if !new.is_empty() {
-        let answers = match work(&mut transaction, new.clone()).await? {
-            Worked::Undo(done) => return Ok((transaction, Once::Undone(done))),
+        let answers = match work(transaction, new.clone()).await? {
+            Worked::Undo(done) => return Ok((End::Rollback, Once::Undone(done))),
             Worked::Keep(answers, worked) => {
                 done = Some(worked);
                 answers
             }
         };
         assert_eq!(answers.len(), new.len(), "an answer for each new request");
-        keep(&mut transaction, keys, &new, &answers).await?;
+        keep(transaction, keys, &new, &answers).await?;
         for (position, answer) in new.iter().zip(answers) {
             if let Some(taken) = &mut taken[*position] {
                 taken.answer = Some(answer);
@@ -159,7 +135,7 @@ where
         },
         _ => Outcome::InUse,
     });
-    Ok((transaction, Once::Kept(outcomes.collect(), done)))
+    Ok((End::Commit, Once::Kept(outcomes.collect(), done)))
 }
 
 /// What is taken, by position; only at the first position of each key.

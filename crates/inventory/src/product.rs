@@ -63,6 +63,7 @@ macro_rules! columns {
         hold_seconds, max_hold_seconds, max_per_user, sale_starts_at, sale_ends_at"
     };
 }
+pub(crate) use columns;
 
 /// The longest name.
 pub const NAME_MAX_CHARACTERS: usize = 200;

@@ -6,7 +6,7 @@ use crate::{
     Error, ReservationId,
     database::{Via, call},
     event::Events,
-    reservation::{Batch, Refusal, Reservation, Status, answer},
+    reservation::{Batch, Refusal, Reservation, Status, answer, of_result},
 };
 
 /// Takes the units of an expired hold again, if they are free, with a new reservation that is CONFIRMED from
@@ -19,11 +19,12 @@ pub async fn reacquire(
     id: ReservationId,
     events: &Events,
 ) -> Result<Batch, Error> {
-    let query = sqlx::query(
+    let query = sqlx::query(concat!(
         "-- reacquire
-        select outcome, remaining, expired, coalesce(outcome = 'reacquired', false) as changed, (reservation).*
-        from reacquire_v1($1, $2)",
-    )
+        select outcome, remaining, expired, coalesce(outcome = 'reacquired', false) as changed, ",
+        of_result!(),
+        " from reacquire_v1($1, $2)"
+    ))
     .bind(id)
     .bind(events.types());
     let rows = call(via, query).await?;

@@ -211,12 +211,24 @@ macro_rules! effective {
 }
 pub(crate) use effective;
 
+/// The columns of a [`Reservation`] out of a function's result. Named one by one: with `.*`, a prepared statement fails
+/// once the table has got another column.
+macro_rules! of_result {
+    () => {
+        "(reservation).id, (reservation).product_id, (reservation).user_id, (reservation).quantity,
+        (reservation).expires_at, (reservation).created_at, (reservation).status, (reservation).confirmed_at,
+        (reservation).canceled_at, (reservation).expired_at, (reservation).returned_at, (reservation).reference,
+        (reservation).reacquired_from"
+    };
+}
+pub(crate) use of_result;
+
 /// One answer for each id, in order.
 pub async fn get(pool: &PgPool, ids: &[ReservationId]) -> Result<Vec<Option<Reservation>>, Error> {
     let query = sqlx::query(concat!(
         "-- reservation: get\n",
         effective!(),
-        " from reservations r where r.id = any($1)"
+        " from get_reservations_v1($1) r"
     ))
     .bind(raw(ids));
     let found: Vec<Reservation> = fetch(pool, query).await?;

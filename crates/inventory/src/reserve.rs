@@ -1,11 +1,16 @@
 //! reserve: takes free units of a product and holds them for a user.
 
-use sqlx::{Row, postgres::PgRow};
+use std::{
+    collections::HashSet,
+    sync::atomic::{AtomicBool, Ordering},
+};
+
+use sqlx::{PgConnection, PgPool, Row, postgres::PgRow};
 use time::{Duration, OffsetDateTime};
 
 use crate::{
     Error, ProductId, Quantity, ReservationId, UserId,
-    database::{Via, call},
+    database::{End, Via, call, transact},
     event::Events,
     reservation::{Batch, Reference, Refusal, Reservation, Status},
 };
@@ -33,10 +38,54 @@ pub async fn reserve(
     events: &Events,
 ) -> Result<Batch, Error> {
     let statement = "-- reserve
-        select outcomes, ids, numbers, reserved_at, expired
+        select outcomes, ids, numbers, reserved_at, expired, busy
         from reserve_v2($1, $2, $3, $4, $5, $6)";
-    let decided = decide(via, statement, requests, hold_seconds, events).await?;
-    let mut answers = Vec::with_capacity(requests.len());
+    batch(decide(via, statement, requests, hold_seconds, events).await?)
+}
+
+/// As [`reserve`], but for several processes that reserve the same products.
+///
+/// Whoever waits for a product's lock with a batch in hand leaves all requests behind that come meanwhile, so that
+/// several processes would send each other small batches in turns. So nobody waits with a batch: where the lock is
+/// taken, this waits for the lock alone, and once it has it, it asks `latecomers` for requests of the same products
+/// and reserves for all of them at once. They come behind `requests`, which they are added to.
+///
+/// `waits`: whether the lock was taken the last time, so that it is waited for at once; kept up to date.
+pub async fn reserve_in_turn(
+    pool: &PgPool,
+    requests: &mut Vec<Reserve>,
+    hold_seconds: i32,
+    events: &Events,
+    waits: &AtomicBool,
+    latecomers: impl FnOnce(&HashSet<ProductId>) -> Vec<Reserve>,
+) -> Result<Batch, Error> {
+    if !waits.load(Ordering::Relaxed) {
+        let decided = decide(pool, TRY, requests, hold_seconds, events).await?;
+        if !decided.busy {
+            return batch(decided);
+        }
+    }
+    let products: HashSet<ProductId> = requests.iter().map(|request| request.product_id).collect();
+    let work = async |transaction: &mut PgConnection| {
+        let waited = "-- reserve: wait for the products\nselect wait_for_products_v1($1) as waited";
+        let ids: Vec<i64> = products.iter().map(|product| product.get()).collect();
+        let rows = call(&mut *transaction, sqlx::query(waited).bind(ids)).await?;
+        let row = rows.first().ok_or(sqlx::Error::RowNotFound)?;
+        waits.store(row.try_get("waited")?, Ordering::Relaxed);
+        requests.extend(latecomers(&products));
+        let decided = decide(transaction, TRY, requests, hold_seconds, events).await?;
+        Ok((End::Commit, batch(decided)?))
+    };
+    transact(pool, work).await
+}
+
+/// Reserves without waiting for a lock.
+const TRY: &str = "-- reserve
+    select outcomes, ids, numbers, reserved_at, expired, busy
+    from reserve_v2($1, $2, $3, $4, $5, $6, wait => false)";
+
+fn batch(decided: Decided) -> Result<Batch, Error> {
+    let mut answers = Vec::with_capacity(decided.answers.len());
     for answer in decided.answers {
         answers.push(answer.ok_or_else(|| no_such_outcome("none"))?);
     }
@@ -51,6 +100,8 @@ pub async fn reserve(
 pub(crate) struct Decided {
     pub(crate) answers: Vec<Option<Result<Reservation, Refusal>>>,
     pub(crate) expired: u64,
+    /// Nothing was done, because somebody else has a lock.
+    busy: bool,
 }
 
 /// Calls a function that reserves.
@@ -85,6 +136,13 @@ pub(crate) async fn decide(
 }
 
 fn read(row: &PgRow, requests: &[Reserve], hold_seconds: i32) -> Result<Decided, sqlx::Error> {
+    if row.try_get("busy")? {
+        return Ok(Decided {
+            answers: Vec::new(),
+            expired: 0,
+            busy: true,
+        });
+    }
     let outcomes: Vec<Option<String>> = row.try_get("outcomes")?;
     let ids: Vec<Option<ReservationId>> = row.try_get("ids")?;
     let numbers: Vec<Option<i32>> = row.try_get("numbers")?;
@@ -137,6 +195,7 @@ fn read(row: &PgRow, requests: &[Reserve], hold_seconds: i32) -> Result<Decided,
     Ok(Decided {
         answers,
         expired: expired.unsigned_abs(),
+        busy: false,
     })
 }
 

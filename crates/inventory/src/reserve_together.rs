@@ -25,7 +25,7 @@ pub async fn reserve_together(
     events: &Events,
 ) -> Result<Together, Error> {
     let statement = "-- reserve together
-        select outcomes, ids, numbers, reserved_at, expired
+        select outcomes, ids, numbers, reserved_at, expired, false as busy
         from reserve_together_v1($1, $2, $3, $4, $5, $6)";
     let decided = decide(via, statement, requests, hold_seconds, events).await?;
     let answers = requests.iter().zip(decided.answers);

@@ -4,7 +4,7 @@ use crate::{
     Error, ReservationId,
     database::{Via, call},
     event::Events,
-    reservation::{Batch, Status, batch_ended_as, raw},
+    reservation::{Batch, Status, batch_ended_as, of_result, raw},
 };
 
 /// Frees the units of each reservation that is CONFIRMED.
@@ -22,7 +22,11 @@ pub async fn return_sold(
     ids: &[ReservationId],
     events: &Events,
 ) -> Result<Batch, Error> {
-    let return_sold = "-- return\nselect (reservation).*, changed from return_v1($1, $2)";
+    let return_sold = concat!(
+        "-- return\nselect changed, ",
+        of_result!(),
+        " from return_v1($1, $2)"
+    );
     let query = sqlx::query(return_sold).bind(raw(ids)).bind(events.types());
     let rows = call(via, query).await?;
     Ok(batch_ended_as(Status::Returned, ids, &rows)?)

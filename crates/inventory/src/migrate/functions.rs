@@ -13,7 +13,7 @@ macro_rules! files {
 }
 
 /// The text of each file in `sql/`.
-static FILES: [&str; 27] = files![
+static FILES: [&str; 29] = files![
     "adjust_stock",
     "as_of",
     "bought",
@@ -25,6 +25,7 @@ static FILES: [&str; 27] = files![
     "expire",
     "expire_holds",
     "extend",
+    "get_reservations",
     "keep_answers",
     "lock_products",
     "products_initial",
@@ -40,6 +41,7 @@ static FILES: [&str; 27] = files![
     "reserve_together",
     "return",
     "sold_out_products",
+    "wait_for_products",
     "write_events",
 ];
 

@@ -4,7 +4,9 @@
 use std::ops::RangeInclusive;
 
 use inventory::{
-    ProductId, expire,
+    ProductId,
+    adjust_stock::{Adjustment, adjust_stock},
+    expire,
     extend::{self, Extend},
     list::{Filter, Page, list},
     locked, outbox,
@@ -36,7 +38,13 @@ async fn shop_with_stale_statistics(options: PgConnectOptions) -> Shop {
     .execute(&shop.pool)
     .await
     .unwrap();
-    // The connection also keeps the plans that it made for tables of a few rows.
+    // The connection also keeps the plans that it made for tables of a few rows. Those of a reclaim may come from any
+    // of its callers.
+    let short = shop.product(1).await;
+    shop.stale_hold(short, 1, 60).await;
+    let taken = Adjustment::new(-1, "broken".to_owned()).unwrap();
+    let adjusted = adjust_stock(&shop.pool, short, &taken, &shop.events).await;
+    assert_eq!(adjusted.unwrap().expired, 1);
     let product = shop.product(100).await;
     for call in 0..CALLS {
         let [first, last] = [3 * call + 1, 3 * call + 2];

@@ -54,8 +54,8 @@ fn assert_none_is_caught(refused: impl Fn(&[String]) -> bool, sources: &[Source]
     assert!(caught.is_empty(), "{caught:#?}");
 }
 
-/// What belongs in `sql/`: from there `migrate` installs functions, and leaves out triggers, which Citus does not have
-/// on its tables.
+/// Functions and their triggers stand in `sql/`. `migrate` leaves the triggers out where Citus is: it refuses them on
+/// its tables.
 fn makes_a_function_or_trigger(statement: &[String]) -> bool {
     let begin = statement.iter().map(String::as_str);
     let mut begin = begin.filter(|word| !["or", "replace", "constraint"].contains(word));
@@ -116,7 +116,7 @@ fn a_constraint_is_altered_in_a_statement_of_its_own() {
     }
 }
 
-/// Lines that `migrate` would not take out where Citus is: it makes no generic plan of a distributed query.
+/// Lines with the setting that `migrate` would not remove. Citus makes no generic plan of a distributed query.
 fn other_plan_settings(sql: &str) -> Vec<&str> {
     // As in functions.rs.
     let removed = "set plan_cache_mode = force_generic_plan\n";
@@ -191,9 +191,9 @@ async fn a_conflict_is_set_by_immutable_functions_only(pool: PgPool) {
 }
 
 /// Citus: "functions used in UPDATE queries on distributed tables must not be VOLATILE" and "STABLE functions used in
-/// UPDATE queries cannot be called with column references". Stricter than Citus, which lets a stable function stand
-/// beside a column, unless an operator of both is not immutable: a column in the whole expression is too much. So is
-/// a variable of a function, which looks like one.
+/// UPDATE queries cannot be called with column references". This is stricter: Citus takes a stable function beside a
+/// column, if the operator between them is immutable. Text does not show which operator is. A variable of a function
+/// looks like a column, and counts as one.
 fn updates_by_a_mutable_function(statement: &[String], mutable: &Mutable) -> bool {
     places(statement, &["update"]).any(|place| {
         let before = place
@@ -245,7 +245,7 @@ async fn an_update_sets_no_column_by_a_function_that_is_not_immutable(pool: PgPo
     }
 }
 
-/// Citus: "cannot perform a lateral outer join", where the subquery is of a table and what it depends on is not.
+/// Citus: "cannot perform a lateral outer join when a distributed subquery references a set returning function".
 fn has_a_lateral_outer_join(statement: &[String], tables: &BTreeSet<String>) -> bool {
     let joins = places(statement, &["left", "join", "lateral"])
         .next()

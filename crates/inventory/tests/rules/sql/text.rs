@@ -223,8 +223,8 @@ impl Query<'_> {
     }
 }
 
-/// The string literals of Rust source. Two are one where only a comma or macros such as `columns!()` stand between them,
-/// as in `concat!`.
+/// The string literals of Rust source. Two are one where only a comma or macros such as `columns!()` stand between
+/// them, as in `concat!`.
 pub(super) fn literals(rust: &str) -> Vec<String> {
     let mut literals: Vec<String> = Vec::new();
     // The code since the last literal.
