@@ -158,9 +158,8 @@ create index outbox_events_published on outbox_events (published_at) where publi
 -- GET /admin/outbox/dead and the requeue.
 create index outbox_events_dead on outbox_events (id) where dead_at is not null;
 
--- Idempotency-Key: a request that is repeated gets the answer that it got before. A key is claimed with an insert
--- and gets its answer with an update in the same transaction. Claims fill a fifth of a page, so that the answers
--- have room beside them, and no index learns of the update.
+-- Idempotency-Key: a request that is repeated gets the answer that it got before. The key and its answer are written in
+-- the transaction of the request's work.
 create table idempotency_keys (
   client text not null,
   key text not null constraint idempotency_keys_key_length check (char_length(key) between 1 and 255),
@@ -172,7 +171,7 @@ create table idempotency_keys (
   created_at timestamptz not null default clock_timestamp(),
   constraint idempotency_keys_pkey primary key (client, key),
   constraint idempotency_keys_whole_answer check ((status is null) = (body is null))
-) with (fillfactor = 20);
+);
 
 comment on column idempotency_keys.client is 'the client that sent the key; empty: the API has no client keys';
 comment on column idempotency_keys.fingerprint is 'SHA-256 of the request';

@@ -21,6 +21,7 @@ use std::{
 
 use inventory::{
     audit::{self, Audit},
+    compatibility,
     presence::{self, Counts, Feed, Report, Role},
 };
 use runtime::Process;
@@ -69,11 +70,15 @@ impl Live {
         let database = pool.connect_options();
         let stop = &process.shutdown;
         process.tasks.spawn({
-            let (live, pulse) = (live.clone(), pulse.clone());
+            let (live, pool, pulse) = (live.clone(), pool.clone(), pulse.clone());
             let (timer, stop) = (timer.clone(), stop.clone());
             async move {
-                let report = || live.report(&timer, &metrics);
-                presence::announce(&pulse, Role::Api, report, &stop).await;
+                // Before that nobody may write into the database.
+                let usable = compatibility::until_usable(&pool);
+                if stop.run_until_cancelled(usable).await.is_some() {
+                    let report = || live.report(&timer, &metrics);
+                    presence::announce(&pulse, Role::Api, report, &stop).await;
+                }
             }
         });
         process.tasks.spawn({

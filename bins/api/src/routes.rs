@@ -224,7 +224,7 @@ fn admin(routes: Routes) -> Routes {
 /// The routes of `runtime::health`, which every process has.
 fn health(routes: Routes) -> Routes {
     let probe = |states: &[&str], description: &str| {
-        let schema = json!({
+        let mut schema = json!({
             "type": "object",
             "properties": {
                 "status": { "enum": states },
@@ -232,6 +232,13 @@ fn health(routes: Routes) -> Routes {
             },
             "required": ["status"],
         });
+        if states == ["unavailable"] {
+            schema["properties"]["reason"] = json!({
+                "type": "string",
+                "description": "Why not, in words for people.",
+                "examples": ["schema is at 0, this program needs 1: run flashsale-api migrate"],
+            });
+        }
         json!({ "description": description, "content": { "application/json": { "schema": schema } } })
     };
     let ready = |id: &str, summary: &str| {
@@ -240,7 +247,10 @@ fn health(routes: Routes) -> Routes {
             .answers(StatusCode::OK, probe(&["ready"], "Requests can be served."))
             .answers(
                 StatusCode::SERVICE_UNAVAILABLE,
-                probe(&["unavailable"], "PostgreSQL does not answer."),
+                probe(
+                    &["unavailable"],
+                    "PostgreSQL does not answer, or this program cannot work with what is there.",
+                ),
             )
     };
     let metrics = json!({

@@ -85,8 +85,9 @@ pub struct Settings {
         value_parser = clap::value_parser!(u64).range(1..))]
     pub lane_wait_milliseconds: u64,
 
-    /// Lanes for reserves; the reserves of one product share one.
-    #[arg(long, env = "RESERVE_LANES", default_value_t = 4,
+    /// Lanes for reserves; the reserves of one product share one. Fewer lanes make larger batches, which cost less for
+    /// each request; more lanes keep more connections of PostgreSQL busy.
+    #[arg(long, env = "RESERVE_LANES", default_value_t = 1,
         value_parser = clap::value_parser!(u16).range(1..=64))]
     pub reserve_lanes: u16,
 }

@@ -68,7 +68,8 @@ where
             let (books, decide) = (books.clone(), decide_keyed.clone());
             async move {
                 let (keys, requests): (Vec<_>, Vec<_>) = requests.into_iter().unzip();
-                let once = idempotency::once(&pool, &keys, move |transaction, new| {
+                let once = idempotency::once_in_batch(&pool, &keys, move |transaction, new| {
+                    let decide = decide.clone();
                     let new = new.into_iter().map(|position| requests[position].clone());
                     let new = new.collect();
                     let work = async move {

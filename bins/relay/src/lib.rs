@@ -11,7 +11,7 @@ pub mod relay;
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use clap::{ArgAction, Parser, Subcommand, value_parser};
-use futures_util::future::join;
+use futures_util::{FutureExt as _, future::join};
 use inventory::{
     Error,
     compatibility::{self, Functions},
@@ -19,6 +19,7 @@ use inventory::{
     presence::{self, Counts, Report, Role},
 };
 use runtime::{Process, age::Age, health::Health, http, purge::keep_purging};
+use sqlx::PgPool;
 use timer::Timer;
 use tokio::{
     task::JoinSet,
@@ -126,29 +127,37 @@ pub async fn start(args: Args, process: Process) -> anyhow::Result<()> {
     let wakeups = Arc::new(timer.wakes());
 
     let stop = process.shutdown;
+    // One wait for all that writes: the log says once why.
+    let usable = usable(relay.pool.clone()).shared();
     let mut tasks = JoinSet::new();
     for _ in 0..args.relay_workers {
         let (relay, wakeups, stop) = (relay.clone(), wakeups.clone(), stop.clone());
+        let usable = usable.clone();
         tasks.spawn(async move {
-            let usable = compatibility::wait_until_usable(&relay.pool, Functions::Await);
             if stop.run_until_cancelled(usable).await.is_some() {
                 relay.run(&wakeups, &stop).await;
             }
             Ok(())
         });
     }
-    let here = (relay.clone(), timer, stop.clone());
+    let here = (relay.clone(), timer, stop.clone(), usable.clone());
     tasks.spawn(async move {
-        let (relay, timer, stop) = here;
-        let report = || report(&relay, &timer);
-        presence::announce(&relay.pool, Role::Relay, report, &stop).await;
+        let (relay, timer, stop, usable) = here;
+        if stop.run_until_cancelled(usable).await.is_some() {
+            let report = || report(&relay, &timer);
+            presence::announce(&relay.pool, Role::Relay, report, &stop).await;
+        }
         Ok(())
     });
     let background = (relay, stop.clone());
     tasks.spawn(async move {
         let (relay, stop) = background;
-        let housekeeping = join(purge(&relay, args.outbox_retention_hours), watch(&relay));
-        stop.run_until_cancelled(housekeeping).await;
+        let purging = async {
+            usable.await;
+            purge(&relay, args.outbox_retention_hours).await;
+        };
+        // The gauges grow also while nothing can be read, whatever the reason.
+        stop.run_until_cancelled(join(purging, watch(&relay))).await;
         Ok(())
     });
     tasks.spawn(http::serve(listener, router, stop, HTTP_GRACE));
@@ -157,6 +166,10 @@ pub async fn start(args: Args, process: Process) -> anyhow::Result<()> {
         ended??;
     }
     Ok(())
+}
+
+async fn usable(pool: PgPool) {
+    compatibility::wait_until_usable(&pool, Functions::Await).await;
 }
 
 fn health(relay: &Arc<Relay>, timer: &Timer) -> Health {

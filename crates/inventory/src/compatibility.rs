@@ -180,6 +180,13 @@ pub async fn wait_until_usable(pool: &PgPool, functions: Functions) {
     }
 }
 
+/// The same without a word: for what a process does beside its work, whose own wait is in the log.
+pub async fn until_usable(pool: &PgPool) {
+    while check(pool).await.is_err() {
+        sleep(LOOK_EVERY).await;
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -74,6 +74,14 @@ pub fn connect(args: &Args, application_name: &str) -> anyhow::Result<PgPool> {
         .connect_lazy_with(options))
 }
 
+/// A pool beside another, with the same settings and so many connections: what goes by it does not wait for a
+/// connection while the other one's are all in use.
+pub fn beside(pool: &PgPool, connections: u32) -> PgPool {
+    let options = pool.connect_options().as_ref().clone();
+    let settings = pool.options().clone().max_connections(connections);
+    settings.connect_lazy_with(options)
+}
+
 /// What a URL says. sqlx itself would take any scheme for PostgreSQL's.
 pub fn options(url: &str) -> anyhow::Result<PgConnectOptions> {
     let known = ["postgres://", "postgresql://"]
@@ -270,6 +278,11 @@ impl Error {
     /// Whether somebody else has a lock for longer than the call would wait.
     pub fn is_lock_timeout(&self) -> bool {
         self.is_code("55P03")
+    }
+
+    /// Whether somebody else has written the same key.
+    pub(crate) fn is_unique_violation(&self) -> bool {
+        self.is_code("23505")
     }
 
     /// Whether a table is not there.

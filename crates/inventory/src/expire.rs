@@ -1,6 +1,6 @@
 //! expire: ends holds past their deadline, and gives their units back.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sqlx::{PgPool, Row};
 
@@ -64,6 +64,8 @@ pub struct Swept {
     pub expired: u64,
     /// Time until the next hold falls due; `None` where nothing is held.
     pub next_due: Option<Duration>,
+    /// How long the looks for due holds took: each some microseconds for every product that holds anything.
+    pub looks: Duration,
 }
 
 /// Expires everything that is due, product by product, at most `max_rows` holds a transaction, and calls
@@ -81,11 +83,14 @@ pub async fn sweep(
 ) -> Result<Swept, Error> {
     let mut total = 0;
     let (mut left_out, mut refusal) = (Vec::new(), None);
+    let mut looks = Duration::ZERO;
     loop {
+        let began = Instant::now();
         // Not only passed over: the 1,000 holds of a look could all be theirs.
         let found = due_beside(pool, &left_out).await?;
+        looks += began.elapsed();
         if found.products.is_empty() {
-            return refusal.map_or(Ok(Swept::new(total, &found)), Err);
+            return refusal.map_or(Ok(Swept::new(total, &found, looks)), Err);
         }
         for &product_id in &found.products {
             loop {
@@ -100,7 +105,7 @@ pub async fn sweep(
                 };
                 total += expired;
                 if !after(expired) {
-                    return Ok(Swept::new(total, &found));
+                    return Ok(Swept::new(total, &found, looks));
                 }
                 if expired < max_rows.unsigned_abs().into() {
                     break;
@@ -111,8 +116,9 @@ pub async fn sweep(
 }
 
 impl Swept {
-    fn new(expired: u64, found: &Due) -> Self {
+    fn new(expired: u64, found: &Due, looks: Duration) -> Self {
         Self {
+            looks,
             expired,
             next_due: found.next_due,
         }

@@ -68,6 +68,15 @@ struct Taken {
     answer: Option<Answer>,
 }
 
+impl Taken {
+    fn now(key: &Key) -> Self {
+        Self {
+            fingerprint: key.fingerprint.to_vec(),
+            answer: None,
+        }
+    }
+}
+
 /// Does `work` for those requests whose keys are new. `work` gets the transaction and the positions of these
 /// requests in `keys`. Of several requests with the same key the first one counts as new.
 ///
@@ -80,51 +89,102 @@ where
         Vec<usize>,
     ) -> BoxFuture<'a, Result<Worked<T, U>, Error>>,
 {
-    let work = async |transaction: &mut PgConnection| prepare(transaction, keys, work).await;
+    let work = async |transaction: &mut PgConnection| {
+        let firsts = firsts(keys);
+        let mut taken = claim(transaction, keys, &firsts).await?;
+        let new = taken_now(&taken);
+        let mut done = None;
+        if !new.is_empty() {
+            let answers = match work(transaction, new.clone()).await? {
+                Worked::Undo(done) => return Ok((End::Rollback, Once::Undone(done))),
+                Worked::Keep(answers, worked) => {
+                    done = Some(worked);
+                    answers
+                }
+            };
+            keep(transaction, keys, &new, &answers).await?;
+            add(&mut taken, &new, answers);
+        }
+        let outcomes = outcomes(keys, &firsts, &new, &taken);
+        Ok((End::Commit, Once::Kept(outcomes, done)))
+    };
     transact(pool, work).await
 }
 
-/// Everything up to the commit.
-async fn prepare<T, U, W>(
-    transaction: &mut PgConnection,
+/// As [`once`], for a busy lane: it expects that nobody else has the keys. So it looks for answers, does the work, and
+/// writes each key once, with its answer. Where somebody was at work under one of the keys, the transaction is
+/// rolled back, and [`once`] does the whole batch.
+pub async fn once_in_batch<T, U, W>(
+    pool: &PgPool,
     keys: &[Key],
     work: W,
-) -> Result<(End, Once<T, U>), Error>
+) -> Result<Once<T, U>, Error>
 where
-    W: for<'a> FnOnce(
-        &'a mut PgConnection,
-        Vec<usize>,
-    ) -> BoxFuture<'a, Result<Worked<T, U>, Error>>,
+    W: for<'a> Fn(&'a mut PgConnection, Vec<usize>) -> BoxFuture<'a, Result<Worked<T, U>, Error>>,
 {
+    let unclaimed = async |transaction: &mut PgConnection| {
+        let firsts = firsts(keys);
+        let mut taken = find(transaction, keys, &firsts).await?;
+        let new = taken_now(&taken);
+        let mut done = None;
+        if !new.is_empty() {
+            let answers = match work(transaction, new.clone()).await? {
+                Worked::Undo(done) => return Ok((End::Rollback, Some(Once::Undone(done)))),
+                Worked::Keep(answers, worked) => {
+                    done = Some(worked);
+                    answers
+                }
+            };
+            match insert(transaction, keys, &new, &answers).await {
+                Err(error) if error.is_lock_timeout() || error.is_unique_violation() => {
+                    return Ok((End::Rollback, None));
+                }
+                inserted => inserted?,
+            }
+            add(&mut taken, &new, answers);
+        }
+        let outcomes = outcomes(keys, &firsts, &new, &taken);
+        Ok((End::Commit, Some(Once::Kept(outcomes, done))))
+    };
+    match transact(pool, unclaimed).await? {
+        Some(once) => Ok(once),
+        None => once(pool, keys, work).await,
+    }
+}
+
+/// For each key the first position that has it.
+fn firsts(keys: &[Key]) -> Vec<usize> {
     let mut firsts: HashMap<_, usize> = HashMap::with_capacity(keys.len());
-    let firsts: Vec<usize> = keys
-        .iter()
-        .enumerate()
+    let positions = keys.iter().enumerate();
+    positions
         .map(|(position, key)| *firsts.entry((&key.client, &key.key)).or_insert(position))
-        .collect();
-    let mut taken = claim(transaction, keys, &firsts).await?;
-    let new: Vec<usize> = (0..keys.len())
-        .filter(|position| matches!(&taken[*position], Some(Taken { answer: None, .. })))
-        .collect();
-    let mut done = None;
-    if !new.is_empty() {
-        let answers = match work(transaction, new.clone()).await? {
-            Worked::Undo(done) => return Ok((End::Rollback, Once::Undone(done))),
-            Worked::Keep(answers, worked) => {
-                done = Some(worked);
-                answers
-            }
-        };
-        assert_eq!(answers.len(), new.len(), "an answer for each new request");
-        keep(transaction, keys, &new, &answers).await?;
-        for (position, answer) in new.iter().zip(answers) {
-            if let Some(taken) = &mut taken[*position] {
-                taken.answer = Some(answer);
-            }
+        .collect()
+}
+
+/// The positions of the keys that this transaction has taken.
+fn taken_now(taken: &[Option<Taken>]) -> Vec<usize> {
+    let is_new = |position: &usize| matches!(&taken[*position], Some(Taken { answer: None, .. }));
+    (0..taken.len()).filter(is_new).collect()
+}
+
+fn add(taken: &mut [Option<Taken>], new: &[usize], answers: Vec<Answer>) {
+    assert_eq!(answers.len(), new.len(), "an answer for each new request");
+    for (position, answer) in new.iter().zip(answers) {
+        if let Some(taken) = &mut taken[*position] {
+            taken.answer = Some(answer);
         }
     }
+}
+
+/// One for each key, in order.
+fn outcomes(
+    keys: &[Key],
+    firsts: &[usize],
+    new: &[usize],
+    taken: &[Option<Taken>],
+) -> Vec<Outcome> {
     let outcomes = keys.iter().zip(firsts).enumerate();
-    let outcomes = outcomes.map(|(position, (key, first))| match &taken[first] {
+    let outcomes = outcomes.map(|(position, (key, first))| match &taken[*first] {
         Some(Taken {
             fingerprint,
             answer: Some(answer),
@@ -135,7 +195,40 @@ where
         },
         _ => Outcome::InUse,
     });
-    Ok((End::Commit, Once::Kept(outcomes.collect(), done)))
+    outcomes.collect()
+}
+
+/// What was kept, by position, or else the key as one that this transaction takes; only at the first position of each
+/// key.
+async fn find(
+    transaction: &mut PgConnection,
+    keys: &[Key],
+    firsts: &[usize],
+) -> Result<Vec<Option<Taken>>, Error> {
+    let mut clients: Vec<&str> = keys.iter().map(|key| &*key.client).collect();
+    clients.sort_unstable();
+    clients.dedup();
+    let query = sqlx::query(
+        "-- kept answers
+        select client, key, fingerprint, status, location, body from kept_answers_v1($1, $2)",
+    )
+    .bind(clients)
+    .bind(keys.iter().map(|key| &*key.key).collect::<Vec<_>>());
+    let rows = call(Via::Transaction(transaction), query).await?;
+    let mut kept = HashMap::with_capacity(rows.len());
+    for row in &rows {
+        let name: (String, String) = (row.try_get("client")?, row.try_get("key")?);
+        kept.insert(name, read(row)?);
+    }
+    let taken = keys.iter().zip(firsts).enumerate();
+    let taken = taken.map(|(position, (key, first))| match position == *first {
+        true if kept.is_empty() => Some(Taken::now(key)),
+        true => kept
+            .remove(&(key.client.clone(), key.key.clone()))
+            .unwrap_or_else(|| Some(Taken::now(key))),
+        false => None,
+    });
+    Ok(taken.collect())
 }
 
 /// What is taken, by position; only at the first position of each key.
@@ -187,9 +280,6 @@ async fn keep(
     new: &[usize],
     answers: &[Answer],
 ) -> Result<(), Error> {
-    fn part<'a, T>(answers: &'a [Answer], value: impl Fn(&'a Answer) -> T) -> Vec<T> {
-        answers.iter().map(value).collect()
-    }
     let query = sqlx::query("-- keep answers\nselect keep_answers_v1($1, $2, $3, $4, $5)")
         .bind(column(keys, new, |key| &*key.client))
         .bind(column(keys, new, |key| &*key.key))
@@ -198,6 +288,28 @@ async fn keep(
         .bind(part(answers, |answer| &*answer.body));
     call(Via::Transaction(transaction), query).await?;
     Ok(())
+}
+
+async fn insert(
+    transaction: &mut PgConnection,
+    keys: &[Key],
+    new: &[usize],
+    answers: &[Answer],
+) -> Result<(), Error> {
+    let insert = "-- insert answers\nselect insert_answers_v1($1, $2, $3, $4, $5, $6)";
+    let query = sqlx::query(insert)
+        .bind(column(keys, new, |key| &*key.client))
+        .bind(column(keys, new, |key| &*key.key))
+        .bind(column(keys, new, |key| &key.fingerprint[..]))
+        .bind(part(answers, |answer| answer.status))
+        .bind(part(answers, |answer| answer.location.as_deref()))
+        .bind(part(answers, |answer| &*answer.body));
+    call(Via::Transaction(transaction), query).await?;
+    Ok(())
+}
+
+fn part<'a, T>(answers: &'a [Answer], value: impl Fn(&'a Answer) -> T) -> Vec<T> {
+    answers.iter().map(value).collect()
 }
 
 fn column<'a, T>(keys: &'a [Key], positions: &[usize], value: impl Fn(&'a Key) -> T) -> Vec<T> {

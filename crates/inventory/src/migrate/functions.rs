@@ -13,7 +13,7 @@ macro_rules! files {
 }
 
 /// The text of each file in `sql/`.
-static FILES: [&str; 29] = files![
+static FILES: [&str; 31] = files![
     "adjust_stock",
     "as_of",
     "bought",
@@ -26,7 +26,9 @@ static FILES: [&str; 29] = files![
     "expire_holds",
     "extend",
     "get_reservations",
+    "insert_answers",
     "keep_answers",
+    "kept_answers",
     "lock_products",
     "products_initial",
     "products_keep",

@@ -50,7 +50,8 @@ async fn batch(pool: &PgPool, name: &str, keys: &[Key]) -> Result<Vec<Outcome>, 
 /// Reserves under keys: the body kept is the id of the hold, or nothing.
 async fn reserve(shop: &Shop, keys: &[Key], requests: Vec<Reserve>) -> Result<Vec<Outcome>, Error> {
     let events = shop.events.clone();
-    let once = idempotency::once(&shop.pool, keys, move |transaction, new| {
+    let once = idempotency::once_in_batch(&shop.pool, keys, move |transaction, new| {
+        let (events, requests) = (events.clone(), requests.clone());
         async move {
             let new: Vec<_> = new.into_iter().map(|n| requests[n].clone()).collect();
             let via = Via::Transaction(transaction);

@@ -1,0 +1,21 @@
+-- Keeps the answers to requests whose keys nobody has claimed. It fails where somebody has meanwhile: then the
+-- transaction is to be rolled back.
+create or replace function insert_answers_v1(
+  clients text[], keys text[], fingerprints bytea[], statuses smallint[], locations text[], bodies text[]
+)
+returns void
+language plpgsql
+-- The caller has locked products: who claims a key may be waiting for one of them.
+set lock_timeout = '50ms'
+set plan_cache_mode = force_generic_plan
+as $$
+#variable_conflict use_column
+begin
+  -- insert answers: in the order of the keys, so that two batches cannot wait for each other
+  insert into idempotency_keys (client, key, fingerprint, status, location, body)
+  select q.client, q.key, q.fingerprint, q.status, q.location, q.body
+  from unnest(clients, keys, fingerprints, statuses, locations, bodies)
+    as q (client, key, fingerprint, status, location, body)
+  order by q.client, q.key;
+end
+$$;
