@@ -19,7 +19,10 @@
 use std::{
     collections::VecDeque,
     panic::AssertUnwindSafe,
-    sync::{Arc, Mutex, atomic::AtomicBool},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -73,6 +76,8 @@ struct Lane<Q, A> {
     /// Those that wait for the answers of the call under way, in the order of its requests.
     in_flight: Mutex<Vec<Reply<A>>>,
     waits: AtomicBool,
+    /// Whether some of them are latecomers.
+    with_latecomers: AtomicBool,
 }
 
 type Reply<A> = oneshot::Sender<Result<A, NoAnswer>>;
@@ -95,6 +100,12 @@ impl<Q> Turn<Q> {
         self.lane.waits()
     }
 
+    /// Whether the call under way has taken latecomers along. It cannot be made again then: they are not among its
+    /// requests.
+    pub(crate) fn has_latecomers(&self) -> bool {
+        self.lane.has_latecomers()
+    }
+
     /// The requests that came since the batch was taken and that `suits`, as far as the batch has room. Their answers
     /// come behind those of the batch.
     pub(crate) fn latecomers(&self, suits: &dyn Fn(&Q) -> bool) -> Vec<Q> {
@@ -104,6 +115,7 @@ impl<Q> Turn<Q> {
 
 trait TakesAlong<Q>: Send + Sync {
     fn waits(&self) -> &AtomicBool;
+    fn has_latecomers(&self) -> bool;
     fn latecomers(&self, suits: &dyn Fn(&Q) -> bool) -> Vec<Q>;
 }
 
@@ -149,6 +161,7 @@ impl<Q: Send + 'static, A: Send + 'static> Lanes<Q, A> {
                     arrived: Notify::new(),
                     in_flight: Mutex::default(),
                     waits: AtomicBool::new(false),
+                    with_latecomers: AtomicBool::new(false),
                 })
             })
             .collect();
@@ -217,6 +230,16 @@ impl<Q: Send + 'static, A: Send + 'static> Lane<Q, A> {
         let replies = std::mem::take(&mut *lock(&self.in_flight));
         // A failed send means that the client hung up; a retry will find out.
         match outcome {
+            // Whose answer is whose goes by their order: with one too few or too many, nobody is told anybody else's.
+            Ok(answers) if answers.len() != replies.len() => {
+                tracing::error!(
+                    verb = self.verb,
+                    "a call has not one answer for each request"
+                );
+                for reply in replies {
+                    let _ = reply.send(Err(NoAnswer::OutcomeUnknown));
+                }
+            }
             Ok(answers) => {
                 for (reply, answer) in replies.into_iter().zip(answers) {
                     let _ = reply.send(Ok(answer));
@@ -247,6 +270,7 @@ impl<Q: Send + 'static, A: Send + 'static> Lane<Q, A> {
         queue.overload.settle();
         let mut batch = Batch::default();
         let mut in_flight = lock(&self.in_flight);
+        self.with_latecomers.store(false, Ordering::Relaxed);
         while batch.0.len() < self.limits.batch
             && let Some(next) = queue.waiting.pop_front()
         {
@@ -279,6 +303,10 @@ impl<Q: Send + 'static, A: Send + 'static> TakesAlong<Q> for Lane<Q, A> {
         &self.waits
     }
 
+    fn has_latecomers(&self) -> bool {
+        self.with_latecomers.load(Ordering::Relaxed)
+    }
+
     fn latecomers(&self, suits: &dyn Fn(&Q) -> bool) -> Vec<Q> {
         let mut queue = lock(&self.queue);
         let mut in_flight = lock(&self.in_flight);
@@ -286,6 +314,7 @@ impl<Q: Send + 'static, A: Send + 'static> TakesAlong<Q> for Lane<Q, A> {
         let mut taken = Vec::new();
         for next in std::mem::take(&mut queue.waiting) {
             if taken.len() < room && !next.reply.is_closed() && suits(&next.request) {
+                self.with_latecomers.store(true, Ordering::Relaxed);
                 taken.push(next.request);
                 in_flight.push(next.reply);
             } else {
@@ -334,7 +363,9 @@ mod tests {
                             .forget();
                         batch.extend(turn.latecomers(&|request| *request >= LATE));
                         assert!(!batch.contains(&13), "thirteen is a bug");
-                        Ok(batch.iter().map(|request| request * 2).collect())
+                        // Seven is forgotten.
+                        let known = batch.iter().filter(|request| **request != 7);
+                        Ok(known.map(|request| request * 2).collect())
                     }
                 },
             );
@@ -500,6 +531,18 @@ mod tests {
             Some(Err(NoAnswer::OutcomeUnknown))
         );
         assert_eq!(bench.ask(1).await.await.ok(), Some(Ok(2)));
+    }
+
+    #[tokio::test]
+    async fn nobody_gets_the_answer_of_another_where_one_is_missing() {
+        let mut bench = Bench::new(LIMITS);
+        let _sent = bench.ask(1).await;
+        bench.batch().await;
+        let asked = [bench.ask(7).await, bench.ask(2).await];
+        bench.gate.add_permits(9);
+        for asked in asked {
+            assert_eq!(asked.await.ok(), Some(Err(NoAnswer::OutcomeUnknown)));
+        }
     }
 
     #[tokio::test]

@@ -378,7 +378,8 @@ impl Start {
             let (stuck, call) = (stuck.clone(), call.clone());
             async move {
                 let call = |pool, requests| call(pool, requests, turn.clone());
-                stuck.around(&pool, requests, &call).await
+                let has_latecomers = || turn.has_latecomers();
+                stuck.around(&pool, requests, &call, has_latecomers).await
             }
         })
     }

@@ -37,19 +37,21 @@ pub(crate) trait Locks {
 pub(crate) struct Stuck(Arc<Mutex<HashSet<ProductId>>>);
 
 impl Stuck {
-    /// Makes the call without the requests whose products are stuck: nothing is done for these.
+    /// Makes the call without the requests whose products are stuck: nothing is done for these. A call that could not
+    /// have a lock is made once more, unless it `has_latecomers`, which are not among the requests.
     pub(crate) async fn around<Q, A, Fut>(
         &self,
         pool: &PgPool,
         requests: Vec<Q>,
         call: &impl Fn(PgPool, Vec<Q>) -> Fut,
+        has_latecomers: impl Fn() -> bool,
     ) -> Result<Vec<Result<A, NoAnswer>>, Error>
     where
         Q: Locks + Clone,
         Fut: Future<Output = Result<Vec<A>, Error>>,
     {
         match self.try_around(pool, &requests, call).await {
-            Err(error) if error.is_lock_timeout() => {}
+            Err(error) if error.is_lock_timeout() && !has_latecomers() => {}
             done => return done,
         }
         self.find(pool, &requests).await?;

@@ -21,7 +21,7 @@ begin
     insert into idempotency_keys (client, key, fingerprint)
     select q.client, q.key, q.fingerprint
     from unnest(clients, keys, fingerprints) as q (client, key, fingerprint)
-    order by q.client, q.key
+    order by q.client collate "C", q.key collate "C"
     on conflict (client, key) do nothing;
   exception when lock_not_available then
     -- Which key it was, nobody says: one after the other, so that the others need not go with it.
@@ -29,7 +29,7 @@ begin
     for request in
       select q.client, q.key, q.fingerprint
       from unnest(clients, keys, fingerprints) as q (client, key, fingerprint)
-      order by q.client, q.key
+      order by q.client collate "C", q.key collate "C"
     loop
       begin
         -- claim keys: one

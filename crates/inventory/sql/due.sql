@@ -17,45 +17,58 @@ as $$
 #variable_conflict use_column
 declare
   t timestamptz := clock_timestamp();
-  current bigint := 0::bigint;
+  current bigint;
   deadline timestamptz;
   next_deadline timestamptz;
-  due bigint[] := '{}'::bigint[];
-  due_since timestamptz[] := '{}'::timestamptz[];
+  due bigint[];
+  due_since timestamptz[];
   seen bigint := 0::bigint;
 begin
-  -- From product to product: a few microseconds for each that holds anything. An index of all deadlines would cost
-  -- each reserve about a microsecond instead.
-  loop
-    -- due: the first deadline of the next product
-    select r.product_id, r.expires_at into current, deadline
+  -- due: the first deadline of each product, from product to product. An index of all deadlines would cost each reserve
+  -- about a microsecond instead.
+  with recursive firsts (product_id, expires_at) as (
+    (
+      select r.product_id, r.expires_at
+      from reservations_active r
+      where r.quantity > 0 -- selects the index
+      order by r.product_id, r.expires_at
+      limit 1
+    )
+    union all
+    select n.product_id, n.expires_at
+    from firsts f
+    cross join lateral (
+      select r.product_id, r.expires_at
+      from reservations_active r
+      where r.product_id > f.product_id
+        and r.quantity > 0 -- selects the index
+      order by r.product_id, r.expires_at
+      limit 1
+    ) n
+  )
+  select array_agg(f.product_id order by f.expires_at) filter (where f.expires_at <= t),
+    array_agg(f.expires_at order by f.expires_at) filter (where f.expires_at <= t),
+    min(f.expires_at) filter (where f.expires_at > t)
+  into due, due_since, next_deadline
+  from firsts f;
+
+  foreach current in array coalesce(due, '{}'::bigint[]) loop
+    -- due: a product's first deadline that has not passed
+    select r.expires_at into deadline
     from reservations_active r
-    where r.product_id > current
+    where r.product_id = current and r.expires_at > t
       and r.quantity > 0 -- selects the index
     order by r.product_id, r.expires_at
     limit 1;
-    exit when not found;
-    if deadline <= t then
-      if current <> all(left_out) then
-        due := due || current;
-        due_since := due_since || deadline;
-      end if;
-      -- due: its first deadline that has not passed
-      select r.expires_at into deadline
-      from reservations_active r
-      where r.product_id = current and r.expires_at > t
-        and r.quantity > 0 -- selects the index
-      order by r.product_id, r.expires_at
-      limit 1;
-    end if;
     next_deadline := least(next_deadline, deadline);
   end loop;
   next_due_seconds := extract(epoch from next_deadline - t)::float8;
 
-  -- due: longest due first
+  -- due: without those that are left out
   select coalesce(array_agg(d.product order by d.since), '{}'), array_agg(d.since order by d.since)
   into due, due_since
-  from unnest(due, due_since) as d (product, since);
+  from unnest(due, due_since) as d (product, since)
+  where d.product <> all(left_out);
   lag_seconds := coalesce(extract(epoch from t - due_since[1]), 0)::float8;
   products := '{}';
   for i in 1 .. cardinality(due) loop

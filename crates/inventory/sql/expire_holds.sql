@@ -3,6 +3,8 @@
 create or replace function expire_holds_v1(ids bigint[], product_ids bigint[], t timestamptz, events text[])
 returns bigint
 language plpgsql
+-- What is joined is small and was read already; the planner takes it for a single row.
+set enable_nestloop = off
 as $$
 #variable_conflict use_column
 declare

@@ -6,6 +6,8 @@ returns table (reservation reservations, changed boolean)
 language plpgsql
 set lock_timeout = '5s'
 set enable_seqscan = off
+-- What is joined is small and was read already; the planner takes it for a single row.
+set enable_nestloop = off
 set plan_cache_mode = force_generic_plan
 as $$
 #variable_conflict use_column

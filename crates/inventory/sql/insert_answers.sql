@@ -16,6 +16,6 @@ begin
   select q.client, q.key, q.fingerprint, q.status, q.location, q.body
   from unnest(clients, keys, fingerprints, statuses, locations, bodies)
     as q (client, key, fingerprint, status, location, body)
-  order by q.client, q.key;
+  order by q.client collate "C", q.key collate "C";
 end
 $$;

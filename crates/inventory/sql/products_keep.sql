@@ -4,7 +4,11 @@
 -- as on Citus, the audit finds reservations whose product is gone.
 create or replace function products_keep_v1() returns trigger language plpgsql as $$
 begin
-  if tg_op = 'TRUNCATE' or exists (select from reservations r where r.product_id = old.id) then
+  if tg_op = 'TRUNCATE' or exists (
+    select from reservations_active r where r.product_id = old.id and r.quantity > 0 -- selects the index
+  ) or exists (
+    select from reservations_ended r where r.product_id = old.id and r.created_at > '-infinity' -- selects the index
+  ) then
     raise foreign_key_violation using
       message = 'a product with reservations cannot be deleted',
       constraint = tg_name,

@@ -6,7 +6,8 @@
 -- reserved; no numbers at all: each hold lasts hold_seconds. (Rows would cost a tenth more.) Also the time of this
 -- call's holds, where it made any, and how many holds it expired. No reference at all is an empty array.
 --
--- `busy`, and nothing else: somebody else has the lock of one of the products, and the call was told not to wait.
+-- `busy`, and nothing else: somebody else has the lock of one of the products, and the call was told not to wait. It may
+-- have locked others: a transaction that goes on to wait could do so against another one, and has to end instead.
 create or replace function reserve_v2(
   product_ids bigint[], user_ids bigint[], quantities integer[], reference_texts text[],
   hold_seconds integer, events text[], wait boolean default true,
@@ -20,6 +21,8 @@ set lock_timeout = '5s'
 -- step of its own: left to join it, the planner has read all of a table that it believed to be empty. Planning anew
 -- for each call would cost a lone request more than everything else.
 set enable_seqscan = off
+-- A bitmap has no order, and the newest version would not come first.
+set enable_bitmapscan = off
 set plan_cache_mode = force_generic_plan
 as $$
 #variable_conflict use_column
@@ -28,9 +31,12 @@ declare
   one_product boolean := product_ids[1] = all(product_ids);
   first_id bigint := product_ids[1];
   sold_out bigint[] := '{}'::bigint[];
+  holds reservations_active[];
   locked bigint[];
-  rest integer[];
-  slow record;
+  left_over bigint[];
+  slow_outcomes text[];
+  slow_ids bigint[];
+  slow_numbers integer[];
 begin
   busy := false;
   expired := 0;
@@ -41,7 +47,7 @@ begin
     return;
   end if;
 
-  -- reserve: look for a product without free units, the newest version first (see lock_products.sql)
+  -- reserve: look for a product without free units, the newest version first (see reserve_one_product.sql)
   if one_product then
     perform from (
       select p.stock from products p where p.id >= first_id and p.id <= first_id order by p.id desc limit 1
@@ -50,7 +56,7 @@ begin
     perform from products p where p.id = any(product_ids) and p.stock = 0;
   end if;
   if found then
-    sold_out := sold_out_products_v1(product_ids);
+    select o.sold_out, o.holds into sold_out, holds from sold_out_v1(product_ids, user_ids) o;
   end if;
 
   if one_product and sold_out = '{}' then
@@ -63,20 +69,14 @@ begin
   if busy then
     return;
   end if;
-  if 'ReservationCreated' = any(events) then
-    perform write_events_v1('ReservationCreated', array_remove(ids, null), reserved_at, events);
-  end if;
   if cardinality(ids) = size and array_position(ids, null) is null then
+    if 'ReservationCreated' = any(events) then
+      perform write_events_v1('ReservationCreated', ids, reserved_at, events);
+    end if;
     return;
   end if;
 
-  -- reserve: what the ordinary case has done, and what is sold out
-  with held as materialized (
-    select h.id, h.user_id, h.product_id
-    from reservations_active h
-    where h.user_id = any(user_ids) and sold_out <> '{}'
-      and h.user_id > 0 -- selects the index
-  )
+  -- reserve: what was done, and what is sold out
   select array_agg(case
       when q.id is not null then 'reserved'
       when q.product_id <> all(sold_out) then null
@@ -84,32 +84,43 @@ begin
       else 'already_reserved'
     end order by q.n),
     array_agg(coalesce(q.id, h.id) order by q.n),
-    array_agg(case when q.id is not null then q.number when q.product_id = any(sold_out) then 0 end order by q.n)
-  into outcomes, ids, numbers
+    array_agg(case when q.id is not null then q.number when q.product_id = any(sold_out) then 0 end order by q.n),
+    array_agg(q.n order by q.n) filter (where q.id is null and q.product_id <> all(sold_out))
+  into outcomes, ids, numbers, left_over
   from unnest(product_ids, user_ids, ids, numbers) with ordinality as q (product_id, user_id, id, number, n)
-  left join held h on h.user_id = q.user_id and h.product_id = q.product_id and h.product_id = any(sold_out);
-
-  -- reserve: the rest, one by one
-  rest := array(select q.n from unnest(outcomes) with ordinality as q (outcome, n) where q.outcome is null order by q.n);
-  if rest = '{}' then
+  left join unnest(holds) h on h.user_id = q.user_id and h.product_id = q.product_id and h.product_id = any(sold_out);
+  if 'ReservationCreated' = any(events) and 'reserved' = any(outcomes) then
+    perform write_events_v1('ReservationCreated', array(
+      select q.id from unnest(ids, outcomes) as q (id, outcome) where q.outcome = 'reserved'
+    ), reserved_at, events);
+  end if;
+  if left_over is null then
     return;
   end if;
-  select o.* into slow
+
+  if cardinality(left_over) = size then
+    select o.outcomes, o.ids, o.numbers, o.expired into outcomes, ids, numbers, expired
+    from reserve_one_by_one_v1(
+      product_ids, user_ids, quantities, reference_texts, hold_seconds, events, locked, reserved_at
+    ) o;
+    return;
+  end if;
+  -- reserve: what is left over
+  select o.outcomes, o.ids, o.numbers, o.expired into slow_outcomes, slow_ids, slow_numbers, expired
   from (
     select array_agg(q.product_id order by q.n) as product_ids, array_agg(q.user_id order by q.n) as user_ids,
       array_agg(q.quantity order by q.n) as quantities, array_agg(q.reference order by q.n) as reference_texts
-    from unnest(product_ids, user_ids, quantities, reference_texts)
-      with ordinality as q (product_id, user_id, quantity, reference, n)
-    where q.n = any(rest)
-  ) r,
+    from unnest(product_ids, user_ids, quantities, reference_texts, outcomes)
+      with ordinality as q (product_id, user_id, quantity, reference, outcome, n)
+    where q.outcome is null
+  ) q,
   reserve_one_by_one_v1(
-    r.product_ids, r.user_ids, r.quantities, r.reference_texts, hold_seconds, events, locked, reserved_at
+    q.product_ids, q.user_ids, q.quantities, q.reference_texts, hold_seconds, events, locked, reserved_at
   ) o;
-  for i in 1 .. cardinality(rest) loop
-    outcomes[rest[i]] := slow.outcomes[i];
-    ids[rest[i]] := slow.ids[i];
-    numbers[rest[i]] := slow.numbers[i];
+  for i in 1 .. cardinality(left_over) loop
+    outcomes[left_over[i]] := slow_outcomes[i];
+    ids[left_over[i]] := slow_ids[i];
+    numbers[left_over[i]] := slow_numbers[i];
   end loop;
-  expired := slow.expired;
 end
 $$;

@@ -23,6 +23,8 @@ begin
     select h.id, h.user_id, h.product_id, h.expires_at
     from reservations_active h
     where h.user_id = any(user_ids)
+      and h.product_id between (select min(q.id) from unnest(product_ids) as q (id))
+        and (select max(q.id) from unnest(product_ids) as q (id))
       and h.user_id > 0 -- selects the index
   )
   select q.n, q.product_id, q.user_id, q.quantity, p.stock, p.hold_seconds,

@@ -31,7 +31,8 @@ begin
   order by p.id desc
   limit 1
   for no key update skip locked;
-  busy := not found and exists (select from products p where p.id = product_id);
+  -- With a lock that was waited for, a product that is not found was created only just now.
+  busy := not wait and not found and exists (select from products p where p.id = product_id);
   if busy then
     return;
   end if;
@@ -67,7 +68,7 @@ begin
     into ids, units
     from (
       select q.n, q.quantity,
-        case when q.user_id <> all(holders) and row_number() over (partition by q.user_id order by q.n) = 1
+        case when q.user_id not in (select u.id from unnest(holders) as u (id)) and row_number() over (partition by q.user_id order by q.n) = 1
           then q.id
         end as id
       from unnest(ids, user_ids, quantities) with ordinality as q (id, user_id, quantity, n)

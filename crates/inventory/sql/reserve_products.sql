@@ -26,7 +26,7 @@ begin
     order by p.id
     for no key update skip locked
   ) p;
-  busy := cardinality(locked) < (
+  busy := not wait and cardinality(locked) < (
     select count(*) from products p where p.id = any(product_ids) and p.id <> all(sold_out)
   );
   if busy then
@@ -40,6 +40,8 @@ begin
     select h
     from reservations_active h
     where h.user_id = any(user_ids)
+      and h.product_id between (select min(q.id) from unnest(product_ids) as q (id))
+        and (select max(q.id) from unnest(product_ids) as q (id))
       and h.user_id > 0 -- selects the index
   );
 

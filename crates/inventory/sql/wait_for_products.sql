@@ -3,6 +3,7 @@ create or replace function wait_for_products_v1(product_ids bigint[])
 returns boolean
 language plpgsql
 set enable_seqscan = off
+set enable_bitmapscan = off
 set plan_cache_mode = force_generic_plan
 as $$
 #variable_conflict use_column

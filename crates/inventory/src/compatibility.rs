@@ -156,6 +156,7 @@ pub enum Functions {
 pub async fn wait_until_usable(pool: &PgPool, functions: Functions) {
     let mut told = None;
     while let Err(unusable) = check(pool).await {
+        let mut not_installed = None;
         if let (Unusable::HalfMigrated { .. }, Functions::Install) = (&unusable, functions) {
             match migrate::install_by_hand(pool).await {
                 Ok(0) => {}
@@ -166,13 +167,17 @@ pub async fn wait_until_usable(pool: &PgPool, functions: Functions) {
                     );
                     continue;
                 }
-                Err(error) => tracing::warn!("cannot install the schema's functions: {error:#}"),
+                Err(error) => not_installed = Some(format!("cannot install them: {error:#}")),
             }
         }
-        if told.as_ref() != Some(&unusable) {
-            tracing::warn!(cause = unusable.cause(), "cannot work yet: {unusable}");
-            told = Some(unusable);
+        let reason = Some((unusable, not_installed));
+        if told != reason
+            && let Some((unusable, not_installed)) = &reason
+        {
+            let cause = unusable.cause().or(not_installed.as_deref());
+            tracing::warn!(cause, "cannot work yet: {unusable}");
         }
+        told = reason;
         sleep(LOOK_EVERY).await;
     }
     if told.is_some() {

@@ -37,10 +37,7 @@ pub async fn reserve(
     hold_seconds: i32,
     events: &Events,
 ) -> Result<Batch, Error> {
-    let statement = "-- reserve
-        select outcomes, ids, numbers, reserved_at, expired, busy
-        from reserve_v2($1, $2, $3, $4, $5, $6)";
-    batch(decide(via, statement, requests, hold_seconds, events).await?)
+    batch(decide(via, RESERVE, requests, hold_seconds, events).await?)
 }
 
 /// As [`reserve`], but for several processes that reserve the same products.
@@ -73,11 +70,15 @@ pub async fn reserve_in_turn(
         let row = rows.first().ok_or(sqlx::Error::RowNotFound)?;
         waits.store(row.try_get("waited")?, Ordering::Relaxed);
         requests.extend(latecomers(&products));
-        let decided = decide(transaction, TRY, requests, hold_seconds, events).await?;
+        let decided = decide(transaction, RESERVE, requests, hold_seconds, events).await?;
         Ok((End::Commit, batch(decided)?))
     };
     transact(pool, work).await
 }
+
+const RESERVE: &str = "-- reserve
+    select outcomes, ids, numbers, reserved_at, expired, busy
+    from reserve_v2($1, $2, $3, $4, $5, $6)";
 
 /// Reserves without waiting for a lock.
 const TRY: &str = "-- reserve

@@ -42,7 +42,7 @@ static FILES: [&str; 31] = files![
     "reserve_products",
     "reserve_together",
     "return",
-    "sold_out_products",
+    "sold_out",
     "wait_for_products",
     "write_events",
 ];

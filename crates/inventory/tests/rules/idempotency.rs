@@ -37,7 +37,7 @@ fn answer(body: &str) -> Answer {
 /// Work that answers each new request with its position in the batch and `name`.
 async fn batch(pool: &PgPool, name: &str, keys: &[Key]) -> Result<Vec<Outcome>, Error> {
     let name = name.to_owned();
-    let once = idempotency::once(pool, keys, move |_, new| {
+    let once = idempotency::once_in_batch(pool, keys, move |_, new| {
         let answers = new.iter().map(|n| answer(&format!("{name}{n}"))).collect();
         async move { Ok(Worked::<_, ()>::Keep(answers, new)) }.boxed()
     });

@@ -27,4 +27,5 @@ mod sql;
 mod storm;
 mod support;
 mod together;
+mod turn;
 mod waiting;

@@ -55,6 +55,30 @@ async fn a_deadline_that_passes_during_the_wait_has_passed(pool: PgPool) {
     shop.assert_sound().await;
 }
 
+/// While a batch waits for one product, another is found to be sold out: what its users hold was seen at the same moment.
+/// A hold that is given back during the wait is not "sold out": its unit was always somebody's or free.
+#[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
+async fn what_is_sold_out_and_who_holds_it_are_seen_at_once(pool: PgPool) {
+    let shop = Shop::new(pool);
+    let [sold_out, locked] = [shop.product(1).await, shop.product(1).await];
+    let hold = shop.hold(sold_out, 7).await.id;
+
+    let lock = shop.lock(locked).await;
+    let batch = {
+        let shop = shop.clone();
+        tokio::spawn(async move { shop.reserve(&[one(sold_out, 7), one(locked, 8)]).await })
+    };
+    shop.until_waiting(&[batch.abort_handle()]).await;
+    shop.cancel(&[hold]).await;
+    lock.commit().await.unwrap();
+
+    let held = Refusal::AlreadyReserved {
+        reservation_id: hold,
+    };
+    assert_eq!(outcomes(&batch.await.unwrap()), [Err(held), Ok(())]);
+    shop.assert_sound().await;
+}
+
 /// The same with a deadline that stands from the beginning, so that only the clock moves.
 #[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
 async fn the_clock_that_decides_is_read_after_the_wait(pool: PgPool) {

@@ -1,0 +1,189 @@
+//! Several processes that reserve one product: nobody waits for its lock with a batch in hand.
+
+use std::{
+    collections::HashSet,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use inventory::{
+    Error, ProductId,
+    reservation::{Batch, Refusal},
+    reserve::{Reserve, reserve_in_turn},
+};
+use sqlx::PgPool;
+use tokio::task::JoinHandle;
+
+use crate::support::{HOLD_SECONDS, Shop, one, outcomes};
+
+/// A lane that has some latecomers waiting, and that knows whether its last batch had to wait.
+#[derive(Clone, Default)]
+struct Lane {
+    waits: Arc<AtomicBool>,
+}
+
+impl Lane {
+    /// Reserves for `requests`, and for those of `late` whose product suits.
+    fn send(
+        &self,
+        shop: &Shop,
+        mut requests: Vec<Reserve>,
+        late: Vec<Reserve>,
+    ) -> JoinHandle<Result<Batch, Error>> {
+        let (shop, waits) = (shop.clone(), Arc::clone(&self.waits));
+        tokio::spawn(async move {
+            let suits = |products: &HashSet<ProductId>| {
+                let late = late.into_iter();
+                late.filter(|late| products.contains(&late.product_id))
+                    .collect()
+            };
+            let (pool, events) = (&shop.pool, &shop.events);
+            reserve_in_turn(pool, &mut requests, HOLD_SECONDS, events, &waits, suits).await
+        })
+    }
+
+    fn waits(&self) -> bool {
+        self.waits.load(Ordering::Relaxed)
+    }
+}
+
+#[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
+async fn a_batch_that_had_to_wait_takes_along_what_came_meanwhile(pool: PgPool) {
+    let shop = Shop::new(pool);
+    let [hot, other] = [shop.product(3).await, shop.product(3).await];
+    let lane = Lane::default();
+
+    let lock = shop.lock(hot).await;
+    let late = vec![
+        one(hot, 2),
+        one(other, 2),
+        one(hot, 1),
+        one(hot, 3),
+        one(hot, 4),
+    ];
+    let batch = lane.send(&shop, vec![one(hot, 1)], late);
+    shop.until_waiting(&[batch.abort_handle()]).await;
+    lock.commit().await.unwrap();
+
+    let batch = batch.await.unwrap().unwrap();
+    let [Ok(first), ..] = &batch.answers[..] else {
+        panic!("{batch:?}");
+    };
+    let again = Refusal::AlreadyReserved {
+        reservation_id: first.id,
+    };
+    let sold_out = Refusal::SoldOut { free: 0 };
+    // Not the one of another product, whose lock nobody has.
+    let wanted = [Ok(()), Ok(()), Err(again), Ok(()), Err(sold_out)];
+    assert_eq!(outcomes(&batch), wanted);
+    assert_eq!(shop.counters(hot).await, (0, 3, 0));
+    assert_eq!(shop.counters(other).await, (3, 0, 0));
+    assert!(lane.waits(), "the next batch asks for the lock alone");
+    shop.assert_sound().await;
+}
+
+#[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
+async fn a_batch_that_finds_the_lock_free_goes_at_once(pool: PgPool) {
+    let shop = Shop::new(pool);
+    let product = shop.product(9).await;
+    let lane = Lane::default();
+    let batch = lane.send(&shop, vec![one(product, 1)], vec![one(product, 2)]);
+    assert_eq!(outcomes(&batch.await.unwrap().unwrap()), [Ok(())]);
+    assert!(!lane.waits());
+
+    // After a wait the lock is asked for alone, once more than it needs to be.
+    lane.waits.store(true, Ordering::Relaxed);
+    let batch = lane.send(&shop, vec![one(product, 3)], vec![one(product, 4)]);
+    assert_eq!(outcomes(&batch.await.unwrap().unwrap()), [Ok(()), Ok(())]);
+    assert!(!lane.waits());
+    shop.assert_sound().await;
+}
+
+/// A product that is not there is no product that somebody has locked.
+#[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
+async fn an_unknown_product_is_not_waited_for(pool: PgPool) {
+    let shop = Shop::new(pool);
+    let product = shop.product(9).await;
+    let unknown = ProductId::try_from(999).unwrap();
+    for waits in [false, true] {
+        let lane = Lane::default();
+        lane.waits.store(waits, Ordering::Relaxed);
+        for requests in [
+            vec![one(unknown, 1)],
+            vec![one(unknown, 1), one(product, 1)],
+        ] {
+            let batch = lane
+                .send(&shop, requests, Vec::new())
+                .await
+                .unwrap()
+                .unwrap();
+            assert_eq!(
+                batch.answers[0].clone().unwrap_err(),
+                Refusal::ProductNotFound
+            );
+        }
+    }
+    shop.assert_sound().await;
+}
+
+/// Where the lock is never to be had, nothing was done for anybody, and nobody was taken along.
+#[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
+async fn a_lock_that_is_never_to_be_had_takes_nobody_along(pool: PgPool) {
+    let shop = Shop::new(pool);
+    let product = shop.product(9).await;
+    let lock = shop.lock(product).await;
+    let mut requests = vec![one(product, 1)];
+    let waits = AtomicBool::new(false);
+    let latecomers = |_: &HashSet<ProductId>| -> Vec<Reserve> { panic!("nobody may be asked") };
+    let (pool, events) = (&shop.pool, &shop.events);
+    let tried = reserve_in_turn(
+        pool,
+        &mut requests,
+        HOLD_SECONDS,
+        events,
+        &waits,
+        latecomers,
+    );
+    let error = tried.await.unwrap_err();
+    assert!(
+        error.is_lock_timeout() && matches!(error, Error::NotDone(_)),
+        "{error:?}"
+    );
+    lock.rollback().await.unwrap();
+    assert_eq!(shop.counters(product).await, (9, 0, 0));
+}
+
+/// Processes in each other's way: each request gets its own answer, and the stock is sold exactly.
+#[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
+async fn a_rush_of_several_lanes_sells_exactly_the_stock(pool: PgPool) {
+    const UNITS: i64 = 60;
+    let shop = Shop::new(pool);
+    let product = shop.product(UNITS).await;
+    let lanes = [Lane::default(), Lane::default(), Lane::default()];
+    let mut batches = Vec::new();
+    for round in 0..10 {
+        for (number, lane) in (0_i64..).zip(&lanes) {
+            let user = 1 + (round * 3 + number) * 5;
+            let requests = vec![one(product, user), one(product, user + 1)];
+            let late = vec![one(product, user + 2)];
+            batches.push((user, lane.send(&shop, requests, late)));
+        }
+    }
+    let mut held = 0;
+    for (user, batch) in batches {
+        let batch = batch.await.unwrap().unwrap();
+        for (user, answer) in (user..).zip(&batch.answers) {
+            if let Ok(hold) = answer {
+                assert_eq!(hold.user_id.get(), user);
+                held += 1;
+            }
+        }
+    }
+    assert_eq!(
+        shop.counters(product).await,
+        ((UNITS - held) as i32, held as i32, 0)
+    );
+    shop.assert_sound().await;
+}
