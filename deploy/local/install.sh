@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Makes sure that programs exist, and installs Debian's packages for those that don't.
-# Usage: install.sh {postgres|plpgsql_check|redis|rabbitmq|curl|openssl|chromium|chromedriver}...
+# Usage: install.sh {postgres|psql|plpgsql_check|redis|rabbitmq|curl|openssl|chromium|chromedriver}...
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=lib.sh
 . "$(dirname -- "$0")/lib.sh"
@@ -8,6 +8,8 @@ set -euo pipefail
 package_of() {
     case $1 in
         postgres) postgres_bin >/dev/null || echo postgresql ;;
+        # Debian's server package brings it along. Servers from elsewhere may come without.
+        psql) command -v psql >/dev/null || echo postgresql-client ;;
         plpgsql_check) plpgsql_check_package ;;
         redis) command -v redis-server >/dev/null || echo redis-server ;;
         rabbitmq) rabbitmq_bin >/dev/null || echo rabbitmq-server ;;

@@ -17,7 +17,7 @@ if [[ -n ${PG-} ]]; then
     unset TEST_DATABASE_URL
     needed=(postgres)
 # The fault tests stop and kill servers of their own, so the programs are needed whatever the URLs say.
-elif ! deploy/local/install.sh curl openssl "${services[@]}"; then
+elif ! deploy/local/install.sh curl openssl psql "${services[@]}"; then
     for service in "${services[@]}"; do
         variable=${url_variable[$service]}
         [[ -n ${!variable-} ]] || exit 1

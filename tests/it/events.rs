@@ -9,5 +9,5 @@ mod monitoring;
 mod outages;
 mod replay;
 mod roles;
-mod stage;
+pub(crate) mod stage;
 mod topology;

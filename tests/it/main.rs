@@ -17,6 +17,7 @@ mod live;
 mod outages;
 mod overload;
 mod readme;
+mod schema;
 mod settings;
 mod shutdown;
 mod support;

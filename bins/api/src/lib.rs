@@ -94,7 +94,7 @@ pub async fn run(args: Args, process: Process) -> anyhow::Result<()> {
             let stop = process.shutdown.clone();
             process.tasks.spawn(async move {
                 // An API that is not ready gets no requests whose failure would say why.
-                let usable = compatibility::wait_until_usable(&pool, Functions::Install);
+                let usable = compatibility::wait_until_usable(&pool, Functions::Install, || {});
                 stop.run_until_cancelled(usable).await;
             });
             serve(listener, state, process, grace).await

@@ -19,7 +19,7 @@ use inventory::{
 use prometheus::{Gauge, Histogram, HistogramOpts, IntCounter, Registry};
 use runtime::{Process, age::Age, health::Health, http, purge::keep_purging, retry::Delays};
 use sqlx::PgPool;
-use timer::Timer;
+use timer::{Timer, Wakeups};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -126,14 +126,17 @@ pub async fn start(args: Args, process: Process) -> anyhow::Result<()> {
 /// All that writes into the database, once that may be.
 async fn work(context: Context, idempotency_hours: i32, shutdown: &CancellationToken) {
     let here = context.clone();
-    let usable = compatibility::wait_until_usable(&here.pool, Functions::Await);
+    // From the start: the log says whether Redis can be reached.
+    let expiries = context.timer.expiries();
+    let failed = || here.metrics.errors.inc();
+    let usable = compatibility::wait_until_usable(&here.pool, Functions::Await, failed);
     if shutdown.run_until_cancelled(usable).await.is_none() {
         return;
     }
     let report = || here.report();
     let purge = purge_keys(&here.pool, idempotency_hours, &here.metrics.keys_purged);
     tokio::join!(
-        run(context, shutdown.clone()),
+        run(context, expiries, shutdown.clone()),
         presence::announce(&here.pool, Role::Expirer, report, shutdown),
         shutdown.run_until_cancelled(purge),
     );
@@ -216,8 +219,7 @@ pub async fn run_once(context: &Context) -> Result<Swept, Error> {
 }
 
 /// Sweeps whenever something may be due, until `shutdown`. An outage only delays it.
-pub async fn run(context: Context, shutdown: CancellationToken) {
-    let expiries = context.timer.expiries();
+pub async fn run(context: Context, expiries: Wakeups, shutdown: CancellationToken) {
     let mut delays = Delays::up_to(RETRY_MAX);
     let mut failing = false;
     while !shutdown.is_cancelled() {

@@ -19,7 +19,6 @@ use inventory::{
     presence::{self, Counts, Report, Role},
 };
 use runtime::{Process, age::Age, health::Health, http, purge::keep_purging};
-use sqlx::PgPool;
 use timer::Timer;
 use tokio::{
     task::JoinSet,
@@ -128,7 +127,7 @@ pub async fn start(args: Args, process: Process) -> anyhow::Result<()> {
 
     let stop = process.shutdown;
     // One wait for all that writes: the log says once why.
-    let usable = usable(relay.pool.clone()).shared();
+    let usable = usable(relay.clone()).shared();
     let mut tasks = JoinSet::new();
     for _ in 0..args.relay_workers {
         let (relay, wakeups, stop) = (relay.clone(), wakeups.clone(), stop.clone());
@@ -168,8 +167,9 @@ pub async fn start(args: Args, process: Process) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn usable(pool: PgPool) {
-    compatibility::wait_until_usable(&pool, Functions::Await).await;
+async fn usable(relay: Arc<Relay>) {
+    let errors = relay.metrics.errors.with_label_values(&["postgres"]);
+    compatibility::wait_until_usable(&relay.pool, Functions::Await, || errors.inc()).await;
 }
 
 fn health(relay: &Arc<Relay>, timer: &Timer) -> Health {

@@ -1,7 +1,7 @@
 //! Whether this program can work with the database that it finds: the version of its schema, its functions, and its
 //! isolation level.
 
-use std::time::Duration;
+use std::{collections::HashSet, time::Duration};
 
 use sqlx::{FromRow, PgConnection, PgPool};
 use tokio::time::sleep;
@@ -152,11 +152,12 @@ pub enum Functions {
     Await,
 }
 
-/// Returns once the database can be used. Until then the log says why it cannot, once for each reason.
-pub async fn wait_until_usable(pool: &PgPool, functions: Functions) {
-    let mut told = None;
+/// Returns once the database can be used. Until then the log says why it cannot, once for each reason and cause, and
+/// `failed` is called for each look.
+pub async fn wait_until_usable(pool: &PgPool, functions: Functions, failed: impl Fn()) {
+    let mut told = (String::new(), HashSet::new());
     while let Err(unusable) = check(pool).await {
-        let mut not_installed = None;
+        let mut cause = unusable.cause().map(str::to_owned);
         if let (Unusable::HalfMigrated { .. }, Functions::Install) = (&unusable, functions) {
             match migrate::install_by_hand(pool).await {
                 Ok(0) => {}
@@ -167,20 +168,21 @@ pub async fn wait_until_usable(pool: &PgPool, functions: Functions) {
                     );
                     continue;
                 }
-                Err(error) => not_installed = Some(format!("cannot install them: {error:#}")),
+                Err(error) => cause = Some(format!("cannot install them: {error:#}")),
             }
         }
-        let reason = Some((unusable, not_installed));
-        if told != reason
-            && let Some((unusable, not_installed)) = &reason
-        {
-            let cause = unusable.cause().or(not_installed.as_deref());
+        failed();
+        let reason = unusable.to_string();
+        if told.0 != reason {
+            told = (reason, HashSet::new());
+        }
+        // An outage has several causes by turns: a connection that is refused, one that breaks off.
+        if told.1.insert(cause.clone()) {
             tracing::warn!(cause, "cannot work yet: {unusable}");
         }
-        told = reason;
         sleep(LOOK_EVERY).await;
     }
-    if told.is_some() {
+    if !told.0.is_empty() {
         tracing::info!("PostgreSQL can be used now");
     }
 }

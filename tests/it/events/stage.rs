@@ -33,8 +33,8 @@ const REFUSING: &str = "flashsale-test-refusing";
 static TURN: Mutex<()> = Mutex::const_new(());
 
 /// A broker, as its operators and consumers see it.
-pub(super) struct Broker {
-    pub(super) url: String,
+pub(crate) struct Broker {
+    pub(crate) url: String,
     connection: Connection,
     channel: Channel,
     /// For taking events. Made anew after each error: it closes the channel, and where it crosses with
@@ -44,11 +44,11 @@ pub(super) struct Broker {
 }
 
 /// An event as a consumer gets it.
-pub(super) struct Event {
+pub(crate) struct Event {
     /// Its `message_id`.
     pub(super) id: String,
     pub(super) routing_key: String,
-    pub(super) body: Value,
+    pub(crate) body: Value,
     pub(super) properties: BasicProperties,
 }
 
@@ -97,7 +97,7 @@ fn plain(value: &AMQPValue) -> Value {
 
 impl Broker {
     /// The broker of all tests, for this story alone.
-    pub(super) async fn shared() -> Self {
+    pub(crate) async fn shared() -> Self {
         let turn = TURN.lock().await;
         let mut broker = Self::at(test_server("TEST_AMQP_URL")).await;
         broker._turn = Some(turn);
@@ -288,7 +288,7 @@ impl Broker {
 
     /// Waits for so many different events; answers all that came, repeats included. Each has to be what the
     /// contract says of it.
-    pub(super) async fn receive(&self, wanted: usize) -> Vec<Event> {
+    pub(crate) async fn receive(&self, wanted: usize) -> Vec<Event> {
         let events = self.receive_any(wanted).await;
         events.iter().for_each(Event::check);
         events

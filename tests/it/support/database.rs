@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use reqwest::Url;
 use serde_json::Value;
 use sqlx::{
     AssertSqlSafe, ConnectOptions as _, Connection as _, PgConnection, PgPool, Postgres,
@@ -42,9 +43,14 @@ impl Database {
 
     /// A database without a schema.
     pub(crate) async fn create_empty_on(server_url: &str) -> Self {
+        Self::create_empty_named("flashsale_test", server_url).await
+    }
+
+    /// The same, with a name that begins like this.
+    pub(crate) async fn create_empty_named(begin: &str, server_url: &str) -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let name = format!("flashsale_test_{}_{number}", std::process::id());
+        let name = format!("{begin}_{}_{number}", std::process::id());
         let server = PgConnectOptions::from_str(server_url).expect(server_url);
         execute_on(&server, format!("create database {name}"))
             .await
@@ -58,6 +64,29 @@ impl Database {
                 .max_connections(4)
                 .connect_lazy_with(options),
         }
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Where `psql` finds the server: the environment variables that it reads.
+    pub(crate) fn psql_environment(&self) -> [(&'static str, String); 4] {
+        let url = Url::parse(&self.url).unwrap();
+        [
+            ("PGHOST", self.server.get_host().to_owned()),
+            ("PGPORT", self.server.get_port().to_string()),
+            ("PGUSER", url.username().to_owned()),
+            ("PGPASSWORD", url.password().unwrap_or_default().to_owned()),
+        ]
+    }
+
+    /// Runs statements, as psql sends them.
+    pub(crate) async fn execute(&self, statements: &str) {
+        sqlx::raw_sql(AssertSqlSafe(statements.to_owned()))
+            .execute(&self.pool)
+            .await
+            .expect(statements);
     }
 
     /// `host:port`

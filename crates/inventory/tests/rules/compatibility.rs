@@ -78,7 +78,7 @@ async fn each_state_of_a_schema_has_its_own_words(pool: PgPool) {
 async fn who_waits_for_the_schema_goes_on_once_it_is_there(pool: PgPool) {
     let waiting = {
         let pool = pool.clone();
-        tokio::spawn(async move { wait_until_usable(&pool, Functions::Await).await })
+        tokio::spawn(async move { wait_until_usable(&pool, Functions::Await, || {}).await })
     };
     migrate(&mut *pool.acquire().await.unwrap()).await.unwrap();
     waiting.await.unwrap();
@@ -90,7 +90,7 @@ async fn who_waits_for_the_schema_goes_on_once_it_is_there(pool: PgPool) {
 async fn functions_are_installed_for_a_schema_made_by_hand_only(pool: PgPool) {
     assert_eq!(install_by_hand(&pool).await.unwrap(), 0, "nothing is there");
     make_by_hand(&pool).await;
-    wait_until_usable(&pool, Functions::Install).await;
+    wait_until_usable(&pool, Functions::Install, || {}).await;
     assert_eq!(install_by_hand(&pool).await.unwrap(), 0, "a second time");
 
     migrate(&mut *pool.acquire().await.unwrap()).await.unwrap();
