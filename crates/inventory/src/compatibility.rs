@@ -224,7 +224,7 @@ mod tests {
 
     #[test]
     fn an_older_schema_is_not_used() {
-        let unusable = judged(4, 1, 5).unwrap_err();
+        let unusable = judged(4, 1, 5).expect_err("older");
         assert_eq!(
             unusable.to_string(),
             "schema is at 4, this program needs 5: run flashsale-api migrate"

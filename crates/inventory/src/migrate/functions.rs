@@ -188,9 +188,9 @@ mod tests {
 
     /// The files in `sql/`.
     fn files() -> Vec<String> {
-        let folder = fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/sql")).unwrap();
+        let folder = fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/sql")).expect("sql/");
         folder
-            .map(|file| fs::read_to_string(file.unwrap().path()).unwrap())
+            .map(|file| fs::read_to_string(file.expect("a file").path()).expect("its text"))
             .collect()
     }
 

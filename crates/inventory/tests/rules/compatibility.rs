@@ -54,7 +54,7 @@ async fn each_state_of_a_schema_has_its_own_words(pool: PgPool) {
         "{half}"
     );
 
-    migrate(&mut *pool.acquire().await.unwrap()).await.unwrap();
+    migrate(&mut pool.acquire().await.unwrap()).await.unwrap();
     assert_eq!(said(&pool).await, "usable");
 
     execute(&pool, "update schema_version set version = 7").await;
@@ -80,7 +80,7 @@ async fn who_waits_for_the_schema_goes_on_once_it_is_there(pool: PgPool) {
         let pool = pool.clone();
         tokio::spawn(async move { wait_until_usable(&pool, Functions::Await, || {}).await })
     };
-    migrate(&mut *pool.acquire().await.unwrap()).await.unwrap();
+    migrate(&mut pool.acquire().await.unwrap()).await.unwrap();
     waiting.await.unwrap();
     assert_eq!(said(&pool).await, "usable");
 }
@@ -93,7 +93,7 @@ async fn functions_are_installed_for_a_schema_made_by_hand_only(pool: PgPool) {
     wait_until_usable(&pool, Functions::Install, || {}).await;
     assert_eq!(install_by_hand(&pool).await.unwrap(), 0, "a second time");
 
-    migrate(&mut *pool.acquire().await.unwrap()).await.unwrap();
+    migrate(&mut pool.acquire().await.unwrap()).await.unwrap();
     execute(&pool, "drop function confirm_v2").await;
     assert_eq!(
         install_by_hand(&pool).await.unwrap(),
