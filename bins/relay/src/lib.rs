@@ -133,9 +133,7 @@ pub async fn start(args: Args, process: Process) -> anyhow::Result<()> {
         let (relay, wakeups, stop) = (relay.clone(), wakeups.clone(), stop.clone());
         let usable = usable.clone();
         tasks.spawn(async move {
-            if stop.run_until_cancelled(usable).await.is_some() {
-                relay.run(&wakeups, &stop).await;
-            }
+            relay.run(&wakeups, usable, &stop).await;
             Ok(())
         });
     }

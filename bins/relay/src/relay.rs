@@ -86,9 +86,15 @@ impl Relay {
         })
     }
 
-    /// Relays until `shutdown`, whatever is away meanwhile. Several workers, in one process or many, share
-    /// the rows: each has a connection, a channel and a transaction of its own.
-    pub async fn run(&self, wakeups: &Wakeups, shutdown: &CancellationToken) {
+    /// Relays until `shutdown`, whatever is away meanwhile, and not before `usable` says that the database may be used.
+    /// Several workers, in one process or many, share the rows: each has a connection, a channel and a transaction of
+    /// its own.
+    pub async fn run(
+        &self,
+        wakeups: &Wakeups,
+        usable: impl Future<Output = ()> + Clone,
+        shutdown: &CancellationToken,
+    ) {
         let mut pace = Pace {
             delays: Delays::up_to(RETRY_MAX),
             batch_rows: self.settings.batch_rows,
@@ -104,8 +110,12 @@ impl Relay {
                     self.rabbitmq.works();
                     self.metrics.reconnects.inc_by(u64::from(connected_before));
                     connected_before = true;
-                    self.drain(&mut publisher, &mut pace, wakeups, shutdown)
-                        .await;
+                    // Only now, so that the log and `/readyz` say by then whether RabbitMQ can be reached.
+                    let usable = shutdown.run_until_cancelled(usable.clone());
+                    if usable.await.is_some() {
+                        self.drain(&mut publisher, &mut pace, wakeups, shutdown)
+                            .await;
+                    }
                     shutdown.run_until_cancelled(publisher.unblocked()).await;
                     if publisher.is_usable() {
                         publisher.close().await;
