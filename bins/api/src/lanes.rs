@@ -21,7 +21,7 @@ use std::{
     panic::AssertUnwindSafe,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -75,7 +75,7 @@ struct Lane<Q, A> {
     arrived: Notify,
     /// Those that wait for the answers of the call under way, in the order of its requests.
     in_flight: Mutex<Vec<Reply<A>>>,
-    waits: AtomicBool,
+    waits: AtomicU32,
     /// Whether some of them are latecomers.
     with_latecomers: AtomicBool,
 }
@@ -95,8 +95,8 @@ impl<Q> Clone for Turn<Q> {
 }
 
 impl<Q> Turn<Q> {
-    /// Whether the last call had to wait for its turn: kept for the calls by themselves.
-    pub(crate) fn waits(&self) -> &AtomicBool {
+    /// How many calls in a row had to wait for their turn: kept for the calls by themselves.
+    pub(crate) fn waits(&self) -> &AtomicU32 {
         self.lane.waits()
     }
 
@@ -114,7 +114,7 @@ impl<Q> Turn<Q> {
 }
 
 trait TakesAlong<Q>: Send + Sync {
-    fn waits(&self) -> &AtomicBool;
+    fn waits(&self) -> &AtomicU32;
     fn has_latecomers(&self) -> bool;
     fn latecomers(&self, suits: &dyn Fn(&Q) -> bool) -> Vec<Q>;
 }
@@ -160,7 +160,7 @@ impl<Q: Send + 'static, A: Send + 'static> Lanes<Q, A> {
                     }),
                     arrived: Notify::new(),
                     in_flight: Mutex::default(),
-                    waits: AtomicBool::new(false),
+                    waits: AtomicU32::new(0),
                     with_latecomers: AtomicBool::new(false),
                 })
             })
@@ -299,7 +299,7 @@ impl<Q: Send + 'static, A: Send + 'static> Lane<Q, A> {
 }
 
 impl<Q: Send + 'static, A: Send + 'static> TakesAlong<Q> for Lane<Q, A> {
-    fn waits(&self) -> &AtomicBool {
+    fn waits(&self) -> &AtomicU32 {
         &self.waits
     }
 

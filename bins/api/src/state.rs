@@ -87,7 +87,7 @@ pub struct Settings {
 
     /// Lanes for reserves; the reserves of one product share one. Fewer lanes make larger batches, which cost less for
     /// each request; more lanes keep more connections of PostgreSQL busy.
-    #[arg(long, env = "RESERVE_LANES", default_value_t = 1,
+    #[arg(long, env = "RESERVE_LANES", default_value_t = 2,
         value_parser = clap::value_parser!(u16).range(1..=64))]
     pub reserve_lanes: u16,
 }

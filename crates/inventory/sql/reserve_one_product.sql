@@ -46,12 +46,10 @@ begin
     return;
   end if;
 
-  -- reserve: draw the ids
-  select array_agg(nextval('reservations_id_seq')), sum(q.quantity), count(distinct q.user_id)
-  into ids, units, users
+  -- reserve: how much it is, and by how many users
+  select sum(q.quantity), count(distinct q.user_id) into units, users
   from unnest(user_ids, quantities) as q (user_id, quantity);
   if product.stock < units then
-    ids := null;
     return;
   end if;
 
@@ -62,16 +60,23 @@ begin
     where h.user_id = any(user_ids) and h.product_id = reserve_one_product_v1.product_id
       and h.user_id > 0 -- selects the index
   );
-  if users < size or holders <> '{}' then
-    -- reserve: leave those over that hold it, or come again
+  if users = size and holders = '{}' then
+    -- reserve: draw the ids
+    ids := array(select nextval('reservations_id_seq') from generate_series(1, size));
+  else
+    -- reserve: draw the ids, and leave those over that hold it, or come again
     select array_agg(q.id order by q.n), coalesce(sum(q.quantity) filter (where q.id is not null), 0)
     into ids, units
     from (
       select q.n, q.quantity,
-        case when q.user_id not in (select u.id from unnest(holders) as u (id)) and row_number() over (partition by q.user_id order by q.n) = 1
-          then q.id
+        case when q.user_id not in (select u.id from unnest(holders) as u (id)) and q.nth = 1
+          then nextval('reservations_id_seq')
         end as id
-      from unnest(ids, user_ids, quantities) with ordinality as q (id, user_id, quantity, n)
+      from (
+        select q.*, row_number() over (partition by q.user_id order by q.n) as nth
+        from unnest(user_ids, quantities) with ordinality as q (user_id, quantity, n)
+        order by q.n
+      ) q
     ) q;
   end if;
 

@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashSet,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::atomic::{AtomicU32, Ordering},
 };
 
 use sqlx::{PgConnection, PgPool, Row, postgres::PgRow};
@@ -40,27 +40,33 @@ pub async fn reserve(
     batch(decide(via, RESERVE, requests, hold_seconds, events).await?)
 }
 
+/// As many batches in a row that found a lock taken are no chance: another process is at work on the same product. (Each
+/// of them waits in one call, which costs less.)
+pub const WAITS_IN_A_ROW: u32 = 3;
+
 /// As [`reserve`], but for several processes that reserve the same products.
 ///
 /// Whoever waits for a product's lock with a batch in hand leaves all requests behind that come meanwhile, so that
-/// several processes would send each other small batches in turns. So nobody waits with a batch: where the lock is
-/// taken, this waits for the lock alone, and once it has it, it asks `latecomers` for requests of the same products
-/// and reserves for all of them at once. They come behind `requests`, which they are added to.
-///
-/// `waits`: whether the lock was taken the last time, so that it is waited for at once; kept up to date.
+/// several processes would send each other small batches in turns. So where the lock was taken several times in a row
+/// (`waits`, which is kept up to date), this waits for the lock alone, and once it has it, it asks `latecomers` for
+/// requests of the same products and reserves for all of them at once. They come behind `requests`, which they are
+/// added to.
 pub async fn reserve_in_turn(
     pool: &PgPool,
     requests: &mut Vec<Reserve>,
     hold_seconds: i32,
     events: &Events,
-    waits: &AtomicBool,
+    waits: &AtomicU32,
     latecomers: impl FnOnce(&HashSet<ProductId>) -> Vec<Reserve>,
 ) -> Result<Batch, Error> {
-    if !waits.load(Ordering::Relaxed) {
+    if waits.load(Ordering::Relaxed) < WAITS_IN_A_ROW {
         let decided = decide(pool, TRY, requests, hold_seconds, events).await?;
         if !decided.busy {
+            waits.store(0, Ordering::Relaxed);
             return batch(decided);
         }
+        waits.fetch_add(1, Ordering::Relaxed);
+        return batch(decide(pool, RESERVE, requests, hold_seconds, events).await?);
     }
     let products: HashSet<ProductId> = requests.iter().map(|request| request.product_id).collect();
     let work = async |transaction: &mut PgConnection| {
@@ -68,7 +74,8 @@ pub async fn reserve_in_turn(
         let ids: Vec<i64> = products.iter().map(|product| product.get()).collect();
         let rows = call(&mut *transaction, sqlx::query(waited).bind(ids)).await?;
         let row = rows.first().ok_or(sqlx::Error::RowNotFound)?;
-        waits.store(row.try_get("waited")?, Ordering::Relaxed);
+        let waited: bool = row.try_get("waited")?;
+        waits.store(if waited { WAITS_IN_A_ROW } else { 0 }, Ordering::Relaxed);
         requests.extend(latecomers(&products));
         let decided = decide(transaction, RESERVE, requests, hold_seconds, events).await?;
         Ok((End::Commit, batch(decided)?))

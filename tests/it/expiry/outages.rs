@@ -66,6 +66,8 @@ async fn postgresql_may_restart_and_crash_under_the_expirer() {
     let product = system.create_product(99).await;
     let mut expirer = Expirer::start(&system, &[]).await;
     assert_eq!(expirer.sees("postgres", "up").await, 200);
+    // It has begun: one that has not says that it cannot work yet.
+    expirer.sweeps().await;
     let hold = system.reserve(product, 1).await;
     server.stop();
     assert_eq!(expirer.sees("postgres", "down").await, 503);

@@ -4,14 +4,14 @@ use std::{
     collections::HashSet,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicU32, Ordering},
     },
 };
 
 use inventory::{
     Error, ProductId,
     reservation::{Batch, Refusal},
-    reserve::{Reserve, reserve_in_turn},
+    reserve::{Reserve, WAITS_IN_A_ROW, reserve_in_turn},
 };
 use sqlx::PgPool;
 use tokio::task::JoinHandle;
@@ -21,7 +21,7 @@ use crate::support::{HOLD_SECONDS, Shop, one, outcomes};
 /// A lane that has some latecomers waiting, and that knows whether its last batch had to wait.
 #[derive(Clone, Default)]
 struct Lane {
-    waits: Arc<AtomicBool>,
+    waits: Arc<AtomicU32>,
 }
 
 impl Lane {
@@ -44,7 +44,14 @@ impl Lane {
         })
     }
 
-    fn waits(&self) -> bool {
+    /// One whose last batches had to wait.
+    fn in_a_rush() -> Self {
+        let lane = Self::default();
+        lane.waits.store(WAITS_IN_A_ROW, Ordering::Relaxed);
+        lane
+    }
+
+    fn waits(&self) -> u32 {
         self.waits.load(Ordering::Relaxed)
     }
 }
@@ -53,7 +60,7 @@ impl Lane {
 async fn a_batch_that_had_to_wait_takes_along_what_came_meanwhile(pool: PgPool) {
     let shop = Shop::new(pool);
     let [hot, other] = [shop.product(3).await, shop.product(3).await];
-    let lane = Lane::default();
+    let lane = Lane::in_a_rush();
 
     let lock = shop.lock(hot).await;
     let late = vec![
@@ -80,7 +87,7 @@ async fn a_batch_that_had_to_wait_takes_along_what_came_meanwhile(pool: PgPool) 
     assert_eq!(outcomes(&batch), wanted);
     assert_eq!(shop.counters(hot).await, (0, 3, 0));
     assert_eq!(shop.counters(other).await, (3, 0, 0));
-    assert!(lane.waits(), "the next batch asks for the lock alone");
+    assert_eq!(lane.waits(), WAITS_IN_A_ROW, "so does the next one");
     shop.assert_sound().await;
 }
 
@@ -91,13 +98,28 @@ async fn a_batch_that_finds_the_lock_free_goes_at_once(pool: PgPool) {
     let lane = Lane::default();
     let batch = lane.send(&shop, vec![one(product, 1)], vec![one(product, 2)]);
     assert_eq!(outcomes(&batch.await.unwrap().unwrap()), [Ok(())]);
-    assert!(!lane.waits());
+    assert_eq!(lane.waits(), 0);
 
-    // After a wait the lock is asked for alone, once more than it needs to be.
-    lane.waits.store(true, Ordering::Relaxed);
+    // After some waits the lock is asked for alone, once more than it needs to be.
+    let lane = Lane::in_a_rush();
     let batch = lane.send(&shop, vec![one(product, 3)], vec![one(product, 4)]);
     assert_eq!(outcomes(&batch.await.unwrap().unwrap()), [Ok(()), Ok(())]);
-    assert!(!lane.waits());
+    assert_eq!(lane.waits(), 0);
+    shop.assert_sound().await;
+}
+
+/// The first batches that find the lock taken wait as they are.
+#[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
+async fn a_batch_that_finds_the_lock_taken_for_once_waits_as_it_is(pool: PgPool) {
+    let shop = Shop::new(pool);
+    let product = shop.product(9).await;
+    let lane = Lane::default();
+    let lock = shop.lock(product).await;
+    let batch = lane.send(&shop, vec![one(product, 1)], vec![one(product, 2)]);
+    shop.until_waiting(&[batch.abort_handle()]).await;
+    lock.commit().await.unwrap();
+    assert_eq!(outcomes(&batch.await.unwrap().unwrap()), [Ok(())]);
+    assert_eq!(lane.waits(), 1);
     shop.assert_sound().await;
 }
 
@@ -107,9 +129,7 @@ async fn an_unknown_product_is_not_waited_for(pool: PgPool) {
     let shop = Shop::new(pool);
     let product = shop.product(9).await;
     let unknown = ProductId::try_from(999).unwrap();
-    for waits in [false, true] {
-        let lane = Lane::default();
-        lane.waits.store(waits, Ordering::Relaxed);
+    for lane in [Lane::default(), Lane::in_a_rush()] {
         for requests in [
             vec![one(unknown, 1)],
             vec![one(unknown, 1), one(product, 1)],
@@ -135,7 +155,7 @@ async fn a_lock_that_is_never_to_be_had_takes_nobody_along(pool: PgPool) {
     let product = shop.product(9).await;
     let lock = shop.lock(product).await;
     let mut requests = vec![one(product, 1)];
-    let waits = AtomicBool::new(false);
+    let waits = AtomicU32::new(WAITS_IN_A_ROW);
     let latecomers = |_: &HashSet<ProductId>| -> Vec<Reserve> { panic!("nobody may be asked") };
     let (pool, events) = (&shop.pool, &shop.events);
     let tried = reserve_in_turn(
