@@ -338,7 +338,13 @@ async fn every_statement_of_a_request_is_shown() {
         inner.map(|span| &*span.name).collect()
     };
     assert_eq!(within("POST /reservations"), ["reserve"]);
-    let keyed = ["begin", "claim keys", "reserve", "keep answers", "commit"];
+    let keyed = [
+        "begin",
+        "kept answers",
+        "reserve",
+        "insert answers",
+        "commit",
+    ];
     assert_eq!(within("reserve"), keyed);
     // One asks what time it is.
     assert_eq!(within("GET /admin/audit"), ["audit", "audit"]);
