@@ -228,18 +228,19 @@ impl<Q: Send + 'static, A: Send + 'static> Lane<Q, A> {
             }
         };
         let replies = std::mem::take(&mut *lock(&self.in_flight));
+        // Whose answer is whose goes by their order: with one too few or too many, nobody is told anybody else's.
+        let outcome = outcome.and_then(|answers| {
+            if answers.len() == replies.len() {
+                return Ok(answers);
+            }
+            tracing::error!(
+                verb = self.verb,
+                "a call has not one answer for each request"
+            );
+            Err(NoAnswer::OutcomeUnknown)
+        });
         // A failed send means that the client hung up; a retry will find out.
         match outcome {
-            // Whose answer is whose goes by their order: with one too few or too many, nobody is told anybody else's.
-            Ok(answers) if answers.len() != replies.len() => {
-                tracing::error!(
-                    verb = self.verb,
-                    "a call has not one answer for each request"
-                );
-                for reply in replies {
-                    let _ = reply.send(Err(NoAnswer::OutcomeUnknown));
-                }
-            }
             Ok(answers) => {
                 for (reply, answer) in replies.into_iter().zip(answers) {
                     let _ = reply.send(Ok(answer));
