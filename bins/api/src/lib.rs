@@ -139,10 +139,7 @@ pub async fn serve(
 
 fn router(state: AppState, process: &Process) -> Router {
     let health = {
-        // With the settings of the connections that requests use, which `pulse` does not have: the check is of these, too.
-        let connections = state.pulse.options().get_max_connections();
-        let pool = inventory::database::beside(&state.pool, connections);
-        let timer = state.timer.clone();
+        let (pool, timer) = (state.pulse.clone(), state.timer.clone());
         Health::default()
             .required("postgres", move || {
                 let pool = pool.clone();

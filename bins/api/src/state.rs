@@ -19,7 +19,7 @@ use inventory::{
     reserve::{self, Reserve},
 };
 use runtime::{Process, lock};
-use sqlx::{PgPool, postgres::PgPoolOptions};
+use sqlx::PgPool;
 use timer::Timer;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
@@ -162,9 +162,7 @@ impl AppState {
         let keys = given(&settings.api_keys_file)
             .map(|path| Keys::follow(path.into(), requests.clone(), process))
             .transpose()?;
-        let pulse = PgPoolOptions::new()
-            .max_connections(PULSE_CONNECTIONS)
-            .connect_lazy_with(pool.connect_options().as_ref().clone());
+        let pulse = inventory::database::beside(&pool, PULSE_CONNECTIONS);
         let live = Live::start(&pool, &pulse, timer.clone(), metrics.clone(), process);
         let books = Books::new(timer.clone(), metrics.clone(), live.feed().clone());
         let events = settings.events.outbox_events;
