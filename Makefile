@@ -36,7 +36,7 @@ lint: ## check formatting, clippy, the shell scripts, and the live page's module
 	    echo "lint: shell scripts not checked, because shellcheck is not installed (Debian: apt-get install shellcheck)"; \
 	fi
 	@if command -v node >/dev/null; then \
-	    node --test bins/api/src/live/page/*.test.js; \
+	    node --test crates/live/src/page/*.test.js; \
 	else \
 	    echo "lint: the live page's own tests not run, because Node.js is not installed (Debian: apt-get install nodejs)"; \
 	fi

@@ -1,5 +1,7 @@
 //! `/admin`
 
+use std::{iter, sync::Arc};
+
 use axum::extract::State;
 use futures_util::{FutureExt as _, future};
 use inventory::{
@@ -7,16 +9,23 @@ use inventory::{
     expire,
     idempotency::Key,
     outbox::{self, Dead},
+    transition::Transition,
 };
+use live::Live;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
+use timer::Timer;
 
 use crate::{
-    AppState, Problem,
+    Problem,
     answer::Answer,
-    extract::{Admin, Json, NoBody},
+    auth::Admin,
+    bulkhead::Bulkhead,
+    extract::{Json, NoBody},
     idempotency::{Keyed, Rendered},
+    openapi::Operation,
+    sale::Sale,
 };
 
 /// Most holds that one transaction expires: a pass must not keep the product's row for long.
@@ -28,52 +37,68 @@ pub(crate) struct Expired {
     expired: u64,
 }
 
+pub(crate) fn sync_expired_operation() -> Operation {
+    Operation::new("syncExpired", "Expire all holds that are due, now")
+}
+
 pub(crate) async fn sync_expired(
     _: Admin,
-    State(state): State<AppState>,
+    State(bulkhead): State<Bulkhead>,
+    State(sale): State<Arc<Sale>>,
     Keyed(key, _): Keyed<NoBody>,
 ) -> Result<Rendered<Answer<Expired>>, Problem> {
-    let (pool, books, events) = (
-        state.pool.clone(),
-        state.books.clone(),
-        state.events.clone(),
-    );
+    let (pool, after_commit) = (bulkhead.pool(), bulkhead.after_commit());
     let sweep = async move {
         let mut began = false;
-        let swept = expire::sweep(&pool, EXPIRE_BATCH_ROWS, &events, |expired| {
+        let swept = expire::sweep(&pool, EXPIRE_BATCH_ROWS, &sale.events, |expired| {
             began = true;
-            books.expired(expired);
+            after_commit.tell(iter::once(Transition::Expired(expired)));
             true
         });
         let swept = swept.await;
         swept.map_err(|error| error.after(began))
     };
-    let swept = state.call("sync_expired", sweep).await?;
+    let swept = bulkhead.execute("sync_expired", sweep).await?;
     let expired = swept.expired;
-    kept(&state, key, Expired { expired }).await
+    kept(&bulkhead, key, Expired { expired }).await
+}
+
+pub(crate) fn audit_operation() -> Operation {
+    Operation::new(
+        "audit",
+        "Compare every product's counters with its reservations",
+    )
 }
 
 pub(crate) async fn audit(
     _: Admin,
-    State(state): State<AppState>,
+    State(bulkhead): State<Bulkhead>,
+    State(live): State<Live>,
 ) -> Result<Answer<Audit>, Problem> {
-    let pool = state.pool.clone();
-    let audit = state
-        .call("audit", async move { audit::audit(&pool).await })
+    let pool = bulkhead.pool();
+    let audit = bulkhead
+        .execute("audit", async move { audit::audit(&pool).await })
         .await?;
-    state.live.audited(&audit);
+    live.audited(&audit);
     Ok(Answer(audit))
 }
 
-/// Sets the counters in Redis to what the database says.
+pub(crate) fn rebuild_counters_operation() -> Operation {
+    Operation::new(
+        "rebuildCounters",
+        "Set the counters in Redis to what the database says",
+    )
+}
+
 pub(crate) async fn rebuild_counters(
     _: Admin,
-    State(state): State<AppState>,
+    State(bulkhead): State<Bulkhead>,
+    State(timer): State<Timer>,
     Keyed(key, _): Keyed<NoBody>,
 ) -> Result<Rendered<Answer<Tally>>, Problem> {
-    let pool = state.pool.clone();
-    let tally = state
-        .call("tally", async move { audit::tally(&pool).await })
+    let pool = bulkhead.pool();
+    let tally = bulkhead
+        .execute("tally", async move { audit::tally(&pool).await })
         .await?;
     let counts = [
         tally.created,
@@ -81,17 +106,17 @@ pub(crate) async fn rebuild_counters(
         tally.canceled,
         tally.expired,
     ];
-    if let Err(error) = state.timer.set_counters(counts).await {
+    if let Err(error) = timer.set_counters(counts).await {
         tracing::warn!("the counters in Redis cannot be rebuilt: {error:#}");
         return Err(Problem::Overloaded);
     }
-    kept(&state, key, tally).await
+    kept(&bulkhead, key, tally).await
 }
 
 /// The answer of an act that is more than one transaction. It was done, whatever its key says: a repeat changes
 /// nothing, and only the answer is that of the first time.
 async fn kept<T>(
-    state: &AppState,
+    bulkhead: &Bulkhead,
     key: Option<Key>,
     answer: T,
 ) -> Result<Rendered<Answer<T>>, Problem>
@@ -101,7 +126,7 @@ where
     if key.is_none() {
         return Ok(Answer(answer).into());
     }
-    let once = state.once(
+    let once = bulkhead.execute_once(
         "keep_answer",
         key,
         move |_| future::ready(Ok(answer)).boxed(),
@@ -111,13 +136,20 @@ where
     once.await
 }
 
+pub(crate) fn dead_events_operation() -> Operation {
+    Operation::new(
+        "listDeadEvents",
+        "Events that the broker refuses, oldest first, at most 100",
+    )
+}
+
 pub(crate) async fn dead_events(
     _: Admin,
-    State(state): State<AppState>,
+    State(bulkhead): State<Bulkhead>,
 ) -> Result<Answer<Vec<Dead>>, Problem> {
-    let pool = state.pool.clone();
-    let dead = state
-        .call(
+    let pool = bulkhead.pool();
+    let dead = bulkhead
+        .execute(
             "list_dead_events",
             async move { outbox::list_dead(&pool).await },
         )
@@ -131,12 +163,19 @@ pub(crate) struct Requeued {
     requeued: u64,
 }
 
+pub(crate) fn requeue_operation() -> Operation {
+    Operation::new(
+        "requeueDeadEvents",
+        "Give every dead event all its attempts again",
+    )
+}
+
 pub(crate) async fn requeue(
     _: Admin,
-    State(state): State<AppState>,
+    State(bulkhead): State<Bulkhead>,
     Keyed(key, _): Keyed<NoBody>,
 ) -> Result<Rendered<Answer<Requeued>>, Problem> {
-    let once = state.once(
+    let once = bulkhead.execute_once(
         "requeue_dead_events",
         key,
         |via| outbox::requeue_dead(via).boxed(),
@@ -177,16 +216,27 @@ pub(crate) struct Replayed {
     replayed: u64,
 }
 
+pub(crate) fn replay_operation() -> Operation {
+    Operation::new(
+        "replayEvents",
+        "Publish again what was published in a range of time",
+    )
+    .explained(
+        "With the same message ids, as far as the events are kept still, and slowly enough for new ones to pass \
+        between them.",
+    )
+}
+
 pub(crate) async fn replay(
     _: Admin,
-    State(state): State<AppState>,
+    State(bulkhead): State<Bulkhead>,
     Keyed(key, Json(ReplayEvents { from, to })): Keyed<Json<ReplayEvents>>,
 ) -> Result<Rendered<Answer<Replayed>>, Problem> {
     if from >= to {
         let detail = "from must be before to".to_owned();
         return Err(Problem::InvalidRequest(detail));
     }
-    let once = state.once(
+    let once = bulkhead.execute_once(
         "replay_events",
         key,
         move |via| outbox::replay(via, from, to).boxed(),

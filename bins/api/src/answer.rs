@@ -1,7 +1,7 @@
 //! What goes out: JSON bodies.
 
 use axum::{
-    http::{HeaderValue, StatusCode, header},
+    http::{StatusCode, header},
     response::{IntoResponse, Response},
 };
 use schemars::JsonSchema;
@@ -10,19 +10,16 @@ use serde_json::json;
 
 use crate::{
     Problem,
-    contract::{Describe, Operation, Schemas},
+    json::{self, JSON},
+    openapi::{Describe, Operation, Schemas},
 };
 
-pub(crate) const JSON: &str = "application/json";
-pub(crate) const PROBLEM_JSON: &str = "application/problem+json";
-
-/// A JSON body. axum's own is written piece by piece into a buffer that checks its room for each: a tenth of
-/// the instructions that a hot reserve took in this process.
+/// A JSON body.
 pub(crate) struct Answer<T>(pub(crate) T);
 
 impl<T: Serialize> IntoResponse for Answer<T> {
     fn into_response(self) -> Response {
-        body(JSON, &self.0).unwrap_or_else(|error| {
+        json::body(JSON, &self.0).unwrap_or_else(|error| {
             tracing::error!(%error, "an answer cannot be written as JSON");
             Problem::Internal.into_response()
         })
@@ -78,19 +75,4 @@ impl<T: JsonSchema> Describe for AllCreated<T> {
         let schema = schemas.given::<Vec<T>>();
         operation.answer(StatusCode::CREATED, "All were created.", schema, json!({}));
     }
-}
-
-/// `content` as JSON under its media type, with status 200.
-pub(crate) fn body(
-    media_type: &'static str,
-    content: &impl Serialize,
-) -> serde_json::Result<Response> {
-    // A reservation has some 200 bytes, a problem 250.
-    let mut bytes = Vec::with_capacity(256);
-    serde_json::to_writer(&mut bytes, content)?;
-    let mut response = Response::new(bytes.into());
-    response
-        .headers_mut()
-        .insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
-    Ok(response)
 }

@@ -6,13 +6,13 @@ mod schema;
 
 use axum::{
     Router,
-    http::{HeaderName, header},
+    http::header,
     response::IntoResponse,
     routing::{MethodRouter, get},
 };
 use serde_json::Value;
 
-use crate::AppState;
+use crate::pages;
 
 /// What the relay publishes, as `flashsale-relay asyncapi` prints it: a test compares the two.
 const ASYNCAPI: &str = include_str!("../../../docs/asyncapi.json");
@@ -20,7 +20,7 @@ const ASYNCAPI: &str = include_str!("../../../docs/asyncapi.json");
 /// The page is text and needs nothing from anywhere else; a browser holds it to that.
 const POLICY: &str = "default-src 'none'; style-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-pub(crate) fn router(openapi: &Value) -> Router<AppState> {
+pub(crate) fn router<S: Clone + Send + Sync + 'static>(openapi: &Value) -> Router<S> {
     // The file is part of this program, and the test that compares it reads it.
     let asyncapi: Value = serde_json::from_str(ASYNCAPI).unwrap_or_default();
     let page = page::page(openapi, &asyncapi).into_string();
@@ -40,19 +40,18 @@ pub(crate) fn router(openapi: &Value) -> Router<AppState> {
         )
 }
 
-fn text(media_type: &'static str, text: String) -> MethodRouter<AppState> {
+fn text<S: Clone + Send + Sync + 'static>(
+    media_type: &'static str,
+    text: String,
+) -> MethodRouter<S> {
     // Shared by all answers, not copied for each.
     let text = axum::body::Bytes::from(text);
-    get(async move || (headers(POLICY), [(header::CONTENT_TYPE, media_type)], text).into_response())
-}
-
-/// What every page for people has; `policy` is its Content-Security-Policy.
-pub(crate) fn headers(policy: &'static str) -> [(HeaderName, &'static str); 4] {
-    [
-        (header::CONTENT_SECURITY_POLICY, policy),
-        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-        (header::REFERRER_POLICY, "no-referrer"),
-        // A new release may have a new page.
-        (header::CACHE_CONTROL, "no-cache"),
-    ]
+    get(async move || {
+        (
+            pages::headers(POLICY),
+            [(header::CONTENT_TYPE, media_type)],
+            text,
+        )
+            .into_response()
+    })
 }

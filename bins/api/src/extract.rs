@@ -1,37 +1,30 @@
-//! What comes in: bodies, ids in paths, queries, and who may do admin acts.
+//! What comes in: bodies, ids in paths, queries.
 
-use std::{collections::HashSet, net::IpAddr};
+use std::collections::HashSet;
 
 use axum::{
     body::{self, Body, Bytes, HttpBody as _},
     extract::{FromRequest, FromRequestParts, RawPathParams, Request},
-    http::{HeaderMap, HeaderName, HeaderValue, header, request::Parts},
+    http::{HeaderMap, header, request::Parts},
 };
 use inventory::{ProductId, ReservationId, reservation::Refusal};
 use schemars::JsonSchema;
 use serde::{Deserialize, de::DeserializeOwned, de::IgnoredAny};
 use serde_json::json;
-use subtle::ConstantTimeEq as _;
 
 use crate::{
-    AppState, Problem,
-    code::Code,
-    contract::{ADMIN, CLIENT, Describe, Operation, Schemas},
-    keys::Client,
+    Problem,
+    code::{BODY_MAX_BYTES, Code},
+    openapi::{Describe, Operation, Schemas},
 };
-
-const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
-
-/// Every body that the API understands is far smaller.
-pub(crate) const BODY_MAX_BYTES: usize = 16 * 1024;
 
 /// A JSON object, without fields that nobody asked for.
 pub(crate) struct Json<T>(pub(crate) T);
 
-impl<T: DeserializeOwned> FromRequest<AppState> for Json<T> {
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
     type Rejection = Problem;
 
-    async fn from_request(request: Request, _: &AppState) -> Result<Self, Problem> {
+    async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
         if !is_json(request.headers()) {
             return Err(Problem::UnsupportedMediaType);
         }
@@ -66,10 +59,10 @@ pub(crate) type NoBody = OptionalJson<Nothing>;
 #[schemars(inline)]
 pub(crate) struct Nothing {}
 
-impl<T: Default + DeserializeOwned> FromRequest<AppState> for OptionalJson<T> {
+impl<T: Default + DeserializeOwned, S: Send + Sync> FromRequest<S> for OptionalJson<T> {
     type Rejection = Problem;
 
-    async fn from_request(request: Request, _: &AppState) -> Result<Self, Problem> {
+    async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
         let json = is_json(request.headers());
         let bytes = read(request.into_body()).await?;
         match (bytes.is_empty(), json) {
@@ -164,10 +157,10 @@ impl Named for ReservationId {
     const NOT_FOUND: Refusal = Refusal::ReservationNotFound;
 }
 
-impl<T: Named> FromRequestParts<AppState> for Id<T> {
+impl<T: Named, S: Send + Sync> FromRequestParts<S> for Id<T> {
     type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Problem> {
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         let Ok(params) = RawPathParams::from_request_parts(parts, state).await else {
             return Err(T::NOT_FOUND.into());
         };
@@ -208,103 +201,4 @@ pub(crate) fn query_pairs(parts: &Parts) -> Result<Vec<(String, String)>, Proble
         }
     }
     Ok(pairs)
-}
-
-/// Proof that the request may do admin acts.
-pub(crate) struct Admin;
-
-impl FromRequestParts<AppState> for Admin {
-    type Rejection = Problem;
-
-    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Problem> {
-        let headers = &parts.headers;
-        match &state.admin_token {
-            Some(token) if bearer(headers).is_some_and(|given| same(given, token)) => Ok(Self),
-            Some(_) => Err(Problem::Unauthorized("the ADMIN_TOKEN")),
-            // A request that a proxy forwards, or a browser for somebody else's page, comes from the loopback address too.
-            None if state.loopback && !is_forwarded(headers) && is_of_this_host(headers) => {
-                Ok(Self)
-            }
-            None => Err(Problem::Forbidden),
-        }
-    }
-}
-
-impl Describe for Admin {
-    fn describe(operation: &mut Operation, _: &mut Schemas) {
-        operation.needs(&[ADMIN]);
-        operation.refuse(&[Code::Forbidden]);
-    }
-}
-
-/// Proof that the request may do everything else, and whose it is; where keys are in use, the request's extensions
-/// tell it to who reads the body. The admin may, too.
-impl FromRequestParts<AppState> for Client {
-    type Rejection = Problem;
-
-    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Problem> {
-        let Some(keys) = &state.keys else {
-            return Ok(Self::default());
-        };
-        let given = bearer(&parts.headers).unwrap_or_default();
-        let admin = |token: &String| same(given, token);
-        let client = match keys.client_of(given) {
-            Some(client) => client,
-            None if state.admin_token.as_ref().is_some_and(admin) => Self::default(),
-            None => return Err(Problem::Unauthorized("an API key")),
-        };
-        parts.extensions.insert(client.clone());
-        Ok(client)
-    }
-}
-
-impl Describe for Client {
-    fn describe(operation: &mut Operation, _: &mut Schemas) {
-        operation.needs(&[CLIENT, ADMIN]);
-    }
-}
-
-fn bearer(headers: &HeaderMap) -> Option<&str> {
-    let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
-    let (scheme, given) = value.split_once(' ')?;
-    scheme
-        .eq_ignore_ascii_case("bearer")
-        .then_some(given.trim())
-}
-
-fn same(given: &str, token: &str) -> bool {
-    given.as_bytes().ct_eq(token.as_bytes()).into()
-}
-
-/// Whether no other site's page has made a browser send this. Such a page's requests carry its origin; and where its
-/// name leads to this machine all of a sudden (DNS rebinding), they carry its name as the host.
-fn is_of_this_host(headers: &HeaderMap) -> bool {
-    let text = |name: HeaderName| headers.get(name).map(HeaderValue::to_str);
-    let host = match text(header::HOST) {
-        Some(Ok(host)) => host,
-        None => "localhost",
-        Some(Err(_)) => return false,
-    };
-    let name = match host.rsplit_once(':') {
-        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
-        _ => host,
-    };
-    let address = name.trim_start_matches('[').trim_end_matches(']');
-    let local = name.eq_ignore_ascii_case("localhost") || address.parse::<IpAddr>().is_ok();
-    let origin = match text(header::ORIGIN) {
-        Some(Ok(origin)) => origin
-            .strip_prefix("http://")
-            .is_some_and(|origin| origin.eq_ignore_ascii_case(host)),
-        None => true,
-        Some(Err(_)) => false,
-    };
-    // Browsers say of every request whose page has made them send it.
-    let site = text(SEC_FETCH_SITE).is_none_or(|site| matches!(site, Ok("same-origin" | "none")));
-    local && origin && site
-}
-
-fn is_forwarded(headers: &HeaderMap) -> bool {
-    headers
-        .keys()
-        .any(|name| name == header::FORWARDED || name.as_str().starts_with("x-forwarded-"))
 }

@@ -9,39 +9,34 @@ use axum::{
     http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use futures_util::{FutureExt as _, future::BoxFuture};
-use inventory::{
-    Error, Via,
-    idempotency::{self, Answer, Key, Once, Outcome, Worked},
-};
+use inventory::idempotency::{Answer, Key, Outcome};
 use ring::digest;
 use serde_json::json;
 
 use crate::{
-    AppState, Problem, answer,
-    books::Books,
-    code::Code,
-    contract::{Describe, Operation, Schemas},
+    Problem,
+    code::{Code, KEY_MAX_CHARACTERS},
     extract,
+    json::{JSON, PROBLEM_JSON},
     keys::Client,
+    openapi::{Describe, Operation, Schemas},
     problem::Told,
 };
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const IDEMPOTENCY_REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 
-pub(crate) const KEY_MAX_CHARACTERS: usize = 255;
-
 /// The body of a POST, and the key of its request, if it has one.
 pub(crate) struct Keyed<B>(pub(crate) Option<Key>, pub(crate) B);
 
-impl<B> FromRequest<AppState> for Keyed<B>
+impl<B, S> FromRequest<S> for Keyed<B>
 where
-    B: FromRequest<AppState, Rejection = Problem>,
+    B: FromRequest<S, Rejection = Problem>,
+    S: Send + Sync,
 {
     type Rejection = Problem;
 
-    async fn from_request(request: Request, state: &AppState) -> Result<Self, Problem> {
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
         if !request.headers().contains_key(IDEMPOTENCY_KEY) {
             return Ok(Self(None, B::from_request(request, state).await?));
         }
@@ -195,8 +190,8 @@ fn response(answer: Answer) -> Response {
     let status = status.and_then(|status| StatusCode::from_u16(status).ok());
     let status = status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let media_type = match status.is_success() {
-        true => answer::JSON,
-        false => answer::PROBLEM_JSON,
+        true => JSON,
+        false => PROBLEM_JSON,
     };
     let told = (!status.is_success()).then(|| Told::in_body(&answer.body));
     let mut response = Response::new(answer.body.into());
@@ -213,58 +208,4 @@ fn response(answer: Answer) -> Response {
         headers.insert(header::LOCATION, location);
     }
     response
-}
-
-impl AppState {
-    /// Does the work of one request, within the transaction of its key if it has one. What it came to is told
-    /// to `book` after the commit.
-    pub(crate) async fn once<T, A, W, B, R>(
-        &self,
-        verb: &'static str,
-        key: Option<Key>,
-        work: W,
-        book: B,
-        render: R,
-    ) -> Result<Rendered<A>, Problem>
-    where
-        T: Send + 'static,
-        A: IntoResponse + Send + 'static,
-        W: for<'a> FnOnce(Via<'a>) -> BoxFuture<'a, Result<T, Error>> + Send + 'static,
-        B: FnOnce(&Books, &T) + Send + 'static,
-        R: FnOnce(&T) -> Result<A, Problem> + Send + 'static,
-    {
-        let (pool, books) = (self.pool.clone(), self.books.clone());
-        let Some(key) = key else {
-            let worked = async move {
-                let done = work(Via::Pool(&pool)).await?;
-                book(&books, &done);
-                Ok(done)
-            };
-            return render(&self.call(verb, worked).await?).map(Rendered::from);
-        };
-        let kept = async move {
-            let once = idempotency::once(&pool, &[key], move |transaction, _| {
-                let work = async move {
-                    let done = work(Via::Transaction(transaction)).await?;
-                    Ok(match kept(render(&done)).await {
-                        Ok(answer) => Worked::Keep(vec![answer], done),
-                        Err(problem) => Worked::Undo(problem),
-                    })
-                };
-                work.boxed()
-            })
-            .await?;
-            Ok(match once {
-                Once::Undone(problem) => Err(problem),
-                Once::Kept(outcomes, done) => {
-                    if let Some(done) = done {
-                        book(&books, &done);
-                    }
-                    let outcome = outcomes.into_iter().next();
-                    outcome.map_or(Err(Problem::Internal), answered)
-                }
-            })
-        };
-        self.call(verb, kept).await?
-    }
 }

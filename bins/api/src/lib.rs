@@ -1,36 +1,46 @@
 //! `flashsale-api`: the only place that knows HTTP.
 //!
-//! A request takes three hops: router → handler → `inventory` verb. Between the handler and the verb, [`lanes`]
-//! gather concurrent requests into one call.
+//! A request's way is router → handler → lane → verb of `inventory` → SQL, and back. A lane gathers concurrent requests
+//! into one call (crate `lanes`).
 
+mod adjust_stock;
 mod admin;
+mod after_commit;
 mod answer;
-mod books;
+mod auth;
+mod bulkhead;
+mod cancel;
 mod code;
-mod contract;
+mod confirm;
 mod docs;
+mod extend;
 mod extract;
 mod idempotency;
+mod json;
 mod keys;
-mod lanes;
+mod lane_builder;
 mod live;
 mod metrics;
-mod overload;
+mod openapi;
+mod pages;
 mod paging;
 mod problem;
 mod products;
-mod record;
 mod request_id;
 mod reservations;
+mod reserve;
+mod reserve_batch;
+mod return_sold;
 mod routes;
+mod sale;
 mod state;
-mod stuck;
+mod telemetry;
 mod verb;
 
 use std::{net::SocketAddr, time::Duration};
 
 use anyhow::Context as _;
-use axum::{Router, middleware};
+use axum::{Router, extract::FromRef as _, middleware};
 use clap::Subcommand;
 use inventory::compatibility::{self, Functions};
 use runtime::{Process, health::Health, http};
@@ -39,7 +49,6 @@ use timer::Timer;
 use tokio::net::TcpListener;
 
 pub use problem::Problem;
-pub use routes::openapi;
 pub use state::{AppState, Settings};
 
 /// Reserves units of products for users, over HTTP.
@@ -73,6 +82,11 @@ pub enum Command {
     },
     /// Print the contract of the API, as OpenAPI, and exit.
     Openapi,
+}
+
+/// The document of the API alone, as `GET /openapi.json` serves it.
+pub fn openapi() -> serde_json::Value {
+    routes::routes::<AppState>().1
 }
 
 /// What the process does: a command, or it serves until told to stop.
@@ -139,7 +153,7 @@ pub async fn serve(
 
 fn router(state: AppState, process: &Process) -> Router {
     let health = {
-        let (pool, timer) = (state.pulse.clone(), state.timer.clone());
+        let (pool, timer) = (state.monitoring_pool(), Timer::from_ref(&state));
         Health::default()
             .required("postgres", move || {
                 let pool = pool.clone();
@@ -150,7 +164,7 @@ fn router(state: AppState, process: &Process) -> Router {
                 async move { timer.is_up().await }
             })
     };
-    let (routes, openapi) = routes::routes();
+    let (routes, openapi) = routes::routes::<AppState>();
     routes
         .merge(docs::router(&openapi))
         .merge(live::router())
@@ -159,7 +173,7 @@ fn router(state: AppState, process: &Process) -> Router {
         .fallback(async || Problem::NotFound)
         .layer(middleware::from_fn_with_state(
             state.clone(),
-            record::record,
+            telemetry::record,
         ))
         .with_state(state)
 }

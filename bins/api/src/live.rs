@@ -1,162 +1,116 @@
-//! The live page at `/`: what an operator watches while the sale goes on.
-//!
-//! Each process tells once a second what it has done (`inventory::presence`); each API looks at that, and at
-//! PostgreSQL and Redis, once a second, whoever watches ([`watch`]), on connections of its own; and everybody who
-//! watches reads what came of it ([`hub`]). So viewers cost the reserves nothing.
+//! The live page over HTTP: its files, and `GET /admin/live`, its data as Server-Sent Events.
 
-mod alerts;
-mod assets;
-mod audits;
-mod beats;
-mod eye;
-mod hub;
-mod stream;
-mod view;
-mod watch;
+use std::convert::Infallible;
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
+use axum::{
+    Router,
+    body::Body,
+    extract::{FromRequestParts, Path, State},
+    http::{HeaderName, HeaderValue, StatusCode, header, request::Parts},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use futures_util::StreamExt as _;
+use live::{CONTENT_SECURITY_POLICY, File, Live, View};
+use serde_json::json;
+
+use crate::{
+    Problem,
+    auth::Admin,
+    code::Code,
+    openapi::{Describe, Operation, Schemas},
+    pages,
 };
 
-use inventory::{
-    audit::{self, Audit},
-    compatibility,
-    presence::{self, Counts, Feed, Report, Role},
-};
-use runtime::Process;
-use sqlx::{PgPool, postgres::PgConnectOptions};
-use timer::Timer;
-use tokio::time::{MissedTickBehavior, interval, sleep};
+const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
+const EVENT_STREAM: &str = "text/event-stream";
 
-use self::{
-    audits::{LastAudit, audited},
-    eye::Eye,
-    hub::Hub,
-    watch::Watch,
-};
-use crate::metrics::Metrics;
+/// The last event that a viewer has seen, before its connection was lost.
+pub(crate) struct LastEventId(Option<String>);
 
-pub(crate) use self::{assets::router, stream::stream};
+impl<S: Send + Sync> FromRequestParts<S> for LastEventId {
+    type Rejection = Infallible;
 
-const POLL_EVERY: Duration = Duration::from_secs(1);
-
-/// While somebody watches, the books are audited so often; but auditing takes at most a hundredth of the time,
-/// however many reservations there are.
-const AUDIT_EVERY: Duration = Duration::from_secs(60);
-
-/// What the page is made of. Clones share it.
-#[derive(Clone)]
-pub(crate) struct Live {
-    hub: Arc<Hub>,
-    feed: Arc<Feed>,
-    audit: LastAudit,
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        let id = parts.headers.get(LAST_EVENT_ID);
+        let id = id.and_then(|id| Some(id.to_str().ok()?.to_owned()));
+        Ok(Self(id))
+    }
 }
 
-impl Live {
-    /// Starts what is done once a second, until the process is told to stop.
-    pub(crate) fn start(
-        pool: &PgPool,
-        pulse: &PgPool,
-        timer: Timer,
-        metrics: Metrics,
-        process: &Process,
-    ) -> Self {
-        let live = Self {
-            hub: Arc::new(Hub::new(process.shutdown.clone())),
-            feed: Arc::default(),
-            audit: LastAudit::default(),
-        };
-        let database = pool.connect_options();
-        let stop = &process.shutdown;
-        process.tasks.spawn({
-            let (live, pool, pulse) = (live.clone(), pool.clone(), pulse.clone());
-            let (timer, stop) = (timer.clone(), stop.clone());
-            async move {
-                // Before that nobody may write into the database.
-                let usable = compatibility::until_usable(&pool);
-                if stop.run_until_cancelled(usable).await.is_some() {
-                    let report = || live.report(&timer, &metrics);
-                    presence::announce(&pulse, Role::Api, report, &stop).await;
-                }
-            }
+impl Describe for LastEventId {
+    fn describe(operation: &mut Operation, _: &mut Schemas) {
+        operation.parameter(json!({
+            "name": "Last-Event-ID",
+            "in": "header",
+            "description": "The `id` of the last event that was seen: what came since then comes first, if it can be had still.",
+            "schema": { "type": "string" },
+        }));
+    }
+}
+
+/// A stream of views.
+pub(crate) struct Views(Body);
+
+impl IntoResponse for Views {
+    fn into_response(self) -> Response {
+        let headers = [
+            (header::CONTENT_TYPE, HeaderValue::from_static(EVENT_STREAM)),
+            (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
+            // nginx would keep it back until it has enough.
+            (
+                HeaderName::from_static("x-accel-buffering"),
+                HeaderValue::from_static("no"),
+            ),
+        ];
+        (headers, self.0).into_response()
+    }
+}
+
+impl Describe for Views {
+    fn describe(operation: &mut Operation, schemas: &mut Schemas) {
+        // What is in the events' data is told of, though OpenAPI 3.1 has no words for events.
+        schemas.given::<View>();
+        let answer = json!({
+            "description": "Server-Sent Events, one a second: first a `state`, then a `tick` each. Their data is a `Live`, as JSON.",
+            "content": { EVENT_STREAM: { "schema": { "type": "string" } } },
         });
-        process.tasks.spawn({
-            let (live, stop) = (live.clone(), stop.clone());
-            async move { stop.run_until_cancelled(live.poll(&database, &timer)).await }
-        });
-        process.tasks.spawn({
-            let (live, pool, stop) = (live.clone(), pool.clone(), stop.clone());
-            async move { stop.run_until_cancelled(live.keep_auditing(&pool)).await }
-        });
-        live
+        operation.answer_with(StatusCode::OK, answer);
     }
+}
 
-    /// Where what is done to reservations is noted.
-    pub(crate) fn feed(&self) -> &Arc<Feed> {
-        &self.feed
-    }
+pub(crate) fn operation() -> Operation {
+    Operation::new("watch", "What the live page shows, as a stream")
+        .refuses(&[Code::TooManyViewers])
+}
 
-    /// Somebody had the books audited.
-    pub(crate) fn audited(&self, audit: &Audit) {
-        self.audit.take(audited(audit));
-    }
+pub(crate) async fn stream(
+    _: Admin,
+    LastEventId(last_id): LastEventId,
+    State(live): State<Live>,
+) -> Result<Views, Problem> {
+    let messages = live.subscribe(last_id.as_deref());
+    let messages = messages.ok_or(Problem::TooManyViewers)?;
+    let messages = messages.map(Ok::<_, Infallible>);
+    Ok(Views(Body::from_stream(messages)))
+}
 
-    /// What this process says of itself.
-    async fn report(&self, timer: &Timer, metrics: &Metrics) -> Report {
-        let problems = metrics.problems().filter(|(_, count)| *count > 0);
-        Report {
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            counts: Counts {
-                reserved: metrics.created.get(),
-                confirmed: metrics.confirmed.get(),
-                canceled: metrics.canceled.get(),
-                expired: metrics.expired.get(),
-                published: 0,
-            },
-            problems: problems
-                .map(|(code, count)| (code.terms().code.to_owned(), count))
-                .collect(),
-            reaches: [("redis".to_owned(), timer.is_up().await)].into(),
-            audit: self.audit.get(),
-            recent: self.feed.report(),
-        }
-    }
+/// The page at `/`, and its files under `/live/`.
+pub(crate) fn router<S: Clone + Send + Sync + 'static>() -> Router<S> {
+    let page = get(async || response(live::PAGE));
+    let files = get(async |Path(name): Path<String>| {
+        let file = live::file(&name).ok_or(Problem::NotFound)?;
+        Ok::<_, Problem>(response(file))
+    });
+    Router::new().route("/", page).route("/live/{*file}", files)
+}
 
-    async fn poll(&self, database: &PgConnectOptions, timer: &Timer) {
-        let mut ticks = interval(POLL_EVERY);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut watch = Watch::new(self.audit.clone());
-        let mut eye = Eye::new(database);
-        loop {
-            ticks.tick().await;
-            let found = eye.look().await;
-            let counters = timer.counters().await;
-            let (state, tick) = watch.update(found, counters);
-            self.hub.publish(state, &tick);
-        }
-    }
-
-    async fn keep_auditing(&self, pool: &PgPool) {
-        let mut last = None;
-        let (mut next, mut pause) = (Instant::now(), AUDIT_EVERY);
-        loop {
-            sleep(POLL_EVERY).await;
-            let known = self.audit.get().map(|audit| audit.at);
-            if known != last {
-                // Somebody else's does as well.
-                (last, next) = (known, Instant::now() + pause);
-            }
-            if self.hub.viewers() == 0 || Instant::now() < next {
-                continue;
-            }
-            let began = Instant::now();
-            match audit::audit(pool).await {
-                Ok(audit) => self.audited(&audit),
-                Err(error) => tracing::debug!(cause = error.cause(), "cannot audit: {error}"),
-            }
-            pause = AUDIT_EVERY.max(began.elapsed() * 100);
-            next = Instant::now() + pause;
-        }
-    }
+fn response(file: File) -> Response {
+    let media_type = [(header::CONTENT_TYPE, file.media_type)];
+    (
+        pages::headers(CONTENT_SECURITY_POLICY),
+        media_type,
+        file.text,
+    )
+        .into_response()
 }

@@ -1,7 +1,10 @@
 //! What `/metrics` shows of the API.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
+use inventory::transition::{Change, Transition};
+use live::Activity;
+use presence::Counts;
 use prometheus::{
     Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Opts, Registry,
     core::Collector, exponential_buckets,
@@ -9,19 +12,22 @@ use prometheus::{
 
 use crate::code::Code;
 
+/// Cheap to clone.
 #[derive(Clone)]
-pub(crate) struct Metrics {
+pub(crate) struct Metrics(Arc<Series>);
+
+struct Series {
     requests: IntCounterVec,
     /// By code, in the order of the table.
     problems: Vec<IntCounter>,
     request_seconds: HistogramVec,
     batch_requests: HistogramVec,
     batch_seconds: HistogramVec,
-    pub(crate) client_requests: IntCounterVec,
-    pub(crate) created: IntCounter,
-    pub(crate) confirmed: IntCounter,
-    pub(crate) canceled: IntCounter,
-    pub(crate) expired: IntCounter,
+    client_requests: IntCounterVec,
+    created: IntCounter,
+    confirmed: IntCounter,
+    canceled: IntCounter,
+    expired: IntCounter,
 }
 
 impl Metrics {
@@ -38,7 +44,7 @@ impl Metrics {
             )?,
         )?;
         let latency = exponential_buckets(0.0005, 2.0, 14)?;
-        Ok(Self {
+        Ok(Self(Arc::new(Series {
             requests: register(
                 registry,
                 IntCounterVec::new(
@@ -95,33 +101,65 @@ impl Metrics {
                 "flashsale_reservations_expired_total",
                 "Holds expired by this process: reclaimed by a reserve, or by an admin's sweep.",
             )?,
-        })
+        })))
+    }
+
+    /// Requests by client.
+    pub(crate) fn client_requests(&self) -> IntCounterVec {
+        self.0.client_requests.clone()
     }
 
     pub(crate) fn answered(&self, method: &str, route: &str, status: &str, took: Duration) {
-        self.requests
+        self.0
+            .requests
             .with_label_values(&[method, route, status])
             .inc();
-        self.request_seconds
+        self.0
+            .request_seconds
             .with_label_values(&[method, route])
             .observe(took.as_secs_f64());
     }
 
-    pub(crate) fn refused(&self, code: Code) {
-        self.problems[code as usize].inc();
+    /// Counts a transition of a committed call.
+    pub(crate) fn count(&self, transition: Transition<'_>) {
+        match transition {
+            Transition::Expired(count) => self.0.expired.inc_by(count),
+            Transition::Of(Change::Reserved, _) => self.0.created.inc(),
+            Transition::Of(Change::Confirmed, _) => self.0.confirmed.inc(),
+            Transition::Of(Change::Reacquired, _) => {
+                self.0.created.inc();
+                self.0.confirmed.inc();
+            }
+            Transition::Of(Change::Canceled, _) => self.0.canceled.inc(),
+            Transition::Of(Change::Extended | Change::Returned | Change::Repeated, _) => {}
+        }
     }
 
-    /// How many requests each code was the answer to.
-    pub(crate) fn problems(&self) -> impl Iterator<Item = (Code, u64)> {
-        let counts = self.problems.iter().map(IntCounter::get);
-        Code::ALL.iter().copied().zip(counts)
+    /// What the live page is told of this process.
+    pub(crate) fn activity(&self) -> Activity {
+        let problems = Code::ALL.iter().zip(&self.0.problems);
+        let problems = problems.map(|(code, count)| (code.terms().code.to_owned(), count.get()));
+        Activity {
+            counts: Counts {
+                reserved: self.0.created.get(),
+                confirmed: self.0.confirmed.get(),
+                canceled: self.0.canceled.get(),
+                expired: self.0.expired.get(),
+                published: 0,
+            },
+            problems: problems.filter(|(_, count)| *count > 0).collect(),
+        }
+    }
+
+    pub(crate) fn refused(&self, code: Code) {
+        self.0.problems[code as usize].inc();
     }
 
     /// Size and duration of a verb's batches.
     pub(crate) fn batches(&self, verb: &str) -> (Histogram, Histogram) {
         (
-            self.batch_requests.with_label_values(&[verb]),
-            self.batch_seconds.with_label_values(&[verb]),
+            self.0.batch_requests.with_label_values(&[verb]),
+            self.0.batch_seconds.with_label_values(&[verb]),
         )
     }
 }

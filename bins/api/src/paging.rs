@@ -14,7 +14,7 @@ use crate::{
     Problem,
     answer::Answer,
     code::Code,
-    contract::{Describe, Operation, Schemas},
+    openapi::{Describe, Operation, Schemas},
 };
 
 pub(crate) const DEFAULT_LIMIT: i64 = 20;

@@ -7,13 +7,18 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use inventory::{
-    ProductId, ReservationId, adjust_stock::InvalidAdjustment, product::InvalidProduct,
+    Error, ProductId, ReservationId, adjust_stock::InvalidAdjustment, product::InvalidProduct,
     reservation::Refusal,
 };
+use lanes::NoAnswer;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use tracing::Level;
 
-use crate::{answer, code::Code, lanes::NoAnswer, record};
+use crate::{
+    code::Code,
+    json::{self, PROBLEM_JSON},
+};
 
 /// Everything that the API answers instead of what was asked for.
 #[derive(Clone, Debug)]
@@ -101,6 +106,51 @@ impl Problem {
         }
     }
 
+    /// A problem that has this code, for the contract.
+    pub(crate) fn example(code: Code) -> Self {
+        match code {
+            Code::InvalidJson => {
+                Self::InvalidJson("EOF while parsing an object at line 1 column 18".to_owned())
+            }
+            Code::InvalidQuery => {
+                Self::InvalidQuery("limit must be a whole number from 1 to 100".to_owned())
+            }
+            Code::IdempotencyKeyInvalid => Self::IdempotencyKeyInvalid,
+            Code::Unauthorized => Self::Unauthorized("an API key"),
+            Code::Forbidden => Self::Forbidden,
+            Code::NotFound => Self::NotFound,
+            Code::ProductNotFound => Self::Refused(Refusal::ProductNotFound),
+            Code::ReservationNotFound => Self::Refused(Refusal::ReservationNotFound),
+            Code::MethodNotAllowed => Self::MethodNotAllowed,
+            Code::SaleNotOpen => Self::Refused(Refusal::SaleNotOpen),
+            Code::SaleClosed => Self::Refused(Refusal::SaleClosed),
+            Code::AlreadyReserved => Self::Refused(Refusal::AlreadyReserved {
+                reservation_id: ReservationId::ONE,
+            }),
+            Code::SoldOut => Self::Refused(Refusal::SoldOut { free: 0 }),
+            Code::MaxPerUserReached => Self::Refused(Refusal::MaxPerUserReached { remaining: 1 }),
+            Code::ReservationExpired => Self::Refused(Refusal::ReservationExpired),
+            Code::ReservationCanceled => Self::Refused(Refusal::ReservationCanceled),
+            Code::ReservationConfirmed => Self::Refused(Refusal::ReservationConfirmed),
+            Code::ReservationReturned => Self::Refused(Refusal::ReservationReturned),
+            Code::ReservationNotConfirmed => Self::Refused(Refusal::ReservationNotConfirmed),
+            Code::ExpiredSoldOut => Self::Refused(Refusal::ExpiredSoldOut),
+            Code::InsufficientStock => Self::Refused(Refusal::InsufficientStock { free: 3 }),
+            Code::IdempotencyKeyInUse => Self::IdempotencyKeyInUse,
+            Code::BodyTooLarge => Self::BodyTooLarge,
+            Code::UnsupportedMediaType => Self::UnsupportedMediaType,
+            Code::InvalidRequest => Self::InvalidRequest("unknown field `colour`".to_owned()),
+            Code::InvalidProduct => {
+                Self::InvalidProduct("sale_ends_at must be later than sale_starts_at".to_owned())
+            }
+            Code::IdempotencyKeyReused => Self::IdempotencyKeyReused,
+            Code::TooManyViewers => Self::TooManyViewers,
+            Code::Internal => Self::Internal,
+            Code::Overloaded => Self::Overloaded,
+            Code::OutcomeUnknown => Self::OutcomeUnknown,
+        }
+    }
+
     fn detail(&self) -> String {
         match self {
             Self::InvalidJson(detail)
@@ -185,7 +235,7 @@ impl Told {
         );
         Self {
             code: problem.code(),
-            detail: (!quotes && record::logs_problems()).then(|| problem.detail()),
+            detail: (!quotes && logs_problems()).then(|| problem.detail()),
         }
     }
 
@@ -200,7 +250,7 @@ impl Told {
         let Coded { code, detail } = serde_json::from_str(body).ok()?;
         Some(Self {
             code: Code::named(code)?,
-            detail: record::logs_problems().then(|| detail.into_owned()),
+            detail: logs_problems().then(|| detail.into_owned()),
         })
     }
 }
@@ -210,7 +260,7 @@ impl IntoResponse for Problem {
         let told = Told::of(&self);
         let status = told.code.terms().status;
         // Strings and numbers always serialise.
-        let mut response = answer::body(answer::PROBLEM_JSON, &self.body()).unwrap_or_default();
+        let mut response = json::body(PROBLEM_JSON, &self.body()).unwrap_or_default();
         *response.status_mut() = status;
         response.extensions_mut().insert(told);
         let headers = response.headers_mut();
@@ -245,11 +295,43 @@ impl From<InvalidAdjustment> for Problem {
     }
 }
 
+impl From<&Error> for Problem {
+    fn from(error: &Error) -> Self {
+        match error {
+            Error::NotDone(_) => Self::Overloaded,
+            Error::OutcomeUnknown(_) => Self::OutcomeUnknown,
+        }
+    }
+}
+
 impl From<NoAnswer> for Problem {
     fn from(no_answer: NoAnswer) -> Self {
         match no_answer {
             NoAnswer::Overloaded => Self::Overloaded,
             NoAnswer::OutcomeUnknown => Self::OutcomeUnknown,
+        }
+    }
+}
+
+/// Whether each problem has a line in the log.
+fn logs_problems() -> bool {
+    tracing::enabled!(Level::DEBUG)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_example_has_its_code_and_each_code_its_own_name() {
+        for (position, code) in Code::ALL.iter().enumerate() {
+            assert_eq!(Problem::example(*code).code(), *code);
+            let name = code.terms().code;
+            let before = &Code::ALL[..position];
+            assert!(
+                before.iter().all(|other| other.terms().code != name),
+                "{name}"
+            );
         }
     }
 }

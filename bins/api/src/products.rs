@@ -1,5 +1,7 @@
 //! `/products`
 
+use std::sync::Arc;
+
 use axum::{
     extract::{FromRequestParts, State},
     http::{Uri, request::Parts},
@@ -7,7 +9,6 @@ use axum::{
 use futures_util::FutureExt as _;
 use inventory::{
     ProductId, Quantity,
-    adjust_stock::{self, Adjustment, REASON_MAX_CHARACTERS},
     product::{
         self, HOLD_MAX_SECONDS, InvalidProduct, NAME_MAX_CHARACTERS, NewProduct, Policy, Product,
         hold_seconds, sale_time,
@@ -20,14 +21,37 @@ use serde::{Deserialize, Deserializer};
 use serde_json::Number;
 
 use crate::{
-    AppState, Problem,
+    Problem,
     answer::{Answer, Created},
-    contract::{Describe, Operation, Schemas},
-    extract::{Admin, Id, Json, query_pairs},
+    auth::Admin,
+    bulkhead::Bulkhead,
+    code::Code,
+    extract::{Id, Json, query_pairs},
     idempotency::{Keyed, Rendered},
     keys::Client,
+    lane_builder::LaneBuilder,
+    openapi::{Describe, Operation, Schemas},
     paging::{self, Paged},
 };
+
+/// Reads of all products.
+pub(crate) type ListLanes = Arc<lanes::Lanes<(), Arc<Vec<Product>>>>;
+
+/// Reads of products by id.
+pub(crate) type Lanes = Arc<lanes::Lanes<ProductId, Option<Product>>>;
+
+pub(crate) fn start_list(builder: &LaneBuilder) -> ListLanes {
+    let list = async |pool, requests: Vec<()>, _| {
+        let products = Arc::new(product::list(&pool).await?);
+        Ok(vec![products; requests.len()])
+    };
+    Arc::new(builder.lanes("list_products", 1, list))
+}
+
+pub(crate) fn start(builder: &LaneBuilder) -> Lanes {
+    let get = async |pool, ids: Vec<ProductId>, _| product::get(&pool, &ids).await;
+    Arc::new(builder.lanes("get_product", 1, get))
+}
 
 /// A product as it is to be. A number or a time that is out of range makes an invalid product, not an invalid
 /// request. The inner option is `null`, the outer one "not given".
@@ -137,9 +161,15 @@ fn checked<T, U>(
     }
 }
 
+pub(crate) fn create_operation() -> Operation {
+    Operation::new("createProduct", "Create a product")
+        .explained("Its units are all free. Without `Idempotency-Key` not to be repeated blindly: look first.")
+        .refuses(&[Code::InvalidProduct])
+}
+
 pub(crate) async fn create(
     _: Admin,
-    State(state): State<AppState>,
+    State(bulkhead): State<Bulkhead>,
     Keyed(key, Json(CreateProduct(body))): Keyed<Json<CreateProduct>>,
 ) -> Result<Rendered<Created<Product>>, Problem> {
     let policy = body.policy();
@@ -148,7 +178,7 @@ pub(crate) async fn create(
     let stock = body.stock.ok_or_else(|| missing("stock"))?;
     let stock = stock.as_i64().ok_or(InvalidProduct::Stock)?;
     let new = NewProduct::new(name, stock, policy?)?;
-    let once = state.once(
+    let once = bulkhead.execute_once(
         "create_product",
         key,
         move |via| async move { product::create(via, &new).await }.boxed(),
@@ -162,10 +192,21 @@ pub(crate) async fn create(
     once.await
 }
 
+pub(crate) fn change_operation() -> Operation {
+    Operation::new(
+        "changeProduct",
+        "Change a product's name or the rules of its sale",
+    )
+    .explained(
+        "What is not given stays; `null` takes a rule away. What is held already is not touched.",
+    )
+    .refuses(&[Code::InvalidProduct])
+}
+
 pub(crate) async fn change(
     _: Admin,
     Id(id): Id<ProductId>,
-    State(state): State<AppState>,
+    State(bulkhead): State<Bulkhead>,
     Json(ChangeProduct(body)): Json<ChangeProduct>,
 ) -> Result<Answer<Product>, Problem> {
     if body.stock.is_some() {
@@ -174,8 +215,8 @@ pub(crate) async fn change(
     }
     let policy = body.policy()?;
     let name = body.name.map(TryInto::try_into).transpose()?;
-    let pool = state.pool.clone();
-    let changed = state.call("change_product", async move {
+    let pool = bulkhead.pool();
+    let changed = bulkhead.execute("change_product", async move {
         product::change(&pool, id, name.as_ref(), &policy).await
     });
     match changed.await?? {
@@ -184,55 +225,23 @@ pub(crate) async fn change(
     }
 }
 
-/// A change of a product's stock.
-#[derive(Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct AdjustStock {
-    /// Units to add; below 0, free units to take away.
-    #[schemars(extend("not" = { "const": 0 }), example = -5)]
-    delta: i32,
-    #[schemars(
-        length(min = 1, max = REASON_MAX_CHARACTERS),
-        regex(pattern = WITHOUT_NUL),
-        example = &"damaged"
-    )]
-    reason: String,
-}
-
-pub(crate) async fn adjust_stock(
-    _: Admin,
-    Id(id): Id<ProductId>,
-    State(state): State<AppState>,
-    Keyed(key, Json(body)): Keyed<Json<AdjustStock>>,
-) -> Result<Rendered<Answer<Product>>, Problem> {
-    let adjustment = Adjustment::new(body.delta, body.reason)?;
-    let events = state.events.clone();
-    let once = state.once(
-        "adjust_stock",
-        key,
-        move |via| {
-            async move { adjust_stock::adjust_stock(via, id, &adjustment, &events).await }.boxed()
-        },
-        |books, adjusted| books.expired(adjusted.expired),
-        |adjusted| {
-            let product = adjusted.answer.clone()?;
-            Ok(Answer(product))
-        },
-    );
-    once.await
+pub(crate) fn list_operation() -> Operation {
+    Operation::new("listProducts", "Products, by id")
+        .explained("All of them; with `limit` or `after_id` a page.")
 }
 
 pub(crate) async fn list(
     _: Client,
     page: Page,
     uri: Uri,
-    State(state): State<AppState>,
+    State(lanes): State<ListLanes>,
+    State(bulkhead): State<Bulkhead>,
 ) -> Result<Paged<Product>, Problem> {
     let Page(Some((limit, after))) = page else {
-        return Ok(Paged::whole(state.products.ask(0, ()).await?));
+        return Ok(Paged::whole(lanes.ask(0, ()).await?));
     };
-    let pool = state.pool.clone();
-    let listed = state.call("list_products", async move {
+    let pool = bulkhead.pool();
+    let listed = bulkhead.execute("list_products", async move {
         // One more tells whether there is a next page.
         product::page(&pool, after, limit + 1).await
     });
@@ -242,10 +251,10 @@ pub(crate) async fn list(
 /// How many products, after which. Without either: all of them.
 pub(crate) struct Page(Option<(i64, Option<ProductId>)>);
 
-impl FromRequestParts<AppState> for Page {
+impl<S: Send + Sync> FromRequestParts<S> for Page {
     type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, _: &AppState) -> Result<Self, Problem> {
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
         let (mut limit, mut after) = (None, None);
         for (name, value) in query_pairs(parts)? {
             match name.as_str() {
@@ -267,12 +276,16 @@ impl Describe for Page {
     }
 }
 
+pub(crate) fn get_operation() -> Operation {
+    Operation::new("getProduct", "A product")
+}
+
 pub(crate) async fn get(
     _: Client,
     Id(id): Id<ProductId>,
-    State(state): State<AppState>,
+    State(lanes): State<Lanes>,
 ) -> Result<Answer<Product>, Problem> {
-    match state.product.ask(id.get(), id).await? {
+    match lanes.ask(id.get(), id).await? {
         Some(product) => Ok(Answer(product)),
         None => Err(Refusal::ProductNotFound.into()),
     }

@@ -1,281 +1,70 @@
-//! `/reservations`
+//! `GET /reservations` and `GET /reservations/{id}`
 
-use std::{collections::HashSet, str::FromStr};
+use std::{str::FromStr, sync::Arc};
 
 use axum::{
     extract::{FromRequestParts, State},
     http::{Uri, request::Parts},
 };
-use futures_util::FutureExt as _;
 use inventory::{
-    ProductId, Quantity, ReservationId, Seconds, UserId,
-    extend::Extend,
+    ProductId, ReservationId, UserId,
     list::{self, Filter, Page},
-    reacquire,
-    reservation::{Batch, Reference, Refusal, Reservation, Status},
-    reserve::Reserve,
-    reserve_together, return_sold,
+    reservation::{self, Reference, Refusal, Reservation, Status},
 };
-use schemars::JsonSchema;
-use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::{
-    AppState, Problem,
-    answer::{AllCreated, Answer, Created},
-    contract::{Describe, Operation, Schemas},
-    extract::{Admin, Id, Json, NoBody, OptionalJson, query_pairs},
-    idempotency::{Keyed, Rendered},
+    Problem,
+    answer::Answer,
+    bulkhead::Bulkhead,
+    extract::{Id, query_pairs},
     keys::Client,
+    lane_builder::LaneBuilder,
+    openapi::{Describe, Operation, Schemas},
     paging::{self, Paged},
-    verb::Verdict,
 };
 
-/// Most products that are reserved together.
-const TOGETHER_MAX_ITEMS: usize = 100;
+/// Reads of reservations by id.
+pub(crate) type Lanes = Arc<lanes::Lanes<ReservationId, Option<Reservation>>>;
 
-/// Units to hold for a user.
-#[derive(Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct CreateReservation {
-    #[schemars(example = 1)]
-    product_id: ProductId,
-    #[schemars(example = 42)]
-    user_id: UserId,
-    #[serde(default = "one")]
-    quantity: Quantity,
-    /// Your own name for it, an order say: stored, shown and searchable.
-    reference: Option<Reference>,
+pub(crate) fn start(builder: &LaneBuilder) -> Lanes {
+    Arc::new(builder.lanes(
+        "get_reservation",
+        1,
+        async |pool, ids: Vec<ReservationId>, _| reservation::get(&pool, &ids).await,
+    ))
 }
 
-/// Units of different products, to hold for a user.
-#[derive(Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct CreateTogether {
-    #[schemars(example = 42)]
-    user_id: UserId,
-    #[schemars(length(min = 1, max = TOGETHER_MAX_ITEMS), example = json!([{ "product_id": 1, "quantity": 2 }]))]
-    items: Vec<Item>,
-    /// Your own name for it, an order say: stored, shown and searchable.
-    reference: Option<Reference>,
-}
-
-#[derive(Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-struct Item {
-    product_id: ProductId,
-    #[serde(default = "one")]
-    quantity: Quantity,
-}
-
-fn one() -> Quantity {
-    Quantity::ONE
-}
-
-pub(crate) async fn reserve(
-    _: Client,
-    State(state): State<AppState>,
-    Keyed(key, Json(body)): Keyed<Json<CreateReservation>>,
-) -> Result<Rendered<Created<Reservation>>, Problem> {
-    let request = Reserve {
-        product_id: body.product_id,
-        user_id: body.user_id,
-        quantity: body.quantity,
-        reference: body.reference,
-    };
-    state
-        .reserve
-        .answer(body.product_id.get(), key, request)
-        .await
-}
-
-/// A verdict on a hold that was to be made.
-pub(crate) fn reserved(verdict: Verdict) -> Result<Created<Reservation>, Problem> {
-    let body = verdict?;
-    let path = format!("/reservations/{}", body.id);
-    Ok(Created { path, body })
-}
-
-/// A verdict on a reservation that was there.
-pub(crate) fn shown(verdict: Verdict) -> Result<Answer<Reservation>, Problem> {
-    Ok(Answer(verdict?))
-}
-
-/// Not by a lane: what waits for several products must not make each of their lanes wait.
-pub(crate) async fn reserve_together(
-    _: Client,
-    State(state): State<AppState>,
-    Keyed(key, Json(body)): Keyed<Json<CreateTogether>>,
-) -> Result<Rendered<AllCreated<Reservation>>, Problem> {
-    let mut products = HashSet::new();
-    if let Some(twice) = body
-        .items
-        .iter()
-        .find(|item| !products.insert(item.product_id))
-    {
-        let detail = format!("items name product {} twice", twice.product_id);
-        return Err(Problem::InvalidRequest(detail));
-    }
-    if !(1..=TOGETHER_MAX_ITEMS).contains(&body.items.len()) {
-        let detail = format!("items must be 1 to {TOGETHER_MAX_ITEMS}");
-        return Err(Problem::InvalidRequest(detail));
-    }
-    let requests: Vec<Reserve> = body
-        .items
-        .into_iter()
-        .map(|item| Reserve {
-            product_id: item.product_id,
-            user_id: body.user_id,
-            quantity: item.quantity,
-            reference: body.reference.clone(),
-        })
-        .collect();
-    let (events, hold_seconds) = (state.events.clone(), state.hold_seconds);
-    let once = state.once(
-        "reserve_together",
-        key,
-        move |via| {
-            let together = async move {
-                reserve_together::reserve_together(via, &requests, hold_seconds, &events).await
-            };
-            together.boxed()
-        },
-        |books, together| books.reserved(together.answer.iter().flatten(), together.expired),
-        |together| match &together.answer {
-            Ok(holds) => Ok(AllCreated(holds.clone())),
-            Err((product_id, refusal)) => Err(Problem::RefusedOf(*product_id, refusal.clone())),
-        },
-    );
-    once.await
+pub(crate) fn get_operation() -> Operation {
+    Operation::new("getReservation", "A reservation").explained(
+        "Its status is the effective one: from the second of its deadline on a hold is EXPIRED.",
+    )
 }
 
 pub(crate) async fn get(
     _: Client,
     Id(id): Id<ReservationId>,
-    State(state): State<AppState>,
+    State(lanes): State<Lanes>,
 ) -> Result<Answer<Reservation>, Problem> {
-    match state.reservation.ask(id.get(), id).await? {
+    match lanes.ask(id.get(), id).await? {
         Some(reservation) => Ok(Answer(reservation)),
         None => Err(Refusal::ReservationNotFound.into()),
     }
 }
 
-/// How to confirm.
-#[derive(Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Payment {
-    /// Whether to sell the units of an expired hold all the same, if they are free.
-    #[serde(default)]
-    reacquire: bool,
-}
-
-/// A request to confirm, as its lanes take it.
-#[derive(Clone)]
-pub(crate) struct Confirm {
-    pub(crate) id: ReservationId,
-    /// In the same transaction.
-    pub(crate) reacquire: bool,
-}
-
-pub(crate) async fn confirm(
-    _: Client,
-    Id(id): Id<ReservationId>,
-    State(state): State<AppState>,
-    Keyed(key, OptionalJson(body)): Keyed<OptionalJson<Payment>>,
-) -> Result<Rendered<Answer<Reservation>>, Problem> {
-    if key.is_some() || !body.reacquire {
-        let reacquire = body.reacquire;
-        let request = Confirm { id, reacquire };
-        return state.confirm.answer(id.get(), key, request).await;
-    }
-    // Two transactions do as well, and the second makes nobody in the lane wait.
-    let request = Confirm {
-        id,
-        reacquire: false,
-    };
-    match state.confirm.ask(id.get(), request).await? {
-        Err(Refusal::ReservationExpired) => reacquire(&state, id).await,
-        verdict => shown(verdict).map(Rendered::from),
-    }
-}
-
-async fn reacquire(
-    state: &AppState,
-    id: ReservationId,
-) -> Result<Rendered<Answer<Reservation>>, Problem> {
-    let events = state.events.clone();
-    let once = state.once(
-        "reacquire",
-        None,
-        move |via| async move { reacquire::reacquire(via, id, &events).await }.boxed(),
-        |books, late| books.reacquired(late.changed, late.expired),
-        only,
-    );
-    once.await
-}
-
-/// The only answer of a call with one request.
-fn only(batch: &Batch) -> Result<Answer<Reservation>, Problem> {
-    shown(batch.answers.first().ok_or(Problem::Internal)?.clone())
-}
-
-pub(crate) async fn cancel(
-    _: Client,
-    Id(id): Id<ReservationId>,
-    State(state): State<AppState>,
-    Keyed(key, _): Keyed<NoBody>,
-) -> Result<Rendered<Answer<Reservation>>, Problem> {
-    state.cancel.answer(id.get(), key, id).await
-}
-
-/// More time for a hold.
-#[derive(Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct MoreTime {
-    /// From now.
-    #[schemars(example = 400)]
-    seconds: Seconds,
-}
-
-pub(crate) async fn extend(
-    _: Client,
-    Id(id): Id<ReservationId>,
-    State(state): State<AppState>,
-    Keyed(key, Json(body)): Keyed<Json<MoreTime>>,
-) -> Result<Rendered<Answer<Reservation>>, Problem> {
-    let request = Extend {
-        id,
-        seconds: body.seconds,
-    };
-    state.extend.answer(id.get(), key, request).await
-}
-
-pub(crate) async fn return_sold(
-    _: Admin,
-    Id(id): Id<ReservationId>,
-    State(state): State<AppState>,
-    Keyed(key, _): Keyed<NoBody>,
-) -> Result<Rendered<Answer<Reservation>>, Problem> {
-    let events = state.events.clone();
-    let once = state.once(
-        "return",
-        key,
-        move |via| async move { return_sold::return_sold(via, &[id], &events).await }.boxed(),
-        |books, batch| books.returned(&batch.answers, batch.changed),
-        only,
-    );
-    once.await
+pub(crate) fn list_operation() -> Operation {
+    Operation::new("listReservations", "Reservations, newest first")
 }
 
 pub(crate) async fn list(
     _: Client,
     Listed { filter, mut page }: Listed,
     uri: Uri,
-    State(state): State<AppState>,
+    State(bulkhead): State<Bulkhead>,
 ) -> Result<Paged<Reservation>, Problem> {
-    let pool = state.pool.clone();
+    let pool = bulkhead.pool();
     let limit = page.limit;
-    let listed = state.call("list_reservations", async move {
+    let listed = bulkhead.execute("list_reservations", async move {
         // One more tells whether there is a next page.
         page.limit += 1;
         list::list(&pool, &filter, page).await
@@ -289,10 +78,10 @@ pub(crate) struct Listed {
     page: Page,
 }
 
-impl FromRequestParts<AppState> for Listed {
+impl<S: Send + Sync> FromRequestParts<S> for Listed {
     type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, _: &AppState) -> Result<Self, Problem> {
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
         let mut filter = Filter::default();
         let mut page = Page {
             limit: paging::DEFAULT_LIMIT,

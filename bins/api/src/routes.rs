@@ -1,19 +1,123 @@
-//! Every route of the API.
+//! Every route of the API. A verb's line stands here, and all else about it in its own module.
 
-use axum::{Router, http::StatusCode};
+use std::sync::Arc;
+
+use axum::{Router, extract::FromRef, http::StatusCode};
 use serde_json::{Value, json};
+use timer::Timer;
 
 use crate::{
-    AppState, admin,
+    adjust_stock, admin,
+    auth::Access,
+    bulkhead::Bulkhead,
+    cancel,
     code::Code,
-    contract::{Operation, Routes},
-    live, products, reservations,
+    confirm, extend, live,
+    openapi::{Operation, Routes},
+    products, reservations, reserve, reserve_batch, return_sold,
+    sale::Sale,
 };
 
 /// The router's own part, and the document of the whole.
-pub(crate) fn routes() -> (Router<AppState>, Value) {
-    let routes = Routes::new();
-    let routes = contract(health(admin(reservations(products(routes)))));
+pub(crate) fn routes<S>() -> (Router<S>, Value)
+where
+    S: Clone + Send + Sync + 'static,
+    Access: FromRef<S>,
+    Arc<Sale>: FromRef<S>,
+    Bulkhead: FromRef<S>,
+    Timer: FromRef<S>,
+    ::live::Live: FromRef<S>,
+    products::ListLanes: FromRef<S>,
+    products::Lanes: FromRef<S>,
+    reservations::Lanes: FromRef<S>,
+    reserve::Lanes: FromRef<S>,
+    confirm::Lanes: FromRef<S>,
+    cancel::Lanes: FromRef<S>,
+    extend::Lanes: FromRef<S>,
+{
+    let products = "What is on sale, by which rules, and how many units are free, held and sold.";
+    let reservations = "Units held for a user, and what became of them.";
+    let routes = Routes::new()
+        .about("Products", products)
+        .get("/products", products::list, products::list_operation())
+        .post("/products", products::create, products::create_operation())
+        .get("/products/{id}", products::get, products::get_operation())
+        .patch(
+            "/products/{id}",
+            products::change,
+            products::change_operation(),
+        )
+        .post(
+            "/products/{id}/stock",
+            adjust_stock::adjust_stock,
+            adjust_stock::operation(),
+        )
+        .about("Reservations", reservations)
+        .get(
+            "/reservations",
+            reservations::list,
+            reservations::list_operation(),
+        )
+        .post("/reservations", reserve::reserve, reserve::operation())
+        .post(
+            "/reservations/batch",
+            reserve_batch::reserve_batch,
+            reserve_batch::operation(),
+        )
+        .get(
+            "/reservations/{id}",
+            reservations::get,
+            reservations::get_operation(),
+        )
+        .post(
+            "/reservations/{id}/confirm",
+            confirm::confirm,
+            confirm::operation(),
+        )
+        .post(
+            "/reservations/{id}/cancel",
+            cancel::cancel,
+            cancel::operation(),
+        )
+        .post(
+            "/reservations/{id}/extend",
+            extend::extend,
+            extend::operation(),
+        )
+        .post(
+            "/reservations/{id}/return",
+            return_sold::return_sold,
+            return_sold::operation(),
+        )
+        .about("Administration", "For those who run the service.")
+        .post(
+            "/admin/reservations/sync-expired",
+            admin::sync_expired,
+            admin::sync_expired_operation(),
+        )
+        .get("/admin/live", live::stream, live::operation())
+        .get("/admin/audit", admin::audit, admin::audit_operation())
+        .post(
+            "/admin/counters/rebuild",
+            admin::rebuild_counters,
+            admin::rebuild_counters_operation(),
+        )
+        .get(
+            "/admin/outbox/dead",
+            admin::dead_events,
+            admin::dead_events_operation(),
+        )
+        .post(
+            "/admin/outbox/requeue",
+            admin::requeue,
+            admin::requeue_operation(),
+        )
+        .post(
+            "/admin/outbox/replay",
+            admin::replay,
+            admin::replay_operation(),
+        );
+    let routes = pages(health(routes));
     routes.finish(json!({
         "title": "flashsale",
         "version": env!("CARGO_PKG_VERSION"),
@@ -27,202 +131,8 @@ pub(crate) fn routes() -> (Router<AppState>, Value) {
     }))
 }
 
-/// The document alone, as `GET /openapi.json` serves it.
-pub fn openapi() -> Value {
-    routes().1
-}
-
-/// Refusals of a reserve, in the order in which they are looked at.
-const NO_HOLD: [Code; 6] = [
-    Code::ProductNotFound,
-    Code::SaleNotOpen,
-    Code::SaleClosed,
-    Code::AlreadyReserved,
-    Code::SoldOut,
-    Code::MaxPerUserReached,
-];
-
-fn products(routes: Routes) -> Routes {
-    routes
-        .about("Products", "What is on sale, by which rules, and how many units are free, held and sold.")
-        .get(
-            "/products",
-            products::list,
-            Operation::new("listProducts", "Products, by id")
-                .explained("All of them; with `limit` or `after_id` a page."),
-        )
-        .post(
-            "/products",
-            products::create,
-            Operation::new("createProduct", "Create a product")
-                .explained("Its units are all free. Without `Idempotency-Key` not to be repeated blindly: look first.")
-                .refuses(&[Code::InvalidProduct]),
-        )
-        .get("/products/{id}", products::get, Operation::new("getProduct", "A product"))
-        .patch(
-            "/products/{id}",
-            products::change,
-            Operation::new("changeProduct", "Change a product's name or the rules of its sale")
-                .explained("What is not given stays; `null` takes a rule away. What is held already is not touched.")
-                .refuses(&[Code::InvalidProduct]),
-        )
-        .post(
-            "/products/{id}/stock",
-            products::adjust_stock,
-            Operation::new("adjustStock", "Add units, or take free ones away")
-                .explained("Each change is kept with its reason. Without `Idempotency-Key` not to be repeated blindly: look first.")
-                .refuses(&[Code::InsufficientStock]),
-        )
-}
-
-fn reservations(routes: Routes) -> Routes {
-    routes
-        .about("Reservations", "Units held for a user, and what became of them.")
-        .get(
-            "/reservations",
-            reservations::list,
-            Operation::new("listReservations", "Reservations, newest first"),
-        )
-        .post(
-            "/reservations",
-            reservations::reserve,
-            Operation::new("reserve", "Hold units of a product for a user")
-                .explained(
-                    "Refusals come in the order of this page. A retry after a lost answer is safe: `already_reserved` \
-                    names the hold that was made.",
-                )
-                .refuses(&NO_HOLD),
-        )
-        .post(
-            "/reservations/batch",
-            reservations::reserve_together,
-            Operation::new("reserveTogether", "Hold units of several products for a user: all or none")
-                .explained(
-                    "The answer is in the order of the items. A refusal is that of the first item that cannot be had, \
-                    and has its `product_id`.",
-                )
-                .refuses(&NO_HOLD),
-        )
-        .get(
-            "/reservations/{id}",
-            reservations::get,
-            Operation::new("getReservation", "A reservation")
-                .explained("Its status is the effective one: from the second of its deadline on a hold is EXPIRED."),
-        )
-        .post(
-            "/reservations/{id}/confirm",
-            reservations::confirm,
-            Operation::new("confirm", "The user has paid: sell what is held")
-                .explained(
-                    "Can be repeated. With `reacquire` an expired hold is sold all the same, if its units are free: \
-                    the answer is a new, confirmed reservation that has `reacquired_from`.",
-                )
-                .refuses(&[
-                    Code::ReservationExpired,
-                    Code::ReservationCanceled,
-                    Code::ReservationReturned,
-                    Code::ExpiredSoldOut,
-                    Code::MaxPerUserReached,
-                ]),
-        )
-        .post(
-            "/reservations/{id}/cancel",
-            reservations::cancel,
-            Operation::new("cancel", "Give a hold up").explained("Can be repeated.").refuses(&[
-                Code::ReservationExpired,
-                Code::ReservationConfirmed,
-                Code::ReservationReturned,
-            ]),
-        )
-        .post(
-            "/reservations/{id}/extend",
-            reservations::extend,
-            Operation::new("extend", "Move a hold's deadline to so many seconds from now")
-                .explained(
-                    "Never nearer, and never beyond the longest life of a hold: the answer shows what it came to.",
-                )
-                .refuses(&[
-                    Code::ReservationExpired,
-                    Code::ReservationCanceled,
-                    Code::ReservationConfirmed,
-                    Code::ReservationReturned,
-                ]),
-        )
-        .post(
-            "/reservations/{id}/return",
-            reservations::return_sold,
-            Operation::new("return", "Take a sale back, and free its units")
-                .explained("Can be repeated.")
-                .refuses(&[
-                    Code::ReservationExpired,
-                    Code::ReservationCanceled,
-                    Code::ReservationNotConfirmed,
-                ]),
-        )
-}
-
-fn admin(routes: Routes) -> Routes {
-    routes
-        .about("Administration", "For those who run the service.")
-        .post(
-            "/admin/reservations/sync-expired",
-            admin::sync_expired,
-            Operation::new("syncExpired", "Expire all holds that are due, now"),
-        )
-        .get(
-            "/admin/live",
-            live::stream,
-            Operation::new("watch", "What the live page shows, as a stream")
-                .refuses(&[Code::TooManyViewers]),
-        )
-        .get(
-            "/admin/audit",
-            admin::audit,
-            Operation::new(
-                "audit",
-                "Compare every product's counters with its reservations",
-            ),
-        )
-        .post(
-            "/admin/counters/rebuild",
-            admin::rebuild_counters,
-            Operation::new(
-                "rebuildCounters",
-                "Set the counters in Redis to what the database says",
-            ),
-        )
-        .get(
-            "/admin/outbox/dead",
-            admin::dead_events,
-            Operation::new(
-                "listDeadEvents",
-                "Events that the broker refuses, oldest first, at most 100",
-            ),
-        )
-        .post(
-            "/admin/outbox/requeue",
-            admin::requeue,
-            Operation::new(
-                "requeueDeadEvents",
-                "Give every dead event all its attempts again",
-            ),
-        )
-        .post(
-            "/admin/outbox/replay",
-            admin::replay,
-            Operation::new(
-                "replayEvents",
-                "Publish again what was published in a range of time",
-            )
-            .explained(
-                "With the same message ids, as far as the events are kept still, and slowly enough for new ones to pass \
-                between them.",
-            ),
-        )
-}
-
 /// The routes of `runtime::health`, which every process has.
-fn health(routes: Routes) -> Routes {
+fn health<S: Clone + Send + Sync + 'static>(routes: Routes<S>) -> Routes<S> {
     let probe = |states: &[&str], description: &str| {
         let mut schema = json!({
             "type": "object",
@@ -275,7 +185,8 @@ fn health(routes: Routes) -> Routes {
         )
 }
 
-fn contract(routes: Routes) -> Routes {
+/// The pages for people, and the documents that they are made of.
+fn pages<S: Clone + Send + Sync + 'static>(routes: Routes<S>) -> Routes<S> {
     let document = |media_type: &str, schema: Value| json!({ "description": "The document.", "content": { media_type: { "schema": schema } } });
     let json = document("application/json", json!({ "type": "object" }));
     let text = |media_type| document(media_type, json!({ "type": "string" }));

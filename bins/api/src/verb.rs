@@ -6,28 +6,32 @@ use futures_util::{FutureExt as _, future::BoxFuture};
 use inventory::{
     Error, Via,
     idempotency::{self, Key, Once, Worked},
-    reservation::{Refusal, Reservation},
+    reservation::{Batch, Refusal, Reservation},
 };
+use lanes::Turn;
 
 use crate::{
     Problem,
-    books::Books,
+    answer::Answer,
     idempotency::{Rendered, answered, kept},
-    lanes::{NoAnswer, Turn},
-    state::Start,
-    stuck::{Locks, VerbLanes},
+    lane_builder::{LaneBuilder, LockOf, VerbLanes},
 };
 
+/// What a request came to.
 pub(crate) type Verdict = Result<Reservation, Refusal>;
 
-/// One verdict for each request, in order, and what is to be told of them once they are committed.
-pub(crate) type Decided = Result<(Vec<Verdict>, Book), Error>;
+/// How a verb is answered over HTTP.
+pub(crate) struct VerbSpec<Q, A> {
+    pub(crate) name: &'static str,
+    /// Lanes for requests without a key; there are as many for those with one.
+    pub(crate) lanes: usize,
+    pub(crate) lock_of: fn(&Q) -> LockOf,
+    pub(crate) render: Render<A>,
+}
 
-type Book = Box<dyn FnOnce(&Books, &[Verdict]) + Send>;
-
-/// What a verdict comes to.
 type Render<A> = fn(Verdict) -> Result<A, Problem>;
 
+/// A verb and its lanes.
 pub(crate) struct Verb<Q, A> {
     plain: VerbLanes<Q, Verdict>,
     keyed: VerbLanes<(Key, Q), Result<Rendered<A>, Problem>>,
@@ -36,70 +40,22 @@ pub(crate) struct Verb<Q, A> {
 
 impl<Q, A> Verb<Q, A>
 where
-    Q: Locks + Clone + Send + Sync + 'static,
+    Q: Clone + Send + Sync + 'static,
     A: IntoResponse + Send + 'static,
 {
-    /// Starts twice `count` lanes. `decide` gets its turn where the call is its own transaction.
-    pub(crate) fn start<F>(
-        start: &Start,
-        name: &'static str,
-        count: usize,
-        render: Render<A>,
-        decide: F,
-    ) -> Self
+    /// Starts the lanes. `decide` makes the call; it gets its turn where the call is its own transaction.
+    pub(crate) fn start<F>(builder: &LaneBuilder, spec: VerbSpec<Q, A>, decide: F) -> Self
     where
-        F: for<'a> Fn(Via<'a>, Vec<Q>, Option<Turn<Q>>) -> BoxFuture<'a, Decided>
+        F: for<'a> Fn(Via<'a>, Vec<Q>, Option<Turn<Q>>) -> BoxFuture<'a, Result<Batch, Error>>
             + Clone
             + Send
             + Sync
             + 'static,
     {
-        let (books, decide_keyed) = (start.books.clone(), decide.clone());
-        let plain = start.verb_lanes(name, count, move |pool, requests, turn| {
-            let (books, decide) = (books.clone(), decide.clone());
-            async move {
-                let (verdicts, book) = decide(Via::Pool(&pool), requests, Some(turn)).await?;
-                book(&books, &verdicts);
-                Ok(verdicts)
-            }
-        });
-        let books = start.books.clone();
-        let keyed = start.verb_lanes(name, count, move |pool, requests: Vec<(Key, Q)>, _| {
-            let (books, decide) = (books.clone(), decide_keyed.clone());
-            async move {
-                let (keys, requests): (Vec<_>, Vec<_>) = requests.into_iter().unzip();
-                let once = idempotency::once_in_batch(&pool, &keys, move |transaction, new| {
-                    let decide = decide.clone();
-                    let new = new.into_iter().map(|position| requests[position].clone());
-                    let new = new.collect();
-                    let work = async move {
-                        let (verdicts, book) =
-                            decide(Via::Transaction(transaction), new, None).await?;
-                        let mut answers = Vec::with_capacity(verdicts.len());
-                        for verdict in &verdicts {
-                            match kept(render(verdict.clone())).await {
-                                Ok(answer) => answers.push(answer),
-                                Err(problem) => return Ok(Worked::Undo(problem)),
-                            }
-                        }
-                        Ok(Worked::Keep(answers, (verdicts, book)))
-                    };
-                    work.boxed()
-                });
-                Ok(match once.await? {
-                    Once::Undone(problem) => keys.iter().map(|_| Err(problem.clone())).collect(),
-                    Once::Kept(outcomes, done) => {
-                        if let Some((verdicts, book)) = done {
-                            book(&books, &verdicts);
-                        }
-                        outcomes.into_iter().map(answered).collect()
-                    }
-                })
-            }
-        });
+        let render = spec.render;
         Self {
-            plain,
-            keyed,
+            plain: plain_lanes(builder, &spec, decide.clone()),
+            keyed: keyed_lanes(builder, &spec, decide),
             render,
         }
     }
@@ -112,13 +68,93 @@ where
         request: Q,
     ) -> Result<Rendered<A>, Problem> {
         match key {
-            None => (self.render)(self.ask(row, request).await?).map(Rendered::from),
+            None => {
+                let verdict = self.plain.ask(row, request).await??;
+                (self.render)(verdict).map(Rendered::from)
+            }
             Some(key) => self.keyed.ask(row, (key, request)).await??,
         }
     }
+}
 
-    /// The verdict on a request without a key, in the lane of its row.
-    pub(crate) async fn ask(&self, row: i64, request: Q) -> Result<Verdict, NoAnswer> {
-        self.plain.ask(row, request).await?
-    }
+fn plain_lanes<Q, A, F>(
+    builder: &LaneBuilder,
+    spec: &VerbSpec<Q, A>,
+    decide: F,
+) -> VerbLanes<Q, Verdict>
+where
+    Q: Clone + Send + Sync + 'static,
+    F: for<'a> Fn(Via<'a>, Vec<Q>, Option<Turn<Q>>) -> BoxFuture<'a, Result<Batch, Error>>
+        + Clone
+        + Send
+        + Sync
+        + 'static,
+{
+    let after_commit = builder.after_commit.clone();
+    let call = move |pool, requests, turn| {
+        let (after_commit, decide) = (after_commit.clone(), decide.clone());
+        async move {
+            let batch = decide(Via::Pool(&pool), requests, Some(turn)).await?;
+            after_commit.tell(batch.transitions());
+            Ok(batch.answers)
+        }
+    };
+    builder.verb_lanes(spec.name, spec.lanes, spec.lock_of, call)
+}
+
+fn keyed_lanes<Q, A, F>(
+    builder: &LaneBuilder,
+    spec: &VerbSpec<Q, A>,
+    decide: F,
+) -> VerbLanes<(Key, Q), Result<Rendered<A>, Problem>>
+where
+    Q: Clone + Send + Sync + 'static,
+    A: IntoResponse + Send + 'static,
+    F: for<'a> Fn(Via<'a>, Vec<Q>, Option<Turn<Q>>) -> BoxFuture<'a, Result<Batch, Error>>
+        + Clone
+        + Send
+        + Sync
+        + 'static,
+{
+    let (after_commit, render) = (builder.after_commit.clone(), spec.render);
+    let call = move |pool, requests: Vec<(Key, Q)>, _| {
+        let (after_commit, decide) = (after_commit.clone(), decide.clone());
+        async move {
+            let (keys, requests): (Vec<_>, Vec<_>) = requests.into_iter().unzip();
+            let once = idempotency::once_in_batch(&pool, &keys, move |transaction, new| {
+                let decide = decide.clone();
+                let new = new.into_iter().map(|position| requests[position].clone());
+                let new = new.collect();
+                let work = async move {
+                    let batch = decide(Via::Transaction(transaction), new, None).await?;
+                    let mut answers = Vec::with_capacity(batch.answers.len());
+                    for verdict in &batch.answers {
+                        match kept(render(verdict.clone())).await {
+                            Ok(answer) => answers.push(answer),
+                            Err(problem) => return Ok(Worked::Undo(problem)),
+                        }
+                    }
+                    Ok(Worked::Keep(answers, batch))
+                };
+                work.boxed()
+            });
+            Ok(match once.await? {
+                Once::Undone(problem) => keys.iter().map(|_| Err(problem.clone())).collect(),
+                Once::Kept(outcomes, done) => {
+                    if let Some(batch) = done {
+                        after_commit.tell(batch.transitions());
+                    }
+                    outcomes.into_iter().map(answered).collect()
+                }
+            })
+        }
+    };
+    let lock_of = spec.lock_of;
+    let lock_of = move |(_, request): &(Key, Q)| lock_of(request);
+    builder.verb_lanes(spec.name, spec.lanes, lock_of, call)
+}
+
+/// The answer about a reservation that was there.
+pub(crate) fn shown(verdict: Verdict) -> Result<Answer<Reservation>, Problem> {
+    Ok(Answer(verdict?))
 }

@@ -14,12 +14,13 @@ use inventory::{
     event::{self, Events},
     expire::{self, Swept},
     idempotency,
-    presence::{self, Counts, Feed, Report, Role, What},
+    transition::Transition,
 };
+use presence::{Counts, Feed, Report, Role};
 use prometheus::{Gauge, Histogram, HistogramOpts, IntCounter, Registry};
 use runtime::{Process, age::Age, health::Health, http, purge::keep_purging, retry::Delays};
 use sqlx::PgPool;
-use timer::{Timer, Wakeups};
+use timer::{Counter, Notes, Timer, Wakeups};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -267,8 +268,11 @@ async fn sweep(context: &Context, shutdown: &CancellationToken) -> Result<Swept,
         |expired| {
             metrics.batches.inc();
             metrics.expired.inc_by(expired);
-            context.timer.expired(expired);
-            context.feed.note_count(What::Expired, expired);
+            let counted = |notes: &mut Notes<'_>| notes.count(Counter::Expired, expired);
+            context.timer.note(counted);
+            context
+                .feed
+                .note([Transition::Expired(expired)].into_iter());
             !shutdown.is_cancelled()
         },
     )

@@ -16,8 +16,8 @@ use inventory::{
     Error,
     compatibility::{self, Functions},
     database, outbox,
-    presence::{self, Counts, Report, Role},
 };
+use presence::{Counts, Report, Role};
 use runtime::{Process, age::Age, health::Health, http, purge::keep_purging};
 use timer::Timer;
 use tokio::{

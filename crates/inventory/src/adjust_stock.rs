@@ -8,6 +8,7 @@ use crate::{
     event::Events,
     product::{Product, columns},
     reservation::Refusal,
+    transition::Transition,
 };
 
 /// The longest reason.
@@ -48,6 +49,14 @@ pub struct Adjusted {
     pub answer: Result<Product, Refusal>,
     /// Due holds that the call ended on its way.
     pub expired: u64,
+}
+
+impl Adjusted {
+    /// The transitions that this call made.
+    pub fn transitions(&self) -> impl Iterator<Item = Transition<'_>> + Clone {
+        let expired = (self.expired > 0).then_some(Transition::Expired(self.expired));
+        expired.into_iter()
+    }
 }
 
 /// Adjusts a product's stock and total; a unit of a due hold is a free one.

@@ -5,6 +5,7 @@ use crate::{
     database::{Via, call},
     event::Events,
     reservation::{Batch, Status, batch_ended_as, of_result, raw},
+    transition::Change,
 };
 
 /// Cancels each hold that is ACTIVE and not past its deadline by the database's clock.
@@ -29,5 +30,10 @@ pub async fn cancel(
     );
     let query = sqlx::query(cancel).bind(raw(ids)).bind(events.types());
     let rows = call(via, query).await?;
-    Ok(batch_ended_as(Status::Canceled, ids, &rows)?)
+    Ok(batch_ended_as(
+        Status::Canceled,
+        Change::Canceled,
+        ids,
+        &rows,
+    )?)
 }

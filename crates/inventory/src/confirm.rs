@@ -1,33 +1,89 @@
 //! confirm: sells what is held, and writes the event of the sale in the same transaction.
 
+use sqlx::PgConnection;
+
 use crate::{
     Error, ReservationId,
-    database::{Via, call},
+    database::{End, Via, call, transact},
     event::Events,
-    reservation::{Batch, Status, batch_ended_as, of_result, raw},
+    reacquire::reacquire,
+    reservation::{Batch, Refusal, Status, batch_ended_as, of_result, raw},
+    transition::Change,
 };
 
-/// Confirms each hold that is ACTIVE and not past its deadline by the database's clock.
+/// A request to sell what is held.
+#[derive(Clone, Copy, Debug)]
+pub struct Confirm {
+    pub id: ReservationId,
+    /// Whether to sell the units of an expired hold all the same, if they are free: the payment came late.
+    pub reacquire: bool,
+}
+
+impl From<ReservationId> for Confirm {
+    fn from(id: ReservationId) -> Self {
+        let reacquire = false;
+        Self { id, reacquire }
+    }
+}
+
+/// Confirms each hold that is ACTIVE and not past its deadline by the database's clock. A hold past its deadline is
+/// reacquired in the same transaction, where the request says so.
 ///
 /// What is CONFIRMED already answers the same again. Refuses with
 /// [`Refusal::ReservationNotFound`], [`Refusal::ReservationExpired`] (also before any sweep),
-/// [`Refusal::ReservationCanceled`] and [`Refusal::ReservationReturned`].
-///
-/// [`Refusal::ReservationNotFound`]: crate::reservation::Refusal::ReservationNotFound
-/// [`Refusal::ReservationExpired`]: crate::reservation::Refusal::ReservationExpired
-/// [`Refusal::ReservationCanceled`]: crate::reservation::Refusal::ReservationCanceled
-/// [`Refusal::ReservationReturned`]: crate::reservation::Refusal::ReservationReturned
+/// [`Refusal::ReservationCanceled`] and [`Refusal::ReservationReturned`]; a late payment as
+/// [`reacquire`](crate::reacquire::reacquire) does.
 pub async fn confirm(
     via: impl Into<Via<'_>>,
-    ids: &[ReservationId],
+    requests: &[Confirm],
     events: &Events,
 ) -> Result<Batch, Error> {
+    match via.into() {
+        Via::Pool(pool) if requests.iter().any(|request| request.reacquire) => {
+            let work = async |transaction: &mut PgConnection| {
+                let batch = confirm_or_reacquire(transaction, requests, events).await?;
+                Ok((End::Commit, batch))
+            };
+            transact(pool, work).await
+        }
+        Via::Pool(pool) => confirm_in_time(pool, requests, events).await,
+        Via::Transaction(transaction) => confirm_or_reacquire(transaction, requests, events).await,
+    }
+}
+
+async fn confirm_or_reacquire(
+    transaction: &mut PgConnection,
+    requests: &[Confirm],
+    events: &Events,
+) -> Result<Batch, Error> {
+    let mut batch = confirm_in_time(&mut *transaction, requests, events).await?;
+    for (position, request) in requests.iter().enumerate() {
+        let expired = matches!(batch.answers[position], Err(Refusal::ReservationExpired));
+        if request.reacquire && expired {
+            let late = reacquire(&mut *transaction, request.id, events).await?;
+            batch.replace(position, late);
+        }
+    }
+    Ok(batch)
+}
+
+async fn confirm_in_time(
+    via: impl Into<Via<'_>>,
+    requests: &[Confirm],
+    events: &Events,
+) -> Result<Batch, Error> {
+    let ids: Vec<ReservationId> = requests.iter().map(|request| request.id).collect();
     let confirm = concat!(
         "-- confirm\nselect changed, ",
         of_result!(),
         " from confirm_v2($1, $2)"
     );
-    let query = sqlx::query(confirm).bind(raw(ids)).bind(events.types());
+    let query = sqlx::query(confirm).bind(raw(&ids)).bind(events.types());
     let rows = call(via, query).await?;
-    Ok(batch_ended_as(Status::Confirmed, ids, &rows)?)
+    Ok(batch_ended_as(
+        Status::Confirmed,
+        Change::Confirmed,
+        &ids,
+        &rows,
+    )?)
 }

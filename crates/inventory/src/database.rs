@@ -128,7 +128,7 @@ impl<'a> From<&'a PgPool> for Via<'a> {
 
 /// Makes one call and reads its answer up to the end of its transaction, if that is its own, so that what is
 /// answered has been committed. (A fetch of one row may return before the commit.)
-pub(crate) async fn call(
+pub async fn call(
     via: impl Into<Via<'_>>,
     query: Query<'_, Postgres, PgArguments>,
 ) -> Result<Vec<PgRow>, Error> {
@@ -240,7 +240,7 @@ async fn send(
 }
 
 /// Makes one call, and reads its rows as `T`.
-pub(crate) async fn fetch<T>(
+pub async fn fetch<T>(
     via: impl Into<Via<'_>>,
     query: Query<'_, Postgres, PgArguments>,
 ) -> Result<Vec<T>, Error>

@@ -4,6 +4,7 @@ use crate::{
     Error, ReservationId, Seconds,
     database::{Via, call},
     reservation::{Batch, Status, batch_ended_as, of_result, raw},
+    transition::Change,
 };
 
 /// A request for more time.
@@ -45,5 +46,10 @@ pub async fn extend(
         .bind(seconds)
         .bind(max_hold_seconds);
     let rows = call(via, query).await?;
-    Ok(batch_ended_as(Status::Active, &ids, &rows)?)
+    Ok(batch_ended_as(
+        Status::Active,
+        Change::Extended,
+        &ids,
+        &rows,
+    )?)
 }

@@ -20,14 +20,14 @@ pub mod list;
 pub mod locked;
 pub mod migrate;
 pub mod outbox;
-pub mod presence;
 pub mod product;
 pub mod reacquire;
 pub mod reservation;
 pub mod reserve;
-pub mod reserve_together;
+pub mod reserve_batch;
 pub mod return_sold;
 pub mod schema;
+pub mod transition;
 
 pub use database::{Error, Via};
 pub use ids::{NotPositive, ProductId, Quantity, ReservationId, Seconds, UserId};

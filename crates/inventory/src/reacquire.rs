@@ -7,6 +7,7 @@ use crate::{
     database::{Via, call},
     event::Events,
     reservation::{Batch, Refusal, Reservation, Status, answer, of_result},
+    transition::Change,
 };
 
 /// Takes the units of an expired hold again, if they are free, with a new reservation that is CONFIRMED from
@@ -42,9 +43,13 @@ pub async fn reacquire(
             None => Err(Refusal::ReservationNotFound),
         },
     };
-    Ok(Batch {
-        answers: vec![answer],
-        changed: changed.into(),
-        expired: expired.unsigned_abs(),
-    })
+    let change = match changed {
+        true => Change::Reacquired,
+        false => Change::Repeated,
+    };
+    Ok(Batch::new(
+        vec![answer],
+        vec![change],
+        expired.unsigned_abs(),
+    ))
 }

@@ -13,6 +13,7 @@ use crate::{
     database::{End, Via, call, transact},
     event::Events,
     reservation::{Batch, Reference, Refusal, Reservation, Status},
+    transition::Change,
 };
 
 /// A request for a hold.
@@ -97,11 +98,8 @@ fn batch(decided: Decided) -> Result<Batch, Error> {
     for answer in decided.answers {
         answers.push(answer.ok_or_else(|| no_such_outcome("none"))?);
     }
-    Ok(Batch {
-        changed: answers.iter().flatten().count() as u64,
-        answers,
-        expired: decided.expired,
-    })
+    let changes = vec![Change::Reserved; answers.len()];
+    Ok(Batch::new(answers, changes, decided.expired))
 }
 
 /// What a function that reserves came to. No answer: it was undone.

@@ -5,6 +5,7 @@ use crate::{
     database::{Via, call},
     event::Events,
     reservation::{Batch, Status, batch_ended_as, of_result, raw},
+    transition::Change,
 };
 
 /// Frees the units of each reservation that is CONFIRMED.
@@ -29,5 +30,10 @@ pub async fn return_sold(
     );
     let query = sqlx::query(return_sold).bind(raw(ids)).bind(events.types());
     let rows = call(via, query).await?;
-    Ok(batch_ended_as(Status::Returned, ids, &rows)?)
+    Ok(batch_ended_as(
+        Status::Returned,
+        Change::Returned,
+        ids,
+        &rows,
+    )?)
 }

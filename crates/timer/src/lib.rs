@@ -26,7 +26,9 @@ use tokio::sync::Notify;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 pub use listener::Wakeups;
-use queue::{Counter, Keys, Queue};
+use queue::{Keys, Queue};
+
+pub use queue::Counter;
 
 /// How long somebody waits who asks Redis.
 const ASK_LIMIT: Duration = Duration::from_millis(500);
@@ -106,52 +108,17 @@ impl Timer {
         self.closing.cancel();
     }
 
-    /// Holds were made: each `(id, deadline in Unix milliseconds)` gets a timer. `expired` holds ended
-    /// along the way.
-    pub fn reserved(&self, holds: impl IntoIterator<Item = (i64, i64)>, expired: u64) {
-        self.enqueue(|queue| {
-            for hold in holds {
-                queue.count(Counter::Created, 1);
-                queue.arm(hold);
-            }
-            queue.count(Counter::Expired, expired);
-        });
-    }
-
-    /// Holds have a later deadline: each `(id, deadline in Unix milliseconds)` gets its timer anew.
-    pub fn extended(&self, holds: impl IntoIterator<Item = (i64, i64)>) {
-        self.enqueue(|queue| holds.into_iter().for_each(|hold| queue.arm(hold)));
-    }
-
-    /// `count` reservations were made that are confirmed from the start. `expired` holds ended along the
-    /// way. Wakes the relay.
-    pub fn reacquired(&self, count: u64, expired: u64) {
-        self.enqueue(|queue| {
-            queue.count(Counter::Created, count);
-            queue.count(Counter::Confirmed, count);
-            queue.count(Counter::Expired, expired);
-        });
-    }
-
-    /// These holds are confirmed, `count` of them just now (the rest are retries). Wakes the relay.
-    pub fn confirmed(&self, ids: impl IntoIterator<Item = i64>, count: u64) {
-        self.enqueue(|queue| {
-            ids.into_iter().for_each(|id| queue.disarm(id));
-            queue.count(Counter::Confirmed, count);
-        });
-    }
-
-    /// These holds are canceled, `count` of them just now (the rest are retries).
-    pub fn canceled(&self, ids: impl IntoIterator<Item = i64>, count: u64) {
-        self.enqueue(|queue| {
-            ids.into_iter().for_each(|id| queue.disarm(id));
-            queue.count(Counter::Canceled, count);
-        });
-    }
-
-    /// `count` holds expired. Their timers have run out by themselves.
-    pub fn expired(&self, count: u64) {
-        self.enqueue(|queue| queue.count(Counter::Expired, count));
+    /// Queues what `note` adds, in one go. Never waits for Redis.
+    pub fn note(&self, note: impl FnOnce(&mut Notes<'_>)) {
+        let overflow = {
+            let mut queue = lock(&self.shared.queue);
+            note(&mut Notes(&mut queue));
+            queue.take_overflow()
+        };
+        if overflow > 0 {
+            self.shared.dropped(overflow, &"its queue is full");
+        }
+        self.shared.queued.notify_one();
     }
 
     /// The counters: `[created, confirmed, canceled, expired]`. `None` where Redis does not answer, within half
@@ -200,17 +167,25 @@ impl Timer {
             None => false,
         }
     }
+}
 
-    fn enqueue(&self, add: impl FnOnce(&mut Queue)) {
-        let overflow = {
-            let mut queue = lock(&self.shared.queue);
-            add(&mut queue);
-            queue.take_overflow()
-        };
-        if overflow > 0 {
-            self.shared.dropped(overflow, &"its queue is full");
-        }
-        self.shared.queued.notify_one();
+/// What Redis is to be told.
+pub struct Notes<'a>(&'a mut Queue);
+
+impl Notes<'_> {
+    /// A hold has this deadline, in Unix milliseconds: it gets a timer, or its timer anew.
+    pub fn arm(&mut self, id: i64, deadline_unix_ms: i64) {
+        self.0.arm((id, deadline_unix_ms));
+    }
+
+    /// A hold has ended before its deadline: its timer goes.
+    pub fn disarm(&mut self, id: i64) {
+        self.0.disarm(id);
+    }
+
+    /// Adds to a counter. [`Counter::Confirmed`] wakes the relay, too.
+    pub fn count(&mut self, counter: Counter, by: u64) {
+        self.0.count(counter, by);
     }
 }
 

@@ -10,11 +10,16 @@ const QUEUE_MAX_TIMERS: usize = 100_000;
 /// Most timers in one round trip: Redis serves nobody else meanwhile, for about 5 ms.
 const PIPELINE_MAX_TIMERS: usize = 5_000;
 
-#[derive(Clone, Copy)]
-pub(crate) enum Counter {
+/// A counter of reservations in Redis.
+#[derive(Clone, Copy, Debug)]
+pub enum Counter {
+    /// Reservations that were made.
     Created,
+    /// Reservations that were confirmed.
     Confirmed,
+    /// Holds that were canceled.
     Canceled,
+    /// Holds that expired.
     Expired,
 }
 

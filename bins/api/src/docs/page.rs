@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     code::{Code, Terms},
-    contract::ADMIN,
+    openapi::ADMIN,
 };
 
 /// Where the service listens unless told otherwise, for examples to copy.

@@ -40,7 +40,7 @@ static FILES: [&str; 31] = files![
     "reserve_one_by_one",
     "reserve_one_product",
     "reserve_products",
-    "reserve_together",
+    "reserve_batch",
     "return",
     "sold_out",
     "wait_for_products",

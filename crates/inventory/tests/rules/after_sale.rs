@@ -41,7 +41,7 @@ async fn a_late_payment_buys_the_units_again_once(_: PgPoolOptions, options: PgC
             shop.expire(product, 10).await;
         }
         let batches = join_all((0..8).map(|_| reacquire(&shop, lost))).await;
-        let changed: u64 = batches.iter().map(|batch| batch.changed).sum();
+        let changed: u64 = batches.iter().map(|batch| batch.changed()).sum();
         assert_eq!(changed, 1);
         let again = only(reacquire(&shop, lost).await).unwrap();
         for batch in batches {
@@ -81,7 +81,7 @@ async fn a_late_payment_takes_free_units_only(pool: PgPool) {
     // Units of a due hold are free.
     shop.backdate(other, 1).await;
     let batch = reacquire(&shop, lost).await;
-    assert_eq!((batch.changed, batch.expired), (1, 1));
+    assert_eq!((batch.changed(), batch.expired), (1, 1));
     assert_eq!(shop.counters(product).await, (1, 0, 1));
     // It is bought; what was bought and returned is not bought again.
     let again = only(batch).unwrap().id;
@@ -136,7 +136,7 @@ async fn a_late_payment_that_waited_looks_at_the_hold_again(pool: PgPool) {
     lock.commit().await.unwrap();
     let [late, early] = calls;
     let late = late.await.unwrap();
-    assert_eq!((outcomes(&late), late.changed), (vec![Ok(())], 1));
+    assert_eq!((outcomes(&late), late.changed()), (vec![Ok(())], 1));
     let refused = [Err(Refusal::ReservationNotConfirmed)];
     assert_eq!(outcomes(&early.await.unwrap()), refused);
     shop.assert_sound().await;
@@ -182,7 +182,7 @@ async fn what_did_not_expire_is_not_reacquired(pool: PgPool) {
         (reservation_id(i64::MAX), Err(Refusal::ReservationNotFound)),
     ] {
         let batch = reacquire(&shop, id).await;
-        assert_eq!((outcomes(&batch), batch.changed), (vec![outcome], 0));
+        assert_eq!((outcomes(&batch), batch.changed()), (vec![outcome], 0));
     }
     assert_eq!(shop.counters(product).await, (7, 1, 1));
 }
@@ -197,7 +197,7 @@ async fn a_sale_is_taken_back_once(_: PgPoolOptions, options: PgConnectOptions) 
     shop.confirm(&[sold]).await;
     let ids = [sold, sold];
     let batches = join_all((0..8).map(|_| shop.return_sold(&ids))).await;
-    assert_eq!(batches.iter().map(|batch| batch.changed).sum::<u64>(), 1);
+    assert_eq!(batches.iter().map(|batch| batch.changed()).sum::<u64>(), 1);
     let returned = shop.get(sold).await;
     assert_eq!(returned.status, Status::Returned);
     assert!(returned.returned_at >= returned.confirmed_at && returned.confirmed_at.is_some());

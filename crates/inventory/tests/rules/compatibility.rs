@@ -145,7 +145,7 @@ async fn another_default_isolation_level_changes_nothing(
         // Each waits for the one before.
         let batches = (1..=20).map(|user| {
             let shop = shop.clone();
-            tokio::spawn(async move { shop.reserve(&[one(product, user)]).await.changed })
+            tokio::spawn(async move { shop.reserve(&[one(product, user)]).await.changed() })
         });
         for batch in batches.collect::<Vec<_>>() {
             assert_eq!(batch.await.unwrap(), 1, "{level}");

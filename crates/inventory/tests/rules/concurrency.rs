@@ -80,9 +80,12 @@ async fn retried_batches_return_and_sell_each_unit_once(
     let cancellations = join_all((0..24).map(|_| shop.cancel(give_up)));
     let (sales, cancellations) = futures_util::future::join(sales, cancellations).await;
 
-    assert_eq!(sales.iter().map(|batch| batch.changed).sum::<u64>(), 40);
+    assert_eq!(sales.iter().map(|batch| batch.changed()).sum::<u64>(), 40);
     assert_eq!(
-        cancellations.iter().map(|batch| batch.changed).sum::<u64>(),
+        cancellations
+            .iter()
+            .map(|batch| batch.changed())
+            .sum::<u64>(),
         40
     );
     for batch in sales.iter().chain(&cancellations) {
@@ -111,7 +114,7 @@ async fn due_holds_come_back_once_however_many_reach_for_them(
     let (reserves, sweeps) = futures_util::future::join(reserves, sweeps).await;
     let rest = shop.expire(product, 1000).await;
 
-    assert!(reserves.iter().all(|batch| batch.changed == 2));
+    assert!(reserves.iter().all(|batch| batch.changed() == 2));
     let reclaimed: u64 = reserves.iter().map(|batch| batch.expired).sum();
     assert_eq!(reclaimed + sweeps.iter().sum::<u64>() + rest, 300);
     assert_eq!(shop.counters(product).await, (100, 200, 0));

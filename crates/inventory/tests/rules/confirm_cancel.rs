@@ -15,7 +15,7 @@ async fn a_confirmation_sells_the_units_and_writes_one_event(pool: PgPool) {
 
     let batch = shop.confirm(&[hold.id]).await;
 
-    assert_eq!(batch.changed, 1);
+    assert_eq!(batch.changed(), 1);
     let sale = only(batch).unwrap();
     assert_eq!((sale.id, sale.status), (hold.id, Status::Confirmed));
     assert_eq!((sale.canceled_at, sale.expired_at), (None, None));
@@ -70,7 +70,7 @@ async fn confirming_again_answers_the_same_and_sells_nothing(pool: PgPool) {
     let batch = shop.confirm(&[first, second, first]).await;
     let retry = shop.confirm(&[first, second, first]).await;
 
-    assert_eq!((batch.changed, retry.changed), (2, 0));
+    assert_eq!((batch.changed(), retry.changed()), (2, 0));
     assert_eq!(
         format!("{:?}", batch.answers),
         format!("{:?}", retry.answers)
@@ -98,7 +98,7 @@ async fn canceling_gives_the_units_back_once(pool: PgPool) {
     let batch = shop.cancel(&[hold.id, hold.id]).await;
     let retry = shop.cancel(&[hold.id, hold.id]).await;
 
-    assert_eq!((batch.changed, retry.changed), (1, 0));
+    assert_eq!((batch.changed(), retry.changed()), (1, 0));
     assert_eq!(
         format!("{:?}", batch.answers),
         format!("{:?}", retry.answers)
@@ -175,7 +175,7 @@ async fn each_refusal_says_precisely_why(pool: PgPool) {
         .cancel(&[confirmed, give_up, canceled, swept, unknown, due])
         .await;
 
-    let told = |batch: &Batch| (batch.changed, outcomes(batch));
+    let told = |batch: &Batch| (batch.changed(), outcomes(batch));
     assert_eq!(
         told(&sale),
         (
@@ -211,7 +211,7 @@ async fn each_refusal_says_precisely_why(pool: PgPool) {
 async fn an_empty_batch_changes_nothing(pool: PgPool) {
     let shop = Shop::new(pool);
     for batch in [shop.confirm(&[]).await, shop.cancel(&[]).await] {
-        assert_eq!((batch.answers.len(), batch.changed), (0, 0));
+        assert_eq!((batch.answers.len(), batch.changed()), (0, 0));
     }
 }
 
@@ -255,7 +255,7 @@ async fn a_batch_over_several_products_counts_each_by_itself(pool: PgPool) {
         .collect();
 
     let sold = shop.confirm(&[ids[2], ids[1], ids[0]]).await;
-    assert_eq!(sold.changed, 3);
+    assert_eq!(sold.changed(), 3);
     assert_eq!(shop.counters(first).await, (3, 4, 2));
     assert_eq!(shop.counters(second).await, (5, 0, 4));
 

@@ -35,7 +35,7 @@ async fn broken_off_by(shop: &Shop, function: &str) -> Error {
 
     assert_eq!(shop.stored(hold).await.status, "ACTIVE");
     // The pool is none the worse: the retry gets through.
-    assert_eq!(shop.confirm(&[hold]).await.changed, 1);
+    assert_eq!(shop.confirm(&[hold]).await.changed(), 1);
     error
 }
 

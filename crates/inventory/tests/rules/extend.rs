@@ -30,7 +30,7 @@ async fn a_deadline_only_moves_away_and_not_too_far(pool: PgPool) {
         let product = shop.product_with(1, policy).await;
         let hold = shop.hold(product, 1).await;
         let same = extend_by(&shop, &[hold.id], i64::from(HOLD_SECONDS) - 100).await;
-        assert_eq!(same.changed, 0);
+        assert_eq!(same.changed(), 0);
         assert_eq!(only(same).unwrap().expires_at, hold.expires_at);
 
         let later = only(extend_by(&shop, &[hold.id], 400).await).unwrap();
@@ -87,7 +87,7 @@ async fn what_has_ended_is_not_extended(pool: PgPool) {
     let before = shop.stored(due).await;
     let batch = extend_by(&shop, &ids, 900).await;
     assert_eq!(outcomes(&batch), wanted);
-    assert_eq!(batch.changed, 1);
+    assert_eq!(batch.changed(), 1);
     assert_eq!(shop.stored(due).await, before);
     // Swept it is as dead.
     assert_eq!(shop.expire(product, 10).await, 1);

@@ -110,7 +110,7 @@ async fn each_verb_reads_its_own_rows(shop: &Shop, product: ProductId) {
         let requests: Vec<_> = (1..=ROWS).map(|n| one(product, call * ROWS + n)).collect();
         let before = read(shop).await;
         let batch = shop.reserve(&requests).await;
-        assert_eq!((batch.changed, batch.expired), (ROWS as u64, 0));
+        assert_eq!((batch.changed(), batch.expired), (ROWS as u64, 0));
         assert_read(shop, &before, 1..=ROWS * ENTRIES_PER_ROW, "reserve").await;
         holds.push(
             batch
@@ -133,18 +133,18 @@ async fn each_verb_reads_its_own_rows(shop: &Shop, product: ProductId) {
         assert_read(shop, &before, 1..=ROWS * ENTRIES_PER_ROW, "products of").await;
         let before = read(shop).await;
         let batch = extend::extend(&shop.pool, &longer, MAX_HOLD_SECONDS).await;
-        assert_eq!(batch.unwrap().changed, ROWS as u64);
+        assert_eq!(batch.unwrap().changed(), ROWS as u64);
         assert_read(shop, &before, 1..=ROWS * ENTRIES_PER_ROW, "extend").await;
         let (sell, give_up) = ids.split_at(ids.len() / 2);
         let before = read(shop).await;
-        assert_eq!(shop.confirm(sell).await.changed, sell.len() as u64);
+        assert_eq!(shop.confirm(sell).await.changed(), sell.len() as u64);
         assert_read(shop, &before, 1..=ROWS * ENTRIES_PER_ROW, "confirm").await;
         let before = read(shop).await;
-        assert_eq!(shop.cancel(give_up).await.changed, give_up.len() as u64);
+        assert_eq!(shop.cancel(give_up).await.changed(), give_up.len() as u64);
         assert_read(shop, &before, 1..=ROWS * ENTRIES_PER_ROW, "cancel").await;
         let (back, _) = sell.split_at(sell.len() / 2);
         let before = read(shop).await;
-        assert_eq!(shop.return_sold(back).await.changed, back.len() as u64);
+        assert_eq!(shop.return_sold(back).await.changed(), back.len() as u64);
         assert_read(shop, &before, 1..=ROWS * ENTRIES_PER_ROW, "return").await;
     }
 }
@@ -172,12 +172,12 @@ async fn a_users_limit_is_counted_by_the_users_own_rows(
     for call in 0..CALLS {
         let requests: Vec<_> = (1..=ROWS).map(|n| one(product, call * ROWS + n)).collect();
         let before = read(&shop).await;
-        assert_eq!(shop.reserve(&requests).await.changed, ROWS as u64);
+        assert_eq!(shop.reserve(&requests).await.changed(), ROWS as u64);
         assert_read(&shop, &before, 1..=ROWS * ENTRIES_PER_ROW, "reserve").await;
         let lost = shop.stale_hold(product, 1000 * (call + 1), 60).await;
         let before = read(&shop).await;
         let batch = reacquire::reacquire(&shop.pool, lost, &shop.events).await;
-        assert_eq!(batch.unwrap().changed, 1);
+        assert_eq!(batch.unwrap().changed(), 1);
         assert_read(&shop, &before, 1..=ENTRIES_PER_ROW, "reacquire").await;
     }
 }

@@ -147,7 +147,7 @@ async fn refusals_come_in_their_order(pool: PgPool) {
     assert!(
         matches!(ask().await, Refusal::AlreadyReserved { reservation_id } if reservation_id == hold)
     );
-    assert_eq!(shop.confirm(&[hold]).await.changed, 1);
+    assert_eq!(shop.confirm(&[hold]).await.changed(), 1);
     assert_eq!(ask().await, Refusal::SoldOut { free: 1 });
     assert_eq!(
         only(shop.reserve(&[one(product, 1)]).await).unwrap_err(),

@@ -43,7 +43,7 @@ enum Step {
     },
     Reserve(Vec<Wish>),
     /// All by one user.
-    ReserveTogether(Vec<Wish>),
+    ReserveBatch(Vec<Wish>),
     Confirm(Vec<usize>),
     Cancel(Vec<usize>),
     Extend(Vec<(usize, i32)>),
@@ -160,7 +160,7 @@ fn sequences() -> impl Strategy<Value = Vec<Step>> {
         1 => (product(), change).prop_map(|(product, change)| Step::Change { product, change }),
         2 => (product(), delta).prop_map(|(product, delta)| Step::AdjustStock { product, delta }),
         8 => reserve.clone(),
-        3 => together.prop_map(Step::ReserveTogether),
+        3 => together.prop_map(Step::ReserveBatch),
         3 => holds().prop_map(Step::Confirm),
         3 => holds().prop_map(Step::Cancel),
         3 => vec((hold(), seconds), 1..5).prop_map(Step::Extend),

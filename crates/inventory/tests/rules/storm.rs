@@ -47,7 +47,7 @@ struct Told {
 
 impl Told {
     fn add(&mut self, batch: Batch, status: &'static str) {
-        *self.changed.entry(status).or_default() += batch.changed;
+        *self.changed.entry(status).or_default() += batch.changed();
         *self.changed.entry("EXPIRED").or_default() += batch.expired;
         let told = match status {
             "ACTIVE" => &mut self.reserved,

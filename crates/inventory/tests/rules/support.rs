@@ -1,7 +1,8 @@
 //! A shop with its database: what the stories are told with.
 
 use inventory::{
-    Error, ProductId, Quantity, ReservationId, UserId, audit, cancel, confirm,
+    Error, ProductId, Quantity, ReservationId, UserId, audit, cancel,
+    confirm::{self, Confirm},
     event::Events,
     expire,
     product::{self, NewProduct, Policy},
@@ -128,7 +129,8 @@ impl Shop {
     }
 
     pub(crate) async fn try_confirm(&self, ids: &[ReservationId]) -> Result<Batch, Error> {
-        confirm::confirm(&self.pool, ids, &self.events).await
+        let requests: Vec<Confirm> = ids.iter().copied().map(Confirm::from).collect();
+        confirm::confirm(&self.pool, &requests, &self.events).await
     }
 
     pub(crate) async fn cancel(&self, ids: &[ReservationId]) -> Batch {

@@ -1,7 +1,8 @@
 //! Calls that wait for a product's lock: they act on what is true once they have it.
 
 use inventory::{
-    cancel, confirm,
+    cancel,
+    confirm::{self, Confirm},
     reservation::Refusal,
     reserve::{self, Reserve},
 };
@@ -39,7 +40,7 @@ async fn a_deadline_that_passes_during_the_wait_has_passed(pool: PgPool) {
     ];
 
     let lock = shop.lock(product).await;
-    let sale = in_the_background!(shop, confirm::confirm, [first]);
+    let sale = in_the_background!(shop, confirm::confirm, [Confirm::from(first)]);
     let cancellation = in_the_background!(shop, cancel::cancel, [second]);
     shop.until_waiting(&[sale.abort_handle(), cancellation.abort_handle()])
         .await;
@@ -94,7 +95,7 @@ async fn the_clock_that_decides_is_read_after_the_wait(pool: PgPool) {
     .execute(&shop.pool)
     .await
     .unwrap();
-    let sale = in_the_background!(shop, confirm::confirm, [hold]);
+    let sale = in_the_background!(shop, confirm::confirm, [Confirm::from(hold)]);
     shop.until_waiting(&[sale.abort_handle()]).await;
     while shop
         .count("select count(*) from reservations where expires_at > clock_timestamp()")
@@ -132,7 +133,7 @@ async fn a_hold_that_falls_due_during_the_wait_is_reclaimed(pool: PgPool) {
     other_lock.commit().await.unwrap();
 
     let batch = reserve.await.unwrap();
-    assert_eq!((batch.changed, batch.expired), (1, 1));
+    assert_eq!((batch.changed(), batch.expired), (1, 1));
     assert_eq!(sweep.await.unwrap(), 1);
     shop.assert_sound().await;
 }
@@ -185,7 +186,7 @@ async fn what_falls_due_while_the_last_unit_goes_is_not_overlooked(pool: PgPool)
     other.commit().await.unwrap();
 
     let batch = reserve.await.unwrap();
-    assert_eq!((batch.changed, batch.expired), (1, 1));
+    assert_eq!((batch.changed(), batch.expired), (1, 1));
     shop.assert_sound().await;
 }
 
@@ -300,14 +301,14 @@ async fn of_a_confirm_and_a_cancel_that_meet_one_wins_and_the_other_hears_of_it(
     let hold = shop.hold(product, 1).await.id;
 
     let lock = shop.lock(product).await;
-    let sale = in_the_background!(shop, confirm::confirm, [hold]);
+    let sale = in_the_background!(shop, confirm::confirm, [Confirm::from(hold)]);
     let cancellation = in_the_background!(shop, cancel::cancel, [hold]);
     shop.until_waiting(&[sale.abort_handle(), cancellation.abort_handle()])
         .await;
     lock.commit().await.unwrap();
 
     let [sale, cancellation] = [sale.await.unwrap(), cancellation.await.unwrap()];
-    if sale.changed == 1 {
+    if sale.changed() == 1 {
         let refused = [Err(Refusal::ReservationConfirmed)];
         assert_eq!(outcomes(&cancellation), refused);
         assert_eq!(shop.counters(product).await, (0, 0, 1));

@@ -32,7 +32,7 @@ impl Run<'_> {
             .collect();
         prop_assert_eq!(&answers[..], wanted);
         prop_assert_eq!(
-            (batch.changed, batch.expired),
+            (batch.changed(), batch.expired),
             (changed as u64, expired as u64)
         );
         // What was answered is what a reader is told, to the last field.

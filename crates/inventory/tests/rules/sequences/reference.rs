@@ -131,7 +131,7 @@ impl Reference {
 
     /// All of the requests or none: what is refused leaves nothing behind but ended holds, and where others
     /// would have been had, not even these. Answers all, or the first refusal.
-    pub(super) fn reserve_together(
+    pub(super) fn reserve_batch(
         &mut self,
         requests: &[Request],
         expired: &[usize],

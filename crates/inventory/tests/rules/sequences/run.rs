@@ -9,7 +9,8 @@ use inventory::{
     reacquire,
     reservation::{Batch, Reservation, Status},
     reserve::Reserve,
-    reserve_together::reserve_together,
+    reserve_batch::reserve_batch,
+    transition,
 };
 use proptest::{prelude::*, test_runner::TestCaseError};
 use time::{Duration, OffsetDateTime};
@@ -67,7 +68,7 @@ impl<'a> Run<'a> {
             Step::Change { product, change } => self.change(*product, change).await?,
             Step::AdjustStock { product, delta } => self.adjust_stock(*product, *delta).await?,
             Step::Reserve(wishes) => self.reserve(wishes).await?,
-            Step::ReserveTogether(wishes) => self.reserve_together(wishes).await?,
+            Step::ReserveBatch(wishes) => self.reserve_batch(wishes).await?,
             Step::Confirm(holds) => {
                 let (named, ids) = self.named(holds);
                 let before = self.count(Status::Confirmed);
@@ -198,18 +199,18 @@ impl<'a> Run<'a> {
             .await
     }
 
-    async fn reserve_together(&mut self, wishes: &[Wish]) -> Result<(), TestCaseError> {
+    async fn reserve_batch(&mut self, wishes: &[Wish]) -> Result<(), TestCaseError> {
         let (requests, known) = self.requests(wishes);
         let (pool, events) = (&self.shop.pool, &self.shop.events);
-        let together = reserve_together(pool, &requests, HOLD_SECONDS, events).await;
-        let together = together.unwrap();
+        let reserved = reserve_batch(pool, &requests, HOLD_SECONDS, events).await;
+        let reserved = reserved.unwrap();
         let expired = self.just_expired().await;
         let answers = self
             .reference
-            .reserve_together(&known, &expired)
+            .reserve_batch(&known, &expired)
             .map_err(TestCaseError::fail)?;
-        self.made(together.answer.iter().flatten())?;
-        let (answers_given, changed) = match together.answer {
+        self.made(reserved.answer.iter().flatten())?;
+        let (answers_given, changed) = match reserved.answer {
             Ok(holds) => (holds.into_iter().map(Ok).collect(), answers.len()),
             Err((product, refusal)) => {
                 // Of the first that could not be had alone.
@@ -219,11 +220,8 @@ impl<'a> Run<'a> {
                 (vec![Err(refusal)], 0)
             }
         };
-        let batch = Batch {
-            answers: answers_given,
-            changed: changed as u64,
-            expired: together.expired,
-        };
+        let changes = vec![transition::Change::Reserved; answers_given.len()];
+        let batch = Batch::new(answers_given, changes, reserved.expired);
         self.compare_batch(&batch, &answers, changed, expired.len())
             .await
     }
@@ -288,7 +286,7 @@ impl<'a> Run<'a> {
         let batch = reacquire::reacquire(&self.shop.pool, id, &self.shop.events).await;
         let batch = batch.unwrap();
         let changed = self.reference.holds.len() - before;
-        if batch.changed > 0 {
+        if batch.changed() > 0 {
             self.made(batch.answers.iter().flatten())?;
         }
         self.compare_batch(&batch, &[answer], changed, expired as usize)

@@ -1,0 +1,71 @@
+//! `POST /products/{id}/stock`
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use futures_util::FutureExt as _;
+use inventory::{
+    ProductId,
+    adjust_stock::{self, Adjustment, REASON_MAX_CHARACTERS},
+    product::Product,
+    schema::WITHOUT_NUL,
+};
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::{
+    Problem,
+    answer::Answer,
+    auth::Admin,
+    bulkhead::Bulkhead,
+    code::Code,
+    extract::{Id, Json},
+    idempotency::{Keyed, Rendered},
+    openapi::Operation,
+    sale::Sale,
+};
+
+pub(crate) fn operation() -> Operation {
+    Operation::new("adjustStock", "Add units, or take free ones away")
+        .explained("Each change is kept with its reason. Without `Idempotency-Key` not to be repeated blindly: look first.")
+        .refuses(&[Code::InsufficientStock])
+}
+
+/// A change of a product's stock.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct AdjustStock {
+    /// Units to add; below 0, free units to take away.
+    #[schemars(extend("not" = { "const": 0 }), example = -5)]
+    delta: i32,
+    #[schemars(
+        length(min = 1, max = REASON_MAX_CHARACTERS),
+        regex(pattern = WITHOUT_NUL),
+        example = &"damaged"
+    )]
+    reason: String,
+}
+
+pub(crate) async fn adjust_stock(
+    _: Admin,
+    Id(id): Id<ProductId>,
+    State(bulkhead): State<Bulkhead>,
+    State(sale): State<Arc<Sale>>,
+    Keyed(key, Json(body)): Keyed<Json<AdjustStock>>,
+) -> Result<Rendered<Answer<Product>>, Problem> {
+    let adjustment = Adjustment::new(body.delta, body.reason)?;
+    let once = bulkhead.execute_once(
+        "adjust_stock",
+        key,
+        move |via| {
+            async move { adjust_stock::adjust_stock(via, id, &adjustment, &sale.events).await }
+                .boxed()
+        },
+        |after_commit, adjusted| after_commit.tell(adjusted.transitions()),
+        |adjusted| {
+            let product = adjusted.answer.clone()?;
+            Ok(Answer(product))
+        },
+    );
+    once.await
+}

@@ -1,0 +1,83 @@
+//! What follows the commit of a call: Redis, `/metrics` and the live page are told of its transitions.
+
+use std::sync::Arc;
+
+use inventory::{
+    reservation::{Reservation, Status},
+    transition::{Change, Transition},
+};
+use presence::Feed;
+use timer::{Counter, Notes, Timer};
+
+use crate::metrics::Metrics;
+
+/// Cheap to clone: each call has its own.
+#[derive(Clone)]
+pub(crate) struct AfterCommit {
+    timer: Timer,
+    metrics: Metrics,
+    feed: Arc<Feed>,
+}
+
+impl AfterCommit {
+    pub(crate) fn new(timer: Timer, metrics: Metrics, feed: Arc<Feed>) -> Self {
+        Self {
+            timer,
+            metrics,
+            feed,
+        }
+    }
+
+    /// Tells all followers of the transitions of one committed call.
+    pub(crate) fn tell<'a>(&self, transitions: impl Iterator<Item = Transition<'a>> + Clone) {
+        self.timer.note(|notes| {
+            for transition in transitions.clone() {
+                note(notes, transition);
+            }
+        });
+        for transition in transitions.clone() {
+            self.metrics.count(transition);
+        }
+        self.feed.note(transitions);
+    }
+}
+
+/// A timer for each hold, and the counters.
+fn note(notes: &mut Notes<'_>, transition: Transition<'_>) {
+    let (change, reservation) = match transition {
+        Transition::Of(change, reservation) => (change, reservation),
+        Transition::Expired(count) => return notes.count(Counter::Expired, count),
+    };
+    let id = reservation.id.get();
+    match change {
+        Change::Reserved => {
+            notes.count(Counter::Created, 1);
+            notes.arm(id, deadline_unix_ms(reservation));
+        }
+        Change::Extended => notes.arm(id, deadline_unix_ms(reservation)),
+        Change::Confirmed => {
+            notes.count(Counter::Confirmed, 1);
+            notes.disarm(id);
+        }
+        Change::Reacquired => {
+            notes.count(Counter::Created, 1);
+            notes.count(Counter::Confirmed, 1);
+        }
+        Change::Canceled => {
+            notes.count(Counter::Canceled, 1);
+            notes.disarm(id);
+        }
+        // A sale has no timer, and no counter counts returns.
+        Change::Returned => {}
+        // The process that made the change may have died before it told Redis.
+        Change::Repeated if reservation.status == Status::Active => {
+            notes.arm(id, deadline_unix_ms(reservation));
+        }
+        Change::Repeated => notes.disarm(id),
+    }
+}
+
+fn deadline_unix_ms(hold: &Reservation) -> i64 {
+    let deadline = hold.expires_at;
+    deadline.unix_timestamp() * 1000 + i64::from(deadline.millisecond())
+}

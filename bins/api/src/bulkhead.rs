@@ -1,0 +1,157 @@
+//! Calls that no lane makes: lists, admin acts, and what takes several products. They are bounded, and each has a task
+//! of its own.
+
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use axum::response::IntoResponse;
+use futures_util::{FutureExt as _, future::BoxFuture};
+use inventory::{
+    Error, Via,
+    idempotency::{self, Key, Once, Worked},
+};
+use lanes::{NoAnswer, Overload};
+use runtime::lock;
+use sqlx::PgPool;
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::timeout,
+};
+use tokio_util::task::TaskTracker;
+use trace::Span;
+
+use crate::{
+    Problem,
+    after_commit::AfterCommit,
+    idempotency::{Rendered, answered, kept},
+    lane_builder::failed,
+};
+
+/// Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Bulkhead(Arc<Shared>);
+
+struct Shared {
+    pool: PgPool,
+    after_commit: AfterCommit,
+    permits: Arc<Semaphore>,
+    wait: Duration,
+    overload: Mutex<Overload>,
+    tasks: TaskTracker,
+}
+
+impl Bulkhead {
+    /// With as many permits as the pool has connections.
+    pub(crate) fn new(pool: PgPool, after_commit: AfterCommit, tasks: TaskTracker) -> Self {
+        let options = pool.options();
+        let permits = options.get_max_connections() as usize;
+        Self(Arc::new(Shared {
+            permits: Arc::new(Semaphore::new(permits)),
+            wait: options.get_acquire_timeout(),
+            overload: Mutex::new(Overload::new("others")),
+            pool,
+            after_commit,
+            tasks,
+        }))
+    }
+
+    /// What calls connect by.
+    pub(crate) fn pool(&self) -> PgPool {
+        self.0.pool.clone()
+    }
+
+    /// What follows a commit.
+    pub(crate) fn after_commit(&self) -> AfterCommit {
+        self.0.after_commit.clone()
+    }
+
+    /// Runs database work in a task of its own. A client that hangs up drops its request's future; dropped with it, a
+    /// call under way would leave its connection in an unknown state.
+    pub(crate) async fn execute<T, Fut>(&self, verb: &'static str, work: Fut) -> Result<T, Problem>
+    where
+        T: Send + 'static,
+        Fut: Future<Output = Result<T, Error>> + Send + 'static,
+    {
+        let permit = self.permit().await?;
+        let work = Span::current().scope(work);
+        let work = async move {
+            let done = work.await;
+            drop(permit);
+            done
+        };
+        match self.0.tasks.spawn(work).await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(error)) => Err(Problem::from(failed(verb, 1, &error))),
+            Err(panicked) => {
+                tracing::error!(verb, error = %panicked, "a call panicked");
+                Err(Problem::Internal)
+            }
+        }
+    }
+
+    /// Does the work of one request, within the transaction of its key if it has one. `tell` gets what it came to after
+    /// the commit.
+    pub(crate) async fn execute_once<T, A, W, B, R>(
+        &self,
+        verb: &'static str,
+        key: Option<Key>,
+        work: W,
+        tell: B,
+        render: R,
+    ) -> Result<Rendered<A>, Problem>
+    where
+        T: Send + 'static,
+        A: IntoResponse + Send + 'static,
+        W: for<'a> FnOnce(Via<'a>) -> BoxFuture<'a, Result<T, Error>> + Send + 'static,
+        B: FnOnce(&AfterCommit, &T) + Send + 'static,
+        R: FnOnce(&T) -> Result<A, Problem> + Send + 'static,
+    {
+        let (pool, after_commit) = (self.pool(), self.after_commit());
+        let Some(key) = key else {
+            let worked = async move {
+                let done = work(Via::Pool(&pool)).await?;
+                tell(&after_commit, &done);
+                Ok(done)
+            };
+            return render(&self.execute(verb, worked).await?).map(Rendered::from);
+        };
+        let kept = async move {
+            let once = idempotency::once(&pool, &[key], move |transaction, _| {
+                let work = async move {
+                    let done = work(Via::Transaction(transaction)).await?;
+                    Ok(match kept(render(&done)).await {
+                        Ok(answer) => Worked::Keep(vec![answer], done),
+                        Err(problem) => Worked::Undo(problem),
+                    })
+                };
+                work.boxed()
+            })
+            .await?;
+            Ok(match once {
+                Once::Undone(problem) => Err(problem),
+                Once::Kept(outcomes, done) => {
+                    if let Some(done) = done {
+                        tell(&after_commit, &done);
+                    }
+                    let outcome = outcomes.into_iter().next();
+                    outcome.map_or(Err(Problem::Internal), answered)
+                }
+            })
+        };
+        self.execute(verb, kept).await?
+    }
+
+    /// One permit, for as long as it is kept.
+    async fn permit(&self) -> Result<OwnedSemaphorePermit, NoAnswer> {
+        let permit = timeout(self.0.wait, Arc::clone(&self.0.permits).acquire_owned()).await;
+        let mut overload = lock(&self.0.overload);
+        overload.settle();
+        // Nobody closes the semaphore.
+        permit
+            .ok()
+            .and_then(Result::ok)
+            .ok_or_else(|| overload.refused())
+    }
+}

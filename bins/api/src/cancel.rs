@@ -1,0 +1,56 @@
+//! `POST /reservations/{id}/cancel`
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use futures_util::FutureExt as _;
+use inventory::{ReservationId, cancel, reservation::Reservation};
+
+use crate::{
+    Problem,
+    answer::Answer,
+    code::Code,
+    extract::{Id, NoBody},
+    idempotency::{Keyed, Rendered},
+    keys::Client,
+    lane_builder::{LaneBuilder, LockOf},
+    openapi::Operation,
+    sale::Sale,
+    verb::{Verb, VerbSpec, shown},
+};
+
+/// The verb, as the handler finds it.
+pub(crate) type Lanes = Arc<Verb<ReservationId, Answer<Reservation>>>;
+
+pub(crate) fn operation() -> Operation {
+    Operation::new("cancel", "Give a hold up")
+        .explained("Can be repeated.")
+        .refuses(&[
+            Code::ReservationExpired,
+            Code::ReservationConfirmed,
+            Code::ReservationReturned,
+        ])
+}
+
+pub(crate) async fn cancel(
+    _: Client,
+    Id(id): Id<ReservationId>,
+    State(lanes): State<Lanes>,
+    Keyed(key, _): Keyed<NoBody>,
+) -> Result<Rendered<Answer<Reservation>>, Problem> {
+    lanes.answer(id.get(), key, id).await
+}
+
+pub(crate) fn start(builder: &LaneBuilder, sale: &Arc<Sale>) -> Lanes {
+    let spec = VerbSpec {
+        name: "cancel",
+        lanes: 1,
+        lock_of: |id: &ReservationId| LockOf::ProductOf(*id),
+        render: shown,
+    };
+    let sale = Arc::clone(sale);
+    Arc::new(Verb::start(builder, spec, move |via, ids, _| {
+        let sale = Arc::clone(&sale);
+        async move { cancel::cancel(via, &ids, &sale.events).await }.boxed()
+    }))
+}

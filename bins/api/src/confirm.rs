@@ -1,0 +1,77 @@
+//! `POST /reservations/{id}/confirm`
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use futures_util::FutureExt as _;
+use inventory::{
+    ReservationId,
+    confirm::{self, Confirm},
+    reservation::Reservation,
+};
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::{
+    Problem,
+    answer::Answer,
+    code::Code,
+    extract::{Id, OptionalJson},
+    idempotency::{Keyed, Rendered},
+    keys::Client,
+    lane_builder::{LaneBuilder, LockOf},
+    openapi::Operation,
+    sale::Sale,
+    verb::{Verb, VerbSpec, shown},
+};
+
+/// The verb, as the handler finds it.
+pub(crate) type Lanes = Arc<Verb<Confirm, Answer<Reservation>>>;
+
+pub(crate) fn operation() -> Operation {
+    Operation::new("confirm", "The user has paid: sell what is held")
+        .explained(
+            "Can be repeated. With `reacquire` an expired hold is sold all the same, if its units are free: \
+            the answer is a new, confirmed reservation that has `reacquired_from`.",
+        )
+        .refuses(&[
+            Code::ReservationExpired,
+            Code::ReservationCanceled,
+            Code::ReservationReturned,
+            Code::ExpiredSoldOut,
+            Code::MaxPerUserReached,
+        ])
+}
+
+/// How to confirm.
+#[derive(Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Payment {
+    /// Whether to sell the units of an expired hold all the same, if they are free.
+    #[serde(default)]
+    reacquire: bool,
+}
+
+pub(crate) async fn confirm(
+    _: Client,
+    Id(id): Id<ReservationId>,
+    State(lanes): State<Lanes>,
+    Keyed(key, OptionalJson(Payment { reacquire })): Keyed<OptionalJson<Payment>>,
+) -> Result<Rendered<Answer<Reservation>>, Problem> {
+    let request = Confirm { id, reacquire };
+    lanes.answer(id.get(), key, request).await
+}
+
+pub(crate) fn start(builder: &LaneBuilder, sale: &Arc<Sale>) -> Lanes {
+    let spec = VerbSpec {
+        name: "confirm",
+        lanes: 1,
+        lock_of: |request: &Confirm| LockOf::ProductOf(request.id),
+        render: shown,
+    };
+    let sale = Arc::clone(sale);
+    Arc::new(Verb::start(builder, spec, move |via, requests, _| {
+        let sale = Arc::clone(&sale);
+        async move { confirm::confirm(via, &requests, &sale.events).await }.boxed()
+    }))
+}

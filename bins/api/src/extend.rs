@@ -1,0 +1,72 @@
+//! `POST /reservations/{id}/extend`
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use futures_util::FutureExt as _;
+use inventory::{
+    ReservationId, Seconds,
+    extend::{self, Extend},
+    reservation::Reservation,
+};
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::{
+    Problem,
+    answer::Answer,
+    code::Code,
+    extract::{Id, Json},
+    idempotency::{Keyed, Rendered},
+    keys::Client,
+    lane_builder::{LaneBuilder, LockOf},
+    openapi::Operation,
+    sale::Sale,
+    verb::{Verb, VerbSpec, shown},
+};
+
+/// The verb, as the handler finds it.
+pub(crate) type Lanes = Arc<Verb<Extend, Answer<Reservation>>>;
+
+pub(crate) fn operation() -> Operation {
+    Operation::new("extend", "Move a hold's deadline to so many seconds from now")
+        .explained("Never nearer, and never beyond the longest life of a hold: the answer shows what it came to.")
+        .refuses(&[
+            Code::ReservationExpired,
+            Code::ReservationCanceled,
+            Code::ReservationConfirmed,
+            Code::ReservationReturned,
+        ])
+}
+
+/// More time for a hold.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct MoreTime {
+    /// From now.
+    #[schemars(example = 400)]
+    seconds: Seconds,
+}
+
+pub(crate) async fn extend(
+    _: Client,
+    Id(id): Id<ReservationId>,
+    State(lanes): State<Lanes>,
+    Keyed(key, Json(MoreTime { seconds })): Keyed<Json<MoreTime>>,
+) -> Result<Rendered<Answer<Reservation>>, Problem> {
+    let request = Extend { id, seconds };
+    lanes.answer(id.get(), key, request).await
+}
+
+pub(crate) fn start(builder: &LaneBuilder, sale: &Arc<Sale>) -> Lanes {
+    let spec = VerbSpec {
+        name: "extend",
+        lanes: 1,
+        lock_of: |request: &Extend| LockOf::ProductOf(request.id),
+        render: shown,
+    };
+    let max_hold_seconds = sale.max_hold_seconds;
+    Arc::new(Verb::start(builder, spec, move |via, requests, _| {
+        async move { extend::extend(via, &requests, max_hold_seconds).await }.boxed()
+    }))
+}

@@ -1,0 +1,151 @@
+//! What lanes are built with: a connection of its own for each lane, limits, and metrics.
+
+use inventory::{Error, ProductId, ReservationId, locked};
+use lanes::{Lanes, Limits, LockProbe, NoAnswer, Quarantine, Turn};
+use sqlx::PgPool;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use trace::Span;
+
+use crate::{after_commit::AfterCommit, metrics::Metrics};
+
+/// Lanes to a verb. There is no answer for a request whose product is blocked.
+pub(crate) type VerbLanes<Q, A> = Lanes<Q, Result<A, NoAnswer>>;
+
+pub(crate) struct LaneBuilder {
+    pub(crate) limits: Limits,
+    pub(crate) pool: PgPool,
+    pub(crate) after_commit: AfterCommit,
+    pub(crate) blocked: BlockedProducts,
+    pub(crate) metrics: Metrics,
+    pub(crate) tasks: TaskTracker,
+    pub(crate) stop: CancellationToken,
+}
+
+impl LaneBuilder {
+    /// Lanes whose calls lock products. Blocked products are left out.
+    pub(crate) fn verb_lanes<Q, A, L, F, Fut>(
+        &self,
+        verb: &'static str,
+        count: usize,
+        lock_of: L,
+        call: F,
+    ) -> VerbLanes<Q, A>
+    where
+        L: Fn(&Q) -> LockOf + Clone + Send + Sync + 'static,
+        Q: Clone + Send + Sync + 'static,
+        A: Send + 'static,
+        F: Fn(PgPool, Vec<Q>, Turn<Q>) -> Fut + Clone + Send + Sync + 'static,
+        Fut: Future<Output = Result<Vec<A>, Error>> + Send + 'static,
+    {
+        let blocked = self.blocked.clone();
+        self.lanes(verb, count, move |pool, requests, turn| {
+            let (blocked, lock_of, call) = (blocked.clone(), lock_of.clone(), call.clone());
+            async move {
+                let call = |requests| call(pool.clone(), requests, turn.clone());
+                let has_latecomers = || turn.has_latecomers();
+                let answers = blocked.run_without(requests, &lock_of, &call, has_latecomers);
+                answers.await
+            }
+        })
+    }
+
+    /// Lanes to a call that locks nothing. Each lane has one connection of its own: the same one for each batch, so that
+    /// its server process has everything in the processor's cache.
+    pub(crate) fn lanes<Q, A, F, Fut>(
+        &self,
+        verb: &'static str,
+        count: usize,
+        call: F,
+    ) -> Lanes<Q, A>
+    where
+        Q: Send + 'static,
+        A: Send + 'static,
+        F: Fn(PgPool, Vec<Q>, Turn<Q>) -> Fut + Clone + Send + 'static,
+        Fut: Future<Output = Result<Vec<A>, Error>> + Send + 'static,
+    {
+        let (size, duration) = self.metrics.batches(verb);
+        let call_of_lane = || {
+            let pool = inventory::database::beside(&self.pool, 1);
+            let (size, duration, call) = (size.clone(), duration.clone(), call.clone());
+            move |requests: Vec<Q>, turn| {
+                let count = requests.len();
+                let size = size.clone();
+                let timed = duration.start_timer();
+                let call = call(pool.clone(), requests, turn);
+                async move {
+                    let answers = call.await;
+                    timed.observe_duration();
+                    // With the latecomers.
+                    size.observe(answers.as_ref().map_or(count, Vec::len) as f64);
+                    answers.map_err(|error| failed(verb, count, &error))
+                }
+            }
+        };
+        Lanes::start(
+            verb,
+            count,
+            self.limits,
+            &self.tasks,
+            &self.stop,
+            call_of_lane,
+        )
+    }
+}
+
+/// Logs a failed call, once, at the boundary where it becomes an answer to that many requests.
+pub(crate) fn failed(verb: &'static str, requests: usize, error: &Error) -> NoAnswer {
+    let cause = error.cause();
+    tracing::warn!(verb, requests, cause, "{error}");
+    Span::current().failed(&cause);
+    match error {
+        Error::NotDone(_) => NoAnswer::Overloaded,
+        Error::OutcomeUnknown(_) => NoAnswer::OutcomeUnknown,
+    }
+}
+
+/// Products that somebody else keeps locked.
+pub(crate) type BlockedProducts = Quarantine<ProductLocks>;
+
+/// Which product's lock a request needs.
+pub(crate) enum LockOf {
+    Product(ProductId),
+    /// The lock of the reservation's product.
+    ProductOf(ReservationId),
+}
+
+/// Looks at locks by a connection of its own.
+pub(crate) struct ProductLocks(pub(crate) PgPool);
+
+impl LockProbe for ProductLocks {
+    type Row = ProductId;
+    type Need = LockOf;
+    type Error = Error;
+
+    fn is_lock_timeout(error: &Error) -> bool {
+        error.is_lock_timeout()
+    }
+
+    async fn rows(&self, needs: Vec<LockOf>) -> Result<Vec<Option<ProductId>>, Error> {
+        let mut ids = Vec::new();
+        let mut products: Vec<Option<ProductId>> = Vec::with_capacity(needs.len());
+        for need in needs {
+            match need {
+                LockOf::Product(product) => products.push(Some(product)),
+                LockOf::ProductOf(id) => ids.push(id),
+            }
+        }
+        // A verb's requests are all alike.
+        if products.is_empty() {
+            products = locked::products_of(&self.0, &ids).await?;
+        }
+        Ok(products)
+    }
+
+    async fn locked(&self, products: Vec<ProductId>) -> Result<Vec<ProductId>, Error> {
+        locked::now(&self.0, &products).await
+    }
+
+    async fn stays_locked(&self, product: ProductId) -> Result<bool, Error> {
+        locked::for_long(&self.0, product).await
+    }
+}

@@ -1,0 +1,416 @@
+//! Routes, and the OpenAPI 3.1 document of them, in one: what cannot be described cannot be routed.
+//!
+//! An operation is described by the types in its handler's signature: what its extractors take and refuse, and
+//! what it answers. Only its name, its prose, and what the verb refuses are said in words.
+
+use std::collections::BTreeMap;
+
+use axum::{
+    Router,
+    extract::State,
+    handler::Handler,
+    http::{StatusCode, Uri},
+    routing::MethodFilter,
+};
+use schemars::{
+    JsonSchema, Schema, SchemaGenerator,
+    generate::{Contract, SchemaSettings},
+    transform::RecursiveTransform,
+};
+use serde_json::{Map, Value, json};
+
+use crate::{
+    Problem,
+    code::{Code, Terms},
+    problem::Body,
+    request_id,
+};
+
+/// The security scheme of the admin acts.
+pub(crate) const ADMIN: &str = "admin_token";
+
+/// The security scheme of everything else that needs one.
+pub(crate) const CLIENT: &str = "api_key";
+
+/// One operation of the document.
+pub(crate) struct Operation {
+    fields: Map<String, Value>,
+    parameters: Vec<Value>,
+    answers: BTreeMap<u16, Value>,
+    refusals: Vec<Code>,
+    headers: Map<String, Value>,
+}
+
+impl Operation {
+    /// `id` is what generated clients call it.
+    pub(crate) fn new(id: &str, summary: &str) -> Self {
+        let fields = json!({ "operationId": id, "summary": summary });
+        Self {
+            fields: fields.as_object().cloned().unwrap_or_default(),
+            parameters: Vec::new(),
+            answers: BTreeMap::new(),
+            refusals: Vec::new(),
+            headers: Map::new(),
+        }
+    }
+
+    #[must_use]
+    pub(crate) fn explained(mut self, description: &str) -> Self {
+        self.fields.insert("description".into(), description.into());
+        self
+    }
+
+    /// What the verb refuses with, beyond what the handler's extractors do.
+    #[must_use]
+    pub(crate) fn refuses(mut self, codes: &[Code]) -> Self {
+        self.refuse(codes);
+        self
+    }
+
+    /// An answer that no type describes.
+    #[must_use]
+    pub(crate) fn answers(mut self, status: StatusCode, answer: Value) -> Self {
+        self.answers.insert(status.as_u16(), answer);
+        self
+    }
+
+    pub(crate) fn parameter(&mut self, parameter: Value) {
+        self.parameters.push(parameter);
+    }
+
+    pub(crate) fn body(&mut self, schema: Value, required: bool) {
+        // Clients need not know of a body without fields.
+        if schema.get("type").is_some() && schema.get("properties").is_none() {
+            return;
+        }
+        let content = json!({ "application/json": { "schema": schema } });
+        let body = json!({ "required": required, "content": content });
+        self.fields.insert("requestBody".into(), body);
+    }
+
+    /// Takes a bearer token by one of these schemes.
+    pub(crate) fn needs(&mut self, schemes: &[&str]) {
+        let schemes = schemes.iter().map(|scheme| json!({ *scheme: [] }));
+        self.fields.insert("security".into(), schemes.collect());
+        self.refuse(&[Code::Unauthorized]);
+    }
+
+    /// A header that every answer may have.
+    pub(crate) fn header(&mut self, name: &str, header: Value) {
+        self.headers.insert(name.into(), header);
+    }
+
+    pub(crate) fn refuse(&mut self, codes: &[Code]) {
+        self.refusals.extend(codes);
+    }
+
+    pub(crate) fn answer(
+        &mut self,
+        status: StatusCode,
+        description: &str,
+        schema: Value,
+        headers: Value,
+    ) {
+        let mut answer = json!({
+            "description": description,
+            "content": { "application/json": { "schema": schema } },
+        });
+        if headers != json!({}) {
+            answer["headers"] = headers;
+        }
+        self.answers.insert(status.as_u16(), answer);
+    }
+
+    /// An answer whose body is no JSON.
+    pub(crate) fn answer_with(&mut self, status: StatusCode, answer: Value) {
+        self.answers.insert(status.as_u16(), answer);
+    }
+
+    fn into_json(mut self, tag: &str) -> Value {
+        let mut fields = Map::new();
+        fields.insert("tags".into(), json!([tag]));
+        fields.append(&mut self.fields);
+        let request_id = json!({ "$ref": "#/components/parameters/RequestId" });
+        self.parameters.push(request_id);
+        fields.insert("parameters".into(), self.parameters.into());
+        for answer in self.answers.values_mut() {
+            let request_id = json!({ "$ref": "#/components/headers/GivenRequestId" });
+            answer["headers"]["X-Request-Id"] = request_id;
+        }
+        // In the order of the table, whatever the order in which they were collected.
+        let refusals = Code::ALL.iter().filter(|code| self.refusals.contains(code));
+        let mut by_status = BTreeMap::<u16, Vec<Code>>::new();
+        for code in refusals {
+            by_status
+                .entry(code.terms().status.as_u16())
+                .or_default()
+                .push(*code);
+        }
+        for (status, codes) in by_status {
+            self.answers.insert(status, refusal(&codes));
+        }
+        for answer in self.answers.values_mut() {
+            for (name, header) in &self.headers {
+                answer["headers"][name] = header.clone();
+            }
+        }
+        let answers = self.answers.into_iter();
+        let answers: Map<_, _> = answers
+            .map(|(status, answer)| (status.to_string(), answer))
+            .collect();
+        fields.insert("responses".into(), answers.into());
+        fields.into()
+    }
+}
+
+/// The answer with one of these codes, which have the same status.
+fn refusal(codes: &[Code]) -> Value {
+    let mut description = String::new();
+    let mut examples = Map::new();
+    for code in codes {
+        let Terms {
+            code, when, action, ..
+        } = code.terms();
+        description += &format!("- `{code}`: {when}. To do: {action}.\n");
+        let example = json!({ "$ref": format!("#/components/examples/{code}") });
+        examples.insert((*code).into(), example);
+    }
+    let schema = json!({
+        "$ref": "#/components/schemas/Problem",
+        "properties": { "code": { "enum": codes } },
+    });
+    let content = json!({ "application/problem+json": { "schema": schema, "examples": examples } });
+    let request_id = json!({ "$ref": "#/components/headers/RequestId" });
+    let mut answer =
+        json!({ "description": description, "headers": { "X-Request-Id": request_id } });
+    let header = |description: &str, schema: Value| json!({ "description": description, "required": true, "schema": schema });
+    match codes.first().map(|code| code.terms().status) {
+        Some(StatusCode::UNAUTHORIZED) => {
+            answer["headers"]["WWW-Authenticate"] =
+                header("The scheme.", json!({ "const": "Bearer" }));
+        }
+        Some(StatusCode::SERVICE_UNAVAILABLE) => {
+            let seconds = json!({ "type": "integer", "minimum": 1 });
+            answer["headers"]["Retry-After"] = header("Seconds to wait before a retry.", seconds);
+        }
+        _ => {}
+    }
+    answer["content"] = content;
+    answer
+}
+
+/// A type in a handler's signature: what it takes, refuses or answers.
+pub(crate) trait Describe {
+    fn describe(operation: &mut Operation, schemas: &mut Schemas);
+}
+
+/// Whoever has the state can call the database, and find it busy or away.
+impl<T> Describe for State<T> {
+    fn describe(operation: &mut Operation, _: &mut Schemas) {
+        operation.refuse(&[Code::Overloaded, Code::OutcomeUnknown, Code::Internal]);
+    }
+}
+
+/// It tells a list where it is, for the link to its next page.
+impl Describe for Uri {
+    fn describe(_: &mut Operation, _: &mut Schemas) {}
+}
+
+/// A handler whose whole signature describes itself.
+pub(crate) trait Described<T> {
+    fn describe(operation: &mut Operation, schemas: &mut Schemas);
+}
+
+macro_rules! described {
+    ($($part:ident)+) => {
+        impl<F, Fut, M, Good, $($part),+> Described<(M, $($part,)+)> for F
+        where
+            F: Fn($($part),+) -> Fut,
+            Fut: Future<Output = Result<Good, Problem>>,
+            Good: Describe,
+            $($part: Describe),+
+        {
+            fn describe(operation: &mut Operation, schemas: &mut Schemas) {
+                $($part::describe(operation, schemas);)+
+                Good::describe(operation, schemas);
+            }
+        }
+    };
+}
+
+described!(A);
+described!(A B);
+described!(A B C);
+described!(A B C D);
+described!(A B C D E);
+
+/// It says only that the field may be left out, which is not the same as null.
+fn without_null_default(schema: &mut Schema) {
+    if schema.get("default") == Some(&Value::Null) {
+        schema.remove("default");
+    }
+}
+
+/// The schemas of the document, by name.
+pub(crate) struct Schemas {
+    taken: SchemaGenerator,
+    given: SchemaGenerator,
+}
+
+impl Schemas {
+    fn new() -> Self {
+        let generator = |contract| {
+            let mut settings = SchemaSettings::draft2020_12();
+            settings.definitions_path = "/components/schemas".into();
+            settings.meta_schema = None;
+            settings.contract = contract;
+            settings
+                .transforms
+                .push(Box::new(RecursiveTransform(without_null_default)));
+            SchemaGenerator::new(settings)
+        };
+        Self {
+            taken: generator(Contract::Deserialize),
+            given: generator(Contract::Serialize),
+        }
+    }
+
+    /// The schema of what is read as a `T`.
+    pub(crate) fn taken<T: JsonSchema>(&mut self) -> Value {
+        self.taken.subschema_for::<T>().into()
+    }
+
+    /// The schema of what a `T` is written as.
+    pub(crate) fn given<T: JsonSchema>(&mut self) -> Value {
+        self.given.subschema_for::<T>().into()
+    }
+}
+
+/// A router, and the document of all of its routes.
+pub(crate) struct Routes<S> {
+    router: Router<S>,
+    paths: Map<String, Value>,
+    schemas: Schemas,
+    tags: Vec<Value>,
+    tag: &'static str,
+}
+
+impl<S: Clone + Send + Sync + 'static> Routes<S> {
+    pub(crate) fn new() -> Self {
+        Self {
+            router: Router::new(),
+            paths: Map::new(),
+            schemas: Schemas::new(),
+            tags: Vec::new(),
+            tag: "",
+        }
+    }
+
+    /// What the routes that follow are about.
+    #[must_use]
+    pub(crate) fn about(mut self, tag: &'static str, description: &str) -> Self {
+        self.tags
+            .push(json!({ "name": tag, "description": description }));
+        self.tag = tag;
+        self
+    }
+
+    #[must_use]
+    pub(crate) fn get<T, H>(self, path: &str, handler: H, operation: Operation) -> Self
+    where
+        T: 'static,
+        H: Handler<T, S> + Described<T>,
+    {
+        self.on(MethodFilter::GET, "get", path, handler, operation)
+    }
+
+    #[must_use]
+    pub(crate) fn post<T, H>(self, path: &str, handler: H, operation: Operation) -> Self
+    where
+        T: 'static,
+        H: Handler<T, S> + Described<T>,
+    {
+        self.on(MethodFilter::POST, "post", path, handler, operation)
+    }
+
+    #[must_use]
+    pub(crate) fn patch<T, H>(self, path: &str, handler: H, operation: Operation) -> Self
+    where
+        T: 'static,
+        H: Handler<T, S> + Described<T>,
+    {
+        self.on(MethodFilter::PATCH, "patch", path, handler, operation)
+    }
+
+    fn on<T, H>(
+        mut self,
+        filter: MethodFilter,
+        method: &str,
+        path: &str,
+        handler: H,
+        mut operation: Operation,
+    ) -> Self
+    where
+        T: 'static,
+        H: Handler<T, S> + Described<T>,
+    {
+        H::describe(&mut operation, &mut self.schemas);
+        self.router = self.router.route(path, axum::routing::on(filter, handler));
+        self.document(method, path, operation);
+        self
+    }
+
+    /// A GET whose handler is not of this crate, or answers no JSON.
+    #[must_use]
+    pub(crate) fn documented_get(mut self, path: &str, operation: Operation) -> Self {
+        self.document("get", path, operation);
+        self
+    }
+
+    fn document(&mut self, method: &str, path: &str, operation: Operation) {
+        let item = self.paths.entry(path).or_insert_with(|| json!({}));
+        item[method] = operation.into_json(self.tag);
+    }
+
+    pub(crate) fn finish(mut self, info: Value) -> (Router<S>, Value) {
+        // Refusals name it without a generator.
+        self.schemas.given::<Body>();
+        let mut schemas = self.schemas.given.take_definitions(true);
+        schemas.append(&mut self.schemas.taken.take_definitions(true));
+        schemas.sort_keys();
+        let example = |code: &Code| {
+            let example =
+                json!({ "summary": code.terms().title, "value": Problem::example(*code).body() });
+            (code.terms().code.to_owned(), example)
+        };
+        let examples: Map<_, _> = Code::ALL.iter().map(example).collect();
+        let document = json!({
+            "openapi": "3.1.0",
+            "info": info,
+            "servers": [{ "url": "/", "description": "The service that this document comes from." }],
+            "tags": self.tags,
+            "paths": self.paths,
+            "components": {
+                "schemas": schemas,
+                "examples": examples,
+                "parameters": { "RequestId": request_id::parameter() },
+                "headers": request_id::headers(),
+                "securitySchemes": {
+                    CLIENT: {
+                        "type": "http",
+                        "scheme": "bearer",
+                        "description": "A key from the `API_KEYS_FILE` of the service, or its `ADMIN_TOKEN`. Where no such \
+                            file is set, none is needed.",
+                    },
+                    ADMIN: {
+                        "type": "http",
+                        "scheme": "bearer",
+                        "description": "The `ADMIN_TOKEN` of the service. Where none is set, admin acts need none, \
+                            and are open only to the machine itself.",
+                    },
+                },
+            },
+        });
+        (self.router, document)
+    }
+}

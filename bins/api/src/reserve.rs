@@ -1,0 +1,125 @@
+//! `POST /reservations`
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use axum::extract::State;
+use futures_util::FutureExt as _;
+use inventory::{
+    Error, ProductId, Quantity, UserId, Via,
+    reservation::{Batch, Reference, Reservation},
+    reserve::{self, Reserve},
+};
+use lanes::Turn;
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::{
+    Problem,
+    answer::Created,
+    code::Code,
+    extract::Json,
+    idempotency::{Keyed, Rendered},
+    keys::Client,
+    lane_builder::{LaneBuilder, LockOf},
+    openapi::Operation,
+    sale::Sale,
+    verb::{Verb, VerbSpec, Verdict},
+};
+
+/// The verb, as the handler finds it.
+pub(crate) type Lanes = Arc<Verb<Reserve, Created<Reservation>>>;
+
+/// Refusals of a reserve, in the order in which they are looked at.
+pub(crate) const REFUSALS: [Code; 6] = [
+    Code::ProductNotFound,
+    Code::SaleNotOpen,
+    Code::SaleClosed,
+    Code::AlreadyReserved,
+    Code::SoldOut,
+    Code::MaxPerUserReached,
+];
+
+pub(crate) fn operation() -> Operation {
+    Operation::new("reserve", "Hold units of a product for a user")
+        .explained(
+            "Refusals come in the order of this page. A retry after a lost answer is safe: `already_reserved` \
+            names the hold that was made.",
+        )
+        .refuses(&REFUSALS)
+}
+
+/// Units to hold for a user.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct CreateReservation {
+    #[schemars(example = 1)]
+    product_id: ProductId,
+    #[schemars(example = 42)]
+    user_id: UserId,
+    #[serde(default = "one")]
+    quantity: Quantity,
+    /// Your own name for it, an order say: stored, shown and searchable.
+    reference: Option<Reference>,
+}
+
+/// One unit, where the request does not say how many.
+pub(crate) fn one() -> Quantity {
+    Quantity::ONE
+}
+
+pub(crate) async fn reserve(
+    _: Client,
+    State(lanes): State<Lanes>,
+    Keyed(key, Json(body)): Keyed<Json<CreateReservation>>,
+) -> Result<Rendered<Created<Reservation>>, Problem> {
+    let request = Reserve {
+        product_id: body.product_id,
+        user_id: body.user_id,
+        quantity: body.quantity,
+        reference: body.reference,
+    };
+    let product = body.product_id.get();
+    lanes.answer(product, key, request).await
+}
+
+/// `count` lanes for requests without a key, and as many for those with one.
+pub(crate) fn start(builder: &LaneBuilder, sale: &Arc<Sale>, count: usize) -> Lanes {
+    let spec = VerbSpec {
+        name: "reserve",
+        lanes: count,
+        lock_of: |request: &Reserve| LockOf::Product(request.product_id),
+        render,
+    };
+    let sale = Arc::clone(sale);
+    Arc::new(Verb::start(builder, spec, move |via, requests, turn| {
+        decide(via, requests, turn, Arc::clone(&sale)).boxed()
+    }))
+}
+
+async fn decide(
+    via: Via<'_>,
+    mut requests: Vec<Reserve>,
+    turn: Option<Turn<Reserve>>,
+    sale: Arc<Sale>,
+) -> Result<Batch, Error> {
+    let Sale {
+        hold_seconds,
+        ref events,
+        ..
+    } = *sale;
+    let (Via::Pool(pool), Some(turn)) = (&via, turn) else {
+        return reserve::reserve(via, &requests, hold_seconds, events).await;
+    };
+    let latecomers = |products: &HashSet<ProductId>| {
+        turn.latecomers(&|late: &Reserve| products.contains(&late.product_id))
+    };
+    let (requests, waits) = (&mut requests, turn.waits());
+    reserve::reserve_in_turn(pool, requests, hold_seconds, events, waits, latecomers).await
+}
+
+fn render(verdict: Verdict) -> Result<Created<Reservation>, Problem> {
+    let body = verdict?;
+    let path = format!("/reservations/{}", body.id);
+    Ok(Created { path, body })
+}

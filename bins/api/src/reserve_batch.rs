@@ -1,0 +1,113 @@
+//! `POST /reservations/batch`
+
+use std::{collections::HashSet, sync::Arc};
+
+use axum::extract::State;
+use futures_util::FutureExt as _;
+use inventory::{
+    ProductId, Quantity, UserId,
+    reservation::{Reference, Reservation},
+    reserve::Reserve,
+    reserve_batch,
+};
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde_json::json;
+
+use crate::{
+    Problem,
+    answer::AllCreated,
+    bulkhead::Bulkhead,
+    extract::Json,
+    idempotency::{Keyed, Rendered},
+    keys::Client,
+    openapi::Operation,
+    reserve::{REFUSALS, one},
+    sale::Sale,
+};
+
+/// Most products in one batch.
+const MAX_ITEMS: usize = 100;
+
+pub(crate) fn operation() -> Operation {
+    let summary = "Hold units of several products for a user: all or none";
+    Operation::new("reserveTogether", summary)
+        .explained(
+            "The answer is in the order of the items. A refusal is that of the first item that cannot be had, \
+            and has its `product_id`.",
+        )
+        .refuses(&REFUSALS)
+}
+
+/// Units of different products, to hold for a user.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct CreateBatch {
+    #[schemars(example = 42)]
+    user_id: UserId,
+    #[schemars(length(min = 1, max = MAX_ITEMS), example = json!([{ "product_id": 1, "quantity": 2 }]))]
+    items: Vec<Item>,
+    /// Your own name for it, an order say: stored, shown and searchable.
+    reference: Option<Reference>,
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Item {
+    product_id: ProductId,
+    #[serde(default = "one")]
+    quantity: Quantity,
+}
+
+/// Not by a lane: a request that waits for several products must not make each of their lanes wait.
+pub(crate) async fn reserve_batch(
+    _: Client,
+    State(bulkhead): State<Bulkhead>,
+    State(sale): State<Arc<Sale>>,
+    Keyed(key, Json(body)): Keyed<Json<CreateBatch>>,
+) -> Result<Rendered<AllCreated<Reservation>>, Problem> {
+    let requests = body.requests()?;
+    let once = bulkhead.execute_once(
+        "reserve_together",
+        key,
+        move |via| {
+            async move {
+                let Sale {
+                    hold_seconds,
+                    ref events,
+                    ..
+                } = *sale;
+                reserve_batch::reserve_batch(via, &requests, hold_seconds, events).await
+            }
+            .boxed()
+        },
+        |after_commit, batch| after_commit.tell(batch.transitions()),
+        |batch| match &batch.answer {
+            Ok(holds) => Ok(AllCreated(holds.clone())),
+            Err((product_id, refusal)) => Err(Problem::RefusedOf(*product_id, refusal.clone())),
+        },
+    );
+    once.await
+}
+
+impl CreateBatch {
+    fn requests(self) -> Result<Vec<Reserve>, Problem> {
+        let mut products = HashSet::new();
+        let mut items = self.items.iter();
+        if let Some(twice) = items.find(|item| !products.insert(item.product_id)) {
+            let detail = format!("items name product {} twice", twice.product_id);
+            return Err(Problem::InvalidRequest(detail));
+        }
+        if !(1..=MAX_ITEMS).contains(&self.items.len()) {
+            let detail = format!("items must be 1 to {MAX_ITEMS}");
+            return Err(Problem::InvalidRequest(detail));
+        }
+        let requests = self.items.into_iter().map(|item| Reserve {
+            product_id: item.product_id,
+            user_id: self.user_id,
+            quantity: item.quantity,
+            reference: self.reference.clone(),
+        });
+        Ok(requests.collect())
+    }
+}

@@ -1,0 +1,47 @@
+//! `POST /reservations/{id}/return`
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use futures_util::FutureExt as _;
+use inventory::{ReservationId, reservation::Reservation, return_sold};
+
+use crate::{
+    Problem,
+    answer::Answer,
+    auth::Admin,
+    bulkhead::Bulkhead,
+    code::Code,
+    extract::{Id, NoBody},
+    idempotency::{Keyed, Rendered},
+    openapi::Operation,
+    sale::Sale,
+    verb::shown,
+};
+
+pub(crate) fn operation() -> Operation {
+    Operation::new("return", "Take a sale back, and free its units")
+        .explained("Can be repeated.")
+        .refuses(&[
+            Code::ReservationExpired,
+            Code::ReservationCanceled,
+            Code::ReservationNotConfirmed,
+        ])
+}
+
+pub(crate) async fn return_sold(
+    _: Admin,
+    Id(id): Id<ReservationId>,
+    State(bulkhead): State<Bulkhead>,
+    State(sale): State<Arc<Sale>>,
+    Keyed(key, _): Keyed<NoBody>,
+) -> Result<Rendered<Answer<Reservation>>, Problem> {
+    let once = bulkhead.execute_once(
+        "return",
+        key,
+        move |via| async move { return_sold::return_sold(via, &[id], &sale.events).await }.boxed(),
+        |after_commit, batch| after_commit.tell(batch.transitions()),
+        |batch| shown(batch.answers.first().ok_or(Problem::Internal)?.clone()),
+    );
+    once.await
+}

@@ -1,0 +1,96 @@
+//! What is told of each request: it is counted, logged and traced, and has an id where somebody may ask for it.
+//!
+//! The log has one line at warn for each fault, where it happens: a call that failed, with the number of its requests,
+//! or a lane that is full. A line for each request would say the same five hundred times. What became of
+//! each request is told here, refusals and faults alike: at debug, with the id that the answer has.
+
+use std::time::Instant;
+
+use axum::{
+    extract::{MatchedPath, Request, State},
+    middleware::Next,
+    response::Response,
+};
+use trace::{Answer, Span};
+
+use crate::{
+    code::Code,
+    metrics::Metrics,
+    problem::Told,
+    request_id::{self, X_REQUEST_ID},
+};
+
+/// Tells of a request by its route, so that ids in paths make no new series.
+pub(crate) async fn record(
+    State(metrics): State<Metrics>,
+    route: Option<MatchedPath>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let started = Instant::now();
+    let method = request.method().clone();
+    let given = request_id::given(request.headers());
+    let span = Span::of_request(|name| request.headers().get(name)?.to_str().ok());
+    let mut response = span.scope(next.run(request)).await;
+    let route = route.as_ref().map(MatchedPath::as_str);
+    // A method can be any token: a client must not make series of its own.
+    let known = method.is_safe() || method == "POST" || method == "PATCH";
+    let method = known.then(|| method.as_str());
+    let status = response.status();
+    let problem = response.extensions().get::<Told>();
+    let id = match problem {
+        None => given,
+        Some(_) => given.or_else(request_id::new),
+    };
+    let answer = Answer {
+        method,
+        route,
+        status: status.as_u16(),
+        code: problem.map(|problem| problem.code.terms().code),
+        request_id: id.as_ref().and_then(|id| id.to_str().ok()),
+    };
+    if let Some(problem) = problem {
+        metrics.refused(problem.code);
+        log(&answer, problem);
+    }
+    let (method, route) = labels(&answer);
+    metrics.answered(method, route, status.as_str(), started.elapsed());
+    span.answered(&answer);
+    if let Some(id) = id {
+        response.headers_mut().insert(X_REQUEST_ID, id);
+    }
+    response
+}
+
+/// What metrics and the log call a request.
+fn labels<'a>(answer: &Answer<'a>) -> (&'a str, &'a str) {
+    (
+        answer.method.unwrap_or("other"),
+        answer.route.unwrap_or("unmatched"),
+    )
+}
+
+fn log(answer: &Answer<'_>, problem: &Told) {
+    let (method, route) = labels(answer);
+    let Answer {
+        status,
+        code,
+        request_id,
+        ..
+    } = *answer;
+    // Nobody else tells of all that is internal.
+    if problem.code == Code::Internal {
+        tracing::warn!(method, route, status, code, request_id, "a request failed");
+    } else {
+        let detail = problem.detail.as_deref();
+        tracing::debug!(
+            method,
+            route,
+            status,
+            code,
+            request_id,
+            detail,
+            "a request was refused"
+        );
+    }
+}

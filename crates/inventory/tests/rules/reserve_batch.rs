@@ -1,0 +1,118 @@
+//! reserve together: all or none.
+
+use futures_util::future::join_all;
+use inventory::{
+    ProductId,
+    reservation::Refusal,
+    reserve::Reserve,
+    reserve_batch::{ReservedBatch, reserve_batch},
+};
+use sqlx::{
+    PgPool,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
+
+use crate::support::{HOLD_SECONDS, Shop, one, units};
+
+async fn together(shop: &Shop, requests: &[Reserve]) -> ReservedBatch {
+    reserve_batch(&shop.pool, requests, HOLD_SECONDS, &shop.events)
+        .await
+        .unwrap()
+}
+
+#[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
+async fn all_are_had_in_the_order_of_the_requests(pool: PgPool) {
+    let shop = Shop::new(pool);
+    let [first, second] = [shop.product(2).await, shop.product(1).await];
+    let requests = [one(second, 7), units(first, 7, 2)];
+    let holds = together(&shop, &requests).await.answer.unwrap();
+    let products: Vec<_> = holds
+        .iter()
+        .map(|hold| (hold.product_id, hold.quantity.get()))
+        .collect();
+    assert_eq!(products, [(second, 1), (first, 2)]);
+    for hold in holds {
+        assert_eq!(
+            format!("{:?}", shop.get(hold.id).await),
+            format!("{hold:?}")
+        );
+    }
+    assert_eq!(shop.counters(first).await, (0, 2, 0));
+    shop.assert_sound().await;
+}
+
+#[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
+async fn where_one_is_refused_nothing_is_held(pool: PgPool) {
+    let mut shop = Shop::new(pool);
+    shop.events = "ReservationCreated,ReservationExpired,ReservationConfirmed"
+        .parse()
+        .unwrap();
+    let [first, second] = [shop.product(5).await, shop.product(2).await];
+    let unknown = ProductId::try_from(i64::MAX).unwrap();
+    let stale = shop.stale_hold(first, 7, 60).await;
+    let before = shop.count("select count(*) from outbox_events").await;
+
+    let sold_out = together(&shop, &[one(first, 7), units(second, 7, 3)]).await;
+    assert_eq!(
+        sold_out.answer.unwrap_err(),
+        (second, Refusal::SoldOut { free: 2 })
+    );
+    let not_found = together(
+        &shop,
+        &[one(first, 7), one(unknown, 7), units(second, 7, 3)],
+    )
+    .await;
+    assert_eq!(
+        not_found.answer.unwrap_err(),
+        (unknown, Refusal::ProductNotFound)
+    );
+    assert_eq!((sold_out.expired, not_found.expired), (0, 0));
+
+    // As if it had not been asked: the stale hold too is as it was, and of nothing there is an event.
+    assert_eq!(shop.stored(stale).await.status, "ACTIVE");
+    assert_eq!(shop.counters(first).await, (4, 1, 0));
+    assert_eq!(shop.counters(second).await, (2, 0, 0));
+    assert_eq!(
+        shop.count("select count(*) from outbox_events").await,
+        before
+    );
+
+    // In its way the user's own stale hold never is.
+    let had = together(&shop, &[units(first, 7, 5), units(second, 7, 2)]).await;
+    assert_eq!((had.answer.unwrap().len(), had.expired), (2, 1));
+    assert_eq!(shop.stored(stale).await.status, "EXPIRED");
+    assert_eq!(
+        shop.count("select count(*) from outbox_events").await,
+        before + 3
+    );
+    shop.assert_sound().await;
+}
+
+#[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
+async fn two_orders_of_the_same_products_do_not_deadlock(
+    _: PgPoolOptions,
+    options: PgConnectOptions,
+) {
+    let shop = Shop::with_connections(8, options).await;
+    let [first, second] = [shop.product(100).await, shop.product(60).await];
+    let buyers = (1..=8).map(|buyer| {
+        let shop = shop.clone();
+        async move {
+            let mut had = 0;
+            for round in 0..10 {
+                let user = buyer * 100 + round;
+                let mut requests = [one(first, user), one(second, user)];
+                if buyer % 2 == 0 {
+                    requests.reverse();
+                }
+                had += usize::from(together(&shop, &requests).await.answer.is_ok());
+            }
+            had
+        }
+    });
+    let had: usize = join_all(buyers).await.into_iter().sum();
+    assert_eq!(had, 60);
+    assert_eq!(shop.counters(first).await, (40, 60, 0));
+    assert_eq!(shop.counters(second).await, (0, 60, 0));
+    shop.assert_sound().await;
+}

@@ -1,0 +1,294 @@
+//! One lane: a queue, and at most one call under way.
+
+use std::{
+    collections::VecDeque,
+    panic::AssertUnwindSafe,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicU32, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use futures_util::FutureExt as _;
+use runtime::lock;
+use tokio::sync::{Notify, oneshot};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use trace::Span;
+
+use crate::overload::{NoAnswer, Overload};
+
+/// How much a lane takes.
+#[derive(Clone, Copy)]
+pub struct Limits {
+    /// Most requests in one batch.
+    pub batch: usize,
+    /// Most requests that wait in one lane.
+    pub depth: usize,
+    /// Longest time in the queue.
+    pub wait: Duration,
+}
+
+/// Several lanes to the same verb.
+pub struct Lanes<Q, A> {
+    lanes: Vec<Arc<Lane<Q, A>>>,
+}
+
+struct Lane<Q, A> {
+    verb: &'static str,
+    limits: Limits,
+    queue: Mutex<Queue<Q, A>>,
+    arrived: Notify,
+    /// Those that wait for the answers of the call under way, in the order of its requests.
+    in_flight: Mutex<Vec<Reply<A>>>,
+    waits: AtomicU32,
+    /// Whether some of them are latecomers.
+    with_latecomers: AtomicBool,
+}
+
+type Reply<A> = oneshot::Sender<Result<A, NoAnswer>>;
+
+/// What a call may ask of its lane while it is under way.
+pub struct Turn<Q> {
+    lane: Arc<dyn TakesAlong<Q>>,
+}
+
+impl<Q> Clone for Turn<Q> {
+    fn clone(&self) -> Self {
+        let lane = Arc::clone(&self.lane);
+        Self { lane }
+    }
+}
+
+impl<Q> Turn<Q> {
+    /// How many calls in a row had to wait for their turn: kept for the calls by themselves.
+    pub fn waits(&self) -> &AtomicU32 {
+        self.lane.waits()
+    }
+
+    /// Whether the call under way has taken latecomers along. It cannot be made again then: they are not among its
+    /// requests.
+    pub fn has_latecomers(&self) -> bool {
+        self.lane.has_latecomers()
+    }
+
+    /// The requests that came since the batch was taken and that `suits`, as far as the batch has room. Their answers
+    /// come behind those of the batch.
+    pub fn latecomers(&self, suits: &dyn Fn(&Q) -> bool) -> Vec<Q> {
+        self.lane.latecomers(suits)
+    }
+}
+
+trait TakesAlong<Q>: Send + Sync {
+    fn waits(&self) -> &AtomicU32;
+    fn has_latecomers(&self) -> bool;
+    fn latecomers(&self, suits: &dyn Fn(&Q) -> bool) -> Vec<Q>;
+}
+
+struct Queue<Q, A> {
+    waiting: VecDeque<Waiting<Q, A>>,
+    overload: Overload,
+}
+
+struct Waiting<Q, A> {
+    request: Q,
+    reply: Reply<A>,
+    since: Instant,
+    span: Span,
+}
+
+/// Requests that go together, and their spans.
+type Batch<Q> = (Vec<Q>, Vec<Span>);
+
+impl<Q: Send + 'static, A: Send + 'static> Lanes<Q, A> {
+    /// Starts `count` lanes to `verb`. `call_of_lane` makes the call of each. A lane makes one call at a time, with one
+    /// batch, and expects one answer for each request, in order, latecomers last. It ends once `stop` is cancelled and
+    /// its queue is empty.
+    pub fn start<F, Fut>(
+        verb: &'static str,
+        count: usize,
+        limits: Limits,
+        tasks: &TaskTracker,
+        stop: &CancellationToken,
+        call_of_lane: impl Fn() -> F,
+    ) -> Self
+    where
+        F: Fn(Vec<Q>, Turn<Q>) -> Fut + Send + 'static,
+        Fut: Future<Output = Result<Vec<A>, NoAnswer>> + Send + 'static,
+    {
+        let lanes: Vec<_> = (0..count)
+            .map(|_| {
+                Arc::new(Lane {
+                    verb,
+                    limits,
+                    queue: Mutex::new(Queue {
+                        waiting: VecDeque::new(),
+                        overload: Overload::new(verb),
+                    }),
+                    arrived: Notify::new(),
+                    in_flight: Mutex::default(),
+                    waits: AtomicU32::new(0),
+                    with_latecomers: AtomicBool::new(false),
+                })
+            })
+            .collect();
+        for lane in &lanes {
+            tasks.spawn(Arc::clone(lane).run(call_of_lane(), stop.clone()));
+        }
+        Self { lanes }
+    }
+
+    /// Puts a request into the lane of its key, and waits for its answer.
+    pub async fn ask(&self, key: i64, request: Q) -> Result<A, NoAnswer> {
+        let position = key.unsigned_abs() % self.lanes.len() as u64;
+        // A remainder of a usize fits a usize.
+        let lane = &self.lanes[position as usize];
+        let (reply, answer) = oneshot::channel();
+        lane.push(Waiting {
+            request,
+            reply,
+            since: Instant::now(),
+            span: Span::current(),
+        })?;
+        // The lane answers everybody; it can vanish only with the process.
+        answer.await.unwrap_or(Err(NoAnswer::OutcomeUnknown))
+    }
+}
+
+impl<Q: Send + 'static, A: Send + 'static> Lane<Q, A> {
+    async fn run<F, Fut>(self: Arc<Self>, call: F, stop: CancellationToken)
+    where
+        F: Fn(Vec<Q>, Turn<Q>) -> Fut,
+        Fut: Future<Output = Result<Vec<A>, NoAnswer>>,
+    {
+        let turn = Turn {
+            lane: Arc::clone(&self) as Arc<dyn TakesAlong<Q>>,
+        };
+        loop {
+            let (requests, spans) = self.take_batch();
+            if !requests.is_empty() {
+                let span = Span::of_batch(self.verb, &spans);
+                self.serve(span.scope(call(requests, turn.clone()))).await;
+            } else if stop.is_cancelled() {
+                return;
+            } else {
+                tokio::select! {
+                    () = self.arrived.notified() => {}
+                    () = stop.cancelled() => {}
+                }
+            }
+        }
+    }
+
+    /// Waits for one batch, and meanwhile refuses what has been in the queue too long.
+    async fn serve(&self, call: impl Future<Output = Result<Vec<A>, NoAnswer>>) {
+        // A panic is a bug; it must cost its batch, not the lane.
+        let call = AssertUnwindSafe(call).catch_unwind();
+        tokio::pin!(call);
+        let outcome = loop {
+            tokio::select! {
+                outcome = &mut call => break outcome.unwrap_or_else(|_| {
+                    tracing::error!(verb = self.verb, "a call panicked");
+                    Err(NoAnswer::OutcomeUnknown)
+                }),
+                () = tokio::time::sleep(self.limits.wait / 4) => self.refuse_overdue(),
+            }
+        };
+        let replies = std::mem::take(&mut *lock(&self.in_flight));
+        // Whose answer is whose goes by their order: with one too few or too many, nobody is told anybody else's.
+        let outcome = outcome.and_then(|answers| {
+            if answers.len() == replies.len() {
+                return Ok(answers);
+            }
+            tracing::error!(
+                verb = self.verb,
+                "a call has not one answer for each request"
+            );
+            Err(NoAnswer::OutcomeUnknown)
+        });
+        // A failed send means that the client hung up; a retry will find out.
+        match outcome {
+            Ok(answers) => {
+                for (reply, answer) in replies.into_iter().zip(answers) {
+                    let _ = reply.send(Ok(answer));
+                }
+            }
+            Err(no_answer) => {
+                for reply in replies {
+                    let _ = reply.send(Err(no_answer));
+                }
+            }
+        }
+    }
+
+    fn push(&self, waiting: Waiting<Q, A>) -> Result<(), NoAnswer> {
+        let mut queue = lock(&self.queue);
+        if queue.waiting.len() >= self.limits.depth {
+            return Err(queue.overload.refused());
+        }
+        queue.waiting.push_back(waiting);
+        drop(queue);
+        self.arrived.notify_one();
+        Ok(())
+    }
+
+    fn take_batch(&self) -> Batch<Q> {
+        self.refuse_overdue();
+        let mut queue = lock(&self.queue);
+        queue.overload.settle();
+        let mut batch = Batch::default();
+        let mut in_flight = lock(&self.in_flight);
+        self.with_latecomers.store(false, Ordering::Relaxed);
+        while batch.0.len() < self.limits.batch
+            && let Some(next) = queue.waiting.pop_front()
+        {
+            // Whoever hung up takes nobody's place.
+            if !next.reply.is_closed() {
+                batch.0.push(next.request);
+                in_flight.push(next.reply);
+                batch.1.push(next.span);
+            }
+        }
+        batch
+    }
+
+    fn refuse_overdue(&self) {
+        let mut queue = lock(&self.queue);
+        while queue
+            .waiting
+            .front()
+            .is_some_and(|oldest| oldest.since.elapsed() > self.limits.wait)
+        {
+            if let Some(overdue) = queue.waiting.pop_front() {
+                let _ = overdue.reply.send(Err(queue.overload.refused()));
+            }
+        }
+    }
+}
+
+impl<Q: Send + 'static, A: Send + 'static> TakesAlong<Q> for Lane<Q, A> {
+    fn waits(&self) -> &AtomicU32 {
+        &self.waits
+    }
+
+    fn has_latecomers(&self) -> bool {
+        self.with_latecomers.load(Ordering::Relaxed)
+    }
+
+    fn latecomers(&self, suits: &dyn Fn(&Q) -> bool) -> Vec<Q> {
+        let mut queue = lock(&self.queue);
+        let mut in_flight = lock(&self.in_flight);
+        let room = self.limits.batch.saturating_sub(in_flight.len());
+        let mut taken = Vec::new();
+        for next in std::mem::take(&mut queue.waiting) {
+            if taken.len() < room && !next.reply.is_closed() && suits(&next.request) {
+                self.with_latecomers.store(true, Ordering::Relaxed);
+                taken.push(next.request);
+                in_flight.push(next.reply);
+            } else {
+                queue.waiting.push_back(next);
+            }
+        }
+        taken
+    }
+}

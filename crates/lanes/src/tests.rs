@@ -1,0 +1,233 @@
+use std::{sync::Arc, time::Duration};
+
+use tokio::sync::{Semaphore, mpsc};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::*;
+
+/// One lane to a verb that answers each batch, doubled, when the test lets it.
+struct Bench {
+    lanes: Arc<Lanes<i64, i64>>,
+    batches: mpsc::UnboundedReceiver<Vec<i64>>,
+    gate: Arc<Semaphore>,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl Bench {
+    fn new(limits: Limits) -> Self {
+        let (seen, batches) = mpsc::unbounded_channel();
+        let gate = Arc::new(Semaphore::new(0));
+        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+        let call_of_lane = || {
+            let (passed, seen) = (Arc::clone(&gate), seen.clone());
+            move |mut batch: Vec<i64>, turn: Turn<i64>| {
+                let passed = Arc::clone(&passed);
+                let _ = seen.send(batch.clone());
+                async move {
+                    passed
+                        .acquire()
+                        .await
+                        .map_err(|_| NoAnswer::OutcomeUnknown)?
+                        .forget();
+                    batch.extend(turn.latecomers(&|request| *request >= LATE));
+                    assert!(!batch.contains(&13), "thirteen is a bug");
+                    // Seven is forgotten.
+                    let known = batch.iter().filter(|request| **request != 7);
+                    Ok(known.map(|request| request * 2).collect())
+                }
+            }
+        };
+        let lanes = Lanes::start("double", 1, limits, &tasks, &stop, call_of_lane);
+        Self {
+            lanes: Arc::new(lanes),
+            batches,
+            gate,
+            stop,
+            tasks,
+        }
+    }
+
+    /// Asks in a task of its own, and returns once the request is in the queue or at the verb.
+    async fn ask(&self, request: i64) -> tokio::task::JoinHandle<Result<i64, NoAnswer>> {
+        let lanes = Arc::clone(&self.lanes);
+        let asked = tokio::spawn(async move { lanes.ask(0, request).await });
+        tokio::task::yield_now().await;
+        asked
+    }
+
+    async fn batch(&mut self) -> Vec<i64> {
+        self.batches.recv().await.unwrap_or_default()
+    }
+}
+
+/// Requests from here on are taken along by the call that goes before them.
+const LATE: i64 = 1_000;
+
+const LIMITS: Limits = Limits {
+    batch: 3,
+    depth: 4,
+    wait: Duration::from_secs(60),
+};
+
+#[tokio::test]
+async fn what_comes_during_a_batch_goes_together_in_the_next() {
+    let mut bench = Bench::new(LIMITS);
+    let mut asked = vec![bench.ask(1).await];
+    assert_eq!(bench.batch().await, [1], "a lone request goes at once");
+    for request in 2..=5 {
+        asked.push(bench.ask(request).await);
+    }
+    bench.gate.add_permits(3);
+    assert_eq!(bench.batch().await, [2, 3, 4], "at most three, in order");
+    assert_eq!(bench.batch().await, [5]);
+    for (request, asked) in (1..).zip(asked) {
+        assert_eq!(asked.await.ok(), Some(Ok(request * 2)));
+    }
+}
+
+#[tokio::test]
+async fn a_batch_takes_along_what_suits_it_as_far_as_it_has_room() {
+    let mut bench = Bench::new(LIMITS);
+    let mut asked = vec![bench.ask(1).await];
+    assert_eq!(bench.batch().await, [1]);
+    for request in [LATE, 2, LATE + 1, LATE + 2] {
+        asked.push(bench.ask(request).await);
+    }
+    bench.gate.add_permits(1);
+    // Two have gone with the first, which makes three; the others come in their order.
+    assert_eq!(bench.batch().await, [2, LATE + 2]);
+    bench.gate.add_permits(1);
+    for (request, asked) in [1, LATE, 2, LATE + 1, LATE + 2].into_iter().zip(asked) {
+        assert_eq!(asked.await.ok(), Some(Ok(request * 2)));
+    }
+}
+
+#[tokio::test]
+async fn who_was_taken_along_shares_the_fate_of_the_batch() {
+    let mut bench = Bench::new(LIMITS);
+    let bug = bench.ask(13).await;
+    bench.batch().await;
+    let late = bench.ask(LATE).await;
+    bench.gate.add_permits(9);
+    for asked in [bug, late] {
+        assert_eq!(asked.await.ok(), Some(Err(NoAnswer::OutcomeUnknown)));
+    }
+    assert_eq!(bench.ask(1).await.await.ok(), Some(Ok(2)));
+}
+
+#[tokio::test]
+async fn a_full_lane_refuses_at_once() {
+    let mut bench = Bench::new(LIMITS);
+    let _sent = bench.ask(1).await;
+    bench.batch().await;
+    let waiting = [
+        bench.ask(2).await,
+        bench.ask(3).await,
+        bench.ask(4).await,
+        bench.ask(5).await,
+    ];
+    assert_eq!(
+        bench.ask(6).await.await.ok(),
+        Some(Err(NoAnswer::Overloaded))
+    );
+    bench.gate.add_permits(9);
+    for asked in waiting {
+        assert!(asked.await.is_ok_and(|answer| answer.is_ok()));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_waits_too_long_is_refused_and_never_sent() {
+    let mut bench = Bench::new(Limits {
+        wait: Duration::from_millis(1),
+        ..LIMITS
+    });
+    let sent = bench.ask(1).await;
+    bench.batch().await;
+    // The verb is stuck: only the limit can answer this one.
+    assert_eq!(
+        bench.ask(2).await.await.ok(),
+        Some(Err(NoAnswer::Overloaded))
+    );
+    bench.gate.add_permits(9);
+    assert_eq!(sent.await.ok(), Some(Ok(2)), "what was sent is waited for");
+    let _next = bench.ask(3).await;
+    assert_eq!(bench.batch().await, [3]);
+}
+
+#[tokio::test]
+async fn a_client_that_hung_up_is_dropped_before_it_is_sent() {
+    let mut bench = Bench::new(LIMITS);
+    let _sent = bench.ask(1).await;
+    bench.batch().await;
+    let gone = bench.ask(2).await;
+    let _stays = bench.ask(3).await;
+    gone.abort();
+    assert!(gone.await.is_err());
+    bench.gate.add_permits(9);
+    assert_eq!(bench.batch().await, [3]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_that_hung_up_keep_nobody_waiting() {
+    let mut bench = Bench::new(Limits {
+        depth: 100,
+        ..LIMITS
+    });
+    let _sent = bench.ask(1).await;
+    bench.batch().await;
+    let mut gone = Vec::new();
+    for request in 2..2 + 3 * LIMITS.batch as i64 {
+        gone.push(bench.ask(request).await);
+    }
+    let _stays = bench.ask(50).await;
+    for gone in gone {
+        gone.abort();
+        assert!(gone.await.is_err());
+    }
+    bench.gate.add_permits(9);
+    // Time passes once everybody waits.
+    let next = tokio::time::timeout(Duration::from_secs(10), bench.batch());
+    assert_eq!(next.await, Ok(vec![50]));
+}
+
+#[tokio::test]
+async fn a_panic_costs_its_batch_not_the_lane() {
+    let bench = Bench::new(LIMITS);
+    bench.gate.add_permits(9);
+    assert_eq!(
+        bench.ask(13).await.await.ok(),
+        Some(Err(NoAnswer::OutcomeUnknown))
+    );
+    assert_eq!(bench.ask(1).await.await.ok(), Some(Ok(2)));
+}
+
+#[tokio::test]
+async fn nobody_gets_the_answer_of_another_where_one_is_missing() {
+    let mut bench = Bench::new(LIMITS);
+    let _sent = bench.ask(1).await;
+    bench.batch().await;
+    let asked = [bench.ask(7).await, bench.ask(2).await];
+    bench.gate.add_permits(9);
+    for asked in asked {
+        assert_eq!(asked.await.ok(), Some(Err(NoAnswer::OutcomeUnknown)));
+    }
+}
+
+#[tokio::test]
+async fn a_stop_answers_everything_that_was_accepted() {
+    let mut bench = Bench::new(LIMITS);
+    let mut asked = vec![bench.ask(1).await];
+    bench.batch().await;
+    for request in 2..=5 {
+        asked.push(bench.ask(request).await);
+    }
+    bench.stop.cancel();
+    bench.gate.add_permits(9);
+    bench.tasks.close();
+    bench.tasks.wait().await;
+    for asked in asked {
+        assert!(asked.await.is_ok_and(|answer| answer.is_ok()));
+    }
+}

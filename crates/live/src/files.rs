@@ -1,0 +1,98 @@
+//! The files of the page, which are part of the program.
+
+/// The Content-Security-Policy of the page. It asks only this host, runs only these scripts, and makes no markup from
+/// text.
+pub const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
+    img-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'";
+
+/// The page itself.
+pub const PAGE: File = File {
+    media_type: "text/html; charset=utf-8",
+    text: include_str!("page/index.html"),
+};
+
+/// A file, and what it is.
+pub struct File {
+    /// Its media type.
+    pub media_type: &'static str,
+    /// Its content.
+    pub text: &'static str,
+}
+
+macro_rules! files {
+    ($($name:literal)+) => {
+        &[$(($name, include_str!(concat!("page/", $name)))),+]
+    };
+}
+
+/// Served under `/live/`.
+const FILES: &[(&str, &str)] = files! {
+    "access.js"
+    "act.js"
+    "action-dialog.js"
+    "app.js"
+    "audit.js"
+    "chart.js"
+    "delivery.js"
+    "dialogs.css"
+    "dialogs.js"
+    "dom.js"
+    "feed.js"
+    "fields.js"
+    "format.js"
+    "funnel.js"
+    "health.js"
+    "icon.svg"
+    "machines.js"
+    "model.js"
+    "panels.css"
+    "product-row.js"
+    "products.css"
+    "products.js"
+    "rates.js"
+    "session.js"
+    "sse.js"
+    "stream.js"
+    "style.css"
+    "words.js"
+    "vendor/uPlot.esm.js"
+    "vendor/uPlot.min.css"
+    "vendor/LICENSE"
+};
+
+/// The file of this name, under `/live/`.
+pub fn file(name: &str) -> Option<File> {
+    let (name, text) = FILES.iter().find(|(known, _)| *known == name)?;
+    let media_type = match name.rsplit_once('.') {
+        Some((_, "css")) => "text/css; charset=utf-8",
+        Some((_, "js")) => "text/javascript; charset=utf-8",
+        Some((_, "svg")) => "image/svg+xml",
+        _ => "text/plain; charset=utf-8",
+    };
+    Some(File { media_type, text })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeSet, fs, path::Path};
+
+    use super::FILES;
+
+    #[test]
+    fn every_file_of_the_page_is_served() {
+        let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/page");
+        let mut files = BTreeSet::new();
+        for (folder, prefix) in [(page.clone(), ""), (page.join("vendor"), "vendor/")] {
+            let entries = fs::read_dir(folder).expect("the folder");
+            let entries = entries.map(|entry| entry.expect("an entry"));
+            let entries = entries.filter(|entry| entry.path().is_file());
+            files.extend(
+                entries.map(|entry| format!("{prefix}{}", entry.file_name().to_string_lossy())),
+            );
+        }
+        let is_for_tests = |file: &str| file == "package.json" || file.ends_with(".test.js");
+        files.retain(|file| file != "index.html" && !is_for_tests(file));
+        let served: BTreeSet<String> = FILES.iter().map(|(name, _)| (*name).to_owned()).collect();
+        assert_eq!(served, files);
+    }
+}

@@ -1,0 +1,192 @@
+//! The live page at `/`: how the sale goes, for operators.
+//!
+//! Each process writes a heartbeat with a report once per second ([`presence`]). Each API reads the heartbeats,
+//! PostgreSQL and Redis once per second, on connections of its own ([`probe`]), and makes a view of what it found
+//! ([`monitor`]). All viewers are sent the same bytes ([`hub`]). So a viewer costs the reserves nothing, and this crate
+//! cannot reach into the path of a reserve.
+
+mod alerts;
+mod audits;
+mod debounce;
+mod files;
+mod heartbeats;
+mod hub;
+mod monitor;
+mod probe;
+mod snapshot;
+mod view;
+
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use futures_util::Stream;
+use inventory::{
+    audit::{self, Audit},
+    compatibility,
+};
+use presence::{Counts, Feed, Report, Role};
+use runtime::Process;
+use sqlx::{PgPool, postgres::PgConnectOptions};
+use timer::Timer;
+use tokio::time::{MissedTickBehavior, interval, sleep};
+
+pub use files::{CONTENT_SECURITY_POLICY, File, PAGE, file};
+pub use view::View;
+
+use self::{
+    audits::{LastAudit, audited},
+    hub::Hub,
+    monitor::Monitor,
+    probe::Probe,
+};
+
+const POLL_EVERY: Duration = Duration::from_secs(1);
+
+/// While somebody watches, the books are audited so often; but auditing takes at most a hundredth of the time,
+/// however many reservations there are.
+const AUDIT_EVERY: Duration = Duration::from_secs(60);
+
+/// What this process did since it was started.
+pub struct Activity {
+    /// Reservations, by transition.
+    pub counts: Counts,
+    /// Requests that were answered with a problem, by its code.
+    pub problems: BTreeMap<String, u64>,
+}
+
+/// Where the page's figures come from.
+pub struct Sources<A> {
+    /// For audits.
+    pub pool: PgPool,
+    /// For heartbeats: an overload of the other pool must not look like the death of this process.
+    pub monitoring_pool: PgPool,
+    /// For the counters in Redis.
+    pub timer: Timer,
+    /// The latest transitions in this process.
+    pub feed: Arc<Feed>,
+    /// What this process did.
+    pub activity: A,
+    /// Whether a problem's code is a failure of the service, and not a refusal.
+    pub is_failure: fn(&str) -> bool,
+}
+
+/// The page's data. Clones share it.
+#[derive(Clone)]
+pub struct Live {
+    hub: Arc<Hub>,
+    audit: LastAudit,
+}
+
+impl Live {
+    /// Starts the heartbeats, polls and audits, until the process is told to stop.
+    pub fn start<A>(sources: Sources<A>, process: &Process) -> Self
+    where
+        A: Fn() -> Activity + Send + Sync + 'static,
+    {
+        let Sources {
+            pool,
+            monitoring_pool,
+            timer,
+            feed,
+            activity,
+            is_failure,
+        } = sources;
+        let live = Self {
+            hub: Arc::new(Hub::new(process.shutdown.clone())),
+            audit: LastAudit::default(),
+        };
+        let database = pool.connect_options();
+        let stop = &process.shutdown;
+        process.tasks.spawn({
+            let (live, pool, timer) = (live.clone(), pool.clone(), timer.clone());
+            let stop = stop.clone();
+            async move {
+                // Before that nobody may write into the database.
+                let usable = compatibility::until_usable(&pool);
+                if stop.run_until_cancelled(usable).await.is_some() {
+                    let report = || live.report(activity(), &feed, &timer);
+                    presence::announce(&monitoring_pool, Role::Api, report, &stop).await;
+                }
+            }
+        });
+        process.tasks.spawn({
+            let (live, stop) = (live.clone(), stop.clone());
+            async move {
+                let polls = live.poll(&database, &timer, is_failure);
+                stop.run_until_cancelled(polls).await
+            }
+        });
+        process.tasks.spawn({
+            let (live, stop) = (live.clone(), stop.clone());
+            async move { stop.run_until_cancelled(live.keep_auditing(&pool)).await }
+        });
+        live
+    }
+
+    /// Takes in an audit that somebody asked for.
+    pub fn audited(&self, audit: &Audit) {
+        self.audit.take(audited(audit));
+    }
+
+    /// The messages for a viewer who has read up to the event `last_id`, as Server-Sent Events. `None`: there are too
+    /// many viewers.
+    pub fn subscribe(
+        &self,
+        last_id: Option<&str>,
+    ) -> Option<impl Stream<Item = Bytes> + Send + 'static> {
+        self.hub.subscribe(last_id)
+    }
+
+    /// What this process reports of itself.
+    async fn report(&self, activity: Activity, feed: &Feed, timer: &Timer) -> Report {
+        Report {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            counts: activity.counts,
+            problems: activity.problems,
+            reaches: [("redis".to_owned(), timer.is_up().await)].into(),
+            audit: self.audit.get(),
+            recent: feed.report(),
+        }
+    }
+
+    async fn poll(&self, database: &PgConnectOptions, timer: &Timer, is_failure: fn(&str) -> bool) {
+        let mut ticks = interval(POLL_EVERY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut monitor = Monitor::new(self.audit.clone(), is_failure);
+        let mut probe = Probe::new(database);
+        loop {
+            ticks.tick().await;
+            let snapshot = probe.snapshot().await;
+            let counters = timer.counters().await;
+            let (state, tick) = monitor.update(snapshot, counters);
+            self.hub.publish(state, &tick);
+        }
+    }
+
+    async fn keep_auditing(&self, pool: &PgPool) {
+        let mut last = None;
+        let (mut next, mut pause) = (Instant::now(), AUDIT_EVERY);
+        loop {
+            sleep(POLL_EVERY).await;
+            let known = self.audit.get().map(|audit| audit.at);
+            if known != last {
+                // Somebody else's does as well.
+                (last, next) = (known, Instant::now() + pause);
+            }
+            if self.hub.viewers() == 0 || Instant::now() < next {
+                continue;
+            }
+            let began = Instant::now();
+            match audit::audit(pool).await {
+                Ok(audit) => self.audited(&audit),
+                Err(error) => tracing::debug!(cause = error.cause(), "cannot audit: {error}"),
+            }
+            pause = AUDIT_EVERY.max(began.elapsed() * 100);
+            next = Instant::now() + pause;
+        }
+    }
+}

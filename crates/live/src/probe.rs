@@ -1,0 +1,112 @@
+//! A poll's look at PostgreSQL.
+
+use std::time::{Duration, Instant};
+
+use futures_util::{FutureExt as _, future::BoxFuture};
+use inventory::{Error, expire, outbox, product};
+use sqlx::{ConnectOptions as _, Connection as _, PgConnection, postgres::PgConnectOptions};
+use tokio::time::timeout;
+
+use crate::snapshot::{EVENTS, HOLDS, PROCESSES, PRODUCTS, PRODUCTS_MAX, Snapshot};
+
+/// A PostgreSQL that is silent for longer is shown as down. It gives up a read by itself before that.
+const SILENCE_LIMIT: Duration = Duration::from_secs(2);
+
+/// Has a connection of its own, and drops it whenever no answer comes: the pool would wait for the answer.
+pub(crate) struct Probe<'a> {
+    database: &'a PgConnectOptions,
+    connection: Option<PgConnection>,
+    /// Counting the queue takes at most a fiftieth of the time, however many wait.
+    count_at: Instant,
+    /// The same for the look at what is due, which goes by the products that hold something.
+    due_at: Instant,
+}
+
+impl<'a> Probe<'a> {
+    pub(crate) fn new(database: &'a PgConnectOptions) -> Self {
+        Self {
+            database,
+            connection: None,
+            count_at: Instant::now(),
+            due_at: Instant::now(),
+        }
+    }
+
+    /// `None`: PostgreSQL does not answer.
+    pub(crate) async fn snapshot(&mut self) -> Option<Snapshot> {
+        let mut connection = match self.connection.take() {
+            Some(connection) => connection,
+            None => timeout(SILENCE_LIMIT, self.database.connect())
+                .await
+                .ok()?
+                .ok()?,
+        };
+        let found = self.find(&mut connection).await?;
+        self.connection = Some(connection);
+        Some(found)
+    }
+
+    async fn find(&mut self, connection: &mut PgConnection) -> Option<Snapshot> {
+        let mut found = Snapshot::default();
+        let mut reader = Reader {
+            connection,
+            unreadable: Vec::new(),
+        };
+        found.processes = reader
+            .read(PROCESSES, |via| presence::instances(via).boxed())
+            .await?;
+        found.products = reader
+            .read(PRODUCTS, |via| {
+                product::newest(via, PRODUCTS_MAX as i64 + 1).boxed()
+            })
+            .await?;
+        let began = Instant::now();
+        if began >= self.due_at {
+            let due = reader.read(HOLDS, |via| expire::due(via).boxed()).await?;
+            found.lag_seconds = due.map(|due| due.lag_seconds);
+            self.due_at = Instant::now() + began.elapsed() * 50;
+        }
+        let began = Instant::now();
+        if began >= self.count_at {
+            found.outbox = reader
+                .read(EVENTS, |via| outbox::status(via).boxed())
+                .await?;
+            if found.outbox.is_some() {
+                self.count_at = Instant::now() + began.elapsed() * 50;
+            }
+        }
+        found.unreadable = reader.unreadable;
+        Some(found)
+    }
+}
+
+struct Reader<'a> {
+    connection: &'a mut PgConnection,
+    unreadable: Vec<&'static str>,
+}
+
+impl Reader<'_> {
+    /// What is read, or nothing where PostgreSQL refuses, or takes more than a second. `None`: it does not answer.
+    async fn read<T, R>(&mut self, what: &'static str, read: R) -> Option<Option<T>>
+    where
+        R: for<'c> FnOnce(&'c mut PgConnection) -> BoxFuture<'c, Result<T, Error>>,
+    {
+        let reading = async {
+            // PgBouncer's transaction mode allows no setting for longer.
+            let begin = "begin; set local statement_timeout = '1s'";
+            let mut transaction = self.connection.begin_with(begin).await?;
+            let read = read(&mut transaction).await;
+            transaction.rollback().await?;
+            read
+        };
+        match timeout(SILENCE_LIMIT, reading).await.ok()? {
+            Ok(read) => Some(Some(read)),
+            Err(error) if error.is_refusal() => {
+                tracing::debug!(what, cause = error.cause(), "the live page cannot read");
+                self.unreadable.push(what);
+                Some(None)
+            }
+            Err(_) => None,
+        }
+    }
+}
