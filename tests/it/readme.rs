@@ -1,17 +1,41 @@
-//! The README's examples, run as they stand there.
+//! The examples of README.md and of the pages in `docs/`, run as they stand there.
 //!
-//! A block opened with ` ```sh test ` is run by bash, in the order of the page, against a service that was
-//! just started. A ` ```json ` block right behind it is what its last line of output must be; only times may
-//! differ.
+//! Each page has a service of its own, in the state that `make up` leaves: product 1 is sold out. bash runs the blocks
+//! of a page that are opened with ` ```sh test `, one after the other, in one session, as a reader does. A ` ```json `
+//! block right behind one is what its last line of output must be; only times may differ.
 
-use std::{path::Path, process::Command};
+use std::{
+    env,
+    ffi::OsString,
+    fs, iter,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
-use serde_json::Value;
+use reqwest::Method;
+use serde_json::{Value, json};
 
-use crate::support::System;
+use crate::support::{Folder, System, id, output};
 
-/// The address that the README speaks of.
+/// The address that the pages speak of.
 const ADDRESS: &str = "http://127.0.0.1:8080";
+
+/// The pages that have examples, in the order in which they are found.
+const PAGES: [&str; 10] = [
+    "README.md",
+    "docs/api.md",
+    "docs/events.md",
+    "docs/faq.md",
+    "docs/idempotency.md",
+    "docs/operating.md",
+    "docs/reservation-states.md",
+    "docs/sale-rules.md",
+    "docs/security.md",
+    "docs/start.md",
+];
+
+/// A line of output that no example writes.
+const END_OF_EXAMPLE: &str = "--- end of an example ---";
 
 #[derive(Debug, PartialEq)]
 struct Example {
@@ -63,37 +87,164 @@ fn timeless(mut value: Value) -> Value {
     value
 }
 
-fn run(commands: &str) -> String {
-    let output = Command::new("bash")
-        .args(["-euo", "pipefail", "-c", commands])
-        .output()
-        .expect("bash");
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{commands}\n{errors}");
-    String::from_utf8(output.stdout).unwrap()
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-fn json(text: &str, of: &str) -> Value {
-    serde_json::from_str(text).unwrap_or_else(|error| panic!("{error} in {text:?} of\n{of}"))
+fn text_of(page: &str) -> String {
+    fs::read_to_string(root().join(page)).expect(page)
+}
+
+/// README.md and the pages in `docs/`, by name.
+fn all_pages() -> Vec<String> {
+    let mut pages: Vec<String> = fs::read_dir(root().join("docs"))
+        .unwrap()
+        .map(|file| file.unwrap().file_name().into_string().unwrap())
+        .filter(|name| name.ends_with(".md"))
+        .map(|name| format!("docs/{name}"))
+        .collect();
+    pages.push("README.md".to_owned());
+    pages.sort();
+    pages
+}
+
+/// A page's service, and the folder in which its examples run.
+struct Stage {
+    system: System,
+    folder: Folder,
+    settings: Vec<(&'static str, String)>,
+}
+
+impl Stage {
+    async fn of(page: &str) -> Self {
+        let folder = Folder::new();
+        let settings = if page == "docs/security.md" {
+            secure(&folder)
+        } else {
+            Vec::new()
+        };
+        let pairs: Vec<(&str, &str)> = settings
+            .iter()
+            .map(|(name, value)| (*name, value.as_str()))
+            .collect();
+        let system = System::spawn(&pairs).await;
+        first_sale(&system).await;
+        Self {
+            system,
+            folder,
+            settings,
+        }
+    }
+
+    /// Runs the examples, and answers what each of them wrote.
+    fn run(&self, page: &str, examples: &[Example]) -> Vec<String> {
+        let mut script = String::new();
+        for example in examples {
+            script += &example.commands.replace(ADDRESS, self.system.base());
+            script += &format!("\nprintf '\\n%s\\n' '{END_OF_EXAMPLE}'\n");
+        }
+        // psql takes from the environment what this URL leaves out. The service's own has parameters that psql refuses.
+        let database = &self.system.database;
+        let ran = Command::new("bash")
+            .args(["-euo", "pipefail", "-c", &script])
+            .current_dir(self.folder.path())
+            .env("PATH", search_path())
+            .env("DATABASE_URL", format!("postgres:///{}", database.name()))
+            .envs(database.psql_environment())
+            .env_remove("ADMIN_TOKEN")
+            .envs(self.settings.iter().map(|(name, value)| (*name, value)))
+            .output()
+            .expect("bash");
+        let written = String::from_utf8(ran.stdout).unwrap();
+        let end = format!("\n{END_OF_EXAMPLE}\n");
+        let mut parts: Vec<String> = written.split(&end).map(str::to_owned).collect();
+        // What follows the last end is no example's, unless one failed.
+        let last = parts.pop().unwrap_or_default();
+        let errors = String::from_utf8_lossy(&ran.stderr);
+        let failed = examples
+            .get(parts.len())
+            .map_or("", |example| example.commands.as_str());
+        assert!(
+            ran.status.success() && parts.len() == examples.len(),
+            "{page}: {failed}\n{last}\n{errors}"
+        );
+        parts
+    }
+}
+
+/// The page on security speaks of an API with a token and with a key.
+fn secure(folder: &Folder) -> Vec<(&'static str, String)> {
+    let made = output("flashsale-api", &["new-key", "first"], &[]);
+    assert!(made.status.success(), "{made:?}");
+    let keys = folder.path().join("api-keys");
+    fs::write(&keys, made.stdout).unwrap();
+    vec![
+        ("ADMIN_TOKEN", "the-token-of-the-admin".to_owned()),
+        ("API_KEYS_FILE", keys.to_str().unwrap().to_owned()),
+    ]
+}
+
+/// What `make up` does last (`deploy/local/smoke.sh`): it sells the only unit of product 1.
+async fn first_sale(system: &System) {
+    let product = json!({"name": "smoke test", "stock": 1});
+    let product = system
+        .admin_json(Method::POST, "/products", &product)
+        .await
+        .expect(201);
+    let hold = json!({"product_id": id(&product), "user_id": 42});
+    let hold = system
+        .admin_json(Method::POST, "/reservations", &hold)
+        .await
+        .expect(201);
+    let confirm = format!("/reservations/{}/confirm", id(&hold));
+    let confirm = system.request(Method::POST, &confirm);
+    system.as_admin(confirm).await.expect(200);
+    assert_eq!([id(&product), id(&hold)], [1, 1]);
+}
+
+/// With the service's programs first. They lie beside the folder of this one.
+fn search_path() -> OsString {
+    let mut programs = env::current_exe().unwrap();
+    programs.pop();
+    programs.pop();
+    let inherited = env::var_os("PATH").unwrap_or_default();
+    env::join_paths(iter::once(programs).chain(env::split_paths(&inherited))).unwrap()
+}
+
+fn json_of(text: &str, commands: &str) -> Value {
+    serde_json::from_str(text).unwrap_or_else(|error| panic!("{error} in {text:?} of\n{commands}"))
+}
+
+#[test]
+fn no_page_has_lost_its_examples() {
+    let mut pages = all_pages();
+    pages.retain(|page| !examples(&text_of(page)).is_empty());
+    assert_eq!(pages, PAGES);
 }
 
 #[tokio::test]
-async fn the_examples_work_in_the_order_of_the_page() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md");
-    let page = std::fs::read_to_string(path).unwrap();
-    let examples = examples(&page);
-    assert!(examples.len() > 3, "the README has lost its examples");
-    assert!(examples.iter().any(|example| example.answer.is_some()));
-    let system = System::spawn(&[]).await;
-    for Example { commands, answer } in examples {
-        let commands = commands.replace(ADDRESS, system.base());
-        let output = run(&commands);
-        if let Some(answer) = answer {
-            let last = output.lines().last().unwrap_or_default();
-            let given = timeless(json(last, &commands));
-            assert_eq!(given, timeless(json(&answer, "README.md")), "{commands}");
+async fn the_examples_work_in_the_order_of_each_page() {
+    let mut answers = 0;
+    for page in PAGES {
+        let examples = examples(&text_of(page));
+        let written = Stage::of(page).await.run(page, &examples);
+        for (Example { commands, answer }, written) in examples.iter().zip(written) {
+            let Some(answer) = answer else { continue };
+            answers += 1;
+            let last = written.lines().last().unwrap_or_default();
+            let given = timeless(json_of(last, commands));
+            let wanted = timeless(json_of(answer, page));
+            assert_eq!(given, wanted, "{page}: {commands}");
         }
     }
+    assert!(answers > 10, "the pages have lost their answers");
+}
+
+/// It is read first, and by people who have little time.
+#[test]
+fn the_readme_is_short() {
+    let words = text_of("README.md").split_whitespace().count();
+    assert!(words < 900, "{words} words");
 }
 
 #[test]

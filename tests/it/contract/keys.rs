@@ -72,7 +72,7 @@ impl File {
         self.write(&self.lines.concat());
     }
 
-    /// Whole, as the README asks.
+    /// Whole, as docs/security.md asks.
     fn write(&self, content: &str) {
         let new = self.folder.path().join("keys.new");
         fs::write(&new, content).unwrap();
