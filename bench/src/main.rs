@@ -33,7 +33,7 @@ mod standby;
 mod stats;
 mod storm;
 
-use std::{fs, path::PathBuf, process::ExitCode, sync::Arc};
+use std::{fs, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, bail, ensure};
 use bench::Bench;
@@ -245,11 +245,16 @@ async fn run(args: Run) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// A round of minutes leaves millions of timers in Redis, and to forget them takes seconds.
+const REDIS_RESPONSE_LIMIT: Duration = Duration::from_secs(60);
+
 /// Connects to all servers that are named.
 async fn connect(args: &Run) -> anyhow::Result<Bench> {
+    let redis =
+        redis::AsyncConnectionConfig::new().set_response_timeout(Some(REDIS_RESPONSE_LIMIT));
     let redis = redis::Client::open(args.redis_url.as_str())
         .context("REDIS_URL is not usable")?
-        .get_multiplexed_async_connection()
+        .get_multiplexed_async_connection_with_config(&redis)
         .await
         .context("cannot connect to Redis (REDIS_URL)")?;
     let broker = match &args.amqp_url {
