@@ -1,6 +1,6 @@
--- The ordinary case of reserve, for requests of one product. Locks the product; where it has enough units for all
--- requests and no rule that could refuse one, it serves each request that is the first of its user and finds no hold
--- of theirs. The others have no id, and are left to reserve_one_by_one.
+-- The fast path of reserve for requests of one product. Locks the product. When it has enough units for all requests
+-- and no rule that could refuse one, the call serves the first request of each user who has no hold. The other
+-- requests get no id and are left to reserve_one_by_one.
 create or replace function reserve_one_product_v1(
   product_id bigint, user_ids bigint[], quantities integer[], reference_texts text[], hold_seconds integer,
   wait boolean,
@@ -22,8 +22,8 @@ begin
     perform wait_for_products_v1(array[product_id]);
   end if;
 
-  -- reserve: lock the product, the newest version first. Found by `id = …`, a product on sale would show every version
-  -- that an old snapshot still needs, oldest first: hundreds more with every second.
+  -- reserve: lock the product, the newest version first. A lookup by `id = …` would visit every row version that an
+  -- old snapshot still needs, oldest first. A product on sale gains hundreds of versions per second.
   select p.ctid as stored_at, p.stock, p.hold_seconds, p.max_per_user, p.sale_starts_at, p.sale_ends_at
   into product
   from products p
@@ -31,7 +31,7 @@ begin
   order by p.id desc
   limit 1
   for no key update skip locked;
-  -- With a lock that was waited for, a product that is not found was created only just now.
+  -- After a wait for the lock, a missing product was created only just now. It does not count as busy.
   busy := not wait and not found and exists (select from products p where p.id = product_id);
   if busy then
     return;

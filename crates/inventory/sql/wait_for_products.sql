@@ -1,4 +1,4 @@
--- Locks these products in id order, and waits for each as long as somebody else has it. Answers whether it had to wait.
+-- Locks these products in id order and waits for each lock. Returns whether it had to wait.
 create or replace function wait_for_products_v1(product_ids bigint[])
 returns boolean
 language plpgsql
