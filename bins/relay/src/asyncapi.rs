@@ -1,4 +1,4 @@
-//! The contract of the events, as AsyncAPI 3.0: made of the types that are published.
+//! The AsyncAPI 3.0 document of the events, generated from the published types.
 
 use inventory::{
     ProductId, Quantity, ReservationId, UserId,
@@ -14,7 +14,7 @@ use time::{Duration, OffsetDateTime};
 
 use crate::publish::{APP_ID, CONTENT_TYPE, DELIVERY_MODE, EXCHANGE, QUEUE, terms};
 
-/// The document, as `GET /asyncapi.json` of the API serves it.
+/// The document, as the API serves it at `GET /asyncapi.json`.
 pub fn asyncapi() -> Value {
     let mut settings = SchemaSettings::draft2020_12().for_serialize();
     settings.definitions_path = "/components/schemas".into();
@@ -124,7 +124,7 @@ fn headers(version: Option<i32>) -> Value {
     })
 }
 
-/// The properties that AMQP has of its own.
+/// The standard AMQP message properties.
 fn properties() -> Value {
     json!({
         "type": "object",
@@ -149,7 +149,7 @@ fn properties() -> Value {
 
 /// One event of each type.
 fn examples() -> [Event; 6] {
-    // 2026-02-14T12:00:00Z, the day of the README.
+    // 2026-02-14T12:00:00Z, the date of the README's examples.
     let created_at = OffsetDateTime::UNIX_EPOCH + Duration::seconds(1_771_070_400);
     let (at, deadline) = (
         created_at + Duration::MINUTE,

@@ -1,4 +1,4 @@
-//! What `/metrics` shows of the relay.
+//! The relay's metrics.
 
 use prometheus::{
     Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
@@ -36,7 +36,7 @@ impl Metrics {
         );
         let errors = keep(to, IntCounterVec::new(errors, &["on"])?)?;
         for on in ["postgres", "rabbitmq"] {
-            // Shown from the start: a rate does not see the first error of a series that begins with it.
+            // Exported from the start: a rate does not count the first error of a series that starts with it.
             errors.with_label_values(&[on]);
         }
         let seconds = [
