@@ -299,19 +299,19 @@ impl Metrics {
             )?,
             errors: IntCounter::new(
                 "flashsale_expiry_errors_total",
-                "Sweeps that PostgreSQL cut short.",
+                "Sweeps that failed in PostgreSQL.",
             )?,
             keys_purged: IntCounter::new(
                 "flashsale_idempotency_keys_purged_total",
-                "Idempotency keys that were forgotten.",
+                "Idempotency keys that were deleted.",
             )?,
             sweep_seconds: Histogram::with_opts(HistogramOpts::new(
                 "flashsale_expiry_sweep_seconds",
-                "Duration of a sweep, from its look for due holds to the last batch.",
+                "Duration of a sweep, from the search for due holds to the last batch.",
             ))?,
             lag_seconds: Gauge::new(
                 "flashsale_expiry_lag_seconds",
-                "How long the oldest due hold has been due; grows on while that cannot be read.",
+                "How long the oldest due hold has been due. Keeps growing while it cannot be read.",
             )?,
         };
         registry.register(Box::new(metrics.expired.clone()))?;
