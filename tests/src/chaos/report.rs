@@ -1,4 +1,4 @@
-//! What a run prints.
+//! The printed report of a run.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -11,7 +11,7 @@ use super::{
     injector::Injected,
 };
 
-/// Enough to see how it came about; the rest is more of the same.
+/// Maximum number of violations that are shown with their history.
 const STORIES: usize = 10;
 const LINES_A_STORY: usize = 200;
 
@@ -120,7 +120,7 @@ pub(crate) fn views(history: &History) -> String {
     format!("live page, of each API: {}\n", shown.join("; "))
 }
 
-/// Recovery times by kind of fault. Those into which another fault fell say nothing about either.
+/// Recovery times by kind of fault. Overlapping faults are left out.
 pub(crate) fn recovery(injected: &[Injected]) -> String {
     let mut times: BTreeMap<&str, Vec<Micros>> = BTreeMap::new();
     let mut disturbed = 0;
@@ -154,7 +154,7 @@ pub(crate) fn recovery(injected: &[Injected]) -> String {
     text
 }
 
-/// The violations, each thing's history once.
+/// The violations, with the history of each hold or product once.
 pub(crate) fn violations(history: &History, violations: &[Violation]) -> String {
     let mut text = String::new();
     let mut kinds: HashMap<String, usize> = HashMap::new();
@@ -190,7 +190,7 @@ pub(crate) fn violations(history: &History, violations: &[Violation]) -> String 
     text
 }
 
-/// Everything that is known about a hold or product, in order.
+/// Everything known about a hold or product, in order of time.
 fn story(history: &History, about: About) -> Vec<String> {
     let holds: HashSet<i64> = history
         .stored
