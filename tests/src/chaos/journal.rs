@@ -154,13 +154,13 @@ impl Journal {
         self.rules.max_per_user
     }
 
-    /// The longest life of a hold.
+    /// Maximum duration of a hold.
     pub(crate) fn max_hold_micros(&self) -> Micros {
         self.rules.max_hold_micros
     }
 }
 
-/// Nothing panics while it holds one of these locks; were it to, the lists would still be whole.
+/// Ignores poisoning: the lists are valid after any panic.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

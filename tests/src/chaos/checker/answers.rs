@@ -1,4 +1,4 @@
-//! Every acknowledged answer against the lives of the holds.
+//! Checks every acknowledged answer against the lives of the holds.
 
 use std::collections::HashMap;
 
@@ -92,7 +92,7 @@ pub(super) fn check(history: &History, lives: &Lives, rules: &Rules, found: &mut
                     "not an answer of this service",
                 );
             }
-            // Those with a key are another check's business.
+            // Keyed requests are checked in keys.rs.
             Answer::InUse if operation.key.is_none() => {
                 let why = "its key is in use, and it has none";
                 say(Promise::TrueAnswer, about(operation), why);
@@ -120,7 +120,7 @@ pub(super) fn about(operation: &Operation) -> About {
     }
 }
 
-/// An answer with a hold is one to this request.
+/// A hold in an answer must belong to the request.
 fn asked_for(
     history: &History,
     rules: &Rules,
@@ -178,7 +178,7 @@ fn asked_for(
     }
 }
 
-/// What an answer shows of a hold was so at some moment between request and answer.
+/// The shown state of a hold was true at some moment between request and answer.
 fn lived(
     lives: &Lives,
     operation: &Operation,
@@ -194,7 +194,7 @@ fn lived(
         let unchanging = (hold.product, hold.user, hold.quantity, hold.created);
         (unchanging, hold.reacquired_from, hold.reference.clone())
     };
-    // An extension only moves it away; what it was told to be, it is at least.
+    // Extensions only move a deadline later, so the stored deadline is at least the shown one.
     let deadline_kept = seen.expires == row.expires
         || life.moved.is_some()
         || !life.extensions.is_empty() && seen.expires < row.expires;
@@ -218,7 +218,7 @@ fn lived(
         }
         Status::Active => {}
         Status::Expired => expired(lives, operation, seen.id, say),
-        // It can have been returned since.
+        // It may have been returned since.
         Status::Confirmed if row.status == Status::Returned => {
             if row.confirmed != seen.confirmed || row.confirmed > Some(operation.ended) {
                 say(
@@ -253,7 +253,7 @@ fn expired(
     let Some(row) = lives.get(id).map(|life| life.hold) else {
         return say(Promise::TrueAnswer, about, "there is no such hold");
     };
-    // What was never swept is the business of another check.
+    // Holds that were never swept are found by another check.
     if !matches!(row.status, Status::Expired | Status::Active) {
         say(
             Promise::OneEnd,
@@ -279,12 +279,12 @@ fn refused(
     let (about, request) = (about(operation), &operation.request);
     let span = (operation.began, operation.ended);
     let row = |id: &i64| lives.get(*id).map(|life| life.hold);
-    // Whether these units were to be had all the time.
+    // Whether these units were free all the time.
     let free = |product: i64, units: i64| {
         let total = history.products.get(&product).copied().unwrap_or(0);
         lives.most_taken(product, span.0, span.1) + units <= total
     };
-    // What was asked for of one product: product, user, units.
+    // The requested units per product: product, user, units.
     let wanted = match request {
         Request::Reserve {
             product,
@@ -405,7 +405,7 @@ fn refused(
             _,
         ) => {
             let mut rows = lives.all().map(|life| life.hold);
-            // Of a late payment it is the new one that was returned.
+            // For a late payment, the new reservation was returned.
             if !rows.any(|row| {
                 (row.id == *id || row.reacquired_from == Some(*id))
                     && row.status == Status::Returned
@@ -418,7 +418,7 @@ fn refused(
                 );
             }
         }
-        // Clients ask only for what they were told of.
+        // Clients only use ids that they got in answers.
         _ => say(Promise::TrueAnswer, about, "this cannot be refused so"),
     }
 }
@@ -429,7 +429,7 @@ fn adds_up(
     product: &Product,
     say: &mut impl FnMut(Promise, About, &str),
 ) {
-    // What it was made with, and what any number of adjustments until the answer may have made of it.
+    // The totals that the product may have had: its initial units with any possible adjustments.
     let mut totals: Vec<i64> = history
         .products
         .get(&product.id)
@@ -451,7 +451,7 @@ fn adds_up(
     }
 }
 
-/// The rules were so at some moment between request and answer; and where they were changed, they are as asked for.
+/// The rules were in force at some moment between request and answer. After a change they are the requested ones.
 fn ruled(
     rules: &Rules,
     operation: &Operation,

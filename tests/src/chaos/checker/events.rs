@@ -1,4 +1,4 @@
-//! Every transition, the outbox, and what the consumer got.
+//! Checks that the transitions, the outbox and the received messages match.
 
 use std::collections::{HashMap, HashSet};
 
@@ -75,7 +75,7 @@ fn key(told: &Told) -> (&str, i64) {
     (&told.event_type, told.id)
 }
 
-/// By what consumers order the events of a reservation.
+/// The version by which consumers order the events of a reservation.
 fn version(told: &Told) -> Option<i64> {
     match told.event_type.as_str() {
         "ReservationCreated" => Some(1),
@@ -85,7 +85,7 @@ fn version(told: &Told) -> Option<i64> {
     }
 }
 
-/// What has happened to a hold: its row tells all of it.
+/// All transitions of a hold, from its row.
 fn of_hold(hold: &Hold) -> Vec<Told> {
     let created = Some(hold.created).filter(|_| hold.reacquired_from.is_none());
     let ended = |status| hold.ended.filter(|_| hold.status == status);

@@ -1,4 +1,4 @@
-//! The rows in the end against each other, and against what was asked for.
+//! Checks the final rows against each other and against the requests.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -27,7 +27,7 @@ pub(super) fn check(history: &History, lives: &Lives, rules: &Rules, found: &mut
     }
 }
 
-/// The counters are those that the reservations make.
+/// The counters match the reservations.
 fn products(history: &History, found: &mut Found) {
     let mut units: HashMap<i64, (i64, i64)> = HashMap::new();
     for hold in &history.stored.holds {
@@ -63,7 +63,7 @@ fn products(history: &History, found: &mut Found) {
     }
 }
 
-/// No change that was acknowledged is lost, and none was made that nobody asked for.
+/// No acknowledged change of the rules is lost, and none was made without a request.
 fn last_rules(history: &History, rules: &Rules, found: &mut Found) {
     let read = history.stored.read;
     for product in &history.stored.products {
@@ -74,8 +74,7 @@ fn last_rules(history: &History, rules: &Rules, found: &mut Found) {
     }
 }
 
-/// Each product is the work of a request that was answered with it, or of one whose outcome is unknown; and no
-/// such request made two.
+/// Each product belongs to a request whose answer has it, or whose outcome is unknown. No request made two products.
 fn unasked_products(history: &History, found: &mut Found) {
     let mut asked: HashMap<&str, &Answer> = HashMap::new();
     for operation in &history.operations {
@@ -96,8 +95,8 @@ fn unasked_products(history: &History, found: &mut Found) {
     }
 }
 
-/// At no moment were more units taken than there are. A deadline counts as given back at once: a hold past it
-/// may be reclaimed in the same moment.
+/// At no moment were more units taken than exist. A deadline frees units at once, because the hold may be reclaimed
+/// in the same moment.
 fn oversell(history: &History, found: &mut Found) {
     let mut changes: HashMap<i64, BTreeMap<Micros, i64>> = HashMap::new();
     for hold in &history.stored.holds {
@@ -107,7 +106,7 @@ fn oversell(history: &History, found: &mut Found) {
             *product.entry(freed).or_default() -= hold.quantity;
         }
     }
-    // A unit less is one taken.
+    // A removed unit counts as taken.
     for adjusted in &history.stored.adjustments {
         let product = changes.entry(adjusted.product).or_default();
         *product.entry(adjusted.at).or_default() -= adjusted.delta;
@@ -131,10 +130,10 @@ fn oversell(history: &History, found: &mut Found) {
     }
 }
 
-/// A user's holds on one product come one after the other.
+/// A user's holds on one product never overlap.
 fn two_holds(history: &History, found: &mut Found) {
     let mut holds: HashMap<(i64, i64), Vec<&Hold>> = HashMap::new();
-    // A late payment makes no hold.
+    // A late payment creates no hold.
     let rows = history.stored.holds.iter();
     for hold in rows.filter(|hold| hold.reacquired_from.is_none()) {
         holds
@@ -158,9 +157,10 @@ fn two_holds(history: &History, found: &mut Found) {
     }
 }
 
-/// No user took units beyond what a user might have then; who had them when the limit was lowered keeps them.
+/// No user took more units than the limit at that time. A user who already had more when the limit was lowered keeps
+/// them.
 fn fair_shares(history: &History, rules: &Rules, found: &mut Found) {
-    // By how many they changed, and whether some were taken.
+    // Changes of units per time, and whether units were taken.
     let mut shares: HashMap<(i64, i64), BTreeMap<Micros, (i64, bool)>> = HashMap::new();
     for hold in &history.stored.holds {
         let share = shares.entry((hold.product, hold.user)).or_default();
@@ -184,7 +184,7 @@ fn fair_shares(history: &History, rules: &Rules, found: &mut Found) {
     }
 }
 
-/// What was asked for together was made together, each time all of it.
+/// Every reserve of several products is complete or absent.
 fn together(history: &History, found: &mut Found) {
     let mut asked: HashMap<&str, &Request> = HashMap::new();
     for operation in &history.operations {
@@ -223,7 +223,7 @@ fn together(history: &History, found: &mut Found) {
     }
 }
 
-/// A late payment is for what was lost, and takes it again once.
+/// A late payment refers to an expired hold, and happens once per hold.
 fn reacquired(history: &History, lives: &Lives, found: &mut Found) {
     let mut again = HashSet::new();
     for hold in &history.stored.holds {
@@ -232,7 +232,7 @@ fn reacquired(history: &History, lives: &Lives, found: &mut Found) {
         };
         let was_lost = lives.get(lost).is_some_and(|life| {
             let row = life.hold;
-            // What was never swept is the business of another check.
+            // Holds that were never swept are found by another check.
             matches!(row.status, Status::Expired | Status::Active)
                 && row.expires <= hold.created
                 && (row.product, row.user, row.quantity) == (hold.product, hold.user, hold.quantity)
@@ -244,7 +244,7 @@ fn reacquired(history: &History, lives: &Lives, found: &mut Found) {
     }
 }
 
-/// Each adjustment was asked for once, and each that was acknowledged was made.
+/// Each adjustment has one request, and each acknowledged request has its adjustment.
 fn ledger(history: &History, found: &mut Found) {
     let mut made: HashMap<&str, (i64, i64, Micros)> = HashMap::new();
     for row in &history.stored.adjustments {
@@ -325,7 +325,7 @@ fn ends(history: &History, rules: &Rules, life: &Life, found: &mut Found) {
     }
 }
 
-/// What was ACTIVE when its deadline was moved into the past can have no other end.
+/// A hold that was ACTIVE when its deadline was moved into the past must expire.
 fn moved_are_expired(history: &History, lives: &Lives, found: &mut Found) {
     let done = history.moves.iter().filter(|act| act.done);
     for life in done
@@ -342,8 +342,8 @@ fn moved_are_expired(history: &History, lives: &Lives, found: &mut Found) {
     }
 }
 
-/// Each hold is the work of a reserve that was answered with it, or of one whose outcome is unknown; and no
-/// such reserve made two.
+/// Each hold belongs to a reserve whose answer has it, or whose outcome is unknown. No reserve made two holds of a
+/// product.
 fn unasked_holds(history: &History, found: &mut Found) {
     let mut acknowledged = HashSet::new();
     let mut unknown: HashMap<(i64, i64, Option<&str>), Vec<Micros>> = HashMap::new();
@@ -382,7 +382,7 @@ fn unasked_holds(history: &History, found: &mut Found) {
     }
 }
 
-/// Each hold that was confirmed, canceled or returned was so by a request that may have done it.
+/// Each confirmed, canceled or returned hold has a request that may have done it.
 fn unasked_ends(history: &History, found: &mut Found) {
     let mut asked: HashMap<(i64, Status), Micros> = HashMap::new();
     let may_have = history.operations.iter().filter(|one| one.may_be_done());
@@ -397,7 +397,7 @@ fn unasked_ends(history: &History, found: &mut Found) {
         *first = (*began).min(*first);
     }
     for hold in &history.stored.holds {
-        // A late payment names what was lost.
+        // A late payment names the expired hold.
         let sold = (hold.reacquired_from.unwrap_or(hold.id), Status::Confirmed);
         let ended = (hold.id, hold.status);
         let acts = match hold.status {
