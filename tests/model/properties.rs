@@ -1,9 +1,9 @@
-//! What has to hold, and what has to happen at least somewhere.
+//! The invariants, and events that must occur in at least one state.
 //!
-//! None of these is an `eventually`: runs in which processes die again and again never end, and stateright's
-//! own "eventually" does not see into cycles. Instead, in every state in which all processes are idle – and
-//! from each state one such is reached by their death – one expirer and one relay that live long enough
-//! have to make good whatever is left.
+//! None of them is an `eventually`: runs in which processes crash again and again never end, and stateright's
+//! `eventually` does not check cycles. Instead, take every state in which all processes are idle; from any state,
+//! crashes lead to such a state. From there, one expirer and one relay that run without a crash must complete
+//! everything that is left.
 
 use stateright::{Model as _, Property};
 
@@ -103,7 +103,7 @@ pub(crate) fn all() -> Vec<Property<Protocol>> {
         Property::always(UNIT_FREE, |model: &Protocol, state: &State| {
             made_good(model, state).is_none_or(|end| end.tables.due(end.clock).is_empty())
         }),
-        // A model in which nothing happens has all of the above.
+        // A model in which nothing happens satisfies all of the above.
         Property::sometimes(ALL_SOLD, |model: &Protocol, state: &State| {
             state.tables.sold == model.units
         }),
@@ -147,7 +147,7 @@ pub(crate) fn all() -> Vec<Property<Protocol>> {
     ]
 }
 
-/// A return takes nothing back of what was told.
+/// A return does not undo that the hold was sold.
 fn was_sold(state: &State, id: usize) -> bool {
     let hold = state.tables.holds.get(id);
     hold.is_some_and(|hold| matches!(hold.status, Status::Confirmed | Status::Returned))
@@ -200,14 +200,14 @@ fn at_rest(state: &State) -> bool {
         && state.relays.iter().all(|relay| *relay == Relay::Idle)
 }
 
-/// A state at rest, after the last deadline, an undisturbed sweep and an undisturbed relay.
+/// An idle state after the last deadline, one undisturbed sweep and one undisturbed relay.
 fn made_good(model: &Protocol, state: &State) -> Option<State> {
     if !at_rest(state) {
         return None;
     }
     let mut end = state.clone();
     end.clock = u8::MAX;
-    // Nobody else does anything, and idle is the first in order.
+    // No other process acts, and the idle processes sort first.
     let worker = model.expirers - 1;
     if let Some(looked) = model.next_state(&end, Action::Look(worker)) {
         end = looked;
@@ -219,7 +219,7 @@ fn made_good(model: &Protocol, state: &State) -> Option<State> {
         return Some(end);
     };
     loop {
-        // The first step is the one in which all goes well.
+        // The first step is the one without a fault.
         let mut steps = end.relays[worker].steps(&end);
         steps.retain(|step| !matches!(step, relay::Step::Freeze | relay::Step::Die));
         let Some(step) = steps.first() else {
