@@ -1,4 +1,4 @@
-//! What a demo prints, and what it checks.
+//! The output of a demo, and its checks.
 
 use std::{collections::BTreeMap, fmt::Write as _, time::Duration};
 
@@ -13,7 +13,7 @@ use crate::{
     shopper::Outcome,
 };
 
-/// A product, as the API says.
+/// A product, as the API shows it.
 #[derive(Clone)]
 pub(crate) struct Stand {
     id: i64,
@@ -56,7 +56,7 @@ pub(crate) fn opening(settings: &Settings, times: Times) -> String {
     )
 }
 
-/// Above the lines.
+/// The header of the progress lines.
 pub(crate) fn head() -> String {
     let heads = [
         "arrived",
@@ -72,7 +72,7 @@ pub(crate) fn head() -> String {
     format!("   time{heads}\n")
 }
 
-/// How it stands, by the shoppers' answers.
+/// A progress line, by the shoppers' answers.
 pub(crate) fn line(at: Duration, book: &Book, tally: &Tally, rate: f64) -> String {
     let refused: usize = book.refusals.values().sum();
     format!(
@@ -140,7 +140,7 @@ pub(crate) fn result(
 fn latency(times: &[Duration]) -> String {
     let mut sorted = times.to_vec();
     sorted.sort();
-    // The shortest time that at least this part of all is not longer than.
+    // The shortest time that is not exceeded by this percentage of all times.
     let percentile = |percent: usize| {
         let rank = (sorted.len() * percent).div_ceil(100);
         let time = rank.checked_sub(1).and_then(|place| sorted.get(place));
@@ -150,7 +150,7 @@ fn latency(times: &[Duration]) -> String {
     format!("reserve: {count} answers, p50 {p50:.1} ms, p99 {p99:.1} ms, as the shoppers saw it")
 }
 
-/// What may not be. Of a demo that was `stopped`, holds may still run.
+/// The violations. If the demo was `stopped`, units may still be held.
 pub(crate) fn wrong(book: &Book, stands: &[Stand], audit: &Value, stopped: bool) -> Vec<String> {
     let mut wrong = Vec::new();
     for stand in stands {
@@ -218,7 +218,7 @@ mod tests {
 
     const PRODUCT: i64 = 7;
 
-    /// Four units were sold, and two more perhaps.
+    /// Four units were sold, and perhaps two more.
     fn book() -> Book {
         let mut book = Book::default();
         for id in 1..=3 {
