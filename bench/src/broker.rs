@@ -201,7 +201,7 @@ async fn receive(
     let (mut last, mut unacked) = (None, 0);
     loop {
         if let Ok(delivery) = tokio::time::timeout(IDLE, deliveries.next()).await {
-            let delivery = delivery.context("the queue is gone")??;
+            let delivery = delivery.context("the queue was deleted")??;
             lock(&received).note(&delivery)?;
             last = Some(delivery);
             unacked += 1;
@@ -242,7 +242,7 @@ impl Consumer {
             ensure!(!self.task.is_finished(), "the consumer has lost its queue");
             ensure!(
                 began.elapsed() < LIMIT,
-                "{events} events were committed, {count} have come"
+                "{events} events were committed, but {count} were received"
             );
             sleep(Duration::from_millis(5)).await;
         }

@@ -38,7 +38,7 @@ pub(crate) fn wanted_answers(
         ),
     };
     if sale == Sale::SoldOut && (counted.created > 0 || seen.refused < seen.requests) {
-        bail!("a product that is sold out was sold: {counted:?}");
+        bail!("a sold-out product was sold: {counted:?}");
     }
     ensure!(
         wanted > 0,
@@ -102,7 +102,7 @@ pub(crate) async fn one_event_each(database: &Database) -> anyhow::Result<u64> {
     .await?;
     ensure!(
         wrong == 0,
-        "{wrong} reservations have not the one event that they should have"
+        "{wrong} reservations do not have exactly one event"
     );
     ensure!(unpublished == 0, "{unpublished} events are not published");
     Ok(confirmed.unsigned_abs())
@@ -117,7 +117,7 @@ pub(crate) async fn kept_keys(database: &Database, answers: u64) -> anyhow::Resu
             .await?;
     ensure!(
         kept.unsigned_abs() >= answers,
-        "{answers} requests had a key of their own, {kept} keys are kept"
+        "{answers} requests had a unique key, but {kept} keys are stored"
     );
     Ok(())
 }
@@ -193,7 +193,7 @@ async fn in_postgres(database: &Database, products: Products, sold: Sold) -> any
     .fetch_one(&database.pool)
     .await?;
     ensure!(oversold == 0, "{oversold} products were oversold");
-    ensure!(users_twice == 0, "{users_twice} users hold a product twice");
+    ensure!(users_twice == 0, "{users_twice} users have two holds of one product");
     let all = i64::from(products.stock_each) * i64::from(products.count);
     sold.check(units.unsigned_abs(), all.unsigned_abs())
 }
@@ -217,7 +217,7 @@ async fn in_redis(
 fn clean(audit: &Value) -> anyhow::Result<()> {
     ensure!(
         audit["clean"] == Value::Bool(true),
-        "the audit finds: {}",
+        "the audit found: {}",
         audit["differences"]
     );
     Ok(())

@@ -49,7 +49,7 @@ pub(crate) struct Products {
 impl Cluster {
     /// Refuses a server that does not wait for its disk. There, one transaction per request would look cheap.
     pub(crate) async fn connect(url: &str) -> anyhow::Result<Self> {
-        let options = PgConnectOptions::from_str(url).context("DATABASE_URL is not usable")?;
+        let options = PgConnectOptions::from_str(url).context("DATABASE_URL is not valid")?;
         let admin = connect(&options, 1).await?;
         for setting in ["fsync", "synchronous_commit", "full_page_writes"] {
             let (value,): (String,) = sqlx::query_as("select current_setting($1)")
@@ -58,7 +58,7 @@ impl Cluster {
                 .await?;
             if value != "on" {
                 bail!(
-                    "PostgreSQL has {setting} = {value}; what a benchmark shows needs {setting} = on"
+                    "PostgreSQL has {setting} = {value}, but the benchmark requires {setting} = on"
                 );
             }
         }

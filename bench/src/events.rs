@@ -163,7 +163,7 @@ impl Bench {
         let mut times = HashMap::new();
         for (event, hold) in events {
             let (from, to) = (answered.get(&hold), received.get(event.as_str()));
-            let (from, to) = from.zip(to).context("an event is nobody's")?;
+            let (from, to) = from.zip(to).context("an event has no reservation")?;
             times.insert(hold, to.saturating_duration_since(*from));
         }
         let times: Option<Vec<Duration>> = holds[STEADY_WARM_UP..]
@@ -276,7 +276,7 @@ async fn all_published(database: &Database) -> anyhow::Result<()> {
         }
         ensure!(
             began.elapsed() < LIMIT,
-            "the relay does not come to an end with its events"
+            "the relay did not publish all events in time"
         );
         sleep(POLL).await;
     }

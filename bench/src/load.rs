@@ -210,7 +210,7 @@ fn parse(said: &str) -> anyhow::Result<Seen> {
             .get(name)
             .with_context(|| format!("wrk has not reported {name}: {line}"))?;
         text.parse()
-            .with_context(|| format!("wrk reports a strange {name}: {line}"))
+            .with_context(|| format!("wrk reported an invalid {name}: {line}"))
     };
     let seen = Seen {
         requests: number("requests")?,
@@ -224,7 +224,7 @@ fn parse(said: &str) -> anyhow::Result<Seen> {
         cpu_seconds: number("cpu_ticks")? as f64 / crate::machine::TICKS_PER_SECOND,
     };
     if seen.refused > seen.requests || seen.seconds <= 0.0 {
-        bail!("wrk reports what cannot be: {line}");
+        bail!("wrk reported impossible values: {line}");
     }
     Ok(seen)
 }

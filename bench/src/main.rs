@@ -247,7 +247,7 @@ async fn run(args: Run) -> anyhow::Result<()> {
 /// Connects to all servers in the settings.
 async fn connect(args: &Run) -> anyhow::Result<Bench> {
     let redis = redis::Client::open(args.redis_url.as_str())
-        .context("REDIS_URL is not usable")?
+        .context("REDIS_URL is not valid")?
         .get_multiplexed_async_connection()
         .await
         .context("cannot connect to Redis (REDIS_URL)")?;
@@ -295,7 +295,7 @@ async fn run_all(
         );
         let outcome = bench.run(case, &report.outcomes).await?;
         println!(
-            "  {} = {:.3} ({}); nothing oversold, audit clean",
+            "  {} = {:.3} ({}); no overselling, audit clean",
             case.name,
             outcome.ratio.median,
             outcome.verdict.words()

@@ -132,7 +132,7 @@ impl Programs {
             .context("cannot run flashsale-api new-key")?;
         let said = String::from_utf8_lossy(&output.stderr);
         let secret = secret_in(&said).filter(|_| output.status.success());
-        let secret = secret.context("flashsale-api new-key has made no key")?;
+        let secret = secret.context("flashsale-api new-key printed no key")?;
         let file = self.logs.join("api_keys");
         std::fs::write(&file, &output.stdout)
             .with_context(|| format!("cannot write {}", file.display()))?;
@@ -219,7 +219,7 @@ impl Running {
     async fn wait_until_ready(&mut self) -> anyhow::Result<()> {
         loop {
             if let Some(status) = self.child.try_wait()? {
-                bail!("it has ended: {status}");
+                bail!("the server has exited: {status}");
             }
             let answer = self
                 .http
@@ -268,7 +268,7 @@ impl Running {
             }
             before = now;
         }
-        bail!("the server is still at work 10 s after the end of the load")
+        bail!("the server is still answering requests 10 s after the end of the load")
     }
 
     /// Stops the server in order, which also closes its connections to PostgreSQL.

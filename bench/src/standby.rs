@@ -100,7 +100,7 @@ impl Replicated {
             }
             ensure!(
                 began.elapsed() < LIMIT,
-                "the standby is not connected as it should be, and synchronous"
+                "the standby is not synchronous, or not connected by the right address"
             );
             sleep(POLL).await;
         }
@@ -126,7 +126,7 @@ impl Replicated {
             }
             ensure!(
                 began.elapsed() < LIMIT,
-                "the standby does not come to an end with what it replays"
+                "the standby did not replay all changes in time"
             );
             sleep(POLL).await;
         }

@@ -136,7 +136,7 @@ impl Bench {
         if is_storm {
             ensure!(
                 expirer.counter(EXPIRED).await? < HOLDS.unsigned_abs().into(),
-                "the storm was over before the reserves were"
+                "the storm ended before the reserves"
             );
             drained(&expirer).await?;
         }
@@ -217,7 +217,7 @@ impl Bench {
 impl Storm {
     async fn wait(&self) -> anyhow::Result<()> {
         let left = self.due_at.checked_duration_since(Instant::now());
-        sleep(left.context("the holds fell due before all was ready")?).await;
+        sleep(left.context("the holds fell due before the setup was complete")?).await;
         Ok(())
     }
 }
@@ -228,7 +228,7 @@ async fn drained(expirer: &Running) -> anyhow::Result<Instant> {
     while expirer.counter(EXPIRED).await? < HOLDS.unsigned_abs().into() {
         ensure!(
             began.elapsed() < LIMIT,
-            "the expirer does not come to an end with the storm"
+            "the expirer did not expire all holds in time"
         );
         sleep(POLL).await;
     }

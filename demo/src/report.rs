@@ -165,7 +165,7 @@ pub(crate) fn wrong(book: &Book, stands: &[Stand], audit: &Value, stopped: bool)
         if !(told..=told + unanswered).contains(&stand.sold) {
             wrong.push(format!(
                 "{name}: the API says that {} units are sold, and the answers that the shoppers got say {told}, \
-                with {unanswered} more unanswered. (Or did somebody else sell some, or take some back?)",
+                with {unanswered} more unanswered. (Or did another client sell or return some?)",
                 stand.sold
             ));
         }
@@ -184,7 +184,7 @@ pub(crate) fn wrong(book: &Book, stands: &[Stand], audit: &Value, stopped: bool)
     }
     if book.strange > 0 {
         wrong.push(format!(
-            "{} answers that nobody expects, such as: {}",
+            "{} unexpected answers, such as: {}",
             book.strange,
             book.strange_answers.join("; ")
         ));

@@ -105,7 +105,7 @@ async fn work_that_outlasts_the_limit_is_abandoned_with_an_error() {
     assert_eq!(
         wire.receive_to_end().await,
         "",
-        "an answer, though nobody can know it"
+        "an answer, although the outcome is unknown"
     );
     lock.rollback().await.unwrap();
 }

@@ -14,32 +14,32 @@ use crate::{
     world::{Process, Protocol, State},
 };
 
-pub(crate) const NO_OVERSELL: &str = "no more units are held and sold than there are";
-pub(crate) const CONSERVATION: &str = "the counters are those of the holds";
-pub(crate) const ONE_END: &str = "a hold comes to at most one end";
+pub(crate) const NO_OVERSELL: &str = "no more units are held and sold than exist";
+pub(crate) const CONSERVATION: &str = "the counters match the holds";
+pub(crate) const ONE_END: &str = "a hold ends at most once";
 pub(crate) const RETURNED_ONCE: &str =
-    "a unit comes back at most once, and not from a sale that stands";
+    "a unit is freed at most once, and never from a sale that was not returned";
 pub(crate) const DEADLINE: &str = "nothing is sold after its deadline";
 pub(crate) const EXTENDED: &str = "a deadline is moved before it has passed, and not too far";
 pub(crate) const NOT_EARLY: &str = "nothing expires before its deadline";
-pub(crate) const REACQUIRED_ONCE: &str = "what was lost is reacquired at most once, if it was lost";
-pub(crate) const FAIR_SHARE: &str = "no user has more units than a user may have";
+pub(crate) const REACQUIRED_ONCE: &str = "a hold is reacquired at most once, and only after it expired";
+pub(crate) const FAIR_SHARE: &str = "no user has more units than the limit";
 pub(crate) const ONE_HOLD: &str = "a user has at most one ACTIVE hold";
-pub(crate) const NO_UNDERSELL: &str = "nobody hears of sold out while a unit is to be had";
+pub(crate) const NO_UNDERSELL: &str = "no request is refused as sold out while a unit is free";
 pub(crate) const TRUE_EVENTS: &str = "only a committed sale has an event";
-pub(crate) const TRUE_ANSWERS: &str = "what was told to be CONFIRMED is";
-pub(crate) const EVENT_DELIVERED: &str = "each sale's event is delivered in the end";
-pub(crate) const UNIT_FREE: &str = "each due hold's unit is free in the end";
+pub(crate) const TRUE_ANSWERS: &str = "a hold that was answered as CONFIRMED is CONFIRMED";
+pub(crate) const EVENT_DELIVERED: &str = "each sale's event is eventually delivered";
+pub(crate) const UNIT_FREE: &str = "each due hold's unit is eventually free";
 
-pub(crate) const ALL_SOLD: &str = "all is sold";
-pub(crate) const RECLAIMED: &str = "what somebody held and lost is sold to another";
+pub(crate) const ALL_SOLD: &str = "all units are sold";
+pub(crate) const RECLAIMED: &str = "an expired hold's unit is sold to another user";
 pub(crate) const DELIVERED_TWICE: &str = "an event is delivered twice";
-pub(crate) const ANSWER_LOST: &str = "a sale is not known to who asked for it";
-pub(crate) const SOLD_AFTER_EXTENSION: &str = "what would have expired is sold";
+pub(crate) const ANSWER_LOST: &str = "the answer to a sale is lost";
+pub(crate) const SOLD_AFTER_EXTENSION: &str = "an extended hold is sold after its first deadline";
 pub(crate) const EXTENDED_AND_LOST: &str = "a hold expires after its second deadline";
-pub(crate) const REACQUIRED: &str = "what was lost is sold to its user after all";
-pub(crate) const SOLD_AGAIN: &str = "what was returned is sold to another";
-pub(crate) const ADJUSTED: &str = "all is sold of less than there was";
+pub(crate) const REACQUIRED: &str = "an expired hold is reacquired";
+pub(crate) const SOLD_AGAIN: &str = "a returned unit is sold to another user";
+pub(crate) const ADJUSTED: &str = "all units are sold after units were removed";
 
 pub(crate) fn all() -> Vec<Property<Protocol>> {
     vec![

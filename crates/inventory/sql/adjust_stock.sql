@@ -29,7 +29,7 @@ begin
     swept := reclaim_v2(adjust_stock_v1.product_id, t, 1000, events);
     exit when swept = 0;
     expired := expired + swept;
-    -- adjust stock: look at the product again
+    -- adjust stock: read the product again
     select * into product from products p where p.id = adjust_stock_v1.product_id;
   end loop;
   adjusted := product.stock + delta::bigint >= 0 and product.total + delta::bigint <= 2147483647;
@@ -43,7 +43,7 @@ begin
   where p.id = adjust_stock_v1.product_id
   returning p.* into product;
 
-  -- adjust stock: write it down
+  -- adjust stock: record the adjustment
   insert into stock_adjustments (product_id, delta, reason, created_at)
   values (adjust_stock_v1.product_id, adjust_stock_v1.delta, adjust_stock_v1.reason, t)
   returning id into adjustment;

@@ -20,7 +20,7 @@ begin
   select l.known, l.product_ids, l.t into known, product_ids, t from lock_products_v1(ids) l;
 
   return query
-  -- cancel: end the holds, and give the units back
+  -- cancel: end the holds, and free the units
   with gone as (
     delete from reservations_active r
     where r.id = any(known) and r.expires_at > t
@@ -52,7 +52,7 @@ begin
   get diagnostics rows = row_count;
   if rows < cardinality(ids) then
     return query
-    -- cancel: the others, as they stand
+    -- cancel: the unchanged ones
     select as_of_v1(r, t), false from reservations r where r.id = any(known);
   end if;
 end

@@ -43,7 +43,7 @@ begin
     end loop;
   end;
 
-  -- claim keys: what there is now, in a snapshot that sees what was committed during a wait
+  -- claim keys: read them, in a snapshot after any wait
   return query
   select q.n, k.fingerprint, k.status, k.location, k.body
   from unnest(clients, keys) with ordinality as q (client, key, n)

@@ -54,7 +54,7 @@ begin
   get diagnostics rows = row_count;
   if rows < cardinality(ids) then
     return query
-    -- confirm: the others, as they stand
+    -- confirm: the unchanged ones
     select as_of_v1(r, t), false from reservations r where r.id = any(known);
   end if;
 end

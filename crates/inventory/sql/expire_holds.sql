@@ -11,7 +11,7 @@ as $$
 declare
   expired bigint[];
 begin
-  -- expire: end the holds, and give the units back
+  -- expire: end the holds, and free the units
   with gone as (
     delete from reservations_active r
     where r.id = any(ids) and r.expires_at <= t

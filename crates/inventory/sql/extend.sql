@@ -43,7 +43,7 @@ begin
   get diagnostics rows = row_count;
   if rows < cardinality(ids) then
     return query
-    -- extend: the others, as they stand
+    -- extend: the unchanged ones
     select as_of_v1(r, t), false from reservations r where r.id = any(known);
   end if;
 end

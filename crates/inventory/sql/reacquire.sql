@@ -30,23 +30,23 @@ begin
   perform from products p where p.id = reservation.product_id for no key update;
   t := clock_timestamp();
 
-  -- reacquire: look at it again, in a snapshot that sees the last lock holder's work
+  -- reacquire: read the reservation again, in a snapshot after the lock
   select * into reservation from reservations r where r.id = reacquire_v1.id and r.product_id = reservation.product_id;
   reservation := as_of_v1(reservation, t);
   if reservation.status is distinct from 'EXPIRED' then
     return;
   end if;
 
-  -- reacquire: look for an earlier one
+  -- reacquire: find an earlier reacquire
   select r.id into again from reservations_ended r where r.reacquired_from = reacquire_v1.id;
   if found then
-    -- reacquire: show it
+    -- reacquire: read it
     select * into reservation from reservations_ended r where r.id = again;
     return;
   end if;
 
   loop
-    -- reacquire: look for free units
+    -- reacquire: read the free units
     select * into product from products p where p.id = reservation.product_id;
     exit when product.stock >= reservation.quantity;
     -- The hold of this reservation may itself still be unswept.

@@ -46,14 +46,14 @@ begin
     return;
   end if;
 
-  -- reserve: how much it is, and by how many users
+  -- reserve: count the units and the users
   select sum(q.quantity), count(distinct q.user_id) into units, users
   from unnest(user_ids, quantities) as q (user_id, quantity);
   if product.stock < units then
     return;
   end if;
 
-  -- reserve: which users hold it
+  -- reserve: find the users who hold the product
   holders := array(
     select h.user_id
     from reservations_active h
@@ -64,7 +64,7 @@ begin
     -- reserve: draw the ids
     ids := array(select nextval('reservations_id_seq') from generate_series(1, size));
   else
-    -- reserve: draw the ids, and leave those over that hold it, or come again
+    -- reserve: draw the ids, except for users who hold the product, and for repeated users
     select array_agg(q.id order by q.n), coalesce(sum(q.quantity) filter (where q.id is not null), 0)
     into ids, units
     from (

@@ -45,7 +45,7 @@ begin
   get diagnostics rows = row_count;
   if rows < cardinality(ids) then
     return query
-    -- return: the others, as they stand
+    -- return: the unchanged ones
     select as_of_v1(r, t), false from reservations r where r.id = any(known);
   end if;
 end

@@ -20,7 +20,7 @@ begin
     limit 1
     for no key update skip locked;
     if not found then
-      -- wait: for whoever has it
+      -- wait: until the lock is free
       perform
       from products p
       where p.id >= this_id and p.id <= this_id

@@ -85,7 +85,7 @@ pub async fn migrate_with(
     let mut migrator = Migrator::with_migrations(migrator.iter().cloned().collect());
     migrator.set_locking(false);
     take_turn(connection).await?;
-    // The lock covers everything from the first look at the schema to the last change. This process already has the
+    // The lock covers everything from the first read of the schema to the last change. This process already has the
     // advisory lock, so only a migration of an older release can hold this one.
     connection
         .lock()
@@ -95,7 +95,7 @@ pub async fn migrate_with(
     connection
         .unlock()
         .await
-        .context("cannot give the migration lock back")?;
+        .context("cannot release the migration lock")?;
     execute(connection, &format!("select pg_advisory_unlock({TURN})")).await?;
     migrated
 }
@@ -160,9 +160,9 @@ async fn apply_missing(
         let mut pause = RETRY_PAUSE;
         while let Err(error) = apply(connection, migration).await {
             let failed = if migration.no_tx {
-                "a migration failed; what it left, such as an invalid index, has to be dropped by hand"
+                "a migration failed; anything that it left, such as an invalid index, must be dropped by hand"
             } else {
-                "a migration failed; nothing of it was kept"
+                "a migration failed; it was rolled back"
             };
             if !lacks_lock(&error) {
                 return Err(error.context(failed));
@@ -171,13 +171,13 @@ async fn apply_missing(
             if Instant::now() + pause > give_up_at {
                 let waited = patience.as_secs();
                 return Err(error.context(format!(
-                    "migration {version} did not get the lock of its tables within {waited} s, in which others had \
-                     them: {by}. Nothing of it was kept: end these sessions, or wait, and migrate again"
+                    "migration {version} did not get its table locks within {waited} s. They are held by: {by}. \
+                     It was rolled back: end these sessions, or wait, and migrate again"
                 )));
             }
             let seconds = pause.as_secs();
             tracing::warn!(
-                "migration {version} waits for a lock, and tries again in {seconds} s. In the way: {by}"
+                "migration {version} waits for a lock, and tries again in {seconds} s. Held by: {by}"
             );
             sleep(pause).await;
             pause = (pause * 2).min(RETRY_PAUSE_MAX);
@@ -185,7 +185,7 @@ async fn apply_missing(
     }
     // All migrations are applied. This call compares the recorded checksums with the files.
     let compared = migrator.run(&mut *connection).await;
-    compared.context("what is recorded is not what these migrations are")
+    compared.context("the recorded migrations differ from these files")
 }
 
 /// Applies one file statement by statement, and records it.
@@ -222,8 +222,8 @@ async fn refuse_unreleased(connection: &mut PgConnection) -> anyhow::Result<()> 
         .context("cannot read the catalogue")?;
     if unreleased {
         bail!(
-            "this database has the schema of a version from before the first release, which this version cannot take \
-             over; nothing was changed. Keep it if you need its data, make a new database (createdb), set \
+            "this database has the schema of a version from before the first release, which this version cannot \
+             migrate; nothing was changed. Keep it if you need its data, make a new database (createdb), set \
              DATABASE_URL to that, and migrate again"
         );
     }
@@ -253,8 +253,8 @@ async fn in_the_way(connection: &mut PgConnection) -> anyhow::Result<String> {
     )
     .fetch_one(connection)
     .await
-    .context("cannot see who has locks")?;
-    Ok(sessions.unwrap_or_else(|| "nobody any more".to_owned()))
+    .context("cannot read which sessions hold locks")?;
+    Ok(sessions.unwrap_or_else(|| "no session any more".to_owned()))
 }
 
 async fn execute(connection: &mut PgConnection, statement: &str) -> anyhow::Result<()> {

@@ -302,7 +302,7 @@ impl Broker {
             (ids(&events).len() >= wanted).then_some(())
         })
         .await;
-        assert_eq!(ids(&events).len(), wanted, "events that nobody made");
+        assert_eq!(ids(&events).len(), wanted, "unexpected events");
         events
     }
 }

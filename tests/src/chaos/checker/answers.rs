@@ -37,7 +37,7 @@ pub(super) fn check(history: &History, lives: &Lives, rules: &Rules, found: &mut
                     say(
                         Promise::AllOrNone,
                         About::Service,
-                        "not all that was asked for",
+                        "not all requested products",
                     );
                 }
                 for hold in holds {
@@ -94,7 +94,7 @@ pub(super) fn check(history: &History, lives: &Lives, rules: &Rules, found: &mut
             }
             // Keyed requests are checked in keys.rs.
             Answer::InUse if operation.key.is_none() => {
-                let why = "its key is in use, and it has none";
+                let why = "answered that the key is in use, but the request has no key";
                 say(Promise::TrueAnswer, about(operation), why);
             }
             Answer::Audit { .. }
@@ -173,7 +173,7 @@ fn asked_for(
         say(
             Promise::TrueAnswer,
             About::Hold(hold.id),
-            "not what was asked for",
+            "not what was requested",
         );
     }
 }
@@ -187,7 +187,7 @@ fn lived(
 ) {
     let about = About::Hold(seen.id);
     let Some(life) = lives.get(seen.id) else {
-        return say(Promise::TrueAnswer, about, "there is no such hold");
+        return say(Promise::TrueAnswer, about, "the hold does not exist");
     };
     let row = life.hold;
     let identity = |hold: &Hold| {
@@ -202,11 +202,11 @@ fn lived(
         return say(
             Promise::TrueAnswer,
             about,
-            "it is another one in the database",
+            "the database has another hold with this id",
         );
     }
     if row.created > operation.ended {
-        return say(Promise::TrueAnswer, about, "it was not there yet");
+        return say(Promise::TrueAnswer, about, "it did not exist yet");
     }
     match seen.status {
         Status::Active if life.active_until() < operation.began => {
@@ -224,18 +224,18 @@ fn lived(
                 say(
                     Promise::TrueAnswer,
                     about,
-                    "in the database it was sold at another time",
+                    "the database has another time of the sale",
                 );
             }
         }
         Status::Confirmed | Status::Canceled | Status::Returned => {
             if row.status != seen.status {
-                say(Promise::OneEnd, about, "in the database it ended otherwise");
+                say(Promise::OneEnd, about, "the database has another end");
             } else if row.ended != seen.ended || row.ended.is_none_or(|at| at > operation.ended) {
                 say(
                     Promise::TrueAnswer,
                     about,
-                    "in the database it ended at another time",
+                    "the database has another time of the end",
                 );
             }
         }
@@ -251,20 +251,20 @@ fn expired(
 ) {
     let about = About::Hold(id);
     let Some(row) = lives.get(id).map(|life| life.hold) else {
-        return say(Promise::TrueAnswer, about, "there is no such hold");
+        return say(Promise::TrueAnswer, about, "the hold does not exist");
     };
     // Holds that were never swept are found by another check.
     if !matches!(row.status, Status::Expired | Status::Active) {
         say(
             Promise::OneEnd,
             about,
-            "called expired, and ended otherwise",
+            "answered as expired, but it has another end",
         );
     } else if row.expires > operation.ended {
         say(
             Promise::ExactDeadline,
             about,
-            "called expired before its deadline",
+            "answered as expired before its deadline",
         );
     }
 }
@@ -306,7 +306,7 @@ fn refused(
                 say(
                     Promise::NoUndersell,
                     about,
-                    "refused though the units were free all the time",
+                    "refused although the units were free all the time",
                 );
             }
         }
@@ -320,7 +320,7 @@ fn refused(
                 say(
                     Promise::NoUndersell,
                     about,
-                    "no ACTIVE hold stood in the way",
+                    "refused without an ACTIVE hold",
                 );
             }
         }
@@ -330,7 +330,7 @@ fn refused(
                 say(
                     Promise::NoUndersell,
                     about,
-                    "refused though the user could have had more all the time",
+                    "refused although the user was below the limit all the time",
                 );
             }
             if let Request::Reacquire(id) = request {
@@ -342,7 +342,7 @@ fn refused(
                 say(
                     Promise::NoUndersell,
                     about,
-                    "refused though the units were free all the time",
+                    "refused although the units were free all the time",
                 );
             }
             expired(lives, operation, *id, say);
@@ -352,7 +352,7 @@ fn refused(
                 say(
                     Promise::NoUndersell,
                     about,
-                    "refused though the units were free all the time",
+                    "refused although the units were free all the time",
                 );
             }
         }
@@ -372,7 +372,7 @@ fn refused(
                 say(
                     Promise::OneEnd,
                     about,
-                    "called ACTIVE after its end was known",
+                    "answered as ACTIVE after its end was known",
                 );
             }
         }
@@ -387,13 +387,13 @@ fn refused(
             if !row(id).is_some_and(|row| {
                 row.status == Status::Canceled && row.ended <= Some(operation.ended)
             }) {
-                say(Promise::OneEnd, about, "in the database it ended otherwise");
+                say(Promise::OneEnd, about, "the database has another end");
             }
         }
         (Request::Cancel(id) | Request::Extend(id, _), "reservation_confirmed", _) => {
             let sold = row(id).and_then(|row| row.confirmed);
             if sold.is_none_or(|at| at > operation.ended) {
-                say(Promise::OneEnd, about, "in the database it ended otherwise");
+                say(Promise::OneEnd, about, "the database has another end");
             }
         }
         (
@@ -414,12 +414,12 @@ fn refused(
                 say(
                     Promise::OneEnd,
                     about,
-                    "in the database it was not returned",
+                    "not returned in the database",
                 );
             }
         }
         // Clients only use ids that they got in answers.
-        _ => say(Promise::TrueAnswer, about, "this cannot be refused so"),
+        _ => say(Promise::TrueAnswer, about, "this request cannot have this refusal"),
     }
 }
 
@@ -446,7 +446,7 @@ fn adds_up(
         say(
             Promise::Conservation,
             About::Product(product.id),
-            "counters that do not add up",
+            "the counters do not add up",
         );
     }
 }
@@ -472,7 +472,7 @@ fn ruled(
     };
     if !obeyed || !rules.may_be_those_of(product, (operation.began, operation.ended)) {
         let about = About::Product(product.id);
-        say(Promise::TrueAnswer, about, "these are not its rules");
+        say(Promise::TrueAnswer, about, "these are not the product's rules");
     }
 }
 

@@ -29,7 +29,7 @@ pub(super) fn check(history: &History, found: &mut Found) {
             found.add(Promise::NoLostEvent, about, what);
         }
         if let Some(other) = written.insert(key(told), &event.id) {
-            let what = format!("told twice: {told:?} by {other} and {}", event.id);
+            let what = format!("two events: {told:?} has {other} and {}", event.id);
             found.add(Promise::TrueEvent, about, what);
         }
     }
@@ -53,7 +53,7 @@ pub(super) fn check(history: &History, found: &mut Found) {
     for told in &wanted {
         let (about, lost) = (about(Some(told)), Promise::NoLostEvent);
         if !written.contains_key(&key(told)) {
-            found.add(lost, about, format!("there is no event of it: {told:?}"));
+            found.add(lost, about, format!("the event is missing: {told:?}"));
         }
         if !received.contains(&key(told)) {
             found.add(lost, about, format!("the event was not received: {told:?}"));

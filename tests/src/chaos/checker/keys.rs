@@ -124,7 +124,7 @@ fn one_answer(history: &History, attempts: &[&Operation], found: &mut Found) {
             say(
                 history,
                 attempt,
-                "replayed, and nobody can have done it",
+                "replayed, but no attempt can have done it",
                 found,
             );
         }
@@ -150,7 +150,7 @@ fn in_use(
                 && (other.ended >= attempt.began || lingers)
         });
         if !by_another || first.is_some_and(|first| first.ended < attempt.began) {
-            say(history, attempt, "in use by nobody", found);
+            say(history, attempt, "answered that the key is in use, but no attempt was running", found);
         }
     }
 }

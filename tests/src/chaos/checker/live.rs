@@ -41,7 +41,7 @@ pub(super) fn check(history: &History, found: &mut Found) {
             }
             read = Some((connection, view));
             for product in view.products.iter().filter(|product| !conserves(product)) {
-                let what = format!("at {at} counters that do not add up: {product:?}");
+                let what = format!("at {at} the counters do not add up: {product:?}");
                 say(Promise::Conservation, About::Product(product.id), what);
             }
             for alarm in false_alarms(view, (books_differ, dead)) {
@@ -53,7 +53,7 @@ pub(super) fn check(history: &History, found: &mut Found) {
             say(
                 Promise::TrueView,
                 About::Service,
-                format!("in the end {wrong}"),
+                format!("at the end {wrong}"),
             );
         }
     }

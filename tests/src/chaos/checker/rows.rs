@@ -68,7 +68,7 @@ fn last_rules(history: &History, rules: &Rules, found: &mut Found) {
     let read = history.stored.read;
     for product in &history.stored.products {
         if !rules.may_be_those_of(product, (read, read)) {
-            let what = format!("nobody made these its last rules: {product:?}");
+            let what = format!("no request set these rules: {product:?}");
             found.add(Promise::TrueAnswer, About::Product(product.id), what);
         }
     }
@@ -89,7 +89,7 @@ fn unasked_products(history: &History, found: &mut Found) {
             _ => false,
         };
         if !right {
-            let what = format!("nobody asked for product {id}, {name:?}");
+            let what = format!("no request created product {id}, {name:?}");
             found.add(Promise::NothingUnasked, About::Product(*id), what);
         }
     }
@@ -147,7 +147,7 @@ fn two_holds(history: &History, found: &mut Found) {
             let until = pair[0].decided().or(pair[0].ended);
             if until.unwrap_or(pair[0].expires) > pair[1].created {
                 let what = format!(
-                    "two at once: {}; {}",
+                    "two holds at the same time: {}; {}",
                     history.describe_hold(pair[0]),
                     history.describe_hold(pair[1])
                 );
@@ -278,7 +278,7 @@ fn ledger(history: &History, found: &mut Found) {
         }
     }
     for (reason, (product, ..)) in made {
-        let what = format!("nobody asked for the adjustment {reason}");
+        let what = format!("no request made the adjustment {reason}");
         found.add(Promise::NothingUnasked, About::Product(product), what);
     }
 }
@@ -302,7 +302,7 @@ fn ends(history: &History, rules: &Rules, life: &Life, found: &mut Found) {
         let extended = lasts.iter().any(|first| until > *first)
             && life.may_be_extended_to(hold.expires, history.max_hold_micros);
         if !extended || until > history.max_hold_micros {
-            let why = "not its product's deadline, and nobody moved it";
+            let why = "not the product's hold duration, and no request moved the deadline";
             say(Promise::ExactDeadline, why);
         }
     }
@@ -334,7 +334,7 @@ fn moved_are_expired(history: &History, lives: &Lives, found: &mut Found) {
     {
         if !matches!(life.hold.status, Status::Active | Status::Expired) {
             let what = format!(
-                "ended otherwise after its deadline was moved into the past: {}",
+                "not expired although its deadline was moved into the past: {}",
                 history.describe_hold(life.hold)
             );
             found.add(Promise::ExactDeadline, About::Hold(life.hold.id), what);
@@ -376,7 +376,7 @@ fn unasked_holds(history: &History, found: &mut Found) {
         if asked.is_some_and(|began| *began <= hold.created) {
             *next += 1;
         } else {
-            let what = format!("nobody asked for it: {}", history.describe_hold(hold));
+            let what = format!("no request created it: {}", history.describe_hold(hold));
             found.add(Promise::NothingUnasked, About::Hold(hold.id), what);
         }
     }
@@ -409,7 +409,7 @@ fn unasked_ends(history: &History, found: &mut Found) {
         for (act, at) in acts {
             let first = asked.get(&act);
             if first.is_none_or(|began| at.is_some_and(|at| at < *began)) {
-                let what = format!("nobody ended it so: {}", history.describe_hold(hold));
+                let what = format!("no request ended it this way: {}", history.describe_hold(hold));
                 found.add(Promise::NothingUnasked, About::Hold(hold.id), what);
             }
         }
