@@ -45,7 +45,7 @@ pub(crate) fn opening(settings: &Settings, times: Times) -> String {
     format!(
         "Watch it: {}/\n\
         {} shoppers, {} products, holds of {} s; one product opens after {} s, and all is over after {} s.\n\
-        Ctrl-C ends it sooner. The same shoppers again: SEED={}\n\n",
+        Ctrl-C stops it early. To repeat it with the same shoppers: SEED={}\n\n",
         settings.url,
         settings.shoppers,
         ITEMS.len(),
@@ -116,7 +116,7 @@ pub(crate) fn result(
     let _ = writeln!(text, "refusals: {}", refusals.join(", "));
     let _ = writeln!(
         text,
-        "repeats: {} requests without an answer, {} answers that came again for an Idempotency-Key",
+        "repeats: {} requests without an answer, {} answers replayed for an Idempotency-Key",
         book.lost, book.replayed
     );
     let _ = writeln!(text, "{}\n", latency(&book.reserve_times));
@@ -158,20 +158,20 @@ pub(crate) fn wrong(book: &Book, stands: &[Stand], audit: &Value, stopped: bool)
         let Sold { told, unanswered } = book.sold(stand.id);
         if told > stand.total {
             wrong.push(format!(
-                "{name} is oversold: the shoppers were told of {told} sold units, and there are {}",
+                "{name} is oversold: the answers have {told} sold units, but only {} exist",
                 stand.total
             ));
         }
         if !(told..=told + unanswered).contains(&stand.sold) {
             wrong.push(format!(
-                "{name}: the API says that {} units are sold, and the answers that the shoppers got say {told}, \
-                with {unanswered} more unanswered. (Or did another client sell or return some?)",
+                "{name}: the API says that {} units are sold, but the shoppers' answers say {told}, \
+                with {unanswered} more without an answer. (Or did another client sell or return some?)",
                 stand.sold
             ));
         }
         if stand.held != 0 && !stopped {
             wrong.push(format!(
-                "{name}: {} units are still held, though every hold is over. (Does an expirer run?)",
+                "{name}: {} units are still held, although every hold is over. (Is an expirer running?)",
                 stand.held
             ));
         }
@@ -201,7 +201,7 @@ pub(crate) fn verdict(wrong: &[String], audit: &Value) -> String {
             "\nthe shoppers' answers and the API agree\n\
             audit: clean for these products; {others} differences in others, see GET /admin/audit\n"
         ),
-        (wrong, _) => format!("\n{} things are wrong:\n", wrong.len()),
+        (wrong, _) => format!("\n{} errors:\n", wrong.len()),
     }
 }
 

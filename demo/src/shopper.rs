@@ -33,13 +33,13 @@ impl Outcome {
     pub(crate) fn words(self) -> &'static str {
         match self {
             Self::Bought => "bought",
-            Self::BoughtAtLast => "were too late at first, came back and bought what others let go",
-            Self::PaidLate => "paid after the deadline, and got it, because it was still free",
-            Self::PaidBack => "paid after the deadline, and got the money back: it was sold",
+            Self::BoughtAtLast => "were too late at first, came back, and bought units that others had released",
+            Self::PaidLate => "paid after the deadline, and got it, because units were still free",
+            Self::PaidBack => "paid after the deadline, and were refunded: it was sold out",
             Self::ChangedTheirMind => "reserved and canceled",
             Self::WalkedAway => "reserved and walked away: the hold expired",
             Self::SoldOut => "found it sold out",
-            Self::NoAnswer => "went without an answer",
+            Self::NoAnswer => "got no answer",
             Self::CutShort => "were still there when it ended",
         }
     }

@@ -58,12 +58,12 @@ pub async fn run(settings: Settings) -> anyhow::Result<usize> {
     let limit = settings.faults + OVERHEAD_LIMIT;
     match timeout(limit, run_to_the_end(&settings)).await {
         Ok(violations) => violations,
-        Err(_) => bail!("the run is not done after {} s", limit.as_secs()),
+        Err(_) => bail!("the run did not finish within {} s", limit.as_secs()),
     }
 }
 
 async fn run_to_the_end(settings: &Settings) -> anyhow::Result<usize> {
-    fs::create_dir_all(&settings.logs).context("cannot make the folder for the logs")?;
+    fs::create_dir_all(&settings.logs).context("cannot create the folder for the logs")?;
     println!(
         "seed {}: {} s of faults; the processes' logs are in {}",
         settings.seed,

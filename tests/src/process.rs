@@ -109,7 +109,7 @@ impl Child {
             if entry.is_none()
                 && let Some(status) = self.process.try_wait().unwrap()
             {
-                panic!("it ended with {status} before it logged {words:?}");
+                panic!("the process ended with {status} before it logged {words:?}");
             }
             entry
         })

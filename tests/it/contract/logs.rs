@@ -229,7 +229,7 @@ async fn no_secret_is_ever_logged() {
     other.ends().await;
 
     let log = [system.stop().await, other.entries().await].concat();
-    assert!(log.len() > 20, "it is told little");
+    assert!(log.len() > 20, "too few log entries");
     for entry in log {
         let entry = entry.to_string();
         assert!(

@@ -174,7 +174,7 @@ impl Storm {
         );
         self.system.assert_clean_audit().await;
         for expirer in &self.expirers {
-            assert_eq!(expirer.metric(ERRORS).await, 0.0, "deadlocks, perhaps");
+            assert_eq!(expirer.metric(ERRORS).await, 0.0, "possibly deadlocks");
             let peak = expirer.child.memory_peak_kib();
             assert!(peak < MEMORY_LIMIT_KIB, "{peak} KiB");
         }
@@ -311,7 +311,7 @@ async fn an_expirer_that_redis_cut_off_for_not_listening_comes_back() {
     expirer.child.thaw();
     storm.drains().await;
     expirer.counts(RESUBSCRIBED, 1.0).await;
-    eventually("it listens again", async || {
+    eventually("listening to Redis again", async || {
         let listening: String = operator.ask(listeners).await;
         (listening.lines().count() == 1).then_some(())
     })

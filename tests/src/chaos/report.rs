@@ -26,13 +26,13 @@ pub(crate) fn faults(history: &History, injected: &[Injected], skipped: usize) -
             one.fault,
             match one.recovered {
                 Some(at) => format!(", works again after {:.2} s", seconds(at - one.ended)),
-                None => ", does not work again".to_owned(),
+                None => ", never recovered".to_owned(),
             }
         );
     }
     let _ = writeln!(
         text,
-        "  {skipped} more found what they were to hit already hit"
+        "  {skipped} more were skipped: their target was already affected"
     );
     text
 }
@@ -73,7 +73,7 @@ pub(crate) fn operations(history: &History) -> String {
     let replayed = history.operations.iter().filter(|one| one.replayed).count();
     let _ = writeln!(
         text,
-        "  with an Idempotency-Key: {distinct}, asked again {} times; {replayed} answers were replayed",
+        "  with an Idempotency-Key: {distinct}, repeated {} times; {replayed} answers were replayed",
         keys.len() - distinct
     );
     text
@@ -138,7 +138,7 @@ pub(crate) fn recovery(injected: &[Injected]) -> String {
                 .push(recovered - one.ended);
         }
     }
-    let mut text = String::from("recovery, from a fault's end until what it hit works again:\n");
+    let mut text = String::from("recovery times, from the end of a fault until its targets work again:\n");
     let all: Vec<Micros> = times.values().flatten().copied().collect();
     for (kind, mut times) in times.into_iter().chain([("all", all)]) {
         times.sort_unstable();
@@ -149,7 +149,7 @@ pub(crate) fn recovery(injected: &[Injected]) -> String {
     }
     let _ = writeln!(
         text,
-        "  {disturbed} not counted: other faults fell into them"
+        "  {disturbed} not counted: other faults overlapped"
     );
     text
 }

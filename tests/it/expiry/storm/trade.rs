@@ -41,7 +41,7 @@ pub(super) async fn trade(
     while !over.is_cancelled() || round < ROUNDS_MIN {
         // From the end of the storm, which is swept last.
         let late = storm_holds - number - round * CLIENTS;
-        assert!(late > storm_holds / 2, "the storm goes on for ever");
+        assert!(late > storm_holds / 2, "the storm does not end");
         buy_too_late_and_again(&client, product, late).await;
         traded.sold += 1;
 
