@@ -45,7 +45,7 @@ const RETRY_MAX: Duration = Duration::from_secs(2);
 #[command(
     name = "flashsale-expirer",
     version,
-    about = "Ends holds that are past their deadline."
+    about = "Expires holds that are past their deadline."
 )]
 pub struct Args {
     #[command(flatten)]

@@ -283,15 +283,15 @@ impl Relay {
             .inc_by((batch.turned_away + batch.refused) as u64);
         if batch.returned > 0 {
             self.routing.fails(&anyhow!(
-                "no queue is bound to {EXCHANGE} for some events: they are kept and tried again"
+                "no queue is bound to {EXCHANGE} for some events: they are kept and retried"
             ));
         } else if batch.published > 0 {
             self.routing.works();
         }
         if batch.turned_away > 0 {
             self.queues.fails(&anyhow!(
-                "RabbitMQ refuses events, and not one alone: a queue that is bound to {EXCHANGE} is full, or cannot \
-                 take them; they are kept and tried again"
+                "RabbitMQ refuses events, and not one alone: a queue bound to {EXCHANGE} is full or unavailable. The \
+                 events are kept and retried"
             ));
         } else if batch.published > 0 {
             self.queues.works();
