@@ -230,7 +230,7 @@ pub async fn run(context: Context, expiries: Wakeups, shutdown: CancellationToke
             context.metrics.errors.inc();
             if !failing {
                 let cause = error.cause();
-                tracing::warn!(%error, cause, "cannot expire holds: retrying until PostgreSQL allows it");
+                tracing::warn!(%error, cause, "cannot expire holds: retrying until it works");
             }
         } else if failing {
             tracing::info!("expiring holds again");

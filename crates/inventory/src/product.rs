@@ -16,7 +16,7 @@ use crate::{
 pub struct Product {
     /// The product's id.
     pub id: ProductId,
-    /// Its name, 1 to [`NAME_MAX_CHARACTERS`] characters.
+    /// Its name, 1 to 200 characters.
     pub name: String,
     /// Free units.
     #[schemars(range(min = 0))]
