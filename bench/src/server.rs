@@ -166,7 +166,7 @@ impl Programs {
         log: &str,
         database_url: &str,
     ) -> anyhow::Result<Running> {
-        // A free port from the kernel, released at once: the kernel gives other programs other ports next.
+        // Asks the kernel for a free port and releases it at once. The kernel assigns the next caller another port.
         let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
         let log = self.logs.join(format!("{log}.log"));
         let output =

@@ -126,7 +126,7 @@ async fn a_late_payment_that_waited_looks_at_the_hold_again(pool: PgPool) {
     let calls = [waiting(lost), waiting(kept)];
     shop.until_waiting(&[calls[0].abort_handle(), calls[1].abort_handle()])
         .await;
-    // Expired only now: an extension had kept it.
+    // During the wait, one hold falls due and the other is extended.
     shop.backdate(lost, 0).await;
     sqlx::query("update reservations set expires_at = 'tomorrow' where id = $1")
         .bind(kept)

@@ -58,7 +58,7 @@ async fn shop_with_stale_statistics(options: PgConnectOptions) -> Shop {
     shop
 }
 
-/// Does what autovacuum does within about a minute. (ANALYZE alone would leave some dead entries in the indexes.)
+/// Does what autovacuum does within about a minute. (Without index_cleanup a few dead entries would stay in the indexes.)
 async fn analyze(shop: &Shop) {
     sqlx::raw_sql("vacuum (analyze, index_cleanup on) reservations")
         .execute(&shop.pool)
@@ -83,7 +83,7 @@ async fn read(shop: &Shop) -> Vec<(String, i64)> {
     .unwrap()
 }
 
-/// Fails unless exactly `expected` was read between `before` and now.
+/// Fails unless the number of entries read between `before` and now is within `expected`.
 async fn assert_read(
     shop: &Shop,
     before: &[(String, i64)],

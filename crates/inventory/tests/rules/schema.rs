@@ -167,7 +167,7 @@ const REFUSED: [(&str, &str); 43] = [
         "idempotency_keys_whole_answer",
         "update idempotency_keys set body = null",
     ),
-    // The total can only be negative when the other constraints hold: this removes all units.
+    // A negative total needs a negative counter, so another constraint must be dropped first.
     (
         "products_total_not_negative",
         "alter table products drop constraint products_stock_not_negative;

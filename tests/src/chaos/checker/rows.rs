@@ -106,7 +106,7 @@ fn oversell(history: &History, found: &mut Found) {
             *product.entry(freed).or_default() -= hold.quantity;
         }
     }
-    // A removed unit counts as taken.
+    // A unit that an adjustment removed counts as taken.
     for adjusted in &history.stored.adjustments {
         let product = changes.entry(adjusted.product).or_default();
         *product.entry(adjusted.at).or_default() -= adjusted.delta;
