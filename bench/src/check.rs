@@ -193,7 +193,7 @@ async fn in_postgres(database: &Database, products: Products, sold: Sold) -> any
     .fetch_one(&database.pool)
     .await?;
     ensure!(oversold == 0, "{oversold} products were oversold");
-    ensure!(users_twice == 0, "{users_twice} users have two holds of one product");
+    ensure!(users_twice == 0, "{users_twice} users hold a product twice");
     let all = i64::from(products.stock_each) * i64::from(products.count);
     sold.check(units.unsigned_abs(), all.unsigned_abs())
 }

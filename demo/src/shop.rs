@@ -225,7 +225,7 @@ async fn told(what: &str, request: RequestBuilder) -> anyhow::Result<Value> {
     let response = request.send().await;
     let response = response.with_context(|| format!("no answer to {what}"))?;
     let (head, body) = read(response).await?;
-    let detail = body["detail"].as_str().unwrap_or("this is not a flashsale API");
+    let detail = body["detail"].as_str().unwrap_or("not a flashsale API");
     match head.status {
         200 | 201 if !body.is_null() => Ok(body),
         401 | 403 => bail!(

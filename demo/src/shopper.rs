@@ -33,7 +33,7 @@ impl Outcome {
     pub(crate) fn words(self) -> &'static str {
         match self {
             Self::Bought => "bought",
-            Self::BoughtAtLast => "were too late at first, came back, and bought units that others had released",
+            Self::BoughtAtLast => "were too late at first, came back and bought released units",
             Self::PaidLate => "paid after the deadline, and got it, because units were still free",
             Self::PaidBack => "paid after the deadline, and were refunded: it was sold out",
             Self::ChangedTheirMind => "reserved and canceled",

@@ -54,7 +54,7 @@ fn env_example_has_every_setting_and_its_default() {
     assert_eq!(
         unique.len(),
         documented.len(),
-        "a setting is listed twice"
+        "a setting is documented twice"
     );
     let missing: Vec<_> = wanted.difference(&unique).collect();
     let surplus: Vec<_> = unique.difference(&wanted).collect();

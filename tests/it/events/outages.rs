@@ -13,7 +13,7 @@ const UNTOUCHED: &str = "published_at is null and attempts = 0 and dead_at is nu
 /// Another transaction can lock all these rows: no relay holds a lock.
 async fn are_free(system: &System, wanted: usize) {
     eventually(
-        &format!("{wanted} unlocked rows"),
+        &format!("{wanted} rows that no relay has locked"),
         async || {
             let mut transaction = system.database.pool.begin().await.unwrap();
             let free = sqlx::query(

@@ -138,7 +138,7 @@ pub(crate) fn recovery(injected: &[Injected]) -> String {
                 .push(recovered - one.ended);
         }
     }
-    let mut text = String::from("recovery times, from the end of a fault until its targets work again:\n");
+    let mut text = String::from("recovery times, from a fault's end until its targets work:\n");
     let all: Vec<Micros> = times.values().flatten().copied().collect();
     for (kind, mut times) in times.into_iter().chain([("all", all)]) {
         times.sort_unstable();

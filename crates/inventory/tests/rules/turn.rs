@@ -156,7 +156,7 @@ async fn a_lock_that_is_never_to_be_had_takes_nobody_along(pool: PgPool) {
     let lock = shop.lock(product).await;
     let mut requests = vec![one(product, 1)];
     let waits = AtomicU32::new(WAITS_IN_A_ROW);
-    let latecomers = |_: &HashSet<ProductId>| -> Vec<Reserve> { panic!("no latecomer may be requested") };
+    let latecomers = |_: &HashSet<ProductId>| -> Vec<Reserve> { panic!("no latecomers wanted") };
     let (pool, events) = (&shop.pool, &shop.events);
     let tried = reserve_in_turn(
         pool,

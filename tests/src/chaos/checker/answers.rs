@@ -414,12 +414,12 @@ fn refused(
                 say(
                     Promise::OneEnd,
                     about,
-                    "not returned in the database",
+                    "not returned according to the database",
                 );
             }
         }
         // Clients only use ids that they got in answers.
-        _ => say(Promise::TrueAnswer, about, "this request cannot have this refusal"),
+        _ => say(Promise::TrueAnswer, about, "the refusal does not fit"),
     }
 }
 
@@ -472,7 +472,7 @@ fn ruled(
     };
     if !obeyed || !rules.may_be_those_of(product, (operation.began, operation.ended)) {
         let about = About::Product(product.id);
-        say(Promise::TrueAnswer, about, "these are not the product's rules");
+        say(Promise::TrueAnswer, about, "not the product's rules");
     }
 }
 

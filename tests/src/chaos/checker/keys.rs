@@ -150,7 +150,7 @@ fn in_use(
                 && (other.ended >= attempt.began || lingers)
         });
         if !by_another || first.is_some_and(|first| first.ended < attempt.began) {
-            say(history, attempt, "answered that the key is in use, but no attempt was running", found);
+            say(history, attempt, "key in use by no attempt", found);
         }
     }
 }

@@ -409,7 +409,7 @@ fn unasked_ends(history: &History, found: &mut Found) {
         for (act, at) in acts {
             let first = asked.get(&act);
             if first.is_none_or(|began| at.is_some_and(|at| at < *began)) {
-                let what = format!("no request ended it this way: {}", history.describe_hold(hold));
+                let what = format!("no request ended it: {}", history.describe_hold(hold));
                 found.add(Promise::NothingUnasked, About::Hold(hold.id), what);
             }
         }
