@@ -64,7 +64,7 @@ pub enum Unusable {
          run flashsale-api migrate"
     )]
     Unreleased,
-    /// The sessions have another isolation level than [`ISOLATION`].
+    /// The sessions have another isolation level than read committed.
     #[error(
         "the isolation level is '{0}', and must be 'read committed': alter role … set default_transaction_isolation \
          = 'read committed'"
