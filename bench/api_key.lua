@@ -1,4 +1,4 @@
--- Each request has an API key. This follows reserve.lua. The further argument: KEY
+-- Sends an API key with each request. Loaded after reserve.lua. Further argument: KEY
 
 local prepare = init
 

@@ -1,4 +1,4 @@
--- Each request has an Idempotency-Key of its own: 96 random bits, as a client's library would draw them. This follows
+-- Sends a unique Idempotency-Key with each request: 96 random bits, as from a client library. Loaded after
 -- reserve.lua.
 local POST = "POST /reservations HTTP/1.1\r\n"
 local MOST = 2 ^ 48 - 1
@@ -8,7 +8,7 @@ local random = math.random
 
 function init(args)
   prepare(args)
-  -- No other thread or load begins with this user, so none draws these keys.
+  -- Each thread and load starts with another user, so the seeds differ.
   math.randomseed(user)
   for i = 0, products - 1 do
     heads[i] = "\r\n" .. heads[i]:sub(#POST + 1)

@@ -1,6 +1,6 @@
--- What is held is confirmed, too, some while later, by whichever connection has its turn. This follows reserve.lua.
--- A new hold's id is the next number, so that nobody has to read the answers: by the time that LAG more have been asked
--- for, the hold is there. The further argument: FIRST_HOLD
+-- Also confirms each hold some time later, on any connection. Loaded after reserve.lua. The ids of new holds are
+-- consecutive, so the script need not read the answers: a hold exists by the time that LAG more have been requested.
+-- Further argument: FIRST_HOLD
 local LAG = 2000
 
 local reserve, prepare = request, init
@@ -14,7 +14,7 @@ end
 
 function request()
   if next_hold + LAG > asked_for then
-    -- The other threads are about as far.
+    -- The other threads progress at the same rate.
     asked_for = asked_for + step
     return reserve()
   end

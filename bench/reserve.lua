@@ -1,7 +1,7 @@
--- The load: POST /reservations, each request by a user of its own. wrk runs a copy of this in each of its threads.
--- It shares the machine with what it measures, so it does as little as it can for a request. There is no
--- response(): it would cost a fifth of what wrk can do, and the servers count their answers by status anyway.
--- Arguments: THREADS FIRST_PRODUCT PRODUCTS FIRST_USER (a number of 12 digits)
+-- The load: POST /reservations, with another user for each request. wrk runs a copy of this script in each thread.
+-- The load runs on the measured machine, so the script does as little as possible per request. It has no response(),
+-- which would cost a fifth of wrk's throughput; the servers count their answers by status. Arguments: THREADS
+-- FIRST_PRODUCT PRODUCTS FIRST_USER (a number of 12 digits)
 
 local started = 0
 
@@ -17,7 +17,7 @@ function init(args)
   products = tonumber(args[3])
   step = tonumber(args[1])
   user = tonumber(args[4]) + thread_number
-  -- A product's id is filled up with spaces, which JSON allows: all bodies have the same length.
+  -- The product's id is padded with spaces, which JSON allows, so that all bodies have the same length.
   local body = '{"product_id":%' .. #tostring(first + products) .. 'd,"user_id":'
   local length = #body:format(first) + 12 + #"}"
   for i = 0, products - 1 do

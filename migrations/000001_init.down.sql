@@ -1,4 +1,4 @@
--- Takes the whole schema away, with all its data, and the functions that `migrate` installed.
+-- Drops the whole schema with all its data, and the functions that `migrate` installed.
 do $$
 declare
   routine record;

@@ -1,4 +1,4 @@
-//! What the rounds of a run share: the servers, the programs, the load, and the processor time of all of them.
+//! State shared by all rounds of a run: servers, programs, load, and CPU time measurement.
 
 use std::sync::Arc;
 
@@ -18,10 +18,10 @@ use crate::{
 
 pub(crate) const WARM_UP_SECONDS: u32 = 1;
 
-/// Two threads make a fifth more requests than one on two cores, and more of them nothing.
+/// On two cores, two threads make a fifth more requests than one. More threads do not help.
 const WRK_THREADS: u32 = 2;
 
-/// Everything that the rounds of a run share.
+/// State shared by all rounds of a run.
 pub(crate) struct Bench {
     pub(crate) cluster: Cluster,
     pub(crate) redis: MultiplexedConnection,
@@ -34,13 +34,13 @@ pub(crate) struct Bench {
     pub(crate) rounds: u32,
     pub(crate) seconds: u32,
     pub(crate) connections: u32,
-    /// In place of the cases' own choices of connections for textbook.
+    /// Overrides the number of connections of textbook.
     pub(crate) textbook_pool: Option<u32>,
-    /// The database with the history, once it has been written.
+    /// The database with the history, once it is created.
     pub(crate) history: Option<Database>,
 }
 
-/// What a load is made on.
+/// The target of a load.
 #[derive(Clone, Copy)]
 pub(crate) struct Target<'a> {
     pub(crate) script: Script<'a>,
@@ -51,9 +51,9 @@ pub(crate) struct Target<'a> {
 }
 
 impl Bench {
-    /// Loads the copies, each with a wrk of its own, all at the same time.
+    /// Loads all copies at the same time, with one wrk each.
     pub(crate) async fn load(&self, target: &Target<'_>, seconds: u32) -> anyhow::Result<Seen> {
-        // It is far below the limit.
+        // The number of copies is far below the limit.
         let copies = target.running.len() as u32;
         let plans: Vec<Plan<'_>> = target
             .running
@@ -73,7 +73,7 @@ impl Bench {
         Ok(Seen::together(&seen))
     }
 
-    /// What the processes have used so far, those that were started for the round together.
+    /// CPU time used so far. The processes started for the round are added up.
     pub(crate) async fn cpu(
         &mut self,
         database: &Database,
@@ -100,7 +100,7 @@ impl Bench {
     }
 }
 
-/// The counts of all copies, once none of them changes any more.
+/// The sum of all copies' counts, once they no longer change.
 pub(crate) async fn settled_metrics(running: &[&Running]) -> anyhow::Result<Metrics> {
     let mut all = Metrics::default();
     for running in running {

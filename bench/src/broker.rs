@@ -30,16 +30,16 @@ use crate::machine;
 
 const ROUTING_KEY: &str = "reservation.confirmed";
 
-/// Messages of bare-publish that wait for their confirms.
+/// Number of unconfirmed messages of bare-publish.
 const WINDOW: usize = 1_000;
 
-/// What the broker may send ahead of acks, and how many events one ack is for at most.
+/// Maximum number of unacked messages, and of events per ack.
 const PREFETCH: u16 = 10_000;
 const ACK_EVERY: usize = 500;
-/// A consumer that has nothing to do for so long acks what it has.
+/// A consumer without messages for this time acks everything received.
 const IDLE: Duration = Duration::from_millis(20);
 
-/// Nothing that is waited for takes longer, unless it is lost.
+/// Longer waits mean that something was lost.
 const LIMIT: Duration = Duration::from_secs(60);
 
 pub(crate) struct Broker {
@@ -48,7 +48,7 @@ pub(crate) struct Broker {
     pid: Option<u32>,
 }
 
-/// Receives everything in the queue, and notes when.
+/// Receives everything in the queue, and records the time.
 pub(crate) struct Consumer {
     received: Arc<Mutex<Received>>,
     task: JoinHandle<anyhow::Result<()>>,
@@ -56,7 +56,7 @@ pub(crate) struct Consumer {
 
 #[derive(Default)]
 struct Received {
-    /// By message id: the first time.
+    /// Time of the first delivery by message id.
     events: HashMap<ShortString, Instant>,
     last: Option<Instant>,
 }
@@ -82,7 +82,7 @@ impl Broker {
         machine::cpu_seconds(self.pid?)
     }
 
-    /// The topology as the relay declares it, with an empty queue.
+    /// The same topology as the relay's, with an empty queue.
     pub(crate) async fn fresh_queue(&self) -> anyhow::Result<()> {
         let channel = self.connection.create_channel().await?;
         channel
@@ -94,7 +94,7 @@ impl Broker {
         Ok(())
     }
 
-    /// Waits until so many messages are in the queue. It counts a little behind its confirms.
+    /// Waits until the queue has this many messages. RabbitMQ updates the count shortly after its confirms.
     pub(crate) async fn wait_for_messages(&self, messages: u64) -> anyhow::Result<()> {
         let channel = self.connection.create_channel().await?;
         let passive = QueueDeclareOptions {
@@ -136,8 +136,8 @@ impl Broker {
         Ok(Consumer { received, task })
     }
 
-    /// Publishes for so long, and answers how many messages were confirmed and in which time: the limit
-    /// that the broker sets. What makes a message durable is the same as the relay's, and so is its size.
+    /// Publishes for this time. Returns the number of confirmed messages and the time taken: the limit set by the
+    /// broker. Durability and message size are the same as the relay's.
     pub(crate) async fn bare_publish(&self, time: Duration) -> anyhow::Result<(u64, Duration)> {
         let channel = self.connection.create_channel().await?;
         channel
@@ -201,7 +201,7 @@ async fn receive(
     let (mut last, mut unacked) = (None, 0);
     loop {
         if let Ok(delivery) = tokio::time::timeout(IDLE, deliveries.next()).await {
-            let delivery = delivery.context("the queue is gone")??;
+            let delivery = delivery.context("the queue was deleted")??;
             lock(&received).note(&delivery)?;
             last = Some(delivery);
             unacked += 1;
@@ -228,7 +228,7 @@ impl Received {
 }
 
 impl Consumer {
-    /// Waits for so many different events since the start, and answers when the last one came.
+    /// Waits for this many different events since the start. Returns the time of the last one.
     pub(crate) async fn wait_for(&self, events: u64) -> anyhow::Result<Instant> {
         let began = Instant::now();
         loop {
@@ -242,13 +242,13 @@ impl Consumer {
             ensure!(!self.task.is_finished(), "the consumer has lost its queue");
             ensure!(
                 began.elapsed() < LIMIT,
-                "{events} events were committed, {count} have come"
+                "{events} events were committed, but {count} were received"
             );
             sleep(Duration::from_millis(5)).await;
         }
     }
 
-    /// Ends it, and answers when each event came, by its id.
+    /// Stops it. Returns the time of each event by its id.
     pub(crate) fn close(self) -> HashMap<ShortString, Instant> {
         self.task.abort();
         std::mem::take(&mut lock(&self.received).events)

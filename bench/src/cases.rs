@@ -1,14 +1,14 @@
-//! What is measured against what, and what is asked of it.
+//! The cases: what is compared, and the goals.
 
 mod goals;
 mod production;
 
 use crate::stats::Goal;
 
-/// One row of the report: two sides under the same load, in turns.
+/// One row of the report: two sides under the same load, in alternating rounds.
 pub(crate) struct Case {
     pub(crate) name: &'static str,
-    /// For people.
+    /// Title in the report.
     pub(crate) title: &'static str,
     pub(crate) goal: Goal,
     pub(crate) figure: Figure,
@@ -20,94 +20,94 @@ pub(crate) struct Case {
 
 /// What our figure is compared with.
 pub(crate) enum Theirs {
-    /// Nothing: the figure is absolute, and compared with the goal alone.
+    /// Nothing: the figure is absolute and has a goal.
     Nothing,
-    /// The same figure of this side, whose rounds take turns with ours.
+    /// The same figure of this side, whose rounds alternate with ours.
     Side(Side),
-    /// Another figure of our own rounds, which has this label.
+    /// Another figure of our own rounds, with this label.
     SameRounds(&'static str, Figure),
 }
 
-/// What is compared.
+/// The figure that is compared.
 #[derive(Clone, Copy, PartialEq)]
 pub(crate) enum Figure {
-    /// Work done in a second, in this unit.
+    /// Work per second, in this unit.
     PerSecond(&'static str),
     P50,
     P99,
-    /// Of the requests for the quiet product beside the one under load.
+    /// p99 of requests for the quiet product beside the loaded one.
     QuietP99,
-    /// How long a given amount of work takes.
+    /// Time for a fixed amount of work.
     Seconds,
-    /// PostgreSQL's processor time for a unit of work.
+    /// CPU time of PostgreSQL per unit of work.
     PostgresMicroseconds,
-    /// The same of everything: servers and load.
+    /// CPU time of all processes, servers and load, per unit of work.
     ProcessorMicroseconds,
 }
 
 #[derive(Clone, Copy, PartialEq)]
 pub(crate) enum Clients {
-    /// As many connections as the settings say.
+    /// The number of connections in the settings.
     Many,
-    /// One connection: a lone request at a time.
+    /// One connection: one request at a time.
     One,
-    /// The case's own number of connections.
+    /// This number of connections.
     Exactly(u32),
 }
 
-/// What runs. Its label names its work: sides with the same label do the same.
+/// A program under measurement. The label names its work: sides with the same label do the same work.
 pub(crate) struct Side {
     pub(crate) label: &'static str,
     pub(crate) work: Work,
 }
 
-/// What is done and timed in a round.
+/// The work of a round.
 #[derive(Clone, Copy, PartialEq)]
 pub(crate) enum Work {
     Reserves(Reserves),
     Events(Events),
     Expiry(Expiry),
-    /// A product under load from so many clients, and a lone client of another product; see `neighbour.rs`.
+    /// One product under load from these clients, and a single client of another product; see `neighbour.rs`.
     Neighbour(Clients),
 }
 
-/// wrk reserves as fast as a server answers.
+/// wrk reserves as fast as the server answers.
 #[derive(Clone, Copy, PartialEq)]
 pub(crate) struct Reserves {
     pub(crate) server: Server,
     pub(crate) clients: Clients,
     pub(crate) sale: Sale,
     pub(crate) history: History,
-    /// How many processes of the server share the load.
+    /// Number of server processes that share the load.
     pub(crate) copies: u32,
     pub(crate) headers: Headers,
     pub(crate) snapshot: Snapshot,
     pub(crate) standby: Standby,
 }
 
-/// Events on their way to RabbitMQ; see `events.rs`.
+/// Delivery of events to RabbitMQ; see `events.rs`.
 #[derive(Clone, Copy, PartialEq)]
 pub(crate) enum Events {
-    /// wrk reserves and confirms; API and relay run; a consumer receives.
+    /// wrk reserves and confirms, API and relay run, and a consumer receives.
     Lifecycle,
-    /// The same at a steady 100 confirms a second, each timed.
+    /// The same at a steady 100 confirms per second, each of them timed.
     Steady,
-    /// The relay is started on a backlog.
+    /// The relay starts with a backlog.
     Drain,
     /// The comparator: publishing alone.
     BarePublish,
 }
 
-/// 100,000 holds of one product that fall due together; see `storm.rs`.
+/// 100,000 holds of one product that fall due at the same time; see `storm.rs`.
 #[derive(Clone, Copy, PartialEq)]
 pub(crate) enum Expiry {
-    /// The expirer drains them.
+    /// The expirer expires them.
     Storm,
     /// The comparator: one statement.
     Bare,
-    /// Reserves of that product, timed, while the expirer drains them.
+    /// Timed reserves of that product, while the expirer expires the holds.
     ReservesInStorm,
-    /// The same reserves, with the same holds due much later.
+    /// The same reserves, while the holds are due much later.
     ReservesInQuiet,
 }
 
@@ -116,56 +116,56 @@ pub(crate) enum Server {
     Flashsale,
     Noop,
     RedisGate,
-    /// With this many connections to PostgreSQL: the best, case by case, of 2, 4, 8, 16, 32 and 64 (see
-    /// `TEXTBOOK_POOL`). On the hot row more of them only wait for each other.
+    /// With this many connections to PostgreSQL: the best of 2, 4, 8, 16, 32 and 64 for each case (see
+    /// `TEXTBOOK_POOL`). On one hot row, more connections only wait for each other.
     Textbook(u32),
 }
 
-/// What is on sale while the load runs.
+/// The products during the load.
 #[derive(Clone, Copy, PartialEq)]
 pub(crate) enum Sale {
-    /// This many products, and more units of each than the load can take: 201 is asked for.
+    /// This many products, each with more units than the load can take: the expected answer is 201.
     Open(u32),
-    /// One product whose units are all held: 409 is asked for.
+    /// One product whose units are all held: the expected answer is 409.
     SoldOut,
 }
 
 #[derive(Clone, Copy, PartialEq)]
 pub(crate) enum History {
     None,
-    /// Ten million reservations that have come to their end.
+    /// Ten million ended reservations.
     TenMillion,
 }
 
-/// What each request has besides its body.
+/// Additional headers of each request.
 #[derive(Clone, Copy, PartialEq)]
 pub(crate) enum Headers {
     Plain,
-    /// A random Idempotency-Key of its own.
+    /// A random Idempotency-Key.
     IdempotencyKey,
     /// An API key, which the server requires.
     ApiKey,
 }
 
-/// Whether another session keeps an old snapshot, so that PostgreSQL cannot clean up behind updates.
+/// Whether another session holds an old snapshot, so that PostgreSQL cannot remove old row versions.
 #[derive(Clone, Copy, PartialEq)]
 pub(crate) enum Snapshot {
     None,
-    /// From before the load to after it, and the load lasts minutes before it is timed; see `snapshot.rs`.
+    /// Throughout the load, which runs for minutes before it is timed; see `snapshot.rs`.
     Held,
 }
 
-/// A synchronous standby, for which each commit waits; see `standby.rs`.
+/// A synchronous standby that each commit waits for; see `standby.rs`.
 #[derive(Clone, Copy, PartialEq)]
 pub(crate) enum Standby {
     None,
     /// On this machine.
     Near,
-    /// On this machine, and its connection delays every byte by a millisecond in each direction.
+    /// On this machine, with a delay of 1 ms in each direction.
     TwoMillisecondsAway,
 }
 
-/// Our server, one hot product, and none of the settings that production has.
+/// Our server with one hot product, and without production settings.
 const HOT_RESERVES: Reserves = Reserves {
     server: Server::Flashsale,
     clients: Clients::Many,
@@ -194,13 +194,13 @@ const fn side(label: &'static str, work: Work) -> Side {
     Side { label, work }
 }
 
-/// Every case, in the order in which they run.
+/// Every case, in the order of execution.
 pub(crate) fn all() -> impl Iterator<Item = &'static Case> {
     goals::CASES.iter().chain(production::CASES)
 }
 
 impl Case {
-    /// Ours, and theirs if there is one: the order in which they take turns.
+    /// Ours, then theirs if there is one: the order of the rounds.
     pub(crate) fn sides(&self) -> impl Iterator<Item = &Side> {
         let theirs = match &self.theirs {
             Theirs::Side(side) => Some(side),
@@ -213,12 +213,12 @@ impl Case {
         self.sides().any(|side| need(side.work))
     }
 
-    /// Whether it compares settings that production has with the usual ones.
+    /// Whether it compares production settings with the defaults.
     pub(crate) fn is_production(&self) -> bool {
         production::CASES.iter().any(|case| case.name == self.name)
     }
 
-    /// Whether the rounds of `earlier` serve for this case too: its sides took turns there.
+    /// Whether the rounds of `earlier` also serve this case, because they had the same sides.
     pub(crate) fn repeats(&self, earlier: &Case) -> bool {
         self.sides()
             .all(|side| earlier.sides().any(|other| other.label == side.label))
@@ -250,7 +250,7 @@ impl Work {
 }
 
 impl Clients {
-    /// How many connections they have, where the settings say `many`.
+    /// The number of connections, where `many` is the number in the settings.
     pub(crate) fn connections(self, many: u32) -> u32 {
         match self {
             Self::Many => many,

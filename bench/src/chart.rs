@@ -1,4 +1,4 @@
-//! The report as a picture: each case's ratio in parts of its goal, so that all fit on one scale.
+//! The report as a chart: each case's ratio divided by its goal, so that all fit on one scale.
 
 use std::fmt::Write as _;
 
@@ -15,11 +15,11 @@ const ROW: f64 = 58.0;
 const BAR: f64 = 20.0;
 const BOTTOM: f64 = 76.0;
 const LEFT: f64 = 386.0;
-/// The scale goes from nothing to one and a half times the goal.
+/// The scale goes from 0 to 1.5 times the goal.
 const SCALE: f64 = 310.0 / MOST;
 const MOST: f64 = 1.5;
 
-/// Colours that do on white and on black; dark viewers get a dark card.
+/// Colours that work on white and black. Dark mode gets a dark card.
 const STYLE: &str = "\
 text { font-family: -apple-system, 'Segoe UI', 'DejaVu Sans', Helvetica, Arial, sans-serif; fill: #1f2328 }
 .card { fill: #ffffff; stroke: #d0d7de }
@@ -93,7 +93,7 @@ fn row(svg: &mut String, top: f64, outcome: &Outcome) {
     text(svg, "name", "start", 24.0, top + 17.0, case.title);
     let figures = format!("{}: {}", case.name, figures(outcome));
     text(svg, "small", "start", 24.0, top + 34.0, &figures);
-    // A figure that stands alone is its own ratio.
+    // An absolute figure is shown as it is.
     let sign = match outcome.theirs {
         Some(_) => "×",
         None => outcome.unit,
@@ -132,7 +132,7 @@ fn row(svg: &mut String, top: f64, outcome: &Outcome) {
     text(svg, "small", "start", right, top + 34.0, &asked);
 }
 
-/// What the ratio comes from.
+/// The figures of the ratio.
 fn figures(outcome: &Outcome) -> String {
     let (ours, unit) = (&outcome.ours, outcome.unit);
     let Some(theirs) = &outcome.theirs else {

@@ -1,5 +1,5 @@
-//! What must be true after every round. A figure from a server that oversells, loses what it has acknowledged, or
-//! miscounts is worth nothing.
+//! Checks after every round. The figures of a server that oversells, loses acknowledged work or miscounts are
+//! worthless.
 
 use anyhow::{bail, ensure};
 use redis::aio::MultiplexedConnection;
@@ -13,14 +13,14 @@ use crate::{
     server::{API_CLIENT, Running},
 };
 
-/// How many answers wrk may not have seen although the work was done: those in flight when it stopped, those
-/// that a socket error cut off, and those whose outcome the server itself did not know.
+/// Maximum number of requests that were done without wrk seeing the answer: those in flight at the end, those with a
+/// socket error, and those with an unknown outcome.
 pub(crate) fn unseen(connections: u32, seen: &Seen, counted: &Answers) -> u64 {
     u64::from(connections) + seen.socket_errors + counted.unavailable + counted.other
 }
 
-/// How many answers were the ones that were asked for: 201, or 409 when sold out. Fails when wrk and the server
-/// disagree by more than the answers that wrk may not have seen.
+/// Number of expected answers: 201, or 409 when sold out. Fails if wrk and the server differ by more than the answers
+/// that wrk may have missed.
 pub(crate) fn wanted_answers(
     sale: Sale,
     seen: &Seen,
@@ -30,7 +30,7 @@ pub(crate) fn wanted_answers(
     let other_refusals = counted.unavailable + counted.other;
     let (wanted, counted_wanted, status) = match sale {
         Sale::Open(_) => (seen.requests - seen.refused, counted.created, 201),
-        // wrk can't tell one refusal from another, so the server's other ones are taken off.
+        // wrk cannot distinguish refusals, so the server's other refusals are subtracted.
         Sale::SoldOut => (
             seen.refused.saturating_sub(other_refusals),
             counted.conflict,
@@ -38,7 +38,7 @@ pub(crate) fn wanted_answers(
         ),
     };
     if sale == Sale::SoldOut && (counted.created > 0 || seen.refused < seen.requests) {
-        bail!("a product that is sold out was sold: {counted:?}");
+        bail!("a sold-out product was sold: {counted:?}");
     }
     ensure!(
         wanted > 0,
@@ -51,7 +51,7 @@ pub(crate) fn wanted_answers(
     Ok(wanted)
 }
 
-/// Compares what was answered with what was stored. `sold` says what must be stored.
+/// Compares the answers with the stored rows. `sold` is the expected number of units.
 pub(crate) async fn stored(
     server: Server,
     running: &Running,
@@ -71,7 +71,7 @@ pub(crate) async fn stored(
     }
 }
 
-/// The same where no process has an audit to ask for.
+/// The same without a process that has an audit.
 pub(crate) async fn without_api(
     database: &Database,
     products: Products,
@@ -82,7 +82,8 @@ pub(crate) async fn without_api(
     clean(&serde_json::to_value(audit)?)
 }
 
-/// Every confirmed reservation must have one event, published, and no other may have one. Answers how many.
+/// Every confirmed reservation must have one published event, and no other reservation may have one. Returns their
+/// number.
 pub(crate) async fn one_event_each(database: &Database) -> anyhow::Result<u64> {
     let (confirmed, wrong, unpublished): (i64, i64, i64) = sqlx::query_as(
         "-- bench: check the events
@@ -101,14 +102,14 @@ pub(crate) async fn one_event_each(database: &Database) -> anyhow::Result<u64> {
     .await?;
     ensure!(
         wrong == 0,
-        "{wrong} reservations have not the one event that they should have"
+        "{wrong} reservations do not have exactly one event"
     );
     ensure!(unpublished == 0, "{unpublished} events are not published");
     Ok(confirmed.unsigned_abs())
 }
 
-/// So many answers at least must be kept under a key of their own. Without its key a request is as quick as ever, and
-/// the figure would be another's.
+/// At least this many answers must be stored under unique keys. Without its key a request would be faster, and the
+/// figure would be wrong.
 pub(crate) async fn kept_keys(database: &Database, answers: u64) -> anyhow::Result<()> {
     let (kept,): (i64,) =
         sqlx::query_as("-- bench: count the keys\nselect count(*) from idempotency_keys")
@@ -116,12 +117,12 @@ pub(crate) async fn kept_keys(database: &Database, answers: u64) -> anyhow::Resu
             .await?;
     ensure!(
         kept.unsigned_abs() >= answers,
-        "{answers} requests had a key of their own, {kept} keys are kept"
+        "{answers} requests had a unique key, but {kept} keys are stored"
     );
     Ok(())
 }
 
-/// So many requests at least must have been counted as those of the API key's client.
+/// At least this many requests must have been counted for the API key's client.
 pub(crate) async fn known_clients(running: &[&Running], answers: u64) -> anyhow::Result<()> {
     let mut counted = 0;
     for running in running {
@@ -135,12 +136,12 @@ pub(crate) async fn known_clients(running: &[&Running], answers: u64) -> anyhow:
     Ok(())
 }
 
-/// How many units must have gone.
+/// The expected number of sold units.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Sold {
-    /// As many as wrk saw 201s, and at most those besides that it may not have seen.
+    /// At least the 201 answers that wrk saw, and at most those plus the ones that it may have missed.
     Answered { created: u64, unseen: u64 },
-    /// Every one.
+    /// Every unit.
     All,
 }
 
@@ -216,7 +217,7 @@ async fn in_redis(
 fn clean(audit: &Value) -> anyhow::Result<()> {
     ensure!(
         audit["clean"] == Value::Bool(true),
-        "the audit finds: {}",
+        "the audit found: {}",
         audit["differences"]
     );
     Ok(())

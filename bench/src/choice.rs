@@ -1,4 +1,4 @@
-//! Which cases run, what they need, and how long they take.
+//! The selection of cases, their requirements and their duration.
 
 use std::time::Duration;
 
@@ -10,11 +10,11 @@ use crate::{
     snapshot::AGE_SECONDS,
 };
 
-/// Beside its connections to clients, a process has others, files and pipes open.
+/// Other open files of a process, beside connections to clients.
 const OTHER_FILES: u32 = 100;
 
-/// The cases that `names` asks for: names between commas or spaces, `production` for those with production's settings,
-/// `all`, or nothing for the usual ones.
+/// The selected cases: names separated by commas or spaces, `production` for those with production settings, `all`,
+/// or nothing for the default ones.
 pub(crate) fn chosen(names: &str) -> anyhow::Result<Vec<&'static Case>> {
     let names: Vec<&str> = names
         .split(|c: char| c == ',' || c.is_whitespace())
@@ -40,7 +40,7 @@ pub(crate) fn chosen(names: &str) -> anyhow::Result<Vec<&'static Case>> {
         .collect())
 }
 
-/// The servers that the cases run on, by their names in `deploy/local`; `standby` is a PostgreSQL with a synchronous
+/// The servers that the cases need, by their names in `deploy/local`. `standby` is a PostgreSQL with a synchronous
 /// standby.
 pub(crate) fn servers(cases: &[&Case]) -> Vec<&'static str> {
     let mut servers = vec!["postgres", "redis"];
@@ -57,8 +57,8 @@ pub(crate) fn needs_standby(cases: &[&Case]) -> bool {
     needs(cases, |work| work.standby() != Standby::None)
 }
 
-/// Refuses cases with more connections than a process may have files open. Without this they would fail in the middle
-/// of a run, or measure something else.
+/// Refuses cases with more connections than a process may have open files. Otherwise they would fail in the middle of
+/// a run, or measure something else.
 pub(crate) fn check_open_files(
     cases: &[&Case],
     connections: u32,
@@ -79,7 +79,7 @@ pub(crate) fn check_open_files(
     Ok(())
 }
 
-/// How long the cases take. Beside what is timed, each round starts its processes and warms them up.
+/// Estimated duration of the cases. Each round also starts its processes and warms them up.
 pub(crate) fn about(cases: &[&Case], rounds: u32, seconds: u32) -> Duration {
     let mut all = 0;
     for (position, case) in cases.iter().enumerate() {
@@ -97,13 +97,13 @@ pub(crate) fn about(cases: &[&Case], rounds: u32, seconds: u32) -> Duration {
     if needs_standby(cases) {
         all += 10;
     }
-    // A handful of cases, hundreds of rounds, minutes each at most: far below the limit.
+    // A few cases with hundreds of rounds of minutes: far below the limit.
     Duration::from_secs(all.into())
 }
 
 fn about_one(work: Work, seconds: u32) -> u32 {
     match work {
-        // What has aged for minutes also takes longer to check.
+        // A table that aged for minutes also takes longer to check.
         Work::Reserves(_) if work.has_held_snapshot() => AGE_SECONDS + seconds + 15,
         Work::Reserves(_) => seconds + 3,
         Work::Events(_) => seconds + 4,

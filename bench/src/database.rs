@@ -1,4 +1,4 @@
-//! The databases that rounds run in, and the sales in them.
+//! Databases of the rounds, and their products.
 
 use std::{
     str::FromStr as _,
@@ -14,15 +14,15 @@ use tokio::time::sleep;
 
 use crate::{cases::Sale, machine};
 
-/// A vacuum of the largest table that a round makes takes seconds.
+/// A vacuum of a round's largest table takes seconds.
 const DROP_LIMIT: Duration = Duration::from_secs(60);
 
 /// More than a load can take.
 pub(crate) const PLENTY: i32 = 1_000_000_000;
-/// Units of a product that is to be sold out: its warm-up takes them.
+/// Units of a product for sold-out cases. The warm-up takes them.
 const FEW: i32 = 100;
 
-/// A PostgreSQL server on which databases may be made. Clones share its connection.
+/// A PostgreSQL server. Clones share its connection.
 #[derive(Clone)]
 pub(crate) struct Cluster {
     options: PgConnectOptions,
@@ -34,11 +34,11 @@ pub(crate) struct Database {
     pub(crate) name: String,
     pub(crate) url: String,
     pub(crate) pool: PgPool,
-    /// The main process of its server, if that runs on this machine.
+    /// The server's main process, if it runs on this machine.
     pub(crate) server_pid: Option<u32>,
 }
 
-/// The products under load: ids from the first on.
+/// The products under load: consecutive ids from the first.
 #[derive(Clone, Copy)]
 pub(crate) struct Products {
     pub(crate) first: i64,
@@ -47,9 +47,9 @@ pub(crate) struct Products {
 }
 
 impl Cluster {
-    /// Refuses a server that does not wait for its disk: there a transaction for each request looks cheap.
+    /// Refuses a server that does not wait for its disk. There, one transaction per request would look cheap.
     pub(crate) async fn connect(url: &str) -> anyhow::Result<Self> {
-        let options = PgConnectOptions::from_str(url).context("DATABASE_URL is not usable")?;
+        let options = PgConnectOptions::from_str(url).context("DATABASE_URL is not valid")?;
         let admin = connect(&options, 1).await?;
         for setting in ["fsync", "synchronous_commit", "full_page_writes"] {
             let (value,): (String,) = sqlx::query_as("select current_setting($1)")
@@ -58,7 +58,7 @@ impl Cluster {
                 .await?;
             if value != "on" {
                 bail!(
-                    "PostgreSQL has {setting} = {value}; what a benchmark shows needs {setting} = on"
+                    "PostgreSQL has {setting} = {value}, but the benchmark requires {setting} = on"
                 );
             }
         }
@@ -77,7 +77,7 @@ impl Cluster {
         self.options.get_port()
     }
 
-    /// Further connections to the database that its URL names.
+    /// Additional connections to the database in the server's URL.
     pub(crate) async fn sessions(&self, connections: u32) -> anyhow::Result<PgPool> {
         connect(&self.options, connections).await
     }
@@ -90,7 +90,7 @@ impl Cluster {
         Ok(machine::parent_named(session.unsigned_abs(), "postgres"))
     }
 
-    /// A new database, in place of an older one of that name.
+    /// A new database. Replaces an older one of that name.
     pub(crate) async fn create(&self, name: &str) -> anyhow::Result<Database> {
         self.drop(name).await?;
         self.run(&format!("create database {name}")).await?;
@@ -106,7 +106,7 @@ impl Cluster {
         })
     }
 
-    /// An autovacuum of the database is the superuser's, and stands in the way until it ends.
+    /// A running autovacuum belongs to the superuser, and blocks the drop until it ends.
     pub(crate) async fn drop(&self, name: &str) -> anyhow::Result<()> {
         let statement = format!("drop database if exists {name} with (force)");
         let began = Instant::now();
@@ -118,9 +118,9 @@ impl Cluster {
         }
     }
 
-    /// Has everything that was changed written to disk, so that no round pays for the one before.
+    /// Writes all changes to disk, so that no round pays for the previous one.
     ///
-    /// The command CHECKPOINT needs rights that our role lacks. Dropping a database makes a checkpoint too.
+    /// The command CHECKPOINT needs rights that our role lacks. Dropping a database also makes a checkpoint.
     pub(crate) async fn checkpoint(&self) -> anyhow::Result<()> {
         self.run("create database bench_checkpoint").await?;
         self.drop("bench_checkpoint").await
@@ -145,7 +145,7 @@ async fn connect(options: &PgConnectOptions, connections: u32) -> anyhow::Result
 }
 
 impl Database {
-    /// Puts new products on sale.
+    /// Creates new products.
     pub(crate) async fn open_sale(&self, sale: Sale) -> anyhow::Result<Products> {
         let (count, stock_each) = match sale {
             Sale::Open(products) => (products, PLENTY),
@@ -169,12 +169,12 @@ impl Database {
         })
     }
 
-    /// Leaves nothing for autovacuum to do in the middle of a round.
+    /// Leaves no work for autovacuum during a round.
     pub(crate) async fn tidy(&self) -> anyhow::Result<()> {
         self.maintain("vacuum (analyze)").await
     }
 
-    /// The same, but for the planner's statistics.
+    /// The same without updating the planner's statistics.
     pub(crate) async fn vacuum(&self) -> anyhow::Result<()> {
         self.maintain("vacuum").await
     }

@@ -1,4 +1,4 @@
-//! A TCP proxy that hands every byte on after a fixed delay: distance, on one machine.
+//! A TCP proxy that delays every byte by a fixed time, to simulate distance on one machine.
 
 use std::{
     collections::HashSet,
@@ -21,18 +21,18 @@ use tokio::{
     try_join,
 };
 
-/// What is read at once at most, and how much may be under way: far more than a millisecond's traffic.
+/// Maximum size of a read, and of the data in flight: far more than the traffic of 1 ms.
 const CHUNK_BYTES: usize = 64 * 1024;
 const CHUNKS: usize = 256;
 
-/// Listens until it is dropped; its connections end with it.
+/// Listens until it is dropped. Its connections end with it.
 pub(crate) struct DelayProxy {
     accepting: AbortHandle,
     ports: Arc<Mutex<HashSet<u16>>>,
 }
 
 impl DelayProxy {
-    /// `delay` is that of one direction: a round trip takes twice as much longer.
+    /// `delay` is for one direction. A round trip takes twice as much longer.
     pub(crate) fn start(listener: TcpListener, upstream: SocketAddr, delay: Duration) -> Self {
         let ports = Arc::<Mutex<HashSet<u16>>>::default();
         let accepting = tokio::spawn(accept(listener, upstream, delay, Arc::clone(&ports)));
@@ -42,7 +42,7 @@ impl DelayProxy {
         }
     }
 
-    /// Whether a connection that the upstream sees come from this port is the proxy's.
+    /// Whether a connection with this source port, as seen by the upstream, belongs to the proxy.
     pub(crate) fn has_port(&self, port: u16) -> bool {
         lock(&self.ports).contains(&port)
     }
@@ -60,15 +60,15 @@ async fn accept(
     delay: Duration,
     ports: Arc<Mutex<HashSet<u16>>>,
 ) {
-    // Dropped with this task, it ends the connections.
+    // Dropped with this task, which ends the connections.
     let mut connections = JoinSet::new();
     loop {
         let near = tokio::select! {
             accepted = listener.accept() => accepted,
-            // How a connection ended, its two ends are told by their own sockets.
+            // The result does not matter: both ends notice it on their own sockets.
             Some(_) = connections.join_next() => continue,
         };
-        // A client that is gone already, or too many open files: neither is the next one's fault.
+        // The client has disconnected, or too many files are open. The next connection may work.
         let Ok((near, _)) = near else { continue };
         let ports = Arc::clone(&ports);
         connections.spawn(async move { connect(near, upstream, delay, &ports).await });
@@ -94,7 +94,7 @@ async fn connect(
     Ok(())
 }
 
-/// One direction, up to the end of what is sent.
+/// Forwards one direction to its end.
 async fn relay(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, delay: Duration) -> io::Result<()> {
     let (sender, mut chunks) = mpsc::channel::<(Instant, Vec<u8>)>(CHUNKS);
     let read = async move {
@@ -120,8 +120,8 @@ async fn relay(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, delay: Duration)
     try_join!(read, write).map(drop)
 }
 
-/// Tokio's own timers count whole milliseconds, which would make one of the delay up to two. A thread's are exact to
-/// a tenth.
+/// Tokio's timers have a resolution of 1 ms, which would turn a delay of 1 ms into up to 2 ms. A thread's sleep is
+/// exact to 0.1 ms.
 async fn wait_until(due: Instant) -> io::Result<()> {
     let left = due.saturating_duration_since(Instant::now());
     if left.is_zero() {

@@ -24,17 +24,17 @@ use crate::{
     stats::Latency,
 };
 
-/// Events that wait for the relay when it is started: what a flash sale confirms in some seconds.
+/// Number of events in the backlog: the confirms of some seconds in a flash sale.
 const BACKLOG: i32 = 50_000;
 
-/// Before bare-publish is timed.
+/// Warm-up before bare-publish is timed.
 const WARM_UP: Duration = Duration::from_millis(500);
 
-/// The steady load: a confirm every ten milliseconds. The first half second is not timed.
+/// The steady load: one confirm every 10 ms. The first 0.5 s is not timed.
 const STEADY_PERIOD: Duration = Duration::from_millis(10);
 const STEADY_WARM_UP: usize = 50;
 
-/// How often the database is asked whether all is published, and for how long.
+/// Interval and time limit of checks whether everything is published.
 const POLL: Duration = Duration::from_millis(20);
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -54,7 +54,7 @@ impl Bench {
         }
     }
 
-    /// From the first request to the receipt of the last event: a relay that falls behind is waited for.
+    /// From the first request to the receipt of the last event, including the time of a relay that falls behind.
     async fn lifecycle(&mut self, database: &Database, broker: &Broker) -> anyhow::Result<Round> {
         let products = database.open_sale(Sale::Open(1)).await?;
         let warm_up = database.open_sale(Sale::Open(1)).await?;
@@ -119,8 +119,8 @@ impl Bench {
         })
     }
 
-    /// A confirm at a time, at a fixed rate, each timed from its answer, which follows the commit, to the
-    /// consumer's receipt.
+    /// One confirm at a time at a fixed rate. Each is timed from its answer, which follows the commit, to the receipt
+    /// by the consumer.
     async fn steady(&mut self, database: &Database, broker: &Broker) -> anyhow::Result<Round> {
         let products = database.open_sale(Sale::Open(1)).await?;
         let (api, relay) = self.api_and_relay(database).await?;
@@ -163,7 +163,7 @@ impl Bench {
         let mut times = HashMap::new();
         for (event, hold) in events {
             let (from, to) = (answered.get(&hold), received.get(event.as_str()));
-            let (from, to) = from.zip(to).context("an event is nobody's")?;
+            let (from, to) = from.zip(to).context("an event has no reservation")?;
             times.insert(hold, to.saturating_duration_since(*from));
         }
         let times: Option<Vec<Duration>> = holds[STEADY_WARM_UP..]
@@ -179,7 +179,7 @@ impl Bench {
         })
     }
 
-    /// From the start of the relay's process, as after an outage, to the last mark.
+    /// From the start of the relay, as after an outage, to the last mark.
     async fn drain(&mut self, database: &Database, broker: &Broker) -> anyhow::Result<Round> {
         let products = write_backlog(database).await?;
         database.tidy().await?;
@@ -232,7 +232,7 @@ impl Bench {
         Ok((programs.start(Server::Flashsale, url).await?, relay))
     }
 
-    /// Each sale has its one event, and the consumer has them all.
+    /// Each sale has one event, and the consumer has received it.
     async fn finish(
         &self,
         database: &Database,
@@ -250,14 +250,14 @@ impl Bench {
     }
 }
 
-/// Reserves from now on, each of which is confirmed.
+/// The script that reserves and confirms from the current hold id on.
 async fn lifecycle(database: &Database) -> anyhow::Result<Script<'static>> {
     let query = "-- bench: the next hold\nselect coalesce(max(id), 0) + 1 from reservations";
     let (first_hold,) = sqlx::query_as(query).fetch_one(&database.pool).await?;
     Ok(Script::Lifecycle { first_hold })
 }
 
-/// How many events were ever committed.
+/// Number of events committed so far.
 async fn committed(database: &Database) -> anyhow::Result<u64> {
     let count = "-- bench: count the events\nselect count(*) from outbox_events";
     let (count,): (i64,) = sqlx::query_as(count).fetch_one(&database.pool).await?;
@@ -276,13 +276,13 @@ async fn all_published(database: &Database) -> anyhow::Result<()> {
         }
         ensure!(
             began.elapsed() < LIMIT,
-            "the relay does not come to an end with its events"
+            "the relay did not publish all events in time"
         );
         sleep(POLL).await;
     }
 }
 
-/// A product all of whose units are confirmed, each with its event as confirm writes it.
+/// A product whose units are all confirmed, each with its event as confirm writes it.
 async fn write_backlog(database: &Database) -> anyhow::Result<Products> {
     let (first,): (i64,) = sqlx::query_as(
         "-- bench: a backlog

@@ -1,4 +1,4 @@
-//! The report in its three forms: JSON for programs, tables for people, and a chart.
+//! The report's files: JSON for programs, tables for people, and a chart.
 
 use std::{fs, io::ErrorKind, path::Path};
 
@@ -22,7 +22,7 @@ pub(crate) fn remove(folder: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Writes the report of this one.
+/// Writes the report of this run.
 pub(crate) fn write(report: &Report, folder: &Path) -> anyhow::Result<()> {
     let texts = [
         report.json()?,

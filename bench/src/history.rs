@@ -1,4 +1,4 @@
-//! Ten million reservations of earlier sales, each come to its end.
+//! Ten million ended reservations of earlier sales.
 
 use anyhow::Context as _;
 use sqlx::{AssertSqlSafe, PgConnection};
@@ -9,7 +9,7 @@ const ROWS: i64 = 10_000_000;
 const PRODUCTS: i64 = 1_000;
 const USERS: i64 = 1_000_000;
 
-/// Fills a new database. The counters of its products agree with the rows, so that an audit is clean.
+/// Fills a new database. The counters match the rows, so that an audit is clean.
 pub(crate) async fn write(database: &Database) -> anyhow::Result<()> {
     let mut connection = database.pool.acquire().await?;
     sqlx::raw_sql(
@@ -19,7 +19,7 @@ pub(crate) async fn write(database: &Database) -> anyhow::Result<()> {
     )
     .execute(&mut *connection)
     .await?;
-    // Kept up row by row, indexes would cost most of the time.
+    // Updating the indexes row by row would take most of the time.
     let restore = take_down(&mut connection).await?;
     sqlx::query(
         "-- bench: products of earlier sales
@@ -30,7 +30,7 @@ pub(crate) async fn write(database: &Database) -> anyhow::Result<()> {
     .execute(&mut *connection)
     .await?;
     println!("  history: writing {ROWS} reservations");
-    // A product's sales come one after the other over a year; users come back in no order.
+    // The sales of a product are spread over a year. Users return in no particular order.
     sqlx::query(
         "-- bench: their reservations
         insert into reservations
@@ -68,14 +68,13 @@ pub(crate) async fn write(database: &Database) -> anyhow::Result<()> {
             .await
             .with_context(|| format!("cannot restore: {statement}"))?;
     }
-    // The connection's settings end with it.
+    // The settings of the connection end with it.
     connection.close().await?;
     println!("  history: vacuum and analyze");
     database.tidy().await
 }
 
-/// Removes the secondary indexes of `reservations` and of its parts, and answers the statements that bring them back
-/// as they were.
+/// Drops the secondary indexes of `reservations` and its partitions. Returns the statements that recreate them.
 async fn take_down(connection: &mut PgConnection) -> anyhow::Result<Vec<String>> {
     let indexes: Vec<(String, String)> = sqlx::query_as(
         "select format('drop index %I', c.relname), pg_get_indexdef(c.oid)

@@ -1,4 +1,4 @@
-//! The load: wrk with `reserve.lua`, or with one of the scripts that build on it.
+//! The load: wrk with `reserve.lua`, or with a script that extends it.
 
 use std::{
     cell::Cell,
@@ -16,7 +16,7 @@ use tokio::process::Command;
 use crate::stats::Latency;
 
 const RESERVE: &str = include_str!("../reserve.lua");
-/// The others follow it in the same file, and use what it has.
+/// The other scripts are appended to it in one file, and use its functions.
 const SCRIPTS: [(&str, &str); 4] = [
     ("reserve.lua", ""),
     ("lifecycle.lua", include_str!("../lifecycle.lua")),
@@ -24,8 +24,8 @@ const SCRIPTS: [(&str, &str); 4] = [
     ("api_key.lua", include_str!("../api_key.lua")),
 ];
 
-/// Users have 12 digits: all bodies are of the same length. Loads that are this far apart may share users, and
-/// never share a database.
+/// Users have 12 digits, so that all bodies have the same length. Loads at this distance may share users, but never a
+/// database.
 const FIRST_USER: u64 = 100_000_000_000;
 const USERS_OF_A_LOAD: u64 = 100_000_000;
 const LOADS: u64 = 8_000;
@@ -33,11 +33,11 @@ const LOADS: u64 = 8_000;
 #[derive(Clone, Copy)]
 pub(crate) enum Script<'a> {
     Reserve,
-    /// Each hold is confirmed. The first one has this id, the others those that follow.
+    /// Each hold is confirmed. The first has this id, and the ids are consecutive.
     Lifecycle {
         first_hold: i64,
     },
-    /// Each request has an Idempotency-Key of its own.
+    /// Each request has a unique Idempotency-Key.
     Keyed,
     /// Each request has this API key.
     ApiKey(&'a str),
@@ -53,7 +53,7 @@ impl Script<'_> {
         }
     }
 
-    /// What the script is told beside what all are told.
+    /// The additional argument of the script.
     fn argument(self) -> Option<String> {
         match self {
             Self::Reserve | Self::Keyed => None,
@@ -63,7 +63,7 @@ impl Script<'_> {
     }
 }
 
-/// What one wrk shall do.
+/// The parameters of one wrk.
 pub(crate) struct Plan<'a> {
     pub(crate) script: Script<'a>,
     pub(crate) base_url: &'a str,
@@ -74,25 +74,25 @@ pub(crate) struct Plan<'a> {
     pub(crate) products: u32,
 }
 
-/// What wrk saw.
+/// The results of wrk.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(crate) struct Seen {
-    /// Answers of any kind.
+    /// Answers with any status.
     pub(crate) requests: u64,
-    /// Those with a status of 400 or more.
+    /// Answers with a status of 400 or more.
     pub(crate) refused: u64,
-    /// Failures to connect, read or write, and time-outs.
+    /// Failures to connect, read or write, and timeouts.
     pub(crate) socket_errors: u64,
     pub(crate) seconds: f64,
-    /// Written beside this.
+    /// Reported separately.
     #[serde(skip)]
     pub(crate) latency: Latency,
     pub(crate) cpu_seconds: f64,
 }
 
 impl Seen {
-    /// What several saw that ran at the same time. Percentiles cannot be added up: those of the slowest stand for
-    /// all.
+    /// Combines the results of several wrk that ran at the same time. Percentiles cannot be added: the slowest stand
+    /// for all.
     pub(crate) fn together(parts: &[Self]) -> Self {
         let count = |of: fn(&Self) -> u64| parts.iter().map(of).sum();
         let most = |of: fn(&Self) -> f64| parts.iter().map(of).fold(0.0, f64::max);
@@ -110,7 +110,7 @@ impl Seen {
     }
 }
 
-/// Deals connections out to copies, as evenly as can be. Each copy has one at least.
+/// Distributes connections among copies as evenly as possible, at least one each.
 pub(crate) fn shares(connections: u32, copies: u32) -> impl Iterator<Item = u32> {
     (0..copies).map(move |copy| {
         let rest = u32::from(copy < connections % copies);
@@ -125,9 +125,9 @@ pub(crate) struct Wrk {
 }
 
 impl Wrk {
-    /// Fails with what to do about it when there is no wrk.
+    /// Fails with instructions if wrk is missing.
     pub(crate) async fn find() -> anyhow::Result<()> {
-        // wrk knows no option that succeeds and does nothing.
+        // wrk has no option that succeeds without doing anything.
         match wrk()
             .arg("--version")
             .stdout(Stdio::null())
@@ -142,7 +142,7 @@ impl Wrk {
         }
     }
 
-    /// Puts the scripts into the folder. They are written once: several wrk read them at the same time.
+    /// Writes the scripts into the folder, once: several wrk read them at the same time.
     pub(crate) fn in_folder(folder: &Path) -> anyhow::Result<Self> {
         for (file, text) in SCRIPTS {
             let path = folder.join(file);
@@ -155,7 +155,7 @@ impl Wrk {
         })
     }
 
-    /// Runs wrk to its end. Its users are not those of other loads.
+    /// Runs wrk to its end. Its users differ from those of other loads.
     pub(crate) async fn run(&self, plan: &Plan<'_>) -> anyhow::Result<Seen> {
         self.loads.set(self.loads.get() + 1);
         let wrk = wrk()
@@ -195,7 +195,7 @@ fn first_user(load: u64) -> u64 {
     FIRST_USER + load % LOADS * USERS_OF_A_LOAD
 }
 
-/// Reads the line that `reserve.lua` writes at the end.
+/// Parses the last line of `reserve.lua`.
 fn parse(said: &str) -> anyhow::Result<Seen> {
     let line = said
         .lines()
@@ -210,7 +210,7 @@ fn parse(said: &str) -> anyhow::Result<Seen> {
             .get(name)
             .with_context(|| format!("wrk has not reported {name}: {line}"))?;
         text.parse()
-            .with_context(|| format!("wrk reports a strange {name}: {line}"))
+            .with_context(|| format!("wrk reported an invalid {name}: {line}"))
     };
     let seen = Seen {
         requests: number("requests")?,
@@ -224,7 +224,7 @@ fn parse(said: &str) -> anyhow::Result<Seen> {
         cpu_seconds: number("cpu_ticks")? as f64 / crate::machine::TICKS_PER_SECOND,
     };
     if seen.refused > seen.requests || seen.seconds <= 0.0 {
-        bail!("wrk reports what cannot be: {line}");
+        bail!("wrk reported impossible values: {line}");
     }
     Ok(seen)
 }

@@ -1,10 +1,10 @@
-//! The machine: what it is, and what its processes use of it.
+//! Properties of the machine, and its resource use.
 
 use std::{fs, process::Command};
 
 use serde::Serialize;
 
-/// The unit of times in `/proc`: Linux shows 100 a second to programs, whatever its own clock does.
+/// The unit of times in `/proc`: Linux always reports 100 ticks per second.
 pub(crate) const TICKS_PER_SECOND: f64 = 100.0;
 
 #[derive(Clone, Serialize)]
@@ -47,12 +47,12 @@ fn value_in(file: &str, name: &str) -> Option<String> {
     Some(line.split_once(':')?.1.trim().to_owned())
 }
 
-/// How many files a process that is started from here may have open. `None` when that has no limit.
+/// The maximum number of open files for a child process. `None`: unlimited.
 pub(crate) fn open_files_limit() -> Option<u64> {
     open_files_in(&fs::read_to_string("/proc/self/limits").ok()?)
 }
 
-/// The soft limit: it is what counts.
+/// The soft limit, which is the effective one.
 fn open_files_in(limits: &str) -> Option<u64> {
     let limits = limits
         .lines()
@@ -60,10 +60,10 @@ fn open_files_in(limits: &str) -> Option<u64> {
     limits.split_whitespace().next()?.parse().ok()
 }
 
-/// What marks a commit from which files differ.
+/// Marks a commit with uncommitted changes.
 pub(crate) const DIRTY: &str = "-dirty";
 
-/// The commit that is checked out, marked when files differ from it.
+/// The current commit, marked if files differ from it.
 pub(crate) fn commit() -> String {
     let git = Command::new("git")
         .args(["describe", "--always", "--dirty", "--exclude=*"])
@@ -76,9 +76,9 @@ pub(crate) fn commit() -> String {
     }
 }
 
-/// Processor time that a process has used, with its children, of which it has collected those that are gone.
+/// CPU time of a process and of its ended children, as far as it has collected them.
 ///
-/// `None` when there is no such process here: a server may be on another machine or in a container.
+/// `None` if the process is not on this machine: a server may be elsewhere or in a container.
 pub(crate) fn cpu_seconds(pid: u32) -> Option<f64> {
     let own = Stat::of(pid)?;
     let children = fs::read_dir("/proc").ok()?.filter_map(|entry| {
@@ -89,7 +89,7 @@ pub(crate) fn cpu_seconds(pid: u32) -> Option<f64> {
     Some(ticks as f64 / TICKS_PER_SECOND)
 }
 
-/// The parent of a process, if that is named as expected.
+/// The parent of a process, if it has this name.
 pub(crate) fn parent_named(pid: u32, name: &str) -> Option<u32> {
     let parent = Stat::of(pid)?.parent;
     named(parent, name)
@@ -100,7 +100,7 @@ pub(crate) fn named(pid: u32, name: &str) -> Option<u32> {
     command.starts_with(name).then_some(pid)
 }
 
-/// A process of that name that was started with that variable, written `NAME=value`.
+/// The process with this name and this environment variable, given as `NAME=value`.
 pub(crate) fn with_environment(name: &str, variable: &str) -> Option<u32> {
     let processes = fs::read_dir("/proc").ok()?;
     processes
@@ -125,7 +125,7 @@ impl Stat {
     }
 
     fn parse(line: &str) -> Option<Self> {
-        // The program's name is in parentheses and may hold spaces and parentheses.
+        // The program's name is in parentheses, and may contain spaces and parentheses.
         let fields: Vec<&str> = line.rsplit_once(')')?.1.split_whitespace().collect();
         let number = |position: usize| fields.get(position)?.parse::<u64>().ok();
         Some(Self {

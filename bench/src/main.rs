@@ -61,7 +61,7 @@ struct Args {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Say what `run` would do, or what stands in its way.
+    /// Say what `run` would do, or why it cannot.
     Plan(Choice),
     /// Name the servers that `run` needs.
     Servers(Choice),
@@ -73,22 +73,22 @@ enum Command {
 
 #[derive(clap::Args)]
 struct Choice {
-    /// Cases, between commas or spaces; `production`, for those with production's settings; `all`; or nothing, for all
-    /// that do not take minutes.
+    /// Cases, separated by commas or spaces; `production` for those with production settings; `all`; or nothing, for
+    /// all that do not take minutes.
     #[arg(long, env = "CASES", default_value = "", hide_default_value = true)]
     cases: String,
 
-    /// How long each load runs, in seconds.
+    /// Duration of each load, in seconds.
     #[arg(long, env = "SECONDS_PER_ROUND", default_value_t = 5,
         value_parser = clap::value_parser!(u32).range(1..=600))]
     seconds_per_round: u32,
 
-    /// How many times the two sides of a case take turns.
+    /// Number of rounds of each side.
     #[arg(long, env = "ROUNDS", default_value_t = 3,
         value_parser = clap::value_parser!(u32).range(1..=100))]
     rounds: u32,
 
-    /// How many connections wrk keeps busy.
+    /// Number of connections of wrk.
     #[arg(long, env = "CONNECTIONS", default_value_t = 256,
         value_parser = clap::value_parser!(u32).range(2..=4096))]
     connections: u32,
@@ -99,7 +99,7 @@ struct Run {
     #[command(flatten)]
     choice: Choice,
 
-    /// PostgreSQL, with the right to make databases: it makes and drops some whose names begin with bench_.
+    /// PostgreSQL, with the right to create databases. Databases named bench_… are created and dropped.
     #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
     database_url: String,
 
@@ -107,13 +107,12 @@ struct Run {
     #[arg(long, env = "REDIS_URL", hide_env_values = true)]
     redis_url: String,
 
-    /// RabbitMQ, for the cases with events. The queue `reservation-confirmed` is deleted before each of their
-    /// rounds.
+    /// RabbitMQ, for the cases with events. The queue `reservation-confirmed` is deleted before each of their rounds.
     #[arg(long, env = "AMQP_URL", hide_env_values = true)]
     amqp_url: Option<String>,
 
-    /// A PostgreSQL with one synchronous standby, for the cases with one. The role must be allowed to see the standby's
-    /// state (pg_read_all_stats) and to end its connection, so the standby has to connect as the same role.
+    /// A PostgreSQL with one synchronous standby, for the cases with one. The role must be allowed to see the
+    /// standby's state (pg_read_all_stats) and to end its connection, so the standby must connect with the same role.
     #[arg(
         long,
         env = "SYNC_DATABASE_URL",
@@ -122,8 +121,8 @@ struct Run {
     )]
     sync_database_url: Option<String>,
 
-    /// The port of 127.0.0.1 where that standby looks for its primary first. Whenever nothing listens there, it has to
-    /// connect directly.
+    /// The port of 127.0.0.1 where that standby looks for its primary first. While nothing listens there, the standby
+    /// must connect directly.
     #[arg(long, env = "SYNC_PROXY_PORT")]
     sync_proxy_port: Option<u16>,
 
@@ -137,11 +136,11 @@ struct Run {
     )]
     api_options: String,
 
-    /// Connections of textbook to PostgreSQL, to find out how many suit it best. By default each case has its own.
+    /// Number of connections of textbook to PostgreSQL, to find the best one. By default each case has its own.
     #[arg(long, env = "TEXTBOOK_POOL", value_parser = clap::value_parser!(u32).range(1..=150))]
     textbook_pool: Option<u32>,
 
-    /// Where the report goes.
+    /// Folder for the report.
     #[arg(long, default_value = "target/bench")]
     out: PathBuf,
 }
@@ -189,7 +188,7 @@ async fn plan(choice: Choice) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The cases that are chosen, once all is there that they need of this machine.
+/// The selected cases. Fails if this machine lacks something that they need.
 async fn check_choice(choice: &Choice) -> anyhow::Result<Vec<&'static Case>> {
     let cases = choice::chosen(&choice.cases)?;
     choice::check_open_files(&cases, choice.connections, machine::open_files_limit())?;
@@ -197,7 +196,7 @@ async fn check_choice(choice: &Choice) -> anyhow::Result<Vec<&'static Case>> {
     Ok(cases)
 }
 
-/// Whatever ends it, the servers end with it: dropping a child kills it.
+/// Dropping the run stops its servers, however it ends.
 async fn until_interrupted(args: Run) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -216,7 +215,7 @@ async fn run(args: Run) -> anyhow::Result<()> {
         "a case needs a PostgreSQL with a synchronous standby: SYNC_DATABASE_URL is not set"
     );
     fs::create_dir_all(out).with_context(|| format!("cannot make {}", out.display()))?;
-    // A report of an earlier run must not be taken for the report of one that failed.
+    // If this run fails, the report of an earlier run must not remain.
     files::remove(out)?;
 
     let mut bench = connect(&args).await?;
@@ -248,7 +247,7 @@ async fn run(args: Run) -> anyhow::Result<()> {
 /// A round of minutes leaves millions of timers in Redis, and to forget them takes seconds.
 const REDIS_RESPONSE_LIMIT: Duration = Duration::from_secs(60);
 
-/// Connects to all servers that are named.
+/// Connects to all servers in the settings.
 async fn connect(args: &Run) -> anyhow::Result<Bench> {
     let redis =
         redis::AsyncConnectionConfig::new().set_response_timeout(Some(REDIS_RESPONSE_LIMIT));
@@ -301,7 +300,7 @@ async fn run_all(
         );
         let outcome = bench.run(case, &report.outcomes).await?;
         println!(
-            "  {} = {:.3} ({}); nothing oversold, audit clean",
+            "  {} = {:.3} ({}); no overselling, audit clean",
             case.name,
             outcome.ratio.median,
             outcome.verdict.words()

@@ -1,4 +1,4 @@
-//! The report as tables, for people.
+//! The report as Markdown tables.
 
 use std::fmt::Write as _;
 
@@ -36,7 +36,7 @@ pub(crate) fn markdown(report: &Report) -> String {
     text + &table(report) + "\n" + &processor_table(report)
 }
 
-/// The figures are not those of the commit where the files are not.
+/// With uncommitted changes, the figures do not belong to the commit.
 fn commit_words(commit: &str) -> String {
     match commit.strip_suffix(machine::DIRTY) {
         Some(commit) => format!("{commit} **with changes that were not committed**"),
@@ -44,7 +44,7 @@ fn commit_words(commit: &str) -> String {
     }
 }
 
-/// Ratios, what is asked of them, and the figures that they come from.
+/// Ratios, goals, and the figures of the ratios.
 pub(crate) fn table(report: &Report) -> String {
     let mut text = String::from(
         "| case | ratio | floor | goal | verdict | ours | theirs |\n|---|---|---|---|---|---|---|\n",
@@ -81,7 +81,7 @@ pub(crate) fn table(report: &Report) -> String {
     text
 }
 
-/// Where the time went: what is worth making faster. Rounds that several cases share stand there once.
+/// CPU time by process: where optimization is worthwhile. Rounds shared by several cases are listed once.
 fn processor_table(report: &Report) -> String {
     let mut text = format!(
         "## Processor time\n\nMicroseconds for each request that was answered as asked, event or hold, medians; \

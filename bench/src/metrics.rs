@@ -1,11 +1,11 @@
-//! What a server counts: answers by status and, where it has them, batches.
+//! The counters of a server: answers by status and, if it has them, batches.
 
 use anyhow::Context as _;
 use serde::Serialize;
 
 use crate::cases::Sale;
 
-/// The counts that concern reserves, since the server's start.
+/// The counters of reserves since the server's start.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct Metrics {
     pub(crate) answers: Answers,
@@ -26,7 +26,7 @@ pub(crate) struct Answers {
     pub(crate) other: u64,
 }
 
-/// The batches of a load: what group commit made of it.
+/// The batches of a load: the effect of group commit.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub(crate) struct Batches {
     pub(crate) count: u64,
@@ -74,7 +74,7 @@ impl Metrics {
         metrics
     }
 
-    /// Adds those of another process.
+    /// Adds the counters of another process.
     pub(crate) fn add(&mut self, other: &Self) {
         let (all, more) = (&mut self.answers, &other.answers);
         all.created += more.created;
@@ -107,7 +107,7 @@ impl Metrics {
 }
 
 impl Answers {
-    /// Those that are not what is asked for in such a sale.
+    /// Answers that are not the expected one of such a sale.
     pub(crate) fn apart(&self, sale: Sale) -> u64 {
         let conflict = match sale {
             Sale::Open(_) => self.conflict,

@@ -1,4 +1,4 @@
-//! Rounds of two products in one lane: one under load, and one with a lone client, whose requests wait for the
+//! Rounds of two products in one lane: one under load, and one with a single client, whose requests wait for the
 //! other's batches.
 
 use anyhow::ensure;
@@ -12,7 +12,7 @@ use crate::{
     round::{Cpu, Load, Round},
 };
 
-/// A lone client beside a busy product makes some requests a second: a percentile needs many of them.
+/// A single client beside a loaded product makes a few requests per second, and a percentile needs many.
 pub(crate) const LEAST_SECONDS: u32 = 20;
 
 impl Bench {
@@ -84,7 +84,7 @@ impl Bench {
         })
     }
 
-    /// Two products of the same lane: the API deals its lanes out by the remainder of a product's id.
+    /// Two products of the same lane: the API chooses the lane by the remainder of the product's id.
     async fn neighbours(&self, database: &Database) -> anyhow::Result<(Products, Products)> {
         let lanes = self.programs.reserve_lanes()?;
         let all = database.open_sale(Sale::Open(lanes + 1)).await?;

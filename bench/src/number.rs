@@ -1,8 +1,8 @@
-//! Numbers as people read them.
+//! Formatting of numbers.
 
 use crate::stats::{Better, Goal};
 
-/// `≥ 0.38`, or `≤ 1.3` where less is better.
+/// `≥ 0.38`, or `≤ 1.3` if less is better.
 pub(crate) fn bound(goal: Goal, value: f64) -> String {
     let sign = match goal.better {
         Better::Higher => "≥",
@@ -11,7 +11,7 @@ pub(crate) fn bound(goal: Goal, value: f64) -> String {
     format!("{sign} {value}")
 }
 
-/// Three digits, and whole numbers in full with their thousands apart.
+/// Three significant digits. Whole numbers are shown in full, with separated thousands.
 pub(crate) fn number(value: f64) -> String {
     match value.abs() {
         size if size >= 1000.0 => thousands(value),

@@ -1,4 +1,4 @@
-//! What a case came to: its figures, and how they compare with what is asked of them.
+//! The result of a case: its figures, compared with its goal.
 
 use anyhow::Context as _;
 use serde::Serialize;
@@ -9,33 +9,33 @@ use crate::{
     stats::{Goal, Latency, Summary, Verdict},
 };
 
-/// What a case came to.
+/// The result of a case.
 #[derive(Serialize)]
 pub(crate) struct Outcome {
     #[serde(skip)]
     pub(crate) case: &'static Case,
     #[serde(flatten)]
     pub(crate) goal: Goal,
-    /// Ours to theirs; ours itself where there is no other side.
+    /// Ours divided by theirs. Ours alone if there is no other side.
     pub(crate) ratio: Summary,
     pub(crate) verdict: Verdict,
     pub(crate) unit: &'static str,
     pub(crate) ours: Measured,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) theirs: Option<Measured>,
-    /// The earlier case whose rounds these are: nothing was run for this one.
+    /// The earlier case whose rounds these are. Nothing ran for this case.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) same_rounds_as: Option<&'static str>,
 }
 
-/// What one side of a case came to.
+/// The result of one side of a case.
 #[derive(Serialize)]
 pub(crate) struct Measured {
     pub(crate) label: &'static str,
     pub(crate) unit: &'static str,
     #[serde(flatten)]
     pub(crate) summary: Summary,
-    /// Empty where the figures come from the other side's rounds.
+    /// Empty if the figures come from the other side's rounds.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) rounds: Vec<Round>,
 }
@@ -47,7 +47,7 @@ pub(crate) struct Turns {
 }
 
 impl Figure {
-    /// `None` where the round has no such figure.
+    /// `None` if the round has no such figure.
     pub(crate) fn of(self, round: &Round) -> Option<f64> {
         let microseconds = |seconds: f64| seconds * 1e6 / round.wanted as f64;
         match self {
@@ -63,7 +63,7 @@ impl Figure {
 }
 
 impl Outcome {
-    /// Of the rounds of all its sides.
+    /// Computed from the rounds of all its sides.
     pub(crate) fn of(case: &'static Case, turns: &[Turns]) -> anyhow::Result<Self> {
         let rounds_of = |side: &Side| {
             let turns = turns.iter().find(|turns| turns.label == side.label);
@@ -104,7 +104,7 @@ impl Outcome {
         })
     }
 
-    /// Of the rounds of an earlier case that had all its sides, if there was one.
+    /// Computed from the rounds of an earlier case with the same sides, if there was one.
     pub(crate) fn of_earlier(
         case: &'static Case,
         earlier: &[Self],
@@ -186,7 +186,7 @@ mod tests {
             .expect("a known case")
     }
 
-    /// Its processor time is 60 µs for each of 1,000 requests: 10 of them PostgreSQL's.
+    /// 60 µs of CPU time for each of 1,000 requests, 10 µs of it in PostgreSQL.
     fn round(seconds: f64) -> Round {
         Round {
             wanted: 1_000,

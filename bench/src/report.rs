@@ -1,4 +1,4 @@
-//! The report: what was measured, where and how; and its form for programs.
+//! The report: results, machine and settings; and its JSON form.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! Rounds of reserves: wrk against one server, or copies of it.
+//! Rounds of reserves: wrk against one server, or several copies.
 
 use anyhow::Context as _;
 
@@ -14,13 +14,13 @@ use crate::{
     snapshot::{AGE_STEP_SECONDS, AGE_STEPS, HeldSnapshot},
 };
 
-/// A load that wrk and the server agree on.
+/// A load, after the counts of wrk and the server were compared.
 struct Timed {
     seen: Seen,
     cpu_seconds: Cpu,
     answers: Answers,
     batches: Option<Batches>,
-    /// Answers that were asked for, as wrk saw them, and those that it may not have seen.
+    /// Expected answers as seen by wrk, and those that it may have missed.
     wanted: u64,
     unseen: u64,
 }
@@ -35,7 +35,7 @@ impl Bench {
         let products = self.open_sale(database, reserves).await?;
         let warm_up = match sale {
             Sale::Open(_) => self.open_sale(database, reserves).await?,
-            // It is the warm-up that sells the product out.
+            // The warm-up sells the product out.
             Sale::SoldOut => products,
         };
         let snapshot = match reserves.snapshot {
@@ -114,7 +114,7 @@ impl Bench {
         Ok(copies)
     }
 
-    /// Loads the servers for minutes before a load is timed, and shows how the rate changes.
+    /// Loads the servers for minutes before the timed load, and prints the rate.
     async fn age(
         &mut self,
         database: &Database,
@@ -165,7 +165,7 @@ impl Bench {
         })
     }
 
-    /// What all loads together must have left behind, and that the requests had the headers that they should have.
+    /// Checks the rows after all loads, and that the requests had the right headers.
     async fn check(
         &mut self,
         database: &Database,

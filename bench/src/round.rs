@@ -1,4 +1,4 @@
-//! What one run of one side came to.
+//! The result of one round of one side.
 
 use serde::Serialize;
 
@@ -8,15 +8,15 @@ use crate::{
     stats::Latency,
 };
 
-/// One run of one side.
+/// The result of one round of one side.
 #[derive(Clone, Debug, Default, Serialize)]
 pub(crate) struct Round {
-    /// Units of work: answers that were asked for, events, or holds.
+    /// Units of work: expected answers, events, or holds.
     pub(crate) wanted: u64,
     pub(crate) seconds: f64,
     #[serde(flatten)]
     pub(crate) latency: Option<Latency>,
-    /// Of the requests for a quiet product beside the one under load.
+    /// Latency of requests for a quiet product beside the loaded one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) quiet: Option<Latency>,
     pub(crate) cpu_seconds: Cpu,
@@ -24,27 +24,27 @@ pub(crate) struct Round {
     pub(crate) load: Option<Load>,
 }
 
-/// Processor time that the work cost, by process.
+/// CPU time of the work, by process.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 pub(crate) struct Cpu {
     /// Of the processes that were started for the round.
     pub(crate) server: Option<f64>,
-    /// Of the server that decides. A standby would be on another machine: its time is not counted.
+    /// Of the primary. In production a standby is on another machine, so its time is not counted.
     pub(crate) postgres: Option<f64>,
     pub(crate) redis: Option<f64>,
     pub(crate) rabbitmq: Option<f64>,
     pub(crate) wrk: Option<f64>,
 }
 
-/// What wrk and the server say of a load.
+/// Results of a load, by wrk and by the server.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Load {
-    /// The server's count of all of its answers.
+    /// All answers, as counted by the server.
     pub(crate) answers: Answers,
     pub(crate) wrk: Seen,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) batches: Option<Batches>,
-    /// Answers that are not what was asked for.
+    /// Unexpected answers.
     pub(crate) apart: u64,
 }
 
@@ -60,8 +60,7 @@ impl Cpu {
         }
     }
 
-    /// All of it together. `None` where a part is not known, except RabbitMQ, which only runs beside cases with
-    /// events.
+    /// The sum. `None` if a part is unknown, except RabbitMQ, which only runs for cases with events.
     pub(crate) fn total(self) -> Option<f64> {
         let rabbitmq = self.rabbitmq.unwrap_or(0.0);
         Some(self.server? + self.postgres? + self.redis? + rabbitmq + self.wrk?)
@@ -69,7 +68,7 @@ impl Cpu {
 }
 
 impl Load {
-    /// For the line of progress.
+    /// Text for the progress line.
     pub(crate) fn words(&self) -> String {
         let mut words = String::new();
         if let Some(batches) = &self.batches {

@@ -1,4 +1,4 @@
-//! Runs cases: both sides in turns, one load at a time, each round with a server and a database of its own.
+//! Runs cases: both sides alternate, one load at a time. Each round has its own server and database.
 
 use anyhow::Context as _;
 
@@ -14,7 +14,7 @@ use crate::{
 const HISTORY: &str = "bench_history";
 
 impl Bench {
-    /// Runs a case, unless its sides took turns in an earlier one: then its figures are in those rounds.
+    /// Runs a case, unless an earlier case had the same sides: then its rounds are used.
     pub(crate) async fn run(
         &mut self,
         case: &'static Case,
@@ -80,11 +80,11 @@ impl Bench {
         self.round_on(&cluster, side).await
     }
 
-    /// In a database of its own.
+    /// Runs the round in a new database.
     async fn round_on(&mut self, cluster: &Cluster, side: &Side) -> anyhow::Result<Round> {
         let database = cluster.create("bench_round").await?;
         let round = self.round_in(&database, side).await;
-        // This makes a checkpoint as well: what the round has written is not left to the next one.
+        // The drop also makes a checkpoint, so the next round does not pay for this one's writes.
         cluster.drop(&database.name).await?;
         round
     }

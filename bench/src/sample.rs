@@ -1,4 +1,4 @@
-//! A report to test reports with.
+//! A sample report for tests.
 
 use time::OffsetDateTime;
 
@@ -13,7 +13,7 @@ use crate::{
     stats::{Better, Latency, Summary},
 };
 
-/// A report of all cases whose ratios are these parts of their goals.
+/// A report of all cases, with these ratios divided by their goals.
 pub(crate) fn sample(parts_of_goal: &[f64]) -> Report {
     let outcomes = cases::all()
         .zip(parts_of_goal.iter().cycle())

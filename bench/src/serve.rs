@@ -1,8 +1,8 @@
-//! The comparators: other ways to build the same route, to measure ours against.
+//! The comparators: other implementations of the same route.
 //!
-//! They share the product's HTTP stack, its JSON types and its problem details, so that what differs is only how
-//! a request is carried out. What the product does besides (timing each request, say) they leave out: it is part
-//! of the product's price, not of theirs.
+//! They share the product's HTTP stack, JSON types and problem details, so that only the execution of a request
+//! differs. They leave out everything else that the product does, such as timing each request: that is part of the
+//! product's cost, not of theirs.
 
 mod noop;
 mod redis_gate;
@@ -28,16 +28,16 @@ use runtime::{Process, health::Health, http};
 use serde::Deserialize;
 use time::OffsetDateTime;
 
-/// How long the comparators' holds last, as the product's do by default.
+/// Duration of the comparators' holds: the product's default.
 const HOLD: time::Duration = time::Duration::minutes(5);
 
 #[derive(clap::Args, Clone)]
 pub(crate) struct Args {
-    /// Which one.
+    /// The comparator.
     #[arg(value_enum)]
     name: Name,
 
-    /// Where to listen.
+    /// Address to listen on.
     #[arg(
         long,
         visible_alias = "listen",
@@ -46,7 +46,7 @@ pub(crate) struct Args {
     )]
     listen_addr: SocketAddr,
 
-    /// PostgreSQL with the product's schema, for textbook. The default pool is for one hot product.
+    /// PostgreSQL with the product's schema, for textbook. The default pool suits one hot product.
     #[command(flatten)]
     database: inventory::database::Args,
 
@@ -62,11 +62,11 @@ pub(crate) struct Args {
 
 #[derive(clap::ValueEnum, Clone, Copy)]
 enum Name {
-    /// Answers 201 with a made-up reservation: the limit that HTTP sets.
+    /// Answers 201 with a made-up reservation: the limit set by HTTP.
     Noop,
-    /// One Lua script in Redis for each request, and nothing durable.
+    /// One Lua script in Redis per request, and nothing durable.
     RedisGate,
-    /// One transaction in PostgreSQL for each request.
+    /// One transaction in PostgreSQL per request.
     Textbook,
 }
 
@@ -108,7 +108,7 @@ struct Reserve {
 }
 
 impl Reserve {
-    /// The answer to this request, once it has a hold.
+    /// The answer to this request after its hold was created.
     fn held(&self, id: i64, created_at: OffsetDateTime) -> Result<Reservation, Problem> {
         Ok(Reservation {
             id: id.try_into().map_err(|_| Problem::Internal)?,
@@ -137,14 +137,14 @@ fn sold_out() -> Problem {
     Refusal::SoldOut { free: 0 }.into()
 }
 
-/// A failure of PostgreSQL or Redis: logged, and a 503 that the load counts apart.
+/// A failure of PostgreSQL or Redis: logged, and answered with 503, which the load counts separately.
 fn failed(error: impl std::fmt::Display) -> Problem {
     tracing::warn!(%error, "a request failed");
     Problem::Overloaded
 }
 
-/// How many answers of each status were given, under the product's name for it, so that the runner reads both
-/// alike. The counters are looked up once: what counting costs cannot be seen in a measurement.
+/// Counts the answers by status, with the product's metric name, so that the runner reads both alike. The counters
+/// are looked up once, so that counting costs almost nothing.
 #[derive(Clone)]
 struct Answers {
     usual: [(StatusCode, IntCounter); 2],

@@ -1,4 +1,4 @@
-//! A server under load: a process of its own, started for one round.
+//! A server under load: a process that is started for one round.
 
 use std::{
     fs::File,
@@ -18,24 +18,24 @@ use crate::{
     metrics::{self, Metrics},
 };
 
-/// Where the programs are, and what they connect to.
+/// The programs, and the servers that they connect to.
 pub(crate) struct Programs {
     folder: PathBuf,
-    /// Further arguments of the API, from whoever runs the benchmark.
+    /// Further arguments of the API, from the command line.
     api_options: Vec<String>,
     redis_url: String,
     amqp_url: Option<String>,
     logs: PathBuf,
 }
 
-/// The product's processes beside the API, with their default settings.
+/// The product's processes other than the API, with default settings.
 #[derive(Clone, Copy)]
 pub(crate) enum Worker {
     Expirer,
     Relay,
 }
 
-/// The client that the benchmark's API keys belong to.
+/// The client of the benchmark's API keys.
 pub(crate) const API_CLIENT: &str = "bench";
 
 /// A key, and the file that makes an API require it.
@@ -52,7 +52,7 @@ pub(crate) struct Running {
 }
 
 impl Programs {
-    /// The product's programs beside this one, where one build puts all.
+    /// The product's programs in the folder of this program.
     pub(crate) fn beside_this(
         logs: &Path,
         redis_url: &str,
@@ -106,12 +106,13 @@ impl Programs {
                 let mut command = self.comparator("textbook");
                 command
                     .args(["--database-max-connections", &connections.to_string()])
-                    // Whoever waits for the hot row keeps a connection: waiting is the design, not a fault.
+                    // A request keeps its connection while it waits for the hot row. Waiting is part of this design,
+                    // not an error.
                     .args(["--database-acquire-milliseconds", "20000"]);
                 (command, "textbook")
             }
         };
-        // Each copy has a log of its own.
+        // Each copy has its own log.
         let log = match number {
             1 => log.to_owned(),
             number => format!("{log}-{number}"),
@@ -119,7 +120,7 @@ impl Programs {
         self.run(command, &log, database_url).await
     }
 
-    /// Has the API make a key, and puts its line into a file for it.
+    /// Makes a key with the API, and writes its line to a file.
     pub(crate) async fn new_api_key(&self) -> anyhow::Result<ApiKey> {
         let output = self
             .program("flashsale-api")
@@ -131,14 +132,14 @@ impl Programs {
             .context("cannot run flashsale-api new-key")?;
         let said = String::from_utf8_lossy(&output.stderr);
         let secret = secret_in(&said).filter(|_| output.status.success());
-        let secret = secret.context("flashsale-api new-key has made no key")?;
+        let secret = secret.context("flashsale-api new-key printed no key")?;
         let file = self.logs.join("api_keys");
         std::fs::write(&file, &output.stdout)
             .with_context(|| format!("cannot write {}", file.display()))?;
         Ok(ApiKey { secret, file })
     }
 
-    /// How many lanes the API has for reserves: by its default, or by the options that it is given.
+    /// The number of the API's lanes for reserves: the default, or from its options.
     pub(crate) fn reserve_lanes(&self) -> anyhow::Result<u32> {
         let words = ["flashsale-api"].into_iter().map(str::to_owned);
         let args = flashsale_api::Args::try_parse_from(words.chain(self.api_options.clone()))
@@ -165,7 +166,7 @@ impl Programs {
         log: &str,
         database_url: &str,
     ) -> anyhow::Result<Running> {
-        // Taken from the kernel and given back at once: it deals the next one out to somebody else.
+        // Asks the kernel for a free port and releases it at once. The kernel assigns the next caller another port.
         let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
         let log = self.logs.join(format!("{log}.log"));
         let output =
@@ -218,7 +219,7 @@ impl Running {
     async fn wait_until_ready(&mut self) -> anyhow::Result<()> {
         loop {
             if let Some(status) = self.child.try_wait()? {
-                bail!("it has ended: {status}");
+                bail!("the server has exited: {status}");
             }
             let answer = self
                 .http
@@ -238,7 +239,7 @@ impl Running {
         Ok(answer.text().await?)
     }
 
-    /// A request with a body or none; its answer fails where that is a refusal.
+    /// A request with or without a body. Fails if the answer is a refusal.
     pub(crate) fn request(
         &self,
         path: &str,
@@ -251,12 +252,12 @@ impl Running {
         async move { Ok(request.send().await?.error_for_status()?.json().await?) }
     }
 
-    /// One of the process's counters.
+    /// A counter of the process.
     pub(crate) async fn counter(&self, name: &str) -> anyhow::Result<u64> {
         metrics::counter(&self.get("/metrics").await?, name)
     }
 
-    /// The server's own counts, once they no longer change: what was in flight when a load ended is then done.
+    /// The server's counters, once they no longer change: then the requests in flight at the end of a load are done.
     pub(crate) async fn settled_metrics(&self) -> anyhow::Result<Metrics> {
         let mut before = Metrics::parse(&self.get("/metrics").await?);
         for _ in 0..100 {
@@ -267,10 +268,10 @@ impl Running {
             }
             before = now;
         }
-        bail!("the server is still at work 10 s after the end of the load")
+        bail!("the server is still answering requests 10 s after the end of the load")
     }
 
-    /// Ends the server, orderly, so that its connections to PostgreSQL are gone too.
+    /// Stops the server in order, which also closes its connections to PostgreSQL.
     pub(crate) async fn stop(mut self) -> anyhow::Result<()> {
         let stopped = Command::new("kill")
             .arg(self.pid.to_string())
@@ -284,7 +285,7 @@ impl Running {
     }
 }
 
-/// The key that `flashsale-api new-key` shows, on a line of its own.
+/// The key that `flashsale-api new-key` prints on a line of its own.
 fn secret_in(said: &str) -> Option<String> {
     let secret = said.lines().find(|line| line.starts_with("fsk_"))?;
     Some(secret.trim().to_owned())

@@ -1,7 +1,7 @@
-//! A primary with one synchronous standby, which `deploy/local/bench.sh` makes for the cases with one.
+//! A primary with one synchronous standby, created by `deploy/local/bench.sh`.
 //!
-//! The standby looks for its primary at two addresses. While something listens at the first one, it is a proxy that
-//! delays; while nothing does, the standby connects directly. So one pair serves both distances.
+//! The standby tries two addresses for its primary. While a proxy listens at the first one, the connection is
+//! delayed. Otherwise the standby connects directly. So one pair serves both distances.
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -14,22 +14,22 @@ use tokio::{net::TcpListener, time::sleep};
 
 use crate::{cases::Standby, database::Cluster, delay::DelayProxy};
 
-/// Of each direction.
+/// Delay in each direction.
 const DELAY: Duration = Duration::from_millis(1);
 
-/// How often the primary is asked for its standby, and for how long.
+/// Interval and time limit of checks for the standby.
 const POLL: Duration = Duration::from_millis(50);
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// A primary, and how far its standby is away.
+/// A primary, and the distance of its standby.
 pub(crate) struct Replicated {
     pub(crate) cluster: Cluster,
     pool: PgPool,
-    /// Where the primary listens.
+    /// Address of the primary.
     primary: SocketAddr,
-    /// Where the standby looks for it first.
+    /// The first address that the standby tries.
     proxy_address: SocketAddr,
-    /// What the standby connects through, while it is away.
+    /// The proxy, while the standby is at a distance.
     proxy: Option<DelayProxy>,
 }
 
@@ -46,8 +46,8 @@ impl Replicated {
         })
     }
 
-    /// Puts the standby near or away, and waits until commits wait for it and it has nothing left to do from the
-    /// round before.
+    /// Sets the distance of the standby. Waits until commits wait for it, and until it has replayed everything of the
+    /// previous round.
     pub(crate) async fn place(&mut self, standby: Standby) -> anyhow::Result<()> {
         let away = standby == Standby::TwoMillisecondsAway;
         let mut old = Vec::new();
@@ -67,8 +67,8 @@ impl Replicated {
         self.wait_until_replayed().await
     }
 
-    /// Ends the standby's connection, and answers which one it was. The standby comes back by the way that is now
-    /// the first one open.
+    /// Ends the standby's connection. Returns its process ids. The standby reconnects by the first address that is
+    /// open now.
     async fn disconnect(&self) -> anyhow::Result<Vec<i32>> {
         let ended = sqlx::query_as(
             "-- bench: disconnect the standby
@@ -78,7 +78,7 @@ impl Replicated {
         Ok(ended.into_iter().map(|(pid, _)| pid).collect())
     }
 
-    /// Waits for a synchronous standby whose connection is none of the old ones, and has come by the right way.
+    /// Waits for a synchronous standby with a new connection by the right address.
     async fn wait_until_connected(&self, old: &[i32]) -> anyhow::Result<()> {
         let began = Instant::now();
         loop {
@@ -100,13 +100,13 @@ impl Replicated {
             }
             ensure!(
                 began.elapsed() < LIMIT,
-                "the standby is not connected as it should be, and synchronous"
+                "the standby is not synchronous, or not connected by the right address"
             );
             sleep(POLL).await;
         }
     }
 
-    /// What the standby still has to replay would cost the next round processor time.
+    /// Replay of old changes would cost the next round CPU time.
     async fn wait_until_replayed(&self) -> anyhow::Result<()> {
         let target: (String,) =
             sqlx::query_as("-- bench: how far the primary is\nselect pg_current_wal_lsn()::text")
@@ -126,7 +126,7 @@ impl Replicated {
             }
             ensure!(
                 began.elapsed() < LIMIT,
-                "the standby does not come to an end with what it replays"
+                "the standby did not replay all changes in time"
             );
             sleep(POLL).await;
         }

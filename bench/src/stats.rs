@@ -1,10 +1,10 @@
-//! Medians, and how a figure compares with what is asked of it.
+//! Medians, and the comparison with goals.
 
 use std::time::Duration;
 
 use serde::Serialize;
 
-/// The middle of several figures, and how far they spread.
+/// The median of several figures, and their range.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub(crate) struct Summary {
     pub(crate) median: f64,
@@ -13,7 +13,7 @@ pub(crate) struct Summary {
 }
 
 impl Summary {
-    /// `None` of no figures, and of figures that are no numbers.
+    /// `None` without figures, or if a figure is not a number.
     pub(crate) fn of(figures: &[f64]) -> Option<Self> {
         let mut sorted = figures.to_vec();
         sorted.sort_by(f64::total_cmp);
@@ -30,14 +30,14 @@ impl Summary {
         Some(Self { median, min, max })
     }
 
-    /// Of the ratios round by round: what drifts from one round to the next drifts for both sides.
+    /// Of the ratios per round: a slow phase of the machine affects both sides of a round.
     pub(crate) fn of_ratios(ours: &[f64], theirs: &[f64]) -> Option<Self> {
         let ratios: Vec<f64> = ours.iter().zip(theirs).map(|(a, b)| a / b).collect();
         Self::of(&ratios)
     }
 }
 
-/// How long single requests or events took.
+/// Latencies of single requests or events.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub(crate) struct Latency {
     pub(crate) p50_ms: f64,
@@ -45,11 +45,11 @@ pub(crate) struct Latency {
 }
 
 impl Latency {
-    /// `None` of none.
+    /// `None` without times.
     pub(crate) fn of(times: &[Duration]) -> Option<Self> {
         let mut sorted = times.to_vec();
         sorted.sort();
-        // The smallest time that at least this part of all is not longer than.
+        // The smallest time that is not exceeded by this percentage of all times.
         let percentile = |percent: usize| {
             let rank = (sorted.len() * percent).div_ceil(100);
             Some(sorted.get(rank.checked_sub(1)?)?.as_secs_f64() * 1e3)
@@ -61,7 +61,7 @@ impl Latency {
     }
 }
 
-/// What is asked of a figure.
+/// The goal of a figure.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(crate) struct Goal {
     pub(crate) floor: f64,
@@ -117,7 +117,7 @@ impl Goal {
         }
     }
 
-    /// The figure in parts of the goal, so that more is better: 1 is the goal itself.
+    /// The figure relative to the goal. 1 meets the goal, and more is better.
     pub(crate) fn score(self, figure: f64) -> f64 {
         match self.better {
             Better::Higher => figure / self.goal,
@@ -161,7 +161,7 @@ mod tests {
 
     #[test]
     fn ratios_are_taken_round_by_round() {
-        // The second round was slow for both: the ratio of the medians would be 0.2.
+        // The second round was slow for both sides. The ratio of the medians would be 0.2.
         let ratios = Summary::of_ratios(&[10.0, 4.0, 9.0], &[20.0, 8.0, 45.0]);
         assert_eq!(ratios.map(|ratios| ratios.median), Some(0.5));
         assert_eq!(Summary::of_ratios(&[1.0], &[0.0]), None);

@@ -17,27 +17,27 @@ use crate::{
 
 const HOLDS: i32 = 100_000;
 
-/// Time from the writing of the holds to their deadline. Until then they are written, their timers are armed,
-/// and the processes are started.
+/// Time from writing the holds to their deadline. It must suffice to write them, set their timers, and start the
+/// processes.
 const LEAD_SECONDS: i32 = 9;
-/// Due long ago, and not before the round is over.
+/// Due long ago, for the whole round.
 const DUE: i32 = -1;
 const MUCH_LATER: i32 = 300;
 
-/// How many timers are armed in one round trip, as by the product.
+/// Number of timers per round trip, as in the product.
 const PIPELINE: i64 = 5_000;
 
-/// What the expirer has ended.
+/// Holds expired by the expirer.
 const EXPIRED: &str = "flashsale_reservations_expired_total";
 
-/// How often the expirer is asked how far it is.
+/// Interval between reads of the expirer's progress.
 const POLL: Duration = Duration::from_millis(5);
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// How long reserves are timed: less than a storm lasts beside them.
+/// Duration of the timed reserves: shorter than a storm with them.
 const RESERVE_SECONDS: u32 = 1;
 
-/// The holds, and when they fall due.
+/// The holds and their deadline.
 struct Storm {
     products: Products,
     due_at: Instant,
@@ -57,8 +57,8 @@ impl Bench {
         }
     }
 
-    /// As in life: the expirer runs, the holds have timers in Redis, and nobody tells it but those and its own
-    /// clock. Timed from the deadline to the commit of the last batch, with whatever it sleeps.
+    /// As in production: the expirer runs, the holds have timers in Redis, and only these and its own clock wake it.
+    /// Timed from the deadline to the commit of the last batch, including pauses.
     async fn storm(&mut self, database: &Database) -> anyhow::Result<Round> {
         let storm = self.prepare(database, LEAD_SECONDS).await?;
         let worker = Worker::Expirer;
@@ -96,7 +96,7 @@ impl Bench {
         Ok(round(taken.as_secs_f64(), cpu_seconds))
     }
 
-    /// Reserves of the product whose holds they are, from the deadline on or, where that is far, from now on.
+    /// Reserves of the product with these holds, from the deadline on. If the deadline is far away, from now on.
     async fn reserves_meanwhile(
         &mut self,
         database: &Database,
@@ -136,7 +136,7 @@ impl Bench {
         if is_storm {
             ensure!(
                 expirer.counter(EXPIRED).await? < HOLDS.unsigned_abs().into(),
-                "the storm was over before the reserves were"
+                "the storm ended before the reserves"
             );
             drained(&expirer).await?;
         }
@@ -158,8 +158,8 @@ impl Bench {
         })
     }
 
-    /// Writes the holds and arms their timers. As long ago as a real hold's writing is, the tables have been
-    /// vacuumed and the pages written; whether they have been analyzed nobody can rely on.
+    /// Writes the holds and sets their timers. As for older holds, the tables are vacuumed and the pages written.
+    /// They are not analyzed, because production cannot rely on that.
     async fn prepare(&mut self, database: &Database, lead_seconds: i32) -> anyhow::Result<Storm> {
         let (product, first, last, deadline_ms): (i64, i64, i64, i64) = sqlx::query_as(
             "-- bench: holds that fall due together
@@ -217,25 +217,25 @@ impl Bench {
 impl Storm {
     async fn wait(&self) -> anyhow::Result<()> {
         let left = self.due_at.checked_duration_since(Instant::now());
-        sleep(left.context("the holds fell due before all was ready")?).await;
+        sleep(left.context("the holds fell due before the setup was complete")?).await;
         Ok(())
     }
 }
 
-/// Waits until the expirer has ended every hold, by its own count, which follows each commit.
+/// Waits until the expirer has expired every hold, by its own counter, which follows each commit.
 async fn drained(expirer: &Running) -> anyhow::Result<Instant> {
     let began = Instant::now();
     while expirer.counter(EXPIRED).await? < HOLDS.unsigned_abs().into() {
         ensure!(
             began.elapsed() < LIMIT,
-            "the expirer does not come to an end with the storm"
+            "the expirer did not expire all holds in time"
         );
         sleep(POLL).await;
     }
     Ok(Instant::now())
 }
 
-/// The audit is clean, no hold is past its deadline, and only what was reserved since is held.
+/// The audit is clean, no hold is past its deadline, and only newer reserves are held.
 async fn check_drained(
     database: &Database,
     products: Products,

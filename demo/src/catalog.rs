@@ -1,18 +1,18 @@
-//! What is on sale, and who comes for it: all of it drawn from the seed before the doors open.
+//! The products and the shoppers of a demo, drawn from the seed in advance.
 
 use std::time::Duration;
 
 use fastrand::Rng;
 
-/// How long a hold lasts, at most: so short that holds are seen to expire.
+/// Maximum duration of a hold: short, so that some holds expire during the demo.
 const HOLD_MAX: Duration = Duration::from_secs(15);
 
 /// A product of the demo.
 pub(crate) struct Item {
     pub(crate) name: &'static str,
-    /// Its share of the shoppers who come while all is open; only the ratios count.
+    /// Weight among the shoppers while all products are open.
     popularity: u32,
-    /// Units for each thousand shoppers.
+    /// Units per 1,000 shoppers.
     stock_per_mille: u32,
     pub(crate) max_per_user: Option<i64>,
     pub(crate) opens_late: bool,
@@ -28,7 +28,7 @@ const fn item(name: &'static str, popularity: u32, stock_per_mille: u32) -> Item
     }
 }
 
-/// The first is gone in seconds, the next ones later, and the last ones stay.
+/// The first product sells out within seconds, later ones take longer, and the last ones never do.
 pub(crate) const ITEMS: [Item; 12] = [
     item("Game console, launch edition", 28, 15),
     item("Wireless earbuds", 12, 45),
@@ -51,21 +51,21 @@ pub(crate) const ITEMS: [Item; 12] = [
 ];
 
 impl Item {
-    /// Units to begin with.
+    /// Initial units.
     pub(crate) fn stock(&self, shoppers: u32) -> u32 {
         (shoppers * self.stock_per_mille / 1000).max(1)
     }
 }
 
-/// When what happens, from the opening on.
+/// The schedule, relative to the opening.
 #[derive(Clone, Copy)]
 pub(crate) struct Times {
     pub(crate) hold: Duration,
     /// When the late product opens.
     pub(crate) second_opening: Duration,
-    /// The last shopper comes before that.
+    /// The last shopper arrives before this time.
     pub(crate) last_arrival: Duration,
-    /// From then on nobody reserves any more: what is held by then is over at the end.
+    /// No reserves after this time, so that all holds are over at the end.
     pub(crate) last_reserve: Duration,
     pub(crate) end: Duration,
 }
@@ -83,24 +83,24 @@ impl Times {
     }
 }
 
-/// One who comes to buy.
+/// A shopper who comes to buy.
 pub(crate) struct Shopper {
     pub(crate) user: i64,
     pub(crate) arrives: Duration,
-    /// By its place in [`ITEMS`].
+    /// Index in [`ITEMS`].
     pub(crate) item: usize,
     pub(crate) quantity: i64,
     pub(crate) intention: Intention,
-    /// Sends the first reserve twice at once.
+    /// Sends the first reserve twice at the same time.
     pub(crate) clicks_twice: bool,
-    /// Hangs up on the first reserve, and repeats it under its Idempotency-Key.
+    /// Disconnects during the first reserve, and repeats it with its Idempotency-Key.
     pub(crate) hangs_up: bool,
-    /// How often to come back when all is sold out.
+    /// How often the shopper returns when everything is sold out.
     pub(crate) comes_back: u32,
     pub(crate) rng: Rng,
 }
 
-/// What is done with a hold.
+/// The shopper's plan for a hold.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Intention {
     Pay,
@@ -109,7 +109,7 @@ pub(crate) enum Intention {
     WalkAway,
 }
 
-/// By their arrival.
+/// The shoppers in order of arrival.
 pub(crate) fn shoppers(seed: u64, count: u32, times: Times) -> Vec<Shopper> {
     let mut rng = Rng::with_seed(seed);
     let mut shoppers: Vec<Shopper> = (1..=i64::from(count))
@@ -152,7 +152,7 @@ enum Wave {
     Second,
 }
 
-/// A rush at each opening that dies down, and some at any time.
+/// A rush at each opening that fades, and some arrivals at any time.
 fn arrival(times: Times, rng: &mut Rng) -> (Wave, Duration) {
     let dying_down = |rng: &mut Rng, mean: Duration| mean.mul_f64(-(1.0 - rng.f64()).ln());
     let (wave, arrives) = match rng.u8(..20) {
@@ -177,7 +177,7 @@ fn by_popularity(rng: &mut Rng) -> usize {
     chosen.unwrap_or(0)
 }
 
-/// Where there is a limit, most go up to it, and some ask for more.
+/// With a limit, most shoppers take the maximum, and some request more.
 fn quantity(max_per_user: Option<i64>, rng: &mut Rng) -> i64 {
     match (max_per_user, rng.u8(..10)) {
         (Some(max), 0..6) => max,

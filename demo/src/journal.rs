@@ -1,4 +1,4 @@
-//! What the shoppers learn from their answers, and nothing else.
+//! The shoppers' record of the answers that they got, and of nothing else.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -8,7 +8,7 @@ use std::{
 
 use tokio::time::Instant;
 
-/// Enough of the answers that nobody expects.
+/// Maximum number of unexpected answers to print.
 const STRANGE_SHOWN: usize = 3;
 
 #[derive(Default)]
@@ -17,20 +17,20 @@ pub(crate) struct Journal(Mutex<Book>);
 #[derive(Default)]
 pub(crate) struct Book {
     pub(crate) arrived: usize,
-    /// By their reservations' ids.
+    /// Holds by reservation id.
     holds: HashMap<i64, Hold>,
-    /// Units of each product that were asked to be sold, without an answer so far.
+    /// Units of each product in confirms that have no answer yet.
     unanswered: HashMap<i64, i64>,
-    /// Answers by their code, those of 503 among them.
+    /// Refusals by code, including 503.
     pub(crate) refusals: BTreeMap<String, usize>,
-    /// How long each answered reserve took.
+    /// Latency of each answered reserve.
     pub(crate) reserve_times: Vec<Duration>,
     /// Requests without an answer.
     pub(crate) lost: usize,
-    /// Answers that came again under an Idempotency-Key.
+    /// Answers replayed for an Idempotency-Key.
     pub(crate) replayed: usize,
     pub(crate) strange: usize,
-    /// The first of them.
+    /// The first unexpected answers.
     pub(crate) strange_answers: Vec<String>,
 }
 
@@ -39,7 +39,7 @@ pub(crate) struct Hold {
     pub(crate) id: i64,
     pub(crate) product: i64,
     pub(crate) quantity: i64,
-    /// Not earlier than what the service goes by.
+    /// Not earlier than the service's deadline.
     pub(crate) deadline: Instant,
     pub(crate) end: Option<End>,
 }
@@ -47,40 +47,40 @@ pub(crate) struct Hold {
 #[derive(Clone, Copy, PartialEq)]
 pub(crate) enum End {
     Confirmed,
-    /// Made and confirmed in one, for a hold that had expired.
+    /// Reacquired and confirmed in one call, for an expired hold.
     PaidLate,
     Canceled,
 }
 
-/// Reservations by what has become of them.
+/// Reservations by outcome.
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Tally {
     pub(crate) reserved: usize,
     pub(crate) confirmed: usize,
-    /// Of the confirmed.
+    /// Late ones among the confirmed.
     pub(crate) late: usize,
     pub(crate) canceled: usize,
     pub(crate) expired: usize,
     pub(crate) held: usize,
 }
 
-/// What the answers say of one product, in units.
+/// Units of one product, by the answers.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct Sold {
     pub(crate) told: i64,
-    /// Perhaps sold as well.
+    /// May also be sold: the confirm has no answer.
     pub(crate) unanswered: i64,
 }
 
 impl Journal {
-    /// Nothing panics while it has the lock; were it to, the book would still be whole.
+    /// Ignores poisoning: the journal is valid after any panic.
     pub(crate) fn open(&self) -> MutexGuard<'_, Book> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Book {
-    /// A retry may be told of the same hold again.
+    /// A retry may return the same hold again.
     pub(crate) fn held(&mut self, hold: Hold) {
         self.holds.entry(hold.id).or_insert(hold);
     }
@@ -91,7 +91,7 @@ impl Book {
         }
     }
 
-    /// From here on it may be sold, until an answer says that it is or is not.
+    /// From now on the hold may be sold, until an answer says whether it is.
     pub(crate) fn asks_to_sell(&mut self, hold: &Hold) {
         *self.unanswered.entry(hold.product).or_default() += hold.quantity;
     }

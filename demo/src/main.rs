@@ -1,7 +1,7 @@
-//! `make demo`: a sale against the running system, by shoppers that go through the shop's own HTTP API.
+//! `make demo`: a sale on the running system, with shoppers that use its HTTP API.
 //!
-//! The shoppers keep a journal of the answers that they get. At the end it has to agree with what the API says
-//! of the products, and the audit has to be clean.
+//! The shoppers keep a journal of their answers. At the end the journal must match the products in the API, and the
+//! audit must be clean.
 
 mod catalog;
 mod journal;
@@ -19,38 +19,38 @@ use tokio_util::sync::CancellationToken;
 
 use sale::Settings;
 
-/// Holds a sale against a running flashsale, prints what came of it, and checks it.
+/// Runs a sale on a running flashsale, prints the results, and checks them.
 #[derive(Parser)]
 #[command(name = "flashsale-demo", version)]
 struct Args {
-    /// Where the API is.
+    /// URL of the API.
     #[arg(long, env = "FLASHSALE_URL", default_value = "http://127.0.0.1:8080", value_parser = base_url)]
     flashsale_url: String,
 
-    /// The bearer token of admin acts, if the API has one.
+    /// The bearer token for admin routes, if the API has one.
     #[arg(long, env = "ADMIN_TOKEN", hide_env_values = true)]
     admin_token: Option<String>,
 
-    /// The shop's API key, if the API wants one. The ADMIN_TOKEN does as well.
+    /// The shop's API key, if the API requires one. ADMIN_TOKEN also works.
     #[arg(long, env = "API_KEY", hide_env_values = true)]
     api_key: Option<String>,
 
-    /// How many shoppers come.
+    /// Number of shoppers.
     #[arg(long, env = "SHOPPERS", default_value_t = 5000,
         value_parser = clap::value_parser!(u32).range(10..=50_000))]
     shoppers: u32,
 
-    /// How long the sale is, in seconds: all holds are over then.
+    /// Duration of the sale, in seconds. All holds are over at its end.
     #[arg(long, env = "SALE_SECONDS", default_value_t = 90,
         value_parser = clap::value_parser!(u32).range(5..=600))]
     sale_seconds: u32,
 
-    /// Who comes when, and what they do; a fresh one by default.
+    /// Seed of the shoppers and their plans. Random by default.
     #[arg(long, env = "SEED")]
     seed: Option<u64>,
 }
 
-/// It is printed, so it has no password.
+/// The URL is printed, so it must not contain a password.
 fn base_url(text: &str) -> Result<String, String> {
     let wrong = || "must be http://HOST:PORT and no more".to_owned();
     let url = Url::parse(text).map_err(|_| wrong())?;
@@ -73,7 +73,7 @@ async fn main() -> ExitCode {
         admin_token,
         shoppers: args.shoppers,
         length: Duration::from_secs(args.sale_seconds.into()),
-        // Short enough to be typed.
+        // Short enough to type.
         seed: args.seed.unwrap_or_else(|| fastrand::u64(..1_000_000)),
     };
     let stop = CancellationToken::new();
@@ -94,7 +94,7 @@ async fn main() -> ExitCode {
     }
 }
 
-/// The first one lets what is under way be answered, and the result be printed.
+/// After the first Ctrl-C, requests in flight are answered and the results are printed.
 async fn listen_for_ctrl_c(stop: CancellationToken) {
     if ctrl_c().await.is_ok() {
         stop.cancel();

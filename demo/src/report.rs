@@ -1,4 +1,4 @@
-//! What a demo prints, and what it checks.
+//! The output of a demo, and its checks.
 
 use std::{collections::BTreeMap, fmt::Write as _, time::Duration};
 
@@ -13,7 +13,7 @@ use crate::{
     shopper::Outcome,
 };
 
-/// A product, as the API says.
+/// A product, as the API shows it.
 #[derive(Clone)]
 pub(crate) struct Stand {
     id: i64,
@@ -45,7 +45,7 @@ pub(crate) fn opening(settings: &Settings, times: Times) -> String {
     format!(
         "Watch it: {}/\n\
         {} shoppers, {} products, holds of {} s; one product opens after {} s, and all is over after {} s.\n\
-        Ctrl-C ends it sooner. The same shoppers again: SEED={}\n\n",
+        Ctrl-C stops it early. To repeat it with the same shoppers: SEED={}\n\n",
         settings.url,
         settings.shoppers,
         ITEMS.len(),
@@ -56,7 +56,7 @@ pub(crate) fn opening(settings: &Settings, times: Times) -> String {
     )
 }
 
-/// Above the lines.
+/// The header of the progress lines.
 pub(crate) fn head() -> String {
     let heads = [
         "arrived",
@@ -72,7 +72,7 @@ pub(crate) fn head() -> String {
     format!("   time{heads}\n")
 }
 
-/// How it stands, by the shoppers' answers.
+/// A progress line, by the shoppers' answers.
 pub(crate) fn line(at: Duration, book: &Book, tally: &Tally, rate: f64) -> String {
     let refused: usize = book.refusals.values().sum();
     format!(
@@ -116,7 +116,7 @@ pub(crate) fn result(
     let _ = writeln!(text, "refusals: {}", refusals.join(", "));
     let _ = writeln!(
         text,
-        "repeats: {} requests without an answer, {} answers that came again for an Idempotency-Key",
+        "repeats: {} requests without an answer, {} answers replayed for an Idempotency-Key",
         book.lost, book.replayed
     );
     let _ = writeln!(text, "{}\n", latency(&book.reserve_times));
@@ -140,7 +140,7 @@ pub(crate) fn result(
 fn latency(times: &[Duration]) -> String {
     let mut sorted = times.to_vec();
     sorted.sort();
-    // The shortest time that at least this part of all is not longer than.
+    // The shortest time that is not exceeded by this percentage of all times.
     let percentile = |percent: usize| {
         let rank = (sorted.len() * percent).div_ceil(100);
         let time = rank.checked_sub(1).and_then(|place| sorted.get(place));
@@ -150,7 +150,7 @@ fn latency(times: &[Duration]) -> String {
     format!("reserve: {count} answers, p50 {p50:.1} ms, p99 {p99:.1} ms, as the shoppers saw it")
 }
 
-/// What may not be. Of a demo that was `stopped`, holds may still run.
+/// The violations. If the demo was `stopped`, units may still be held.
 pub(crate) fn wrong(book: &Book, stands: &[Stand], audit: &Value, stopped: bool) -> Vec<String> {
     let mut wrong = Vec::new();
     for stand in stands {
@@ -158,20 +158,20 @@ pub(crate) fn wrong(book: &Book, stands: &[Stand], audit: &Value, stopped: bool)
         let Sold { told, unanswered } = book.sold(stand.id);
         if told > stand.total {
             wrong.push(format!(
-                "{name} is oversold: the shoppers were told of {told} sold units, and there are {}",
+                "{name} is oversold: the answers have {told} sold units, but only {} exist",
                 stand.total
             ));
         }
         if !(told..=told + unanswered).contains(&stand.sold) {
             wrong.push(format!(
-                "{name}: the API says that {} units are sold, and the answers that the shoppers got say {told}, \
-                with {unanswered} more unanswered. (Or did somebody else sell some, or take some back?)",
+                "{name}: the API says that {} units are sold, but the shoppers' answers say {told}, \
+                with {unanswered} more without an answer. (Or did another client sell or return some?)",
                 stand.sold
             ));
         }
         if stand.held != 0 && !stopped {
             wrong.push(format!(
-                "{name}: {} units are still held, though every hold is over. (Does an expirer run?)",
+                "{name}: {} units are still held, although every hold is over. (Is an expirer running?)",
                 stand.held
             ));
         }
@@ -184,7 +184,7 @@ pub(crate) fn wrong(book: &Book, stands: &[Stand], audit: &Value, stopped: bool)
     }
     if book.strange > 0 {
         wrong.push(format!(
-            "{} answers that nobody expects, such as: {}",
+            "{} unexpected answers, such as: {}",
             book.strange,
             book.strange_answers.join("; ")
         ));
@@ -201,7 +201,7 @@ pub(crate) fn verdict(wrong: &[String], audit: &Value) -> String {
             "\nthe shoppers' answers and the API agree\n\
             audit: clean for these products; {others} differences in others, see GET /admin/audit\n"
         ),
-        (wrong, _) => format!("\n{} things are wrong:\n", wrong.len()),
+        (wrong, _) => format!("\n{} errors:\n", wrong.len()),
     }
 }
 
@@ -218,7 +218,7 @@ mod tests {
 
     const PRODUCT: i64 = 7;
 
-    /// Four units were sold, and two more perhaps.
+    /// Four units were sold, and perhaps two more.
     fn book() -> Book {
         let mut book = Book::default();
         for id in 1..=3 {

@@ -1,4 +1,4 @@
-//! The sale itself: products are made, the doors open, and in the end nobody holds anything any more.
+//! The sale: creates the products, opens, and waits until nothing is held.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -19,10 +19,10 @@ use crate::{
     shopper::{self, Outcome},
 };
 
-/// How long shoppers who still wait for answers at the end are waited for.
+/// How long to wait for shoppers without an answer at the end.
 const OVERTIME: Duration = Duration::from_secs(5);
 
-/// How long after the end units may still be held. An expirer needs about a second.
+/// How long units may be held after the end. An expirer needs about 1 s.
 const EXPIRY_LIMIT: Duration = Duration::from_secs(25);
 
 const LINES: u32 = 18;
@@ -37,11 +37,11 @@ pub(crate) struct Settings {
     pub(crate) seed: u64,
 }
 
-/// There is no more time.
+/// The time is over.
 #[derive(Debug)]
 pub(crate) struct Stopped;
 
-/// What every shopper knows.
+/// State that all shoppers share.
 pub(crate) struct Sale {
     pub(crate) shop: Shop,
     pub(crate) journal: Arc<Journal>,
@@ -57,13 +57,14 @@ pub(crate) struct Product {
 }
 
 impl Sale {
-    /// Whether it will be too late to reserve then.
+    /// Whether it will be too late to reserve after this wait.
     pub(crate) fn is_over_in(&self, wait: Duration) -> bool {
         self.opened.elapsed() + wait >= self.times.last_reserve
     }
 }
 
-/// One demo, printed as it goes. Answers what is wrong; an error means that there was no demo, or no end of it.
+/// Runs one demo and prints its progress. Returns the violations. An error means that the demo could not run or
+/// finish.
 pub(crate) async fn run(
     settings: &Settings,
     stop: &CancellationToken,
@@ -99,7 +100,7 @@ pub(crate) async fn run(
 
 async fn create_products(shop: &Shop, shoppers: u32, times: Times) -> anyhow::Result<Vec<Product>> {
     let mut products: Vec<Product> = Vec::new();
-    // By the service's clock, which need not be this machine's.
+    // By the service's clock, which may differ from this machine's.
     let mut began = None;
     for item in &ITEMS {
         let mut wanted = json!({
@@ -128,7 +129,7 @@ fn rfc3339(time: OffsetDateTime) -> anyhow::Result<String> {
     Ok(time.format(&Rfc3339)?)
 }
 
-/// Until the last shopper has gone home, or is sent.
+/// Runs until the last shopper leaves, or the time is over.
 async fn open_the_doors(
     sale: &Arc<Sale>,
     shoppers: Vec<Shopper>,
@@ -155,7 +156,7 @@ async fn open_the_doors(
     while let Some(outcome) = visits.join_next().await {
         *outcomes.entry(outcome?).or_default() += 1;
     }
-    // Both are dropped, and end.
+    // Dropping both ends them.
     drop(beside);
     Ok(outcomes)
 }
@@ -174,7 +175,7 @@ async fn print_lines(sale: Arc<Sale>) {
     }
 }
 
-/// What the API says of the products, as soon as nothing of them is held; or what it says last.
+/// The products in the API as soon as nothing is held, or at the time limit.
 async fn wait_for_expiry(sale: &Sale, stop: &CancellationToken) -> anyhow::Result<Vec<Stand>> {
     let limit = sale.opened + sale.times.end + EXPIRY_LIMIT;
     loop {

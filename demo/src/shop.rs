@@ -1,4 +1,4 @@
-//! A shop's backend: it talks to the API in raw JSON, and repeats what may be repeated.
+//! A shop's backend: it uses the API with raw JSON, and retries idempotent requests.
 
 use std::{
     sync::Arc,
@@ -22,19 +22,19 @@ use crate::{
     sale::{Settings, Stopped},
 };
 
-/// Requests under way at once. More only wait in the API instead of here.
+/// Maximum number of requests in flight. More would only wait in the API.
 const REQUESTS_MAX: usize = 256;
 
-/// How long a backend waits for an answer.
+/// How long the backend waits for an answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// The audit looks at every reservation that there is.
+/// The audit reads every reservation.
 const AUDIT_PATIENCE: Duration = Duration::from_secs(30);
 
-/// How often a request is sent until it has an answer.
+/// Maximum number of attempts per request.
 const ATTEMPTS: u32 = 6;
 
-/// Between an attempt that was lost and the next.
+/// Pause between a lost attempt and the next one.
 const PAUSE: Duration = Duration::from_millis(300);
 
 pub(crate) struct Shop {
@@ -47,7 +47,7 @@ pub(crate) struct Shop {
     stop: CancellationToken,
 }
 
-/// What a shopper asks for.
+/// A request of a shopper.
 pub(crate) struct Ask {
     pub(crate) path: String,
     pub(crate) body: Option<Value>,
@@ -60,7 +60,7 @@ pub(crate) enum Answer {
         code: String,
         body: Value,
     },
-    /// There was none, or none that says what came of it.
+    /// No answer, or an answer with an unknown outcome.
     Unknown,
 }
 
@@ -87,7 +87,7 @@ impl Shop {
         })
     }
 
-    /// Something answers, it is ready, and it takes the key: or what to do about it.
+    /// Checks that the API answers, is ready, and accepts the key. The error says what to do.
     pub(crate) async fn greet(&self) -> anyhow::Result<()> {
         let ready = self.http.get(format!("{}/readyz", self.base)).send().await;
         let Ok(ready) = ready else {
@@ -106,13 +106,13 @@ impl Shop {
         self.get("/products?limit=1").await.map(drop)
     }
 
-    /// An admin act.
+    /// An admin request.
     pub(crate) async fn create_product(&self, product: &Value) -> anyhow::Result<Value> {
         let request = self.http.post(format!("{}/products", self.base));
         told("POST /products", self.as_admin(request.json(product))).await
     }
 
-    /// An admin act.
+    /// An admin request.
     pub(crate) async fn audit(&self) -> anyhow::Result<Value> {
         let request = self.http.get(format!("{}/admin/audit", self.base));
         let request = request.timeout(AUDIT_PATIENCE);
@@ -128,13 +128,13 @@ impl Shop {
         told(&format!("GET {path}"), request).await
     }
 
-    /// A shopper opens the product's page. Whether it is shown makes no difference to them.
+    /// A shopper opens the product's page. The result does not matter.
     pub(crate) async fn look_at(&self, product: i64) {
         let _permit = self.requests.acquire().await;
         let _ = self.product(product).await;
     }
 
-    /// Asks until there is an answer, for a while.
+    /// Retries until there is an answer, up to the maximum number of attempts.
     pub(crate) async fn ask(&self, ask: &Ask) -> Result<Answer, Stopped> {
         for _ in 0..ATTEMPTS {
             match self.attempt(ask).await? {
@@ -145,13 +145,13 @@ impl Shop {
         Ok(Answer::Unknown)
     }
 
-    /// Sends it, and does not wait for what comes back.
+    /// Sends it, and does not wait for the answer.
     pub(crate) async fn hang_up_on(&self, ask: &Ask, after: Duration) {
-        // What was answered so soon will be answered again.
+        // The request may be complete already. It is repeated in any case.
         let _ = timeout(after, self.attempt(ask)).await;
     }
 
-    /// Lets time pass, unless there is no more of it.
+    /// Waits, unless the time is over.
     pub(crate) async fn pause(&self, pause: Duration) -> Result<(), Stopped> {
         let passed = self.stop.run_until_cancelled(sleep(pause)).await;
         passed.ok_or(Stopped)
@@ -220,12 +220,12 @@ fn with_token(request: RequestBuilder, token: Option<&String>) -> RequestBuilder
     }
 }
 
-/// What a request without which there is no demo is answered with, or why there is none.
+/// The answer to a request that the demo depends on, or the reason why there is none.
 async fn told(what: &str, request: RequestBuilder) -> anyhow::Result<Value> {
     let response = request.send().await;
     let response = response.with_context(|| format!("no answer to {what}"))?;
     let (head, body) = read(response).await?;
-    let detail = body["detail"].as_str().unwrap_or("that is no flashsale");
+    let detail = body["detail"].as_str().unwrap_or("not a flashsale API");
     match head.status {
         200 | 201 if !body.is_null() => Ok(body),
         401 | 403 => bail!(

@@ -1,4 +1,4 @@
-//! A shopper's visit, from the product's page to the till or away.
+//! A shopper's visit, from the product page to the payment or the exit.
 
 use std::{ops::Range, sync::Arc, time::Duration};
 
@@ -12,10 +12,10 @@ use crate::{
     shop::{Answer, Ask},
 };
 
-/// Visits of one shopper at most: to what is not open yet, sold out, limited, and sold out again.
+/// Maximum number of visits of one shopper: not open yet, sold out, limited, and sold out again.
 const VISITS_MAX: u32 = 6;
 
-/// How a shopper goes home.
+/// How a shopper's visit ends.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(crate) enum Outcome {
     Bought,
@@ -33,19 +33,19 @@ impl Outcome {
     pub(crate) fn words(self) -> &'static str {
         match self {
             Self::Bought => "bought",
-            Self::BoughtAtLast => "were too late at first, came back and bought what others let go",
-            Self::PaidLate => "paid after the deadline, and got it, because it was still free",
-            Self::PaidBack => "paid after the deadline, and got the money back: it was sold",
+            Self::BoughtAtLast => "were too late at first, came back and bought released units",
+            Self::PaidLate => "paid after the deadline, and got it, because units were still free",
+            Self::PaidBack => "paid after the deadline, and were refunded: it was sold out",
             Self::ChangedTheirMind => "reserved and canceled",
             Self::WalkedAway => "reserved and walked away: the hold expired",
             Self::SoldOut => "found it sold out",
-            Self::NoAnswer => "went without an answer",
+            Self::NoAnswer => "got no answer",
             Self::CutShort => "were still there when it ended",
         }
     }
 }
 
-/// What came of an attempt to reserve.
+/// The result of an attempt to reserve.
 enum Reserved {
     Hold(Hold),
     Refused { code: String, body: Value },
@@ -88,7 +88,7 @@ impl Visit {
             };
             match (code.as_str(), body["remaining"].as_i64()) {
                 ("sale_not_open", _) => {
-                    // The same moment for all who wait: that is what makes the second rush.
+                    // All waiting shoppers continue at the same moment, which makes the second rush.
                     let wait = self.product.opens.duration_since(Instant::now());
                     self.sale.shop.pause(wait).await?;
                     self.think(0.0..0.1).await?;
@@ -99,7 +99,7 @@ impl Visit {
                 ("sold_out", _) if self.shopper.comes_back > 0 => {
                     self.shopper.comes_back -= 1;
                     self.was_sold_out = true;
-                    // What others hold is free again then, unless they pay.
+                    // By then other holds have expired, unless they were confirmed.
                     let wait = self.some(0.4..1.3);
                     if self.sale.is_over_in(wait) {
                         return Ok(Outcome::SoldOut);
@@ -111,7 +111,7 @@ impl Visit {
         }
     }
 
-    /// Once, twice at the same time, or with a first try that is given up.
+    /// Sends one request, two at the same time, or one after an aborted first attempt.
     async fn reserve(&mut self) -> Result<Reserved, Stopped> {
         let sale = Arc::clone(&self.sale);
         let first = self.visits == 1;
@@ -150,7 +150,7 @@ impl Visit {
         Ask {
             path: "/reservations".to_owned(),
             body: Some(json!({"product_id": product, "user_id": user, "quantity": quantity})),
-            // No other sale has this product.
+            // The product is new, so the key is unique.
             idempotency_key: with_key.then(|| format!("demo-{product}-{user}")),
         }
     }
@@ -160,7 +160,7 @@ impl Visit {
             id,
             product: self.product.id,
             quantity: self.shopper.quantity,
-            // It was made before the answer came.
+            // Later than the service's deadline, because the hold was created before the answer came.
             deadline: Instant::now() + self.sale.times.hold,
             end: None,
         };
@@ -186,7 +186,8 @@ impl Visit {
         }
     }
 
-    /// The money is there: it is sold, also after the deadline if it is free, or paid back.
+    /// The payment succeeded: confirms the hold, or reacquires it after the deadline if units are free. Otherwise it
+    /// is refunded.
     async fn pay(self, hold: Hold) -> Result<Outcome, Stopped> {
         self.sale.journal.open().asks_to_sell(&hold);
         let in_time = self.confirm(&hold, None).await?;
@@ -236,7 +237,7 @@ impl Visit {
                 self.sale.journal.open().ended(&hold, End::Canceled);
                 Outcome::ChangedTheirMind
             }
-            // Too late to cancel: it has expired.
+            // Too late to cancel: the hold has expired.
             Answer::Refused { .. } => Outcome::WalkedAway,
             Answer::Unknown => Outcome::NoAnswer,
         })
@@ -256,7 +257,7 @@ impl Visit {
         self.sale.shop.pause(pause).await
     }
 
-    /// Some time, in parts of the time that a hold lasts.
+    /// A random part of the duration of a hold.
     fn some(&mut self, parts: Range<f64>) -> Duration {
         let part = parts.start + (parts.end - parts.start) * self.shopper.rng.f64();
         self.sale.times.hold.mul_f64(part)

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# 'make bench': measures the release build against comparators, with servers of its own that are gone
-# afterwards. It never touches .local/ or what 'make up' runs. The report goes to target/bench/.
+# 'make bench': compares the release build with other designs, on private servers that are removed afterwards. Does
+# not touch .local/ or the processes of 'make up'. The report goes to target/bench/.
 #
 # CASES="a,b", production or all, SECONDS_PER_ROUND, ROUNDS, CONNECTIONS: see 'flashsale-bench run --help'.
 set -euo pipefail
@@ -10,7 +10,7 @@ cd "$root"
 
 bench=${CARGO_TARGET_DIR:-target}/release/flashsale-bench
 
-# Settings meant for 'make up' must not reach the program under test.
+# Settings for 'make up' must not reach the program under test.
 for name in $(setting_names) LISTEN_ADDR SYNC_DATABASE_URL SYNC_PROXY_PORT; do unset "$name"; done
 
 install_wrk() {
@@ -27,15 +27,15 @@ install_wrk() {
 command -v wrk >/dev/null || install_wrk
 
 cargo build --release --locked -p flashsale-api -p flashsale-expirer -p flashsale-relay -p flashsale-bench
-# One case has 4,000 connections, each of them an open file of wrk, and of the API. The soft limit goes up to the hard
-# one, which only root may raise.
+# One case has 4,000 connections. Each is an open file of wrk and of the API. The soft limit can be raised to the hard
+# limit, which only root may raise.
 files=8192
 if [[ $(ulimit -Sn) != unlimited ]] && (($(ulimit -Sn) < files)); then
     ulimit -Sn "$files" 2>/dev/null || ulimit -n "$files" 2>/dev/null || ulimit -Sn "$(ulimit -Hn)"
 fi
-# What is wrong with the settings, and what they need more of than this limit, is said before anything is started.
+# Reports invalid settings, and settings that need a higher limit, before anything is started.
 "$bench" plan
-# RabbitMQ only where a case has events: it takes half a minute to start, and a share of the processors.
+# RabbitMQ only if a case has events: it takes half a minute to start, and uses CPU time.
 servers=$("$bench" servers)
 needed=() with_standby=
 for server in $servers; do
@@ -43,17 +43,17 @@ for server in $servers; do
 done
 deploy/local/install.sh "${needed[@]}"
 
-# Not in /tmp, which may live in memory: there a commit waits for no disk.
+# Not in /tmp, which may be in memory: there a commit does not wait for a disk.
 work=$(mktemp -d "${TMPDIR:-/var/tmp}/flashsale-bench.XXXXXX")
-# PostgreSQL runs as another user when we are root, and has to pass through.
+# As root, PostgreSQL runs as another user, who must be able to enter the folder.
 chmod 711 "$work"
 if [[ $(stat -f -c %T "$work") == tmpfs ]]; then
-    say "warning: $work lives in memory, where a commit waits for no disk. Set TMPDIR to a folder on a disk."
+    say "warning: $work is in memory, where a commit does not wait for a disk. Set TMPDIR to a folder on a disk."
 fi
 clean_up() {
     local unfinished
     trap '' INT TERM
-    # The runner ends its servers before it ends itself.
+    # The runner stops its servers before it exits.
     unfinished=$(jobs -pr)
     if [[ -n $unfinished ]]; then
         xargs kill <<<"$unfinished" || true
@@ -71,8 +71,8 @@ trap clean_up EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
 
-# PostgreSQL's own defaults, said aloud: what the figures mean hangs on them. Checkpoints come between
-# rounds, when the runner asks for them.
+# PostgreSQL's own defaults, made explicit because the figures depend on them. The runner makes checkpoints between
+# rounds.
 durable='-c fsync=on -c synchronous_commit=on -c checkpoint_timeout=30min'
 DATABASE_URL=$(FLASHSALE_LOCAL_POSTGRES_OPTIONS=$durable deploy/local/server.sh postgres start "$work/postgres")
 REDIS_URL=$(deploy/local/server.sh redis start "$work/redis")
@@ -82,18 +82,19 @@ if [[ " ${needed[*]} " == *" rabbitmq "* ]]; then
     export AMQP_URL
 fi
 
-# A primary that waits for its standby with each commit, for the cases with one. The standby looks for it at a port where
-# at first nobody listens, and then at its own port. The runner has a proxy at the first one to put a distance between
-# them. The role may replicate, see who does, and end its own connections: the runner needs all three.
+# Starts a primary whose commits wait for its standby, for the cases with one. The standby tries two ports for the
+# primary: first one without a listener, and then the primary's own. The runner listens at the first port with a proxy
+# that simulates distance. The role may replicate, see the replication state, and end its own connections: the runner
+# needs all three.
 start_with_standby() {
     local primary=$work/primary standby=$work/standby data pg_basebackup url
     local -x FLASHSALE_LOCAL_POSTGRES_ROLE='replication in role pg_read_all_stats'
-    # A standby that changes its way must find the log of the time between.
+    # A standby that reconnects needs the WAL written meanwhile.
     local -x FLASHSALE_LOCAL_POSTGRES_OPTIONS="$durable -c wal_keep_size=1GB"
     pg_basebackup=$(postgres_bin)/pg_basebackup
     [[ -x $pg_basebackup ]] || fail "the cases with a standby need pg_basebackup, which is not in ${pg_basebackup%/*}."
     deploy/local/server.sh postgres start "$primary" >/dev/null
-    # 'all' databases, which server.sh lets in, are all but this one.
+    # 'all' databases, which server.sh allows, does not include this one.
     echo 'host replication flashsale 127.0.0.1/32 scram-sha-256' >>"$primary/data/pg_hba.conf"
     deploy/local/server.sh postgres stop "$primary"
     FLASHSALE_LOCAL_POSTGRES_OPTIONS+=' -c synchronous_standby_names=*'
@@ -102,7 +103,7 @@ start_with_standby() {
     mkdir "$standby"
     data=$standby/data
     if [[ -L $primary/data ]]; then
-        # A folder above is closed to PostgreSQL's user, so server.sh has put the primary's data elsewhere.
+        # PostgreSQL's user cannot enter a folder above, so server.sh has put the primary's data elsewhere.
         data=$(mktemp -d /var/lib/flashsale-local/XXXXXXXX)/data
         chmod 711 "${data%/*}"
         ln -s "$data" "$standby/data"
@@ -126,6 +127,6 @@ start_with_standby() {
 }
 if [[ -n $with_standby ]]; then start_with_standby; fi
 
-# In the background, because bash lets a signal wait for what runs in the foreground.
+# In the background: bash handles a signal only after a foreground command ends.
 "$bench" run &
 wait "$!"

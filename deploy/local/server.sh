@@ -1,17 +1,17 @@
 #!/usr/bin/env bash
-# One private server: its data, log, pid and port live in DIR, and it listens on 127.0.0.1 only. Any number
-# of instances run side by side. 'make up', 'make test' and the fault tests all start their servers with it.
+# One private server: DIR has its data, log, PID and port. It listens on 127.0.0.1 only. Any number of
+# instances can run at the same time. 'make up', 'make test' and the fault tests all start their servers with it.
 #
 # Usage: server.sh {postgres|redis|rabbitmq} {start|stop|kill|status|erase} DIR [PORT]
-#   start   makes the instance if need be, waits until it is ready, and prints its URL
-#   stop    orderly; waits until it is gone
-#   kill    SIGKILL to every process of it, as a crash would be
-#   status  prints the URL when it runs, and fails otherwise
-#   erase   kill, then remove DIR
-# Without PORT, the port of last time is used again, or a free one is picked and remembered in DIR.
-# FLASHSALE_LOCAL_POSTGRES_BIN: the folder of PostgreSQL's programs, in place of the newest version installed.
+#   start   creates the instance if needed, waits until it is ready, and prints its URL
+#   stop    stops it in order, and waits until it has ended
+#   kill    sends SIGKILL to all its processes, as in a crash
+#   status  prints the URL if it runs, and fails otherwise
+#   erase   kills it and removes DIR
+# Without PORT, the previous port in DIR is used again, or a free one is chosen and saved there.
+# FLASHSALE_LOCAL_POSTGRES_BIN: the folder of PostgreSQL's programs. Default: the newest installed version.
 # FLASHSALE_LOCAL_POSTGRES_OPTIONS: more options for PostgreSQL, such as "-c fsync=off".
-# FLASHSALE_LOCAL_TLS: a folder with server.crt and server.key, for TLS. RabbitMQ and Redis then take nothing else.
+# FLASHSALE_LOCAL_TLS: a folder with server.crt and server.key, for TLS. RabbitMQ and Redis then accept TLS only.
 # FLASHSALE_LOCAL_POSTGRES_ROLE: more attributes of the role in its URL, such as "createrole".
 # FLASHSALE_LOCAL_POSTGRES_EXTENSIONS: extensions that each of its databases has, in schema pg_catalog, where they are
 # installed on this machine. Made with the instance, like the role.
@@ -19,7 +19,7 @@ set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=lib.sh
 . "$(dirname -- "$0")/lib.sh"
 
-# Crash recovery of a large database can take minutes; nothing else comes near this limit.
+# Crash recovery of a large database can take minutes. Nothing else takes nearly as long.
 ready_seconds=180
 stop_seconds=60
 
@@ -34,7 +34,7 @@ main() {
     if [[ $action == start ]]; then
         mkdir -p "$dir"
     elif [[ ! -d $dir ]]; then
-        # There is nothing to stop. Only 'status' has something to say about that.
+        # Nothing to stop. Only 'status' reports that.
         [[ $action != status ]]
         exit
     fi
@@ -58,8 +58,8 @@ start_server() {
     if running "$pid_file" >/dev/null && [[ -n $fixed_port && $fixed_port != "$(<"$dir/port")" ]]; then
         fail "$service in $dir already runs, on port $(<"$dir/port"). Stop it first to move it to $fixed_port."
     fi
-    # More than one try, since another program can take a port between our look and the server's own, and
-    # since the children of a crashed PostgreSQL may hold its memory for a moment longer.
+    # Several attempts: another program may take the port between our check and the server's start, and children of a
+    # crashed PostgreSQL may keep its shared memory for a moment.
     while ((tries_left-- > 0)); do
         if ! running "$pid_file" >/dev/null; then
             choose_port port "$fixed_port"
@@ -81,7 +81,7 @@ start_server() {
 
 stop_server() {
     local signal=TERM
-    # SIGINT is PostgreSQL's fast mode: it ends sessions, where SIGTERM would wait for them.
+    # SIGINT is PostgreSQL's fast shutdown: it ends sessions, where SIGTERM would wait for them.
     if [[ $service == postgres ]]; then signal=INT; fi
     if ! stop_process "$pid_file" "$signal" "$stop_seconds"; then
         say "$service in $dir did not stop within $stop_seconds s; killing it."
@@ -110,14 +110,14 @@ is_ready_or_gone() {
     "is_ready_$service" "$pid"
 }
 
-# choose_port NAME [FIXED]: leaves a port that nobody listens on in DIR/NAME.
+# choose_port NAME [FIXED]: writes a free port to DIR/NAME.
 choose_port() {
     local file=$dir/$1 port=${2-}
     if [[ -n $port ]]; then
         if listening "$port"; then fail "port $port, wanted for $service, is taken by another program."; fi
     else
         port=$(cat "$file" 2>/dev/null) || true
-        # The range lies below the one that the kernel deals out to clients, so that no client sits on it.
+        # Below the kernel's range of ephemeral ports, so that no client connection uses it.
         while [[ -z $port ]] || listening "$port"; do port=$((20000 + RANDOM % 12000)); done
     fi
     echo "$port" >"$file"
@@ -133,7 +133,7 @@ start_postgres() {
             fail "PostgreSQL's server programs are not in FLASHSALE_LOCAL_POSTGRES_BIN: $FLASHSALE_LOCAL_POSTGRES_BIN"
         fail "PostgreSQL's server programs are not on this machine. Run: deploy/local/install.sh postgres"
     }
-    # The working directory of our caller may be closed to that user, which PostgreSQL does not forgive.
+    # PostgreSQL fails if its user cannot enter the caller's working directory.
     cd /
     data=$(readlink -m "$dir/data")
     if [[ ! -e $data ]]; then
@@ -146,23 +146,23 @@ start_postgres() {
                 "Install that version, name the folder of its programs in FLASHSALE_LOCAL_POSTGRES_BIN, or erase the data:" \
                 "deploy/local/server.sh postgres erase $dir"
     fi
-    # Our pid file has said that this instance is not running, so the PID in this one, if it is in use, is
-    # another process's. PostgreSQL could not tell and would refuse.
+    # Our pid file shows that this instance is not running. If the PID in this file exists, it is another process's,
+    # but PostgreSQL would refuse to start.
     rm -f "$data/postmaster.pid"
     read -ra options <<<"${FLASHSALE_LOCAL_POSTGRES_OPTIONS-}"
     if [[ -n $tls ]]; then
-        # It refuses a key that others can read.
+        # PostgreSQL refuses a key that others can read.
         install -m 600 "$tls/server.crt" "$tls/server.key" "$data/"
         if ((EUID == 0)); then chown "$owner:" "$data"/server.*; fi
         options+=(-c ssl=on)
     fi
-    # No Unix socket: its path may be at most 107 bytes long, and DIR may be longer.
+    # No Unix socket: its path is limited to 107 bytes, and DIR may be longer.
     launch "$pid_file" "$log_file" "${as_owner[@]}" "$bin/postgres" -D "$data" \
         -c listen_addresses=127.0.0.1 -c port="$(<"$dir/port")" -c unix_socket_directories= \
         -c max_connections=200 -c shared_buffers=512MB -c max_wal_size=4GB "${options[@]}"
 }
 
-# make_cluster: DIR/data appears complete or not at all, under its final name only when it is usable.
+# make_cluster: creates DIR/data. The final name appears only when the cluster is complete.
 make_cluster() {
     local new=$dir/data.new home extensions=${FLASHSALE_LOCAL_POSTGRES_EXTENSIONS-}
     if [[ -L $dir/data ]]; then
@@ -171,9 +171,9 @@ make_cluster() {
     say "  making a new PostgreSQL database in $dir"
     new_folder "$new"
     if ! "${as_owner[@]}" test -w "$new"; then
-        # A folder above DIR (/root, say) is closed to the other user, or DIR can't be given to one. So the
-        # data go where both can reach them, and DIR gets a link. The alternative, a capability to pass
-        # closed folders, would let the server read every file of the machine, and containers lack it.
+        # PostgreSQL's user may be unable to enter a folder above DIR, such as /root, or to own DIR. Then the data go
+        # to a folder that both users can reach, and DIR gets a link. The alternative, a capability to enter closed
+        # folders, would let the server read every file of the machine, and containers lack it.
         rm -rf "$new"
         mkdir -p /var/lib/flashsale-local
         home=$(mktemp -d /var/lib/flashsale-local/XXXXXXXX)
@@ -182,10 +182,10 @@ make_cluster() {
         new=$home/data.new
         new_folder "$new"
     fi
-    # Single-user mode makes the role and the database without a server, one command on each line. The
-    # superuser gets no password and so can't connect at all: its sessions could run any program. The same session makes
-    # the extensions, which only a superuser may. In template1 they reach each database that is made later; in
-    # pg_catalog no search_path hides them, and the schemas that tests compare, empty and drop are without them.
+    # Single-user mode creates the role and the database without a server, one command per line. The superuser gets no
+    # password and cannot connect at all, because its sessions could run any program. The same session creates the
+    # extensions, which only a superuser may do. In template1 they are part of each later database. In pg_catalog they
+    # are always in the search_path, and not in the schemas that tests compare, empty and drop.
     {
         "${as_owner[@]}" "$bin/initdb" -D "$new" --username=postgres --auth=reject --encoding=UTF8 --locale=C.UTF-8 &&
             echo 'host all all 127.0.0.1/32 scram-sha-256' >"$new/pg_hba.conf" &&
@@ -207,7 +207,7 @@ new_folder() {
     if ((EUID == 0)); then chown "$owner:" "$1" 2>/dev/null || true; fi
 }
 
-# PostgreSQL itself notes in this file who it is and, on the eighth line, whether it takes connections.
+# In this file PostgreSQL writes its PID and, on line 8, whether it accepts connections.
 is_ready_postgres() {
     local lines
     { readarray -t lines <"$dir/data/postmaster.pid"; } 2>/dev/null || return 1
@@ -216,7 +216,7 @@ is_ready_postgres() {
 
 # Redis ------------------------------------------------------------------------------------------------
 
-# Nothing is kept: what Redis holds here is a hint that the truth in PostgreSQL outlives.
+# No persistence: Redis only holds hints, and PostgreSQL has the data.
 start_redis() {
     command -v redis-server >/dev/null || fail "redis-server is not on this machine. Run: deploy/local/install.sh redis"
     cd "$dir"
@@ -228,7 +228,7 @@ start_redis() {
     launch "$pid_file" "$log_file" redis-server "${ports[@]}" --bind 127.0.0.1 --save '' --appendonly no --daemonize no
 }
 
-# The process id in the answer tells our Redis from another program's that took the port first.
+# The process id in the answer distinguishes our Redis from another program that took the port first.
 is_ready_redis() {
     redis-cli ${tls:+--tls --insecure} -h 127.0.0.1 -p "$(<"$dir/port")" info server 2>/dev/null | tr -d '\r' | grep -x "process_id:$1" >/dev/null
 }
@@ -239,13 +239,14 @@ start_rabbitmq() {
     local wrapper=$root/deploy/local/rabbitmqctl.sh
     rabbitmq_bin >/dev/null || fail "RabbitMQ is not on this machine. Run: deploy/local/install.sh rabbitmq"
     cd "$dir"
-    # Erlang's name service outlives the server that starts it, so it is started, and ended, on its own.
+    # Erlang's name service outlives the server that starts it, so it is started and stopped separately.
     kill_process epmd.pid
     choose_port epmd-port
     choose_port dist-port
     mkdir -p home data
     echo '[].' >enabled_plugins
-    # Several servers and builds share a small machine: less memory before the alarm, less log held in it.
+    # Several servers and builds share a small machine, so RabbitMQ gets a low memory alarm and keeps less of its log
+    # in memory.
     cat >rabbitmq.conf <<-'CONF'
 		vm_memory_high_watermark.relative = 0.25
 		disk_free_limit.absolute = 200MB
@@ -263,13 +264,13 @@ start_rabbitmq() {
     launch "$pid_file" "$log_file" "$wrapper" --server "$dir"
 }
 
-# Its port opens as the last step of its start; the greeting shows that it is RabbitMQ that has it. This costs
-# nothing, where each call of rabbitmqctl starts an Erlang machine of its own.
+# The port opens as the last step of the start, and the greeting shows that it is RabbitMQ. This is cheap, while each
+# call of rabbitmqctl starts an Erlang VM.
 is_ready_rabbitmq() {
     local port greeting
     port=$(<"$dir/port")
     listening "$port" || return 1
-    # What speaks TLS on this port is ours: nobody else's program would.
+    # A server that speaks TLS on this port is ours.
     if [[ -n $tls ]]; then return; fi
     greeting=$({
         exec 3<>"/dev/tcp/127.0.0.1/$port"

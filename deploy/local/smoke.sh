@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The service's main job through its front door: reserve one unit, confirm it, and see the event arrive.
-# Needs AMQP_URL; API_URL is http://127.0.0.1:8080 unless told otherwise; ADMIN_TOKEN is used if set.
+# The main function of the service over HTTP: reserve one unit, confirm it, and receive the event. Needs AMQP_URL.
+# API_URL defaults to http://127.0.0.1:8080. ADMIN_TOKEN is used if set.
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=lib.sh
 . "$(dirname -- "$0")/lib.sh"
@@ -19,8 +19,8 @@ clean_up() {
 }
 trap clean_up EXIT
 
-# post PATH EXPECTED_STATUS [JSON]: prints the answer's body. The token travels in a file of its own, because
-# every user of the machine can read command lines.
+# post PATH EXPECTED_STATUS [JSON]: prints the answer's body. The token is passed in a file, because every user of the
+# machine can read command lines.
 post() {
     local path=$1 expected=$2 answer options=()
     if (($# > 2)); then options+=(-H 'Content-Type: application/json' --data "$3"); fi
@@ -31,7 +31,7 @@ post() {
     printf '%s\n' "${answer%$'\n'*}"
 }
 
-# field NAME JSON: the first number or string of that name.
+# field NAME JSON: prints the first number or string with that name.
 field() {
     local pattern="\"$1\" *: *(\"([^\"]*)\"|[0-9]+)"
     [[ $2 =~ $pattern ]] || fail "the answer has no field '$1':" "$2"
@@ -40,7 +40,7 @@ field() {
 
 consumer_says() { grep -qE "$1" "$work/events" || ! kill -0 "$consumer_pid" 2>/dev/null; }
 
-# expect SECONDS WHAT PATTERN: waits for a line of the consumer.
+# expect SECONDS WHAT PATTERN: waits for a line from the consumer.
 expect() {
     wait_until "$1" "$2" consumer_says "$3" || true
     if ! grep -qE "$3" "$work/events"; then
@@ -49,7 +49,7 @@ expect() {
     fi
 }
 
-# The consumer listens before anything happens, on a queue of its own: it takes no event from anybody.
+# The consumer starts first, on a temporary queue of its own, so that it takes no event from others.
 : >"$work/events"
 "$consumer" --tap --timeout-seconds $((event_seconds * 3)) >"$work/events" 2>&1 &
 consumer_pid=$!

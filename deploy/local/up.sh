@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# 'make up': the whole system on this machine, from nothing to a first sale. See 'make help' and README.md.
-# State lives in .local/. Running it again is quick and harmless, also after it was interrupted.
+# 'make up': the whole system on this machine, from the servers to a first sale. See 'make help' and README.md. State
+# is in .local/. It may be run again at any time, also after an interruption.
 #
-# Addresses may be changed: LISTEN_ADDR (the API, 127.0.0.1:8080), EXPIRER_LISTEN_ADDR (127.0.0.1:8081),
+# Addresses can be changed: LISTEN_ADDR (the API, 127.0.0.1:8080), EXPIRER_LISTEN_ADDR (127.0.0.1:8081),
 # RELAY_LISTEN_ADDR (127.0.0.1:8082).
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=lib.sh
@@ -26,7 +26,7 @@ main() {
     mkdir -p "$state/run" "$state/log"
     exec {lock}>"$state/lock"
     flock -n "$lock" || fail "another 'make up' or 'make down' is at work here. Wait for it to end."
-    # What takes a second to find out is found out before what takes minutes.
+    # Fast checks come before slow work.
     command -v cargo >/dev/null || fail "cargo is not on the PATH. Install Rust first: https://rustup.rs"
     for process in "${processes[@]}"; do check_address "$process"; done
     "$here/install.sh" curl
@@ -48,7 +48,7 @@ main() {
         say "$process is ready at $(base_url "$process")"
     done
 
-    say "== a first sale, through the front door"
+    say "== a first sale over HTTP"
     API_URL=$(base_url api) "$here/smoke.sh"
     show_what_next
 }
@@ -64,8 +64,8 @@ check_address() {
 
 # Services ---------------------------------------------------------------------------------------------
 
-# provide SERVICE: exports its URL, from the first source that works. A URL that an earlier run wrote to
-# .local/env is not the user's own, even when it was sourced: whoever sourced it wants the same server, started.
+# provide SERVICE: exports its URL, from the first source that works. A URL that an earlier run wrote to .local/env
+# does not count as set by the user, even if the user has sourced that file: the user wants the same server, started.
 provide() {
     local service=$1 variable=${url_variable[$1]} url own_url=$state/run/$1.url
     url=${!variable-}
@@ -90,7 +90,7 @@ provide() {
 docker_answers() {
     if [[ -z ${docker_works-} ]]; then
         docker_works=no
-        # A daemon that hangs must not hang us as well.
+        # If the Docker daemon hangs, this script must not hang.
         if [[ -f docker-compose.yml ]] && timeout 5 docker info >/dev/null 2>&1 && docker compose version >/dev/null 2>&1; then
             docker_works=yes
         fi
@@ -98,7 +98,7 @@ docker_answers() {
     [[ $docker_works == yes ]]
 }
 
-# What somebody else has started is used, but not noted: 'make down' stops only what is noted.
+# Containers that were started elsewhere are used, but not recorded: 'make down' stops only recorded ones.
 provide_by_compose() {
     if [[ -n $(docker compose ps -q --status running "$1" 2>/dev/null) ]]; then return; fi
     touch "$state/run/$1.compose"
@@ -110,7 +110,7 @@ provide_by_compose() {
     fi
 }
 
-# Docker is asked for the port, because .env and the environment may both have changed it.
+# Ask Docker for the port, because both .env and the environment may change it.
 compose_url() {
     case $1 in
         postgres) echo "postgres://flashsale:flashsale@$(docker compose port "$1" 5432)/flashsale" ;;
@@ -119,7 +119,7 @@ compose_url() {
     esac
 }
 
-# The file holds passwords, and appears whole or not at all.
+# The file contains passwords. It is replaced atomically.
 write_env() {
     local name
     (
@@ -133,8 +133,8 @@ write_env() {
 
 # Processes --------------------------------------------------------------------------------------------
 
-# fingerprint PROCESS: changes when the program or any of its settings does. It is a hash, since ADMIN_TOKEN
-# and passwords are among them.
+# fingerprint PROCESS: changes when the program or one of its settings changes. A hash, because the settings include
+# ADMIN_TOKEN and passwords.
 fingerprint() {
     local name
     {
@@ -157,7 +157,7 @@ start() {
     launch "$pid_file" "$state/log/$1.log" env LISTEN_ADDR="${listen_addr[$1]}" "$binaries/flashsale-$1"
 }
 
-# base_url PROCESS: where to reach it from this machine, also when it listens on every interface.
+# base_url PROCESS: its URL on this machine, also if it listens on every interface.
 base_url() {
     local host=${listen_addr[$1]%:*}
     if [[ $host == 0.0.0.0 || $host == '[::]' ]]; then host=127.0.0.1; fi
@@ -170,7 +170,7 @@ is_ready_or_gone() { ! running "$state/run/$1.pid" >/dev/null || is_ready "$1"; 
 
 not_ready() {
     show_log "$state/log/$1.log"
-    # Its own answer names the dependency that is missing.
+    # Its answer names the missing dependency.
     say "  $(base_url "$1")/readyz answers: $(curl -sS --noproxy '*' --max-time 2 "$(base_url "$1")/readyz" 2>&1)"
     fail "the $1 did not become ready." "Run 'make up' again once the cause is gone; it carries on from here."
 }

@@ -1,4 +1,4 @@
-//! A short chaos run, and how the long one is asked for.
+//! A short chaos run, and the checks of `make chaos` on its settings.
 
 use std::{
     path::Path,
@@ -14,7 +14,7 @@ fn output(mut command: Command) -> (Output, String) {
     (output, said)
 }
 
-/// With a fresh seed each time. A failure shows the seed, what was done, and the history of what went wrong.
+/// With a random seed. A failure shows the seed, the faults, and the history of each violation.
 #[tokio::test]
 async fn a_short_run_finds_no_violation() {
     let mut run = Command::new(env!("CARGO_BIN_EXE_flashsale-chaos"));
@@ -29,7 +29,7 @@ async fn a_short_run_finds_no_violation() {
     assert_eq!(printed.lines().last(), Some("violations: 0"), "{said}");
 }
 
-/// The script does not take this value, and says so instead of doing anything.
+/// The script refuses this value with a message, and does nothing.
 pub(crate) fn assert_refused(script: &str, name: &str, bad: &str) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/local");
     let mut command = Command::new(folder.join(script));

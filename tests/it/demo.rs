@@ -1,4 +1,4 @@
-//! `make demo`: short ones to their end, and what one says when it can't be held or finds something wrong.
+//! `make demo`: short demos to their end, and the messages of one that cannot run or finds an error.
 
 use std::process::Output;
 
@@ -14,7 +14,7 @@ use crate::{
 
 const TOKEN: &str = "an admin's token";
 
-/// A demo from its beginning to its end.
+/// Runs a demo to its end.
 async fn demo(settings: &[(&str, &str)]) -> Output {
     let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
     let settings: Vec<(String, String)> = settings.iter().map(owned).collect();
@@ -25,7 +25,7 @@ async fn demo(settings: &[(&str, &str)]) -> Output {
     spawn_blocking(run).await.unwrap()
 }
 
-/// It ended with 2 and one line, which it answers.
+/// The demo ended with exit code 2 and one line of output, which is returned.
 fn complaint(output: &Output) -> String {
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(2), "{said}");
@@ -34,7 +34,7 @@ fn complaint(output: &Output) -> String {
     said
 }
 
-/// One of 600 seconds outlasts the patience of a test: it has to be stopped.
+/// A demo of 600 s takes longer than a test waits: it must be stopped.
 fn demo_in_background(system: &System, sale_seconds: &str) -> Child {
     let settings = [
         ("FLASHSALE_URL", system.base()),
@@ -44,7 +44,7 @@ fn demo_in_background(system: &System, sale_seconds: &str) -> Child {
     start("flashsale-demo", &settings)
 }
 
-/// One of the demo's products that nobody can have bought up yet.
+/// A product of the demo that cannot be sold out yet.
 async fn gift_card(system: &System) -> i64 {
     eventually("a product of the demo", async || {
         let all = products(system).await;
@@ -60,7 +60,7 @@ async fn products(system: &System) -> Vec<Value> {
     products.as_array().unwrap().clone()
 }
 
-/// One with the admin's token for everything, two with a key for the shop and the same seed.
+/// One demo with the admin token for everything, and two with an API key and the same seed.
 #[tokio::test]
 async fn short_demos_run_to_their_ends_beside_each_other_and_other_data() {
     let folder = Folder::new();

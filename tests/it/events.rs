@@ -1,4 +1,4 @@
-//! From a confirmed reservation to the consumer, whatever goes wrong on the way.
+//! From a confirmed reservation to the consumer, with all faults on the way.
 
 mod consumer;
 mod crashes;

@@ -1,4 +1,4 @@
-//! Holds that nobody confirms, with Redis' help and without.
+//! Expiry of holds, with and without Redis.
 
 mod clocks;
 mod copies;

@@ -1,7 +1,7 @@
-//! Requests that nobody meant: thousands of them, byte by byte over TCP.
+//! Fuzzing: thousands of random requests, byte by byte over TCP.
 //!
-//! A failure is shrunk and printed with its bytes. `PROPTEST_RNG_SEED` sends the same requests again,
-//! `PROPTEST_CASES` more of them.
+//! A failure is shrunk and printed with its bytes. `PROPTEST_RNG_SEED` sends the same requests again, and
+//! `PROPTEST_CASES` sets their number.
 
 mod answers;
 mod bodies;
@@ -14,7 +14,7 @@ use proptest::test_runner::{Config, RngSeed, TestCaseError, TestRunner};
 use self::{answers::Received, requests::Request};
 use crate::support::System;
 
-/// How many requests are sent by themselves: some ten seconds.
+/// Default number of requests: about ten seconds.
 const CASES: u32 = 4_000;
 
 #[tokio::test]
@@ -28,7 +28,7 @@ async fn no_request_is_answered_with_a_fault_or_does_what_it_was_refused() {
 
     let config = config();
     let address = system.address().to_owned();
-    // The service runs in this runtime; the runner is no future, and has a thread of its own.
+    // The service runs in this runtime. The runner is synchronous and runs in its own thread.
     let run = tokio::task::spawn_blocking(move || {
         let seen = std::cell::RefCell::new(Seen::default());
         let result = TestRunner::new(config).run(&requests::strange(), |request| {
@@ -45,7 +45,7 @@ async fn no_request_is_answered_with_a_fault_or_does_what_it_was_refused() {
         .unwrap_or_else(|failure| panic!("{failure}"));
 
     println!("{:?}", seen.statuses);
-    // A run in which all is refused at the door would prove little.
+    // A run in which every request is refused early would prove little.
     for status in [200, 201, 400, 404, 405, 413, 415, 422] {
         assert!(seen.statuses.contains_key(&status), "no {status}");
     }
@@ -76,11 +76,11 @@ fn config() -> Config {
     config
 }
 
-/// What all answers said.
+/// Sums over all answers.
 #[derive(Default)]
 struct Seen {
     statuses: BTreeMap<u16, u32>,
-    /// Products and reservations that were answered to be created.
+    /// Products and reservations that were created, by the answers.
     products: i64,
     reservations: i64,
 }
@@ -98,7 +98,7 @@ impl Seen {
     }
 }
 
-/// What is in the database.
+/// Number of rows in the database.
 struct Rows {
     products: i64,
     reservations: i64,

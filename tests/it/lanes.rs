@@ -1,4 +1,4 @@
-//! Many requests in one call, as its clients see it.
+//! Batches of several requests, as clients see them.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::support::{System, Wire, eventually, id};
 
-/// Users `1..=users`, each of them `times` times, in the same moment. Answers by user.
+/// Users `1..=users`, each with `times` requests at the same moment. Returns the answers by user.
 async fn rush(
     system: &System,
     product: i64,
@@ -41,7 +41,7 @@ async fn a_rush_sells_every_unit_once_and_refuses_the_rest_rightly() {
         winners += made.len();
         for refusal in answers.iter().filter(|answer| answer["status"] != "ACTIVE") {
             match made.first() {
-                // Whoever holds one is told which, and nothing else.
+                // A user with a hold gets its id, and no other answer.
                 Some(hold) => {
                     assert_eq!(hold["user_id"], *user);
                     assert_eq!(refusal["code"], "already_reserved", "{answers:?}");
@@ -155,12 +155,12 @@ async fn a_client_that_hangs_up_leaves_its_hold_made() {
     wire.send_post("/reservations", &body).await;
     system.database.calls_wait_for_locks(1).await;
     drop(wire);
-    // The API has seen it: this one came later and is answered.
+    // This later request is answered, so the API has received the earlier one.
     system.get("/livez").await.expect(200);
     lock.rollback().await.unwrap();
     let hold = eventually("the hold", async || system.list("user_id=1").await.pop()).await;
     assert_eq!(hold["status"], "ACTIVE");
-    // A retry finds it.
+    // A retry finds the hold.
     let problem = system
         .try_reserve(product, 1)
         .await
@@ -181,7 +181,7 @@ async fn clients_that_hang_up_at_any_moment_leave_everything_consistent() {
             let mut wire = Wire::to(system).await;
             let body = json!({"product_id": product, "user_id": user}).to_string();
             wire.send_post("/reservations", &body).await;
-            // A third waits for the answer, and the others are gone sooner or later.
+            // One third waits for the answer. The others disconnect sooner or later.
             match user % 3 {
                 0 => assert!(wire.receive().await.starts_with("HTTP/1.1 201")),
                 1 => tokio::task::yield_now().await,
@@ -190,7 +190,7 @@ async fn clients_that_hang_up_at_any_moment_leave_everything_consistent() {
         }
     }))
     .await;
-    // Whatever became of each request: a retry makes the hold or finds it.
+    // A retry creates the hold or finds it, whatever the outcome of the first request was.
     for (user, answers) in rush(&system, product, USERS, 1).await {
         let answer = &answers[0];
         assert!(
@@ -255,7 +255,7 @@ async fn writes_to_one_product_do_not_wait_for_another() {
 async fn a_read_is_never_older_than_its_request() {
     let system = System::start().await;
     let product = system.create_product(1000).await;
-    // Others read all the time, so that every read has a call under way to share.
+    // Other clients read all the time, so that every read has a running call to share.
     let readers: Vec<_> = (0..8)
         .map(|_| {
             let client = system.client();

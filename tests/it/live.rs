@@ -1,4 +1,4 @@
-//! The live page: the stream that feeds it, what it says of trouble, and the page itself in a browser.
+//! The live page: its stream, its alerts, and the page itself in a browser.
 
 mod browser;
 mod page;

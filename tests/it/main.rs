@@ -1,8 +1,7 @@
-//! The service through its front door: HTTP and real processes against real servers.
+//! Tests of the whole service over HTTP, with real processes and real servers.
 //!
-//! Every test has a service and a database of its own ([`support::System`]) and reads as a story. What
-//! goes over the wire is looked at as raw JSON, never through the server's own types, so that
-//! a renamed field fails here.
+//! Every test has its own service and database ([`support::System`]). Answers and messages are checked as raw JSON,
+//! never with the server's own types, so that a renamed field fails here.
 
 #![allow(clippy::unwrap_used, reason = "in a test, a panic is the report")]
 

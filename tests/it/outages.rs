@@ -1,4 +1,4 @@
-//! Servers that go away and come back.
+//! Outages of servers.
 
 mod commit;
 mod postgres;

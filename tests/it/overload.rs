@@ -1,4 +1,4 @@
-//! More than the service can take, and calls whose answers are lost: what was done, and what was not.
+//! Overload, and calls whose answers are lost: the answers say whether the work was done.
 
 use std::collections::BTreeSet;
 
@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 
 use crate::support::{Answer, System, eventually, id};
 
-/// A system whose product somebody else has locked, with one reserve, of user 1, waiting for it in PostgreSQL.
+/// A system whose product is locked by another session, with one waiting reserve, of user 1.
 struct Stuck {
     system: System,
     product: i64,
@@ -48,7 +48,7 @@ impl Stuck {
         self.answers.join_next().await.unwrap().unwrap()
     }
 
-    /// The users of the reserves that are not answered yet, after the lock is gone.
+    /// Releases the lock. Returns the unanswered users with their answers.
     async fn release(self) -> (System, Vec<(i64, Answer)>) {
         self.lock.rollback().await.unwrap();
         (self.system, self.answers.join_all().await)
@@ -57,7 +57,7 @@ impl Stuck {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_full_lane_cannot_take_is_refused_at_once_and_the_rest_is_done() {
-    // The wait is beyond the test's patience: only the full queue can refuse.
+    // The wait limit exceeds the test's patience: only a full queue can refuse.
     let settings = [
         ("LANE_MAX_REQUESTS", "3"),
         ("LANE_WAIT_MILLISECONDS", "600000"),
@@ -66,7 +66,7 @@ async fn what_a_full_lane_cannot_take_is_refused_at_once_and_the_rest_is_done() 
     for user in 2..=11 {
         stuck.reserve_in_background(user);
     }
-    // All but the three that fit are answered while the lock is still held.
+    // All except the three that fit are answered while the lock is held.
     let mut refused = Vec::new();
     while refused.len() < 7 {
         let (user, answer) = stuck.next().await;
@@ -78,7 +78,7 @@ async fn what_a_full_lane_cannot_take_is_refused_at_once_and_the_rest_is_done() 
     for (_, answer) in answers {
         answer.expect(201);
     }
-    // The three that gathered behind the first shared one call.
+    // The three that queued behind the first shared one call.
     let calls = system
         .metric(r#"flashsale_batch_requests_count{verb="reserve"}"#)
         .await;
@@ -106,7 +106,7 @@ async fn what_waits_too_long_in_a_lane_is_refused_and_never_done() {
         panic!("{answers:?}");
     };
     answer.expect(201);
-    // The lane has gone on to what came after them.
+    // The lane works for later requests.
     system.reserve(product, 7).await;
     let held = system.list("status=ACTIVE").await;
     let users: Vec<&serde_json::Value> = held.iter().map(|hold| &hold["user_id"]).collect();
@@ -211,7 +211,7 @@ async fn when_a_batchs_connection_dies_all_of_it_is_unknown_and_a_retry_tells() 
     let (system, rest) = stuck.release().await;
     assert!(rest.is_empty(), "{rest:?}");
     for user in unknown {
-        // This time PostgreSQL had done nothing; the first retry says so, by doing it, the second by what it finds.
+        // This time PostgreSQL had done nothing. The first retry creates the hold, and the second one finds it.
         let hold = system.reserve(product, user).await;
         let again = system.try_reserve(product, user).await;
         let problem = again.expect_problem(409, "already_reserved");
@@ -249,7 +249,7 @@ async fn the_log_tells_of_each_fault_once_and_how_many_requests_it_was_for() {
     let product = stuck.product;
     let (mut system, _) = stuck.release().await;
     let client = system.client();
-    // It is over when requests have passed for a while.
+    // The overload ends when requests have succeeded for a while.
     eventually("the end of the overload", async || {
         client.try_reserve(product, 1).await;
         system.child().logged("no longer overloaded")
@@ -270,7 +270,7 @@ async fn the_log_tells_of_each_fault_once_and_how_many_requests_it_was_for() {
             .is_some_and(|cause| !cause.is_empty())
     );
     assert_eq!(at("INFO")[0]["requests"], 12);
-    // Each of the requests is found by its id.
+    // Each request is in the log with its id.
     let told = log.iter().filter(|entry| entry["status"] == 503);
     let told: Vec<&Value> = told
         .inspect(|entry| assert_eq!(entry["level"], "DEBUG"))
@@ -309,7 +309,7 @@ async fn with_every_connection_busy_further_calls_are_refused_and_later_served()
     ];
     let stuck = Stuck::with(&settings).await;
     let system = &stuck.system;
-    // At once: one after the other, their waits would add up to the limit of the call that is stuck.
+    // In parallel: in sequence, their waits would exceed the time limit of the blocked call.
     let paths = [
         "/products",
         "/products/1",
@@ -319,7 +319,7 @@ async fn with_every_connection_busy_further_calls_are_refused_and_later_served()
     for answer in join_all(paths.map(|path| system.get(path))).await {
         answer.expect_problem(503, "overloaded");
     }
-    // PostgreSQL is there: out of the rotation, this copy would leave its load to the others.
+    // PostgreSQL is up. If this copy became unready, its load would move to the others.
     system.get("/readyz").await.expect(200);
     system.get("/livez").await.expect(200);
     let (system, answers) = stuck.release().await;
@@ -367,7 +367,7 @@ async fn a_list_that_takes_too_long_is_given_up() {
         .unwrap();
     let listed = system.get("/reservations?product_id=1").await;
     listed.expect_problem(503, "overloaded");
-    // PostgreSQL goes on with what is only given up here: each repeat would take one more of its connections.
+    // PostgreSQL continues calls that were only given up here: each repeat would use one more of its connections.
     system.database.calls_wait_for_locks(0).await;
     lock.rollback().await.unwrap();
     assert!(system.list("product_id=1").await.is_empty());

@@ -1,5 +1,5 @@
-//! The database that a process finds at its start: made by hand, empty, of another release, or with settings of its
-//! own. It works, or waits and says what for, and becomes ready by itself.
+//! The database at the start of a process: created by hand, empty, of another release, or with other settings. The
+//! process works, or waits and logs the reason, and becomes ready without a restart.
 
 mod by_hand;
 mod isolation;

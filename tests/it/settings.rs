@@ -1,4 +1,4 @@
-//! `.env.example` names every setting of the three processes, with its default.
+//! `.env.example` lists every setting of the three processes with its default.
 
 use std::{collections::BTreeSet, path::Path};
 
@@ -8,7 +8,7 @@ use crate::support::start;
 
 type Setting = (String, String);
 
-/// The settings of a process, by its own definition of its arguments.
+/// The settings of a process, from its clap definition.
 fn settings(command: &Command) -> BTreeSet<Setting> {
     let mut settings = BTreeSet::new();
     for arg in command.get_arguments() {
@@ -25,7 +25,7 @@ fn settings(command: &Command) -> BTreeSet<Setting> {
     settings
 }
 
-/// The lines `#NAME=default`. Prose has a blank after the `#`.
+/// The lines `#NAME=default`. Prose has a space after the `#`.
 fn documented() -> Vec<Setting> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.env.example");
     let text = std::fs::read_to_string(path).expect(".env.example");
@@ -54,7 +54,7 @@ fn env_example_has_every_setting_and_its_default() {
     assert_eq!(
         unique.len(),
         documented.len(),
-        "a setting stands there twice"
+        "a setting is documented twice"
     );
     let missing: Vec<_> = wanted.difference(&unique).collect();
     let surplus: Vec<_> = unique.difference(&wanted).collect();

@@ -1,11 +1,11 @@
-//! SIGTERM to the real binary: what was accepted is answered, and nothing holds the end up.
+//! SIGTERM to the real binary: accepted requests are answered, and nothing delays the end.
 
 use serde_json::Value;
 use tokio::{net::TcpStream, task::JoinHandle};
 
 use crate::support::{Answer, System, Wire, eventually};
 
-/// So long that a test which needs it to run out fails.
+/// A test that waits for this limit fails.
 const FOREVER: (&str, &str) = ("SHUTDOWN_SECONDS", "600");
 
 fn reserve_in_background(system: &System, product: i64, user: i64) -> JoinHandle<Answer> {
@@ -35,11 +35,11 @@ async fn requests_in_flight_are_answered_before_the_end() {
         tokio::spawn(async move { client.confirm(&hold).await })
     };
     system.database.calls_wait_for_locks(2).await;
-    // It shares the first one's lane, and waits in its queue.
+    // It shares the first request's lane, and waits in its queue.
     let mut queued = Wire::to(&system).await;
     let body = format!(r#"{{"product_id":{other},"user_id":2}}"#);
     queued.send_post("/reservations", &body).await;
-    // Sent after it on a connection opened before: once this is answered, that one has been read.
+    // Sent later, on a connection that was opened earlier. When this is answered, the other request has been read.
     system.get("/livez").await.expect(200);
 
     system.child().terminate();
@@ -105,7 +105,7 @@ async fn work_that_outlasts_the_limit_is_abandoned_with_an_error() {
     assert_eq!(
         wire.receive_to_end().await,
         "",
-        "an answer, though nobody can know it"
+        "an answer, although the outcome is unknown"
     );
     lock.rollback().await.unwrap();
 }

@@ -1,4 +1,4 @@
-//! What the stories are told with: the whole service, the servers it needs, and ways to take them away.
+//! Test support: the whole service, the servers it needs, and ways to stop them.
 
 mod client;
 mod contract;
@@ -17,7 +17,7 @@ pub(crate) use folder::Folder;
 pub(crate) use system::System;
 pub(crate) use wire::Wire;
 
-/// An environment variable that `deploy/local/test.sh` sets.
+/// An environment variable set by `deploy/local/test.sh`.
 pub(crate) fn test_server(variable: &str) -> String {
     std::env::var(variable).unwrap_or_else(|_| {
         panic!("{variable} is not set: run the tests with `make test`, which starts the servers")

@@ -1,4 +1,4 @@
-//! TLS to all three servers, with certificates of an authority that no system knows.
+//! TLS to all three servers, with certificates of a private authority.
 
 use std::{fs, path::PathBuf, process::Command};
 
@@ -8,7 +8,7 @@ use crate::support::{
     Child, Client, Database, Folder, Server, Service, System, eventually, output, start,
 };
 
-/// A certificate authority, and a server's certificate by it. The server's name is 127.0.0.1, and nothing else.
+/// A certificate authority, and a server certificate for 127.0.0.1 only.
 struct Authority(Folder);
 
 impl Authority {
@@ -59,7 +59,7 @@ struct Stage {
     database_url: String,
     redis: Server,
     rabbitmq: Server,
-    // Dropped after the database that is on it.
+    // Declared after the database, so that it is dropped after it.
     _postgres: Server,
 }
 
@@ -184,7 +184,7 @@ async fn what_another_authority_signed_is_refused() {
     let settings = stage.settings();
     let stranger = Authority::new();
     let other = &stranger.certificate();
-    // Behind a name that the certificate does not have is somebody else.
+    // A name that the certificate does not have.
     let elsewhere = |url: &str| url.replace("127.0.0.1", "localhost");
     let database = elsewhere(&stage.database_url);
     let redis = elsewhere(&stage.redis.url);

@@ -1,4 +1,4 @@
-//! Traces, as a collector gets them from the real binary with the feature `otel`.
+//! Traces of the real binary with the feature `otel`, as a collector receives them.
 
 mod collector;
 
@@ -24,7 +24,7 @@ async fn traced(collector: &Collector, settings: &[(&str, &str)]) -> System {
     System::spawn(&[&own, settings].concat()).await
 }
 
-/// Ends the system, and answers the spans of these names.
+/// Stops the system. Returns the spans with these names.
 async fn spans<const N: usize>(
     mut system: System,
     collector: &Collector,
@@ -92,17 +92,17 @@ async fn a_request_its_call_and_its_statement_go_on_with_the_callers_trace() {
     assert!(statement.time.1 <= call.time.1);
 }
 
-/// What one call did for several requests.
+/// One call for several requests, and its spans.
 struct Shared {
     call: Span,
-    /// The spans of requests that are not refused.
+    /// The spans of requests that were not refused.
     requests: Vec<Span>,
     /// The traces of the requests that the call served, and whether each was sampled.
     served: Vec<(String, bool)>,
 }
 
 impl Shared {
-    /// Reserves that gather behind another, as many as the lane takes: all but one of these.
+    /// Reserves that queue behind another one: as many as the lane takes, plus one that is refused.
     async fn by(sampled: &[bool]) -> Self {
         let collector = Collector::start().await;
         let room = (sampled.len() - 1).to_string();
@@ -153,7 +153,7 @@ impl Shared {
         }
     }
 
-    /// The call and its requests know each other: those that are sampled, whatever their number.
+    /// The call and its sampled requests are linked in both directions, whatever their number.
     fn check(&self) {
         let count = json!({"flashsale.batch.requests": self.served.len()});
         assert_eq!(attributes(&self.call), count);
@@ -166,7 +166,7 @@ impl Shared {
         }
         let ids: BTreeSet<_> = self.requests.iter().map(|span| &span.id).collect();
         assert!(self.call.links.iter().all(|link| ids.contains(link)));
-        // It is a part of the first one's trace.
+        // It belongs to the trace of the first request.
         let (trace, _) = &self.call.links[0];
         assert_eq!(
             (trace, &self.call.parent),
@@ -346,14 +346,14 @@ async fn every_statement_of_a_request_is_shown() {
         "commit",
     ];
     assert_eq!(within("reserve"), keyed);
-    // One asks what time it is.
+    // The first statement reads the time.
     assert_eq!(within("GET /admin/audit"), ["audit", "audit"]);
 }
 
 #[tokio::test]
 async fn a_collector_that_is_away_harms_nothing_and_is_told_of_once() {
     let address = {
-        // Nobody listens there any more.
+        // Nothing listens on this port any more.
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         listener.local_addr().unwrap()
     };

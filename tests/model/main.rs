@@ -1,10 +1,9 @@
-//! The protocol, explored: every order of events that a small world has room for.
+//! Model checking of the protocol: every order of events in a small world.
 //!
-//! The tests of the rules and of the whole service see the orders that happen to come up; here none is left out.
-//! What is modelled is what the design relies on: the product's row as the mutex of its holds, the clock
-//! read after the lock, compare-and-set on the status, counters changed by differences, the outbox row in
-//! confirm's transaction, and the relay's claim, publish, confirm and mark. Each broken twin has one of these
-//! taken away, and the property that it stands for has to notice.
+//! The tests of the rules and of the whole service see only the orders that happen by chance. The model contains what
+//! the design relies on: the product's row as the mutex of its holds, the clock read after the lock, compare-and-set
+//! on the status, relative updates of counters, the outbox row in confirm's transaction, and the relay's claim,
+//! publish, confirm and mark. Each broken twin lacks one of these, and must violate the property that depends on it.
 
 mod properties;
 mod protocol;
@@ -19,7 +18,7 @@ use crate::{
     world::{Kind, Protocol, Twin},
 };
 
-/// Two users compete for one unit, three holds long: 533,411 states.
+/// Two users compete for one unit, with up to three holds: 533,411 states.
 const ONE_UNIT: Protocol = Protocol {
     units: 1,
     users: 2,
@@ -34,7 +33,7 @@ const ONE_UNIT: Protocol = Protocol {
     twin: None,
 };
 
-/// Two relays share the events of two sales; nothing falls due: 337,971 states.
+/// Two relays share the events of two sales. No hold falls due: 337,971 states.
 const TWO_EVENTS: Protocol = Protocol {
     units: 2,
     holds_max: 2,
@@ -45,7 +44,7 @@ const TWO_EVENTS: Protocol = Protocol {
     ..ONE_UNIT
 };
 
-/// Deadlines are moved while holds fall due and are bought: 31,186 states.
+/// Deadlines are extended while holds fall due and are sold: 31,186 states.
 const MORE_TIME: Protocol = Protocol {
     kinds: &[Kind::Reserve, Kind::Confirm, Kind::Extend],
     clock_max: 3,
@@ -53,7 +52,7 @@ const MORE_TIME: Protocol = Protocol {
     ..ONE_UNIT
 };
 
-/// What was lost is paid for late, what was sold comes back, and a user may have one unit: 319,994 states.
+/// Late payments, returns, and a limit of one unit per user: 319,994 states.
 const LATE: Protocol = Protocol {
     units: 2,
     max_per_user: 1,
@@ -74,7 +73,7 @@ const LATE_EVENTS: Protocol = Protocol {
     ..LATE
 };
 
-/// One wants both units that there are, and units are added and taken away: 588,335 states.
+/// One user wants both units, while units are added and removed: 588,335 states.
 const STOCKTAKING: Protocol = Protocol {
     units: 2,
     wants: &[1, 2],
@@ -85,7 +84,7 @@ const STOCKTAKING: Protocol = Protocol {
     ..ONE_UNIT
 };
 
-/// Goes through every state of a world. All that has to hold does, and only this happens `sometimes`.
+/// Explores all states of a world. All invariants must hold, and exactly these `sometimes` properties must occur.
 fn explore(world: Protocol, sometimes: &[&str]) {
     let checker = world.checker().threads(2).spawn_bfs().join();
     println!("{} states", checker.unique_state_count());
@@ -147,7 +146,7 @@ fn several_units_are_had_whole_while_the_stock_changes() {
     );
 }
 
-/// A world in which one thing is done wrong comes to a state that breaks `property`.
+/// A world with this fault must reach a state that violates `property`.
 fn caught(twin: Twin, property: &'static str) {
     caught_in(ONE_UNIT, twin, property);
 }
@@ -158,7 +157,7 @@ fn caught_in(world: Protocol, twin: Twin, property: &'static str) {
         ..world
     };
     let wanted = HasDiscoveries::AnyOf([property].into());
-    // One thread searches in order of depth, so that the way there is a shortest.
+    // One thread searches breadth first, so the counterexample is a shortest one.
     let checker = world.checker().finish_when(wanted).spawn_bfs().join();
     let way = checker.assert_any_discovery(property);
     println!("{twin:?}: {:#?}", way.into_actions());
@@ -194,7 +193,7 @@ fn a_reserve_that_does_not_reclaim_undersells() {
 
 #[test]
 fn a_peek_with_a_clock_from_before_its_snapshot_undersells() {
-    // One holds a unit that falls due, one takes the other unit, and one peeks.
+    // One hold falls due, one user takes the other unit, and one checks for a sold-out product.
     let three_users = Protocol {
         units: 2,
         users: 3,

@@ -1,9 +1,9 @@
-//! What has to hold, and what has to happen at least somewhere.
+//! The invariants, and events that must occur in at least one state.
 //!
-//! None of these is an `eventually`: runs in which processes die again and again never end, and stateright's
-//! own "eventually" does not see into cycles. Instead, in every state in which all processes are idle – and
-//! from each state one such is reached by their death – one expirer and one relay that live long enough
-//! have to make good whatever is left.
+//! None of them is an `eventually`: runs in which processes crash again and again never end, and stateright's
+//! `eventually` does not check cycles. Instead, take every state in which all processes are idle; from any state,
+//! crashes lead to such a state. From there, one expirer and one relay that run without a crash must complete
+//! everything that is left.
 
 use stateright::{Model as _, Property};
 
@@ -14,32 +14,32 @@ use crate::{
     world::{Process, Protocol, State},
 };
 
-pub(crate) const NO_OVERSELL: &str = "no more units are held and sold than there are";
-pub(crate) const CONSERVATION: &str = "the counters are those of the holds";
-pub(crate) const ONE_END: &str = "a hold comes to at most one end";
+pub(crate) const NO_OVERSELL: &str = "no more units are held and sold than exist";
+pub(crate) const CONSERVATION: &str = "the counters match the holds";
+pub(crate) const ONE_END: &str = "a hold ends at most once";
 pub(crate) const RETURNED_ONCE: &str =
-    "a unit comes back at most once, and not from a sale that stands";
+    "a unit is freed at most once, and never from a sale that was not returned";
 pub(crate) const DEADLINE: &str = "nothing is sold after its deadline";
 pub(crate) const EXTENDED: &str = "a deadline is moved before it has passed, and not too far";
 pub(crate) const NOT_EARLY: &str = "nothing expires before its deadline";
-pub(crate) const REACQUIRED_ONCE: &str = "what was lost is reacquired at most once, if it was lost";
-pub(crate) const FAIR_SHARE: &str = "no user has more units than a user may have";
+pub(crate) const REACQUIRED_ONCE: &str = "only an expired hold is reacquired, and only once";
+pub(crate) const FAIR_SHARE: &str = "no user has more units than the limit";
 pub(crate) const ONE_HOLD: &str = "a user has at most one ACTIVE hold";
-pub(crate) const NO_UNDERSELL: &str = "nobody hears of sold out while a unit is to be had";
+pub(crate) const NO_UNDERSELL: &str = "no request is refused as sold out while a unit is free";
 pub(crate) const TRUE_EVENTS: &str = "only a committed sale has an event";
-pub(crate) const TRUE_ANSWERS: &str = "what was told to be CONFIRMED is";
-pub(crate) const EVENT_DELIVERED: &str = "each sale's event is delivered in the end";
-pub(crate) const UNIT_FREE: &str = "each due hold's unit is free in the end";
+pub(crate) const TRUE_ANSWERS: &str = "a hold that was answered as CONFIRMED is CONFIRMED";
+pub(crate) const EVENT_DELIVERED: &str = "each sale's event is eventually delivered";
+pub(crate) const UNIT_FREE: &str = "each due hold's unit is eventually free";
 
-pub(crate) const ALL_SOLD: &str = "all is sold";
-pub(crate) const RECLAIMED: &str = "what somebody held and lost is sold to another";
+pub(crate) const ALL_SOLD: &str = "all units are sold";
+pub(crate) const RECLAIMED: &str = "an expired hold's unit is sold to another user";
 pub(crate) const DELIVERED_TWICE: &str = "an event is delivered twice";
-pub(crate) const ANSWER_LOST: &str = "a sale is not known to who asked for it";
-pub(crate) const SOLD_AFTER_EXTENSION: &str = "what would have expired is sold";
+pub(crate) const ANSWER_LOST: &str = "the answer to a sale is lost";
+pub(crate) const SOLD_AFTER_EXTENSION: &str = "an extended hold is sold after its first deadline";
 pub(crate) const EXTENDED_AND_LOST: &str = "a hold expires after its second deadline";
-pub(crate) const REACQUIRED: &str = "what was lost is sold to its user after all";
-pub(crate) const SOLD_AGAIN: &str = "what was returned is sold to another";
-pub(crate) const ADJUSTED: &str = "all is sold of less than there was";
+pub(crate) const REACQUIRED: &str = "an expired hold is reacquired";
+pub(crate) const SOLD_AGAIN: &str = "a returned unit is sold to another user";
+pub(crate) const ADJUSTED: &str = "all units are sold after units were removed";
 
 pub(crate) fn all() -> Vec<Property<Protocol>> {
     vec![
@@ -103,7 +103,7 @@ pub(crate) fn all() -> Vec<Property<Protocol>> {
         Property::always(UNIT_FREE, |model: &Protocol, state: &State| {
             made_good(model, state).is_none_or(|end| end.tables.due(end.clock).is_empty())
         }),
-        // A model in which nothing happens has all of the above.
+        // A model in which nothing happens satisfies all of the above.
         Property::sometimes(ALL_SOLD, |model: &Protocol, state: &State| {
             state.tables.sold == model.units
         }),
@@ -147,7 +147,7 @@ pub(crate) fn all() -> Vec<Property<Protocol>> {
     ]
 }
 
-/// A return takes nothing back of what was told.
+/// A return does not undo that the hold was sold.
 fn was_sold(state: &State, id: usize) -> bool {
     let hold = state.tables.holds.get(id);
     hold.is_some_and(|hold| matches!(hold.status, Status::Confirmed | Status::Returned))
@@ -200,14 +200,14 @@ fn at_rest(state: &State) -> bool {
         && state.relays.iter().all(|relay| *relay == Relay::Idle)
 }
 
-/// A state at rest, after the last deadline, an undisturbed sweep and an undisturbed relay.
+/// An idle state after the last deadline, one undisturbed sweep and one undisturbed relay.
 fn made_good(model: &Protocol, state: &State) -> Option<State> {
     if !at_rest(state) {
         return None;
     }
     let mut end = state.clone();
     end.clock = u8::MAX;
-    // Nobody else does anything, and idle is the first in order.
+    // No other process acts, and the idle processes sort first.
     let worker = model.expirers - 1;
     if let Some(looked) = model.next_state(&end, Action::Look(worker)) {
         end = looked;
@@ -219,7 +219,7 @@ fn made_good(model: &Protocol, state: &State) -> Option<State> {
         return Some(end);
     };
     loop {
-        // The first step is the one in which all goes well.
+        // The first step is the one without a fault.
         let mut steps = end.relays[worker].steps(&end);
         steps.retain(|step| !matches!(step, relay::Step::Freeze | relay::Step::Die));
         let Some(step) = steps.first() else {

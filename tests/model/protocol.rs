@@ -1,14 +1,14 @@
-//! The protocol as a state machine: who can do what next.
+//! The protocol as a state machine: the possible next steps of each process.
 //!
 //! | process | its steps |
 //! |---|---|
 //! | a connection of the API | lock the product → read the clock → write → commit → answer |
-//! | an expirer | the same where something is due, without an answer |
-//! | a relay | claim what nobody else has claimed → publish → await the confirms → mark, commit |
+//! | an expirer | the same when a hold is due, without an answer |
+//! | a relay | claim unclaimed rows → publish → await the confirms → mark, commit |
 //!
-//! Between any two steps of one process, any other may go on, the clock may tick, and the process may die.
-//! A client that repeats a call, gives up on one, or never hears of its end, is a call begun on a connection at
-//! any time: no call depends on what a client knows.
+//! Between two steps of one process, any other process may act, the clock may tick, and the process may crash. A
+//! client that repeats a call, gives up on it, or gets no answer is modelled as a call that starts on a connection at
+//! any time: no call depends on the client's knowledge.
 
 use stateright::{Model, Property};
 
@@ -31,7 +31,7 @@ pub(crate) enum Action {
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Step {
-    /// The next thing to do, if it can be done.
+    /// The next step of a process, if it is possible.
     GoOn,
     Die,
 }
@@ -120,10 +120,10 @@ impl Model for Protocol {
 }
 
 impl Protocol {
-    /// Every call that a client could send now, wise or not.
+    /// Every call that a client could send now.
     fn calls(&self, state: &State) -> Vec<Verb> {
         let existing = state.tables.holds.len() as u8;
-        // A call that is under way may need a place, too.
+        // A call in progress may also need a new row.
         let waiting = state.connections.iter().filter(|other| other.needs_room());
         let room = existing + (waiting.count() as u8) < self.holds_max;
         let mut calls = Vec::new();
@@ -136,7 +136,7 @@ impl Protocol {
                 Kind::Cancel => calls.extend((0..existing).map(Verb::Cancel)),
                 Kind::Extend => calls.extend((0..existing).map(Verb::Extend)),
                 Kind::Return => calls.extend((0..existing).map(Verb::Return)),
-                // One unit more and one less than at first is as far as it goes.
+                // The total changes by at most one unit in each direction.
                 Kind::Adjust if state.tables.total == self.units => {
                     calls.extend([Verb::Adjust(-1), Verb::Adjust(1)]);
                 }
@@ -146,8 +146,8 @@ impl Protocol {
         calls
     }
 
-    /// A call that waits for the lock has done nothing, and knows nothing that could change meanwhile. So it
-    /// begins when it gains the lock; only a broken twin, which takes something along, is seen waiting.
+    /// A call that waits for the lock has done nothing and has read nothing. So it begins when it gets the lock. Only
+    /// a broken twin, which has read something before the wait, is modelled as waiting.
     fn begin(&self, state: &State, verb: Verb) -> Option<Process> {
         let takes_along = match self.twin {
             Some(Twin::ClockBeforeLock | Twin::SnapshotBeforeLock) => verb != Verb::Expire,
@@ -170,7 +170,7 @@ impl Protocol {
         locked(state, verb, None)
     }
 
-    /// The next step of a process, with its effect on everybody else; `None` where it has to wait.
+    /// The next step of a process, with its effect on the others. `None` if it must wait.
     fn go_on(&self, process: &Process, state: &mut State) -> Option<Process> {
         Some(match process.clone() {
             Process::Idle => return None,
@@ -229,7 +229,7 @@ impl Protocol {
                         Process::OwesEvent(id)
                     }
                     (_, answer @ Answer::Confirmed(_)) => Process::Answering(answer),
-                    // Nothing depends on when these arrive, or whether.
+                    // Nothing depends on whether and when these answers arrive.
                     (_, answer) => {
                         state.tell(answer);
                         Process::Idle
@@ -265,7 +265,7 @@ impl Protocol {
     }
 }
 
-/// Gains the product's lock, if nobody has it.
+/// Takes the product's lock, if it is free.
 fn locked(state: &State, verb: Verb, seen: Option<Seen>) -> Option<Process> {
     let locked_at = state.clock;
     (!state.is_locked()).then_some(Process::Locked {

@@ -1,4 +1,4 @@
-//! A relay: one transaction from claim to mark, and a broker in the middle of it that no transaction holds.
+//! A relay: one transaction from claim to mark. The broker in between is not part of the transaction.
 
 use crate::world::{State, Twin};
 
@@ -10,14 +10,15 @@ pub(crate) enum Relay {
     Idle,
     /// Has locked these rows.
     Claimed(Rows),
-    /// PostgreSQL has ended its transaction (`idle_in_transaction_session_timeout`), and it does not know.
+    /// PostgreSQL has ended its transaction (`idle_in_transaction_session_timeout`), and the relay does not know it
+    /// yet.
     Frozen(Rows),
-    /// Has sent what it claimed, of which so much arrived, and waits for the broker's confirms.
+    /// Has sent its claimed rows, of which these arrived, and waits for confirms.
     Sent {
         claimed: Rows,
         arrived: Rows,
     },
-    /// Has marked, and not committed.
+    /// Has marked, but not committed.
     Marked {
         claimed: Rows,
         marked: Rows,
@@ -28,16 +29,16 @@ pub(crate) enum Relay {
 pub(crate) enum Step {
     Claim,
     Freeze,
-    /// Sends everything; so much arrives.
+    /// Sends everything. These rows arrive.
     Publish(Rows),
-    /// So many confirms come; a return, a nack, a time-out and a lost connection are the same: none.
+    /// These rows are confirmed. A return, a nack, a timeout and a lost connection all count as no confirm.
     Mark(Rows),
     Commit,
     Die,
 }
 
 impl Relay {
-    /// What this relay, its broker, its network and its machine can do next.
+    /// The possible next steps of this relay, its broker, its network and its machine.
     pub(crate) fn steps(&self, state: &State) -> Vec<Step> {
         match *self {
             Self::Idle if unclaimed(state) == 0 => vec![],
@@ -76,7 +77,7 @@ impl Relay {
                     Self::Sent { claimed, arrived }
                 })
             }
-            // What it marks afterwards is refused: its transaction is gone.
+            // A later mark fails, because the transaction has ended.
             (Self::Frozen(_), Step::Publish(arrived)) => {
                 deliver(arrived, state);
                 Some(Self::Idle)
@@ -106,7 +107,7 @@ impl Relay {
     }
 }
 
-/// What is unpublished, less what SKIP LOCKED skips.
+/// The unpublished rows that no other relay has locked (SKIP LOCKED).
 fn unclaimed(state: &State) -> Rows {
     let unpublished = state.tables.outbox.iter().zip(0..);
     let unpublished = unpublished.filter(|(event, _)| !event.published);
@@ -127,7 +128,7 @@ fn bits(rows: Rows) -> impl Iterator<Item = u8> {
     (0..8).filter(move |row| rows & (1 << row) != 0)
 }
 
-/// Every subset, the whole first.
+/// Every subset, the whole set first.
 fn subsets(of: Rows) -> impl Iterator<Item = Rows> {
     (0..=of).rev().filter(move |rows| rows & of == *rows)
 }

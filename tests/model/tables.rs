@@ -1,9 +1,9 @@
-//! What PostgreSQL has committed about one product, and the rules that calls apply to it.
+//! The committed state of one product in PostgreSQL, and the rules of each call.
 
 use crate::world::{Protocol, Twin, Verb};
 
-/// How long a hold lasts, in ticks of the clock; how long from now an extension asks for; and the longest life
-/// of a hold that is extended.
+/// The duration of a hold, the time that an extension asks for, and the maximum duration of an extended hold, in
+/// ticks of the clock.
 const HOLD_TICKS: u8 = 1;
 const EXTEND_TICKS: u8 = 2;
 const LONGEST_TICKS: u8 = 2;
@@ -17,7 +17,7 @@ pub(crate) enum Status {
     Returned,
 }
 
-/// A row of `reservations`, and what the properties want to know of its life.
+/// A row of `reservations`, with history for the properties.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Hold {
     pub(crate) user: u8,
@@ -27,11 +27,11 @@ pub(crate) struct Hold {
     pub(crate) moved_from: Option<u8>,
     pub(crate) status: Status,
     pub(crate) reacquired_from: Option<u8>,
-    /// How often it came to an end.
+    /// How often it ended.
     pub(crate) ends: u8,
-    /// How often its units came back.
+    /// How often its units were returned.
     pub(crate) returned: u8,
-    /// Whether it was sold, or its deadline moved, by a call that gained the product's lock after the deadline.
+    /// Whether it was sold or extended by a call that got the product's lock after the deadline.
     pub(crate) sold_late: bool,
     pub(crate) moved_late: bool,
     /// Whether it was expired before its deadline.
@@ -51,13 +51,13 @@ pub(crate) struct Tables {
     pub(crate) stock: i8,
     pub(crate) held: i8,
     pub(crate) sold: i8,
-    /// What the product was made with, and what adjustments made of it.
+    /// Initial units plus adjustments.
     pub(crate) total: i8,
     pub(crate) holds: Vec<Hold>,
     pub(crate) outbox: Vec<Event>,
 }
 
-/// What a transaction has written and not committed: a crash forgets it.
+/// The uncommitted changes of a transaction. A crash discards them.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Work {
     /// A new row.
@@ -76,9 +76,9 @@ pub(crate) struct Work {
 pub(crate) enum Answer {
     Confirmed(u8),
     Refused,
-    /// Refused, though the units were to be had.
+    /// Refused as sold out, although units were free.
     WronglySoldOut,
-    /// Any other.
+    /// Any other answer.
     Done,
 }
 
@@ -110,7 +110,7 @@ impl Tables {
         due
     }
 
-    /// Whether there is nothing to be had at this time.
+    /// Whether no unit is free or due at this time.
     pub(crate) fn is_sold_out(&self, clock: u8) -> bool {
         self.stock < 1 && self.due(clock).is_empty()
     }
@@ -119,7 +119,7 @@ impl Tables {
         self.active(|hold| hold.user == user).next().is_some()
     }
 
-    /// The statements of a verb's function, all by the time `t`. They change nothing yet.
+    /// The changes of a verb's function at time `t`. They are not applied yet.
     pub(crate) fn work(&self, verb: Verb, t: u8, world: &Protocol) -> Work {
         let twin = world.twin;
         match verb {
@@ -162,7 +162,7 @@ impl Tables {
         work
     }
 
-    /// Ends due holds, longest due first, until so many units are free or none is due.
+    /// Expires due holds, longest due first, until this many units are free or no hold is due.
     fn reclaim(&self, units: i8, t: u8, work: &mut Work) {
         for id in self.due(t) {
             let lacking = self.stock + self.units(&work.expired) < units;
@@ -253,7 +253,7 @@ impl Tables {
         work
     }
 
-    /// The rows that took this one's units again.
+    /// The reservations that reacquired this one.
     pub(crate) fn again(&self, id: u8) -> impl Iterator<Item = u8> {
         let rows = self.holds.iter().zip(0..);
         rows.filter(move |(hold, _)| hold.reacquired_from == Some(id))
@@ -279,7 +279,7 @@ impl Tables {
         work
     }
 
-    /// Ends these holds, whatever they have become meanwhile: the caller has to know.
+    /// Expires these holds without checking their status. The caller must have checked it.
     pub(crate) fn expire(&self, due: Vec<u8>) -> Work {
         Work {
             expired: due,
@@ -287,8 +287,8 @@ impl Tables {
         }
     }
 
-    /// Makes a transaction's work durable and visible, all at once. The counters are changed by
-    /// differences, as the updates do. The transaction gained the product's lock at `locked_at`.
+    /// Commits a transaction's changes at once. Counters change by differences, as in the real updates. The
+    /// transaction got the product's lock at `locked_at`.
     pub(crate) fn commit(&mut self, work: &Work, locked_at: u8, now: u8, twin: Option<Twin>) {
         for &id in &work.expired {
             let hold = &mut self.holds[usize::from(id)];
@@ -395,7 +395,7 @@ impl Work {
         self.made.is_some()
     }
 
-    /// What is about to be sold.
+    /// The hold that is about to be sold.
     pub(crate) fn sells(&self) -> Option<u8> {
         match (self.confirmed, self.made, self.answer) {
             (Some(id), ..) => Some(id),

@@ -1,18 +1,18 @@
-//! The world of the model: who there is, where each of them is, and what they may do wrong.
+//! The world of the model: its processes, their states, and their possible faults.
 
 use crate::{
     relay::Relay,
     tables::{Answer, Tables, Work},
 };
 
-/// The size of the world: one product, and so few of everything that all of it can be explored.
+/// The size of the world: one product, and few enough of everything to explore all states.
 #[derive(Clone, Copy)]
 pub(crate) struct Protocol {
     pub(crate) units: i8,
     pub(crate) users: u8,
-    /// How many units each user asks for.
+    /// The number of units that each user asks for.
     pub(crate) wants: &'static [i8],
-    /// Most units that a user may hold and have bought.
+    /// Maximum number of units that a user may hold and have bought.
     pub(crate) max_per_user: i8,
     pub(crate) kinds: &'static [Kind],
     pub(crate) holds_max: u8,
@@ -24,36 +24,36 @@ pub(crate) struct Protocol {
     pub(crate) twin: Option<Twin>,
 }
 
-/// One thing done wrong.
+/// A fault in the protocol.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Twin {
     ConfirmWithoutDeadline,
     /// `now()` instead of `clock_timestamp()`.
     ClockBeforeLock,
-    /// One statement that locks and decides: after the wait it still sees what was before.
+    /// One statement locks and decides. After the wait it still sees the old state.
     SnapshotBeforeLock,
-    /// The expirer ends what it found due before it had the lock, without looking at it again.
+    /// The expirer ends holds that were due before it had the lock, without checking them again.
     ReclaimWithoutCompare,
     ReserveWithoutReclaim,
-    /// A reserve that finds nothing free or due refuses without a lock; it reads the clock, and then the
-    /// tables. (The other way round both are true of one moment, and nobody else takes notice.)
+    /// A reserve that finds no free and no due unit refuses without a lock, but reads the clock before the tables.
+    /// (In the right order, both are true at one moment, so the model leaves it out.)
     PeekWithEarlierClock,
-    /// The expirer hears of a deadline when it passes, as by Redis alone, and never looks back.
+    /// The expirer only reacts to a deadline at the moment when it passes, as with Redis alone, and never sweeps.
     ExpireWithoutSweep,
     ExtendWithoutDeadline,
-    /// Neither the look for an earlier one nor the unique index.
+    /// Neither searches for an earlier reacquire nor has the unique index.
     ReacquireWithoutLook,
-    /// It looks, before it has the lock, and there is no unique index.
+    /// Searches before it has the lock, and has no unique index.
     ReacquireBeforeLock,
     ReacquireWithoutLimit,
-    /// It returns what it found CONFIRMED before it had the lock, without looking at it again.
+    /// Returns what was CONFIRMED before it had the lock, without checking again.
     ReturnWithoutCompare,
     AnswerBeforeCommit,
-    /// Confirm publishes the event itself, and then commits.
+    /// Confirm publishes the event itself before its commit.
     PublishBeforeCommit,
-    /// The outbox row in a transaction after the sale's.
+    /// The outbox row is written in a later transaction than the sale.
     EventAfterCommit,
-    /// The relay marks what it sent, whatever the broker says.
+    /// The relay marks what it sent without waiting for the broker's confirm.
     MarkBeforeConfirm,
 }
 
@@ -64,15 +64,15 @@ pub(crate) enum Verb {
     Confirm(u8),
     Cancel(u8),
     Extend(u8),
-    /// Of what this hold has lost.
+    /// The units of this expired hold.
     Reacquire(u8),
     Return(u8),
-    /// Takes a free unit away, or adds one.
+    /// Removes a free unit, or adds one.
     Adjust(i8),
     Expire,
 }
 
-/// What clients ask for in a world; expirers are in each.
+/// The kinds of calls in a world. Every world has expirers.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Kind {
     Reserve,
@@ -84,43 +84,44 @@ pub(crate) enum Kind {
     Adjust,
 }
 
-/// Where a connection or an expirer is.
+/// The state of a connection or an expirer.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Process {
     Idle,
-    /// Has no lock and has done nothing, but takes along what it saw.
+    /// Waits for the lock with what it has read before.
     Waiting(Verb, Seen),
-    /// Looks whether to wait for the lock at all. `sold_out`: whether that was true at any time since.
+    /// Checks without a lock whether the product is sold out. `sold_out`: whether that was true at any time since the
+    /// start.
     Peeking {
         user: u8,
         clock: u8,
         sold_out: bool,
     },
-    /// The only one who has the product's lock, since `locked_at`.
+    /// Holds the product's lock since `locked_at`.
     Locked {
         verb: Verb,
         locked_at: u8,
         seen: Option<Seen>,
     },
-    /// Has the lock and the time by which it decides.
+    /// Holds the lock, and has read the clock.
     Timed {
         verb: Verb,
         locked_at: u8,
         t: u8,
         seen: Option<Seen>,
     },
-    /// Has the lock, has written, and has not committed.
+    /// Holds the lock, and has written but not committed.
     Written {
         locked_at: u8,
         work: Work,
     },
-    /// Has committed; the answer is on its way.
+    /// Has committed. The answer is on its way.
     Answering(Answer),
-    /// A broken twin's: has sold, and not written the event.
+    /// Only in a broken twin: has sold, but not written the event.
     OwesEvent(u8),
 }
 
-/// What was seen before the wait for the lock.
+/// What was read before the wait for the lock.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Seen {
     pub(crate) clock: u8,
@@ -131,13 +132,13 @@ pub(crate) struct Seen {
 pub(crate) struct State {
     pub(crate) clock: u8,
     pub(crate) tables: Tables,
-    /// In any order, like the other processes: who is who makes no difference.
+    /// Sorted, like the other processes: their order makes no difference.
     pub(crate) connections: Vec<Process>,
     pub(crate) expirers: Vec<Process>,
     pub(crate) relays: Vec<Relay>,
     /// How often each hold's event reached the broker, counted up to 2.
     pub(crate) delivered: Vec<u8>,
-    /// Whether somebody was told that this hold is CONFIRMED.
+    /// Whether a client was told that this hold is CONFIRMED.
     pub(crate) told_confirmed: Vec<bool>,
     pub(crate) told_sold_out_wrongly: bool,
 }
@@ -150,7 +151,7 @@ impl Process {
         )
     }
 
-    /// Whether it may come to a new row.
+    /// Whether it may create a row.
     pub(crate) fn needs_room(&self) -> bool {
         match self {
             Self::Waiting(verb, _) | Self::Locked { verb, .. } | Self::Timed { verb, .. } => {
@@ -164,7 +165,7 @@ impl Process {
 }
 
 impl State {
-    /// Whether somebody has the product's lock. A crash gives it back: PostgreSQL rolls back.
+    /// Whether any process has the product's lock. A crash releases it, because PostgreSQL rolls back.
     pub(crate) fn is_locked(&self) -> bool {
         self.connections
             .iter()
@@ -172,7 +173,7 @@ impl State {
             .any(Process::has_lock)
     }
 
-    /// The broker has the event of this hold, whatever becomes of whoever sent it.
+    /// The broker receives the event of this hold.
     pub(crate) fn deliver(&mut self, hold: u8) {
         let delivered = &mut self.delivered[usize::from(hold)];
         *delivered = 2.min(*delivered + 1);

@@ -1,10 +1,10 @@
-//! `make chaos`: the real processes under load, faults drawn from a seed, and a checker that knows the promises.
+//! `make chaos`: the real processes under load, faults drawn from a seed, and a checker that knows the guarantees.
 //!
-//! A seed fixes what is done to the service and what the clients set out to do. It doesn't fix how the processes
-//! interleave: a run with the same seed is alike, not the same.
+//! A seed determines the faults and the clients' plans. It does not determine how the processes interleave: two runs
+//! with the same seed are similar, not equal.
 //!
-//! After the idea of TigerBeetle's Vortex (real processes, weighted faults, liveness judged only after
-//! everything is healed) and of Jepsen's journals, in which an answer that did not come is unknown, never failed.
+//! The design follows TigerBeetle's Vortex (real processes, weighted faults, liveness checked only after everything
+//! is repaired) and Jepsen's histories, in which a missing answer counts as unknown, never as failed.
 
 pub mod checker;
 mod clients;
@@ -35,35 +35,35 @@ use journal::{Journal, Rules, lock};
 use settle::RECOVERY_LIMIT;
 use stack::{APIS, MEMBERS, Stack};
 
-/// Short, so that many holds expire by themselves; long enough to confirm in time on a busy machine.
+/// Short, so that many holds expire, but long enough to confirm in time on a busy machine.
 const HOLD_SECONDS: u32 = 4;
-/// Enough for an extension that is cut short, and for one that is not.
+/// Allows some extensions in full and cuts others short.
 const MAX_HOLD_SECONDS: u32 = 7;
-/// Few, so that users come to their limit.
+/// Low, so that users reach the limit.
 const MAX_PER_USER: i64 = 4;
 
-/// How long a run may take besides its faults. Beyond it, something hangs.
+/// Time limit of a run in addition to its faults. A run that takes longer hangs.
 const OVERHEAD_LIMIT: Duration = Duration::from_secs(600);
 
 pub struct Settings {
     pub seed: u64,
-    /// For how long faults are injected.
+    /// Duration of the fault injection.
     pub faults: Duration,
-    /// Where the processes' logs go.
+    /// Folder for the logs of the processes.
     pub logs: PathBuf,
 }
 
-/// One run, printed as it goes. Answers the number of violations; an error is the harness's own.
+/// Runs once and prints the progress. Returns the number of violations. An error is one of the harness itself.
 pub async fn run(settings: Settings) -> anyhow::Result<usize> {
     let limit = settings.faults + OVERHEAD_LIMIT;
     match timeout(limit, run_to_the_end(&settings)).await {
         Ok(violations) => violations,
-        Err(_) => bail!("the run is not done after {} s", limit.as_secs()),
+        Err(_) => bail!("the run did not finish within {} s", limit.as_secs()),
     }
 }
 
 async fn run_to_the_end(settings: &Settings) -> anyhow::Result<usize> {
-    fs::create_dir_all(&settings.logs).context("cannot make the folder for the logs")?;
+    fs::create_dir_all(&settings.logs).context("cannot create the folder for the logs")?;
     println!(
         "seed {}: {} s of faults; the processes' logs are in {}",
         settings.seed,
@@ -94,7 +94,7 @@ async fn run_to_the_end(settings: &Settings) -> anyhow::Result<usize> {
     let acts = act(settings, &stack, &journal);
     let (injected, skipped) = tokio::select! {
         done = acts => done?,
-        // Neither ends unless it fails.
+        // Neither task ends unless it fails.
         Some(failed) = background.join_next() => bail!("the harness failed: {failed:?}"),
     };
     let stored = settle::settle(&stack, &journal).await?;
@@ -113,7 +113,7 @@ async fn run_to_the_end(settings: &Settings) -> anyhow::Result<usize> {
     Ok(violations.len())
 }
 
-/// Everything started, and the queue there for good.
+/// Starts everything and makes sure that the queue is durable.
 async fn prepare(settings: &Settings) -> anyhow::Result<Stack> {
     let stack = Stack::start(HOLD_SECONDS, MAX_HOLD_SECONDS, &settings.logs).await?;
     for member in 0..MEMBERS.len() {
@@ -124,8 +124,8 @@ async fn prepare(settings: &Settings) -> anyhow::Result<Stack> {
         .await
         .context("not everything is ready at the start")?;
     consumer::bind_to_all(&stack.rabbitmq.url).await?;
-    // RabbitMQ 3.10 can lose a quorum queue, with all that it has confirmed, when it is killed within seconds of
-    // the declaration. That is no failing of the service, and an orderly restart makes the queue known for good.
+    // RabbitMQ 3.10 can lose a quorum queue and all its confirmed messages when it is killed within seconds of the
+    // declaration. That is not a failure of the service. An orderly restart makes the queue permanent.
     let rabbitmq = stack.rabbitmq.clone();
     spawn_blocking(move || {
         rabbitmq.stop();
@@ -139,7 +139,7 @@ async fn prepare(settings: &Settings) -> anyhow::Result<Stack> {
     Ok(stack)
 }
 
-/// Clients and faults together; then clients alone until all that was hit works again.
+/// Runs clients and faults together, then clients alone until everything works again.
 async fn act(
     settings: &Settings,
     stack: &Arc<Stack>,
@@ -159,7 +159,7 @@ async fn act(
         mut recovering,
         skipped,
     } = injector.run(plan).await?;
-    // The last fault is over. From here on nothing stands in the way of anything.
+    // The last fault is over. From here on everything must recover.
     let recovered = timeout(RECOVERY_LIMIT, async {
         while let Some(recovered) = recovering.join_next().await {
             recovered?;

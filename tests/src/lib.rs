@@ -1,5 +1,5 @@
-//! What the stories in `it` and the chaos run have in common: real processes, real servers, and the
-//! network between them, each with ways to take it away.
+//! Shared by the tests in `it` and the chaos run: real processes, real servers, and the network between them, each
+//! with ways to make it fail.
 
 pub mod chaos;
 mod process;
@@ -12,10 +12,10 @@ pub use process::{Child, Log, output, start, start_with};
 pub use proxy::{Proxy, Traffic};
 pub use servers::{Server, Service};
 
-/// Only a failing test ever waits this long, so it can be generous to slow machines.
+/// Only a failing test waits this long, so the limit suits slow machines.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Asks `probe` again and again until it has something to tell. The one way in which tests wait.
+/// Polls `probe` until it returns a value. Tests wait only by this function.
 pub async fn eventually<T>(what: &str, mut probe: impl AsyncFnMut() -> Option<T>) -> T {
     let since = Instant::now();
     loop {

@@ -10,22 +10,22 @@ use tokio::signal::unix::{SignalKind, signal};
 #[derive(Parser)]
 #[command(name = "flashsale-chaos", version)]
 struct Args {
-    /// For how long faults are injected, in minutes.
+    /// Duration of the fault injection, in minutes.
     #[arg(long, env = "MINUTES", default_value = "2", value_parser = minutes)]
     minutes: Duration,
 
-    /// Which faults and which clients; a fresh one by default.
+    /// Seed of the faults and clients. Random by default.
     #[arg(long, env = "SEED")]
     seed: Option<u64>,
 
-    /// The folder for the logs of the processes.
+    /// Folder for the logs of the processes.
     #[arg(long, default_value = "target/chaos")]
     logs: PathBuf,
 }
 
 fn minutes(text: &str) -> Result<Duration, String> {
     let minutes: f64 = text.parse().map_err(|_| "not a number".to_owned())?;
-    // A week: the history is kept in memory.
+    // At most a week, because the history is kept in memory.
     if minutes > 0.0 && minutes <= 10_080.0 {
         Ok(Duration::from_secs_f64(minutes * 60.0))
     } else {
@@ -36,14 +36,14 @@ fn minutes(text: &str) -> Result<Duration, String> {
 #[tokio::main]
 async fn main() -> ExitCode {
     let args = Args::parse();
-    // Short enough to be typed.
+    // Short enough to type.
     let seed = args.seed.unwrap_or_else(|| fastrand::u64(..1_000_000));
     let settings = Settings {
         seed,
         faults: args.minutes,
         logs: args.logs,
     };
-    // Whatever ends the run, its processes and servers go with it: they are dropped.
+    // Dropping the run stops its processes and servers, however it ends.
     tokio::select! {
         done = chaos::run(settings) => match done {
             Ok(0) => ExitCode::SUCCESS,
@@ -62,7 +62,7 @@ async fn told_to_stop() {
         signal(SignalKind::interrupt()),
         signal(SignalKind::terminate()),
     ) else {
-        // Then a signal ends the program at once.
+        // A second signal ends the program at once.
         return std::future::pending().await;
     };
     tokio::select! {

@@ -1,4 +1,4 @@
-//! The real binaries, as processes of their own.
+//! Runs the real binaries as processes.
 
 #![allow(
     clippy::unwrap_used,
@@ -25,19 +25,19 @@ pub struct Child {
     reader: JoinHandle<()>,
 }
 
-/// Where a process's log goes besides its [`Child`].
+/// Where a process's log goes, in addition to its [`Child`].
 pub enum Log {
-    /// To this program's own; libtest shows it if the test fails.
+    /// To this program's own output, which libtest shows if the test fails.
     Shown,
     File(File),
 }
 
-/// Starts `target/…/NAME` with these settings and nothing else in its environment.
+/// Starts `target/…/NAME` with only these settings in its environment.
 pub fn start(name: &str, settings: &[(&str, &str)]) -> Child {
     start_with(name, &[], settings, Log::Shown)
 }
 
-/// Starts it with arguments, too.
+/// The same with command line arguments.
 pub fn start_with(name: &str, arguments: &[&str], settings: &[(&str, &str)], log: Log) -> Child {
     let mut shown = log;
     let (said, says) = std::io::pipe().unwrap();
@@ -58,7 +58,7 @@ pub fn start_with(name: &str, arguments: &[&str], settings: &[(&str, &str)], log
         for line in BufReader::new(said).lines().map_while(Result::ok) {
             match &mut shown {
                 Log::Shown => eprintln!("{name}: {line}"),
-                // A full disk must not stop the process whose log this is.
+                // A full disk must not stop the process.
                 Log::File(file) => drop(writeln!(file, "{line}")),
             }
             let entry = serde_json::from_str(&line).unwrap_or(Value::String(line));
@@ -72,14 +72,14 @@ pub fn start_with(name: &str, arguments: &[&str], settings: &[(&str, &str)], log
     }
 }
 
-/// Runs it to its end, with these arguments, and these settings alone in its environment.
+/// Runs it to its end, with these arguments and only these settings in its environment.
 pub fn output(name: &str, arguments: &[&str], settings: &[(&str, &str)]) -> Output {
     let mut process = Command::new(binary(name));
     process.args(arguments).env_clear();
     process.envs(settings.iter().copied()).output().unwrap()
 }
 
-/// The binaries lie beside this program, or, if it is a test, beside the folder of it.
+/// The binaries are in the folder of this program, or of a test in the folder above.
 fn binary(name: &str) -> PathBuf {
     let mut path = std::env::current_exe().unwrap();
     path.pop();
@@ -96,27 +96,27 @@ fn binary(name: &str) -> PathBuf {
 }
 
 impl Child {
-    /// The address that it listens on, from its own log.
+    /// The address that it listens on, from its log.
     pub async fn address(&mut self) -> String {
         let entry = self.logs("listening").await;
         entry["address"].as_str().unwrap().to_owned()
     }
 
-    /// Waits for a log entry whose message contains these words.
+    /// Waits for a log entry whose message contains `words`.
     pub async fn logs(&mut self, words: &str) -> Value {
         eventually(&format!("the log entry {words:?}"), async || {
             let entry = self.logged(words);
             if entry.is_none()
                 && let Some(status) = self.process.try_wait().unwrap()
             {
-                panic!("it ended with {status} before it logged {words:?}");
+                panic!("the process ended with {status} before it logged {words:?}");
             }
             entry
         })
         .await
     }
 
-    /// A log entry whose message contains these words, if there is one by now.
+    /// The log entry whose message contains `words`, if there already is one.
     pub fn logged(&self, words: &str) -> Option<Value> {
         let log = self.log.lock().unwrap();
         let said = |entry: &&Value| {
@@ -128,7 +128,7 @@ impl Child {
         log.iter().find(said).cloned()
     }
 
-    /// Its whole log, once it has ended. A line that is no JSON is a string.
+    /// Its whole log, after it has ended. A line that is not JSON becomes a string.
     pub async fn entries(&self) -> Vec<Value> {
         eventually("the end of its log", async || {
             self.reader.is_finished().then_some(())
@@ -143,7 +143,7 @@ impl Child {
         entries.iter().map(|entry| format!("{entry}\n")).collect()
     }
 
-    /// As Ctrl-C does.
+    /// Sends SIGINT, as Ctrl-C does.
     pub fn interrupt(&self) {
         self.signal("INT");
     }
@@ -152,7 +152,7 @@ impl Child {
         self.signal("TERM");
     }
 
-    /// Stops it where it stands, until it is thawed.
+    /// Freezes it until `thaw`.
     pub fn freeze(&self) {
         self.signal("STOP");
     }
@@ -162,14 +162,14 @@ impl Child {
     }
 
     fn signal(&self, name: &str) {
-        // The shell's own kill: not every machine has the program.
+        // The shell's builtin: not every machine has the program `kill`.
         let pid = self.process.id().to_string();
         let command = ["-c", r#"kill -s "$0" "$1""#, name, &pid];
         let sent = Command::new("sh").args(command).status().unwrap();
         assert!(sent.success());
     }
 
-    /// The most memory that it has had resident so far, in KiB.
+    /// Maximum resident memory so far, in KiB.
     pub fn memory_peak_kib(&self) -> u64 {
         let path = format!("/proc/{}/status", self.process.id());
         let status = std::fs::read_to_string(path).unwrap();
@@ -178,7 +178,7 @@ impl Child {
         peak.expect("no peak in its status").parse().unwrap()
     }
 
-    /// Ends it as a crash would.
+    /// Kills it with SIGKILL, as a crash would.
     pub fn kill(&mut self) {
         self.process.kill().unwrap();
         self.process.wait().unwrap();
@@ -192,7 +192,7 @@ impl Child {
         .await
     }
 
-    /// Whether it is still there.
+    /// Whether it is still running.
     pub fn runs(&mut self) -> bool {
         self.process.try_wait().unwrap().is_none()
     }
@@ -200,7 +200,7 @@ impl Child {
 
 impl Drop for Child {
     fn drop(&mut self) {
-        // Both fail when it has ended already.
+        // Both fail if it has already ended.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }

@@ -1,4 +1,4 @@
-//! A TCP proxy that does to connections what networks do.
+//! A TCP proxy that injects network faults.
 
 #![allow(
     clippy::unwrap_used,
@@ -14,18 +14,18 @@ use tokio::{
     task::{JoinHandle, JoinSet},
 };
 
-/// How the proxy treats what goes through it, new connections and old.
+/// How the proxy treats traffic, on new and existing connections.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Traffic {
     Pass,
-    /// Old connections are cut, new ones are closed as soon as they are made.
+    /// Existing connections are cut, and new ones closed at once.
     Refuse,
-    /// Connections are accepted and stay open, and nothing comes through in either direction. What was
-    /// sent meanwhile arrives when the network is whole again.
+    /// Connections are accepted and stay open, but no data passes in either direction. Data sent meanwhile arrives
+    /// when the fault ends.
     Blackhole,
-    /// What the client sends arrives, and no answer comes back before the network is whole again.
+    /// Data from the client passes. Answers are held back until the fault ends.
     Mute,
-    /// Every piece of data is this late.
+    /// All data is delayed by this time.
     Delay(Duration),
 }
 
@@ -40,12 +40,12 @@ pub struct Proxy {
 struct Rules {
     target: Arc<str>,
     traffic: Traffic,
-    /// How often everything was cut.
+    /// Number of cuts so far.
     cuts: u32,
 }
 
 impl Proxy {
-    /// Listens on a free port, and passes everything on to `target`.
+    /// Listens on a free port, and forwards connections to `target`.
     pub async fn to(target: &str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
@@ -62,7 +62,7 @@ impl Proxy {
         }
     }
 
-    /// From now on, for new connections and old.
+    /// Sets the treatment of new and existing connections.
     pub fn set(&self, traffic: Traffic) {
         self.rules.send_modify(|rules| rules.traffic = traffic);
         if traffic == Traffic::Refuse {
@@ -70,12 +70,12 @@ impl Proxy {
         }
     }
 
-    /// Passes new connections on to another place.
+    /// Forwards new connections to another target.
     pub fn retarget(&self, target: &str) {
         self.rules.send_modify(|rules| rules.target = target.into());
     }
 
-    /// Closes all connections. New ones are treated as before.
+    /// Closes all connections. The treatment of new ones does not change.
     pub fn cut(&self) {
         self.rules.send_modify(|rules| rules.cuts += 1);
     }
@@ -83,7 +83,7 @@ impl Proxy {
 
 impl Drop for Proxy {
     fn drop(&mut self) {
-        // The connections are tasks of this one's set, and end with it.
+        // The connections are tasks in the set of this task, and end with it.
         self.accepting.abort();
     }
 }
@@ -109,7 +109,7 @@ async fn accept(listener: TcpListener, mut rules: watch::Receiver<Rules>) {
         {
             connections.spawn(join(client, now.target, rules.clone()));
         }
-        // Those that have ended by themselves.
+        // Removes finished connections.
         while connections.try_join_next().is_some() {}
     }
 }
@@ -131,7 +131,7 @@ async fn join(client: TcpStream, target: Arc<str>, rules: watch::Receiver<Rules>
     );
 }
 
-/// Carries one direction until it ends, except while the traffic is one that stops it.
+/// Forwards one direction until it ends. Pauses while the traffic setting blocks it.
 async fn pump(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
@@ -145,14 +145,14 @@ async fn pump(
         let Ok(traffic) = rules.wait_for(passable).await.map(|rules| rules.traffic) else {
             return;
         };
-        // The connection is cut: what was held back never arrives.
+        // The connection is cut: held-back data never arrives.
         if traffic == Traffic::Refuse {
             return;
         }
         if let Traffic::Delay(delay) = traffic {
             tokio::time::sleep(delay).await;
         }
-        // Dropping `to` passes the end on.
+        // Dropping `to` forwards the end of the stream.
         if read == 0 || to.write_all(&buffer[..read]).await.is_err() {
             return;
         }

@@ -1,4 +1,4 @@
-//! Private servers, for tests that take them away.
+//! Private servers for tests that stop or kill them.
 
 #![allow(
     clippy::unwrap_used,
@@ -18,13 +18,13 @@ pub enum Service {
     Rabbitmq,
 }
 
-/// A server of the test's own, on the same port each time it is started. Dropping it kills it and
-/// removes its data, also when the test panics.
+/// A server of one test, on the same port after each start. Dropping it kills it and removes its data, even after a
+/// panic.
 pub struct Server {
     service: Service,
     folder: PathBuf,
     options: Vec<(String, String)>,
-    /// Where it is, with user and password.
+    /// Its URL, with user and password.
     pub url: String,
 }
 
@@ -33,7 +33,7 @@ impl Server {
         Self::start_with(service, &[])
     }
 
-    /// With options of `server.sh`, which are environment variables.
+    /// `options` are environment variables of `server.sh`.
     pub fn start_with(service: Service, options: &[(&str, &str)]) -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
@@ -51,22 +51,22 @@ impl Server {
         server
     }
 
-    /// Starts it and waits until it is ready; answers its URL.
+    /// Starts it and waits until it is ready. Returns its URL.
     pub fn start(&self) -> String {
         self.run("start")
     }
 
-    /// Orderly, as an operator would. Returns when it is gone.
+    /// Stops it in order, as an operator would. Returns when it has ended.
     pub fn stop(&self) {
         self.run("stop");
     }
 
-    /// As a crash would. Returns when it is gone.
+    /// Kills it, as a crash would. Returns when it has ended.
     pub fn kill(&self) {
         self.run("kill");
     }
 
-    /// Runs `rabbitmqctl` against it; an error is what it said.
+    /// Runs `rabbitmqctl` on it. The error is the program's output.
     pub fn rabbitmqctl(&self, arguments: &[&str]) -> Result<(), String> {
         let mut command = Command::new(script("rabbitmqctl.sh"));
         command.arg(&self.folder).args(arguments);
@@ -117,7 +117,7 @@ fn script(name: &str) -> PathBuf {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // What cannot be removed stays in the folder for temporary files.
+        // Files that cannot be removed stay in the temporary folder.
         let _ = self.command("erase").output();
     }
 }

@@ -1,4 +1,4 @@
-//! The product against other designs, and what it costs: the goals of the project.
+//! The product compared with other designs, and its costs: the goals of the project.
 
 use super::{
     Case, Clients, Events, Expiry, Figure, HOT, HOT_RESERVES, History, LONE, REQUESTS_PER_SECOND,

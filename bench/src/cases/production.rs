@@ -1,6 +1,6 @@
-//! The product with settings that production has, against itself without them.
+//! The product with production settings, compared with itself without them.
 //!
-//! Where only a floor is asked for, the goal is that the setting costs nothing.
+//! If a case has only a lower bound, its goal is that the setting costs nothing.
 
 use super::{
     Case, Clients, Figure, HOT, HOT_RESERVES, Headers, LONE, REQUESTS_PER_SECOND, Reserves,
@@ -8,13 +8,13 @@ use super::{
 };
 use crate::stats::Goal;
 
-/// One copy, whose standby is as far away as that of two copies in the same case.
+/// One copy, with the standby at the same distance as for two copies in the same case.
 const HOT_SYNC_RESERVES: Reserves = Reserves {
     standby: Standby::TwoMillisecondsAway,
     ..HOT_RESERVES
 };
 
-/// More than one batch takes, so that requests of a lane wait for each other.
+/// More than one batch takes, so that requests wait in the lane.
 const NEIGHBOURS: Clients = Clients::Exactly(2_000);
 
 pub(super) static CASES: &[Case] = &[

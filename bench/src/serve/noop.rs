@@ -1,4 +1,4 @@
-//! Reads the request and answers with a made-up reservation: what HTTP and JSON alone allow.
+//! Parses the request and returns a made-up reservation: the limit of HTTP and JSON alone.
 
 use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 

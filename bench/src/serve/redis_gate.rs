@@ -1,5 +1,5 @@
-//! Stock and holders in Redis, one Lua script for each request: what people pick when they think that PostgreSQL
-//! is too slow. Nothing of it is durable, and nothing is written to PostgreSQL.
+//! Stock and holders in Redis, with one Lua script per request: a common choice when PostgreSQL seems too slow.
+//! Nothing is durable, and nothing is written to PostgreSQL.
 
 use std::sync::{
     Arc,
@@ -14,7 +14,7 @@ use time::OffsetDateTime;
 
 use super::{HOLD, Reserve, created, failed, sold_out};
 
-/// Answers 1 when the user now has a hold, 0 when sold out, and -1 when the user had one before.
+/// Returns 1 when the user has a new hold, 0 when sold out, and -1 when the user already had one.
 const SCRIPT: &str = "\
 local held = redis.call('SISMEMBER', KEYS[2], ARGV[1])
 if held == 1 then return -1 end
@@ -27,7 +27,7 @@ redis.call('SET', KEYS[3], ARGV[1], 'EX', ARGV[2])
 return 1";
 
 struct Gate {
-    /// Concurrent requests share it: their commands are pipelined.
+    /// Concurrent requests share the connection: their commands are pipelined.
     redis: MultiplexedConnection,
     script_sha: String,
     last_id: AtomicI64,
@@ -42,7 +42,7 @@ pub(super) async fn router(mut redis: MultiplexedConnection) -> anyhow::Result<R
     let gate = Gate {
         redis,
         script_sha,
-        // Ids come from the process: a counter in Redis would be one command more for each request.
+        // Ids come from the process: a counter in Redis would be another command per request.
         last_id: AtomicI64::new(0),
     };
     Ok(Router::new()
@@ -70,7 +70,7 @@ async fn reserve(
     match outcome {
         1 => Ok(created(request.held(id, created_at)?)),
         0 => Err(sold_out()),
-        // The hold's id is not kept by user here; the request's own number stands in for it.
+        // The hold's id is not stored by user. The request's own number replaces it.
         _ => Err(Refusal::AlreadyReserved {
             reservation_id: request.held(id, created_at)?.id,
         }

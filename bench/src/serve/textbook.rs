@@ -1,5 +1,5 @@
-//! One transaction for each request, with the product's row locked in it, then Redis: the straightforward design,
-//! on the product's own schema.
+//! One transaction per request, which locks the product's row, and then Redis: the straightforward design, on the
+//! product's own schema.
 
 use axum::{Json, Router, extract::State, response::Response, routing::post};
 use flashsale_api::Problem;
@@ -53,7 +53,7 @@ async fn hold(pool: &PgPool, request: &Reserve) -> Result<Reservation, Problem> 
     let Some(stock) = stock else {
         return Err(Refusal::ProductNotFound.into());
     };
-    // The condition on `user_id` alone is always true: it selects the index of the product's schema that answers this.
+    // The condition on `user_id` alone is always true. It selects the partial index of the product's schema.
     let active = sqlx::query_scalar(
         "-- textbook: the user's hold
         select id from reservations

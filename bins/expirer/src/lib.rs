@@ -1,8 +1,7 @@
-//! Decides when to expire: what a hold's end means is `inventory::expire`'s business. It also forgets old
-//! idempotency keys.
+//! Decides when to expire holds, with `inventory::expire`. Also deletes old idempotency keys.
 //!
-//! Any number of copies may run: whoever comes second finds nothing left. With none running, reserve
-//! takes back by itself what it needs.
+//! Any number of copies may run: a second sweep finds nothing left to do. Without any expirer, reserve reclaims the
+//! due holds that it needs.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -24,22 +23,22 @@ use timer::{Counter, Notes, Timer, Wakeups};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-/// Longest time without a look at the database. Bounds the delay of what was reserved with a short hold
-/// after the last look, when Redis tells nothing.
+/// Maximum time between two sweeps. It bounds the delay for a short hold that was created after the last sweep, when
+/// Redis sends no notification.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
 
-/// Shortest time between two sweeps. At thousands of deadlines a second, each alone would be a
-/// transaction that makes reservations of the same product wait; together they are a batch.
+/// Minimum time between two sweeps. With thousands of deadlines per second, each hold alone would be a transaction
+/// that delays reservations of the same product. A pause collects them in batches.
 const SWEEP_PAUSE: Duration = Duration::from_millis(20);
 
-/// How many times as long as it looked for due holds a sweep pauses: with 10,000 products that hold something a look
-/// takes 65 ms of PostgreSQL's processor.
+/// A sweep pauses this many times as long as it searched for due holds. With 10,000 products that have holds, one
+/// search takes 65 ms of PostgreSQL's CPU time.
 const PAUSE_PER_LOOK: u32 = 10;
 
 /// How often the lag is read.
 const WATCH_EVERY: Duration = Duration::from_secs(1);
 
-/// An unreachable PostgreSQL is left alone for at most about this long.
+/// Maximum delay between attempts to reach PostgreSQL.
 const RETRY_MAX: Duration = Duration::from_secs(2);
 
 /// The settings of the process.
@@ -47,7 +46,7 @@ const RETRY_MAX: Duration = Duration::from_secs(2);
 #[command(
     name = "flashsale-expirer",
     version,
-    about = "Ends holds that are past their deadline."
+    about = "Expires holds that are past their deadline."
 )]
 pub struct Args {
     #[command(flatten)]
@@ -62,11 +61,11 @@ pub struct Args {
     #[command(flatten)]
     pub events: event::Args,
 
-    /// Where `/livez`, `/readyz`, `/health` and `/metrics` are served.
+    /// Address of `/livez`, `/readyz`, `/health` and `/metrics`.
     #[arg(long, env = "LISTEN_ADDR", default_value = "127.0.0.1:8081")]
     pub listen_addr: SocketAddr,
 
-    /// Most holds that one transaction expires. Reservations of the same product wait for it.
+    /// Maximum number of holds that one transaction expires. Reservations of the same product wait for it.
     #[arg(long, env = "EXPIRE_BATCH_ROWS", default_value_t = 250, value_parser = clap::value_parser!(i32).range(1..=100_000))]
     pub expire_batch_rows: i32,
 
@@ -75,7 +74,7 @@ pub struct Args {
     pub idempotency_hours: i32,
 }
 
-/// The whole process: sweeps, and tells how it is, until the signal to stop.
+/// Runs the process until the signal to stop: sweeps, and serves health and metrics.
 pub async fn start(args: Args, process: Process) -> anyhow::Result<()> {
     let pool = database::connect(&args.database, "flashsale-expirer")?;
     let timer = Timer::start(&args.timer, &process)?;
@@ -106,7 +105,7 @@ pub async fn start(args: Args, process: Process) -> anyhow::Result<()> {
     let grace = Duration::from_secs(args.runtime.shutdown_seconds) / 2;
     let pool = context.pool.clone();
     let lag = Age::shown_by(context.metrics.lag_seconds.clone());
-    // The gauge grows also while nothing can be read, whatever the reason.
+    // The gauge also grows while PostgreSQL cannot be read.
     let lag = async {
         let stop = &process.shutdown;
         stop.run_until_cancelled(watch(&pool, lag)).await;
@@ -124,10 +123,10 @@ pub async fn start(args: Args, process: Process) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// All that writes into the database, once that may be.
+/// All work that writes to the database. Starts when the database can be used.
 async fn work(context: Context, idempotency_hours: i32, shutdown: &CancellationToken) {
     let here = context.clone();
-    // From the start: the log says whether Redis can be reached.
+    // Started first, so that the log says whether Redis can be reached.
     let expiries = context.timer.expiries();
     let failed = || here.metrics.errors.inc();
     let usable = compatibility::wait_until_usable(&here.pool, Functions::Await, failed);
@@ -143,7 +142,7 @@ async fn work(context: Context, idempotency_hours: i32, shutdown: &CancellationT
     );
 }
 
-/// Forgets the idempotency keys that are older than this.
+/// Deletes idempotency keys that are older than this.
 async fn purge_keys(pool: &PgPool, hours: i32, purged: &IntCounter) {
     keep_purging(|max_rows| async move {
         let gone = idempotency::purge(pool, hours, max_rows).await?;
@@ -153,7 +152,8 @@ async fn purge_keys(pool: &PgPool, hours: i32, purged: &IntCounter) {
     .await;
 }
 
-/// Keeps the gauge of the lag fresh, whatever becomes of the sweeps: one that waits or fails tells nothing.
+/// Keeps the gauge of the lag up to date. Independent of the sweeps, because a sweep that waits or fails reports
+/// nothing.
 async fn watch(pool: &PgPool, mut lag: Age) {
     loop {
         let began = Instant::now();
@@ -168,7 +168,7 @@ async fn watch(pool: &PgPool, mut lag: Age) {
     }
 }
 
-/// What a sweep works with.
+/// The dependencies of a sweep.
 #[derive(Clone)]
 pub struct Context {
     pool: PgPool,
@@ -180,7 +180,8 @@ pub struct Context {
 }
 
 impl Context {
-    /// `batch_rows`: most holds in one transaction; `events`: what is written of them. Fails only if `registry` has these metrics already.
+    /// `batch_rows` is the maximum number of holds in one transaction, `events` the types of events to write. Fails
+    /// only if `registry` already has these metrics.
     pub fn new(
         pool: PgPool,
         timer: Timer,
@@ -199,7 +200,7 @@ impl Context {
         })
     }
 
-    /// What this process says of itself.
+    /// Content of `/health` and `/readyz`.
     async fn report(&self) -> Report {
         Report {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -219,18 +220,18 @@ pub async fn run_once(context: &Context) -> Result<Swept, Error> {
     sweep(context, &CancellationToken::new()).await
 }
 
-/// Sweeps whenever something may be due, until `shutdown`. An outage only delays it.
+/// Sweeps whenever a hold may be due, until `shutdown`. An outage only delays it.
 pub async fn run(context: Context, expiries: Wakeups, shutdown: CancellationToken) {
     let mut delays = Delays::up_to(RETRY_MAX);
     let mut failing = false;
     while !shutdown.is_cancelled() {
-        // Not raced against the shutdown: a batch under way is finished.
+        // Not cancelled by the shutdown: a batch in flight is finished.
         let swept = sweep(&context, &shutdown).await;
         if let Err(error) = &swept {
             context.metrics.errors.inc();
             if !failing {
                 let cause = error.cause();
-                tracing::warn!(%error, cause, "cannot expire holds: trying again until it works");
+                tracing::warn!(%error, cause, "cannot expire holds: retrying until it works");
             }
         } else if failing {
             tracing::info!("expiring holds again");
@@ -246,7 +247,7 @@ pub async fn run(context: Context, expiries: Wakeups, shutdown: CancellationToke
                         .next_due
                         .map_or(SWEEP_EVERY, |next| next.min(SWEEP_EVERY));
                     let rest = next_due.saturating_sub(pause);
-                    // Redis speaking up and time running out are equally good reasons to look.
+                    // A notification from Redis or the end of the pause: both start a sweep.
                     let _ = timeout(rest, expiries.next()).await;
                 }
                 Err(_) => sleep(delays.next_delay()).await,
@@ -256,10 +257,10 @@ pub async fn run(context: Context, expiries: Wakeups, shutdown: CancellationToke
     }
 }
 
-/// Expires everything that is due, and stops between two batches on `shutdown`.
+/// Expires everything that is due. Stops between two batches on `shutdown`.
 async fn sweep(context: &Context, shutdown: &CancellationToken) -> Result<Swept, Error> {
     let metrics = &context.metrics;
-    // Observed when dropped: a sweep that fails has taken its time, too.
+    // Observed on drop, so that failed sweeps are measured, too.
     let _duration = metrics.sweep_seconds.start_timer();
     expire::sweep(
         &context.pool,
@@ -302,19 +303,19 @@ impl Metrics {
             )?,
             errors: IntCounter::new(
                 "flashsale_expiry_errors_total",
-                "Sweeps that PostgreSQL cut short.",
+                "Sweeps that failed in PostgreSQL.",
             )?,
             keys_purged: IntCounter::new(
                 "flashsale_idempotency_keys_purged_total",
-                "Idempotency keys that were forgotten.",
+                "Idempotency keys that were deleted.",
             )?,
             sweep_seconds: Histogram::with_opts(HistogramOpts::new(
                 "flashsale_expiry_sweep_seconds",
-                "Duration of a sweep, from its look for due holds to the last batch.",
+                "Duration of a sweep, from the search for due holds to the last batch.",
             ))?,
             lag_seconds: Gauge::new(
                 "flashsale_expiry_lag_seconds",
-                "How long the oldest due hold has been due; grows on while that cannot be read.",
+                "How long the oldest due hold has been due. Keeps growing while it cannot be read.",
             )?,
         };
         registry.register(Box::new(metrics.expired.clone()))?;

@@ -1,4 +1,4 @@
-//! The contract of the events, as AsyncAPI 3.0: made of the types that are published.
+//! The AsyncAPI 3.0 document of the events, generated from the published types.
 
 use inventory::{
     ProductId, Quantity, ReservationId, UserId,
@@ -14,7 +14,7 @@ use time::{Duration, OffsetDateTime};
 
 use crate::publish::{APP_ID, CONTENT_TYPE, DELIVERY_MODE, EXCHANGE, QUEUE, terms};
 
-/// The document, as `GET /asyncapi.json` of the API serves it.
+/// The document, as the API serves it at `GET /asyncapi.json`.
 pub fn asyncapi() -> Value {
     let mut settings = SchemaSettings::draft2020_12().for_serialize();
     settings.definitions_path = "/components/schemas".into();
@@ -77,12 +77,12 @@ pub fn asyncapi() -> Value {
             "title": "flashsale events",
             "version": env!("CARGO_PKG_VERSION"),
             "description": format!(
-                "What `flashsale-relay` publishes to the durable topic exchange `{EXCHANGE}` of RabbitMQ, of the types that \
-                `OUTBOX_EVENTS` names. Bind a queue to the routing keys that you want; `{QUEUE}` is bound to \
-                `reservation.confirmed` unless `RELAY_DECLARE_QUEUE` is false.\n\n\
+                "`flashsale-relay` publishes events to the durable topic exchange `{EXCHANGE}` of RabbitMQ. The setting \
+                `OUTBOX_EVENTS` selects the event types. Bind a queue to the routing keys that you need. `{QUEUE}` is \
+                bound to `reservation.confirmed` unless `RELAY_DECLARE_QUEUE` is false.\n\n\
                 Delivery is at least once: drop repeats by the property `message_id`, which is the same on each delivery \
-                of an event. Events of different reservations come in any order; the header `version` tells the order of \
-                one reservation's. New fields may come: do not refuse those that you do not know."
+                of an event. Events may arrive in any order. The header `version` gives the order of the events of one \
+                reservation. New fields may be added: ignore fields that you do not know."
             ),
             "license": { "name": "MIT" },
         },
@@ -113,33 +113,33 @@ fn headers(version: Option<i32>) -> Value {
         "properties": {
             "version": {
                 "type": "integer", "const": version,
-                "description": "Orders the events of one reservation, which can come in any order.",
+                "description": "Order of the events of one reservation. They may arrive in any order.",
             },
             "reference": {
                 "type": "string", "minLength": 1, "maxLength": REFERENCE_MAX_CHARACTERS,
-                "description": "The shop's own name for the reservation, if it has one.",
+                "description": "The shop's own reference of the reservation, if it has one.",
             },
         },
         "required": ["version"],
     })
 }
 
-/// The properties that AMQP has of its own.
+/// The standard AMQP message properties.
 fn properties() -> Value {
     json!({
         "type": "object",
-        "description": "AMQP's own properties of a message.",
+        "description": "The standard AMQP message properties.",
         "properties": {
             "message_id": {
                 "type": "string", "format": "uuid",
-                "description": "The event's id, the same on each delivery: drop repeats by it.",
+                "description": "Id of the event, the same on each delivery. Use it to drop repeats.",
             },
             "type": { "type": "string", "description": "The type of the event, as in the body." },
             "content_type": { "type": "string", "const": CONTENT_TYPE },
             "delivery_mode": { "type": "integer", "const": DELIVERY_MODE, "description": "Persistent." },
             "timestamp": {
                 "type": "integer", "minimum": 0,
-                "description": "When it came to be, in Unix seconds.",
+                "description": "Time when the event was created, in Unix seconds.",
             },
             "app_id": { "type": "string", "const": APP_ID },
         },
@@ -149,7 +149,7 @@ fn properties() -> Value {
 
 /// One event of each type.
 fn examples() -> [Event; 6] {
-    // 2026-02-14T12:00:00Z, the day of the README.
+    // 2026-02-14T12:00:00Z, the date of the README's examples.
     let created_at = OffsetDateTime::UNIX_EPOCH + Duration::seconds(1_771_070_400);
     let (at, deadline) = (
         created_at + Duration::MINUTE,

@@ -1,7 +1,7 @@
-//! Brings each committed event to RabbitMQ at least once, whatever is away meanwhile.
+//! Publishes each committed event to RabbitMQ at least once, also across outages.
 //!
-//! Any number of copies may run: they share the rows of the outbox. What a row means is
-//! `inventory::outbox`'s business, how a message travels `publish`'s, and when anything happens `relay`'s.
+//! Any number of copies may run: they share the rows of the outbox. `inventory::outbox` owns the state of a row,
+//! `publish` the protocol, and `relay` the loop.
 
 mod asyncapi;
 mod metrics;
@@ -30,12 +30,12 @@ use crate::{
     relay::{Relay, Settings},
 };
 
-/// How often the queue is counted. Counting takes at most a fiftieth of the time, however many wait; but one count
-/// that was held up must not leave the gauges without another for minutes.
+/// How often the outbox is counted. A count takes at most a fiftieth of this time, however many events wait. If a
+/// count is delayed by an outage, the next one must not be delayed by minutes, too.
 const STATUS_EVERY: Duration = Duration::from_secs(1);
 const STATUS_PAUSE_MAX: Duration = Duration::from_secs(10);
 
-/// A scrape of the metrics is quick; nobody who dawdles is waited for longer.
+/// Shutdown waits at most this long for open HTTP requests. A scrape of the metrics takes less.
 const HTTP_GRACE: Duration = Duration::from_secs(1);
 
 pub use asyncapi::asyncapi;
@@ -60,11 +60,11 @@ pub struct Args {
     #[command(flatten)]
     pub timer: timer::Args,
 
-    /// Where `/livez`, `/readyz`, `/health` and `/metrics` are served.
+    /// Address of `/livez`, `/readyz`, `/health` and `/metrics`.
     #[arg(long, env = "LISTEN_ADDR", default_value = "127.0.0.1:8082")]
     pub listen_addr: SocketAddr,
 
-    /// RabbitMQ: `amqp://user:password@host:port/vhost`, or `amqps://` for TLS.
+    /// URL of RabbitMQ: `amqp://user:password@host:port/vhost`, or `amqps://` for TLS.
     #[arg(
         long,
         env = "AMQP_URL",
@@ -73,25 +73,25 @@ pub struct Args {
     )]
     pub amqp_url: String,
 
-    /// Whether the relay declares the queue `reservation-confirmed`. Set it to false where consumers own
-    /// the topology.
+    /// Whether the relay declares the queue `reservation-confirmed`. Set it to false where consumers own the
+    /// topology.
     #[arg(long, env = "RELAY_DECLARE_QUEUE", default_value_t = true, action = ArgAction::Set)]
     pub relay_declare_queue: bool,
 
-    /// Most events in one transaction.
+    /// Maximum number of events in one transaction.
     #[arg(long, env = "RELAY_BATCH_ROWS", default_value_t = 500, value_parser = value_parser!(u32).range(1..=10_000))]
     pub relay_batch_rows: u32,
 
-    /// How many batches are under way at once, each with a connection to RabbitMQ and one to PostgreSQL.
+    /// Number of batches in flight at once. Each uses one connection to RabbitMQ and one to PostgreSQL.
     #[arg(long, env = "RELAY_WORKERS", default_value_t = 2, value_parser = value_parser!(u32).range(1..=16))]
     pub relay_workers: u32,
 
-    /// How often the broker may refuse an event before it is dead. Outages do not count, nor does a queue that
-    /// refuses all that come.
+    /// How often the broker may refuse an event before it becomes a dead letter. Outages do not count, nor does a
+    /// queue that refuses every message.
     #[arg(long, env = "RELAY_MAX_ATTEMPTS", default_value_t = 10, value_parser = value_parser!(i32).range(1..))]
     pub relay_max_attempts: i32,
 
-    /// How often to look for events when nobody tells of any, in milliseconds.
+    /// Interval between polls for events without a notification, in milliseconds.
     #[arg(long, env = "RELAY_POLL_MILLISECONDS", default_value_t = 100, value_parser = value_parser!(u64).range(1..=60_000))]
     pub relay_poll_milliseconds: u64,
 
@@ -102,11 +102,11 @@ pub struct Args {
 
 #[derive(Subcommand)]
 pub enum Command {
-    /// Print the contract of the events, as AsyncAPI, and exit.
+    /// Print the AsyncAPI document of the events, and exit.
     Asyncapi,
 }
 
-/// The whole process: relays, purges, and tells how it is, until the signal to stop.
+/// Runs the process until the signal to stop: relays, purges, and serves health and metrics.
 pub async fn start(args: Args, process: Process) -> anyhow::Result<()> {
     if let Some(Command::Asyncapi) = args.command {
         println!("{:#}", asyncapi());
@@ -126,7 +126,7 @@ pub async fn start(args: Args, process: Process) -> anyhow::Result<()> {
     let wakeups = Arc::new(timer.wakes());
 
     let stop = process.shutdown;
-    // One wait for all that writes: the log says once why.
+    // All database work shares one wait, so that the log gives the reason once.
     let usable = usable(relay.clone()).shared();
     let mut tasks = JoinSet::new();
     for _ in 0..args.relay_workers {
@@ -153,13 +153,13 @@ pub async fn start(args: Args, process: Process) -> anyhow::Result<()> {
             usable.await;
             purge(&relay, args.outbox_retention_hours).await;
         };
-        // The gauges grow also while nothing can be read, whatever the reason.
+        // The gauges also grow while PostgreSQL cannot be read.
         stop.run_until_cancelled(join(purging, watch(&relay))).await;
         Ok(())
     });
     tasks.spawn(http::serve(listener, router, stop, HTTP_GRACE));
     while let Some(ended) = tasks.join_next().await {
-        // A worker that panicked must not leave behind a process that looks alive.
+        // If a worker panics, the process must end. Otherwise it would look healthy.
         ended??;
     }
     Ok(())
@@ -187,7 +187,7 @@ fn health(relay: &Arc<Relay>, timer: &Timer) -> Health {
         })
 }
 
-/// What this process says of itself.
+/// Content of `/health` and `/readyz`.
 async fn report(relay: &Relay, timer: &Timer) -> Report {
     Report {
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -204,7 +204,7 @@ async fn report(relay: &Relay, timer: &Timer) -> Report {
     }
 }
 
-/// Deletes what was published long ago.
+/// Deletes events that were published long ago.
 async fn purge(relay: &Relay, retention_hours: i32) {
     keep_purging(|max_rows| async move {
         let purged = outbox::purge(&relay.pool, retention_hours, max_rows).await?;
@@ -214,7 +214,7 @@ async fn purge(relay: &Relay, retention_hours: i32) {
     .await;
 }
 
-/// Keeps the gauges of the queue fresh.
+/// Keeps the gauges of the outbox up to date.
 async fn watch(relay: &Relay) {
     let mut oldest = Age::shown_by(relay.metrics.oldest_age_seconds.clone());
     loop {

@@ -1,4 +1,4 @@
-//! What `/metrics` shows of the relay.
+//! The relay's metrics.
 
 use prometheus::{
     Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
@@ -32,11 +32,11 @@ impl Metrics {
         };
         let errors = Opts::new(
             "flashsale_relay_errors_total",
-            "Batches and connections that failed, by what failed them.",
+            "Failed batches and connections, by the dependency that failed.",
         );
         let errors = keep(to, IntCounterVec::new(errors, &["on"])?)?;
         for on in ["postgres", "rabbitmq"] {
-            // Shown from the start: a rate does not see the first error of a series that begins with it.
+            // Exported from the start: a rate does not count the first error of a series that starts with it.
             errors.with_label_values(&[on]);
         }
         let seconds = [
@@ -45,15 +45,15 @@ impl Metrics {
         Ok(Self {
             published: counter(
                 "flashsale_events_published_total",
-                "Events that the broker has taken.",
+                "Events that the broker has acked.",
             )?,
             returned: counter(
                 "flashsale_events_returned_total",
-                "Deliveries that came back as unroutable: no queue is bound.",
+                "Deliveries returned as unroutable: no queue is bound.",
             )?,
             refused: counter(
                 "flashsale_events_refused_total",
-                "Deliveries that the broker refused, and events that cannot be read.",
+                "Deliveries that the broker refused, and events that cannot be parsed.",
             )?,
             purged: counter(
                 "flashsale_events_purged_total",
@@ -61,22 +61,22 @@ impl Metrics {
             )?,
             reconnects: counter(
                 "flashsale_amqp_reconnects_total",
-                "Connections to RabbitMQ made again after one was lost.",
+                "Reconnects to RabbitMQ after a lost connection.",
             )?,
             errors,
             dead: gauge(
                 "flashsale_events_dead",
-                "Events that are not tried any more.",
+                "Dead letters: events that are not retried.",
             )?,
             depth: gauge(
                 "flashsale_outbox_depth",
-                "Events that wait to be published; counted up to 100,000.",
+                "Events to be published, counted up to 100,000.",
             )?,
             oldest_age_seconds: keep(
                 to,
                 Gauge::new(
                     "flashsale_outbox_oldest_age_seconds",
-                    "Age of the oldest event that waits; grows on while it cannot be read.",
+                    "Age of the oldest unpublished event. Keeps growing while it cannot be read.",
                 )?,
             )?,
             batch_events: histogram(
@@ -86,12 +86,12 @@ impl Metrics {
             )?,
             batch_seconds: histogram(
                 "flashsale_relay_batch_seconds",
-                "Time of one transaction.",
+                "Duration of one transaction.",
                 &seconds,
             )?,
             latency_seconds: histogram(
                 "flashsale_event_publish_latency_seconds",
-                "Time from an event's creation, by PostgreSQL's clock, to the broker's ack, by the relay's.",
+                "Time from an event's creation (PostgreSQL's clock) to the broker's ack (the relay's clock).",
                 &[&seconds[..], &[10.0, 60.0, 600.0]].concat(),
             )?,
         })

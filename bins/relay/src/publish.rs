@@ -1,4 +1,4 @@
-//! The only place that knows AMQP: a connection, one confirm channel, and batches through it.
+//! The AMQP part of the relay: a connection with one confirm channel, and batches published on it.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -34,16 +34,16 @@ pub(crate) const APP_ID: &str = "flashsale-relay";
 pub(crate) const DELIVERY_MODE: u8 = 2;
 const RESERVATION_CONFIRMED: &str = "reservation.confirmed";
 
-/// From the name look-up to the last declaration.
+/// Time limit from the DNS lookup to the last declaration.
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 
-/// An idle peer that vanished without a word is noticed within twice this; a busy one by its confirms.
+/// An idle peer that vanishes is detected within twice this time; a busy one by missing confirms.
 const HEARTBEAT_SECONDS: u16 = 10;
 
-/// How often a blocked connection is looked at.
+/// How often the state of a blocked connection is checked.
 const BLOCKED_POLL: Duration = Duration::from_millis(50);
 
-/// Which broker, and who owns the queue.
+/// The broker, and whether the relay declares the queue.
 pub struct Broker {
     uri: AMQPUri,
     declare_queue: bool,
@@ -59,23 +59,23 @@ pub struct Message {
     body: Vec<u8>,
 }
 
-/// What became of a message.
+/// Outcome of a published message.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Fate {
-    /// The broker has it, in every queue that is bound.
+    /// The broker has stored it in every queue that is bound for it.
     Acked,
     /// No queue is bound for it.
     Returned,
-    /// The broker said no to this very message, and took all others of its routing key.
+    /// The broker refused this message, and accepted all others with its routing key.
     Refused,
-    /// The broker said no, and it may have said so to any message: a queue is full, say.
+    /// The broker refused it, but would have refused any message: for example, a queue is full.
     TurnedAway,
-    /// Nobody knows: it may have arrived, and is not published.
+    /// No confirm came: the message may have arrived. Its row stays unpublished.
     Unknown,
 }
 
 impl Message {
-    /// Fails where the row cannot be read as an event, which no retry can cure.
+    /// Fails if the row cannot be parsed as an event. A retry cannot help then.
     pub fn new(row: &Claimed) -> Result<Self, serde_json::Error> {
         let event = row.event()?;
         let (routing_key, version) = terms(&event);
@@ -97,8 +97,8 @@ impl Message {
     }
 }
 
-/// An event's routing key, and by what a consumer orders the events of one reservation, which can come in any
-/// order.
+/// An event's routing key and version. Consumers use the version to order the events of one reservation, which may
+/// arrive in any order.
 pub(crate) fn terms(event: &Event) -> (&'static str, Option<i32>) {
     match event {
         Event::ReservationCreated(_) => ("reservation.created", Some(1)),
@@ -112,7 +112,7 @@ pub(crate) fn terms(event: &Event) -> (&'static str, Option<i32>) {
 
 impl Broker {
     pub fn new(url: &str, declare_queue: bool) -> anyhow::Result<Self> {
-        // The parser's own message can repeat the URL, and with it the password.
+        // The parser's message could contain the URL and its password.
         let mut uri: AMQPUri = url.parse().map_err(|_| {
             anyhow!("AMQP_URL is not an AMQP URL (amqp://user:password@host:port/vhost)")
         })?;
@@ -120,10 +120,10 @@ impl Broker {
         Ok(Self { uri, declare_queue })
     }
 
-    /// Connects and declares the topology. An error leaves nothing behind.
+    /// Connects and declares the topology. After an error nothing stays open.
     pub async fn connect(&self) -> anyhow::Result<Publisher> {
         let alive = CancellationToken::new();
-        // Dropped, it closes the socket, on every way out of here.
+        // Dropping the guard closes the socket on every return path.
         let socket = alive.clone().drop_guard();
         let open = async {
             let connection = self.dial(alive).await.context("cannot connect")?;
@@ -146,11 +146,11 @@ impl Broker {
         })
     }
 
-    /// lapin never abandons a connection: a close waits for the peer's answer, also while the peer is
-    /// frozen, or blocks us so that the request cannot even be written. Each would leave a thread and
-    /// messages that are sent in the end, so the socket is shut down by a handle of our own.
+    /// lapin never abandons a connection. A close waits for the peer's answer, even while the peer is frozen or
+    /// blocks the connection, so that the request cannot even be written. A thread would remain, and messages could
+    /// still be sent later. Therefore a separate handle shuts the socket down.
     async fn dial(&self, alive: CancellationToken) -> lapin::Result<Connection> {
-        // Without auto-recovery: it would take up on a new connection what only the old one could know.
+        // No auto-recovery: it would continue on a new connection with the state of the old one.
         let properties =
             ConnectionProperties::default().with_connection_name("flashsale-relay".into());
         Connection::connector(
@@ -170,7 +170,7 @@ impl Broker {
                     let abandoned = alive.clone().cancelled_owned();
                     tokio::spawn(async move {
                         abandoned.await;
-                        // Fails if the peer was quicker.
+                        // Fails if the peer has closed it already. That is fine.
                         let _ = socket.shutdown(Shutdown::Both);
                     });
                 }
@@ -232,20 +232,20 @@ async fn declare(channel: &Channel, declare_queue: bool) -> anyhow::Result<()> {
         .with_context(|| format!("cannot bind the queue {QUEUE}"))
 }
 
-/// A connection with one channel, for one batch at a time. Dropped, it is gone at once.
+/// A connection with one channel, for one batch at a time. Dropping it closes the connection at once.
 pub struct Publisher {
     channel: Channel,
     connection: Connection,
     declare_queue: bool,
-    /// Whether every message so far has a fate. If not, its return may still come, and would be handed to
-    /// a later batch: the channel is of no more use.
+    /// Whether every message so far has an outcome. If not, a late return could be attributed to a later batch, so
+    /// the channel must not be used again.
     settled: bool,
     _socket: DropGuard,
 }
 
 impl Publisher {
-    /// Sends all messages at once and waits for the fate of each, at most until `deadline`. An error says
-    /// why some stayed [`Fate::Unknown`]; the publisher must not be used again then.
+    /// Sends all messages at once and waits until `deadline` for the outcome of each. An error says why some stayed
+    /// [`Fate::Unknown`]. The publisher must not be used after an error.
     pub async fn publish(
         &mut self,
         messages: &[Message],
@@ -256,8 +256,8 @@ impl Publisher {
         let mut returned = HashSet::new();
         let mut error = None;
         let channel = &self.channel;
-        // `basic_publish` returns when the message is on the wire, so that one after the other would be a
-        // write and two thread switches for each. Polled by one task they go out together, in order.
+        // `basic_publish` returns when the message is on the wire. Sent one after the other, each would cost a write
+        // and two thread switches. Polled by one task they are sent together, in order.
         let mut confirms: FuturesUnordered<_> = messages
             .iter()
             .enumerate()
@@ -305,7 +305,7 @@ impl Publisher {
         (fates, result)
     }
 
-    /// Declares the topology again: what is unroutable may be so because the queue was deleted.
+    /// Declares the topology again. A message may be unroutable because the queue was deleted.
     pub async fn declare(&mut self) -> anyhow::Result<()> {
         match timeout(CONNECT_LIMIT, declare(&self.channel, self.declare_queue)).await {
             Ok(declared) => declared,
@@ -322,15 +322,15 @@ impl Publisher {
         self.connection.status().blocked()
     }
 
-    /// Waits while the broker blocks this connection. A new one would find out only by publishing: every
-    /// attempt would leave one more copy of its batch in the broker's socket buffers.
+    /// Waits while the broker blocks this connection. A new connection would detect the block only by publishing, and
+    /// every attempt would leave another copy of its batch in the socket buffers.
     pub async fn unblocked(&self) {
         while self.is_blocked() && self.connection.status().connected() {
             sleep(BLOCKED_POLL).await;
         }
     }
 
-    /// Says goodbye, which saves the broker a warning in its log.
+    /// Closes the connection properly. Otherwise the broker logs a warning.
     pub async fn close(self) {
         let _ = timeout(
             Duration::from_millis(500),
@@ -360,13 +360,13 @@ async fn send(channel: &Channel, message: &Message) -> lapin::Result<Confirmatio
         .await
 }
 
-/// Gives each return to the message that it belongs to.
+/// Gives each return to its message.
 ///
-/// With several messages in flight lapin 4 hands the oldest return to whichever confirm comes next: it
-/// belongs to this batch, to any message of it. A return comes before its own ack, and every ack takes one
-/// along if any waits. So once all confirms are there all returns are; and as long as no ack brought one,
-/// no acked message was returned. In between, with a confirm missing and a return seen, the ack of an
-/// unroutable message may have come with another's return, its own still waiting: then no ack counts.
+/// With several messages in flight, lapin 4 hands the oldest return to whichever confirm comes next. The return
+/// belongs to any message of this batch. A return comes before the ack of its own message, and every ack takes one
+/// waiting return along. So once all confirms are here, all returns are here. And while no ack brought a return, no
+/// acked message was returned. In between, when a confirm is missing and a return was seen, an unroutable message's
+/// ack may have come with the return of another message while its own return still waits. Then no ack counts.
 fn attribute<'a>(
     fates: &mut [Fate],
     ids: impl Iterator<Item = &'a ShortString>,
@@ -382,9 +382,10 @@ fn attribute<'a>(
     }
 }
 
-/// Tells the refusal of one message from that of a queue, which refuses whatever comes: the broker has taken all
-/// others of the routing key, and one of them later, when the queues had room still. It errs where a consumer
-/// makes room in the midst of a batch: hence the several attempts.
+/// Distinguishes the refusal of one message from the refusal of a full queue. If the broker accepted all other
+/// messages of the routing key, and at least one of them later, then the queues had room, and only this message was
+/// refused. The rule can fail when a consumer frees room in the middle of a batch. Therefore an event has several
+/// attempts.
 fn judge<'a>(fates: &mut [Fate], keys: impl Iterator<Item = &'a ShortString>) {
     let mut by_key: HashMap<_, Vec<usize>> = HashMap::new();
     if fates.contains(&Fate::TurnedAway) {
@@ -419,7 +420,7 @@ mod tests {
         let (yes, no) = (("a", Acked), ("a", TurnedAway));
         assert_eq!(judged([yes, no, yes]), [Acked, Refused, Acked]);
         assert_eq!(judged([no, yes]), [Refused, Acked]);
-        // A queue that has just become full, a full one, and one that is read from.
+        // A queue that becomes full, one that is full, and one that is being consumed.
         assert_eq!(judged([yes, yes, no]), [Acked, Acked, TurnedAway]);
         assert_eq!(judged([no]), [TurnedAway]);
         assert_eq!(judged([no, no]), [TurnedAway, TurnedAway]);
@@ -427,7 +428,7 @@ mod tests {
             judged([no, yes, no, yes])[..3],
             [TurnedAway, Acked, TurnedAway]
         );
-        // Others' routing keys lead to other queues, and of some nobody knows.
+        // Other routing keys lead to other queues, and of some messages the outcome is unknown.
         assert_eq!(judged([no, ("b", Acked)]), [TurnedAway, Acked]);
         assert_eq!(
             judged([no, ("b", TurnedAway), yes, ("b", Acked)])[..2],

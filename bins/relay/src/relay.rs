@@ -1,4 +1,4 @@
-//! The loop: claim, publish, mark; and what happens when one side is away.
+//! The loop: claim, publish, mark. Also handles outages of the broker and the database.
 
 use std::{io, sync::Mutex, time::Duration};
 
@@ -17,19 +17,19 @@ use crate::{
     publish::{Broker, EXCHANGE, Fate, Message, Publisher},
 };
 
-/// A broker or database that is away is left alone for at most about this long.
+/// Maximum delay between attempts to reach the broker or the database.
 const RETRY_MAX: Duration = Duration::from_secs(2);
 
-/// Pause after a batch of which nothing could be delivered: the next one will hardly fare better, and
-/// each writes its rows anew.
+/// Pause after a batch without any delivery. The next batch would probably fail, too, and each one writes new
+/// versions of its rows.
 const UNDELIVERABLE_PAUSE: Duration = Duration::from_secs(1);
 
-/// Pause after a batch of so many rows that was not full. Events come in numbers then: more of them in a
-/// transaction halve what each costs PostgreSQL, RabbitMQ and this process, for a delay that nobody sees.
+/// Pause after a batch that had this many rows but was not full. At such a rate, larger transactions halve the cost
+/// per event in PostgreSQL, RabbitMQ and this process, and the added delay is negligible.
 const GATHER: Duration = Duration::from_millis(10);
 const GATHER_FROM_ROWS: usize = 16;
 
-/// What all workers share.
+/// State that all workers share.
 pub struct Relay {
     pub(crate) pool: PgPool,
     pub(crate) metrics: Metrics,
@@ -47,7 +47,7 @@ pub struct Settings {
     pub poll: Duration,
 }
 
-/// What one transaction did.
+/// Result of one transaction.
 #[derive(Debug, Default)]
 pub struct Batch {
     pub claimed: usize,
@@ -55,19 +55,19 @@ pub struct Batch {
     pub returned: usize,
     pub turned_away: usize,
     pub refused: usize,
-    /// Why the rest is unpublished: the broker is away, or silent.
+    /// Why the rest is unpublished: the broker is down or does not answer.
     pub broker_error: Option<anyhow::Error>,
 }
 
-/// How hard a worker presses the broker.
+/// How fast a worker publishes.
 struct Pace {
     delays: Delays,
-    /// Halved when confirms do not come: a broker that is merely slow confirms a smaller batch in time.
+    /// Halved when confirms are missing: a slow broker can confirm a smaller batch in time.
     batch_rows: u32,
 }
 
 impl Relay {
-    /// Fails only if `registry` has these metrics already.
+    /// Fails only if `registry` already has these metrics.
     pub fn new(
         pool: PgPool,
         broker: Broker,
@@ -86,9 +86,8 @@ impl Relay {
         })
     }
 
-    /// Relays until `shutdown`, whatever is away meanwhile, and not before `usable` says that the database may be used.
-    /// Several workers, in one process or many, share the rows: each has a connection, a channel and a transaction of
-    /// its own.
+    /// Relays until `shutdown`, through all outages. Starts when `usable` says that the database can be used. Several
+    /// workers, in one process or many, share the rows: each has its own connection, channel and transaction.
     pub async fn run(
         &self,
         wakeups: &Wakeups,
@@ -101,7 +100,7 @@ impl Relay {
         };
         let mut connected_before = false;
         while !shutdown.is_cancelled() {
-            // Nothing is claimed before there is somebody to publish to.
+            // Nothing is claimed without a connection to the broker.
             let Some(connected) = shutdown.run_until_cancelled(self.broker.connect()).await else {
                 return;
             };
@@ -110,7 +109,7 @@ impl Relay {
                     self.rabbitmq.works();
                     self.metrics.reconnects.inc_by(u64::from(connected_before));
                     connected_before = true;
-                    // Only now, so that the log and `/readyz` say by then whether RabbitMQ can be reached.
+                    // Only now, so that the log and `/readyz` already know whether RabbitMQ can be reached.
                     let usable = shutdown.run_until_cancelled(usable.clone());
                     if usable.await.is_some() {
                         self.drain(&mut publisher, &mut pace, wakeups, shutdown)
@@ -129,7 +128,7 @@ impl Relay {
         }
     }
 
-    /// Publishes batch after batch until `shutdown`, or until the publisher is of no more use.
+    /// Publishes batch after batch until `shutdown`, or until the publisher cannot be used any more.
     async fn drain(
         &self,
         publisher: &mut Publisher,
@@ -139,7 +138,7 @@ impl Relay {
     ) {
         let mut database_delays = Delays::up_to(RETRY_MAX);
         while !shutdown.is_cancelled() && publisher.is_usable() {
-            // Not raced against the shutdown: a batch in flight is finished.
+            // Not cancelled by the shutdown: a batch in flight is finished.
             let pause = match self.run_once(publisher, pace.batch_rows).await {
                 Ok(batch) => {
                     self.postgres.works();
@@ -181,14 +180,14 @@ impl Relay {
         }
     }
 
-    /// One transaction: claims up to `max_rows` rows, publishes them, and marks what became of each.
+    /// Runs one transaction: claims up to `max_rows` rows, publishes them, and records the outcome of each.
     pub async fn run_once(&self, publisher: &mut Publisher, max_rows: u32) -> Result<Batch, Error> {
         let mut connection = self.pool.acquire().await.map_err(Error::NotDone)?;
         let once = self.relay_batch(&mut connection, publisher, max_rows);
         match timeout(outbox::TRANSACTION_LIMIT, once).await {
             Ok(batch) => batch,
             Err(_) => {
-                // PostgreSQL hangs. The pool would wait for the answer that does not come.
+                // PostgreSQL does not answer. A connection with an outstanding answer would block the pool.
                 drop(connection.detach());
                 Err(sqlx::Error::Io(io::ErrorKind::TimedOut.into()).into())
             }
@@ -249,7 +248,7 @@ impl Relay {
             dead = outbox::refuse(&mut transaction, &refused, self.settings.max_attempts).await?;
         }
         if !unreadable.is_empty() {
-            // No retry can cure it.
+            // A retry cannot help.
             dead.append(&mut outbox::refuse(&mut transaction, &unreadable, 1).await?);
         }
         transaction.commit().await?;
@@ -284,21 +283,21 @@ impl Relay {
             .inc_by((batch.turned_away + batch.refused) as u64);
         if batch.returned > 0 {
             self.routing.fails(&anyhow!(
-                "no queue is bound to {EXCHANGE} for some events: they are kept and tried again"
+                "no queue is bound to {EXCHANGE} for some events: they are kept and retried"
             ));
         } else if batch.published > 0 {
             self.routing.works();
         }
         if batch.turned_away > 0 {
             self.queues.fails(&anyhow!(
-                "RabbitMQ refuses events, and not one alone: a queue that is bound to {EXCHANGE} is full, or cannot \
-                 take them; they are kept and tried again"
+                "RabbitMQ refuses events, and not one alone: a queue bound to {EXCHANGE} is full or unavailable. The \
+                 events are kept and retried"
             ));
         } else if batch.published > 0 {
             self.queues.works();
         }
         if !dead.is_empty() {
-            tracing::error!(events = ?dead, "these events are dead: kept, but not tried again until they are requeued");
+            tracing::error!(events = ?dead, "these events are dead letters: they are kept, and not retried until they are requeued");
         }
     }
 
@@ -308,7 +307,7 @@ impl Relay {
     }
 }
 
-/// Something that works or does not, of which the log tells each change once.
+/// Whether a dependency works. Each change is logged once.
 pub(crate) struct Condition {
     what: &'static str,
     /// Why it does not work.

@@ -1,13 +1,13 @@
--- Adds free units to a product or takes some away, and writes it into the ledger. Where fewer units are free
--- than are to be taken, or the total would not fit, nothing is done: then `adjusted` is false. It is null where
--- there is no such product. `expired` counts the holds that were ended on the way.
+-- Adds free units to a product or removes some, and records the change in stock_adjustments. `adjusted` is false, and
+-- nothing changes, when fewer units are free than requested or the total would overflow. `adjusted` is null when the
+-- product does not exist. `expired` counts the holds that this call expired.
 create or replace function adjust_stock_v1(
   product_id bigint, delta integer, reason text, events text[],
   out adjusted boolean, out product products, out expired bigint
 )
 language plpgsql
 set lock_timeout = '5s'
--- The plans of a reclaim that this makes are kept in the session, and used by reserve and expire, too.
+-- The session caches the plans of reclaim. Reserve and expire use the same plans, so they need the same settings.
 set enable_seqscan = off
 set plan_cache_mode = force_generic_plan
 as $$
@@ -29,7 +29,7 @@ begin
     swept := reclaim_v2(adjust_stock_v1.product_id, t, 1000, events);
     exit when swept = 0;
     expired := expired + swept;
-    -- adjust stock: look at the product again
+    -- adjust stock: read the product again
     select * into product from products p where p.id = adjust_stock_v1.product_id;
   end loop;
   adjusted := product.stock + delta::bigint >= 0 and product.total + delta::bigint <= 2147483647;
@@ -43,7 +43,7 @@ begin
   where p.id = adjust_stock_v1.product_id
   returning p.* into product;
 
-  -- adjust stock: write it down
+  -- adjust stock: record the adjustment
   insert into stock_adjustments (product_id, delta, reason, created_at)
   values (adjust_stock_v1.product_id, adjust_stock_v1.delta, adjust_stock_v1.reason, t)
   returning id into adjustment;

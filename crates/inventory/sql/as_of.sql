@@ -1,4 +1,5 @@
--- A reservation as it reads at t: past its deadline an ACTIVE one is EXPIRED, swept or not.
+-- A reservation as it reads at time t. An ACTIVE reservation past its deadline reads as EXPIRED, also before the
+-- sweep.
 create or replace function as_of_v1(reservation reservations, t timestamptz)
 returns reservations
 language plpgsql

@@ -1,4 +1,4 @@
--- How many units of a product a user has bought.
+-- The number of units of a product that a user has bought.
 create or replace function bought_v1(user_id bigint, product_id bigint)
 returns bigint
 language plpgsql

@@ -1,11 +1,11 @@
--- Cancels a batch of holds: the units of what is ACTIVE and not past its deadline are free again.
--- Answers as confirm_v2.
+-- Cancels a batch of holds. An ACTIVE hold before its deadline ends, and its units are free again. Returns the same
+-- rows as confirm_v2.
 create or replace function cancel_v2(ids bigint[], events text[])
 returns table (reservation reservations, changed boolean)
 language plpgsql
 set lock_timeout = '5s'
 set enable_seqscan = off
--- What is joined is small and was read already; the planner takes it for a single row.
+-- The joined sets are small and already in memory, but the planner estimates one row and would choose a nested loop.
 set enable_nestloop = off
 set plan_cache_mode = force_generic_plan
 as $$
@@ -20,7 +20,7 @@ begin
   select l.known, l.product_ids, l.t into known, product_ids, t from lock_products_v1(ids) l;
 
   return query
-  -- cancel: end the holds, and give the units back
+  -- cancel: end the holds, and free the units
   with gone as (
     delete from reservations_active r
     where r.id = any(known) and r.expires_at > t
@@ -52,7 +52,7 @@ begin
   get diagnostics rows = row_count;
   if rows < cardinality(ids) then
     return query
-    -- cancel: the others, as they stand
+    -- cancel: the unchanged ones
     select as_of_v1(r, t), false from reservations r where r.id = any(known);
   end if;
 end

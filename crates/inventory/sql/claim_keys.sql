@@ -1,12 +1,12 @@
--- Claims keys for the transaction that calls it, each key given once. One row a key, in their order: without
--- an answer where the key is the caller's now, with the answer that was kept where there is one, and all null
--- where another transaction is at work under the key.
+-- Claims idempotency keys for the calling transaction. Each key must be given once. Returns one row per key, in the
+-- given order. The row has no status when the caller now owns the key, and the stored answer when there is one. All
+-- columns are null when another transaction is using the key.
 create or replace function claim_keys_v1(clients text[], keys text[], fingerprints bytea[])
 returns table (n bigint, fingerprint bytea, status smallint, location text, body text)
 language plpgsql
--- Whoever came first commits within milliseconds, or waits for somebody itself.
+-- The other transaction usually commits within milliseconds, unless it waits for a lock itself.
 set lock_timeout = '1s'
--- One look-up a key, also with the statistics of a day when nobody sent any.
+-- One index lookup per key, even when the statistics are from a day without keys.
 set enable_seqscan = off
 set enable_hashjoin = off
 set enable_mergejoin = off
@@ -24,7 +24,8 @@ begin
     order by q.client collate "C", q.key collate "C"
     on conflict (client, key) do nothing;
   exception when lock_not_available then
-    -- Which key it was, nobody says: one after the other, so that the others need not go with it.
+    -- The error does not name the locked key. Claim the keys one by one, so that the free ones are not refused with
+    -- it.
     perform set_config('lock_timeout', '20ms', true);
     for request in
       select q.client, q.key, q.fingerprint
@@ -42,7 +43,7 @@ begin
     end loop;
   end;
 
-  -- claim keys: what there is now, in a snapshot that sees what was committed during a wait
+  -- claim keys: read them, in a snapshot after any wait
   return query
   select q.n, k.fingerprint, k.status, k.location, k.body
   from unnest(clients, keys) with ordinality as q (client, key, n)

@@ -1,12 +1,12 @@
--- Confirms a batch of holds: what is ACTIVE and not past its deadline is sold, with its event. Answers with each
--- reservation that there is, as it is at the time of the call, and whether this call changed it. One that was changed
--- may come a second time, unchanged, behind it.
+-- Confirms a batch of holds. An ACTIVE hold before its deadline is sold, and its event is written. Returns each
+-- reservation that exists, as it is at the time of the call, and whether this call changed it. A changed reservation
+-- may appear a second time, later and marked as unchanged.
 create or replace function confirm_v2(ids bigint[], events text[])
 returns table (reservation reservations, changed boolean)
 language plpgsql
 set lock_timeout = '5s'
 set enable_seqscan = off
--- What is joined is small and was read already; the planner takes it for a single row.
+-- The joined sets are small and already in memory, but the planner estimates one row and would choose a nested loop.
 set enable_nestloop = off
 set plan_cache_mode = force_generic_plan
 as $$
@@ -40,7 +40,7 @@ begin
     from (select product_id, sum(quantity)::integer as units from sold group by 1) s
     where p.id = any(product_ids) and p.id = s.product_id
   ), told as (
-    -- Not by write_events_v1, which would read the rows again: a quarter of what a confirm costs.
+    -- Not by write_events_v1: it would read the rows again, which is a quarter of the cost of a confirm.
     insert into outbox_events (event_type, payload, created_at, next_attempt_at)
     select 'ReservationConfirmed', event_payload_v1(
       'ReservationConfirmed', s.id, s.product_id, s.user_id, s.quantity, s.reference,
@@ -54,7 +54,7 @@ begin
   get diagnostics rows = row_count;
   if rows < cardinality(ids) then
     return query
-    -- confirm: the others, as they stand
+    -- confirm: the unchanged ones
     select as_of_v1(r, t), false from reservations r where r.id = any(known);
   end if;
 end

@@ -1,16 +1,17 @@
--- What is due: the products among the holds that are longest due (of some 1,000 holds: a storm has more, and the
--- next look finds them), for how long the oldest has been due, and the time until the next hold falls due (null:
--- none will), both in seconds. The products that are left out are so from what is due.
+-- Finds the products with the longest overdue holds, until about 1,000 due holds are covered. The next call finds the
+-- rest. `lag_seconds` is how long the oldest hold has been due. `next_due_seconds` is the time until the next hold
+-- falls due (null: there is none). Products in left_out are excluded from the products and from the lag.
 create or replace function due_v2(
   left_out bigint[], out products bigint[], out lag_seconds float8, out next_due_seconds float8
 )
 language plpgsql
 set lock_timeout = '5s'
--- The statistics may be those of the minute before the sale.
+-- The statistics may date from the minute before the sale.
 set enable_seqscan = off
 set enable_bitmapscan = off
 set enable_sort = off
--- A sort that is not to be had otherwise, as that of a handful of products below, looks so dear that it would be compiled.
+-- Some sorts cannot be avoided, as the one of a few products below. With enable_sort off their estimated cost would
+-- trigger the JIT compiler.
 set jit = off
 set plan_cache_mode = force_generic_plan
 as $$
@@ -24,8 +25,8 @@ declare
   due_since timestamptz[];
   seen bigint := 0::bigint;
 begin
-  -- due: the first deadline of each product, from product to product. An index of all deadlines would cost each reserve
-  -- about a microsecond instead.
+  -- due: the first deadline of each product, from product to product. An index on expires_at alone would cost each
+  -- reserve about a microsecond.
   with recursive firsts (product_id, expires_at) as (
     (
       select r.product_id, r.expires_at

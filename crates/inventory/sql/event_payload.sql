@@ -1,12 +1,12 @@
--- What an event of this type tells of a reservation: nothing that it does not know, and of the times the
--- transition's own.
+-- The payload of an event of this type for a reservation: without null fields, and with only the time of this
+-- transition.
 create or replace function event_payload_v1(
   event_type text, id bigint, product_id bigint, user_id bigint, quantity integer, reference text,
   created_at timestamptz, expires_at timestamptz, confirmed_at timestamptz,
   canceled_at timestamptz, expired_at timestamptz, returned_at timestamptz
 )
 returns jsonb
--- One expression, not volatile, without settings: the planner puts it in place of each call.
+-- A single stable SQL expression without settings, so that the planner can inline it.
 language sql stable
 as $$
   select jsonb_strip_nulls(jsonb_build_object(

@@ -1,9 +1,9 @@
--- Expires up to max_rows due holds of one product, longest due first; answers how many.
+-- Expires up to max_rows due holds of one product, longest due first. Returns the number of holds.
 create or replace function expire_v2(product_id bigint, max_rows integer, events text[])
 returns integer
 language plpgsql
 set lock_timeout = '5s'
--- The statistics may still describe the minute before the sale opened, when nothing was held.
+-- The statistics may date from the minute before the sale, when the table was empty.
 set enable_seqscan = off
 set plan_cache_mode = force_generic_plan
 as $$

@@ -1,16 +1,17 @@
--- Ends those of these holds that are due at t, and gives their units back; answers how many. The caller holds the
--- locks of their products, which are among product_ids, and has read t after it: without the locks two callers could return the same unit.
+-- Expires those of the given holds that are due at t, and frees their units. Returns the number of holds. product_ids
+-- must contain their products. The caller must hold the locks of these products and must have read t after locking.
+-- Otherwise two callers could free the same unit twice.
 create or replace function expire_holds_v1(ids bigint[], product_ids bigint[], t timestamptz, events text[])
 returns bigint
 language plpgsql
--- What is joined is small and was read already; the planner takes it for a single row.
+-- The joined sets are small and already in memory, but the planner estimates one row and would choose a nested loop.
 set enable_nestloop = off
 as $$
 #variable_conflict use_column
 declare
   expired bigint[];
 begin
-  -- expire: end the holds, and give the units back
+  -- expire: end the holds, and free the units
   with gone as (
     delete from reservations_active r
     where r.id = any(ids) and r.expires_at <= t

@@ -1,12 +1,12 @@
--- Moves the deadlines of a batch of holds to the given seconds from now, where that is later than they are,
--- but not beyond the longest time from their creation: the product's own, or else the given one. Only what
--- is ACTIVE and not past its deadline is moved. Answers as confirm_v2.
+-- Moves the deadlines of a batch of holds to the given number of seconds from now. A deadline never moves back, and
+-- never beyond the maximum time since creation: the product's own limit if set, otherwise max_hold_seconds.
+-- Only ACTIVE holds before their deadline change. Returns the same rows as confirm_v2.
 create or replace function extend_v1(ids bigint[], seconds integer[], max_hold_seconds integer)
 returns table (reservation reservations, changed boolean)
 language plpgsql
 set lock_timeout = '5s'
 set enable_seqscan = off
--- What is joined is small and was read already; the planner takes it for a single row.
+-- The joined sets are small and already in memory, but the planner estimates one row and would choose a nested loop.
 set enable_nestloop = off
 set plan_cache_mode = force_generic_plan
 as $$
@@ -43,7 +43,7 @@ begin
   get diagnostics rows = row_count;
   if rows < cardinality(ids) then
     return query
-    -- extend: the others, as they stand
+    -- extend: the unchanged ones
     select as_of_v1(r, t), false from reservations r where r.id = any(known);
   end if;
 end

@@ -1,5 +1,5 @@
--- These reservations, as they are stored. One look-up in each part of the table, also with the statistics of the minute
--- before the sale.
+-- The given reservations as they are stored. The settings force one index lookup per partition, even when the
+-- statistics date from the minute before the sale.
 create or replace function get_reservations_v1(ids bigint[])
 returns setof reservations
 language plpgsql

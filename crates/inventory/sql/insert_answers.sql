@@ -1,11 +1,11 @@
--- Keeps the answers to requests whose keys nobody has claimed. It fails where somebody has meanwhile: then the
--- transaction is to be rolled back.
+-- Stores answers under idempotency keys that were not claimed before. Fails when another transaction has claimed one
+-- of them meanwhile. The caller must then roll back.
 create or replace function insert_answers_v1(
   clients text[], keys text[], fingerprints bytea[], statuses smallint[], locations text[], bodies text[]
 )
 returns void
 language plpgsql
--- The caller has locked products: who claims a key may be waiting for one of them.
+-- The caller holds product locks. A transaction that has claimed one of the keys may be waiting for such a lock.
 set lock_timeout = '50ms'
 set plan_cache_mode = force_generic_plan
 as $$

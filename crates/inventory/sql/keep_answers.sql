@@ -1,10 +1,10 @@
--- Keeps the answers to requests whose keys the transaction has claimed.
+-- Stores answers under idempotency keys that this transaction has claimed.
 create or replace function keep_answers_v1(
   clients text[], keys text[], statuses smallint[], locations text[], bodies text[]
 )
 returns void
 language plpgsql
--- One look-up a key, also with the statistics of a day when nobody sent any.
+-- One index lookup per key, even when the statistics are from a day without keys.
 set enable_seqscan = off
 set enable_hashjoin = off
 set enable_mergejoin = off

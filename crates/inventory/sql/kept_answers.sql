@@ -1,10 +1,10 @@
--- The answers that were kept for these keys of these clients, each client given once. A key of one client comes for
--- each of them that has it.
+-- The stored answers for these keys of these clients. Each client must be given once. The result is every pair of a
+-- given client and a given key that exists.
 create or replace function kept_answers_v1(clients text[], keys text[])
 returns setof idempotency_keys
 language plpgsql
 stable
--- One look-up a key, also with the statistics of a day when nobody sent any.
+-- One index lookup per key, even when the statistics are from a day without keys.
 set enable_seqscan = off
 set enable_bitmapscan = off
 set plan_cache_mode = force_generic_plan
@@ -13,7 +13,7 @@ as $$
 declare
   this_client text;
 begin
-  -- Client by client: for several at once PostgreSQL would read all keys of each.
+  -- One client at a time: for several clients at once PostgreSQL would read all keys of each client.
   foreach this_client in array clients loop
     return query
     -- kept answers

@@ -1,5 +1,6 @@
--- Locks the products of these reservations in id order, and reads the clock after it. `known` are the reservations
--- that there are: one that a later statement could see besides has no locked product, and must be left alone.
+-- Locks the products of these reservations in id order, then reads the clock. `known` lists the reservations that
+-- were found. A later statement may see more reservations. Their products are not locked, so the caller must not
+-- touch them.
 create or replace function lock_products_v1(
   ids bigint[], out known bigint[], out product_ids bigint[], out t timestamptz
 )
@@ -12,7 +13,8 @@ begin
   from reservations_active r
   where r.id = any(ids);
   if cardinality(known) < cardinality(ids) then
-    -- lock products: find what has ended. In a later snapshot: a hold that ends in between is in one of them.
+    -- lock products: find what has ended. A later snapshot: a hold that ends between the two reads is found by one of
+    -- them.
     select known || coalesce(array_agg(r.id), '{}'), product_ids || coalesce(array_agg(distinct r.product_id), '{}')
     into known, product_ids
     from reservations_ended r

@@ -1,5 +1,5 @@
--- Notes the units at creation, also where a person creates the product. Where triggers cannot be had, as on Citus,
--- the API notes them itself, and the audit does not compare the total of a product that was made by hand.
+-- Records the initial units of a product, also when a person inserts it by hand. Without triggers, as on Citus, the
+-- API records them itself, and the audit skips the total of a product that was inserted by hand.
 create or replace function products_initial_v1() returns trigger language plpgsql as $$
 begin
   new.initial := new.total;

@@ -1,7 +1,7 @@
--- Keeps products that have reservations. Stands in for a foreign key on reservations.product_id, which would look the
--- product up once more for each hold, a sixth of what a reserve costs, though reserve has just locked it: only the
--- way out of products is left to be watched. (An identity's value cannot be updated.) Where triggers cannot be had,
--- as on Citus, the audit finds reservations whose product is gone.
+-- Refuses to delete products that have reservations. Replaces a foreign key on reservations.product_id. A foreign key
+-- would look up the product once more per hold, a sixth of the cost of a reserve, although reserve has just locked
+-- the product. Only deletes need a check, because an identity column cannot be updated. Without triggers, as on
+-- Citus, the audit finds reservations without a product.
 create or replace function products_keep_v1() returns trigger language plpgsql as $$
 begin
   if tg_op = 'TRUNCATE' or exists (

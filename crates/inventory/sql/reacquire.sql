@@ -1,7 +1,9 @@
--- Sells again what an expired hold has lost, if the units are there: a new, CONFIRMED reservation that names
--- the old one, which stays EXPIRED. A repeat finds the new one. Answers the new one, or the old one where it is not
--- EXPIRED or where the outcome is a refusal: 'expired_sold_out', or 'max_per_user_reached' with how many units the
--- user may have. `expired` counts the holds that were ended on the way.
+-- Sells again what an expired hold has lost, if enough units are free. Creates a new CONFIRMED reservation that
+-- refers to the old one. The old one stays EXPIRED. A repeated call finds the new one.
+--
+-- Returns the new reservation. Returns the old one when it is not EXPIRED, or when the outcome is a refusal:
+-- 'expired_sold_out', or 'max_per_user_reached' with the number of units that the user may still buy. `expired`
+-- counts the holds that this call expired.
 create or replace function reacquire_v1(
   id bigint, events text[],
   out outcome text, out remaining integer, out expired bigint, out reservation reservations
@@ -28,26 +30,26 @@ begin
   perform from products p where p.id = reservation.product_id for no key update;
   t := clock_timestamp();
 
-  -- reacquire: look at it again, in a snapshot that sees the last lock holder's work
+  -- reacquire: read the reservation again, in a snapshot after the lock
   select * into reservation from reservations r where r.id = reacquire_v1.id and r.product_id = reservation.product_id;
   reservation := as_of_v1(reservation, t);
   if reservation.status is distinct from 'EXPIRED' then
     return;
   end if;
 
-  -- reacquire: look for an earlier one
+  -- reacquire: find an earlier reacquire
   select r.id into again from reservations_ended r where r.reacquired_from = reacquire_v1.id;
   if found then
-    -- reacquire: show it
+    -- reacquire: read it
     select * into reservation from reservations_ended r where r.id = again;
     return;
   end if;
 
   loop
-    -- reacquire: look for free units
+    -- reacquire: read the free units
     select * into product from products p where p.id = reservation.product_id;
     exit when product.stock >= reservation.quantity;
-    -- The lost hold itself may be among those that nobody swept yet.
+    -- The hold of this reservation may itself still be unswept.
     swept := reclaim_v2(product.id, t, 1000, events);
     if swept = 0 then
       outcome := 'expired_sold_out';

@@ -1,5 +1,5 @@
--- Ends up to max_rows holds of one product that are due at t, longest due first, and gives their units back; answers
--- how many holds. The caller holds the product's lock and has read t after it.
+-- Expires up to max_rows holds of one product that are due at t, longest due first, and frees their units. Returns
+-- the number of holds. The caller must hold the product's lock and must have read t after locking.
 create or replace function reclaim_v2(product_id bigint, t timestamptz, max_rows integer, events text[])
 returns bigint
 language plpgsql

@@ -1,5 +1,5 @@
--- Reclaims holds of those products that have fewer units than these requests would take; answers how many. The
--- caller holds the products' locks and has read t after it.
+-- Reclaims due holds of the products that have fewer free units than these requests need. Returns the number of
+-- holds. The caller must hold the products' locks and must have read t after locking.
 create or replace function reclaim_short_v1(
   product_ids bigint[], quantities integer[], outcomes text[], locked bigint[], t timestamptz, events text[]
 )
@@ -24,7 +24,7 @@ begin
     having sum(q.quantity) > p.stock
     order by p.id
   loop
-    -- A pass is bounded: 100,000 due holds in one would keep the row locked for a second.
+    -- One pass is limited to 1,000 holds: a pass over 100,000 due holds would keep the row locked for a second.
     reclaimed := reclaimed + reclaim_v2(short.id, t, least(short.units, 1000)::integer, events);
   end loop;
   return reclaimed;

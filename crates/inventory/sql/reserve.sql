@@ -1,13 +1,17 @@
--- Reserves for a batch of requests, as if they came one after the other in the given order.
+-- Reserves for a batch of requests, with the same result as one call per request in the given order.
 --
--- Answers arrays in that order: each request's outcome; the hold's id (the new one, or the one that stands in the
--- way); and a number: how many units were free where it was sold out, how many more the user may have where that is
--- too few, and for how many seconds a hold lasts where the product says so. No outcomes at all: everything was
--- reserved; no numbers at all: each hold lasts hold_seconds. (Rows would cost a tenth more.) Also the time of this
--- call's holds, where it made any, and how many holds it expired. No reference at all is an empty array.
+-- Returns arrays in request order:
+-- - outcomes: empty when every request was reserved.
+-- - ids: the id of the new hold, or of the existing hold that blocks the request.
+-- - numbers: the free units for sold_out, the units that the user may still take for max_per_user_reached, or the
+--   hold's seconds when the product defines them. Empty when every hold lasts hold_seconds.
 --
--- `busy`, and nothing else: somebody else has the lock of one of the products, and the call was told not to wait. It may
--- have locked others: a transaction that goes on to wait could do so against another one, and has to end instead.
+-- Rows instead of arrays would cost a tenth more. `reserved_at` is the creation time of the new holds, if any.
+-- `expired` counts the holds that this call expired. reference_texts is empty when no request has a reference.
+--
+-- `busy` is true when another transaction has locked one of the products and `wait` is false. Nothing else is
+-- returned then. The call may have locked other products. The transaction must end before it tries again with `wait`:
+-- waiting with these locks held could deadlock.
 create or replace function reserve_v2(
   product_ids bigint[], user_ids bigint[], quantities integer[], reference_texts text[],
   hold_seconds integer, events text[], wait boolean default true,
@@ -15,13 +19,13 @@ create or replace function reserve_v2(
   out reserved_at timestamptz, out expired bigint
 )
 language plpgsql
--- A lock that cannot be had is a definite "nothing was done", and the client may retry.
+-- A lock timeout proves that nothing was done, so the client may retry.
 set lock_timeout = '5s'
--- The statistics may still be those of the minute before the sale. So a table is read by arrays of keys alone, in a
--- step of its own: left to join it, the planner has read all of a table that it believed to be empty. Planning anew
--- for each call would cost a lone request more than everything else.
+-- The statistics may date from the minute before the sale. Each table is therefore read in a step of its own, by
+-- arrays of keys. In a join, the planner would read a whole table that it believes to be empty. A custom plan per
+-- call would cost a single request more than all its other work.
 set enable_seqscan = off
--- A bitmap has no order, and the newest version would not come first.
+-- A bitmap scan has no order, but the newest version must come first.
 set enable_bitmapscan = off
 set plan_cache_mode = force_generic_plan
 as $$

@@ -1,5 +1,5 @@
--- Reserves all of the requests or none: as reserve_v2, but where one is refused, the others are undone and
--- have no outcome.
+-- Reserves all requests or none. Works as reserve_v2, but one refusal rolls back the others, which then have no
+-- outcome.
 create or replace function reserve_batch_v1(
   product_ids bigint[], user_ids bigint[], quantities integer[], reference_texts text[],
   hold_seconds integer, events text[],
@@ -14,7 +14,7 @@ begin
   into outcomes, ids, numbers, reserved_at, expired
   from reserve_v2(product_ids, user_ids, quantities, reference_texts, hold_seconds, events) r;
   if 'reserved' = any(outcomes) and 'reserved' <> any(outcomes) then
-    -- Rolls back to the beginning of this block; what was found stays in the variables.
+    -- Rolls back to the start of this block. Variables keep their values.
     raise exception using errcode = 'FS001';
   end if;
 exception when sqlstate 'FS001' then

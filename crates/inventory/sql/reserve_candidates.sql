@@ -1,7 +1,7 @@
--- What decides about requests to reserve, in their order within each product: the product's free units and rules,
--- the user's own hold, whether the batch has the user more than once, and how many more units the user may have
--- (null: any number). Stable: it reads in the snapshot of the statement that calls it. That one begins after the
--- lock, and so sees the work of whoever had the lock before.
+-- The facts that decide about reserve requests, in request order within each product: the product's free units and
+-- rules, the user's own hold, whether the user appears more than once, and how many more units the user may have
+-- (null: unlimited). The function is stable, so it reads with the snapshot of the calling statement. That statement
+-- starts after the lock, so it sees the changes of the previous lock holder.
 create or replace function reserve_candidates_v1(
   product_ids bigint[], user_ids bigint[], quantities integer[], locked bigint[], t timestamptz
 )
@@ -17,7 +17,7 @@ begin
   return query
   -- reserve: what decides
   with ours as materialized (
-    -- A product that was created after the lock statement is not there yet.
+    -- A product that was created after the lock statement is not locked, so it does not count.
     select p.* from products p where p.id = any(locked)
   ), held as materialized (
     select h.id, h.user_id, h.product_id, h.expires_at

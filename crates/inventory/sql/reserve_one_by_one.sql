@@ -1,6 +1,6 @@
--- The long way of reserve, for requests that its ordinary case left over: decides request by request, and ends due
--- holds where a user's own stands in the way or units are lacking. The caller has locked these products and has read
--- t after it. Answers as reserve does.
+-- The slow path of reserve, for the requests that the fast path left over. Decides request by request. Expires due
+-- holds when a user's own hold blocks a request or when units are lacking. The caller must have locked these products
+-- and must have read t after locking. Returns the same arrays as reserve.
 create or replace function reserve_one_by_one_v1(
   product_ids bigint[], user_ids bigint[], quantities integer[], reference_texts text[],
   hold_seconds integer, events text[], locked bigint[], t timestamptz,
@@ -62,7 +62,7 @@ begin
       else
         outcomes[request.n] := 'reserved';
         ids[request.n] := nextval('reservations_id_seq');
-        numbers[request.n] := request.hold_seconds; -- also where it is null: an earlier pass may have found too few
+        numbers[request.n] := request.hold_seconds; -- also null, to clear the number of an earlier pass
         free_units := free_units - request.quantity;
         if request.repeated then
           holders := holders || request.user_id;

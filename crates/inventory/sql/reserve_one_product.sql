@@ -1,6 +1,6 @@
--- The ordinary case of reserve, for requests of one product. Locks the product; where it has enough units for all
--- requests and no rule that could refuse one, it serves each request that is the first of its user and finds no hold
--- of theirs. The others have no id, and are left to reserve_one_by_one.
+-- The fast path of reserve for requests of one product. Locks the product. When it has enough units for all requests
+-- and no rule that could refuse one, the call serves the first request of each user who has no hold. The other
+-- requests get no id and are left to reserve_one_by_one.
 create or replace function reserve_one_product_v1(
   product_id bigint, user_ids bigint[], quantities integer[], reference_texts text[], hold_seconds integer,
   wait boolean,
@@ -22,8 +22,8 @@ begin
     perform wait_for_products_v1(array[product_id]);
   end if;
 
-  -- reserve: lock the product, the newest version first. Found by `id = …`, a product on sale would show every version
-  -- that an old snapshot still needs, oldest first: hundreds more with every second.
+  -- reserve: lock the product, the newest version first. A lookup by `id = …` would visit every row version that an
+  -- old snapshot still needs, oldest first. A product on sale gains hundreds of versions per second.
   select p.ctid as stored_at, p.stock, p.hold_seconds, p.max_per_user, p.sale_starts_at, p.sale_ends_at
   into product
   from products p
@@ -31,7 +31,7 @@ begin
   order by p.id desc
   limit 1
   for no key update skip locked;
-  -- With a lock that was waited for, a product that is not found was created only just now.
+  -- After a wait for the lock, a missing product was created only just now. It does not count as busy.
   busy := not wait and not found and exists (select from products p where p.id = product_id);
   if busy then
     return;
@@ -46,14 +46,14 @@ begin
     return;
   end if;
 
-  -- reserve: how much it is, and by how many users
+  -- reserve: count the units and the users
   select sum(q.quantity), count(distinct q.user_id) into units, users
   from unnest(user_ids, quantities) as q (user_id, quantity);
   if product.stock < units then
     return;
   end if;
 
-  -- reserve: which users hold it
+  -- reserve: find the users who hold the product
   holders := array(
     select h.user_id
     from reservations_active h
@@ -64,7 +64,7 @@ begin
     -- reserve: draw the ids
     ids := array(select nextval('reservations_id_seq') from generate_series(1, size));
   else
-    -- reserve: draw the ids, and leave those over that hold it, or come again
+    -- reserve: draw the ids, except for users who hold the product, and for repeated users
     select array_agg(q.id order by q.n), coalesce(sum(q.quantity) filter (where q.id is not null), 0)
     into ids, units
     from (

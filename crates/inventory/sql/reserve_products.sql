@@ -1,5 +1,5 @@
--- The ordinary case of reserve, for requests of several products: as reserve_one_product, product by product, but in
--- the same few statements for all. Products that are sold out are neither locked nor served.
+-- The fast path of reserve for requests of several products. Works as reserve_one_product, but with one set of
+-- statements for all products. Products that are sold out are neither locked nor served.
 create or replace function reserve_products_v1(
   product_ids bigint[], user_ids bigint[], quantities integer[], reference_texts text[], hold_seconds integer,
   sold_out bigint[], wait boolean,

@@ -1,11 +1,11 @@
--- Takes back what a batch of reservations sold: the units of what is CONFIRMED are free again, once.
--- Answers as confirm_v2.
+-- Takes back a batch of sold reservations. The units of a CONFIRMED reservation become free again, once. Returns the
+-- same rows as confirm_v2.
 create or replace function return_v1(ids bigint[], events text[])
 returns table (reservation reservations, changed boolean)
 language plpgsql
 set lock_timeout = '5s'
 set enable_seqscan = off
--- What is joined is small and was read already; the planner takes it for a single row.
+-- The joined sets are small and already in memory, but the planner estimates one row and would choose a nested loop.
 set enable_nestloop = off
 set plan_cache_mode = force_generic_plan
 as $$
@@ -45,7 +45,7 @@ begin
   get diagnostics rows = row_count;
   if rows < cardinality(ids) then
     return query
-    -- return: the others, as they stand
+    -- return: the unchanged ones
     select as_of_v1(r, t), false from reservations r where r.id = any(known);
   end if;
 end

@@ -1,6 +1,5 @@
--- Which of these products have no free unit and no hold that is due; and if there are any, what these users hold of the
--- products. It takes no lock: a request that comes too late waits for nobody, writes nothing, and keeps nobody from
--- confirming a hold.
+-- Finds which of these products have no free unit and no due hold. If there is one, also finds the holds of these
+-- users. Takes no lock: a request that comes too late does not wait, does not write, and does not delay a confirm.
 create or replace function sold_out_v1(
   product_ids bigint[], user_ids bigint[], out sold_out bigint[], out holds reservations_active[]
 )
@@ -8,12 +7,12 @@ language plpgsql
 as $$
 #variable_conflict use_column
 begin
-  -- reserve: what is sold out. One snapshot decides about a product, its due holds and the users' own.
+  -- reserve: what is sold out. One snapshot covers the product, its due holds and the users' own holds.
   with gone as materialized (
     select p.id
     from (
-      -- The clock is read after the snapshot was taken: a hold that falls due in between counts as due. The offset
-      -- keeps it at one reading and one look a product.
+      -- The clock is read after the snapshot, so a hold that falls due in between counts as due. OFFSET 0 stops the
+      -- planner from inlining the subquery: the clock is read once per product.
       select p.id, clock_timestamp() as t
       from products p
       where p.id = any(product_ids) and p.stock = 0

@@ -1,4 +1,4 @@
--- Locks these products in id order, and waits for each as long as somebody else has it. Answers whether it had to wait.
+-- Locks these products in id order and waits for each lock. Returns whether it had to wait.
 create or replace function wait_for_products_v1(product_ids bigint[])
 returns boolean
 language plpgsql
@@ -20,7 +20,7 @@ begin
     limit 1
     for no key update skip locked;
     if not found then
-      -- wait: for whoever has it
+      -- wait: until the lock is free
       perform
       from products p
       where p.id >= this_id and p.id <= this_id

@@ -1,5 +1,5 @@
--- Writes one event for each of these reservations, with the times of the transition, if events of this type
--- are wanted. The relay moves the reference into a header.
+-- Writes one event for each of these reservations, with the time of the transition, if events of this type are
+-- enabled. The relay moves the reference into a message header.
 create or replace function write_events_v1(
   event_type text, ids bigint[], t timestamptz, events text[]
 )

@@ -1,4 +1,4 @@
-//! adjust stock: adds units to a product, or takes free ones away, and keeps the books.
+//! adjust stock: adds units to a product or removes free units, and records the change.
 
 use sqlx::{FromRow, Row};
 
@@ -11,25 +11,29 @@ use crate::{
     transition::Transition,
 };
 
-/// The longest reason.
+/// Maximum length of a reason, in characters.
 pub const REASON_MAX_CHARACTERS: usize = 200;
 
-/// A change of a product's stock, checked.
+/// A validated change of a product's stock.
 pub struct Adjustment {
     delta: i32,
     reason: String,
 }
 
+/// Why an [`Adjustment`] is invalid.
 #[derive(Debug, thiserror::Error)]
 pub enum InvalidAdjustment {
+    /// `delta` is 0.
     #[error("delta must not be 0")]
     Delta,
+    /// The reason is empty, too long, or contains a NUL character.
     #[error("reason must have 1 to {REASON_MAX_CHARACTERS} characters, and no NUL")]
     Reason,
 }
 
 impl Adjustment {
-    /// `delta`: units to add, or below 0 to take away; `reason`: 1 to [`REASON_MAX_CHARACTERS`], without NUL.
+    /// `delta` is the number of units to add (negative: to remove). `reason` has 1 to [`REASON_MAX_CHARACTERS`]
+    /// characters without NUL.
     pub fn new(delta: i32, reason: String) -> Result<Self, InvalidAdjustment> {
         if delta == 0 {
             return Err(InvalidAdjustment::Delta);
@@ -44,10 +48,11 @@ impl Adjustment {
     }
 }
 
-/// What became of an adjustment.
+/// Result of [`adjust_stock`].
 pub struct Adjusted {
+    /// The product after the change, or the refusal.
     pub answer: Result<Product, Refusal>,
-    /// Due holds that the call ended on its way.
+    /// Number of due holds that the call expired to free units.
     pub expired: u64,
 }
 
@@ -59,7 +64,7 @@ impl Adjusted {
     }
 }
 
-/// Adjusts a product's stock and total; a unit of a due hold is a free one.
+/// Changes a product's stock and total by `delta` units. Units of due holds count as free.
 ///
 /// Refuses with [`Refusal::ProductNotFound`], [`Refusal::InsufficientStock`] and [`Refusal::TotalTooLarge`].
 pub async fn adjust_stock(

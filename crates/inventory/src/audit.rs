@@ -1,4 +1,4 @@
-//! audit: each product's counters against the reservations themselves; and what these add up to.
+//! audit: compares each product's counters with its reservations, and counts all reservations.
 
 use std::{borrow::Cow, time::Duration};
 
@@ -16,59 +16,72 @@ use crate::{
     database::{fetch, within},
 };
 
-/// Some 5 billion reservations can be read in that time (1.3 s for 10 million).
+/// Time limit for reading all reservations: enough for some 5 billion rows (10 million take 1.3 s).
 const READ_ALL_LIMIT: Duration = Duration::from_secs(600);
 
-/// What the reservations of a product add up to, beside its counters.
+/// A product's counters, and the sums of its reservations.
 #[derive(Debug, Serialize, JsonSchema, FromRow)]
 pub struct ProductAudit {
+    /// The product.
     pub product_id: ProductId,
+    /// Free units, by the product's row.
     pub stock: i32,
+    /// Held units, by the product's row.
     pub held: i32,
+    /// Sold units, by the product's row.
     pub sold: i32,
+    /// All units, by the product's row.
     pub total: i32,
-    /// Units of its ACTIVE reservations.
+    /// Units of ACTIVE reservations.
     pub reservations_held: i64,
-    /// Units of its CONFIRMED reservations.
+    /// Units of CONFIRMED reservations.
     pub reservations_sold: i64,
-    /// Units that it was created with, and what adjustments made of them.
+    /// Initial units plus all stock adjustments.
     #[serde(skip)]
     pub adjusted_total: i64,
 }
 
-/// A counter that its reservations, or for the total its adjustments, do not bear out.
+/// A counter that does not match the reservations (for the total: the stock adjustments).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Difference {
+    /// The product.
     pub product_id: ProductId,
+    /// Name of the counter: `stock`, `held`, `sold` or `total`.
     pub counter: Cow<'static, str>,
-    /// What the product's row says.
+    /// Value in the product's row.
     pub counted: i64,
-    /// What it should be, by the reservations.
+    /// Value computed from the reservations or adjustments.
     pub expected: i64,
 }
 
+/// Result of an audit.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct Audit {
-    /// By PostgreSQL's clock, when it began.
+    /// Start of the audit, by PostgreSQL's clock.
     #[serde(skip)]
     pub at: OffsetDateTime,
+    /// Whether there are no differences.
     pub clean: bool,
+    /// Every product, by id.
     pub products: Vec<ProductAudit>,
+    /// Every counter that does not match.
     pub differences: Vec<Difference>,
 }
 
-/// How many reservations there are, and how they ended.
+/// Number of reservations, by how they ended.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, JsonSchema, FromRow)]
 pub struct Tally {
+    /// All reservations.
     pub created: i64,
-    /// Also of those that were returned later.
+    /// Confirmed reservations, including those returned later.
     pub confirmed: i64,
+    /// Canceled reservations.
     pub canceled: i64,
-    /// Those that were expired: a hold past its deadline counts once it was swept or reclaimed.
+    /// Expired reservations. A hold past its deadline counts once it is swept or reclaimed.
     pub expired: i64,
 }
 
-/// Counts every reservation, in one snapshot.
+/// Counts all reservations in one snapshot.
 pub async fn tally(pool: &PgPool) -> Result<Tally, Error> {
     let query = sqlx::query(
         "-- tally
@@ -82,7 +95,8 @@ pub async fn tally(pool: &PgPool) -> Result<Tally, Error> {
     Ok(tallies.first().copied().ok_or(sqlx::Error::RowNotFound)?)
 }
 
-/// One statement, so one snapshot: no false alarm while the sale goes on.
+/// Compares the counters of every product with its reservations. Uses one statement, and so one snapshot: concurrent
+/// changes cannot cause a false difference.
 pub async fn audit(pool: &PgPool) -> Result<Audit, Error> {
     let now = sqlx::query("-- audit: when\nselect statement_timestamp()");
     let rows: Vec<(OffsetDateTime,)> = fetch(pool, now).await?;
@@ -93,12 +107,13 @@ pub async fn audit(pool: &PgPool) -> Result<Audit, Error> {
             coalesce(p.held, 0) as held, coalesce(p.sold, 0) as sold, coalesce(p.total, 0) as total,
             coalesce(r.held, 0)::bigint as reservations_held,
             coalesce(r.sold, 0)::bigint as reservations_sold,
-            -- Where nobody noted it, as for a product made by hand without triggers, there is nothing to compare.
+            -- Where initial is unknown, as for a product inserted by hand without triggers, the total is not
+            -- compared.
             coalesce(p.initial + coalesce(
                 (select sum(a.delta) from stock_adjustments a where a.product_id = p.id), 0
             ), p.total, 0)::bigint as adjusted_total
         from products p
-        -- Reservations of a product that is gone are a difference, too.
+        -- Reservations of a deleted product are a difference, too.
         full join (
             select product_id,
                 sum(quantity) filter (where status = 'ACTIVE') as held,
@@ -118,7 +133,7 @@ pub async fn audit(pool: &PgPool) -> Result<Audit, Error> {
     })
 }
 
-/// Reads every reservation, and holds no lock: it may take as long as that takes.
+/// Reads every reservation without locks. The usual limit of a call would be too short for a large table.
 async fn read_all<T>(
     pool: &PgPool,
     query: Query<'_, Postgres, PgArguments>,

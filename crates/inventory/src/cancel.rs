@@ -1,4 +1,4 @@
-//! cancel: gives the units of a hold back.
+//! cancel: ends a hold and frees its units.
 
 use crate::{
     Error, ReservationId,
@@ -8,11 +8,11 @@ use crate::{
     transition::Change,
 };
 
-/// Cancels each hold that is ACTIVE and not past its deadline by the database's clock.
+/// Cancels each hold that is ACTIVE and before its deadline by the database's clock.
 ///
-/// What is CANCELED already answers the same again. Refuses with
-/// [`Refusal::ReservationNotFound`], [`Refusal::ReservationExpired`] (also before any sweep),
-/// [`Refusal::ReservationConfirmed`] and [`Refusal::ReservationReturned`].
+/// A reservation that is already CANCELED gets the same answer again. Refuses with [`Refusal::ReservationNotFound`],
+/// [`Refusal::ReservationExpired`] (also before any sweep), [`Refusal::ReservationConfirmed`] and
+/// [`Refusal::ReservationReturned`].
 ///
 /// [`Refusal::ReservationNotFound`]: crate::reservation::Refusal::ReservationNotFound
 /// [`Refusal::ReservationExpired`]: crate::reservation::Refusal::ReservationExpired

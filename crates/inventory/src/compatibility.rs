@@ -1,5 +1,4 @@
-//! Whether this program can work with the database that it finds: the version of its schema, its functions, and its
-//! isolation level.
+//! Checks whether this program can work with the database: schema version, functions and isolation level.
 
 use std::{collections::HashSet, time::Duration};
 
@@ -12,40 +11,60 @@ use crate::{
     migrate,
 };
 
-/// How often a process that cannot work yet looks again.
+/// Interval between checks while the database cannot be used.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// The only isolation level under which a statement sees what the last holder of its lock has done.
+/// The only isolation level at which a statement sees the changes of the previous holder of its lock.
 pub(crate) const ISOLATION: &str = "read committed";
 
-/// Why the database cannot be used.
+/// Why this program cannot use the database. Schema versions are the numbers of the files in `migrations/`.
 #[derive(Debug, PartialEq, thiserror::Error)]
 pub enum Unusable {
-    /// The cause is for the log: an answer repeats no message of the database.
+    /// No connection, or no answer in time. The text is the cause. It is only for the log: HTTP answers never repeat
+    /// a message of the database.
     #[error("PostgreSQL does not answer")]
     NoAnswer(String),
+    /// PostgreSQL refused the query. The text is the cause, only for the log.
     #[error("PostgreSQL refuses to say which schema it has")]
     Refused(String),
+    /// The schema is older than this program needs. `there` is 0 when there is no schema.
     #[error("schema is at {there}, this program needs {needed}: run flashsale-api migrate")]
-    Older { there: i64, needed: i64 },
+    Older {
+        /// Version of the schema.
+        there: i64,
+        /// Version that this program needs.
+        needed: i64,
+    },
+    /// The schema is newer, and not compatible with this program.
     #[error(
         "schema is at {there}, which works with programs that need {compatible_from} or later, and this one needs \
          {needed}: run a newer version of this program"
     )]
     Newer {
+        /// Version of the schema.
         there: i64,
+        /// Oldest version whose programs work with this schema.
         compatible_from: i64,
+        /// Version that this program needs.
         needed: i64,
     },
+    /// Functions that this program calls are not installed.
     #[error(
         "schema is at {there}, but the functions {missing} are missing: run flashsale-api migrate"
     )]
-    HalfMigrated { there: i64, missing: String },
+    HalfMigrated {
+        /// Version of the schema.
+        there: i64,
+        /// Names of the missing functions, separated by commas.
+        missing: String,
+    },
+    /// The schema dates from before the first release and cannot be migrated.
     #[error(
         "the schema is of a version from before the first release: make a new database, set DATABASE_URL to it, and \
          run flashsale-api migrate"
     )]
     Unreleased,
+    /// The sessions have another isolation level than read committed.
     #[error(
         "the isolation level is '{0}', and must be 'read committed': alter role … set default_transaction_isolation \
          = 'read committed'"
@@ -71,7 +90,7 @@ impl Unusable {
     }
 }
 
-/// What the database says of itself.
+/// State of the schema and the session.
 #[derive(FromRow)]
 struct Found {
     version: i32,
@@ -80,13 +99,13 @@ struct Found {
     missing: Vec<String>,
 }
 
-/// The newest of the numbered files.
+/// The schema version that this program needs: the highest number of its migrations.
 fn needed() -> i64 {
     let versions = migrate::NUMBERED.iter().map(|migration| migration.version);
     versions.max().unwrap_or(0)
 }
 
-/// An error unless PostgreSQL answers, and this program can work with what is there. Any of our roles may ask.
+/// Fails unless PostgreSQL answers and this program can work with its schema. Any role of this service may call it.
 pub async fn check(pool: &PgPool) -> Result<(), Unusable> {
     let checked = async |connection: &mut PgConnection| Ok(check_on(connection).await);
     within(CHECK_LIMIT, pool, checked).await?
@@ -144,16 +163,17 @@ fn judge(found: &Found, needed: i64) -> Result<(), Unusable> {
     Ok(())
 }
 
-/// What to do about functions that are missing.
+/// What to do about missing functions.
 #[derive(Clone, Copy, PartialEq)]
 pub enum Functions {
-    /// Install them, where the schema was made by hand.
+    /// Install them if the schema was created by hand.
     Install,
+    /// Wait until somebody installs them.
     Await,
 }
 
-/// Returns once the database can be used. Until then the log says why it cannot, once for each reason and cause, and
-/// `failed` is called for each look.
+/// Returns once the database can be used. Until then it logs the reason, once per reason and cause, and calls
+/// `failed` after each failed check.
 pub async fn wait_until_usable(pool: &PgPool, functions: Functions, failed: impl Fn()) {
     let mut told = (String::new(), HashSet::new());
     while let Err(unusable) = check(pool).await {
@@ -176,7 +196,7 @@ pub async fn wait_until_usable(pool: &PgPool, functions: Functions, failed: impl
         if told.0 != reason {
             told = (reason, HashSet::new());
         }
-        // An outage has several causes by turns: a connection that is refused, one that breaks off.
+        // An outage has several alternating causes, such as a refused connection and a broken one. Log each once.
         if told.1.insert(cause.clone()) {
             tracing::warn!(cause, "cannot work yet: {unusable}");
         }
@@ -187,7 +207,7 @@ pub async fn wait_until_usable(pool: &PgPool, functions: Functions, failed: impl
     }
 }
 
-/// The same without a word: for what a process does beside its work, whose own wait is in the log.
+/// The same without logging, for background work: the process's main work already logs its wait.
 pub async fn until_usable(pool: &PgPool) {
     while check(pool).await.is_err() {
         sleep(LOOK_EVERY).await;

@@ -1,4 +1,4 @@
-//! The connection pool, and what a failed call says about what was done.
+//! The connection pool, and the errors that say whether a failed call was done.
 
 use std::{str::FromStr as _, time::Duration};
 
@@ -13,23 +13,23 @@ use sqlx::{
 use tokio::time::timeout;
 use trace::Span;
 
-/// Longest time of one call. PostgreSQL answers in milliseconds, and gives up a lock wait by itself
-/// after 5 s (see `sql/reserve.sql`): silence beyond this is a network that swallows packets.
+/// Time limit of one call. PostgreSQL answers within milliseconds, and a lock wait ends by itself after 5 s (see
+/// `sql/reserve.sql`). No answer for longer means that the network drops packets.
 pub(crate) const CALL_LIMIT: Duration = Duration::from_secs(10);
 
-/// Longest time of a check: those who ask whether all is well wait for two seconds.
+/// Time limit of a health check: callers such as Kubernetes probes wait for 2 s.
 pub(crate) const CHECK_LIMIT: Duration = Duration::from_millis(1_500);
 
-/// How long a connection may have been idle and still be used without a test. PostgreSQL may have gone
-/// in this time too: that is a call whose answer is lost, as if it had gone a moment later.
+/// A connection that was idle for longer is tested before use. If PostgreSQL goes away within this time, the next
+/// call fails with an unknown outcome.
 const TRUSTED_IDLE: Duration = Duration::from_millis(10);
 
-/// Settings of every process that talks to PostgreSQL.
+/// Settings of every process that uses PostgreSQL.
 #[derive(clap::Args, Clone)]
-// Flattened beside other groups of the same name.
+// Several flattened groups are called `Args`, and clap refuses groups of the same name.
 #[group(skip)]
 pub struct Args {
-    /// Where PostgreSQL is. Through PgBouncer (1.21 or later) transaction mode works.
+    /// URL of PostgreSQL. PgBouncer (1.21 or later) works in transaction mode.
     #[arg(
         long,
         env = "DATABASE_URL",
@@ -38,16 +38,18 @@ pub struct Args {
     )]
     pub database_url: String,
 
-    /// Most connections that this process opens to PostgreSQL for its work; an API has three more, for its health and the live page.
+    /// Maximum number of PostgreSQL connections for the work of this process. An API opens three more, for its health
+    /// checks and the live page.
     #[arg(long, env = "DATABASE_MAX_CONNECTIONS", default_value_t = 16)]
     pub database_max_connections: u32,
 
-    /// How long a call waits for a free connection, in milliseconds, before it counts as overload.
+    /// Milliseconds that a call waits for a free connection before it fails as overload.
     #[arg(long, env = "DATABASE_ACQUIRE_MILLISECONDS", default_value_t = 1000)]
     pub database_acquire_milliseconds: u64,
 }
 
-/// A pool that connects when it is first used: a process starts also while PostgreSQL is away.
+/// A pool that connects on first use, so that a process can start while PostgreSQL is down. Fails if the URL is
+/// invalid.
 pub fn connect(args: &Args, application_name: &str) -> anyhow::Result<PgPool> {
     let options = options(&args.database_url)?.application_name(application_name);
     Ok(PgPoolOptions::new()
@@ -65,8 +67,8 @@ pub fn connect(args: &Args, application_name: &str) -> anyhow::Result<PgPool> {
         })
         .after_connect(|connection, _| {
             Box::pin(async move {
-                // A database or role may have another default, under which a statement that waited for a lock does not
-                // see what the lock's last holder has done. (A startup parameter would stop PgBouncer.)
+                // The database or role may have another default, under which a statement after a lock wait does not
+                // see the changes of the previous lock holder. PgBouncer would refuse a startup parameter.
                 let isolation = "set default_transaction_isolation = 'read committed'";
                 connection.execute(isolation).await.map(drop)
             })
@@ -74,20 +76,20 @@ pub fn connect(args: &Args, application_name: &str) -> anyhow::Result<PgPool> {
         .connect_lazy_with(options))
 }
 
-/// A pool beside another, with the same settings and so many connections: what goes by it does not wait for a
-/// connection while the other one's are all in use.
+/// A second pool with the same settings and its own `connections`. Its calls do not wait when all connections of the
+/// first pool are in use.
 pub fn beside(pool: &PgPool, connections: u32) -> PgPool {
     let options = pool.connect_options().as_ref().clone();
     let settings = pool.options().clone().max_connections(connections);
     settings.connect_lazy_with(options)
 }
 
-/// What a URL says. sqlx itself would take any scheme for PostgreSQL's.
+/// Parses a PostgreSQL URL. Checks the scheme, because sqlx accepts any.
 pub fn options(url: &str) -> anyhow::Result<PgConnectOptions> {
     let known = ["postgres://", "postgresql://"]
         .iter()
         .any(|scheme| url.starts_with(scheme));
-    // The parser's own message could repeat the URL, and with it the password.
+    // The parser's message could contain the URL and its password.
     known
         .then(|| PgConnectOptions::from_str(url).ok())
         .flatten()
@@ -96,16 +98,16 @@ pub fn options(url: &str) -> anyhow::Result<PgConnectOptions> {
         )
 }
 
-/// What a verb makes its call on.
+/// Where a verb makes its call.
 pub enum Via<'a> {
-    /// A connection of the pool: the call is a transaction of its own.
+    /// A pooled connection: the call is a transaction of its own.
     Pool(&'a PgPool),
-    /// A connection in a transaction, of which the call becomes a part. Whoever began it limits its time.
+    /// An open transaction: the call becomes a part of it. The owner of the transaction limits its time.
     Transaction(&'a mut PgConnection),
 }
 
 impl Via<'_> {
-    /// The same for one call, so that another can follow.
+    /// Reborrows it for one call, so that another call can follow.
     pub fn again(&mut self) -> Via<'_> {
         match self {
             Self::Pool(pool) => Via::Pool(pool),
@@ -126,8 +128,8 @@ impl<'a> From<&'a PgPool> for Via<'a> {
     }
 }
 
-/// Makes one call and reads its answer up to the end of its transaction, if that is its own, so that what is
-/// answered has been committed. (A fetch of one row may return before the commit.)
+/// Makes one call. In a transaction of its own, it reads up to the end of the transaction: an answer proves the
+/// commit. (Fetching one row may return before the commit.)
 pub async fn call(
     via: impl Into<Via<'_>>,
     query: Query<'_, Postgres, PgArguments>,
@@ -141,8 +143,8 @@ pub async fn call(
     }
 }
 
-/// Makes one call that changes nothing, in a transaction that begins so and is rolled back. (PgBouncer's transaction
-/// mode allows no setting for longer.)
+/// Makes one read-only call in a transaction that starts with `begin` and is rolled back. PgBouncer's transaction
+/// mode allows settings only within a transaction.
 pub(crate) async fn look<T>(
     pool: &PgPool,
     begin: &'static str,
@@ -161,14 +163,14 @@ where
     looked.map_err(Error::before_commit)
 }
 
-/// What becomes of a transaction.
+/// How a transaction ends.
 pub(crate) enum End {
     Commit,
     Rollback,
 }
 
-/// Works in a transaction of several calls, which PostgreSQL ends within two seconds of silence: a process that freezes
-/// must not keep what it has locked.
+/// Runs several calls in one transaction. PostgreSQL ends the transaction when it is idle for 2 s, so that a frozen
+/// process does not keep its locks.
 ///
 /// [`Error::NotDone`]: nothing was done. [`Error::OutcomeUnknown`]: the answer to the commit was lost.
 pub(crate) async fn transact<T>(
@@ -177,13 +179,13 @@ pub(crate) async fn transact<T>(
 ) -> Result<T, Error> {
     let mut connection = pool.acquire().await.map_err(Error::NotDone)?;
     let Ok(prepared) = timeout(CALL_LIMIT, prepare(&mut connection, work)).await else {
-        // The pool would wait for the answer that does not come.
+        // A connection with an outstanding answer would block the pool.
         drop(connection.detach());
         return Err(Error::NotDone(sqlx::Error::PoolTimedOut));
     };
     let (end, transaction, done) = prepared.map_err(Error::before_commit)?;
     if let End::Rollback = end {
-        // Also when this fails, nothing is committed.
+        // The error is ignored: without a commit nothing is done.
         let _ = timeout(CALL_LIMIT, transaction.rollback()).await;
         return Ok(done);
     }
@@ -196,12 +198,12 @@ pub(crate) async fn transact<T>(
     Ok(done)
 }
 
-/// Everything up to the end of a transaction.
+/// Everything before the commit or rollback.
 async fn prepare<'c, T>(
     connection: &'c mut PgConnection,
     work: impl AsyncFnOnce(&mut PgConnection) -> Result<(End, T), Error>,
 ) -> Result<(End, Transaction<'c, Postgres>, T), Error> {
-    // One simple query is one round trip.
+    // Several statements in one simple query cost one round trip.
     let begin = "begin; set local lock_timeout = '5s'; set local idle_in_transaction_session_timeout = '2s'";
     let began = Span::of_statement("begin").scope(connection.begin_with(begin));
     let mut transaction = began.await?;
@@ -209,18 +211,18 @@ async fn prepare<'c, T>(
     Ok((end, transaction, done))
 }
 
-/// Works on a connection of the pool, for so long.
+/// Runs `work` on a pooled connection, with a time limit.
 pub(crate) async fn within<T>(
     limit: Duration,
     pool: &PgPool,
     work: impl AsyncFnOnce(&mut PgConnection) -> Result<T, Error>,
 ) -> Result<T, Error> {
-    // Whatever goes wrong before there is a connection, nothing was sent.
+    // An error before there is a connection means that nothing was sent.
     let mut connection = pool.acquire().await.map_err(Error::NotDone)?;
     match timeout(limit, work(&mut connection)).await {
         Ok(done) => done,
         Err(_) => {
-            // The pool would wait for the answer that does not come.
+            // A connection with an outstanding answer would block the pool.
             drop(connection.detach());
             Err(Error::OutcomeUnknown(sqlx::Error::PoolTimedOut))
         }
@@ -231,7 +233,7 @@ async fn send(
     connection: &mut PgConnection,
     mut query: Query<'_, Postgres, PgArguments>,
 ) -> Result<Vec<PgRow>, sqlx::Error> {
-    // sqlx tells the text of a query only to who takes it apart.
+    // The text of a query is only available after its arguments were taken.
     let arguments = query.take_arguments().map_err(sqlx::Error::Encode)?;
     let sql = query.sql();
     let span = Span::of_statement(sql.as_str());
@@ -251,41 +253,41 @@ where
     Ok(rows.iter().map(T::from_row).collect::<Result<_, _>>()?)
 }
 
-/// A call that has no answer. The two cases differ in what a client may conclude.
+/// A failed call. The two variants differ in what a client may conclude.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// No connection was to be had, or PostgreSQL refused and rolled back: nothing was done.
-    #[error("PostgreSQL did not do it")]
+    /// There was no connection, or PostgreSQL refused and rolled back: nothing was done.
+    #[error("PostgreSQL did not execute the call")]
     NotDone(#[source] sqlx::Error),
-    /// The connection was lost after the call was sent, so that it may have been committed or not; or a part of what
-    /// was asked for was committed.
+    /// The connection was lost after the call was sent, so the call may have been committed. Or only a part of the
+    /// work was committed.
     #[error("the answer of PostgreSQL was lost")]
     OutcomeUnknown(#[source] sqlx::Error),
 }
 
 impl Error {
-    /// What lies behind it, in words for the log: as a field, an error shows its source in the text format only.
+    /// The cause as text for the log. (As a log field, an error shows its source only in the text format.)
     pub fn cause(&self) -> String {
         let (Self::NotDone(cause) | Self::OutcomeUnknown(cause)) = self;
         cause.to_string()
     }
 
-    /// Whether PostgreSQL has answered, and will not do it: it is there.
+    /// Whether PostgreSQL answered with an error, and is therefore up.
     pub fn is_refusal(&self) -> bool {
         matches!(self, Self::NotDone(sqlx::Error::Database(_)))
     }
 
-    /// Whether somebody else has a lock for longer than the call would wait.
+    /// Whether another transaction kept a lock for longer than the call's lock timeout.
     pub fn is_lock_timeout(&self) -> bool {
         self.is_code("55P03")
     }
 
-    /// Whether somebody else has written the same key.
+    /// Whether another transaction has inserted the same key.
     pub(crate) fn is_unique_violation(&self) -> bool {
         self.is_code("23505")
     }
 
-    /// Whether a table is not there.
+    /// Whether a table does not exist.
     pub(crate) fn is_undefined_table(&self) -> bool {
         self.is_code("42P01")
     }
@@ -297,7 +299,8 @@ impl Error {
         refusal.code().as_deref() == Some(sqlstate)
     }
 
-    /// The same of a call that is one of several, each a transaction of its own: whether others were done.
+    /// Converts the error of one of several calls, each a transaction of its own. If `others` were committed, the
+    /// outcome of the whole is unknown.
     pub fn after(self, others: bool) -> Self {
         match self {
             Self::NotDone(cause) if others => Self::OutcomeUnknown(cause),
@@ -305,7 +308,7 @@ impl Error {
         }
     }
 
-    /// The same of a call within a transaction that was not committed.
+    /// Converts the error of a call in a transaction that was not committed: nothing was done.
     pub(crate) fn before_commit(self) -> Self {
         match self {
             Self::NotDone(cause) | Self::OutcomeUnknown(cause) => Self::NotDone(cause),
@@ -322,8 +325,8 @@ impl From<sqlx::Error> for Error {
     }
 }
 
-/// An ERROR ends the transaction and keeps the connection: it was rolled back. A FATAL or PANIC ends
-/// the connection, and can come between a commit and its answer.
+/// Whether the transaction was rolled back. An ERROR rolls back and keeps the connection. A FATAL or PANIC ends the
+/// connection, possibly between a commit and its answer.
 fn rolled_back(refusal: &dyn DatabaseError) -> bool {
     refusal
         .try_downcast_ref::<PgDatabaseError>()

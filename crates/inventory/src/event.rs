@@ -1,4 +1,4 @@
-//! Events: what consumers can be told of, and which of it they are to be told.
+//! Events: their types and payloads, and the setting that selects which are written.
 
 use std::{str::FromStr, sync::Arc};
 
@@ -8,7 +8,7 @@ use time::OffsetDateTime;
 
 use crate::{ProductId, Quantity, ReservationId, UserId, schema::Utc};
 
-/// Every type of event.
+/// All event types.
 const TYPES: [&str; 6] = [
     "ReservationCreated",
     "ReservationConfirmed",
@@ -20,7 +20,7 @@ const TYPES: [&str; 6] = [
 
 /// Settings of the processes that write events.
 #[derive(clap::Args, Clone)]
-// Flattened beside other groups of the same name.
+// Several flattened groups are called `Args`, and clap refuses groups of the same name.
 #[group(skip)]
 pub struct Args {
     /// Which events are written: a comma-separated list of ReservationCreated, ReservationConfirmed,
@@ -29,12 +29,13 @@ pub struct Args {
     pub outbox_events: Events,
 }
 
-/// The types of events that the verbs write into the outbox. Cheap to clone: each batch has its own.
+/// The event types that the verbs write into the outbox. Cheap to clone: each batch has its own copy.
 #[derive(Clone, Debug)]
 pub struct Events(Arc<[&'static str]>);
 
+/// A name that is not an event type.
 #[derive(Debug, thiserror::Error)]
-#[error("{0:?} is no event: there are {types}", types = TYPES.join(", "))]
+#[error("{0:?} is not an event type: the types are {types}", types = TYPES.join(", "))]
 pub struct NoEvent(String);
 
 impl Events {
@@ -46,7 +47,7 @@ impl Events {
 impl FromStr for Events {
     type Err = NoEvent;
 
-    /// Names between commas. Nothing at all is no event.
+    /// Parses names separated by commas. An empty list selects no events.
     fn from_str(list: &str) -> Result<Self, NoEvent> {
         let names = list.split(',').map(str::trim);
         let known = |name: &str| {
@@ -62,20 +63,26 @@ impl FromStr for Events {
     }
 }
 
-/// What consumers are told. Serialised, it is the body of the message.
+/// An event. Serialized, it is the body of the message.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "event_type", content = "payload")]
 pub enum Event {
+    /// Units were held.
     ReservationCreated(ReservationCreated),
+    /// A hold was sold.
     ReservationConfirmed(ReservationConfirmed),
+    /// A hold was canceled.
     ReservationCanceled(ReservationCanceled),
+    /// A hold was expired.
     ReservationExpired(ReservationExpired),
+    /// A sale was taken back.
     ReservationReturned(ReservationReturned),
+    /// A product's stock was changed.
     StockAdjusted(StockAdjusted),
 }
 
 impl Event {
-    /// An event as its row has it.
+    /// Parses the columns of an outbox row.
     pub(crate) fn read(event_type: &str, payload: &str) -> Result<Self, serde_json::Error> {
         let event_type = serde_json::to_string(event_type)?;
         serde_json::from_str(&format!(
@@ -83,7 +90,7 @@ impl Event {
         ))
     }
 
-    /// The shop's own name for what the event is about.
+    /// The shop's reference of the reservation, if it has one.
     pub fn reference(&self) -> Option<&str> {
         match self {
             Self::ReservationCreated(event) => event.reference.as_deref(),
@@ -101,16 +108,21 @@ macro_rules! of_reservation {
         $(#[$doc])*
         #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
         pub struct $name {
+            /// The reservation.
             pub reservation_id: ReservationId,
+            /// Its product.
             pub product_id: ProductId,
+            /// Its user.
             pub user_id: UserId,
+            /// Number of units.
             pub quantity: Quantity,
             $(
+                /// By PostgreSQL's clock, in UTC.
                 #[serde(with = "utc")]
                 #[schemars(with = "Utc")]
                 pub $time: OffsetDateTime,
             )+
-            /// Not part of the body: it goes with the message.
+            /// The shop's reference. It is not part of the body: the relay sends it as a message header.
             #[serde(default, skip_serializing)]
             pub reference: Option<String>,
         }
@@ -118,19 +130,19 @@ macro_rules! of_reservation {
 }
 
 of_reservation!(
-    /// Units are held.
+    /// Units were held.
     ReservationCreated: created_at, expires_at
 );
 of_reservation!(
-    /// A hold became a sale.
+    /// A hold was sold.
     ReservationConfirmed: confirmed_at
 );
 of_reservation!(
-    /// A hold was given up.
+    /// A hold was canceled.
     ReservationCanceled: canceled_at
 );
 of_reservation!(
-    /// A hold was ended after its deadline.
+    /// A hold was expired after its deadline.
     ReservationExpired: expired_at
 );
 of_reservation!(
@@ -138,16 +150,22 @@ of_reservation!(
     ReservationReturned: returned_at
 );
 
-/// Units were added to a product, or taken away.
+/// Units were added to a product or removed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct StockAdjusted {
+    /// Id of the adjustment.
     pub adjustment_id: i64,
+    /// The product.
     pub product_id: ProductId,
+    /// Number of units added (negative: removed).
     pub delta: i32,
+    /// Reason given by the caller.
     pub reason: String,
-    /// Free units and all units, after it.
+    /// Free units after the adjustment.
     pub stock: i32,
+    /// All units after the adjustment.
     pub total: i32,
+    /// Time of the adjustment.
     #[serde(with = "utc")]
     #[schemars(with = "Utc")]
     pub adjusted_at: OffsetDateTime,

@@ -1,4 +1,4 @@
-//! expire: ends holds past their deadline, and gives their units back.
+//! expire: ends holds past their deadline and frees their units.
 
 use std::time::{Duration, Instant};
 
@@ -6,23 +6,23 @@ use sqlx::{PgPool, Row};
 
 use crate::{Error, ProductId, Via, database::call, event::Events};
 
-/// What is due, by the database's clock.
+/// The due holds, by the database's clock.
 #[derive(Debug, Clone)]
 pub struct Due {
-    /// Products with due holds, among the holds that are longest due. Empty: nothing is due.
+    /// Products of the longest overdue holds. Empty if nothing is due.
     pub products: Vec<ProductId>,
-    /// How long the oldest hold has been due, in seconds; 0 where none is.
+    /// How long the oldest hold has been due, in seconds; 0 if none is due.
     pub lag_seconds: f64,
-    /// Time until the next hold falls due; `None` where nothing is held.
+    /// Time until the next hold falls due; `None` if nothing is held.
     pub next_due: Option<Duration>,
 }
 
-/// Looks among the 1,000 holds that are longest due: a storm has more, and the next look finds them.
+/// Finds the products of the 1,000 longest overdue holds. The next call finds the rest.
 pub async fn due(via: impl Into<Via<'_>>) -> Result<Due, Error> {
     due_beside(via, &[]).await
 }
 
-/// The same beside the holds of some products: theirs are not among what is due.
+/// The same without the holds of some products.
 async fn due_beside(via: impl Into<Via<'_>>, left_out: &[ProductId]) -> Result<Due, Error> {
     let left_out: Vec<i64> = left_out.iter().map(|id| id.get()).collect();
     let query = sqlx::query(
@@ -41,7 +41,7 @@ async fn due_beside(via: impl Into<Via<'_>>, left_out: &[ProductId]) -> Result<D
     })
 }
 
-/// Expires up to `max_rows` due holds of one product, in one transaction; answers how many.
+/// Expires up to `max_rows` due holds of one product in one transaction. Returns the number of holds.
 pub async fn expire(
     pool: &PgPool,
     product_id: ProductId,
@@ -58,23 +58,24 @@ pub async fn expire(
     Ok(expired.unsigned_abs().into())
 }
 
-/// What a sweep found and did.
+/// Result of a sweep.
 #[derive(Debug)]
 pub struct Swept {
+    /// Number of expired holds.
     pub expired: u64,
-    /// Time until the next hold falls due; `None` where nothing is held.
+    /// Time until the next hold falls due; `None` if nothing is held.
     pub next_due: Option<Duration>,
-    /// How long the looks for due holds took: each some microseconds for every product that holds anything.
+    /// Total time of the calls of [`due`]. One call takes some microseconds per product with holds.
     pub looks: Duration,
 }
 
-/// Expires everything that is due, product by product, at most `max_rows` holds a transaction, and calls
-/// `after` with the size of each batch. Stops between two transactions once `after` answers `false`.
+/// Expires everything that is due, product by product, at most `max_rows` holds per transaction. Calls `after` with
+/// the size of each batch, and stops between two transactions when `after` returns `false`.
 ///
-/// A product that PostgreSQL refuses, since somebody keeps it locked, is left alone until the next sweep; all others
-/// are swept, and then the refusal is the answer.
+/// If PostgreSQL refuses a product, because another transaction keeps it locked, the sweep skips that product, sweeps
+/// all others, and then returns the error.
 ///
-/// An error loses nothing: what was expired until then is committed, and was told to `after`.
+/// After an error, everything that was expired before is committed and was reported to `after`.
 pub async fn sweep(
     pool: &PgPool,
     max_rows: i32,
@@ -86,7 +87,7 @@ pub async fn sweep(
     let mut looks = Duration::ZERO;
     loop {
         let began = Instant::now();
-        // Not only passed over: the 1,000 holds of a look could all be theirs.
+        // Skipped products are excluded in SQL: the 1,000 holds of one call could all be theirs.
         let found = due_beside(pool, &left_out).await?;
         looks += began.elapsed();
         if found.products.is_empty() {

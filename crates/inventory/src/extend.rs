@@ -7,17 +7,18 @@ use crate::{
     transition::Change,
 };
 
-/// A request for more time.
+/// A request to extend a hold.
 #[derive(Clone, Copy, Debug)]
 pub struct Extend {
+    /// The hold.
     pub id: ReservationId,
-    /// From now.
+    /// New time to the deadline, from now.
     pub seconds: Seconds,
 }
 
-/// Moves the deadline of each hold that is ACTIVE and not past it, by the database's clock: to the given
-/// seconds from now, where that is later, but never further from the hold's creation than the product's
-/// `max_hold_seconds`, or else the given ones.
+/// Moves the deadline of each hold that is ACTIVE and before its deadline by the database's clock, to the requested
+/// seconds from now. A deadline never moves back. The total duration of a hold is limited by the product's
+/// `max_hold_seconds`, or else by the parameter.
 ///
 /// Refuses with [`Refusal::ReservationNotFound`], [`Refusal::ReservationExpired`] (also before any sweep),
 /// [`Refusal::ReservationConfirmed`], [`Refusal::ReservationCanceled`] and [`Refusal::ReservationReturned`].

@@ -1,8 +1,8 @@
-//! Idempotency keys: a request that comes again gets the answer that it got before.
+//! Idempotency keys: a repeated request gets the stored answer of the first one.
 //!
-//! The key is claimed, the work done, and the answer kept in one transaction: they are committed together or
-//! not at all. A second request under the key waits for the first one's commit. Nothing marks a key as being
-//! worked upon, so that nothing is left behind by a process that dies.
+//! One transaction claims the key, does the work and stores the answer: all are committed together or none. A second
+//! request with the same key waits for the first one's commit. There is no "in progress" mark, so a process that
+//! crashes leaves nothing behind.
 
 use std::collections::HashMap;
 
@@ -14,55 +14,58 @@ use crate::{
     database::{End, Via, call, transact},
 };
 
-/// What a client calls its request, and what the request is.
+/// An idempotency key and the request that was sent with it.
 #[derive(Clone, Debug)]
 pub struct Key {
-    /// Whose key it is.
+    /// The client that the key belongs to.
     pub client: String,
-    /// 1–255 characters without NUL.
+    /// The key: 1–255 characters without NUL.
     pub key: String,
-    /// The same for the same request only: a cryptographic hash of it.
+    /// Cryptographic hash of the request, to detect a different request with the same key.
     pub fingerprint: [u8; 32],
 }
 
-/// An answer that is kept.
+/// A stored answer.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Answer {
-    /// As HTTP has it, 200–499.
+    /// HTTP status, 200–499.
     pub status: i16,
+    /// Value of the Location header.
     pub location: Option<String>,
+    /// The body.
     pub body: String,
 }
 
-/// What became of the request under a key.
+/// Outcome of a request with a key.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Outcome {
-    /// It was done now, and this is kept.
+    /// The request was done now, and its answer is stored.
     Done(Answer),
-    /// It had been done before, and this was kept.
+    /// The request was done earlier. This is its stored answer.
     Replayed(Answer),
-    /// Another request has the key.
+    /// The key belongs to another request.
     Reused,
-    /// A request under this key is being worked upon, and for long. For this one nothing was done.
+    /// An earlier request with this key is still in progress. Nothing was done for this one.
     InUse,
 }
 
-/// What the work for the new requests came to.
+/// Result of the work for the new requests.
 pub enum Worked<T, U> {
-    /// One answer for each new request, in order.
+    /// Commit the work and store one answer per new request, in order.
     Keep(Vec<Answer>, T),
-    /// It is to be undone, and nothing to be kept.
+    /// Roll back, and store nothing.
     Undo(U),
 }
 
-/// What [`once`] came to.
+/// Result of [`once`].
 pub enum Once<T, U> {
-    /// One outcome for each key, in order; and what the work came to, where there was any to do.
+    /// One outcome per key, in order, and the result of the work if there were new requests.
     Kept(Vec<Outcome>, Option<T>),
+    /// The work was rolled back.
     Undone(U),
 }
 
-/// A key that is taken, with its answer unless this transaction took it.
+/// A claimed key. `answer` is `None` if this transaction claimed it and has no answer yet.
 struct Taken {
     fingerprint: Vec<u8>,
     answer: Option<Answer>,
@@ -77,11 +80,11 @@ impl Taken {
     }
 }
 
-/// Does `work` for those requests whose keys are new. `work` gets the transaction and the positions of these
-/// requests in `keys`. Of several requests with the same key the first one counts as new.
+/// Runs `work` for the requests whose keys are new. `work` gets the transaction and the positions of these requests
+/// in `keys`. Of several requests with the same key, the first counts as new.
 ///
-/// [`Error::NotDone`]: nothing was done and nothing kept. [`Error::OutcomeUnknown`]: both or neither; a
-/// repeat finds out.
+/// [`Error::NotDone`]: nothing was done and nothing stored. [`Error::OutcomeUnknown`]: both or neither. A repeated
+/// request finds out which.
 pub async fn once<T, U, W>(pool: &PgPool, keys: &[Key], work: W) -> Result<Once<T, U>, Error>
 where
     W: for<'a> FnOnce(
@@ -111,9 +114,9 @@ where
     transact(pool, work).await
 }
 
-/// As [`once`], for a busy lane: it expects that nobody else has the keys. So it looks for answers, does the work, and
-/// writes each key once, with its answer. Where somebody was at work under one of the keys, the transaction is
-/// rolled back, and [`once`] does the whole batch.
+/// As [`once`], but faster for a busy lane. It expects that no other transaction uses the keys: it reads stored
+/// answers, does the work, and inserts each key once with its answer. If another transaction was using one of the
+/// keys, it rolls back and calls [`once`] for the whole batch.
 pub async fn once_in_batch<T, U, W>(
     pool: &PgPool,
     keys: &[Key],
@@ -152,7 +155,7 @@ where
     }
 }
 
-/// For each key the first position that has it.
+/// For each key, the first position with the same key.
 fn firsts(keys: &[Key]) -> Vec<usize> {
     let mut firsts: HashMap<_, usize> = HashMap::with_capacity(keys.len());
     let positions = keys.iter().enumerate();
@@ -161,7 +164,7 @@ fn firsts(keys: &[Key]) -> Vec<usize> {
         .collect()
 }
 
-/// The positions of the keys that this transaction has taken.
+/// The positions of the keys that this transaction has claimed.
 fn taken_now(taken: &[Option<Taken>]) -> Vec<usize> {
     let is_new = |position: &usize| matches!(&taken[*position], Some(Taken { answer: None, .. }));
     (0..taken.len()).filter(is_new).collect()
@@ -176,7 +179,7 @@ fn add(taken: &mut [Option<Taken>], new: &[usize], answers: Vec<Answer>) {
     }
 }
 
-/// One for each key, in order.
+/// One outcome per key, in order.
 fn outcomes(
     keys: &[Key],
     firsts: &[usize],
@@ -198,7 +201,7 @@ fn outcomes(
     outcomes.collect()
 }
 
-/// What was kept, by position, or else the key as one that this transaction takes; only at the first position of each
+/// The stored key and answer by position, or the key as newly claimed. `None` except at the first position of each
 /// key.
 async fn find(
     transaction: &mut PgConnection,
@@ -231,7 +234,7 @@ async fn find(
     Ok(taken.collect())
 }
 
-/// What is taken, by position; only at the first position of each key.
+/// The claimed or stored keys by position. `None` except at the first position of each key, and for keys in use.
 async fn claim(
     transaction: &mut PgConnection,
     keys: &[Key],
@@ -317,8 +320,8 @@ fn column<'a, T>(keys: &'a [Key], positions: &[usize], value: impl Fn(&'a Key) -
     keys.map(value).collect()
 }
 
-/// Forgets up to `max_rows` keys that are older than `hours`, oldest first, and returns how many. Several
-/// processes may purge at once.
+/// Deletes up to `max_rows` keys older than `hours`, oldest first. Returns the number of rows. Several processes may
+/// purge at once.
 pub async fn purge(pool: &PgPool, hours: i32, max_rows: i64) -> Result<u64, Error> {
     let query = sqlx::query(
         "-- idempotency purge

@@ -1,10 +1,11 @@
-//! Numbers with a meaning: parsed once at the edge, not checked again inside.
+//! Validated positive numbers: parsed once at the edge, and not checked again inside.
 
 use std::{borrow::Cow, fmt};
 
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
 
+/// The number is not in the range from 1 to the given maximum.
 #[derive(Debug, thiserror::Error)]
 #[error("must be a whole number from 1 to {0}")]
 pub struct NotPositive(i64);
@@ -18,8 +19,10 @@ macro_rules! positive {
         pub struct $name($repr);
 
         impl $name {
+            /// The number 1.
             pub const ONE: Self = Self(1);
 
+            /// The number itself.
             pub fn get(self) -> $repr {
                 self.0
             }
@@ -68,23 +71,23 @@ macro_rules! positive {
 }
 
 positive!(
-    /// A row of `products`.
+    /// Id of a product.
     ProductId(i64)
 );
 positive!(
-    /// A row of `reservations`.
+    /// Id of a reservation.
     ReservationId(i64)
 );
 positive!(
-    /// A user, as the shop numbers them.
+    /// Id of a user, assigned by the shop.
     UserId(i64)
 );
 positive!(
-    /// How many units of a product one reservation holds.
+    /// Number of units of a product in one reservation.
     Quantity(i32)
 );
 
 positive!(
-    /// How many seconds something lasts.
+    /// A duration in whole seconds.
     Seconds(i32)
 );

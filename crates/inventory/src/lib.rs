@@ -1,9 +1,9 @@
-//! Every rule of the service and its SQL: products, reservations, the outbox. Knows no HTTP, Redis or AMQP.
+//! All rules of the service and their SQL: products, reservations, the outbox. This crate does not use HTTP, Redis or
+//! AMQP.
 //!
-//! Each verb takes a slice and makes one call of a SQL function (`sql/*.sql`, installed by
-//! [`migrate`]): one round trip and one implicit transaction serve one request or a thousand.
-//! Inside, the product row is the mutex of its holds: every verb locks the products it touches
-//! first, in id order, and then reads the clock once.
+//! Each verb takes a slice and makes one call of a SQL function (`sql/*.sql`, installed by [`migrate`]): one round
+//! trip and one implicit transaction serve one request or a thousand. The product row is the mutex of its holds:
+//! every verb first locks the products that it changes, in id order, and then reads the clock once.
 
 pub mod adjust_stock;
 pub mod audit;

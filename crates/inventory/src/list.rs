@@ -1,4 +1,5 @@
-//! list: pages of reservations, newest first, that cost the same however many rows lie before and behind.
+//! list: pages of reservations, newest first. The cost of a page does not depend on the number of rows before or
+//! after it.
 
 use sqlx::{PgPool, Postgres, QueryBuilder};
 
@@ -8,35 +9,40 @@ use crate::{
     reservation::{Reference, Reservation, Status, effective},
 };
 
-/// Which reservations to list; `None` means all.
+/// Which reservations to list. `None` matches all.
 #[derive(Clone, Default)]
 pub struct Filter {
+    /// Only reservations of this user.
     pub user_id: Option<UserId>,
+    /// Only reservations of this product.
     pub product_id: Option<ProductId>,
-    /// The effective status.
+    /// Only reservations with this effective status: an ACTIVE hold past its deadline counts as EXPIRED.
     pub status: Option<Status>,
+    /// Only reservations with this reference.
     pub reference: Option<Reference>,
 }
 
-/// Which part of a list.
+/// Which part of the list to return.
 #[derive(Clone, Copy)]
 pub struct Page {
+    /// Maximum number of reservations.
     pub limit: i64,
-    /// How many to leave out. They are read all the same.
+    /// Number of reservations to skip. They are read nevertheless.
     pub offset: i64,
-    /// Leaves out this one and what comes before it, unread.
+    /// Starts after this reservation. Neither it nor newer ones are read.
     pub after: Option<ReservationId>,
 }
 
-/// A filter can have too much to read. What is ACTIVE and what has ended are read lazily, in one order: each by an index.
+/// The time limit is for filters that match too few of many rows. Without sequential scans, active and ended
+/// reservations are both read lazily by an index, in the order of their ids.
 const BEGIN: &str =
     "begin read only; set local statement_timeout = '2s'; set local enable_seqscan = off";
 
-/// Up to so many holds are sorted by id. Where there are more, a walk by id through what is ACTIVE soon meets enough of
-/// them.
+/// Up to this many holds are sorted by id. With more matching holds, a scan of the active holds by id soon finds
+/// enough of them.
 const FEW: i64 = 2_000;
 
-/// The stored ACTIVE holds on one side of their deadline, or on both. The deadline decides how a hold reads.
+/// Stored ACTIVE holds before their deadline, past it, or both. Past the deadline a hold reads as EXPIRED.
 #[derive(Clone, Copy)]
 enum Side {
     Live,
@@ -66,7 +72,7 @@ pub async fn list(pool: &PgPool, filter: &Filter, page: Page) -> Result<Vec<Rese
     if let Some(side) = side.filter(|side| filter.needs_few(*side)) {
         push_few(&mut query, filter, side);
     }
-    // Each part in its own order: one list of all would have to be sorted whole.
+    // Each part is sorted by its own index. One combined list would have to be sorted as a whole.
     query.push("select * from (");
     if let Some(side) = side {
         push_active(&mut query, filter, page, side);
@@ -84,20 +90,19 @@ pub async fn list(pool: &PgPool, filter: &Filter, page: Page) -> Result<Vec<Rese
 }
 
 impl Filter {
-    /// A user has few holds, and so has a reference: an index finds them, and they are sorted.
+    /// A user or a reference has few holds: an index finds them, and they are sorted.
     fn is_narrow(&self) -> bool {
         self.user_id.is_some() || self.reference.is_some()
     }
 
-    /// No index of what is ACTIVE has these in the order of their ids, and there may be many or few of them.
+    /// No index on active holds has these filters in id order, and they may match many or few holds.
     fn needs_few(&self, side: Side) -> bool {
         !self.is_narrow() && (self.product_id.is_some() || !matches!(side, Side::Both))
     }
 }
 
-/// The holds of a product, or on one side of their deadline, up to one more than [`FEW`]. They are found by the index
-/// of each product's deadlines: a walk by id would look for a handful of live holds among all that an expirer which
-/// is away has not swept.
+/// Up to [`FEW`] + 1 holds of the product, or of the side of the deadline. They are found by the index on each
+/// product's deadlines. A scan by id could read all unswept holds to find a few live ones while no expirer runs.
 fn push_few(query: &mut QueryBuilder<Postgres>, filter: &Filter, side: Side) {
     let first = "select r.product_id from reservations_active r where r.quantity > 0";
     match filter.product_id {
@@ -105,7 +110,7 @@ fn push_few(query: &mut QueryBuilder<Postgres>, filter: &Filter, side: Side) {
             .push("with recursive held (product_id) as (select ")
             .push_bind(product.get())
             .push("::bigint)"),
-        // From product to product.
+        // A recursive scan finds one product after another.
         None => query.push(format!(
             "with recursive held (product_id) as (
                 ({first} order by r.product_id limit 1)
@@ -129,7 +134,7 @@ fn push_few(query: &mut QueryBuilder<Postgres>, filter: &Filter, side: Side) {
     ));
 }
 
-/// What is stored as ACTIVE.
+/// The part with rows stored as ACTIVE.
 fn push_active(query: &mut QueryBuilder<Postgres>, filter: &Filter, page: Page, side: Side) {
     let columns = concat!("(", effective!(), " from ");
     let by_id = |query: &mut QueryBuilder<Postgres>| {
@@ -142,7 +147,8 @@ fn push_active(query: &mut QueryBuilder<Postgres>, filter: &Filter, page: Page, 
         query.push("(select r.* from reservations_active r where ");
         query.push(side.condition());
         push_narrow(query, filter, " and r.user_id > 0");
-        // The offset has them found first, and sorted then: not looked for in a walk by id.
+        // OFFSET 0 makes the planner find the rows by index first and sort them afterwards, instead of scanning by
+        // id.
         query.push(" offset 0) r where true");
         by_id(query);
     } else if filter.needs_few(side) {
@@ -161,10 +167,10 @@ fn push_active(query: &mut QueryBuilder<Postgres>, filter: &Filter, page: Page, 
     }
 }
 
-/// What is stored as ended. The order names the index that the part is read from: for an equation the planner may
-/// walk through all ids, because rows of this status, say, are many, and meet a million of another one first.
+/// The part with ended reservations. The ORDER BY selects the index. With a plain equality the planner may scan all
+/// ids, because the status is frequent, and read a million rows of another status first.
 fn push_ended(query: &mut QueryBuilder<Postgres>, filter: &Filter, page: Page) {
-    // The condition selects the indexes by user, status and product.
+    // The condition selects the partial indexes by user, status and product.
     let from = " from reservations_ended r where r.created_at > '-infinity'";
     query.push(concat!(effective!())).push(from);
     let order = match (filter.product_id, filter.status) {
@@ -188,7 +194,7 @@ fn push_ended(query: &mut QueryBuilder<Postgres>, filter: &Filter, page: Page) {
     query.push_bind(page.rows());
 }
 
-/// The range of a pair, in the order of the pair, which only the index of both has.
+/// A range over a pair of columns. Only the index on both columns has this order.
 fn push_range<'a, T>(query: &mut QueryBuilder<Postgres>, column: &str, value: T, page: Page)
 where
     T: Copy + sqlx::Encode<'a, Postgres> + sqlx::Type<Postgres> + 'a,
@@ -200,7 +206,7 @@ where
     query.push(", ").push_bind(page.after_id()).push(")");
 }
 
-/// `selects` selects the index by user, where there is a user.
+/// Filters by user, reference and product. `selects` is the condition that selects the index by user.
 fn push_narrow(query: &mut QueryBuilder<Postgres>, filter: &Filter, selects: &str) {
     if let Some(user_id) = filter.user_id {
         query
@@ -231,12 +237,12 @@ fn push_status(query: &mut QueryBuilder<Postgres>, filter: &Filter) {
 }
 
 impl Page {
-    /// Ids below this one come.
+    /// The page contains ids below this one.
     fn after_id(self) -> i64 {
         self.after.map_or(i64::MAX, ReservationId::get)
     }
 
-    /// How many rows each part has to give at the most.
+    /// Maximum number of rows that each part must return.
     fn rows(self) -> i64 {
         self.limit.saturating_add(self.offset)
     }

@@ -1,5 +1,5 @@
-//! locked: products whose row somebody keeps locked, as a transaction does that an operator has forgotten. Nothing
-//! is changed here, so that every failure is [`Error::NotDone`].
+//! locked: finds products whose row is locked by another transaction for long, such as one that an operator forgot to
+//! end. Nothing is changed here, so every failure is [`Error::NotDone`].
 
 use std::collections::HashMap;
 
@@ -7,11 +7,11 @@ use sqlx::{FromRow, PgPool};
 
 use crate::{Error, ProductId, ReservationId, database::look, reservation::raw};
 
-/// Locks that are had are given back at once, and none is waited for for long. Rows are found by their ids, also where
-/// the statistics are from before the sale.
+/// The rollback releases the locks at once, and no lock wait is longer than 300 ms. Rows are found by id even when
+/// the statistics date from before the sale.
 const BEGIN: &str = "begin; set local lock_timeout = '300ms'; set local enable_seqscan = off";
 
-/// The products of these reservations, in order; `None` where there is no reservation.
+/// The products of these reservations, in order. `None`: no such reservation.
 pub async fn products_of(
     pool: &PgPool,
     ids: &[ReservationId],
@@ -28,7 +28,7 @@ pub async fn products_of(
     Ok(ids.iter().map(|id| products.get(id).copied()).collect())
 }
 
-/// Which of these products somebody has locked this very moment: one of our own transactions, or somebody else.
+/// The products that any other transaction has locked right now, including transactions of this service.
 pub async fn now(pool: &PgPool, products: &[ProductId]) -> Result<Vec<ProductId>, Error> {
     let locked = "-- locked: now
         with free as materialized (
@@ -40,7 +40,7 @@ pub async fn now(pool: &PgPool, products: &[ProductId]) -> Result<Vec<ProductId>
     Ok(rows.into_iter().map(|(product,)| product).collect())
 }
 
-/// Whether a product is locked for longer than a transaction of ours lasts, which is some milliseconds.
+/// Whether a product is locked for longer than 300 ms. Transactions of this service take milliseconds.
 pub async fn for_long(pool: &PgPool, product: ProductId) -> Result<bool, Error> {
     let lock = "-- locked: for long\nselect id from products where id = $1 for no key update";
     let lock = sqlx::query(lock).bind(product.get());

@@ -1,11 +1,11 @@
-//! migrate: brings a database to the schema that these binaries need: the numbered files first, which make tables,
+//! migrate: brings a database to the schema that these binaries need. First come the numbered files with tables,
 //! indexes and constraints, and then every SQL function whose text differs.
 //!
-//! The numbered files may also have been applied by hand with `psql`. Then the catalogue decides: it is compared
-//! with what the same files build in a scratch schema, in a transaction that is rolled back.
+//! The numbered files may also have been applied by hand with `psql`. Then the catalogue is compared with the
+//! catalogue that the same files create in a scratch schema, in a transaction that is rolled back.
 //!
-//! A sale may go on meanwhile: a migration that does not get the lock of a table at once steps back, lets pass what
-//! has waited behind it, and tries again.
+//! A sale may go on during a migration. A migration that does not get a table lock within 2 s rolls back, lets the
+//! waiting transactions pass, and tries again.
 
 mod catalogue;
 mod functions;
@@ -27,7 +27,7 @@ pub use statements::statements;
 /// The numbered files.
 pub static NUMBERED: Migrator = sqlx::migrate!("../../migrations");
 
-/// The numbered files, and then the functions: for tests, whose databases sqlx makes.
+/// The numbered files and the functions, for tests whose databases sqlx creates.
 pub static MIGRATOR: LazyLock<Migrator> = LazyLock::new(|| {
     let functions = Migration::new(
         i64::MAX,
@@ -39,53 +39,54 @@ pub static MIGRATOR: LazyLock<Migrator> = LazyLock::new(|| {
     Migrator::with_migrations(NUMBERED.iter().cloned().chain([functions]).collect())
 });
 
-/// sqlx's table of the migrations that were applied.
+/// sqlx's table of applied migrations.
 const RECORD: &str = "_sqlx_migrations";
 
-/// How long a statement waits for the lock of a table. Behind an `alter table` that waits for a long reader all
-/// that comes after it waits, too: every reserve.
+/// Lock timeout of a statement. While an `alter table` waits for a long reader, all later statements on the table
+/// wait behind it, including every reserve.
 const LOCK_TIMEOUT: &str = "2s";
 
-/// For how long [`migrate`] tries to get its locks.
+/// Total time for which [`migrate`] tries to get its locks.
 pub const PATIENCE: Duration = Duration::from_secs(300);
 
-/// The pause after the first try, and the longest, in seconds: at most a third of the time somebody waits.
+/// The first pause between two tries, and the longest. Other transactions wait for at most a third of the time.
 const RETRY_PAUSE: Duration = Duration::from_secs(4);
 const RETRY_PAUSE_MAX: Duration = Duration::from_secs(16);
 
-/// The advisory lock of whose turn it is, in its database: any number that nobody else has.
+/// Key of the advisory lock for migrations in this database. Any number that no other program uses.
 const TURN: i64 = 0x666c_6173_6873;
 const TURN_PAUSE: Duration = Duration::from_millis(100);
 
-/// What [`migrate`] did, by version.
+/// What [`migrate`] did. Migrations are given by version.
 #[derive(Debug, Default, PartialEq)]
 pub struct Migrated {
-    /// Found applied by hand, and recorded.
+    /// Migrations that were applied by hand and are now recorded.
     pub adopted: Vec<i64>,
+    /// Migrations that were applied.
     pub applied: Vec<i64>,
-    /// SQL functions that were installed, by name.
+    /// Names of the SQL functions that were installed.
     pub functions: Vec<String>,
 }
 
-/// Applies what is missing, under sqlx's session lock. Where the schema was made by hand and is not
-/// what the migrations make, it changes nothing and names each difference.
+/// Applies the missing migrations under sqlx's session lock. If the schema was created by hand and differs from the
+/// migrations, it changes nothing and returns an error with all differences.
 pub async fn migrate(connection: &mut PgConnection) -> anyhow::Result<Migrated> {
     migrate_with(&NUMBERED, connection, PATIENCE).await
 }
 
-/// The same with these migrations. Once it has tried for `patience` to lock a table it fails, and names who is in
-/// the way.
+/// The same with other migrations. Fails after trying for `patience` to lock a table, and names the sessions that
+/// hold the lock.
 pub async fn migrate_with(
     migrator: &Migrator,
     connection: &mut PgConnection,
     patience: Duration,
 ) -> anyhow::Result<Migrated> {
-    // sqlx would take the lock once more in each run, and not give it back where one fails.
+    // sqlx would take the lock again in each run, and would not release it after an error.
     let mut migrator = Migrator::with_migrations(migrator.iter().cloned().collect());
     migrator.set_locking(false);
     take_turn(connection).await?;
-    // Taken here and not only in each run: what is found must still be so when it is acted upon. The turn is ours, so
-    // that at most an older release has it.
+    // The lock covers everything from the first read of the schema to the last change. This process already has the
+    // advisory lock, so only a migration of an older release can hold this one.
     connection
         .lock()
         .await
@@ -94,13 +95,13 @@ pub async fn migrate_with(
     connection
         .unlock()
         .await
-        .context("cannot give the migration lock back")?;
+        .context("cannot release the migration lock")?;
     execute(connection, &format!("select pg_advisory_unlock({TURN})")).await?;
     migrated
 }
 
-/// Asks for the turn again and again. Who waits for a lock in PostgreSQL has a snapshot, for whose end an index waits
-/// that is built concurrently by who has the lock.
+/// Polls for the advisory lock. A session that waits for a lock in PostgreSQL has a snapshot, and a concurrent index
+/// build of the lock holder would wait for that snapshot: a deadlock.
 async fn take_turn(connection: &mut PgConnection) -> anyhow::Result<()> {
     loop {
         let taken: bool = sqlx::query_scalar("select pg_try_advisory_lock($1)")
@@ -152,16 +153,16 @@ async fn apply_missing(
     let done = recorded(connection).await?;
     let give_up_at = Instant::now() + patience;
     for migration in ups(migrator).filter(|up| !done.contains(&up.version)) {
-        // What runs outside a transaction, `create index concurrently`, waits for others and has nobody wait. Cut
-        // short it would leave an invalid index.
+        // A statement outside a transaction, as `create index concurrently`, waits for others without blocking them.
+        // A lock timeout would leave an invalid index.
         let lock_timeout = if migration.no_tx { "0" } else { LOCK_TIMEOUT };
         execute(connection, &format!("set lock_timeout = '{lock_timeout}'")).await?;
         let mut pause = RETRY_PAUSE;
         while let Err(error) = apply(connection, migration).await {
             let failed = if migration.no_tx {
-                "a migration failed; what it left, such as an invalid index, has to be dropped by hand"
+                "a migration failed; anything that it left, such as an invalid index, must be dropped by hand"
             } else {
-                "a migration failed; nothing of it was kept"
+                "a migration failed; it was rolled back"
             };
             if !lacks_lock(&error) {
                 return Err(error.context(failed));
@@ -170,24 +171,24 @@ async fn apply_missing(
             if Instant::now() + pause > give_up_at {
                 let waited = patience.as_secs();
                 return Err(error.context(format!(
-                    "migration {version} did not get the lock of its tables within {waited} s, in which others had \
-                     them: {by}. Nothing of it was kept: end these sessions, or wait, and migrate again"
+                    "migration {version} did not get its table locks within {waited} s. They are held by: {by}. \
+                     It was rolled back: end these sessions, or wait, and migrate again"
                 )));
             }
             let seconds = pause.as_secs();
             tracing::warn!(
-                "migration {version} waits for a lock, and tries again in {seconds} s. In the way: {by}"
+                "migration {version} waits for a lock, and tries again in {seconds} s. Held by: {by}"
             );
             sleep(pause).await;
             pause = (pause * 2).min(RETRY_PAUSE_MAX);
         }
     }
-    // Nothing is missing any more: this compares what is recorded with the files.
+    // All migrations are applied. This call compares the recorded checksums with the files.
     let compared = migrator.run(&mut *connection).await;
-    compared.context("what is recorded is not what these migrations are")
+    compared.context("the recorded migrations differ from these files")
 }
 
-/// Applies one file, statement by statement, and records it.
+/// Applies one file statement by statement, and records it.
 async fn apply(connection: &mut PgConnection, migration: &Migration) -> anyhow::Result<()> {
     if migration.no_tx {
         return apply_on(connection, migration).await;
@@ -213,7 +214,7 @@ fn lacks_lock(error: &anyhow::Error) -> bool {
         .is_some_and(|code| code == "55P03")
 }
 
-/// Fails on the layout from before the first release, and says what to do. There is no way from one to the other.
+/// Refuses the schema from before the first release, which cannot be migrated.
 async fn refuse_unreleased(connection: &mut PgConnection) -> anyhow::Result<()> {
     let unreleased: bool = sqlx::query_scalar(UNRELEASED)
         .fetch_one(connection)
@@ -221,20 +222,20 @@ async fn refuse_unreleased(connection: &mut PgConnection) -> anyhow::Result<()> 
         .context("cannot read the catalogue")?;
     if unreleased {
         bail!(
-            "this database has the schema of a version from before the first release, which this version cannot take \
-             over; nothing was changed. Keep it if you need its data, make a new database (createdb), set \
+            "this database has the schema of a version from before the first release, which this version cannot \
+             migrate; nothing was changed. Keep it if you need its data, make a new database (createdb), set \
              DATABASE_URL to that, and migrate again"
         );
     }
     Ok(())
 }
 
-/// Whether the schema is from before the first release: there `reservations` is one table, without partitions.
+/// Whether the schema dates from before the first release: there `reservations` is a table without partitions.
 pub(crate) const UNRELEASED: &str = "-- migrate: is the schema from before the first release
     select exists (select from pg_class where oid = to_regclass('reservations') and relkind = 'r')";
 
-/// The sessions that have had a lock on our tables for longest, in words. Who they are takes no rights; what is
-/// only shown to some is left out.
+/// Describes the sessions that have held locks on our tables for longest. Seeing their ids needs no privileges.
+/// Columns that this role may not see are left out.
 async fn in_the_way(connection: &mut PgConnection) -> anyhow::Result<String> {
     let sessions: Option<String> = sqlx::query_scalar(
         "-- migrate: who is in the way
@@ -252,8 +253,8 @@ async fn in_the_way(connection: &mut PgConnection) -> anyhow::Result<String> {
     )
     .fetch_one(connection)
     .await
-    .context("cannot see who has locks")?;
-    Ok(sessions.unwrap_or_else(|| "nobody any more".to_owned()))
+    .context("cannot read which sessions hold locks")?;
+    Ok(sessions.unwrap_or_else(|| "no session any more".to_owned()))
 }
 
 async fn execute(connection: &mut PgConnection, statement: &str) -> anyhow::Result<()> {

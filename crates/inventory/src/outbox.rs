@@ -1,17 +1,17 @@
-//! The outbox: events that were committed with what they tell of, and wait for the relay.
+//! The outbox: events that are committed together with their change, and then published by the relay.
 //!
-//! | verb | what it does to rows |
+//! | function | effect on rows |
 //! |---|---|
-//! | (the verbs) | write them, in the transaction that they tell of |
-//! | [`claim`] | locks those that may be tried now; SKIP LOCKED deals them out to any number of relays |
-//! | [`publish`] | acked by the broker: done |
-//! | [`back_off`] | nobody to deliver to, or no room: later again, for ever |
-//! | [`refuse`] | counts a refusal; the last one buries the row |
-//! | [`purge`] | forgets what was published long ago |
-//! | [`requeue_dead`] | digs all buried rows up again |
-//! | [`replay`] | has what was published published again |
+//! | (the verbs) | insert them, in the transaction of the change |
+//! | [`claim`] | locks rows that are ready to publish; SKIP LOCKED shares them among any number of relays |
+//! | [`publish`] | marks rows as published after the broker's ack |
+//! | [`back_off`] | delays rows that were unroutable or rejected by a full queue; no limit on attempts |
+//! | [`refuse`] | counts a refusal; after the last attempt the row is a dead letter |
+//! | [`purge`] | deletes rows that were published long ago |
+//! | [`requeue_dead`] | makes all dead letters ready to publish again |
+//! | [`replay`] | makes published rows ready to publish again |
 //!
-//! Ids become visible out of order, so nothing remembers a last id: `published_at is null` decides.
+//! Ids become visible out of order, so no code remembers a last id: `published_at is null` decides.
 
 use std::time::Duration;
 
@@ -30,76 +30,88 @@ use crate::{
     schema::Utc,
 };
 
-/// A row that its transaction holds locked.
+/// A row that the current transaction has locked.
 #[derive(Debug, FromRow)]
 pub struct Claimed {
+    /// Primary key of the row.
     pub id: i64,
+    /// Message id.
     pub event_id: Uuid,
+    /// Name of the event type.
     pub event_type: String,
     payload: String,
+    /// Time of the change, by PostgreSQL's clock.
     pub created_at: OffsetDateTime,
 }
 
 impl Claimed {
-    /// The event, or why this release cannot tell what it is.
+    /// The parsed event. Fails if this release does not know the type or the payload.
     pub fn event(&self) -> Result<Event, serde_json::Error> {
         Event::read(&self.event_type, &self.payload)
     }
 }
 
-/// A row that was refused too often, or that nobody can read.
+/// A dead letter: an event that was refused too often or that cannot be parsed.
 #[derive(Clone, Debug, Serialize, JsonSchema, FromRow)]
 #[schemars(rename = "DeadEvent")]
 pub struct Dead {
+    /// Primary key of the row.
     pub id: i64,
+    /// Message id.
     #[schemars(extend("format" = "uuid"), with = "String")]
     pub event_id: Uuid,
+    /// Name of the event type.
     pub event_type: String,
+    /// Payload as it was stored.
     pub payload: serde_json::Value,
+    /// Number of refusals.
     pub attempts: i32,
+    /// Last error of the broker or parser.
     pub last_error: Option<String>,
+    /// Time of the last refusal.
     #[serde(with = "time::serde::rfc3339")]
     #[schemars(with = "Utc")]
     pub dead_at: OffsetDateTime,
 }
 
-/// How the queue stands. Counts stop at [`STATUS_MAX_ROWS`].
+/// State of the outbox. Counts stop at [`STATUS_MAX_ROWS`].
 #[derive(Clone, Copy, Debug, PartialEq, FromRow)]
 pub struct Status {
+    /// Number of events to publish.
     pub depth: i64,
+    /// Age of the oldest of them, in seconds; 0 if there is none.
     pub oldest_age_seconds: f64,
+    /// Number of dead letters.
     pub dead: i64,
 }
 
-/// Longest life of a transaction made by [`begin`]: the longest that a frozen relay keeps its rows, and
-/// that vacuum is held back.
+/// Maximum duration of a transaction started by [`begin`]. A frozen relay blocks its rows and holds back vacuum for
+/// at most this time.
 pub const TRANSACTION_LIMIT: Duration = Duration::from_secs(2);
 
-/// Counted from [`begin`], the time by which publishing must have ended: it leaves room for the mark.
+/// Time after [`begin`] by which publishing must end. The rest of [`TRANSACTION_LIMIT`] is for marking the rows.
 pub const PUBLISH_LIMIT: Duration = Duration::from_millis(1_100);
 
-/// Where counting stops: as many index entries are read in some 50 ms, and an operator learns nothing
-/// from a greater number.
+/// Counting stops here: this many index entries take some 50 ms, and a larger number tells an operator nothing more.
 pub const STATUS_MAX_ROWS: i64 = 100_000;
 
 const LIST_MAX_ROWS: i64 = 100;
 const REQUEUE_MAX_ROWS: i64 = 1_000;
 
-/// How many replayed events fall due in a second: a part of what a relay publishes, so that new events pass
-/// between them.
+/// Number of replayed events that become ready per second: a fraction of a relay's throughput, so that new events are
+/// not delayed.
 const REPLAY_PER_SECOND: f64 = 5_000.0;
 
 /// Begins the transaction in which rows are claimed, published and marked.
 ///
-/// A statement has 0.8 s and a pause between two of them 1.2 s: whichever side freezes, PostgreSQL ends
-/// the transaction within [`TRANSACTION_LIMIT`].
+/// A statement may take 0.8 s, and a pause between two statements 1.2 s. Whichever side freezes, PostgreSQL ends the
+/// transaction within [`TRANSACTION_LIMIT`].
 ///
-/// The commit does not wait for the disk: a mark that is lost in a crash is a repeated delivery, which
-/// consumers have to expect anyway. The planner is left with the ordered index scan. Its statistics may
-/// be of a time when nothing was queued, and sorting a backlog of a million rows for every batch would
-/// never let it end.
+/// The commit does not wait for the disk. A mark that is lost in a crash causes a repeated delivery, which consumers
+/// must handle anyway. The planner may use only the ordered index scan. Its statistics may date from an empty outbox,
+/// and sorting a backlog of a million rows for every batch would take longer than the transaction may.
 pub async fn begin(connection: &mut PgConnection) -> Result<Transaction<'_, Postgres>, Error> {
-    // One simple query is one round trip, and SET LOCAL is what PgBouncer's transaction mode allows.
+    // Several statements in one simple query cost one round trip. SET LOCAL works with PgBouncer's transaction mode.
     let begin = "begin; \
         set local statement_timeout = '800ms'; \
         set local idle_in_transaction_session_timeout = '1200ms'; \
@@ -108,9 +120,9 @@ pub async fn begin(connection: &mut PgConnection) -> Result<Transaction<'_, Post
     Ok(connection.begin_with(begin).await?)
 }
 
-/// Locks up to `max_rows` rows that may be tried now, longest due first.
+/// Locks up to `max_rows` rows that are ready to publish, longest due first.
 pub async fn claim(transaction: &mut PgConnection, max_rows: i64) -> Result<Vec<Claimed>, Error> {
-    // clock_timestamp() could not be an index condition: every poll would read all rows that are backed off.
+    // clock_timestamp() cannot be an index condition: every poll would read all rows that are backed off.
     let claim = "-- outbox claim: what may be tried now\n\
         select id, event_id, event_type, payload::text as payload, created_at from outbox_events \
         where published_at is null and dead_at is null and next_attempt_at <= statement_timestamp() \
@@ -122,14 +134,14 @@ pub async fn claim(transaction: &mut PgConnection, max_rows: i64) -> Result<Vec<
         .await?)
 }
 
-// What an update sets is reckoned in its FROM: Citus takes no function that is not immutable over a column in SET.
+// Updates compute new values in FROM, because Citus allows only immutable functions over columns in SET.
 //
-// The statements below find their rows by id, and say `num_nonnulls(…) = 0` where they mean "not published and
-// not dead": from the plain words the planner knows that the rows are in the index of what is to be published.
-// With statistics from a quiet hour it believes that index to be empty, reads all of it for each batch, and
-// with a million rows waiting no batch is ever marked in time.
+// The statements below find their rows by id. They say `num_nonnulls(…) = 0` for "not published and not dead". From
+// the plain condition the planner would conclude that the partial index of unpublished rows fits. With statistics
+// from a quiet hour it believes that this index is empty, and reads all of it for each batch. With a million rows
+// waiting, no batch would be marked in time.
 
-/// The broker has taken responsibility for these rows.
+/// Marks rows as published: the broker has acked them.
 pub async fn publish(transaction: &mut PgConnection, ids: &[i64]) -> Result<(), Error> {
     let publish = "-- outbox publish: acked by the broker\n\
         update outbox_events set published_at = statement_timestamp(), last_error = null \
@@ -138,8 +150,8 @@ pub async fn publish(transaction: &mut PgConnection, ids: &[i64]) -> Result<(), 
     Ok(())
 }
 
-/// These rows have nobody to go to, or nobody who takes any. They wait as long as they are old, from one second to one minute:
-/// after an outage of the topology, what it delayed by a minute comes at most another minute late.
+/// Delays rows that no queue received, or that a full queue rejected. The delay is the row's age, between 1 s and 1
+/// min. After an outage of the topology, a row that was delayed by a minute waits at most one more minute.
 pub async fn back_off(
     transaction: &mut PgConnection,
     ids: &[i64],
@@ -160,8 +172,8 @@ pub async fn back_off(
     Ok(())
 }
 
-/// Counts one refusal of each row. Returns the events that had their last attempt with it; the others
-/// wait 1, 2, 4, … seconds, at most five minutes.
+/// Counts one refusal of each row. Rows with `max_attempts` refusals become dead letters, and their event ids are
+/// returned. The others wait 1, 2, 4, … seconds, at most 5 min.
 pub async fn refuse(
     transaction: &mut PgConnection,
     refusals: &[(i64, String)],
@@ -199,8 +211,8 @@ pub async fn refuse(
         .collect())
 }
 
-/// Deletes up to `max_rows` rows that were published longer than `retention_hours` ago, oldest first, and
-/// returns how many. Several relays may purge at once.
+/// Deletes up to `max_rows` rows that were published longer than `retention_hours` ago, oldest first. Returns the
+/// number of rows. Several relays may purge at once.
 pub async fn purge(pool: &PgPool, retention_hours: i32, max_rows: i64) -> Result<u64, Error> {
     let purge = "-- outbox purge: what was published long ago\n\
         with gone as ( \
@@ -219,7 +231,7 @@ pub async fn purge(pool: &PgPool, retention_hours: i32, max_rows: i64) -> Result
     )
 }
 
-/// The dead rows, oldest first, at most 100.
+/// The oldest 100 dead letters.
 pub async fn list_dead(pool: &PgPool) -> Result<Vec<Dead>, Error> {
     let list = "-- outbox list dead\n\
         select id, event_id, event_type, payload, attempts, last_error, dead_at from outbox_events \
@@ -227,8 +239,8 @@ pub async fn list_dead(pool: &PgPool) -> Result<Vec<Dead>, Error> {
     fetch(pool, sqlx::query(list).bind(LIST_MAX_ROWS)).await
 }
 
-/// Gives every dead row all its attempts again, and returns how many there were. In bounded batches: an
-/// error half-way leaves the rest dead, for another call.
+/// Makes every dead letter ready to publish again, with all its attempts. Returns the number of rows. Works in
+/// bounded batches: after an error half-way, the rest stay dead letters for another call.
 pub async fn requeue_dead(mut via: Via<'_>) -> Result<u64, Error> {
     let requeue = "-- outbox requeue dead\n\
         with requeued as ( \
@@ -250,9 +262,10 @@ pub async fn requeue_dead(mut via: Via<'_>) -> Result<u64, Error> {
     }
 }
 
-/// Has every event that was published from `from` on and before `to`, and is kept still, published again with
-/// its message id, at 5,000 a second; returns how many there are. What the replay itself publishes is no part
-/// of it, however late `to` is. In bounded batches: an error half-way leaves the rest, for another call.
+/// Makes every event that was published from `from` (inclusive) to `to` (exclusive) and not yet purged ready to
+/// publish again, with its old message id, at 5,000 per second. Returns the number of events. Deliveries of the
+/// replay itself are never replayed, however late `to` is. Works in bounded batches: after an error half-way, the
+/// rest is left for another call.
 pub async fn replay(
     mut via: Via<'_>,
     from: OffsetDateTime,
@@ -275,7 +288,8 @@ pub async fn replay(
           where e.id = q.id \
           returning q.published_at) \
         select count(*) as count, max(published_at) as last from replayed";
-    // The next batch begins where the last one ended: in one transaction it would walk over the remains of all.
+    // Each batch starts where the last one ended. Otherwise, within one transaction, it would read the dead row
+    // versions of all earlier batches.
     let (mut from, mut total) = (from, 0);
     loop {
         let query = sqlx::query(replay)
@@ -297,8 +311,8 @@ pub async fn replay(
     }
 }
 
-/// How the queue stands. Beyond [`STATUS_MAX_ROWS`] the rest goes uncounted: those rows are younger than
-/// the ones before them, or wait for another attempt.
+/// State of the outbox. Rows beyond [`STATUS_MAX_ROWS`] are not counted: they are younger than the counted ones, or
+/// wait for another attempt.
 pub async fn status(via: impl Into<Via<'_>>) -> Result<Status, Error> {
     let status = "-- outbox status\n\
         select q.depth, q.oldest_age_seconds, d.dead from ( \

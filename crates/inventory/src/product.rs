@@ -1,4 +1,4 @@
-//! Products: what is on sale, by which rules, and how many units are free, held and sold.
+//! Products: name, rules of the sale, and the numbers of free, held and sold units.
 
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -11,43 +11,49 @@ use crate::{
     schema::Utc,
 };
 
-/// `total = stock + held + sold`, at every commit.
+/// A product. `total = stock + held + sold` at every commit.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema, FromRow)]
 pub struct Product {
+    /// The product's id.
     pub id: ProductId,
+    /// Its name, 1 to 200 characters.
     pub name: String,
     /// Free units.
     #[schemars(range(min = 0))]
     pub stock: i32,
-    /// Units of ACTIVE holds, also of those past their deadline that were not reclaimed yet.
+    /// Units of ACTIVE holds, including holds past their deadline that were not reclaimed yet.
     #[schemars(range(min = 0))]
     pub held: i32,
     /// Units of confirmed reservations.
     #[schemars(range(min = 0))]
     pub sold: i32,
+    /// All units.
     #[schemars(range(min = 0))]
     pub total: i32,
+    /// When the product was created.
     #[serde(with = "time::serde::rfc3339")]
     #[schemars(with = "Utc")]
     pub created_at: OffsetDateTime,
-    /// How long a hold lasts, where it is not as the API is set.
+    /// Duration of a hold, in seconds, if it differs from the API's setting.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Seconds")]
     pub hold_seconds: Option<Seconds>,
-    /// The longest life of a hold that is extended, where it is not as the API is set.
+    /// Maximum duration of an extended hold since its creation, in seconds, if it differs from the API's setting.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Seconds")]
     pub max_hold_seconds: Option<Seconds>,
-    /// Most units that a user may hold and have bought.
+    /// Maximum number of units that a user may hold and have bought together.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Quantity")]
     pub max_per_user: Option<Quantity>,
+    /// Start of the sale: earlier requests are refused.
     #[serde(
         with = "time::serde::rfc3339::option",
         skip_serializing_if = "Option::is_none"
     )]
     #[schemars(with = "Utc")]
     pub sale_starts_at: Option<OffsetDateTime>,
+    /// End of the sale: later requests are refused.
     #[serde(
         with = "time::serde::rfc3339::option",
         skip_serializing_if = "Option::is_none"
@@ -65,13 +71,13 @@ macro_rules! columns {
 }
 pub(crate) use columns;
 
-/// The longest name.
+/// Maximum length of a name, in characters.
 pub const NAME_MAX_CHARACTERS: usize = 200;
 
-/// The longest time that a product's holds can be given: a year.
+/// Maximum duration of a product's holds, in seconds: one year.
 pub const HOLD_MAX_SECONDS: i64 = 31_536_000;
 
-/// A name, checked: 1 to [`NAME_MAX_CHARACTERS`], without NUL (which PostgreSQL cannot store).
+/// A validated name: 1 to [`NAME_MAX_CHARACTERS`] characters without NUL, which PostgreSQL cannot store.
 pub struct Name(String);
 
 impl TryFrom<String> for Name {
@@ -85,42 +91,53 @@ impl TryFrom<String> for Name {
     }
 }
 
-/// A product to create, checked.
+/// A validated product to create.
 pub struct NewProduct {
     name: Name,
     stock: i32,
     policy: Policy,
 }
 
-/// The rules of a product's sale. `None` leaves a rule as it is, and `Some(None)` takes it away.
+/// The rules of a product's sale. `None` leaves a rule unchanged, and `Some(None)` removes it.
 #[derive(Default)]
 pub struct Policy {
+    /// Duration of a hold.
     pub hold_seconds: Option<Option<Seconds>>,
+    /// Maximum duration of an extended hold since its creation.
     pub max_hold_seconds: Option<Option<Seconds>>,
+    /// Maximum number of units per user, held and bought.
     pub max_per_user: Option<Option<Quantity>>,
+    /// Start of the sale.
     pub sale_starts_at: Option<Option<OffsetDateTime>>,
+    /// End of the sale, later than its start.
     pub sale_ends_at: Option<Option<OffsetDateTime>>,
 }
 
-/// Why something is no product.
+/// Why a product is invalid.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum InvalidProduct {
+    /// The name is empty, too long, or contains a NUL character.
     #[error("name must have 1 to {NAME_MAX_CHARACTERS} characters, and no NUL")]
     Name,
+    /// The stock is out of range.
     #[error("stock must be a whole number from 0 to 2147483647")]
     Stock,
+    /// The field of this name is not a valid duration.
     #[error("{0} must be a whole number from 1 to {HOLD_MAX_SECONDS}")]
     Seconds(&'static str),
+    /// `max_per_user` is out of range.
     #[error("max_per_user must be a whole number from 1 to 2147483647")]
     MaxPerUser,
+    /// The field of this name is not a valid time.
     #[error("{0} must be a time as RFC 3339 writes it")]
     Time(&'static str),
+    /// The sale ends before it starts.
     #[error("sale_ends_at must be later than sale_starts_at")]
     Window,
 }
 
 impl NewProduct {
-    /// `stock`: units, 0 to 2³¹−1.
+    /// `stock` is the number of units, 0 to 2³¹−1.
     pub fn new(name: String, stock: i64, policy: Policy) -> Result<Self, InvalidProduct> {
         let name = name.try_into()?;
         match i32::try_from(stock) {
@@ -134,7 +151,7 @@ impl NewProduct {
     }
 }
 
-/// How long a product's holds last, 1 to 31,536,000 s. `field` is where the number stands.
+/// Validates the duration of a product's holds: 1 to [`HOLD_MAX_SECONDS`] seconds. `field` is named in the error.
 pub fn hold_seconds(field: &'static str, seconds: i64) -> Result<Seconds, InvalidProduct> {
     Some(seconds)
         .filter(|seconds| *seconds <= HOLD_MAX_SECONDS)
@@ -142,11 +159,11 @@ pub fn hold_seconds(field: &'static str, seconds: i64) -> Result<Seconds, Invali
         .ok_or(InvalidProduct::Seconds(field))
 }
 
-/// When a sale begins or ends. `field` is where the time stands.
+/// Parses the start or end of a sale, in RFC 3339. `field` is named in the error.
 pub fn sale_time(field: &'static str, text: &str) -> Result<OffsetDateTime, InvalidProduct> {
     OffsetDateTime::parse(text, &Rfc3339)
         .ok()
-        // In UTC it can be in a year that RFC 3339 cannot write.
+        // In UTC the year can be outside the range of RFC 3339.
         .and_then(|time| time.checked_to_offset(UtcOffset::UTC))
         .filter(|time| time.year() >= 0)
         .ok_or(InvalidProduct::Time(field))
@@ -180,8 +197,8 @@ pub async fn create(
     })
 }
 
-/// Changes a product's name, unless it is `None`, and the rules of its sale. `Ok(Ok(None))`: there is no such
-/// product.
+/// Changes a product's name, unless it is `None`, and the rules of its sale. Returns `Ok(Ok(None))` if the product
+/// does not exist.
 pub async fn change(
     pool: &PgPool,
     id: ProductId,
@@ -211,7 +228,8 @@ where
     }
 }
 
-/// What the database finds wrong with a product: with only one end of the window given, it knows the other.
+/// Converts a violated constraint to its error. When only one end of the sale is given, only the database knows the
+/// other.
 fn checked<T>(answer: Result<T, Error>) -> Result<Result<T, InvalidProduct>, Error> {
     match answer {
         Ok(rows) => Ok(Ok(rows)),
@@ -229,7 +247,7 @@ pub async fn list(pool: &PgPool) -> Result<Vec<Product>, Error> {
     page(pool, None, i64::MAX).await
 }
 
-/// Up to `limit` products by id, those after `after`.
+/// Up to `limit` products with ids above `after`, by id.
 pub async fn page(
     pool: &PgPool,
     after: Option<ProductId>,
@@ -257,7 +275,7 @@ pub async fn newest(via: impl Into<Via<'_>>, limit: i64) -> Result<Vec<Product>,
     Ok(products)
 }
 
-/// One answer for each id, in order.
+/// The products with these ids, in order of `ids`. `None`: no such product.
 pub async fn get(pool: &PgPool, ids: &[ProductId]) -> Result<Vec<Option<Product>>, Error> {
     let query = sqlx::query(concat!(
         "-- product: get\nselect ",

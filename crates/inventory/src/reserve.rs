@@ -19,19 +19,23 @@ use crate::{
 /// A request for a hold.
 #[derive(Clone, Debug)]
 pub struct Reserve {
+    /// The product.
     pub product_id: ProductId,
+    /// The user, who may have one hold per product.
     pub user_id: UserId,
+    /// Number of units.
     pub quantity: Quantity,
+    /// The shop's own name of the reservation.
     pub reference: Option<Reference>,
 }
 
-/// Reserves as if the requests came one after the other, each for as long as its product says, or else for
-/// `hold_seconds`.
+/// Reserves with the same result as one call per request in order. A hold lasts as long as its product defines, or
+/// else `hold_seconds`.
 ///
 /// Refuses, in this order: [`Refusal::ProductNotFound`], [`Refusal::SaleNotOpen`], [`Refusal::SaleClosed`],
-/// [`Refusal::AlreadyReserved`], [`Refusal::SoldOut`], [`Refusal::MaxPerUserReached`]. Holds past their
-/// deadline do not stand in the way: the user's own is ended, and others' are reclaimed as far as the batch
-/// lacks units.
+/// [`Refusal::AlreadyReserved`], [`Refusal::SoldOut`], [`Refusal::MaxPerUserReached`]. Holds past their deadline do
+/// not block a request: the user's own hold is expired, and holds of others are reclaimed as far as the batch lacks
+/// units.
 pub async fn reserve(
     via: impl Into<Via<'_>>,
     requests: &[Reserve],
@@ -41,17 +45,16 @@ pub async fn reserve(
     batch(decide(via, RESERVE, requests, hold_seconds, events).await?)
 }
 
-/// As many batches in a row that found a lock taken are no chance: another process is at work on the same product. (Each
-/// of them waits in one call, which costs less.)
+/// After this many waits in a row, another process is clearly reserving the same product. A single wait can be
+/// chance, and then one call that waits is cheaper.
 pub const WAITS_IN_A_ROW: u32 = 3;
 
-/// As [`reserve`], but for several processes that reserve the same products.
+/// As [`reserve`], for several processes that reserve the same products.
 ///
-/// Whoever waits for a product's lock with a batch in hand leaves all requests behind that come meanwhile, so that
-/// several processes would send each other small batches in turns. So where the lock was taken several times in a row
-/// (`waits`, which is kept up to date), this waits for the lock alone, and once it has it, it asks `latecomers` for
-/// requests of the same products and reserves for all of them at once. They come behind `requests`, which they are
-/// added to.
+/// A process that waits for a product's lock with a batch in hand cannot add the requests that arrive meanwhile, so
+/// several processes would send small batches in turns. After [`WAITS_IN_A_ROW`] waits this function first waits for
+/// the lock alone. With the lock it calls `latecomers` for requests of the same products, appends them to `requests`,
+/// and reserves all at once. `waits` counts the waits in a row, and this function updates it.
 pub async fn reserve_in_turn(
     pool: &PgPool,
     requests: &mut Vec<Reserve>,
@@ -102,11 +105,11 @@ fn batch(decided: Decided) -> Result<Batch, Error> {
     Ok(Batch::new(answers, changes, decided.expired))
 }
 
-/// What a function that reserves came to. No answer: it was undone.
+/// Result of a function that reserves. A request without an answer was rolled back.
 pub(crate) struct Decided {
     pub(crate) answers: Vec<Option<Result<Reservation, Refusal>>>,
     pub(crate) expired: u64,
-    /// Nothing was done, because somebody else has a lock.
+    /// Nothing was done, because another transaction holds a lock.
     busy: bool,
 }
 
@@ -121,7 +124,7 @@ pub(crate) async fn decide(
     fn column<'a, T>(requests: &'a [Reserve], value: impl Fn(&'a Reserve) -> T) -> Vec<T> {
         requests.iter().map(value).collect()
     }
-    // Where nobody has a reference, nothing is paid for it.
+    // Without any reference, an empty array saves their cost.
     let references = match requests.iter().any(|request| request.reference.is_some()) {
         true => column(requests, |request| {
             request.reference.as_ref().map(Reference::as_str)
@@ -157,7 +160,7 @@ fn read(row: &PgRow, requests: &[Reserve], hold_seconds: i32) -> Result<Decided,
 
     let mut answers = Vec::with_capacity(requests.len());
     for (position, (request, id)) in requests.iter().zip(ids).enumerate() {
-        // In the ordinary case nothing is said of each: all are reserved.
+        // An empty array means that all requests were reserved.
         let outcome = match outcomes.is_empty() {
             true => Some("reserved"),
             false => outcomes.get(position).and_then(Option::as_deref),

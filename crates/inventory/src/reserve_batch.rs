@@ -1,4 +1,4 @@
-//! reserve batch: holds units of several products, or of none of them.
+//! reserve batch: holds units of several products, or of none.
 
 use crate::{
     Error, ProductId,
@@ -9,12 +9,12 @@ use crate::{
     transition::{Change, Transition},
 };
 
-/// What requests that belong together came to.
+/// Result of [`reserve_batch`].
 #[derive(Debug)]
 pub struct ReservedBatch {
-    /// All the holds, in the order of the requests; or the first refusal, and the product that it is about.
+    /// All holds, in the order of the requests. Or the first refusal and its product.
     pub answer: Result<Vec<Reservation>, (ProductId, Refusal)>,
-    /// Due holds that this call ended on its way.
+    /// Number of due holds that this call expired.
     pub expired: u64,
 }
 
@@ -29,7 +29,7 @@ impl ReservedBatch {
     }
 }
 
-/// Reserves all of the requests, as [`reserve`](crate::reserve::reserve) does, or none.
+/// Reserves all requests as [`reserve`](crate::reserve::reserve) does, or none of them.
 pub async fn reserve_batch(
     via: impl Into<Via<'_>>,
     requests: &[Reserve],
@@ -42,7 +42,7 @@ pub async fn reserve_batch(
     let decided = decide(via, statement, requests, hold_seconds, events).await?;
     let answers = requests.iter().zip(decided.answers);
     Ok(ReservedBatch {
-        // What was undone has no answer, and then another was refused.
+        // A request without an answer was rolled back because another one was refused.
         answer: answers
             .filter_map(|(request, answer)| {
                 answer.map(|answer| answer.map_err(|refusal| (request.product_id, refusal)))

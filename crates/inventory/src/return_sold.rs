@@ -1,4 +1,4 @@
-//! return: takes back what was sold.
+//! return: takes back sold units.
 
 use crate::{
     Error, ReservationId,
@@ -10,9 +10,8 @@ use crate::{
 
 /// Frees the units of each reservation that is CONFIRMED.
 ///
-/// What is RETURNED already answers the same again. Refuses with
-/// [`Refusal::ReservationNotFound`], [`Refusal::ReservationNotConfirmed`], [`Refusal::ReservationExpired`]
-/// and [`Refusal::ReservationCanceled`].
+/// A reservation that is already RETURNED gets the same answer again. Refuses with [`Refusal::ReservationNotFound`],
+/// [`Refusal::ReservationNotConfirmed`], [`Refusal::ReservationExpired`] and [`Refusal::ReservationCanceled`].
 ///
 /// [`Refusal::ReservationNotFound`]: crate::reservation::Refusal::ReservationNotFound
 /// [`Refusal::ReservationNotConfirmed`]: crate::reservation::Refusal::ReservationNotConfirmed

@@ -1,10 +1,10 @@
-//! What the contract says of values whose Rust type does not show it.
+//! Parts of the OpenAPI schema that Rust types cannot express.
 
 use std::borrow::Cow;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
-/// A time as every answer and event writes it: RFC 3339, in UTC.
+/// A time in answers and events: RFC 3339, in UTC.
 pub struct Utc;
 
 impl JsonSchema for Utc {
@@ -21,5 +21,5 @@ impl JsonSchema for Utc {
     }
 }
 
-/// What text must look like that PostgreSQL can store.
+/// Pattern of text that PostgreSQL can store: without NUL.
 pub const WITHOUT_NUL: &str = "^[^\\u0000]*$";

@@ -1,4 +1,4 @@
-//! Which processes run, as far as the others can tell.
+//! The heartbeats of running processes.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
@@ -19,7 +19,7 @@ fn report() -> Report {
     }
 }
 
-/// Announces a process for as long as it takes to be seen, and answers its instance.
+/// Announces a process until it is visible. Returns its instance.
 async fn comes_and_goes(pool: &PgPool, role: Role) -> String {
     let stop = CancellationToken::new();
     let announced = presence::announce(pool, role, async || report(), &stop);
@@ -80,6 +80,6 @@ async fn what_another_release_says_is_read_as_far_as_it_can_be(pool: PgPool) {
         .iter()
         .map(|seen| (&*seen.report.version, seen.report.counts.reserved))
         .collect();
-    // Of the second nothing can be read, but that it is there.
+    // The second report is unreadable, but the process is listed.
     assert_eq!(told, [("9", 1), ("", 0)]);
 }

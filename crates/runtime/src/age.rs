@@ -1,23 +1,24 @@
-//! An age that is read now and then, and grows on while it cannot be read: an alert on it fires, too, where
-//! nobody knows how things stand.
+//! An age gauge that is read periodically and keeps growing while it cannot be read. An alert on the age also fires
+//! when the source is down.
 
 use std::{pin::pin, time::Duration};
 
 use prometheus::Gauge;
 use tokio::time::{Instant, timeout};
 
-/// How often the gauge grows while an answer is awaited.
+/// How often the gauge grows while a reading is outstanding.
 const GROWS_EVERY: Duration = Duration::from_secs(1);
 
+/// An age, shown by a gauge.
 pub struct Age {
     gauge: Gauge,
-    /// As last read, and when.
+    /// The last reading, and its time.
     seconds: f64,
     read_at: Instant,
 }
 
 impl Age {
-    /// Nothing is old when a process starts: what it cannot read grows from then on.
+    /// Starts at 0 s. Until the first successful reading, it grows from the start of the process.
     pub fn shown_by(gauge: Gauge) -> Self {
         gauge.set(0.0);
         Self {
@@ -27,8 +28,8 @@ impl Age {
         }
     }
 
-    /// Shows the age in seconds that `reading` answers; where it fails, and as long as it does not answer, the
-    /// last one known and the time since.
+    /// Shows the age in seconds that `reading` returns. After an error, and while `reading` is outstanding, shows the
+    /// last known age plus the time since.
     pub async fn read<E>(
         &mut self,
         reading: impl Future<Output = Result<f64, E>>,

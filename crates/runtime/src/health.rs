@@ -1,4 +1,4 @@
-//! `/livez`, `/readyz`, `/health` and `/metrics`, the same on every process.
+//! `/livez`, `/readyz`, `/health` and `/metrics`, the same in every process.
 
 use std::{
     collections::BTreeMap,
@@ -18,15 +18,15 @@ use axum::{
 use futures_util::FutureExt as _;
 use prometheus::{Registry, TextEncoder};
 
-/// A probe slower than this counts as failed: orchestrators ask every few seconds.
+/// A check that takes longer counts as failed: orchestrators probe every few seconds.
 const CHECK_LIMIT: Duration = Duration::from_secs(2);
 
 type Check = Box<dyn Fn() -> Pin<Box<dyn Future<Output = Reached> + Send>> + Send + Sync>;
 
-/// Whether a dependency is up, or else why it is not.
+/// Whether a dependency is up, or the reason why not.
 type Reached = Result<(), String>;
 
-/// The dependencies of a process, each with a question that tells whether it is up.
+/// The dependencies of a process, each with its check.
 #[derive(Default)]
 pub struct Health {
     checks: BTreeMap<&'static str, (Need, Check)>,
@@ -34,13 +34,14 @@ pub struct Health {
 
 #[derive(Clone, Copy, PartialEq)]
 enum Need {
-    /// Without it the process can do nothing: not ready.
+    /// Without it the process cannot work: not ready.
     Required,
     /// Without it the process is slower or waits: still ready.
     Optional,
 }
 
 impl Health {
+    /// Adds a dependency that the process cannot work without.
     #[must_use]
     pub fn required<F, Fut, E>(self, name: &'static str, check: F) -> Self
     where
@@ -53,6 +54,7 @@ impl Health {
         })
     }
 
+    /// Adds a dependency that the process can work without.
     #[must_use]
     pub fn optional<F, Fut>(self, name: &'static str, check: F) -> Self
     where
@@ -74,7 +76,7 @@ impl Health {
         self
     }
 
-    /// The four routes, for merging into a process's own router.
+    /// The four routes, to be merged into the process's own router.
     pub fn router<S: Clone + Send + Sync + 'static>(self, registry: Registry) -> Router<S> {
         let health = Arc::new(self);
         let probes = Router::new()

@@ -1,4 +1,4 @@
-//! Serving HTTP until told to stop.
+//! An HTTP server with graceful shutdown.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -7,7 +7,7 @@ use axum::{Router, serve::ListenerExt as _};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-/// Binds `address`; port 0 takes a free port. The log line names the address in use.
+/// Binds `address`. Port 0 takes a free port. The log line has the address in use.
 pub async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
     let listener = TcpListener::bind(address)
         .await
@@ -16,16 +16,15 @@ pub async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
     Ok(listener)
 }
 
-/// Serves `router` until `shutdown`, then answers what is in flight and closes idle connections.
-///
-/// A client that never finishes its request is waited for at most `grace`.
+/// Serves `router` until `shutdown`. Then answers the requests in flight and closes idle connections. Waits at most
+/// `grace` for a client that does not finish its request.
 pub async fn serve(
     listener: TcpListener,
     router: Router,
     shutdown: CancellationToken,
     grace: Duration,
 ) -> anyhow::Result<()> {
-    // Answers are small and written whole: Nagle's algorithm could only delay them.
+    // Answers are small and written in one piece: Nagle's algorithm could only delay them.
     let listener = listener.tap_io(|stream| {
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "cannot set TCP_NODELAY");
@@ -36,7 +35,7 @@ pub async fn serve(
     tokio::select! {
         result = serving => result.context("the HTTP server failed"),
         () = crate::elapsed_after(&shutdown, grace) => {
-            tracing::warn!("closing connections whose requests never came");
+            tracing::warn!("closing connections with unfinished requests");
             Ok(())
         }
     }

@@ -1,5 +1,5 @@
-//! What every process does once: telemetry, signals, an orderly end, health and metrics routes,
-//! the delays between retries, the pace of a purge, and ages that grow while nobody knows them.
+//! What every process needs: telemetry, signals, graceful shutdown, health and metrics routes, retry delays, purging,
+//! and age gauges.
 
 pub mod age;
 pub mod health;
@@ -21,12 +21,12 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing_subscriber::{EnvFilter, fmt, prelude::*};
 
-/// Settings that every process has.
+/// Settings of every process.
 #[derive(clap::Args, Clone)]
-// Flattened beside other groups of the same name.
+// Several flattened groups are called `Args`, and clap refuses groups of the same name.
 #[group(skip)]
 pub struct Args {
-    /// What to log, as a `tracing` filter: `info`, `warn,flashsale_relay=debug`, …
+    /// Log filter in the syntax of `tracing`: `info`, `warn,flashsale_relay=debug`, …
     #[arg(
         long,
         env = "RUST_LOG",
@@ -34,36 +34,37 @@ pub struct Args {
     )]
     pub log: String,
 
-    /// How log lines look.
+    /// Format of the log lines.
     #[arg(long, env = "LOG_FORMAT", value_enum, default_value = "text")]
     pub log_format: LogFormat,
 
-    /// Time limit for an orderly end after SIGTERM or SIGINT, in seconds.
+    /// Time limit of the graceful shutdown after SIGTERM or SIGINT, in seconds.
     #[arg(long, env = "SHUTDOWN_SECONDS", default_value_t = 20)]
     pub shutdown_seconds: u64,
 }
 
+/// Format of the log lines.
 #[derive(Clone, Copy, ValueEnum)]
 pub enum LogFormat {
-    /// For people.
+    /// Text for people.
     Text,
-    /// One JSON object a line, for log collectors.
+    /// One JSON object per line, for log collectors.
     Json,
 }
 
-/// What a process's main function works with.
+/// The context that a process's main function gets.
 #[derive(Clone)]
 pub struct Process {
-    /// Cancelled at the first SIGTERM or SIGINT: take no new work, finish what is in flight.
+    /// Cancelled at the first SIGTERM or SIGINT: accept no new work, and finish the work in flight.
     pub shutdown: CancellationToken,
-    /// Work that must be finished before the process ends.
+    /// Tasks that must finish before the process ends.
     pub tasks: TaskTracker,
-    /// Everything that `/metrics` shows.
+    /// All metrics of the process.
     pub registry: Registry,
 }
 
 impl Process {
-    /// A process without signals, as tests run it inside their own.
+    /// A context without signal handling, for tests that run a process within their own.
     pub fn detached() -> Self {
         Self {
             shutdown: CancellationToken::new(),
@@ -73,11 +74,10 @@ impl Process {
     }
 }
 
-/// Runs `main` until it returns, and answers with the process's exit code.
+/// Runs `main` until it returns, and returns the exit code of the process.
 ///
-/// After a signal, `main` has `shutdown_seconds` to return; what is unfinished then is abandoned with
-/// an error in the log, because an orchestrator would otherwise kill the process without one.
-/// A second signal ends the process at once.
+/// After a signal, `main` has `shutdown_seconds` to return. Unfinished work is then abandoned and an error is logged:
+/// an orchestrator would kill the process without a log line. A second signal ends the process at once.
 pub fn run<F, Fut>(name: &'static str, args: &Args, main: F) -> ExitCode
 where
     F: FnOnce(Process) -> Fut,
@@ -87,7 +87,7 @@ where
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!(process = name, "{error:#}");
-            // A bad setting can come before telemetry; then this line is all that an operator sees.
+            // An invalid setting can fail before logging is set up. Then this line is all that an operator sees.
             if !tracing::dispatcher::has_been_set() {
                 eprintln!("{name}: {error:#}");
             }
@@ -128,18 +128,18 @@ where
             )),
         }
     });
-    // Blocking work (a DNS look-up, say) must not hold up an end that has already been decided.
+    // Blocking work, such as a DNS lookup, must not delay the end of the process.
     runtime.shutdown_background();
     spans.stop();
     result
 }
 
-/// Locks what no panic leaves half-changed, so that a holder who panicked is no reason to stop.
+/// Locks a mutex and ignores poisoning. Only for data that a panic cannot leave half-changed.
 pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Ends `limit` after the signal to stop.
+/// Returns `limit` after the signal to stop.
 pub(crate) async fn elapsed_after(shutdown: &CancellationToken, limit: Duration) {
     shutdown.cancelled().await;
     tokio::time::sleep(limit).await;
@@ -158,16 +158,15 @@ fn listen_for_signals(shutdown: CancellationToken) -> anyhow::Result<()> {
                 tracing::warn!("second signal: stopping at once");
                 std::process::exit(1);
             }
-            tracing::info!("signal received: finishing what is in flight");
+            tracing::info!("signal received: finishing the work in flight");
             shutdown.cancel();
         }
     });
     Ok(())
 }
 
-/// `SSL_CERT_FILE` names the authorities whose certificates count, instead of the system's. The clients of all
-/// three servers read it by themselves whenever they connect; but what is wrong with the file they would tell
-/// late, or as a fault of the server.
+/// Checks the file in `SSL_CERT_FILE`, which replaces the system's certificate authorities. The clients of all three
+/// servers read it themselves on every connect. They would report a bad file late, or as an error of the server.
 fn check_ca_file() -> anyhow::Result<()> {
     let Some(path) = std::env::var_os("SSL_CERT_FILE") else {
         return Ok(());

@@ -1,4 +1,4 @@
-//! Deleting what is old, in bits that delay nobody.
+//! Periodic deletion of old rows in small batches.
 
 use std::time::Duration;
 
@@ -6,12 +6,12 @@ use tokio::time::sleep;
 
 const PURGE_EVERY: Duration = Duration::from_secs(60);
 
-/// Rows that one statement deletes, and the pause after it: 10,000 rows a second at most.
+/// Number of rows that one statement deletes, and the pause after it: at most 10,000 rows per second.
 const PURGE_MAX_ROWS: i64 = 1_000;
 const PURGE_PAUSE: Duration = Duration::from_millis(100);
 
-/// Calls `delete` now and then, for ever. It deletes at most so many rows, and answers how many; where there
-/// may be more, it is soon called again.
+/// Calls `delete` periodically, forever. `delete` gets the maximum number of rows and returns the number that it
+/// deleted. If there may be more rows, it is called again soon.
 pub async fn keep_purging<E, F, Fut>(mut delete: F)
 where
     E: std::error::Error + 'static,

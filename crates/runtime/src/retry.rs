@@ -1,15 +1,16 @@
-//! Delays between attempts. The one place that knows the `backoff` crate (see `deny.toml`).
+//! Delays between attempts. Only this module uses the `backoff` crate (see `deny.toml`).
 
 use std::time::Duration;
 
 use backoff::{ExponentialBackoff, ExponentialBackoffBuilder, backoff::Backoff as _};
 
-/// Jittered delays that grow from 50 ms to `max` and never give up.
+/// Jittered delays that grow from 50 ms to a maximum and never end.
 ///
-/// `backoff`'s own default stops after 15 minutes; an outage may last longer than that.
+/// The default of `backoff` stops after 15 minutes. An outage may last longer.
 pub struct Delays(ExponentialBackoff);
 
 impl Delays {
+    /// Delays that grow up to `max`.
     pub fn up_to(max: Duration) -> Self {
         Self(
             ExponentialBackoffBuilder::new()
@@ -20,13 +21,13 @@ impl Delays {
         )
     }
 
-    /// The time to wait before the next attempt, within ±50 % of the current interval.
+    /// The delay before the next attempt, within ±50 % of the current interval.
     pub fn next_delay(&mut self) -> Duration {
         let max = self.0.max_interval;
         self.0.next_backoff().unwrap_or(max)
     }
 
-    /// Call after a success: the next failure starts again with a short delay.
+    /// Call this after a success: the next failure starts with a short delay again.
     pub fn reset(&mut self) {
         self.0.reset();
     }

@@ -1,4 +1,4 @@
-//! One connection to Redis, and how its death is noticed.
+//! One connection to Redis, and the detection of its loss.
 
 use std::time::Duration;
 
@@ -10,22 +10,22 @@ use redis::{
 };
 use tokio_util::sync::CancellationToken;
 
-/// Includes name look-up, TLS and log-in.
+/// Includes the DNS lookup, TLS and log-in.
 const CONNECT_LIMIT: Duration = Duration::from_secs(1);
 
-/// Redis forks, saves and fails over within this; the crate's own half second would drop timers for it.
+/// Redis forks, saves and fails over within this time. The crate's default of 500 ms would drop timers meanwhile.
 const RESPONSE_LIMIT: Duration = Duration::from_secs(2);
 
-/// A peer that vanished without a word is noticed after this and `RESPONSE_LIMIT`.
+/// A peer that vanishes is detected after this time plus `RESPONSE_LIMIT`.
 const PING_EVERY: Duration = Duration::from_secs(2);
 
-/// Between attempts, an unreachable Redis is left alone for at most about this long.
+/// Maximum delay between attempts to reach Redis.
 pub(crate) const RETRY_MAX: Duration = Duration::from_secs(2);
 
-/// Parses the URL, without an error text that could repeat its password.
+/// Parses the URL. The error never contains the URL, because that has the password.
 pub(crate) fn client(url: &str) -> RedisResult<(Client, i64)> {
     let info = url.into_connection_info()?;
-    // With RESP3 the end of a connection and published messages arrive as pushes, on any connection.
+    // With RESP3, the loss of a connection and published messages arrive as pushes on any connection.
     let settings = info
         .redis_settings()
         .clone()
@@ -43,8 +43,8 @@ pub(crate) struct Link {
 }
 
 impl Link {
-    /// Connects. `on_message` gets the payload of each published message, called by the task that reads
-    /// the socket: it must only take note, or Redis would cut off a reader that falls behind.
+    /// Connects. `on_message` gets the payload of each published message. It is called by the task that reads the
+    /// socket, so it must return at once: Redis disconnects readers that fall behind.
     pub(crate) async fn open(
         client: &Client,
         on_message: impl Fn(&[u8]) + Send + Sync + 'static,
@@ -69,8 +69,8 @@ impl Link {
         Ok(Self { connection, closed })
     }
 
-    /// Returns once the connection is dead: at once if it was closed, and after a missed PING if the peer
-    /// is frozen or the network between swallows everything. May be cancelled at any point.
+    /// Returns once the connection is lost: at once if it was closed, after a missed PING if the peer is frozen or
+    /// the network drops packets. Cancel safe.
     pub(crate) async fn lost(&mut self) {
         loop {
             tokio::select! {

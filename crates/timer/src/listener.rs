@@ -1,5 +1,5 @@
-//! Hearing that there is something to do. What is said is never trusted, and often missed; a listener
-//! only wakes someone who then asks the database.
+//! Notifications from Redis that there is work to do. They only reduce latency. They may be wrong or lost, so the
+//! receiver always asks the database.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -13,15 +13,15 @@ use crate::{
     link::{Link, RETRY_MAX},
 };
 
-/// Wakes its owner. However much happened since the last wake-up, there is one more and not many.
+/// Wakes its owner. Several notifications since the last wake-up count as one.
 pub struct Wakeups {
     heard: Arc<Notify>,
     _listening: DropGuard,
 }
 
 impl Wakeups {
-    /// Waits until something has happened, or may have been missed, since the last call. Never returns
-    /// while Redis is away: bound the wait.
+    /// Waits for a notification since the last call, or for a reconnect, after which notifications may have been
+    /// lost. Never returns while Redis is down, so use a time limit.
     pub async fn next(&self) {
         self.heard.notified().await;
     }
@@ -35,7 +35,7 @@ pub(crate) enum Topic {
     Outbox,
 }
 
-/// Listens, through every outage, until the answer is dropped or the process is told to stop.
+/// Listens through all outages, until the returned value is dropped or the process is told to stop.
 pub(crate) fn start(shared: Arc<Shared>, topic: Topic) -> Wakeups {
     let heard = Arc::new(Notify::new());
     let stop = shared.process.shutdown.child_token();
@@ -67,13 +67,13 @@ async fn listen(shared: &Shared, topic: Topic, heard: &Arc<Notify>) {
                 delays.reset();
                 tracing::info!(purpose, "listening to Redis");
                 state.away = false;
-                // What was said before this moment was said to nobody.
+                // Notifications before the subscription were lost.
                 heard.notify_one();
                 link.lost().await;
                 tracing::debug!(purpose, "connection to Redis lost");
             }
             Err(error) if !state.away => {
-                tracing::warn!(purpose, %error, "cannot listen to Redis: polling alone until it returns");
+                tracing::warn!(purpose, %error, "cannot listen to Redis: only polling until it is back");
                 state.away = true;
             }
             Err(_) => {}
@@ -82,7 +82,7 @@ async fn listen(shared: &Shared, topic: Topic, heard: &Arc<Notify>) {
     }
 }
 
-/// What has been told already, so that each is one line in the log.
+/// Warnings that were already logged, so that each is logged once.
 #[derive(Default)]
 struct State {
     subscribed_before: bool,
@@ -96,7 +96,7 @@ async fn subscribe(
     heard: &Arc<Notify>,
     state: &mut State,
 ) -> RedisResult<Link> {
-    // Other keys expire in this database too; they are nobody's business here.
+    // Other keys in this database also expire. They are ignored.
     let (channel, about) = match topic {
         Topic::Expiries => (
             &shared.keys.expired_channel,
@@ -117,16 +117,15 @@ async fn subscribe(
     {
         tracing::warn!(
             %error,
-            "cannot see to it that Redis announces expired keys (notify-keyspace-events must include Ex): \
-             carrying on, at worst with sweeps alone"
+            "cannot make Redis announce expired keys (notify-keyspace-events must include Ex): \
+             continuing, at worst with periodic sweeps only"
         );
     }
     link.connection.subscribe(channel).await?;
     Ok(link)
 }
 
-/// Asks Redis to announce expired keys. Done before each subscription, because a restarted Redis has
-/// forgotten it.
+/// Makes Redis announce expired keys. Repeated before each subscription, because a restarted Redis loses the setting.
 async fn announce_expiries(link: &mut Link) -> RedisResult<()> {
     const SETTING: &str = "notify-keyspace-events";
     let settings: HashMap<String, String> = redis::cmd("CONFIG")
@@ -148,10 +147,9 @@ async fn announce_expiries(link: &mut Link) -> RedisResult<()> {
     }
 }
 
-/// The flags to set so that expired keys are announced too, or nothing if they are already.
+/// The flags to set so that expired keys are announced, or `None` if they already are.
 ///
-/// `E` publishes events by their name, `x` is the event, and `A` stands for it among others. What
-/// somebody else has asked for stays.
+/// `E` enables keyevent channels, `x` expired events, and `A` includes `x`. Flags that others have set are kept.
 fn with_expiries(flags: &str) -> Option<String> {
     let by_name = if flags.contains('E') { "" } else { "E" };
     let expired = if flags.contains(['x', 'A']) { "" } else { "x" };

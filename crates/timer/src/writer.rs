@@ -1,4 +1,4 @@
-//! The one task that sends what is queued.
+//! The task that sends queued timers and counters to Redis.
 
 use std::{sync::Arc, time::Duration};
 
@@ -12,14 +12,14 @@ use crate::{
     queue::Batch,
 };
 
-/// How long after the signal to stop the writer still waits for its handles to go: requests in flight
-/// have their last words until then, and a forgotten handle cannot hold up the process.
+/// How long after the signal to stop the writer waits until all handles are dropped. Requests in flight may still
+/// queue messages until then, and a leaked handle cannot block the shutdown.
 const LAST_WORDS_LIMIT: Duration = Duration::from_secs(10);
 
-/// How long the end may take, however much is queued.
+/// Time limit of the final flush.
 const FLUSH_LIMIT: Duration = Duration::from_secs(2);
 
-/// Connects, sends and connects again, until all handles are gone or the process is told to stop.
+/// Connects, sends and reconnects, until all handles are dropped or the process is told to stop.
 pub(crate) async fn run(shared: Arc<Shared>, handles_gone: CancellationToken) {
     let ending = CancellationToken::new();
     let watch = async {
@@ -55,7 +55,7 @@ async fn write(shared: &Shared, ending: &CancellationToken) {
                 *lock(&shared.connection) = None;
             }
             Err(error) => {
-                // Timers that come late are worth little: the sweep has most of them by then.
+                // Late timers are nearly worthless: the sweep has expired most of the holds by then.
                 let timers = lock(&shared.queue).discard_timers();
                 shared.dropped(timers, &error);
             }
@@ -67,7 +67,7 @@ async fn write(shared: &Shared, ending: &CancellationToken) {
     }
 }
 
-/// Sends until the connection is lost or, with the queue empty or out of time, the end has come.
+/// Sends until the connection is lost. When ending, stops once the queue is empty or the time is over.
 async fn serve(shared: &Shared, mut link: Link, ending: &CancellationToken) {
     loop {
         tokio::select! {
@@ -84,7 +84,7 @@ async fn serve(shared: &Shared, mut link: Link, ending: &CancellationToken) {
     }
 }
 
-/// Sends until nothing is queued. What comes in during one round trip leaves together in the next.
+/// Sends until the queue is empty. Messages that arrive during one round trip are sent together in the next.
 async fn drain(shared: &Shared, link: &mut Link) -> redis::RedisResult<()> {
     loop {
         let Some(batch) = lock(&shared.queue).take() else {
@@ -94,7 +94,7 @@ async fn drain(shared: &Shared, link: &mut Link) -> redis::RedisResult<()> {
     }
 }
 
-/// Sends one batch, at most once: nobody knows whether an unanswered INCRBY has counted.
+/// Sends one batch, at most once: an INCRBY without a reply may have been applied.
 async fn send(shared: &Shared, link: &mut Link, batch: &Batch) -> redis::RedisResult<()> {
     shared.metrics.pipeline.observe(batch.commands() as f64);
     let pipeline = shared.keys.pipeline(batch);
@@ -104,7 +104,7 @@ async fn send(shared: &Shared, link: &mut Link, batch: &Batch) -> redis::RedisRe
         .await
     {
         Ok(replies) => {
-            // Out of memory, read-only, loading, …: Redis is there and refuses.
+            // Redis is up but refuses: out of memory, read-only, loading, ….
             let refused = replies.iter().filter_map(|reply| match reply {
                 Value::ServerError(error) => Some(error),
                 _ => None,

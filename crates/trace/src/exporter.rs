@@ -1,5 +1,5 @@
-//! Where spans go: to a collector, by OTLP over HTTP. All settings are OpenTelemetry's own environment variables,
-//! which its SDK reads by itself.
+//! Exports spans to a collector by OTLP over HTTP. All settings are OpenTelemetry's own environment variables, which
+//! its SDK reads.
 
 use std::{
     env,
@@ -22,7 +22,7 @@ use opentelemetry_sdk::{
     trace::{SdkTracer, SdkTracerProvider, SpanData, SpanExporter},
 };
 
-/// Longest wait for a collector when the process ends: what it does not take is lost, and nobody waits for it.
+/// Maximum wait for the collector at the end of the process. Spans that it has not accepted by then are lost.
 const FLUSH_LIMIT: Duration = Duration::from_secs(2);
 
 static TRACER: OnceLock<SdkTracer> = OnceLock::new();
@@ -31,12 +31,13 @@ pub(crate) fn tracer() -> Option<&'static SdkTracer> {
     TRACER.get()
 }
 
-/// Takes ended spans from a bounded queue to the collector, in a thread of its own; when the queue is full, spans
-/// are dropped. Without an endpoint in the environment there is none.
+/// Sends ended spans from a bounded queue to the collector, in a thread of its own. When the queue is full, spans are
+/// dropped. Without an endpoint in the environment, nothing is exported.
 pub struct Exporter(Option<SdkTracerProvider>);
 
 impl Exporter {
-    /// `service` is the name of the process, unless the environment has another.
+    /// Starts the exporter. `service` is the service name unless the environment has another. Fails if an
+    /// OpenTelemetry setting is invalid.
     pub fn start(service: &'static str) -> anyhow::Result<Self> {
         let setting = |name| env::var(name).ok().filter(|value| !value.is_empty());
         let endpoint = setting(OTEL_EXPORTER_OTLP_TRACES_ENDPOINT)
@@ -49,9 +50,9 @@ impl Exporter {
         };
         ensure!(
             endpoint.starts_with("http://"),
-            "the OTLP endpoint must begin with http://: a collector nearby can go on with TLS"
+            "the OTLP endpoint must begin with http://. For TLS, run a local collector that forwards the spans"
         );
-        // The HTTP client would log them, at trace.
+        // The HTTP client would log credentials in the URL, at level trace.
         ensure!(
             !endpoint.contains('@'),
             "credentials belong in OTEL_EXPORTER_OTLP_HEADERS, not in the OTLP endpoint"
@@ -60,7 +61,7 @@ impl Exporter {
             .with_http()
             .with_protocol(Protocol::HttpBinary)
             .build()
-            // Its own message could repeat the URL, and with it a password.
+            // The SDK's message could contain the URL and its password.
             .map_err(|_| anyhow!("an OTEL_EXPORTER_OTLP_ setting is not valid"))?;
         let provider = SdkTracerProvider::builder()
             .with_batch_exporter(Watched {
@@ -73,7 +74,7 @@ impl Exporter {
         Ok(Self(Some(provider)))
     }
 
-    /// Exports what is left.
+    /// Exports the remaining spans.
     pub fn stop(self) {
         if let Some(Err(error)) = self
             .0
@@ -87,7 +88,7 @@ impl Exporter {
 fn resource(service: &'static str) -> Resource {
     let named = Resource::builder();
     let found = Resource::builder().build().get(&"service.name".into());
-    // What the SDK calls a service that has no name in the environment.
+    // The SDK's default name when the environment has none.
     let unnamed = found.is_none_or(|name| name.as_str().starts_with("unknown_service"));
     let named = if unnamed {
         named.with_service_name(service)
@@ -99,7 +100,7 @@ fn resource(service: &'static str) -> Resource {
         .build()
 }
 
-/// The log tells once that the collector is away, and once that it is back.
+/// Logs once when the collector cannot be reached, and once when it is back.
 #[derive(Debug)]
 struct Watched {
     exporter: opentelemetry_otlp::SpanExporter,

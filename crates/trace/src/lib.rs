@@ -1,8 +1,8 @@
-//! Where a request's time went, as spans of OpenTelemetry: the request, the call that it shared, the statements of
-//! that call. Without the feature `otel` all of it is empty: the compiler leaves nothing of it.
+//! Traces a request with OpenTelemetry spans: the request, the database call that it shared, and the statements of
+//! that call. Without the feature `otel` everything is empty and the compiler removes it.
 //!
-//! Who works on behalf of a span runs within [`Span::scope`], and who needs it finds it by [`Span::current`]. A span
-//! ends when it is dropped.
+//! Work for a span runs within [`Span::scope`], and [`Span::current`] returns that span. A span ends when it is
+//! dropped.
 
 #[cfg(feature = "otel")]
 mod exporter;
@@ -17,14 +17,16 @@ pub use {exporter::Exporter, span::Span};
 #[cfg(not(feature = "otel"))]
 pub use off::{Exporter, Span};
 
-/// What a request came to.
+/// The answer to a request.
 pub struct Answer<'a> {
-    /// `None`: none that the service knows.
+    /// The method. `None`: not a known method.
     pub method: Option<&'a str>,
-    /// The pattern of its path, which has ids; `None`: no route was found.
+    /// The route pattern without ids. `None`: no route was found.
     pub route: Option<&'a str>,
+    /// The HTTP status.
     pub status: u16,
-    /// Of the problem, where it is one.
+    /// The problem code, if the answer is a problem.
     pub code: Option<&'static str>,
+    /// The request id, if there is one.
     pub request_id: Option<&'a str>,
 }

@@ -1,4 +1,4 @@
-//! Spans, where they are sampled.
+//! Spans with the feature `otel`.
 
 use opentelemetry::{
     Context, KeyValue,
@@ -11,34 +11,34 @@ use opentelemetry_sdk::propagation::TraceContextPropagator;
 
 use crate::{Answer, exporter};
 
-/// `None`: not sampled, or nobody to export it to. Nothing is made for it then, nor for what it leads to.
+/// `None`: not sampled, or not exported. Then its child spans do not exist either.
 #[derive(Clone)]
 pub struct Span(Option<Context>);
 
 impl Span {
-    /// The answering of a request. It goes on with the trace of the caller's `traceparent`, if it has a valid one,
-    /// and is sampled if that is (or as `OTEL_TRACES_SAMPLER` says).
+    /// The span of a request. Continues the trace of a valid `traceparent` header and follows its sampling decision
+    /// (or `OTEL_TRACES_SAMPLER`).
     pub fn of_request<'a>(header: impl Fn(&'static str) -> Option<&'a str>) -> Self {
         if exporter::tracer().is_none() {
             return Self(None);
         }
         let caller = TraceContextPropagator::new()
             .extract_with_context(&Context::new(), &Headers::read(header));
-        // It gets its name with its route.
+        // The final name is set with the route.
         let span = SpanBuilder::from_name("request").with_kind(SpanKind::Server);
         Self::start(span, &caller)
     }
 
-    /// One call on behalf of these requests, linked with each of them both ways.
+    /// The span of one batched call for these requests. It is linked with each request in both directions.
     ///
-    /// It is also a child of the first that is sampled, rather than the root of a trace: so it is sampled exactly if
-    /// one of them is, whatever the sampler, and a request that had the call to itself shows it in its own trace.
+    /// It is a child of the first sampled request, not the root of a trace. So it is sampled exactly if one of the
+    /// requests is, with any sampler. A request that was alone in its batch shows the call in its own trace.
     pub fn of_batch(verb: &'static str, requests: &[Self]) -> Self {
         let sampled = || requests.iter().filter_map(|request| request.0.as_ref());
         let Some(first) = sampled().next() else {
             return Self(None);
         };
-        // Of these the SDK keeps `OTEL_SPAN_LINK_COUNT_LIMIT`, 128 by default.
+        // The SDK keeps `OTEL_SPAN_LINK_COUNT_LIMIT` of them, 128 by default.
         let links =
             sampled().map(|request| Link::with_context(request.span().span_context().clone()));
         let count = i64::try_from(requests.len()).unwrap_or(i64::MAX);
@@ -55,7 +55,8 @@ impl Span {
         batch
     }
 
-    /// One round trip to PostgreSQL, part of the current span. Of the statement it tells the name that it starts with.
+    /// One round trip to PostgreSQL, as a child of the current span. Only the name at the start of the statement is
+    /// recorded.
     pub fn of_statement(sql: &str) -> Self {
         let Self(Some(within)) = Self::current() else {
             return Self(None);
@@ -72,14 +73,14 @@ impl Span {
         Self::start(span, &within)
     }
 
-    /// The one on whose behalf this runs.
+    /// The current span: the one whose [`Span::scope`] this code runs in.
     pub fn current() -> Self {
         Self(Context::map_current(|context| {
             context.has_active_span().then(|| context.clone())
         }))
     }
 
-    /// Runs `work` on behalf of this span.
+    /// Runs `work` with this span as the current one.
     pub fn scope<F: Future>(&self, work: F) -> impl Future<Output = F::Output> + use<F> {
         let context = self.0.clone();
         async move {
@@ -90,12 +91,14 @@ impl Span {
         }
     }
 
+    /// Marks the span as failed with this cause.
     pub fn failed(&self, cause: &str) {
         if let Some(context) = &self.0 {
             context.span().set_status(Status::error(cause.to_owned()));
         }
     }
 
+    /// Records the answer and ends the span.
     pub fn answered(self, answer: &Answer<'_>) {
         let Some(context) = self.0 else {
             return;
@@ -118,14 +121,14 @@ impl Span {
         if let Some(code) = answer.code {
             span.set_attribute(KeyValue::new("flashsale.problem.code", code));
         }
-        // A refusal is the client's business: the conventions call only a fault an error.
+        // A refusal is not a server error: by OpenTelemetry's conventions only 5xx is an error.
         if answer.status >= 500 {
             let status = answer.status.to_string();
             let kind = answer.code.map_or(status, str::to_owned);
             span.set_attribute(KeyValue::new("error.type", kind));
             span.set_status(Status::error(""));
         }
-        // A call that it shared may hold it for longer.
+        // Ended explicitly: a batched call may still hold a clone of it.
         span.end();
     }
 
@@ -136,7 +139,7 @@ impl Span {
     }
 }
 
-/// What a caller tells of its trace.
+/// The trace headers of a request.
 struct Headers<'a> {
     traceparent: Option<&'a str>,
     tracestate: Option<&'a str>,
@@ -151,7 +154,7 @@ impl<'a> Headers<'a> {
     }
 }
 
-/// The SDK would also take ids that are too short.
+/// The SDK would also accept ids that are too short.
 fn is_whole(traceparent: &str) -> bool {
     let mut parts = traceparent.split('-');
     [2, 32, 16, 2].into_iter().all(|length| {

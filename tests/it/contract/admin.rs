@@ -1,4 +1,4 @@
-//! Who may do admin acts, and the acts.
+//! Admin routes and their access control.
 
 use reqwest::{Method, RequestBuilder};
 use serde_json::json;
@@ -7,7 +7,7 @@ use crate::support::{Answer, System, assert_fields};
 
 const TOKEN: &str = "a token with / and = in it";
 
-/// One request to every admin act.
+/// One request to every admin route.
 fn acts(system: &System) -> Vec<RequestBuilder> {
     let product = json!({"name": "x", "stock": 1});
     vec![
@@ -102,7 +102,8 @@ async fn without_a_token_only_this_machine_may_do_admin_acts() {
         ] {
             expect_all(&system, (header, "for=127.0.0.1"), 403, "forbidden").await;
         }
-        // Somebody else's page in the browser of whoever works here: by its origin, and by a name that leads here.
+        // A foreign web page in a local browser: recognized by its Origin header, or by a host name that resolves to
+        // this machine.
         for header in [
             ("Origin", "https://evil.example"),
             ("Origin", "http://localhost:1"),
@@ -119,7 +120,7 @@ async fn without_a_token_only_this_machine_may_do_admin_acts() {
         for host in ["localhost", "LOCALHOST:8080", "[::1]:8080", "192.168.0.1"] {
             expect_allowed(&system, ("Host", host)).await;
         }
-        // An empty token is none, and does not let in who sends an empty one.
+        // An empty token counts as none, and a request with an empty token is refused.
         let forwarded = system
             .request(Method::GET, "/admin/audit")
             .header("authorization", "Bearer ")
@@ -133,7 +134,7 @@ async fn without_a_token_nobody_may_when_the_api_listens_to_the_network() {
     let mut system = System::spawn(&[("LISTEN_ADDR", "0.0.0.0:0")]).await;
     system.child().logs("admin routes are closed").await;
     expect_all(&system, ("accept", "*/*"), 403, "forbidden").await;
-    // Everything else is open.
+    // All other routes are open.
     system.get("/products").await.expect(200);
     let reserve = system.try_reserve(1, 1).await;
     reserve.expect_problem(404, "product_not_found");
@@ -206,7 +207,7 @@ async fn a_sweep_that_could_not_end_everything_does_not_say_that_nothing_was_don
     let answer = system.post("/admin/reservations/sync-expired").await;
     answer.expect_problem(503, "outcome_unknown");
     assert_eq!(system.stock(free).await, 1);
-    // This time there was nothing else to do.
+    // Nothing is left to expire.
     let answer = system.post("/admin/reservations/sync-expired").await;
     answer.expect_problem(503, "overloaded");
     lock.rollback().await.unwrap();
@@ -250,7 +251,7 @@ async fn the_audit_shows_each_product_and_finds_every_difference() {
     }]);
     assert_eq!(audit["products"], wanted);
 
-    // Keeps every constraint, and is wrong all the same.
+    // Satisfies every constraint, and is still wrong.
     sqlx::query("update products set stock = 2, held = 3, sold = 0 where id = $1")
         .bind(product)
         .execute(&system.database.pool)

@@ -1,4 +1,4 @@
-//! Bodies that are not what a route asks for: each is refused for its own reason, and none does anything.
+//! Invalid bodies: each is refused with its own reason, and none has an effect.
 
 use reqwest::Method;
 use serde_json::json;
@@ -23,7 +23,7 @@ async fn what_is_not_json_is_called_that() {
         r#"{"product_id":01,"user_id":1}"#,
         r#"{"product_id":+1,"user_id":1}"#,
         r#"{"product_id":NaN,"user_id":1}"#,
-        // A value that the route does not take, and only then the error.
+        // An invalid value before a syntax error.
         r#"{"product_id":"x","user_id":1"#,
         r#"{"surplus":1,"user_id":"#,
         r#"[1,"#,
@@ -42,7 +42,7 @@ async fn json_is_utf8() {
     let body = b"{\"name\":\"\xff\",\"stock\":1}";
     let answer = system.post_raw("/products", body.as_slice()).await;
     answer.expect_problem(400, "invalid_json");
-    // The grammar allows half a surrogate pair, but it is no character.
+    // Half a surrogate pair is valid JSON syntax, but not a character.
     let answer = system
         .post_raw("/products", r#"{"name":"\ud800","stock":1}"#)
         .await;

@@ -1,5 +1,5 @@
-//! The contract as files: they are what the code says, complete, and true of themselves. That they are true of
-//! the service is seen by every other story, whose answers and events are all held against them.
+//! The OpenAPI and AsyncAPI files: generated from the code, complete, and consistent. All other tests check their
+//! answers and events against these files.
 
 use std::collections::{BTreeSet, HashSet};
 
@@ -67,7 +67,7 @@ async fn the_page_shows_everything_and_asks_nobody_else() {
             );
         }
     }
-    // What it links to is on it, or on this host.
+    // Every link leads to the page itself or to this host.
     let links: BTreeSet<&str> = page
         .text
         .split(r#"href=""#)
@@ -150,7 +150,7 @@ fn every_example_is_as_its_schema_says() {
     }
 }
 
-/// The client holds what it got a 2xx for against the schema of the request, too.
+/// The test client also checks successful requests against the request schema.
 #[tokio::test]
 async fn every_example_of_a_body_is_understood() {
     let system = System::start().await;
@@ -203,7 +203,7 @@ async fn every_parameter_of_a_query_is_known() {
     assert_eq!(asked, 9);
 }
 
-/// Every operation: path, method, what is said of it.
+/// Every operation: path, method, description.
 pub(super) fn operations() -> impl Iterator<Item = (&'static str, &'static str, &'static Value)> {
     let paths = map(&OPENAPI.document["paths"]).iter();
     paths.flat_map(|(path, item)| {

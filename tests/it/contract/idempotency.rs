@@ -1,4 +1,4 @@
-//! `Idempotency-Key`: a POST that comes again gets the answer that it got before.
+//! `Idempotency-Key`: a repeated POST gets the stored answer.
 
 use futures_util::future::join_all;
 use reqwest::Method;
@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 
 use crate::support::{Answer, Client, System, eventually, id};
 
-/// A POST with a key. An empty body is none.
+/// A POST with a key. An empty text means no body.
 async fn post(system: &System, key: &str, path: &str, body: &str) -> Answer {
     let mut request = system
         .request(Method::POST, path)
@@ -25,7 +25,7 @@ async fn reserve(system: &System, key: &str, product: i64, user: i64) -> Answer 
     post(system, key, "/reservations", &body).await
 }
 
-/// Byte for byte the first answer, and marked as its repetition.
+/// The same bytes as the first answer, marked as a replay.
 #[track_caller]
 fn assert_replayed(first: &Answer, again: &Answer) {
     assert_eq!(first.header("idempotency-replayed"), "");
@@ -44,7 +44,7 @@ async fn keys(system: &System) -> i64 {
         .unwrap()
 }
 
-/// Everything that an answer could have changed.
+/// All state that a request could change.
 async fn state(system: &System) -> Vec<Value> {
     let everything =
         "select to_jsonb(p) from products p union all select to_jsonb(r) from reservations r
@@ -58,7 +58,7 @@ async fn state(system: &System) -> Vec<Value> {
     rows
 }
 
-/// On a product with 9 units, whose holds 1 to 4 are ACTIVE, ACTIVE, CONFIRMED and past its deadline.
+/// For a product with 9 units, whose holds 1 to 4 are ACTIVE, ACTIVE, CONFIRMED and past the deadline.
 const POSTS: [(&str, &str, u16); 13] = [
     ("/products", r#"{"name": "x", "stock": 1}"#, 201),
     (
@@ -161,7 +161,7 @@ async fn an_answer_is_the_same_with_a_key_and_without() {
         answer.expect_problem(409, "sold_out");
     }
     assert_eq!(refused[0].text, refused[1].text);
-    // As without a key, the counters and timers are told.
+    // Counters and timers are updated as without a key.
     for (name, value) in [("created", 2.0), ("confirmed", 1.0)] {
         post(&system, "c", "/reservations/1/confirm", "")
             .await
@@ -187,7 +187,7 @@ async fn a_refusal_is_repeated_though_it_would_be_none_now() {
         &missing,
         &post(&system, "c", "/reservations/999/confirm", "").await,
     );
-    // Of several products, the refusal names the one.
+    // For several products, the refusal names the one that caused it.
     let several = r#"{"user_id": 5, "items": [{"product_id": 1}]}"#;
     let refused = post(&system, "d", "/reservations/batch", several).await;
     refused.expect_problem_with(409, "sold_out", &["product_id"]);
@@ -216,7 +216,7 @@ async fn what_never_reached_the_verb_is_not_kept() {
             422,
             "invalid_product",
         ),
-        // Only the database finds this one.
+        // Only the database detects this error.
         ("/products", window, 422, "invalid_product"),
     ];
     for (path, body, status, code) in wrong {
@@ -232,7 +232,7 @@ async fn what_never_reached_the_verb_is_not_kept() {
         .await
         .expect_problem(401, "unauthorized");
     reserve(&system, "a", product, 1).await.expect(201);
-    // Whoever may not do it is not told what came of it.
+    // Without permission, a request does not get the stored answer.
     post(&system, "b", "/products", &body.to_string())
         .await
         .expect(201);
@@ -291,7 +291,7 @@ async fn a_key_is_the_same_in_quotes_and_without() {
         .await
         .expect_problem(400, "idempotency_key_invalid");
     assert_eq!(system.stock(product).await, 6);
-    // Where nothing is changed it means nothing.
+    // The header is ignored on requests that change nothing.
     let read = system
         .request(Method::GET, "/products")
         .header("idempotency-key", "a b");
@@ -420,7 +420,7 @@ async fn what_gathers_in_a_lane_shares_a_transaction() {
             .await
         },
         async {
-            // The lane is full once it refuses what is too much for it.
+            // The lane is full once it refuses further requests.
             for _ in 0..20 {
                 refused.recv().await;
             }
@@ -465,7 +465,7 @@ async fn a_late_payment_with_a_key_is_one_transaction() {
     let first = post(&system, "a", &path, late).await;
     assert_eq!(first.expect(200)["reacquired_from"], hold["id"]);
     assert_replayed(&first, &post(&system, "a", &path, late).await);
-    // Without the wish it is refused, also under a key.
+    // Without the `reacquire` parameter it is refused, also with a key.
     let refused = post(&system, "b", &path, "").await;
     refused.expect_problem(409, "reservation_expired");
     assert_eq!(system.product(product).await["sold"], 1);

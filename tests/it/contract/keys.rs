@@ -1,4 +1,4 @@
-//! API keys: what needs one, and how they are made and replaced.
+//! API keys: the routes that need one, and how keys are created and replaced.
 
 use std::{fs, path::PathBuf};
 
@@ -10,7 +10,7 @@ use crate::support::{Answer, Client, Folder, System, eventually, output, start};
 
 const TOKEN: &str = "an admin's token";
 
-/// What is open to everybody who reaches the API.
+/// Routes that need no key.
 const OPEN: [&str; 10] = [
     "GET /livez",
     "GET /readyz",
@@ -38,7 +38,7 @@ const ADMIN_ACTS: [&str; 11] = [
     "POST /admin/outbox/replay",
 ];
 
-/// A file of keys.
+/// A file of API keys.
 pub(super) struct File {
     folder: Folder,
     lines: Vec<String>,
@@ -56,7 +56,7 @@ impl File {
         self.folder.path().join("keys")
     }
 
-    /// Makes a key as an operator would, adds its line, and answers the key.
+    /// Creates a key as an operator would, adds its line, and returns the key.
     pub(super) fn add(&mut self, name: &str) -> String {
         let made = output("flashsale-api", &["new-key", name], &[]);
         assert!(made.status.success(), "{made:?}");
@@ -66,13 +66,13 @@ impl File {
         shown.lines().last().unwrap().to_owned()
     }
 
-    /// Takes the oldest key away.
+    /// Removes the oldest key.
     fn remove_first(&mut self) {
         self.lines.remove(0);
         self.write(&self.lines.concat());
     }
 
-    /// Whole, as docs/security.md asks.
+    /// Replaces the file as a whole, as docs/security.md says.
     fn write(&self, content: &str) {
         let new = self.folder.path().join("keys.new");
         fs::write(&new, content).unwrap();
@@ -110,7 +110,7 @@ async fn soon(what: &str, client: &Client, key: &str, wanted: bool) {
     .await;
 }
 
-/// The routes of the contract, such as `GET /products/{id}`, and the schemes of their tokens.
+/// The routes in openapi.json, such as `GET /products/{id}`, with their security schemes.
 fn routes() -> Vec<(String, Vec<&'static str>)> {
     let routes = operations().map(|(path, method, operation)| {
         let schemes = operation["security"].as_array().into_iter().flatten();
@@ -121,14 +121,14 @@ fn routes() -> Vec<(String, Vec<&'static str>)> {
     routes.collect()
 }
 
-/// The routes that take a token, but none by this scheme.
+/// The routes that need a token, but not of this scheme.
 fn without(scheme: &str) -> Vec<String> {
     let mut routes = routes();
     routes.retain(|(_, schemes)| !schemes.is_empty() && !schemes.contains(&scheme));
     routes.into_iter().map(|(route, _)| route).collect()
 }
 
-/// The routes that a request with this header is not let into.
+/// The routes that refuse a request with this header.
 async fn closed(system: &System, header: (&str, &str)) -> Vec<String> {
     let mut closed = Vec::new();
     for (route, _) in routes() {
@@ -154,15 +154,15 @@ async fn each_route_takes_its_credential() {
 
     let nobody = closed(&system, ("accept", "*/*")).await;
     assert_eq!(nobody, guarded);
-    assert_eq!(nobody, without("none"), "the contract says otherwise");
+    assert_eq!(nobody, without("none"), "openapi.json differs");
 
     let shop = closed(&system, ("authorization", &format!("Bearer {key}"))).await;
     assert_eq!(shop, ADMIN_ACTS);
-    assert_eq!(shop, without("api_key"), "the contract says otherwise");
+    assert_eq!(shop, without("api_key"), "openapi.json differs");
 
     let admin = closed(&system, ("authorization", &format!("Bearer {TOKEN}"))).await;
     assert_eq!(admin, [""; 0]);
-    assert_eq!(admin, without("admin_token"), "the contract says otherwise");
+    assert_eq!(admin, without("admin_token"), "openapi.json differs");
 }
 
 #[tokio::test]
@@ -207,7 +207,7 @@ async fn what_is_no_key_is_refused_before_anything_is_read() {
 async fn a_hold_lives_on_a_key() {
     let mut file = File::new();
     let key = file.add("shop");
-    // Without ADMIN_TOKEN admin acts go by the address, as they do without keys.
+    // Without ADMIN_TOKEN, admin routes are allowed by address, as without API keys.
     let system = file.system(&[]).await;
     let product = system.create_product(1).await;
     let body = json!({"product_id": product, "user_id": 1});
@@ -233,7 +233,7 @@ async fn a_key_is_replaced_without_a_restart() {
     soon("the new key", &system, &new, true).await;
     assert!(lets_in(&system, &old).await);
 
-    // Back to what it was.
+    // The original content again.
     file.write(&file.lines[0]);
     soon("the end of the new key", &system, &new, false).await;
 
@@ -245,7 +245,7 @@ async fn a_key_is_replaced_without_a_restart() {
 
 #[tokio::test]
 async fn a_mounted_secret_is_followed() {
-    // As Kubernetes does it: keys -> ..data/keys, ..data -> ..1, and then ..data -> ..2 by a rename.
+    // As Kubernetes updates it: keys -> ..data/keys, ..data -> ..1, and then ..data -> ..2 by a rename.
     let (mut first, mut second) = (File::new(), File::new());
     let (old, new) = (first.add("shop"), second.add("shop"));
     let mount = File::new();

@@ -1,4 +1,4 @@
-//! What can become of a reservation beside its simple life: more time, late payment, a return; and its name.
+//! Extensions, late payments, returns, and references of a reservation.
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -33,7 +33,7 @@ async fn a_hold_is_extended_up_to_its_longest_life() {
         .expect(200);
     assert_eq!(lasts(&last), Duration::seconds(500));
     assert_eq!(system.look_up(&hold).await, last);
-    // The product's own word counts more.
+    // The product's own limit takes precedence.
     let own = json!({"max_hold_seconds": 600});
     system
         .admin_json(Method::PATCH, &format!("/products/{product}"), &own)
@@ -114,7 +114,7 @@ async fn a_late_payment_sells_again_where_units_are_free() {
     );
     let refusal = act(&system, &other, "confirm", &late).await;
     refusal.expect_problem(409, "reservation_canceled");
-    // A payment in time is an ordinary one.
+    // A payment before the deadline is an ordinary confirm.
     system
         .admin_json(
             Method::POST,

@@ -134,7 +134,7 @@ async fn a_bad_query_is_refused() {
     }
 }
 
-/// The address in an answer's link to the next page, if there is one.
+/// The URL of the next page in an answer's Link header, if any.
 fn next(answer: &Answer) -> Option<String> {
     let link = answer.header("link");
     let address = link.strip_prefix('<')?.strip_suffix(">; rel=\"next\"")?;
@@ -179,7 +179,7 @@ async fn following_the_links_shows_each_row_once_whatever_is_made_meanwhile() {
             let rows = answer.expect(200);
             found.extend(rows.as_array().unwrap().iter().map(id));
             if is_newest_first {
-                // A newer one shifts pages by offset, but not these.
+                // A newer reservation shifts pages by offset, but not pages by id.
                 system.reserve(products[1], 100 + found.len() as i64).await;
             }
         }
@@ -191,7 +191,7 @@ async fn following_the_links_shows_each_row_once_whatever_is_made_meanwhile() {
             }
         }
     }
-    // Without parameters the list of products is whole, and a page that is the last has no link.
+    // Without parameters the product list is complete, and the last page has no link.
     let all = system.get("/products").await;
     assert_eq!(
         (next(&all), all.expect(200).as_array().unwrap().len()),

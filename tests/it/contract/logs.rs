@@ -1,4 +1,4 @@
-//! What the log says of requests: enough to find each one that was refused, and nothing that is a secret.
+//! Log entries of requests: enough to find each refused request, and no secrets.
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::keys::File;
 use crate::support::{Answer, System, Wire, start};
 
-/// The entries that have a request's id, without what depends on the moment and on the code's layout.
+/// The log entries with a request id, without fields that depend on the time or the code layout.
 fn about_requests(log: Vec<Value>) -> Vec<Value> {
     let mut entries = log;
     entries.retain(|entry| entry.get("request_id").is_some());
@@ -42,7 +42,7 @@ async fn each_refusal_has_one_line_at_debug_with_the_id_of_its_answer() {
             sold_out,
         ),
         (keyed(), "POST", "/reservations", 409, "sold_out", sold_out),
-        // It is kept, and comes again.
+        // The refusal is stored and replayed.
         (keyed(), "POST", "/reservations", 409, "sold_out", sold_out),
         (
             get("/reservations/999"),
@@ -84,7 +84,7 @@ async fn each_refusal_has_one_line_at_debug_with_the_id_of_its_answer() {
             "invalid_json",
             Some("EOF while parsing an object at line 1 column 1"),
         ),
-        // These quote the client.
+        // These messages quote the client's input.
         (
             get("/products?colour=red"),
             "GET",
@@ -141,7 +141,7 @@ async fn by_default_refusals_are_not_logged() {
     assert!(about_requests(log).is_empty());
 }
 
-/// Nothing can bring it about from outside, except what it kept of an earlier answer.
+/// No client can cause this error, except with a stored answer that was changed in the database.
 #[tokio::test]
 async fn what_is_internal_is_told_at_warn() {
     let mut system = System::spawn(&[]).await;
@@ -182,7 +182,7 @@ async fn no_secret_is_ever_logged() {
         ("REDIS_URL", &redis),
     ];
     let mut system = System::spawn(&settings).await;
-    // Where they belong, and where they do not.
+    // With the credentials in their proper place, and elsewhere.
     let product = system.create_product(1).await;
     let body = json!({"product_id": product, "user_id": 1, "reference": "secret-reference"});
     let reserve = || system.request(Method::POST, "/reservations").json(&body);
@@ -219,7 +219,7 @@ async fn no_secret_is_ever_logged() {
         let answer = Answer::to(request).await;
         assert_eq!(answer.status, status, "{answer:?}");
     }
-    // A password that PostgreSQL refuses is part of what fails.
+    // A password that PostgreSQL refuses is part of the error.
     let url = &system.database.url;
     let url = url.replace("flashsale:flashsale@", "flashsale:secret-password@");
     let own = [("LISTEN_ADDR", "127.0.0.1:0"), ("DATABASE_URL", &*url)];
@@ -229,7 +229,7 @@ async fn no_secret_is_ever_logged() {
     other.ends().await;
 
     let log = [system.stop().await, other.entries().await].concat();
-    assert!(log.len() > 20, "it is told little");
+    assert!(log.len() > 20, "too few log entries");
     for entry in log {
         let entry = entry.to_string();
         assert!(

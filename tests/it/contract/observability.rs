@@ -14,7 +14,7 @@ async fn health_tells_of_each_dependency() {
     );
     let wanted = json!({"status": "ready", "dependencies": {"postgres": "up", "redis": "up"}});
     for path in ["/readyz", "/health"] {
-        // Redis is connected to in the background.
+        // The connection to Redis is made in the background.
         eventually("both are up", async || {
             (system.get(path).await.expect(200) == wanted).then_some(())
         })
@@ -37,7 +37,7 @@ async fn metrics_count_what_happened() {
     system.post("/admin/reservations/sync-expired").await;
     system.try_confirm(&second).await;
     for _ in 0..2 {
-        // The second answer is the one that was kept of the first.
+        // The second answer is the stored one of the first.
         let confirm = system.request(Method::POST, "/reservations/999/confirm");
         Answer::to(confirm.header("idempotency-key", "once")).await;
     }
@@ -91,7 +91,7 @@ async fn no_client_can_make_series() {
     system.get("/reservations/1").await;
     let series = async || {
         let metrics = system.get("/metrics").await.text;
-        // Its own route and status count from the first time on.
+        // Each route and status is counted from its first request on.
         let lines = metrics.lines().filter(|line| line.starts_with("http_"));
         lines.filter(|line| !line.contains("/metrics")).count()
     };

@@ -1,4 +1,4 @@
-//! The rules of a sale: quantities, several products, limits, windows and changes of stock.
+//! The rules of a sale: quantities, several products, limits, sale times and stock adjustments.
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -210,7 +210,7 @@ async fn a_policy_that_makes_no_sense_is_an_invalid_product() {
             .expect_problem(422, "invalid_request");
     }
     assert_eq!(system.product(product).await, before);
-    // With one end given, the other is the product's.
+    // If only one end is given, the other end is the product's current one.
     change(&system, product, &json!({"sale_ends_at": sooner}))
         .await
         .expect(200);
@@ -283,7 +283,7 @@ async fn stock_is_adjusted_for_a_reason() {
     let unknown = adjust(&system, 999, &json!({"delta": 1, "reason": "x"})).await;
     unknown.expect_problem(404, "product_not_found");
     system.assert_clean_audit().await;
-    // The audit knows the ledger.
+    // The audit checks stock_adjustments.
     sqlx::query("update stock_adjustments set delta = 5 where delta = 4")
         .execute(&system.database.pool)
         .await

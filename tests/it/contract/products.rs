@@ -38,7 +38,7 @@ async fn products_are_listed_by_id() {
     for stock in [3, 1, 2] {
         created.push(system.create_product(stock).await);
     }
-    // Written last, so that it is stored last.
+    // Updated last, so it is stored last.
     system.reserve(created[0], 1).await;
     let listed = system.get("/products").await.expect(200);
     let ids: Vec<i64> = listed.as_array().unwrap().iter().map(id).collect();

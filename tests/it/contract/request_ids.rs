@@ -18,7 +18,7 @@ fn unknown(system: &System) -> RequestBuilder {
     system.request(Method::GET, "/nowhere")
 }
 
-/// The ids of the answers to these requests; empty where there is none.
+/// The ids in the answers to these requests. Empty if there is none.
 async fn ids(requests: impl IntoIterator<Item = RequestBuilder>) -> Vec<String> {
     let mut ids = Vec::new();
     for request in requests {

@@ -1,4 +1,4 @@
-//! `/reservations`: a hold's life, and every refusal.
+//! `/reservations`: the life of a hold, and every refusal.
 
 use std::time::Duration;
 
@@ -116,7 +116,7 @@ async fn a_hold_expires_by_itself() {
     })
     .await;
     assert_reservation(&expired, "EXPIRED", Some("expired_at"));
-    // The unit is free for anybody, though nobody swept.
+    // The unit is free for anyone, also without a sweep.
     system.reserve(product, 2).await;
 }
 
@@ -133,7 +133,7 @@ async fn a_user_holds_a_product_once() {
 
     system.reserve(other, 1).await;
     system.reserve(product, 2).await;
-    // Refusals come in a fixed order: who holds one is told so, also when there is none left.
+    // Refusals have a fixed order: a user with a hold gets `already_reserved`, also when the product is sold out.
     let refusal = system.try_reserve(product, 1).await;
     refusal.expect_problem(409, "already_reserved");
     let refusal = system.try_reserve(product, 3).await;
@@ -152,7 +152,7 @@ async fn every_end_of_a_hold_lets_its_user_reserve_again() {
     system.backdate(&expired).await;
     let last = system.reserve(product, 1).await;
     assert_eq!(system.look_up(&last).await["status"], "ACTIVE");
-    // The old id stays what it was.
+    // The old reservation stays expired.
     let refusal = system.try_confirm(&expired).await;
     refusal.expect_problem(409, "reservation_expired");
     system.assert_clean_audit().await;

@@ -4,7 +4,7 @@ use reqwest::Method;
 
 use crate::support::{Answer, System, Wire};
 
-/// What a path may have in an id's place without naming anything.
+/// Path segments that are not a valid id.
 pub(super) const NO_IDS: [&str; 14] = [
     "999999",
     "0",

@@ -1,4 +1,4 @@
-//! The example that users start their consumers from.
+//! The example consumer.
 
 use std::{
     io::{BufRead as _, BufReader},
@@ -17,7 +17,7 @@ struct Consumer {
 }
 
 impl Consumer {
-    /// Give it a `--timeout-seconds`: reading from it ends when it ends.
+    /// Set `--timeout-seconds`: reading from it ends when it ends.
     fn start(broker: &Broker, arguments: &[&str]) -> Self {
         let mut binary = std::env::current_exe().unwrap();
         binary.pop();
@@ -40,7 +40,7 @@ impl Consumer {
         Self { process, lines }
     }
 
-    /// The next line it prints, or nothing at its end.
+    /// The next line of its output, or `None` at its end.
     fn line(&mut self) -> Option<String> {
         self.lines.next().map(Result::unwrap)
     }
@@ -70,7 +70,7 @@ async fn publish(broker: &Broker, id: &str, body: &str) {
         )
         .await
         .unwrap();
-    // The answer to the close comes after the message is taken.
+    // The answer to the close arrives after the message was stored.
     channel.close(200, "done".into()).await.unwrap();
 }
 
@@ -101,7 +101,7 @@ async fn it_prints_each_event_once_and_ends_after_so_many() {
     }
     assert_eq!(consumer.line(), None);
     assert!(consumer.succeeds());
-    // The repeats are acked, and what is beyond the count stays for the next.
+    // Repeats are acked, and messages beyond the count stay in the queue.
     let mut next = Consumer::start(&broker, &["--count", "1", "--timeout-seconds", "60"]);
     assert_eq!(next.line().as_deref(), Some("ready"));
     assert_eq!(next.line().as_deref(), Some("4"));

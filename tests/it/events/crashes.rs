@@ -1,4 +1,4 @@
-//! Relays that die or freeze with events in their hands.
+//! Relays that crash or freeze with claimed events.
 
 use super::stage::{Broker, Event, Relay, comes_to, ids, insert_events, rows};
 use crate::support::{Proxy, System, Traffic, eventually, id};
@@ -40,7 +40,7 @@ async fn what_was_sold_is_told_however_often_the_relay_dies() {
     comes_to(&system, 400, "published_at is not null and attempts = 0").await;
 }
 
-/// Whether a relay has claimed rows, and waits for the broker.
+/// Whether a relay has claimed rows and waits for the broker.
 async fn holds_a_claim(system: &System) -> bool {
     let claim = "select exists (
         select from pg_locks l join pg_stat_activity a using (pid)
@@ -62,8 +62,8 @@ async fn a_frozen_relay_lets_go_of_its_events() {
     let system = System::start().await;
     let frozen = Relay::start(&system, &url, &[]).await;
     frozen.sees_rabbitmq("up").await;
-    // Its confirms do not come, so it sits on what it has claimed, for a second. On a slow machine it takes
-    // more than one try to catch it.
+    // The confirms are blocked, so the relay keeps its claim for a second. A slow machine may need several attempts
+    // to observe the claim.
     let mut inserted = 0;
     loop {
         proxy.set(Traffic::Blackhole);
@@ -88,7 +88,7 @@ async fn a_frozen_relay_lets_go_of_its_events() {
     let done = "published_at is not null and attempts = 0";
     comes_to(&system, inserted.into(), done).await;
 
-    // Back to life it finds its transaction gone and its rows published. It goes on with others.
+    // After the thaw its transaction is gone and its rows are published. It continues with other rows.
     drop(other);
     frozen.child.thaw();
     proxy.set(Traffic::Pass);

@@ -1,4 +1,4 @@
-//! Events that cannot be published, ever or for now.
+//! Events that cannot be published, permanently or temporarily.
 
 use lapin::types::AMQPValue;
 use serde_json::{Value, json};
@@ -65,7 +65,7 @@ async fn what_cannot_be_read_is_put_aside_and_can_be_tried_again() {
     assert_eq!(dead[0]["payload"], json!({"reservation_id": 1}));
     relay.counts("flashsale_events_dead", 3.0).await;
 
-    // A later release can read the one that is mended here. The others die again.
+    // The repaired event can be parsed by a later release. The others become dead letters again.
     let mend = "update outbox_events set payload = (select payload from outbox_events where id = 4) where id = 1";
     sqlx::query(mend)
         .execute(&system.database.pool)
@@ -83,8 +83,8 @@ async fn what_cannot_be_read_is_put_aside_and_can_be_tried_again() {
     assert_eq!(still_dead, [2, 3]);
 }
 
-/// Everything that waits is tried next so long from now. Nothing is on its way any more once this is done: the relay
-/// has those rows locked.
+/// All waiting events are due in this interval from now. When this returns, none is in flight, because a relay locks
+/// its rows.
 async fn try_all_in(system: &System, interval: &str) {
     let update = "update outbox_events set next_attempt_at = now() + $1::interval where published_at is null";
     sqlx::query(update)
@@ -106,7 +106,7 @@ async fn no_event_dies_of_a_queue_that_is_full() {
     broker.bind().await;
     let system = System::start().await;
     insert_events(&system, 1).await;
-    // One attempt that counted would be the last.
+    // A single counted attempt would be the last.
     let settings = [
         ("RELAY_DECLARE_QUEUE", "false"),
         ("RELAY_MAX_ATTEMPTS", "1"),
@@ -124,7 +124,7 @@ async fn no_event_dies_of_a_queue_that_is_full() {
         and last_error = 'refused by the broker, and not alone'";
     assert_eq!(rows(&system, waiting).await, 3);
 
-    // Each time that there is room for one, it is full for those behind it again.
+    // With room for one event, the queue is full again for the next ones.
     let mut events = Vec::new();
     for published in 2..=4 {
         try_all_in(&system, "1 h").await;
@@ -138,7 +138,7 @@ async fn no_event_dies_of_a_queue_that_is_full() {
     assert_eq!(dead_events(&system).await, [] as [Value; 0]);
 }
 
-/// Publishes the first event together with others that the broker takes, until it has had so many attempts.
+/// Publishes the first event together with others that the broker accepts, until it has had this many attempts.
 async fn try_with_neighbours(system: &System, attempts: i32) {
     let counted = format!("id = 1 and attempts = {attempts}");
     eventually(&counted, async || {
@@ -175,7 +175,7 @@ async fn an_event_that_the_broker_refuses_alone_dies_after_its_attempts() {
         ("RELAY_MAX_ATTEMPTS", "2"),
     ];
     let mut relay = Relay::start(&system, &broker.url, &settings).await;
-    // With nobody beside it, it could be the queue.
+    // Without other events, the cause could be the queue.
     relay.counts(REFUSED, 3.0).await;
     assert_eq!(rows(&system, "dead_at is null and attempts = 0").await, 1);
     try_with_neighbours(&system, 1).await;
@@ -187,7 +187,7 @@ async fn an_event_that_the_broker_refuses_alone_dies_after_its_attempts() {
     assert_eq!(dead[0]["id"], 1);
     assert_eq!(dead[0]["last_error"], "refused by the broker, alone");
 
-    // Requeued it has all its attempts again, and dies again.
+    // After a requeue it has all its attempts again, and becomes a dead letter again.
     requeue(&system, 1).await;
     try_with_neighbours(&system, 2).await;
     assert_eq!(dead_events(&system).await.len(), 1);

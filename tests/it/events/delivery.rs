@@ -1,4 +1,4 @@
-//! The way of an event when all is well.
+//! The delivery of an event without faults.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use tokio::time::timeout;
 use super::stage::{Broker, Event, Relay, comes_to, ids, insert_events, rows, sell};
 use crate::support::{System, assert_utc, id};
 
-/// Where nobody listens.
+/// A port without a server.
 const NO_REDIS: (&str, &str) = ("REDIS_URL", "redis://127.0.0.1:1/0");
 
 async fn receive_one(broker: &Broker) -> Event {
@@ -64,7 +64,7 @@ async fn a_sale_arrives_with_the_documented_body_and_properties() {
         "published_at is not null and attempts = 0 and last_error is null",
     )
     .await;
-    // A mark that is lost in a crash means another delivery, which must be told from another sale.
+    // A mark that is lost in a crash causes another delivery. The consumer must be able to detect the repeat.
     sqlx::query("update outbox_events set published_at = null")
         .execute(&system.database.pool)
         .await
@@ -135,7 +135,7 @@ async fn several_relays_share_the_events_and_publish_none_twice() {
             faults += relay.metric(&series).await;
         }
     }
-    // On a machine that stood still for a second, a batch may have been given up and repeated.
+    // On a machine that was suspended for a second, a batch may have been repeated.
     assert!(
         events.len() == 1000 || faults > 0.0,
         "{} events",
@@ -152,7 +152,7 @@ async fn redis_wakes_the_relay() {
     let _relay = Relay::start(&system, &broker.url, &settings).await;
     for user in 1..=4 {
         sell(&system, product, user).await;
-        // The first may be found by the look at the start. Another one would come a minute later.
+        // The first event may be found by the poll at the start. The next poll would come a minute later.
         let came = timeout(Duration::from_secs(30), receive_one(&broker)).await;
         assert!(came.is_ok(), "it slept over event {user}");
         comes_to(&system, user, "published_at is not null").await;
@@ -179,7 +179,8 @@ async fn published_events_are_kept_as_long_as_promised() {
     let broker = Broker::shared().await;
     let system = System::start().await;
     insert_events(&system, 1002).await;
-    // Too old, nearly so, and old but published late. More than one statement's worth is too old.
+    // Old enough, nearly old enough, and old but published late. The first group is larger than one statement
+    // deletes.
     sqlx::query(
         "update outbox_events set created_at = now() - interval '999 h', published_at = case id
             when 1 then now() - interval '167 h' when 2 then now() else now() - interval '169 h' end",
@@ -204,7 +205,7 @@ async fn a_sale_is_told_by_its_clock_not_by_the_relay() {
     let system = System::start().await;
     let product = system.create_product(1).await;
     let sold = sell(&system, product, 1).await;
-    // The relay comes an hour late.
+    // The relay starts an hour late.
     sqlx::query("update outbox_events set created_at = created_at - interval '1 h'")
         .execute(&system.database.pool)
         .await

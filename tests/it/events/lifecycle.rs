@@ -1,4 +1,4 @@
-//! The events of a reservation's whole life, for those who ask for them.
+//! All events of a reservation's life, for installations that enable them.
 
 use std::collections::{HashMap, HashSet};
 
@@ -12,7 +12,7 @@ use crate::support::{ASYNCAPI, System, assert_fields, assert_utc, id};
 const ALL: &str = "ReservationCreated,ReservationConfirmed,ReservationCanceled,ReservationExpired,\
     ReservationReturned,StockAdjusted";
 
-/// Each event: its routing key, its version, and the times in its payload.
+/// Each event: routing key, version, and the times in its payload.
 const DOCUMENTED: [(&str, &str, Option<i32>, &[&str]); 5] = [
     (
         "ReservationCreated",

@@ -1,4 +1,4 @@
-//! What operators watch: the alerts and the dashboard name metrics that exist.
+//! The alerts and the dashboard use metrics that exist.
 
 use std::{collections::BTreeSet, path::Path};
 
@@ -32,7 +32,7 @@ async fn alerts_and_dashboard_ask_for_metrics_that_the_processes_show() {
     for process in [&*system, &*relay, &expirer] {
         shown += &process.get("/metrics").await.text;
     }
-    // A line of help or type is not a series.
+    // Lines of HELP and TYPE are not series.
     let series: String = shown
         .lines()
         .filter(|line| !line.starts_with('#'))

@@ -1,4 +1,4 @@
-//! Brokers that are away, take nothing, or say nothing.
+//! Brokers that are down, refuse messages, or do not answer.
 
 use lapin::types::AMQPValue;
 
@@ -10,10 +10,10 @@ const POSTGRES_ERRORS: &str = r#"flashsale_relay_errors_total{on="postgres"}"#;
 
 const UNTOUCHED: &str = "published_at is null and attempts = 0 and dead_at is null";
 
-/// Another transaction can lock them all: nobody sits on them.
+/// Another transaction can lock all these rows: no relay holds a lock.
 async fn are_free(system: &System, wanted: usize) {
     eventually(
-        &format!("{wanted} rows that nobody has locked"),
+        &format!("{wanted} rows that no relay has locked"),
         async || {
             let mut transaction = system.database.pool.begin().await.unwrap();
             let free = sqlx::query(
@@ -35,12 +35,12 @@ async fn a_broker_may_be_away_at_the_start_and_crash_later() {
     server.stop();
     let system = System::start().await;
     let product = system.create_product(9).await;
-    // The strictest limit: one attempt that counted would be the last.
+    // The strictest limit: a single counted attempt would be the last.
     let mut relay = Relay::start(&system, &server.url, &[("RELAY_MAX_ATTEMPTS", "1")]).await;
     sell(&system, product, 1).await;
     relay.sees_rabbitmq("down").await;
     relay.counts(BROKER_ERRORS, 3.0).await;
-    // It is not even claimed: a lock would have left its mark.
+    // It was not even claimed: a lock would set xmax.
     assert_eq!(rows(&system, &format!("{UNTOUCHED} and xmax = 0")).await, 1);
 
     server.start();
@@ -49,8 +49,8 @@ async fn a_broker_may_be_away_at_the_start_and_crash_later() {
     broker.receive(1).await;
     comes_to(&system, 1, "published_at is not null and attempts = 0").await;
 
-    // An orderly restart, after which the crash finds a queue that is known for good: one that was made a
-    // moment before a crash is lost with all that it had confirmed, at least by RabbitMQ 3.10.
+    // An orderly restart makes the queue permanent before the crash. At least RabbitMQ 3.10 can lose a new queue with
+    // all its confirmed messages.
     server.stop();
     relay.sees_rabbitmq("down").await;
     server.start();
@@ -71,7 +71,7 @@ async fn a_broker_may_be_away_at_the_start_and_crash_later() {
     assert!(relay.child.runs());
 }
 
-/// Nobody can tell then whether events wait: that has to look as if they did.
+/// The number of waiting events is unknown then. The gauge must rise as if events were waiting.
 #[tokio::test]
 async fn a_relay_that_cannot_use_postgresql_shows_errors_and_an_age_that_grows() {
     let broker = Broker::shared().await;
@@ -129,12 +129,12 @@ async fn a_broker_that_falls_silent_is_given_up_and_asked_again() {
     relay.child.logs("no answer within").await;
     are_free(&system, 50).await;
     assert_eq!(rows(&system, UNTOUCHED).await, 50);
-    // What was said into the silence arrives now, as repeats at worst.
+    // The held-back data arrives now, at worst as repeated deliveries.
     proxy.set(Traffic::Pass);
     broker.receive(50).await;
     comes_to(&system, 50, "published_at is not null and attempts = 0").await;
 
-    // Again, and this time the old connections never come back to life.
+    // Again, but this time the old connections stay dead.
     proxy.set(Traffic::Blackhole);
     insert_events(&system, 50).await;
     are_free(&system, 50).await;

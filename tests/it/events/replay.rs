@@ -1,4 +1,4 @@
-//! Events that consumers have lost, published again.
+//! Published events that consumers have lost are published again.
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -41,7 +41,7 @@ async fn a_range_of_time_is_published_again_under_the_same_ids() {
     }
     let far = "9999-01-01T00:00:00Z";
 
-    // The end is not in the range, and nor is what has not been published yet.
+    // The range excludes its end, and unpublished events.
     assert_eq!(
         replay(&system, &times[1], &times[2]).await,
         json!({"replayed": 1})
@@ -52,7 +52,7 @@ async fn a_range_of_time_is_published_again_under_the_same_ids() {
     assert_eq!(again[0].properties, events[1].properties);
     comes_to(&system, 3, "published_at is not null").await;
 
-    // A replay does not meet what it has published itself, however late its end.
+    // A replay never includes its own deliveries, however late its end is.
     assert_eq!(
         replay(&system, &times[0], far).await,
         json!({"replayed": 3})
@@ -78,7 +78,7 @@ async fn a_large_replay_is_paced_and_lets_new_events_pass() {
         .unwrap();
     let all = replay(&system, "2000-01-01T00:00:00Z", "9999-01-01T00:00:00Z").await;
     assert_eq!(all, json!({"replayed": 2500}));
-    // 5,000 a second, one after the other.
+    // 5,000 per second, one after the other.
     let spread: (i64, f64) = sqlx::query_as(
         "select count(distinct next_attempt_at),
             extract(epoch from max(next_attempt_at) - min(next_attempt_at))::float8

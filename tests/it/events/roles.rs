@@ -1,4 +1,4 @@
-//! `deploy/postgres/roles.sql`: each process lives on its role, and none can do more.
+//! `deploy/postgres/roles.sql`: each process works with its role, and no role has more rights.
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -16,7 +16,7 @@ const ROLES: [&str; 4] = [
     "flashsale_relay",
 ];
 
-/// What no process has a right to, beside what it has.
+/// Actions that a role must not be allowed.
 const REFUSED: [(&str, &[&str]); 3] = [
     (
         "flashsale_api",
@@ -109,7 +109,7 @@ const REFUSED: [(&str, &[&str]); 3] = [
     ),
 ];
 
-/// Whichever it is: they are the owner's.
+/// Any function: all of them belong to the owner.
 const DROP_FUNCTION: &str = "do $$ begin
     execute (select 'drop function ' || oid::regprocedure from pg_proc where proname ~ '^reserve_v' limit 1);
 end $$";
@@ -124,8 +124,7 @@ fn url_of(database: &Database, role: &str) -> String {
     database.url.replace("flashsale:flashsale@", &user)
 }
 
-/// A server of the story's own, since roles belong to a whole server, and on it a database that was made as the
-/// script says.
+/// A private server, because roles belong to a whole server, with a database prepared as the script says.
 async fn prepared() -> (Server, Database) {
     let administrator = [("FLASHSALE_LOCAL_POSTGRES_ROLE", "createrole")];
     let server = Server::start_with(Service::Postgres, &administrator);
@@ -141,7 +140,7 @@ async fn prepared() -> (Server, Database) {
     let owner = url_of(&database, "flashsale_owner");
     let migrated = output("flashsale-api", &["migrate"], &[("DATABASE_URL", &owner)]);
     assert!(migrated.status.success(), "{migrated:?}");
-    // Once more, as after every release.
+    // Again, as after every release.
     apply(&database).await;
     apply(&database).await;
     (server, database)
@@ -154,7 +153,7 @@ async fn does(system: &System, method: Method, path: &str, body: Value) -> Value
     answer.json()
 }
 
-/// The same under a key, and its repeat.
+/// The same with a key, and a repeat.
 async fn does_once(system: &System, path: &str, body: Value) -> Value {
     let post = async || {
         let request = system.request(Method::POST, path).json(&body);
@@ -195,13 +194,13 @@ async fn a_whole_life_on_three_roles() {
     let delta = json!({"delta": 3, "reason": "found"});
     does(&system, post.clone(), &format!("{path}/stock"), delta).await;
 
-    // By no lane, and by one.
+    // Without a lane, and with one.
     let other = json!({"name": "iPhone 15 case", "stock": 1});
     let other = does_once(&system, "/products", other).await;
     let hold = json!({"product_id": id(&other), "user_id": 9, "reference": "cart 9"});
     does_once(&system, "/reservations", hold).await;
 
-    // The API alone: sold, returned, canceled, extended, and reclaimed by the next reserve.
+    // By the API alone: sold, returned, canceled, extended, and reclaimed by the next reserve.
     let sold = system.reserve(product, 1).await;
     system.confirm(&sold).await;
     let path = format!("/reservations/{}/return", id(&sold));
@@ -250,7 +249,8 @@ async fn a_whole_life_on_three_roles() {
     })
     .await;
 
-    // The queue is bound to one key: the other events come back. One cannot be read, and is dead.
+    // The queue is bound to one routing key, so the other events are returned. One cannot be parsed and is a dead
+    // letter.
     insert_events(&system, 1).await;
     sqlx::query("insert into outbox_events (event_type, payload) values ('ReservationLost', '{}')")
         .execute(&system.database.pool)
@@ -268,7 +268,7 @@ async fn a_whole_life_on_three_roles() {
         "published_at is null and dead_at is null and last_error is null",
     )
     .await;
-    // Each role may say that its process is there.
+    // Each role may write its heartbeat.
     eventually("three heartbeats", async || {
         let there: i64 = sqlx::query_scalar("select count(distinct role) from processes")
             .fetch_one(&system.database.pool)
@@ -295,7 +295,7 @@ async fn a_whole_life_on_three_roles() {
     let _second = Relay::start(&system, &broker.url, &settings).await;
     comes_to(&system, 0, "published_at < now() - interval '1 hour'").await;
     system.assert_clean_audit().await;
-    // Who drops the database may not end the sessions of another role.
+    // The role that drops the database may not end sessions of another role.
     system.child().kill();
 }
 

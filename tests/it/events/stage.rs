@@ -1,4 +1,4 @@
-//! What the stories about events need: a broker seen from outside, the relay, and rows in the outbox.
+//! Helpers for tests of events: a broker as clients see it, the relay, and rows in the outbox.
 
 use std::{collections::HashSet, ops::Deref};
 
@@ -27,23 +27,23 @@ pub(super) const KEY: &str = "reservation.confirmed";
 /// The exchange and the queue of [`Broker::refuse_reference`].
 const REFUSING: &str = "flashsale-test-refusing";
 
-/// The names of exchange and queue are a contract, so stories on one broker would take each other's
-/// events: they take turns, and each finds no queue. A virtual host for each would need `rabbitmqctl`,
-/// which takes seconds and does not reach every broker that `TEST_AMQP_URL` can name.
+/// The names of exchange and queue are fixed, so tests on one broker would receive each other's events. They run one
+/// at a time, and each starts without a queue. A virtual host per test would need `rabbitmqctl`, which takes seconds
+/// and cannot reach every broker in `TEST_AMQP_URL`.
 static TURN: Mutex<()> = Mutex::const_new(());
 
-/// A broker, as its operators and consumers see it.
+/// A broker, as operators and consumers see it.
 pub(crate) struct Broker {
     pub(crate) url: String,
     connection: Connection,
     channel: Channel,
-    /// For taking events. Made anew after each error: it closes the channel, and where it crosses with
-    /// another request the connection, too.
+    /// Used to get events. Recreated after each error: an error closes the channel, and sometimes also the
+    /// connection.
     getter: Mutex<(Connection, Channel)>,
     _turn: Option<MutexGuard<'static, ()>>,
 }
 
-/// An event as a consumer gets it.
+/// An event as a consumer receives it.
 pub(crate) struct Event {
     /// Its `message_id`.
     pub(super) id: String,
@@ -53,7 +53,7 @@ pub(crate) struct Event {
 }
 
 impl Event {
-    /// Body, headers and properties are what the contract says of this type.
+    /// Body, headers and properties match the AsyncAPI document for this type.
     #[track_caller]
     fn check(&self) {
         let event_type = self.body["event_type"].as_str().expect("no event_type");
@@ -69,7 +69,7 @@ impl Event {
         });
         let headers = self.properties.headers().iter().flat_map(FieldTable::inner);
         let headers: Value = headers
-            // A quorum queue adds how often it delivered the message.
+            // A quorum queue adds a header with the number of deliveries.
             .filter(|(name, _)| name.as_str() != "x-delivery-count")
             .map(|(name, value)| (name.to_string(), plain(value)))
             .collect();
@@ -86,7 +86,7 @@ impl Event {
     }
 }
 
-/// A header's value, without the kind that AMQP gives it.
+/// A header's value without its AMQP type.
 fn plain(value: &AMQPValue) -> Value {
     match value {
         AMQPValue::LongInt(number) => json!(number),
@@ -96,7 +96,7 @@ fn plain(value: &AMQPValue) -> Value {
 }
 
 impl Broker {
-    /// The broker of all tests, for this story alone.
+    /// The shared broker, reserved for this test.
     pub(crate) async fn shared() -> Self {
         let turn = TURN.lock().await;
         let mut broker = Self::at(test_server("TEST_AMQP_URL")).await;
@@ -105,7 +105,7 @@ impl Broker {
         broker
     }
 
-    /// A broker of the story's own.
+    /// A private broker.
     pub(super) async fn on(server: &Server) -> Self {
         Self::at(server.url.clone()).await
     }
@@ -131,12 +131,12 @@ impl Broker {
         }
     }
 
-    /// A channel of its own, for what may fail: an error closes it.
+    /// A new channel for a request that may fail: an error closes it.
     pub(super) async fn channel(&self) -> Channel {
         self.connection.create_channel().await.unwrap()
     }
 
-    /// Makes the queue, with these arguments, and binds nothing to it.
+    /// Creates the queue with these arguments and no binding.
     pub(super) async fn make_queue(&self, arguments: &[(&str, AMQPValue)]) {
         let durable = QueueDeclareOptions {
             durable: true,
@@ -155,9 +155,9 @@ impl Broker {
             .unwrap();
     }
 
-    /// From now on it refuses what has this reference: by a queue that has room for nothing and is bound for it alone.
+    /// Makes the broker refuse events with this reference: a full queue is bound for them alone.
     pub(super) async fn refuse_reference(&self, reference: &str) {
-        // Both are gone with the queue, and the queue with the connection.
+        // Both are deleted with the queue, and the queue with the connection.
         let by_header = ExchangeDeclareOptions {
             auto_delete: true,
             ..Default::default()
@@ -209,7 +209,7 @@ impl Broker {
             .unwrap();
     }
 
-    /// Ends that.
+    /// Accepts all events again.
     pub(super) async fn refuse_nothing(&self) {
         self.channel
             .queue_delete(REFUSING.into(), QueueDeleteOptions::default())
@@ -259,7 +259,7 @@ impl Broker {
             .unwrap();
     }
 
-    /// Takes everything out of the queue; nothing where there is none.
+    /// Removes all messages from the queue. Empty if there is no queue.
     pub(super) async fn take_all(&self) -> Vec<Event> {
         let mut getter = self.getter.lock().await;
         let mut events = Vec::new();
@@ -286,15 +286,15 @@ impl Broker {
         }
     }
 
-    /// Waits for so many different events; answers all that came, repeats included. Each has to be what the
-    /// contract says of it.
+    /// Waits for this many different events. Returns all deliveries, including repeats. Each must match the AsyncAPI
+    /// document.
     pub(crate) async fn receive(&self, wanted: usize) -> Vec<Event> {
         let events = self.receive_any(wanted).await;
         events.iter().for_each(Event::check);
         events
     }
 
-    /// The same for messages that are not the relay's.
+    /// The same for messages that are not from the relay.
     pub(super) async fn receive_any(&self, wanted: usize) -> Vec<Event> {
         let mut events = Vec::new();
         eventually(&format!("{wanted} events"), async || {
@@ -302,7 +302,7 @@ impl Broker {
             (ids(&events).len() >= wanted).then_some(())
         })
         .await;
-        assert_eq!(ids(&events).len(), wanted, "events that nobody made");
+        assert_eq!(ids(&events).len(), wanted, "unexpected events");
         events
     }
 }
@@ -325,7 +325,7 @@ pub(super) fn ids(events: &[Event]) -> HashSet<&str> {
     events.iter().map(|event| event.id.as_str()).collect()
 }
 
-/// The binary. It is used as the [`Client`] of its health and metrics.
+/// The relay's process. Also a [`Client`] for its health and metrics.
 pub(super) struct Relay {
     pub(super) child: Child,
     client: Client,
@@ -348,7 +348,7 @@ impl Relay {
         Self { child, client }
     }
 
-    /// Waits until a series of its `/metrics` is at least this.
+    /// Waits until a series in its `/metrics` has at least this value.
     pub(super) async fn counts(&self, series: &str, at_least: f64) {
         eventually(&format!("{series} of {at_least}"), async || {
             (self.metric(series).await >= at_least).then_some(())
@@ -356,7 +356,7 @@ impl Relay {
         .await;
     }
 
-    /// Waits until its `/readyz` says this of RabbitMQ. It is ready in any case.
+    /// Waits until its `/readyz` shows this state of RabbitMQ. The relay is ready in any case.
     pub(super) async fn sees_rabbitmq(&self, state: &str) {
         eventually(&format!("rabbitmq {state}"), async || {
             let ready = self.get("/readyz").await.expect(200);
@@ -366,13 +366,13 @@ impl Relay {
     }
 }
 
-/// Sells one unit; answers the reservation.
+/// Sells one unit. Returns the reservation.
 pub(super) async fn sell(system: &System, product: i64, user: i64) -> Value {
     let hold = system.reserve(product, user).await;
     system.confirm(&hold).await
 }
 
-/// Puts events into the outbox, as if so many reservations were confirmed at once.
+/// Inserts events into the outbox, as if this many reservations were confirmed at once.
 pub(super) async fn insert_events(system: &System, events: i32) {
     let insert = "insert into outbox_events (event_type, payload)
         select 'ReservationConfirmed', jsonb_build_object('reservation_id', n, 'product_id', 1,
@@ -385,7 +385,7 @@ pub(super) async fn insert_events(system: &System, events: i32) {
         .unwrap();
 }
 
-/// How many rows of the outbox fulfil this.
+/// Number of outbox rows with this condition.
 pub(super) async fn rows(system: &System, condition: &str) -> i64 {
     let count = format!("select count(*) from outbox_events where {condition}");
     sqlx::query_scalar(AssertSqlSafe(count))
@@ -394,7 +394,7 @@ pub(super) async fn rows(system: &System, condition: &str) -> i64 {
         .unwrap()
 }
 
-/// Waits until so many rows of the outbox fulfil this.
+/// Waits until this many outbox rows have this condition.
 pub(super) async fn comes_to(system: &System, wanted: i64, condition: &str) {
     eventually(&format!("{wanted} rows where {condition}"), async || {
         (rows(system, condition).await == wanted).then_some(())

@@ -1,4 +1,4 @@
-//! Queues and bindings that are missing, late, or not what the relay expects.
+//! Queues and bindings that are missing, late, or different from the relay's.
 
 use lapin::types::AMQPValue;
 use tokio::time::timeout;
@@ -28,7 +28,7 @@ async fn an_event_that_nobody_wants_yet_waits_for_ever() {
     let mut relay = Relay::start(&system, &broker.url, &settings).await;
     relay.child.logs("no queue is bound").await;
     comes_to(&system, 30, "last_error like 'unroutable%'").await;
-    // Once more round, for some at least.
+    // At least some events are retried.
     relay.counts(RETURNED, 31.0).await;
     let untouched = "published_at is null and dead_at is null and attempts = 0";
     assert_eq!(rows(&system, untouched).await, 30);
@@ -52,7 +52,7 @@ async fn a_binding_that_comes_and_goes_in_the_middle_of_a_batch_loses_nothing() 
     let settings = [OWN_TOPOLOGY, ("RELAY_MAX_ATTEMPTS", "1")];
     let relay = Relay::start(&system, &broker.url, &settings).await;
     relay.counts(RETURNED, 1.0).await;
-    // Batches of 500 are on their way meanwhile, and RabbitMQ takes them one message at a time.
+    // Batches of 500 are in flight meanwhile, and RabbitMQ processes them one message at a time.
     let tried = "published_at is not null or last_error is not null";
     timeout(PATIENCE, async {
         while rows(&system, tried).await < 4000 {
@@ -102,7 +102,7 @@ async fn a_queue_with_other_properties_is_reported_and_left_alone() {
     let mut relay = Relay::start(&system, &broker.url, &[]).await;
     relay.counts(BROKER_ERRORS, 5.0).await;
     relay.sees_rabbitmq("down").await;
-    // A claim would have left its lock's mark.
+    // A claim would set xmax by its lock.
     let unclaimed = "xmax = 0 and attempts = 0 and published_at is null and last_error is null";
     assert_eq!(rows(&system, unclaimed).await, 3);
 

@@ -1,4 +1,4 @@
-//! Only the database's clock decides, whatever Redis' keys say.
+//! Only the database's clock decides, whatever the state of the keys in Redis is.
 
 use super::stage::{Expirer, Redis, SHORT_HOLDS, is_swept, stored_status, timer_key};
 use crate::support::{System, test_server};
@@ -10,8 +10,8 @@ async fn a_timer_that_goes_early_ends_no_hold() {
     let product = system.create_product(9).await;
     let mut expirer = Expirer::start(&system, &[]).await;
     expirer.child.logs("listening to Redis").await;
-    // Gone by hand, by a clock that is fast, and by a deadline that Redis takes for past, which it answers
-    // with a deletion instead of an expiry.
+    // Removed by hand, by a fast clock, and by a deadline in the past, for which Redis deletes the key instead of
+    // expiring it.
     for (user, change) in (1..).zip(["DEL {}", "PEXPIRE {} 1", "PEXPIREAT {} 1", "PEXPIRE {} -1"]) {
         let hold = system.reserve(product, user).await;
         let key = timer_key(&system, &hold);
@@ -34,7 +34,7 @@ async fn a_timer_that_goes_late_or_never_delays_no_end() {
     for user in 1..=3 {
         let hold = system.reserve(product, user).await;
         let key = timer_key(&system, &hold);
-        // Set over whatever is there or not there any more.
+        // Overwrites the key, whether it still exists or not.
         let late = format!("SET {key} 1 PX 3600000");
         redis.ask::<String>(&late).await;
         is_swept(&system, &hold).await;

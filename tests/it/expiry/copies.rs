@@ -1,4 +1,4 @@
-//! Many who expire the same holds at once.
+//! Several processes that expire the same holds at once.
 
 use serde_json::json;
 
@@ -8,7 +8,7 @@ use crate::support::{Client, System, eventually, test_server};
 const PRODUCTS: usize = 4;
 const HOLDS_EACH: i64 = 250;
 
-/// Expires what is due through the API; answers how many it expired itself.
+/// Expires due holds through the API. Returns the number that this call expired.
 async fn sync_expired(client: &Client) -> i64 {
     let swept = client.post("/admin/reservations/sync-expired").await;
     swept.expect(200)["expired"].as_i64().unwrap()
@@ -29,7 +29,7 @@ async fn each_unit_returns_once() {
         assert_eq!(system.stock(product).await, 1000 - HOLDS_EACH);
         products.push(product);
     }
-    // Small transactions, so that all are at it at once.
+    // Small transactions, so that all processes take part.
     let small = [("EXPIRE_BATCH_ROWS", "7")];
     let one = Expirer::start(&system, &small).await;
     let other = Expirer::start(&system, &small).await;
@@ -56,7 +56,7 @@ async fn each_unit_returns_once() {
     }
     system.assert_clean_audit().await;
 
-    // Everybody counts what it did itself.
+    // Each process counts its own work.
     let all = i64::try_from(PRODUCTS).unwrap() * HOLDS_EACH;
     eventually("the sum of all", async || {
         let series = "flashsale_reservations_expired_total";

@@ -1,4 +1,4 @@
-//! What the gauge of the lag says while no sweep gets through.
+//! The lag gauge while no sweep succeeds.
 
 use super::stage::{Expirer, is_swept};
 use crate::support::{System, Traffic, eventually};
@@ -21,7 +21,7 @@ async fn the_lag_is_told_while_sweeps_wait_for_a_lock() {
     let expirer = Expirer::start(&system, &[]).await;
     system.backdate(&hold).await;
     expirer.counts(LAG, 3.0).await;
-    // Nor does it vanish with a sweep that was refused the lock.
+    // A sweep that did not get the lock must not reset the gauge.
     expirer.counts("flashsale_expiry_errors_total", 1.0).await;
     expirer.counts(LAG, 5.0).await;
     lock.rollback().await.unwrap();
@@ -33,7 +33,7 @@ async fn the_lag_is_told_while_sweeps_wait_for_a_lock() {
 async fn the_lag_grows_while_it_cannot_be_read() {
     let system = System::start().await;
     let (proxy, url) = system.database.behind_proxy().await;
-    // Away from the start, and later silent.
+    // PostgreSQL is unreachable at first, and later does not answer.
     proxy.set(Traffic::Refuse);
     let expirer = Expirer::start(&system, &[("DATABASE_URL", &url)]).await;
     for traffic in [Traffic::Refuse, Traffic::Blackhole] {

@@ -1,4 +1,4 @@
-//! Expirers whose Redis or PostgreSQL goes away, and orders to end.
+//! Expirers during outages of Redis or PostgreSQL, and during shutdown.
 
 use super::stage::{Expirer, NO_REDIS, Redis, SHORT_HOLDS, is_swept};
 use crate::support::{
@@ -19,7 +19,7 @@ async fn holds_expire_while_redis_crashes_forgets_and_returns() {
     let hold = system.reserve(product, 2).await;
     is_swept(&system, &hold).await;
 
-    // A restarted Redis has forgotten what it was asked to announce, too.
+    // A restarted Redis has also lost the setting that announces expired keys.
     redis.start();
     expirer.sees("redis", "up").await;
     let series = r#"flashsale_redis_reconnects_total{purpose="expiries"}"#;
@@ -66,7 +66,7 @@ async fn postgresql_may_restart_and_crash_under_the_expirer() {
     let product = system.create_product(99).await;
     let mut expirer = Expirer::start(&system, &[]).await;
     assert_eq!(expirer.sees("postgres", "up").await, 200);
-    // It has begun: one that has not says that it cannot work yet.
+    // It has started to work. Otherwise it would log "cannot work yet".
     expirer.sweeps().await;
     let hold = system.reserve(product, 1).await;
     server.stop();
@@ -77,7 +77,7 @@ async fn postgresql_may_restart_and_crash_under_the_expirer() {
     is_swept(&system, &hold).await;
     assert_eq!(expirer.sees("postgres", "up").await, 200);
 
-    // Each time for another user: an answer that was lost may have been a yes.
+    // A different user each time: a reserve without an answer may have succeeded.
     let mut users = 2..;
     let hold = eventually("the API is back, too", async || {
         let answer = system.try_reserve(product, users.next()?).await;
@@ -94,7 +94,7 @@ async fn postgresql_may_restart_and_crash_under_the_expirer() {
     assert!((1..=2).contains(&told), "{said}");
 }
 
-/// So long that a test which needs it to run out fails.
+/// A test that waits for this limit fails.
 const FOREVER: (&str, &str) = ("SHUTDOWN_SECONDS", "600");
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! What the stories about expiry need: the expirer, and a look into Redis.
+//! Helpers for tests of expiry: the expirer, and access to Redis.
 
 use std::ops::Deref;
 
@@ -7,16 +7,16 @@ use serde_json::Value;
 
 use crate::support::{Child, Client, System, eventually, id};
 
-/// Where nobody listens.
+/// A port without a server.
 pub(super) const NO_REDIS: (&str, &str) = ("REDIS_URL", "redis://127.0.0.1:1/0");
 
-/// Holds that end while the story goes on.
+/// Holds that expire during the test.
 pub(super) const SHORT_HOLDS: (&str, &str) = ("HOLD_SECONDS", "1");
 
-/// Each sweep is observed once it is done.
+/// Each sweep is observed when it is done.
 const SWEEPS: &str = "flashsale_expiry_sweep_seconds_count";
 
-/// The binary. It is used as the [`Client`] of its health and metrics.
+/// The expirer's process. Also a [`Client`] for its health and metrics.
 pub(super) struct Expirer {
     pub(super) child: Child,
     client: Client,
@@ -38,7 +38,7 @@ impl Expirer {
         Self { child, client }
     }
 
-    /// Waits until it has looked once more from beginning to end, whatever it was doing.
+    /// Waits until a whole sweep has started and ended.
     pub(super) async fn sweeps(&self) {
         let before = self.metric(SWEEPS).await;
         eventually("two sweeps", async || {
@@ -47,7 +47,7 @@ impl Expirer {
         .await;
     }
 
-    /// Waits until a series of its `/metrics` is at least this.
+    /// Waits until a series in its `/metrics` has at least this value.
     pub(super) async fn counts(&self, series: &str, at_least: f64) {
         eventually(&format!("{series} of {at_least}"), async || {
             (self.metric(series).await >= at_least).then_some(())
@@ -55,7 +55,7 @@ impl Expirer {
         .await;
     }
 
-    /// Waits until its health says this of a dependency; answers the status.
+    /// Waits until its health shows this state of a dependency. Returns the HTTP status.
     pub(super) async fn sees(&self, dependency: &str, state: &str) -> u16 {
         eventually(&format!("{dependency} {state}"), async || {
             let ready = self.get("/readyz").await;
@@ -64,7 +64,7 @@ impl Expirer {
         .await
     }
 
-    /// Ends it as an operator would; answers its log.
+    /// Stops it as an operator would. Returns its log.
     pub(super) async fn stop(&mut self) -> String {
         self.child.terminate();
         assert!(self.child.ends().await.success());
@@ -72,8 +72,7 @@ impl Expirer {
     }
 }
 
-/// Waits until a hold has been swept: the table says so, where the API would say it of any hold past its
-/// deadline.
+/// Waits until a hold has been swept. Reads the table, because the API shows any hold past its deadline as expired.
 pub(super) async fn is_swept(system: &System, hold: &Value) {
     eventually("the sweep of a hold", async || {
         (stored_status(system, hold).await == "EXPIRED").then_some(())
@@ -103,7 +102,7 @@ impl Redis {
         self.ask_words(&words).await
     }
 
-    /// For words with spaces in them.
+    /// For arguments with spaces.
     pub(super) async fn ask_words<T: FromRedisValue>(&mut self, words: &[&str]) -> T {
         let mut command = Cmd::new();
         for word in words {
@@ -112,7 +111,7 @@ impl Redis {
         command.query_async(&mut self.0).await.unwrap()
     }
 
-    /// Waits until a question is answered like this.
+    /// Waits until a command has this reply.
     pub(super) async fn answers(&mut self, command: &str, wanted: Option<i64>) {
         eventually(&format!("{command} = {wanted:?}"), async || {
             (self.ask::<Option<i64>>(command).await == wanted).then_some(())

@@ -1,4 +1,4 @@
-//! All holds of a product fall due in the same second, and trade goes on.
+//! A storm: all holds of a product fall due in the same second, while clients keep trading.
 
 mod trade;
 
@@ -14,23 +14,23 @@ use super::stage::{Expirer, NO_REDIS, Redis};
 use crate::support::{Server, Service, System, eventually};
 use trade::{Traded, trade};
 
-/// The storm that is planned for, and the one that tells as much where only the surroundings differ.
+/// The size of the planned storm, and a smaller one for variants of the environment.
 const ALL: i64 = 100_000;
 const MANY: i64 = 20_000;
 
-/// Clients that trade while the storm lasts.
+/// Number of clients that trade during the storm.
 const CLIENTS: i64 = 4;
 
-/// What an expirer may ever have resident: twice what one built for debugging takes. One that kept 100,000
-/// events or holds would take more.
+/// Limit of an expirer's resident memory: twice the use of a debug build. An expirer that keeps 100,000 events or
+/// holds in memory would exceed it.
 const MEMORY_LIMIT_KIB: u64 = 32 * 1024;
 
 const EXPIRED: &str = "flashsale_reservations_expired_total";
 const ERRORS: &str = "flashsale_expiry_errors_total";
 const RESUBSCRIBED: &str = r#"flashsale_redis_reconnects_total{purpose="expiries"}"#;
 
-/// One product, all its units held. The hold with the id `n` is user `n`'s, and the deadlines are in this
-/// order, all within a tenth of a second.
+/// One product with all units held. The hold with id `n` belongs to user `n`, and the deadlines are in this order,
+/// within a tenth of a second.
 struct Storm {
     system: System,
     product: i64,
@@ -39,11 +39,11 @@ struct Storm {
 }
 
 impl Storm {
-    /// Starts everything that there is in fair weather.
+    /// Starts all processes before the storm.
     async fn before(holds: i64, redis_url: &str, expirers: usize) -> Self {
         let system = System::spawn(&[("REDIS_URL", redis_url)]).await;
         let product = system.create_product(holds.try_into().unwrap()).await;
-        // The smaller storm is drained in as many transactions as it takes for everybody to be at it at once.
+        // The smaller storm takes enough transactions to involve every process.
         let batch_rows = if holds == ALL { "1000" } else { "50" };
         let mut started = Vec::new();
         for _ in 0..expirers {
@@ -62,8 +62,8 @@ impl Storm {
         }
     }
 
-    /// Holds every unit, until shortly after the beginning of a second that is about to come. A machine
-    /// that is too slow for this finds the holds due when they become visible.
+    /// Holds every unit until shortly after the start of a coming second. On a slow machine the holds are already due
+    /// when they become visible.
     async fn gathers(&self) {
         let insert = "with taken as (
                 update products set stock = stock - $2, held = held + $2 where id = $1
@@ -83,8 +83,8 @@ impl Storm {
         assert_eq!(self.holds_that(order).await, self.holds);
     }
 
-    /// Gives each hold its timer, as the API does for holds that it makes. A timer that would be late
-    /// already is later still: Redis announces none that is set in the past.
+    /// Sets the timer of each hold, as the API does for new holds. A timer that would be late is set to a later time,
+    /// because Redis does not announce keys that were set to a past time.
     async fn is_timed(&self, redis: &mut Redis) {
         let set = "local now = redis.call('TIME')
             local soonest = now[1] * 1000 + 1000
@@ -101,7 +101,7 @@ impl Storm {
         .fetch_one(&self.system.database.pool)
         .await
         .unwrap();
-        // In pieces: Redis answers nobody else meanwhile.
+        // In pieces, because Redis serves no other client during a command.
         let piece = 10_000;
         let mut from = 1;
         while from <= self.holds {
@@ -127,7 +127,7 @@ impl Storm {
         .await;
     }
 
-    /// How many holds all processes together say that they expired.
+    /// Number of holds that all processes together have expired, by their metrics.
     async fn expired(&self) -> i64 {
         let mut sum = self.system.metric(EXPIRED).await;
         for expirer in &self.expirers {
@@ -138,7 +138,7 @@ impl Storm {
         sum
     }
 
-    /// Waits until everything is expired. Only a storm that does not move at all is given up.
+    /// Waits until everything is expired. Fails only if there is no progress.
     async fn drains(&self) {
         let mut expired = -1;
         while expired < self.holds {
@@ -150,7 +150,7 @@ impl Storm {
         }
     }
 
-    /// How many of the storm's holds fulfil this.
+    /// Number of the storm's holds with this condition.
     async fn holds_that(&self, condition: &str) -> i64 {
         let count = format!("select count(*) from reservations where id <= $1 and {condition}");
         sqlx::query_scalar(AssertSqlSafe(count))
@@ -160,7 +160,7 @@ impl Storm {
             .unwrap()
     }
 
-    /// Every unit is back once, but for those that were traded since.
+    /// Every unit is freed once, except those sold since.
     async fn is_over(&self, traded: &Traded) {
         assert_eq!(self.expired().await, self.holds, "each is expired once");
         let exact = "status = 'EXPIRED' and expired_at = expires_at";
@@ -174,7 +174,7 @@ impl Storm {
         );
         self.system.assert_clean_audit().await;
         for expirer in &self.expirers {
-            assert_eq!(expirer.metric(ERRORS).await, 0.0, "deadlocks, perhaps");
+            assert_eq!(expirer.metric(ERRORS).await, 0.0, "possibly deadlocks");
             let peak = expirer.child.memory_peak_kib();
             assert!(peak < MEMORY_LIMIT_KIB, "{peak} KiB");
         }
@@ -182,8 +182,8 @@ impl Storm {
     }
 }
 
-/// With nothing due, an expirer looks once a second. One that kept every wake-up of the storm would look
-/// every 20 ms, for half an hour.
+/// With nothing due, an expirer sweeps once per second. If it queued every wake-up of the storm, it would sweep every
+/// 20 ms for half an hour.
 async fn comes_to_rest(expirer: &Expirer) {
     eventually("an expirer at rest", async || {
         let since = Instant::now();
@@ -193,17 +193,17 @@ async fn comes_to_rest(expirer: &Expirer) {
     .await;
 }
 
-/// What becomes of Redis.
+/// The fault of Redis.
 #[derive(Clone, Copy, PartialEq)]
 enum Hints {
     On,
     Off,
-    /// With the first hold that expires, all others lose their timers, and the counters what they counted.
+    /// At the first expiry, Redis loses all other timers and the counters.
     Flushed,
 }
 
 async fn rages(holds: i64, expirers: usize, hints: Hints) {
-    // One of the story's own: everybody else's expirers would hear these timers, too.
+    // A private Redis, because expirers of other tests would receive these timers, too.
     let redis = Server::start_new(Service::Redis);
     let url = match hints {
         Hints::On | Hints::Flushed => redis.url.as_str(),
@@ -289,21 +289,21 @@ async fn an_expirer_that_redis_cut_off_for_not_listening_comes_back() {
     storm.gathers().await;
     storm.is_timed(&mut operator).await;
     storm.breaks().await;
-    // The two ends of the connection hold megabytes before Redis has to: more timers may be needed
-    // than there are holds, as if other products had theirs run out, too.
+    // The socket buffers of the connection hold megabytes before Redis buffers. This may need more timers than there
+    // are holds, as from other products.
     eventually("the cut", async || {
         let listening: String = operator.ask(listeners).await;
         if listening.is_empty() {
             return Some(());
         }
-        // Not before all have run out: set again, a timer would only be later.
+        // Only after all have run out. Setting a pending timer again would delay it.
         if operator.ask::<i64>("DBSIZE").await == 0 {
             storm.is_timed(&mut operator).await;
         }
         None
     })
     .await;
-    // Meanwhile reserves help themselves.
+    // Meanwhile reserves reclaim due holds themselves.
     let hold = storm.system.reserve(storm.product, MANY + 1).await;
     assert_eq!(storm.system.metric(EXPIRED).await, 1.0);
     assert!(storm.holds_that("status = 'ACTIVE'").await > 0);
@@ -311,7 +311,7 @@ async fn an_expirer_that_redis_cut_off_for_not_listening_comes_back() {
     expirer.child.thaw();
     storm.drains().await;
     expirer.counts(RESUBSCRIBED, 1.0).await;
-    eventually("it listens again", async || {
+    eventually("listening to Redis again", async || {
         let listening: String = operator.ask(listeners).await;
         (listening.lines().count() == 1).then_some(())
     })

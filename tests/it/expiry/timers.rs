@@ -1,4 +1,4 @@
-//! What stands in Redis.
+//! The keys in Redis.
 
 use std::time::Duration;
 
@@ -28,7 +28,7 @@ async fn a_hold_has_a_timer_until_it_ends_and_everything_is_counted() {
         let timer = format!("PEXPIRETIME {}", timer_key(&system, hold));
         redis.answers(&timer, Some(deadline)).await;
     }
-    // A later deadline is a later timer.
+    // An extension sets the timer to the later deadline.
     let path = format!("/reservations/{}/extend", sold["id"]);
     let later = system.post_json(&path, &json!({"seconds": 900})).await;
     let deadline = milliseconds(assert_utc(&later.expect(200)["expires_at"]));
@@ -40,7 +40,7 @@ async fn a_hold_has_a_timer_until_it_ends_and_everything_is_counted() {
         let exists = format!("EXISTS {}", timer_key(&system, hold));
         redis.answers(&exists, Some(0)).await;
     }
-    // Repeats and refusals are no events, and leave the timers of others alone.
+    // Repeats and refusals are not transitions, and leave other timers unchanged.
     system.confirm(&sold).await;
     system.cancel(&freed).await;
     system
@@ -55,7 +55,7 @@ async fn a_hold_has_a_timer_until_it_ends_and_everything_is_counted() {
     let swept =
         system.as_admin(system.request(reqwest::Method::POST, "/admin/reservations/sync-expired"));
     assert_eq!(swept.await.expect(200), json!({"expired": 1}));
-    // Reserve ends a hold of the same user that is past its deadline.
+    // Reserve expires the user's own hold past its deadline.
     system.backdate(&kept).await;
     system.reserve(product, 3).await;
     for (counter, wanted) in [
@@ -82,12 +82,12 @@ async fn a_timer_that_runs_out_is_heard() {
     };
     let timer = Timer::start(&args, &runtime::Process::detached()).unwrap();
     let expiries = timer.expiries();
-    // Once for the subscription; from then on only a timer can be the reason.
+    // Once for the subscription. Later only a timer can wake it.
     timeout(PATIENCE, expiries.next()).await.expect("no Redis");
     let mut users = 1..;
     eventually("a timer that is heard", async || {
         system.reserve(product, users.next()?).await;
-        // A machine so slow that the timer is set after its time has Redis delete it without a word.
+        // If a slow machine sets the timer after its time, Redis deletes the key without an announcement.
         timeout(Duration::from_secs(5), expiries.next()).await.ok()
     })
     .await;
@@ -117,7 +117,7 @@ async fn a_unit_returns_without_redis() {
         is_swept(&system, &hold).await;
         assert_eq!(system.stock(product).await, 1);
     }
-    // Without it, it is as ready as with it, and says so once.
+    // Without Redis the expirer is ready, too, and logs the outage once.
     assert_eq!(expirer.sees("redis", "down").await, 200);
     let said = expirer.stop().await;
     assert_eq!(said.matches("cannot listen to Redis").count(), 1, "{said}");
@@ -137,7 +137,7 @@ async fn a_unit_returns_where_redis_may_not_be_configured() {
     assert_eq!(expirer.sees("redis", "up").await, 200);
     let hold = system.reserve(product, 1).await;
     is_swept(&system, &hold).await;
-    // It is denied again after every loss of the connection, and says so once.
+    // The command is denied again after every reconnect, and logged once.
     for lost in 1..=2 {
         operator.ask::<i64>("CLIENT KILL TYPE pubsub").await;
         let series = r#"flashsale_redis_reconnects_total{purpose="expiries"}"#;

@@ -1,4 +1,4 @@
-//! What comes back over the wire, and what it may be.
+//! Parses and checks the answers.
 
 use std::{
     io::{ErrorKind, Read as _, Write as _},
@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::requests::Request;
 use crate::support::{OPENAPI, PATIENCE};
 
-/// Whether an answer may have this code with this status: one that the contract knows, and none of 5xx.
+/// Whether openapi.json allows this problem code with this status, except 5xx.
 fn is_known(code: &str, status: u16) -> bool {
     let problem = &OPENAPI.document["components"]["examples"][code]["value"];
     status < 500 && problem["code"] == code && problem["status"] == status
@@ -25,13 +25,12 @@ pub(super) struct Received {
     body: String,
 }
 
-/// Sends a request on a connection of its own, and reads until the server closes it.
+/// Sends a request on a new connection, and reads until the server closes it.
 pub(super) fn ask(address: &str, request: &Request) -> Result<Vec<Received>, TestCaseError> {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     stream.set_write_timeout(Some(PATIENCE)).unwrap();
-    // Whoever refuses a request need not read all of it: then the rest cannot be sent, or the answer is
-    // lost with it.
+    // A server that refuses a request need not read all of it. Then sending may fail, or the answer may be lost.
     let sent = stream.write_all(&request.bytes());
     if request.breaks_off() {
         let _ = stream.shutdown(Shutdown::Write);
@@ -53,7 +52,7 @@ pub(super) fn ask(address: &str, request: &Request) -> Result<Vec<Received>, Tes
     Ok(received)
 }
 
-/// All complete answers, without those that only say "go on".
+/// All complete answers, except 100 Continue.
 fn parse(mut bytes: &[u8], to_head: bool) -> Vec<Received> {
     let mut received = Vec::new();
     while let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") {
@@ -91,7 +90,7 @@ impl Received {
         found.map(|(_, value)| value.as_str())
     }
 
-    /// Never a fault, and each refusal is a problem that a client can read.
+    /// Never a server error, and each refusal is a problem document.
     pub(super) fn check(&self, request: &Request) -> Result<(), TestCaseError> {
         prop_assert!((200..500).contains(&self.status), "{self:?}");
         prop_assert!(!(300..400).contains(&self.status), "{self:?}");
@@ -109,7 +108,7 @@ impl Received {
             return Ok(());
         }
         if self.body.is_empty() && !request.is_http() {
-            // What is not HTTP does not get as far as the routes.
+            // Requests that are not valid HTTP do not reach the routes.
             let of_http = [400, 414, 431].contains(&self.status);
             prop_assert!(of_http, "{self:?}");
             return Ok(());

@@ -1,4 +1,4 @@
-//! Bodies, from a valid one to noise.
+//! Random bodies, from valid to noise.
 
 use proptest::{collection::vec, prelude::*, sample::select};
 
@@ -7,13 +7,13 @@ pub(super) fn strange() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![
         8 => json().prop_map(String::into_bytes),
         3 => right().prop_map(String::into_bytes),
-        // Cut off somewhere.
+        // Truncated.
         2 => (json(), any::<prop::sample::Index>()).prop_map(|(json, at)| {
             let mut bytes = json.into_bytes();
             bytes.truncate(at.index(bytes.len() + 1));
             bytes
         }),
-        // One byte is another.
+        // With one byte changed.
         2 => (right(), any::<prop::sample::Index>(), any::<u8>()).prop_map(|(json, at, byte)| {
             let mut bytes = json.into_bytes();
             let at = at.index(bytes.len());
@@ -23,7 +23,7 @@ pub(super) fn strange() -> impl Strategy<Value = Vec<u8>> {
         1 => nested(),
         1 => vec(any::<u8>(), 0..200),
         1 => Just(vec![]),
-        // Around and far beyond what is read.
+        // Around the size limit, and far beyond it.
         1 => prop_oneof![16_300..16_500_usize, 16_500..200_000_usize].prop_map(|length| {
             let mut body = br#"{"product_id":1,"user_id":7"#.to_vec();
             body.resize(length - 1, b' ');
@@ -35,13 +35,13 @@ pub(super) fn strange() -> impl Strategy<Value = Vec<u8>> {
                 format!(r#"{{"name":"{}","stock":1}}"#, piece.repeat(times)).into_bytes()
             }
         ),
-        // Another encoding, or a mark of one.
+        // Another encoding, or a byte order mark.
         1 => right().prop_map(|json| json.encode_utf16().flat_map(u16::to_le_bytes).collect()),
         1 => right().prop_map(|json| format!("\u{feff}{json}").into_bytes()),
     ]
 }
 
-/// What the routes ask for.
+/// Valid bodies.
 fn right() -> impl Strategy<Value = String> {
     prop_oneof![
         4 => (1..4_i64, 1..1000_i64).prop_map(|(product, user)| {
@@ -53,7 +53,7 @@ fn right() -> impl Strategy<Value = String> {
     ]
 }
 
-/// Objects of the known fields and some others, each as often as it comes.
+/// Objects with known and unknown fields, possibly repeated.
 fn objects() -> impl Strategy<Value = String> {
     let name = select(&[
         "product_id",
@@ -115,7 +115,7 @@ fn values() -> impl Strategy<Value = String> {
     ]
 }
 
-/// As deep as it goes, closed or not.
+/// Deeply nested, closed or not.
 fn nested() -> impl Strategy<Value = Vec<u8>> {
     let pair = select(&[("[", "]"), (r#"{"a":"#, "}"), (r#"{"product_id":["#, "]}")]);
     (pair, 1..8_000_usize, any::<bool>()).prop_map(|((open, close), depth, closed)| {

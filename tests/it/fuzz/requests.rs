@@ -1,4 +1,4 @@
-//! Requests, from almost right to not HTTP at all.
+//! Random requests, from almost valid to not HTTP at all.
 
 use std::fmt;
 
@@ -6,7 +6,7 @@ use proptest::{collection::vec, option, prelude::*, sample::select};
 
 use super::bodies;
 
-/// One connection's worth of bytes.
+/// All bytes of one connection.
 #[derive(Clone)]
 pub(super) struct Request {
     pub(super) method: &'static str,
@@ -16,18 +16,18 @@ pub(super) struct Request {
     framing: Framing,
 }
 
-/// How the end of the body is told.
+/// How the length of the body is declared.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Framing {
     Length,
     Chunked,
-    /// Not at all: what follows the head is another request, and a bad one.
+    /// Not declared: the bytes after the head count as another, invalid request.
     None,
-    /// Less than declared comes, and then nothing.
+    /// Fewer bytes than declared, and then the end.
     Short,
-    /// More than declared comes.
+    /// More bytes than declared.
     Long,
-    /// A length that is none.
+    /// An invalid length.
     Wrong(&'static str),
     BrokenChunks,
     /// Two framings, as in request smuggling.
@@ -78,7 +78,7 @@ impl Request {
         bytes
     }
 
-    /// Whether the server may wait for more than comes.
+    /// Whether the server may wait for more bytes than are sent.
     pub(super) fn breaks_off(&self) -> bool {
         matches!(
             self.framing,
@@ -86,7 +86,7 @@ impl Request {
         )
     }
 
-    /// Whether it is HTTP, so that the service itself has to answer, and completely.
+    /// Whether it is valid HTTP, so that the service must answer, and completely.
     pub(super) fn is_http(&self) -> bool {
         let is_token = |byte: u8| byte.is_ascii_alphabetic();
         !self.method.is_empty()
@@ -116,7 +116,7 @@ fn is_header(line: &str) -> bool {
         && line.len() < 10_000
 }
 
-/// As a person can read it, and send it again.
+/// Readable, and complete enough to send it again.
 impl fmt::Debug for Request {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let bytes = self.bytes();
@@ -140,7 +140,7 @@ pub(super) fn strange() -> impl Strategy<Value = Request> {
         framings(),
     );
     prop_oneof![
-        // Right but for the body, or for nothing.
+        // Valid except for the body.
         3 => (select(&["/products", "/reservations", "/reservations/batch", "/products/1/stock"]), bodies::strange(), framings()).prop_map(
             |(path, body, framing)| Request {
                 method: "POST",
@@ -150,7 +150,7 @@ pub(super) fn strange() -> impl Strategy<Value = Request> {
                 framing,
             }
         ),
-        // Right but for the target.
+        // Valid except for the target.
         2 => (select(&["GET", "POST"]), targets()).prop_map(|(method, target)| Request {
             method,
             target,
@@ -177,7 +177,7 @@ fn methods() -> impl Strategy<Value = &'static str> {
     ]
 }
 
-/// What stands where a number should.
+/// Texts in place of a number.
 const IDS: [&str; 29] = [
     "1",
     "2",

@@ -1,4 +1,4 @@
-//! Chromium, driven through ChromeDriver, with the live page in it.
+//! Chromium, driven through ChromeDriver, with the live page.
 
 use std::os::unix::fs::MetadataExt as _;
 
@@ -10,13 +10,13 @@ use thirtyfour::{
 
 use crate::support::{Client, eventually};
 
-/// Where `deploy/local/test.sh` has a ChromeDriver, if this machine can have one.
+/// URL of the ChromeDriver that `deploy/local/test.sh` starts, if this machine has one.
 const DRIVER: &str = "TEST_WEBDRIVER_URL";
 
 pub(super) struct Browser(WebDriver);
 
 impl Browser {
-    /// With the page of this API. `None` where no Chromium can be had; then the story ends here.
+    /// Opens the page of this API. `None` without Chromium: the test then ends.
     pub(super) async fn open(api: &Client) -> Option<Self> {
         let Ok(driver) = std::env::var(DRIVER) else {
             println!("skipped: there is no {DRIVER}, because there is no Chromium");
@@ -56,7 +56,7 @@ impl Browser {
         self.0.refresh().await.unwrap();
     }
 
-    /// Waits until this is there, and answers it.
+    /// Waits until the element exists. Returns it.
     pub(super) async fn find(&self, css: &str) -> WebElement {
         eventually(&format!("{css} on the page"), async || {
             self.0.find(By::Css(css)).await.ok()
@@ -64,7 +64,7 @@ impl Browser {
         .await
     }
 
-    /// Waits until this is visible with a text that contains these words.
+    /// Waits until the element is visible and its text contains these words.
     pub(super) async fn shows(&self, css: &str, words: &str) {
         eventually(&format!("{words:?} in {css}"), async || {
             let element = self.0.find(By::Css(css)).await.ok()?;
@@ -75,7 +75,7 @@ impl Browser {
         .await;
     }
 
-    /// Waits until this is not to be seen.
+    /// Waits until the element is not visible.
     pub(super) async fn hides(&self, css: &str) {
         eventually(&format!("no {css}"), async || {
             match self.0.find(By::Css(css)).await {
@@ -86,7 +86,7 @@ impl Browser {
         .await;
     }
 
-    /// Clicks once it can be clicked.
+    /// Clicks once the element can be clicked.
     pub(super) async fn click(&self, css: &str) {
         eventually(&format!("a click on {css}"), async || {
             self.0.find(By::Css(css)).await.ok()?.click().await.ok()
@@ -103,19 +103,19 @@ impl Browser {
         .await;
     }
 
-    /// Presses keys where the focus is.
+    /// Presses keys on the focused element.
     pub(super) async fn press(&self, keys: &str) {
         let active = self.0.active_element().await.unwrap();
         active.send_keys(keys).await.unwrap();
     }
 
-    /// The id of what has the focus.
+    /// The id of the focused element.
     pub(super) async fn focused(&self) -> String {
         let active = self.0.active_element().await.unwrap();
         active.attr("id").await.unwrap().unwrap_or_default()
     }
 
-    /// An alert is there with all of its words, in red; and the page says at once that not all is well.
+    /// The alert is shown in red with all its text, and the page's status is not "all well".
     pub(super) async fn shows_alert(&self, alert: &Value) {
         let css = format!(r#"[data-alert="{}"]"#, alert["code"].as_str().unwrap());
         // (A count in the title may go on.)
@@ -133,13 +133,13 @@ impl Browser {
         self.find(r#"#health[data-health="ill"]"#).await;
     }
 
-    /// Nothing was written to the console: no error, no violation of the Content-Security-Policy, no other word.
-    /// Ends the browser.
+    /// The console must be empty: no errors, no violations of the Content-Security-Policy, no other messages. Closes
+    /// the browser.
     pub(super) async fn ends_clean(self) {
         self.ends_with(&[]).await;
     }
 
-    /// The same, but for what the browser itself writes of answers like these. Ends the browser.
+    /// The same, except for the browser's own messages about these answers. Closes the browser.
     pub(super) async fn ends_with(self, expected: &[&str]) {
         let log = self.0.browser_log().await.unwrap();
         for entry in &log {

@@ -1,12 +1,12 @@
-//! The page in a browser: it moves as the service does, and does what an operator asks it to.
+//! The page in a browser: it follows the service, and executes an operator's actions.
 
 use super::browser::Browser;
 use crate::support::{Client, Proxy, System, Traffic, eventually, id};
 
-/// What Chromium itself writes to the console of an answer that is no 2xx.
+/// Chromium's console message for an answer other than 2xx.
 const UNAUTHORIZED: &str = "401 (Unauthorized)";
 const CONFLICT: &str = "409 (Conflict)";
-/// And of none at all.
+/// Chromium's console message for no answer.
 const CUT: &str = "net::ERR_";
 const UNPROCESSABLE: &str = "422 (Unprocessable";
 
@@ -41,7 +41,7 @@ async fn a_product_is_created_and_its_stock_adjusted() {
     let Some(browser) = Browser::open(&system).await else {
         return;
     };
-    // By keyboard alone, as far as the dialog goes.
+    // By keyboard only, within the dialog.
     browser.find("#open-create-product").await;
     browser.click("#open-create-product").await;
     browser.fill("#product-name", "Lamp <b>Ä</b> \"1\"").await;
@@ -75,7 +75,7 @@ async fn a_product_is_created_and_its_stock_adjusted() {
     browser
         .shows(r#"[data-product="1"] [data-free]"#, "12")
         .await;
-    // More than there are: what the service says is shown.
+    // More units than exist: the service's message is shown.
     browser.click(adjust).await;
     browser.click("#adjust-stock-remove").await;
     browser.fill("#adjust-stock-units", "13").await;
@@ -112,7 +112,7 @@ async fn due_holds_are_expired_dead_events_requeued_and_the_books_audited() {
         ("rebuild-counters", 0, "Counters rebuilt"),
     ] {
         browser.click(&format!("#open-{action}")).await;
-        // It asks first.
+        // The page asks for confirmation first.
         browser
             .find(&format!(r#"#dialog-{action}[data-phase="ask"]"#))
             .await;
@@ -165,7 +165,7 @@ async fn an_outcome_that_is_unknown_is_called_so_and_a_retry_has_no_second_effec
     browser.fill("#product-stock", "7").await;
     proxy.set(Traffic::Mute);
     browser.click("#dialog-create-product [data-submit]").await;
-    // It is done, and nobody hears of it; nor of anything else.
+    // It was done, but the page got no answer, and nothing else either.
     eventually("the product", async || {
         (system.get("/products").await.json()[0]["stock"] == 7).then_some(())
     })

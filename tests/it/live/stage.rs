@@ -1,4 +1,4 @@
-//! What the stories about the live page need: somebody who watches the stream.
+//! Helpers for tests of the live page: a viewer of its stream.
 
 use reqwest::{Method, RequestBuilder, Response};
 use serde_json::Value;
@@ -12,7 +12,7 @@ pub(super) struct Viewer {
     received: String,
 }
 
-/// One event, as it came.
+/// One event as received.
 pub(super) struct Event {
     pub(super) id: String,
     pub(super) kind: String,
@@ -25,14 +25,14 @@ impl Viewer {
         Self::by(client.request(Method::GET, "/admin/live")).await
     }
 
-    /// As a page does that has lost its connection.
+    /// Connects as a page that has lost its connection.
     pub(super) async fn after(client: &Client, id: &str) -> Self {
         let request = client.request(Method::GET, "/admin/live");
         Self::by(request.header("last-event-id", id)).await
     }
 
     async fn by(request: RequestBuilder) -> Self {
-        // Whoever waits says for how long; see `until`.
+        // The caller sets the time limit; see `until`.
         let response = request.timeout(3 * PATIENCE).send().await.unwrap();
         assert_eq!(response.status(), 200);
         let media_type = response.headers()["content-type"].clone();
@@ -43,7 +43,7 @@ impl Viewer {
         }
     }
 
-    /// The next event; `None` where the stream has ended.
+    /// The next event. `None` at the end of the stream.
     pub(super) async fn next(&mut self) -> Option<Event> {
         loop {
             if let Some((event, rest)) = self.received.split_once("\n\n") {
@@ -56,7 +56,7 @@ impl Viewer {
         }
     }
 
-    /// Reads until an event's data is like this, and answers it.
+    /// Reads until an event's data satisfies the condition. Returns the data.
     pub(super) async fn until(
         &mut self,
         what: &str,
@@ -96,7 +96,7 @@ fn parse(event: &str) -> Event {
     }
 }
 
-/// The codes of what is wrong.
+/// The codes of the alerts.
 pub(super) fn alerts(view: &Value) -> Vec<&str> {
     let alerts = view["alerts"].as_array().unwrap().iter();
     alerts
@@ -104,7 +104,7 @@ pub(super) fn alerts(view: &Value) -> Vec<&str> {
         .collect()
 }
 
-/// One of the objects of a list.
+/// One object of a list.
 pub(super) fn find<'a>(list: &'a Value, field: &str, value: impl Into<Value>) -> Option<&'a Value> {
     let value = value.into();
     list.as_array()

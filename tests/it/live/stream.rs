@@ -12,7 +12,7 @@ async fn a_viewer_is_told_everything_and_then_what_changes() {
     let quiet = system.create_product(5).await;
     let busy = system.create_product(9).await;
     let mut viewer = Viewer::of(&system).await;
-    // The state, or where it is from before the products were there, a tick.
+    // The first message is a state. If it was created before the products, a tick follows.
     let mut has_history = Vec::new();
     viewer
         .until("both products", |view| {
@@ -49,7 +49,7 @@ async fn a_viewer_is_told_everything_and_then_what_changes() {
         .iter()
         .map(|entry| (entry["what"].as_str().unwrap(), &entry["reservation_id"]))
         .collect();
-    // Each once, also what was confirmed twice.
+    // Each transition once, although one was confirmed twice.
     let wanted = [
         ("reserved", &first["id"]),
         ("reserved", &second["id"]),
@@ -76,7 +76,7 @@ async fn what_is_missed_is_told_after_a_reconnect() {
     let mut again = Viewer::after(&system, &seen.id).await;
     let first = again.next().await.unwrap();
     assert_eq!((first.kind.as_str(), &first.text), ("tick", &missed.text));
-    // What this process has never said, or will say one day, is no place to go on from.
+    // An id that this process has never sent, or not yet, cannot be resumed from.
     let (epoch, _) = seen.id.split_once('-').unwrap();
     let later = format!("{epoch}-999999");
     for id in ["", "x", "1-1", "00000000-1", &later] {
@@ -131,7 +131,7 @@ async fn every_copy_tells_of_all() {
             reserved && refused && noted
         })
         .await;
-    // The audit of one is the audit of all.
+    // An audit by one process is shown by all.
     other.assert_clean_audit().await;
     viewer
         .until("the other copy's audit", |view| {
@@ -148,7 +148,7 @@ async fn a_viewer_does_not_hold_up_the_end() {
     system.child().terminate();
     while viewer.next().await.is_some() {}
     assert!(system.child().ends().await.success());
-    // It has said farewell.
+    // A process that stops removes its heartbeat.
     let there: i64 = sqlx::query_scalar("select count(*) from processes")
         .fetch_one(&system.database.pool)
         .await

@@ -1,4 +1,4 @@
-//! What is wrong is told, shown in red, and gone once it is mended.
+//! Every alert is sent, shown in red, and removed once the cause is gone.
 
 use serde_json::json;
 
@@ -8,11 +8,11 @@ use super::{
 };
 use crate::support::{Child, Database, System, Traffic};
 
-/// Where nobody listens.
+/// A port without a server.
 const NO_REDIS: (&str, &str) = ("REDIS_URL", "redis://127.0.0.1:1/0");
 const NO_RABBITMQ: (&str, &str) = ("AMQP_URL", "amqp://127.0.0.1:1/%2f");
 
-/// Waits until the stream tells of this, and the page of a browser, if there is one, shows it as it should.
+/// Waits until the stream has the alert. If there is a browser, its page must show the alert.
 async fn is_told(system: &System, code: &str) {
     let mut viewer = Viewer::of(system).await;
     let view = viewer
@@ -104,7 +104,7 @@ async fn a_copy_that_was_started_again_is_not_missed() {
 async fn what_cannot_be_read_is_no_outage() {
     let system = System::start().await;
     let product = system.create_product(9).await;
-    // As before `migrate`, and as a lock that somebody keeps.
+    // As before `migrate`, and as when another session holds a lock.
     execute(&system.database, "drop table processes").await;
     is_told(&system, "cannot_read").await;
     let mut viewer = Viewer::of(&system).await;
@@ -161,7 +161,7 @@ async fn postgresql_away() {
         is_told(&system, "postgres_down").await;
         let mut viewer = Viewer::of(&system).await;
         let view = viewer.next().await.unwrap().data;
-        // Who watches from now on sees how it stood last.
+        // A new viewer gets the last known state.
         assert_eq!(view["servers"]["postgres"], "down");
         assert_eq!(view["products"][0]["id"], product);
         proxy.set(Traffic::Pass);
@@ -217,7 +217,7 @@ async fn books_that_differ() {
         "update products set stock = stock - 1, held = held + 1",
     )
     .await;
-    // Whoever watches has the books audited.
+    // A viewer causes audits.
     is_told(&system, "books_differ").await;
     let mut viewer = Viewer::of(&system).await;
     let view = viewer.next().await.unwrap().data;
@@ -243,7 +243,7 @@ async fn requests_that_fail() {
     let system = System::with(&[("LANE_MAX_REQUESTS", "1")]).await;
     let product = system.create_product(9).await;
     let lock = system.database.lock_product(product).await;
-    // One is under way, one waits, and the others find no room.
+    // One runs, one waits, and the others are refused.
     let mut answers = tokio::task::JoinSet::new();
     for user in 1..=6 {
         let client = system.client();

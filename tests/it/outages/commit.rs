@@ -1,4 +1,4 @@
-//! The connection to PostgreSQL lost at the COMMIT of a request with a key: a repeat finds out what became of it.
+//! The connection to PostgreSQL is lost at the COMMIT of a request with a key. A repeat finds out the outcome.
 
 use reqwest::Method;
 use serde_json::json;
@@ -6,7 +6,7 @@ use sqlx::{Postgres, Transaction};
 
 use crate::support::{Answer, Client, Database, Proxy, System, Traffic, eventually};
 
-/// A service whose commits of keys wait at a gate.
+/// A service whose commits of keys can be blocked by the test.
 async fn gated() -> (System, Proxy) {
     let database = Database::create().await;
     sqlx::raw_sql(
@@ -39,7 +39,7 @@ async fn reserve(client: &Client, product: i64) -> Answer {
     Answer::to(request.header("idempotency-key", "order-7")).await
 }
 
-/// Repeats until the service has connections that work; then it must be 201.
+/// Repeats until the service has working connections. Then the answer must be 201.
 async fn retry(system: &System, product: i64) -> Answer {
     let answer = eventually("a definite answer", async || {
         let answer = reserve(system, product).await;

@@ -1,4 +1,4 @@
-//! PostgreSQL away: quick refusals that say so, and recovery without a restart.
+//! Outages of PostgreSQL: fast refusals with a reason, and recovery without a restart.
 
 use std::time::Duration;
 
@@ -7,8 +7,8 @@ use tokio::time::timeout;
 
 use crate::support::{Answer, Database, Server, Service, System, Traffic, eventually};
 
-/// No refusal takes longer, by the default settings (2 s for a connection, 3 s in a lane, 10 s for
-/// an answer), plus what a slow machine needs.
+/// Time limit of a refusal with the default settings (2 s for a connection, 3 s in a lane, 10 s for an answer), with
+/// a margin for slow machines.
 const QUICK: Duration = Duration::from_secs(20);
 
 /// A private server, and a database on it.
@@ -22,7 +22,7 @@ async fn quick(answer: impl Future<Output = Answer>) -> Answer {
     timeout(QUICK, answer).await.expect("that took long")
 }
 
-/// Alive and not ready, and refuses at once whatever needs PostgreSQL.
+/// The process is alive and not ready, and refuses at once every request that needs PostgreSQL.
 async fn is_out_of_order(system: &System) {
     let readiness = eventually("not ready", async || {
         let readiness = quick(system.get("/readyz")).await;
@@ -36,9 +36,9 @@ async fn is_out_of_order(system: &System) {
     system.get("/livez").await.expect(200);
     system.get("/metrics").await;
     let body = json!({"name": "x", "stock": 1});
-    // A connection that was in use just before is not tested again: its call may get no answer, once.
+    // A connection that was used just before is not tested again, so one call may get no answer.
     eventually("nothing but definite refusals", async || {
-        // All at once: each may wait for a connection as long as it is allowed to.
+        // In parallel: each may wait for a connection until its time limit.
         let answers = tokio::join!(
             quick(system.get("/products")),
             quick(system.get("/products/1")),
@@ -145,7 +145,7 @@ async fn connections_that_are_cut_are_replaced() {
     let product = system.create_product(9).await;
     for user in 1..=5 {
         proxy.cut();
-        // A connection that was in use just before the cut is not tested again: its call gets no answer.
+        // A connection that was used just before the cut is not tested again, so its call gets no answer.
         eventually("a reserve", async || {
             let answer = system.try_reserve(product, user).await;
             if answer.status == 201 {
@@ -172,7 +172,7 @@ async fn a_network_that_swallows_everything_is_noticed_and_survived() {
     let product = system.create_product(9).await;
     let hold = system.reserve(product, 1).await;
 
-    // A call whose answer is swallowed: nobody can know what became of it.
+    // The answer of this call is lost, so its outcome is unknown.
     let lock = system.database.lock_product(product).await;
     let lost = {
         let client = system.client();
@@ -185,7 +185,7 @@ async fn a_network_that_swallows_everything_is_noticed_and_survived() {
     lost.expect_problem(503, "outcome_unknown");
     is_out_of_order(&system).await;
 
-    // Connections that were open then are of no use to anybody.
+    // The open connections are unusable.
     proxy.cut();
     proxy.set(Traffic::Pass);
     recovers(&system).await;
@@ -204,7 +204,7 @@ async fn a_network_that_heals_brings_the_service_back() {
     let product = system.create_product(9).await;
     proxy.set(Traffic::Blackhole);
     is_out_of_order(&system).await;
-    // What was sent meanwhile arrives now, on connections that were given up.
+    // The held-back data arrives now, on abandoned connections.
     proxy.set(Traffic::Pass);
     recovers(&system).await;
     system.reserve(product, 1).await;

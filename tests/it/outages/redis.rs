@@ -1,4 +1,4 @@
-//! Redis is a hint: without it everything is answered as ever.
+//! Redis is optional: without it all answers are the same.
 
 use std::time::{Duration, Instant};
 
@@ -6,12 +6,12 @@ use serde_json::{Value, json};
 
 use crate::support::{Proxy, Server, Service, System, Traffic, eventually, id};
 
-/// Trades in one story, and what they may take: a small part of it is normal. Were only one of the four
-/// requests of a trade to wait for Redis' answer, it would take 0.8 s more, for a connection 1 s more.
+/// Number of trades, and their time limit. The normal time is a small part of it. If only one of the four requests of
+/// a trade waited for Redis, the trade would take 0.8 s more (for a reply) or 1 s more (for a connection).
 const TRADES: i64 = 15;
 const LIMIT: Duration = Duration::from_secs(10);
 
-/// Reserves, confirms and cancels, and expects what is always answered, without delay.
+/// Reserves, confirms and cancels. Expects the usual answers without delay.
 async fn trade_without_delay(system: &System, product: i64, users_from: i64) {
     let began = Instant::now();
     for user in users_from..users_from + TRADES {
@@ -34,7 +34,7 @@ async fn sees_redis(system: &System, state: &str) {
     .await;
 }
 
-/// The timer of a hold, in milliseconds; negative where there is none.
+/// The remaining time of a hold's timer in milliseconds. Negative if there is none.
 async fn timer(server: &Server, system: &System, hold: &Value) -> i64 {
     let client = redis::Client::open(server.url.as_str()).unwrap();
     let mut connection = client.get_multiplexed_async_connection().await.unwrap();
@@ -85,7 +85,7 @@ async fn redis_may_crash_and_come_back() {
         (timer(&redis, &system, &hold).await < 0).then_some(())
     })
     .await;
-    // The timer that the crash took changes nothing.
+    // The timer that was lost in the crash makes no difference.
     system.confirm(&before).await;
 }
 
@@ -98,7 +98,7 @@ async fn a_redis_that_is_slow_or_silent_delays_nobody() {
     let product = system.create_product(200).await;
     sees_redis(&system, "up").await;
 
-    // There and back it is slow enough to be felt, and quick enough to stay connected.
+    // Slow enough to be noticed in a request, and fast enough to keep the connection.
     proxy.set(Traffic::Delay(Duration::from_millis(400)));
     trade_without_delay(&system, product, 1).await;
     proxy.set(Traffic::Blackhole);
@@ -135,7 +135,7 @@ async fn counters_that_went_wrong_are_rebuilt_by_one_call() {
     let mut connection = client.get_multiplexed_async_connection().await.unwrap();
     let counters = ["created", "confirmed", "canceled", "expired"]
         .map(|name| format!("{}metrics:reservations:{name}", system.redis_prefix()));
-    // First everything that is on its way, so that nothing comes on top later.
+    // First wait for all commands in flight, so that none is applied later.
     eventually("the counters", async || {
         let counts: Vec<Option<i64>> = redis::cmd("MGET")
             .arg(&counters)

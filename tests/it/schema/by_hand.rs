@@ -1,4 +1,4 @@
-//! A schema that was made with `psql`, as a shop's developer types it.
+//! A schema that was created by hand with `psql`.
 
 use std::{fs, path::Path, process::Command};
 
@@ -16,7 +16,7 @@ async fn reservation_db() -> Database {
 fn psql(database: &Database) {
     let folder = Folder::new();
     let settings = folder.path().join("psqlrc");
-    // By itself psql goes on after an error, and ends with success.
+    // By default psql continues after an error, and exits with success.
     fs::write(&settings, "\\set ON_ERROR_STOP 1\n").unwrap();
     let typed = format!("psql {} < migrations/000001_init.up.sql", database.name());
     let ended = Command::new("sh")
@@ -28,7 +28,7 @@ fn psql(database: &Database) {
         .envs(database.psql_environment())
         .output()
         .unwrap();
-    // The shell's word for a program that it cannot find.
+    // The shell's exit code for a missing program.
     assert_ne!(
         ended.status.code(),
         Some(127),
@@ -67,7 +67,7 @@ async fn psql_and_a_start_of_the_api_are_enough_for_a_sale() {
     );
     system.assert_clean_audit().await;
 
-    // Later somebody wants to go on with migrations.
+    // Later, migrations are used after all.
     assert_eq!(
         said_by_migrate(&system.database),
         "migration 1: found applied by hand, recorded\n"
@@ -80,12 +80,12 @@ async fn psql_and_a_start_of_the_api_are_enough_for_a_sale() {
     assert_eq!(system.look_up(&sold).await, sold);
 }
 
-/// The other two wait for the functions, which the API installs.
+/// The other two processes wait for the functions, which the API installs.
 #[tokio::test]
 async fn the_other_processes_may_be_started_before_the_api() {
     let database = reservation_db().await;
     psql(&database);
-    // An API that never reaches PostgreSQL: only `beside` is needed of it.
+    // An API that never reaches PostgreSQL. The test only needs its `beside`.
     let nowhere = ("DATABASE_URL", "postgres://nobody@127.0.0.1:1/nothing");
     let system = System::spawn_on(database, &[nowhere]).await;
     let here = ("DATABASE_URL", &*system.database.url);
@@ -108,7 +108,7 @@ async fn the_other_processes_may_be_started_before_the_api() {
     assert_eq!(request.send().await.unwrap().status(), 200);
 }
 
-/// With a role that owns nothing, say.
+/// For example with a role that owns nothing.
 #[tokio::test]
 async fn an_api_that_may_not_install_functions_waits_for_who_may() {
     let database = reservation_db().await;
@@ -143,7 +143,7 @@ async fn an_api_that_may_not_install_functions_waits_for_who_may() {
     assert_eq!(waited.next(), None);
 }
 
-/// What was changed by hand is named, and stays as it is.
+/// The refusal names changes made by hand, and leaves them.
 #[tokio::test]
 async fn a_schema_that_is_not_quite_the_files_is_refused_by_migrate() {
     let database = reservation_db().await;

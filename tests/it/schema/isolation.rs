@@ -8,7 +8,7 @@ use crate::support::Client;
 const USERS: i64 = 60;
 const STOCK: i32 = 40;
 
-/// How a user fared: reserved and confirmed at once, or told that it is sold out.
+/// A user's result: reserved and confirmed, or sold out.
 async fn buys(client: Client, product: i64, user: i64) -> bool {
     let reserved = client.try_reserve(product, user).await;
     if reserved.status != 201 {
@@ -31,7 +31,7 @@ async fn sells_at(level: &str) {
     let processes = Processes::start(database, NO_RABBITMQ).await;
     processes.become_ready().await;
     let system = &processes.system;
-    // Two copies, so that the calls of one wait for the other's.
+    // Two copies, so that calls of one wait for the other's.
     let mut copy = system.beside("flashsale-api", &[]);
     let copy = Client::new(format!("http://{}", copy.address().await), None);
     becomes_ready("the copy", &copy).await;

@@ -1,9 +1,9 @@
-//! Schemas of other releases, and one that was migrated by half.
+//! Schemas of other releases, and one that was migrated only partly.
 
 use super::stage::{NO_RABBITMQ, Processes, contents, empty, migrate, migrated, said_by_migrate};
 use crate::support::eventually;
 
-/// What each process would do at once if it worked: end a hold that is due, and delete what is old.
+/// Work that each process would do at once: a due hold, and old rows to delete.
 const WORK: &str = "
     insert into products (name, stock, held, total) values ('iPhone 15', 0, 1, 1);
     insert into reservations (product_id, user_id, status, created_at, expires_at)
@@ -101,7 +101,7 @@ async fn functions_that_are_missing_are_named_until_migrate_has_installed_them()
     processes.stop_having_waited_for(&reason).await;
 }
 
-/// As it was: reservations in one table, beside the tables that have not changed since.
+/// The unreleased schema: reservations in one table, beside the tables that have not changed since.
 const UNRELEASED: &str = "
     create table products (id bigint generated always as identity primary key, name text not null,
         stock integer not null, held integer not null default 0, sold integer not null default 0, total integer not null);

@@ -1,4 +1,4 @@
-//! What the stories about schemas need: the three processes on one database, and a look at all that it holds.
+//! Helpers for tests of schemas: the three processes on one database, and the database's whole content.
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -11,18 +11,18 @@ use sqlx::AssertSqlSafe;
 
 use crate::support::{Child, Client, Database, System, eventually, output, test_server};
 
-/// Where nobody listens. A relay is ready without a broker.
+/// A port without a server. A relay is ready without a broker.
 pub(super) const NO_RABBITMQ: &str = "amqp://127.0.0.1:1/%2f";
 
-/// What a process says on an empty database.
+/// The reason on an empty database.
 pub(super) const EMPTY: &str = "schema is at 0, this program needs 1: run flashsale-api migrate";
 
-/// A database without a schema, on the server of all tests.
+/// A database without a schema, on the shared server.
 pub(super) async fn empty() -> Database {
     Database::create_empty_on(&test_server("TEST_DATABASE_URL")).await
 }
 
-/// One that `flashsale-api migrate` made.
+/// A database that `flashsale-api migrate` has migrated.
 pub(super) async fn migrated() -> Database {
     let database = empty().await;
     let said = said_by_migrate(&database);
@@ -30,20 +30,20 @@ pub(super) async fn migrated() -> Database {
     database
 }
 
-/// `flashsale-api migrate`.
+/// Runs `flashsale-api migrate`.
 pub(super) fn migrate(database: &Database) -> Output {
     let settings = [("DATABASE_URL", &*database.url)];
     output("flashsale-api", &["migrate"], &settings)
 }
 
-/// What it says; it must succeed.
+/// The output of a successful `migrate`.
 pub(super) fn said_by_migrate(database: &Database) -> String {
     let output = migrate(database);
     assert!(output.status.success(), "{output:?}");
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// Every row of every table, and the name of everything else that a database holds.
+/// Every row of every table, and the names of all other objects in a database.
 pub(super) async fn contents(database: &Database) -> BTreeMap<String, String> {
     let names = "select 'names', string_agg(name, ' ' order by name) from (
             select relname::text from pg_class where relnamespace = current_schema()::regnamespace
@@ -96,14 +96,14 @@ impl Processes {
             .collect()
     }
 
-    /// The value of a series of its `/metrics`.
+    /// The value of a series in its `/metrics`.
     pub(super) async fn metric(&self, process: &str, series: &str) -> f64 {
         let mut clients = self.clients().into_iter();
         let (_, client) = clients.find(|(name, _)| *name == process).unwrap();
         client.metric(series).await
     }
 
-    /// Each runs, cannot work, and says why.
+    /// Each process runs, is not ready, and reports this reason.
     pub(super) async fn are_not_ready(&self, reason: &str) {
         for (name, client) in self.clients() {
             is_not_ready(name, client, reason).await;
@@ -116,7 +116,7 @@ impl Processes {
         }
     }
 
-    /// Waits until each has looked at the schema some more times, by its own clock.
+    /// Waits until each process has checked the schema several more times.
     pub(super) async fn look_again(&self) {
         let clients = self.clients();
         let looks = clients
@@ -125,7 +125,7 @@ impl Processes {
         join_all(looks).await;
     }
 
-    /// Ends them, and answers their logs. Nothing was asked of PostgreSQL that it does not have.
+    /// Stops them and returns their logs. None may have caused an error in PostgreSQL.
     pub(super) async fn stop(mut self) -> Vec<(&'static str, Vec<Value>)> {
         let mut logs = vec![("flashsale-api", self.system.stop().await)];
         for (name, child, _) in &mut self.others {
@@ -141,9 +141,9 @@ impl Processes {
         logs
     }
 
-    /// Ends them: each has said once what it waited for, and once that it works.
+    /// Stops them. Each must have logged the reason once, and once that it works.
     pub(super) async fn stop_having_waited_for(mut self, reason: &str) {
-        // Each sees by its own clock that it can work.
+        // Each checks at its own interval.
         let works = "PostgreSQL can be used now";
         self.system.child().logs(works).await;
         for (_, child, _) in &mut self.others {
@@ -178,7 +178,7 @@ pub(super) async fn becomes_ready(name: &str, client: &Client) {
     assert_eq!(ready.get("reason"), None, "{name}");
 }
 
-/// The sessions of a process show when each last asked for the schema.
+/// The sessions of a process show when each last checked the schema.
 pub(super) async fn looks_again(database: &Database, process: &str) {
     let looks = async || -> Vec<(i32, String)> {
         sqlx::query_as(

@@ -1,4 +1,4 @@
-//! A process that is started before `flashsale-api migrate`.
+//! A process that starts before `flashsale-api migrate`.
 
 use super::stage::{EMPTY, Processes, empty, said_by_migrate};
 use crate::{
@@ -16,7 +16,7 @@ async fn on_an_empty_database_each_process_waits_until_migrate_has_run() {
         processes.look_again().await;
     }
     processes.are_not_ready(EMPTY).await;
-    // There are alerts for these.
+    // Metrics with alerts.
     for (process, series) in [
         ("flashsale-expirer", "flashsale_expiry_errors_total"),
         (
@@ -34,7 +34,7 @@ async fn on_an_empty_database_each_process_waits_until_migrate_has_run() {
     );
     processes.become_ready().await;
 
-    // The API reserves, the relay publishes, the expirer expires.
+    // The API reserves, the relay publishes, and the expirer expires.
     let product = system.create_product(2).await;
     let sold = system.reserve(product, 1).await;
     system.confirm(&sold).await;
@@ -47,7 +47,7 @@ async fn on_an_empty_database_each_process_waits_until_migrate_has_run() {
         (product["held"] == 0 && product["stock"] == 1).then_some(())
     })
     .await;
-    // The live page knows of all three.
+    // The live page shows all three.
     eventually("the heartbeats", async || {
         let roles: Vec<String> = sqlx::query_scalar("select role from processes order by role")
             .fetch_all(&system.database.pool)

@@ -1,4 +1,4 @@
-//! A client of the API, and the verbs that stories use.
+//! A client of the API, with the verbs that tests use.
 
 use std::collections::BTreeSet;
 
@@ -17,7 +17,7 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    /// `base`: scheme, host and port. Admin acts carry `admin_token`, if there is one.
+    /// `base` is scheme, host and port. Admin requests carry `admin_token`, if there is one.
     pub(crate) fn new(base: String, admin_token: Option<String>) -> Self {
         let http = reqwest::Client::builder()
             .no_proxy()
@@ -57,12 +57,12 @@ impl Client {
         Answer::to(self.request(Method::POST, path).json(body)).await
     }
 
-    /// An admin act with a body of JSON.
+    /// An admin request with a JSON body.
     pub(crate) async fn admin_json(&self, method: Method, path: &str, body: &Value) -> Answer {
         self.as_admin(self.request(method, path).json(body)).await
     }
 
-    /// POST of a body that need not be JSON, declared as JSON.
+    /// POST of any bytes, declared as JSON.
     pub(crate) async fn post_raw(&self, path: &str, body: impl Into<Vec<u8>>) -> Answer {
         let request = self
             .request(Method::POST, path)
@@ -70,7 +70,7 @@ impl Client {
         Answer::to(request.body(body.into())).await
     }
 
-    /// An admin act, with the token where there is one.
+    /// Sends an admin request, with the token if there is one.
     pub(crate) async fn as_admin(&self, request: RequestBuilder) -> Answer {
         Answer::to(match &self.admin_token {
             Some(token) => request.bearer_auth(token),
@@ -79,7 +79,7 @@ impl Client {
         .await
     }
 
-    /// Creates a product with so many units, and answers its id.
+    /// Creates a product with this many units. Returns its id.
     pub(crate) async fn create_product(&self, stock: i32) -> i64 {
         let body = json!({"name": "iPhone 15", "stock": stock});
         let request = self.request(Method::POST, "/products").json(&body);
@@ -113,7 +113,7 @@ impl Client {
         self.try_cancel(hold).await.expect(200)
     }
 
-    /// The reservation as it is now.
+    /// Reads the reservation again.
     pub(crate) async fn look_up(&self, hold: &Value) -> Value {
         self.get(&format!("/reservations/{}", id(hold)))
             .await
@@ -136,7 +136,7 @@ impl Client {
         self.product(product).await["stock"].as_i64().unwrap()
     }
 
-    /// The counters agree with the reservations, for every product.
+    /// Checks that the counters match the reservations, for every product.
     pub(crate) async fn assert_clean_audit(&self) {
         let audit = self
             .as_admin(self.request(Method::GET, "/admin/audit"))
@@ -145,7 +145,7 @@ impl Client {
         assert_eq!(audit["differences"], json!([]), "{audit}");
     }
 
-    /// The value of one series of `/metrics`, as `name{label="value"}`; 0 where there is none.
+    /// The value of one series in `/metrics`, given as `name{label="value"}`. 0 if it does not exist.
     pub(crate) async fn metric(&self, series: &str) -> f64 {
         let metrics = self.get("/metrics").await;
         metrics
@@ -157,7 +157,7 @@ impl Client {
     }
 }
 
-/// What stands in a body; a stream of events has none that ends.
+/// Reads a body. The body of an event stream never ends, so it is not read.
 async fn text_of(response: reqwest::Response) -> String {
     let media_type = response.headers().get("content-type");
     if media_type.is_some_and(|given| given == "text/event-stream") {
@@ -166,7 +166,7 @@ async fn text_of(response: reqwest::Response) -> String {
     response.text().await.expect("an answer that broke off")
 }
 
-/// What came back.
+/// An answer.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: StatusCode,
@@ -175,7 +175,7 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
-    /// Sends a request. Whatever comes back has to be what the contract says of it.
+    /// Sends a request. Any answer must match openapi.json.
     pub(crate) async fn to(request: RequestBuilder) -> Self {
         let (http, request) = request.build_split();
         let request = request.expect("no request");
@@ -190,7 +190,7 @@ impl Answer {
         answer
     }
 
-    /// A header's value; empty where there is none.
+    /// A header's value. Empty if it is missing.
     pub(crate) fn header(&self, name: &str) -> &str {
         self.headers
             .get(name)
@@ -202,7 +202,7 @@ impl Answer {
             .unwrap_or_else(|error| panic!("{error}: {} {}", self.status, self.text))
     }
 
-    /// The JSON body of an answer with this status.
+    /// Checks the status. Returns the JSON body.
     #[track_caller]
     pub(crate) fn expect(&self, status: u16) -> Value {
         assert_eq!(self.status, status, "{}", self.text);
@@ -210,13 +210,13 @@ impl Answer {
         self.json()
     }
 
-    /// A complete problem with this status and code; answers its body.
+    /// Checks that the answer is a complete problem with this status and code. Returns its body.
     #[track_caller]
     pub(crate) fn expect_problem(&self, status: u16, code: &str) -> Value {
         self.expect_problem_with(status, code, &[])
     }
 
-    /// The same, where the problem has more fields than its code says.
+    /// The same for a problem with more fields than its code requires.
     #[track_caller]
     pub(crate) fn expect_problem_with(&self, status: u16, code: &str, more: &[&str]) -> Value {
         assert_eq!(self.status, status, "{}", self.text);
@@ -253,7 +253,7 @@ pub(crate) fn text(value: &Value) -> &str {
         .unwrap_or_else(|| panic!("not a string: {value}"))
 }
 
-/// An object has these fields and no others.
+/// Checks that an object has exactly these fields.
 #[track_caller]
 pub(crate) fn assert_fields(object: &Value, wanted: &[&str]) {
     let fields: BTreeSet<&str> = object
@@ -265,7 +265,7 @@ pub(crate) fn assert_fields(object: &Value, wanted: &[&str]) {
     assert_eq!(fields, wanted.iter().copied().collect(), "{object}");
 }
 
-/// RFC 3339 in UTC, written with a Z.
+/// Checks a time: RFC 3339 in UTC, with a Z.
 #[track_caller]
 pub(crate) fn assert_utc(value: &Value) -> OffsetDateTime {
     let written = text(value);

@@ -1,4 +1,4 @@
-//! The contract as clients have it: what is held against the files in `docs`.
+//! Checks requests and answers against the OpenAPI and AsyncAPI files in `docs`.
 
 use std::{
     collections::HashMap,
@@ -22,10 +22,10 @@ pub(crate) static ASYNCAPI: LazyLock<Contract> = LazyLock::new(|| Contract::read
 pub(crate) struct Contract {
     pub(crate) text: String,
     pub(crate) document: Value,
-    /// The same, without room for fields that it does not name: clients are asked to tolerate them, and a
-    /// service that sends them has a contract that is out of date.
+    /// The same document with `additionalProperties: false`. Clients must tolerate unknown fields, but a service that
+    /// sends them has an outdated document.
     closed: Value,
-    /// By the pointer to their schema: what needs no validator pays for none.
+    /// Compiled validators, by the pointer to their schema. Compiled on first use.
     validators: Mutex<HashMap<String, Arc<Validator>>>,
 }
 
@@ -46,7 +46,7 @@ impl Contract {
         }
     }
 
-    /// A value is as the schema at this JSON pointer says; or why not.
+    /// Checks a value against the schema at this JSON pointer. The error is the reason.
     pub(crate) fn check(&self, pointer: &str, value: &Value) -> Result<(), String> {
         let validator = {
             let mut validators = self.validators.lock().unwrap();
@@ -68,7 +68,7 @@ impl Contract {
 
     fn validator(&self, pointer: &str) -> Validator {
         let mut schema = self.closed.pointer(pointer).expect(pointer).clone();
-        // Its references start at the root of the document.
+        // References in the schema start at the root of the document.
         schema["components"] = self.closed["components"].clone();
         jsonschema::options()
             .should_validate_formats(true)
@@ -77,7 +77,7 @@ impl Contract {
     }
 }
 
-/// Forbids what is not named, in each schema that names properties.
+/// Forbids unnamed properties in each schema that names some.
 fn close(value: &mut Value) {
     match value {
         Value::Object(fields) => {
@@ -92,7 +92,7 @@ fn close(value: &mut Value) {
     }
 }
 
-/// What was asked.
+/// A request.
 pub(crate) struct Asked {
     pub(crate) method: Method,
     pub(crate) path: String,
@@ -114,7 +114,7 @@ impl Asked {
         }
     }
 
-    /// The answer is one that the contract lists for this operation.
+    /// Checks that the document lists the answer for this operation.
     #[track_caller]
     pub(crate) fn check(&self, answer: &Answer) {
         if let Err(reason) = self.judge(answer) {
@@ -190,7 +190,7 @@ impl Asked {
         );
         OPENAPI.check(&format!("{content}/schema"), &body)?;
         self.judge_key(answer, operation, &pointer)?;
-        // What is done must have been asked for as the contract says.
+        // A successful request must match the request schema.
         match &self.body {
             Some(body) if answer.status.is_success() && operation.get("requestBody").is_some() => {
                 let schema = format!("{pointer}/requestBody/content/application~1json/schema");
@@ -202,7 +202,7 @@ impl Asked {
         }
     }
 
-    /// A key that was taken is as the contract says, and one that was refused is not.
+    /// An accepted key must match the schema, and a refused key must not.
     fn judge_key(&self, answer: &Answer, operation: &Value, pointer: &str) -> Result<(), String> {
         let mut parameters = operation["parameters"].as_array().into_iter().flatten();
         let number = parameters.position(|parameter| parameter["name"] == "Idempotency-Key");
@@ -221,7 +221,7 @@ impl Asked {
     }
 }
 
-/// The path of the contract that a request goes to: what is written out comes before what has a parameter.
+/// The path in the document for a request. Literal paths come before paths with parameters.
 fn operations_at(path: &str) -> Option<(&'static str, &'static Value)> {
     let paths = OPENAPI.document["paths"].as_object().unwrap();
     let literal = paths.get_key_value(path);
@@ -238,7 +238,7 @@ fn operations_at(path: &str) -> Option<(&'static str, &'static Value)> {
 }
 
 fn is_problem(answer: &Answer, code: &str) -> Result<(), String> {
-    // A HEAD has no body to look at.
+    // The answer to a HEAD has no body.
     let problem = if answer.text.is_empty() {
         json!({})
     } else {
@@ -250,7 +250,7 @@ fn is_problem(answer: &Answer, code: &str) -> Result<(), String> {
     }
 }
 
-/// A name as a part of a JSON pointer.
+/// A name, escaped for a JSON pointer.
 fn escaped(name: &str) -> String {
     name.replace('~', "~0").replace('/', "~1")
 }

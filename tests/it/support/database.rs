@@ -1,4 +1,4 @@
-//! A database for one test, and the hands that reach into it past the service.
+//! A database for one test, with helpers that bypass the service.
 
 use std::{
     str::FromStr as _,
@@ -16,12 +16,12 @@ use sqlx::{
 
 use super::{Proxy, eventually, id, test_server};
 
-/// Made and migrated for one test, and dropped with it. (A test run that is killed leaves its databases
-/// behind; `make test` throws the whole server away.)
+/// Created and migrated for one test, and dropped with it. (A killed test run leaves its databases behind, but `make
+/// test` deletes the whole server.)
 pub(crate) struct Database {
     name: String,
     server: PgConnectOptions,
-    /// Where the service finds it.
+    /// URL for the service.
     pub(crate) url: String,
     /// The test's own connections.
     pub(crate) pool: PgPool,
@@ -46,7 +46,7 @@ impl Database {
         Self::create_empty_named("flashsale_test", server_url).await
     }
 
-    /// The same, with a name that begins like this.
+    /// The same, with a name that starts with `begin`.
     pub(crate) async fn create_empty_named(begin: &str, server_url: &str) -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
@@ -70,7 +70,7 @@ impl Database {
         &self.name
     }
 
-    /// Where `psql` finds the server: the environment variables that it reads.
+    /// The environment variables that tell `psql` where the server is.
     pub(crate) fn psql_environment(&self) -> [(&'static str, String); 4] {
         let url = Url::parse(&self.url).unwrap();
         [
@@ -94,14 +94,14 @@ impl Database {
         format!("{}:{}", self.server.get_host(), self.server.get_port())
     }
 
-    /// A proxy before the server, and where a service finds the database that goes through it.
+    /// A proxy in front of the server, and the URL of the database through it.
     pub(crate) async fn behind_proxy(&self) -> (Proxy, String) {
         let proxy = Proxy::to(&self.server_address()).await;
         let url = self.url.replace(&self.server_address(), &proxy.address);
         (proxy, url)
     }
 
-    /// Moves the deadline of a hold into the past. The clock stays what it is.
+    /// Moves the deadline of a hold into the past. The clock does not change.
     pub(crate) async fn backdate(&self, hold: &Value) {
         let moved = sqlx::query(
             "update reservations set expires_at = clock_timestamp() - interval '1 s' where id = $1",
@@ -124,8 +124,7 @@ impl Database {
         lock
     }
 
-    /// Lets reserves wait longer for a lock than they do by themselves, so that a slow machine cannot
-    /// end the wait before the story does.
+    /// Raises the lock timeout of reserves, so that a slow machine does not end the wait too early.
     pub(crate) async fn be_patient(&self) {
         sqlx::query("alter function reserve_v2 set lock_timeout = '60s'")
             .execute(&self.pool)
@@ -133,7 +132,7 @@ impl Database {
             .unwrap();
     }
 
-    /// Lets the verbs wait no longer for a lock than a test can wait for them.
+    /// Lowers the lock timeout of the verbs to less than a test can wait.
     pub(crate) async fn have_little_patience(&self) {
         for function in ["reserve_v2", "confirm_v2", "cancel_v2", "expire_v2"] {
             let impatient = format!("alter function {function} set lock_timeout = '10ms'");
@@ -144,7 +143,7 @@ impl Database {
         }
     }
 
-    /// Waits until so many calls of the service wait for locks: they have been sent, and are not done.
+    /// Waits until this many calls of the service wait for locks.
     pub(crate) async fn calls_wait_for_locks(&self, calls: i64) {
         eventually("calls that wait for a lock", async || {
             let waiting: i64 = sqlx::query_scalar(
@@ -174,15 +173,15 @@ impl Database {
 impl Drop for Database {
     fn drop(&mut self) {
         let (name, server) = (self.name.clone(), self.server.clone());
-        // A test's own runtime may be gone, or be the one that is dropping this.
+        // The test's own runtime may be gone, or may be dropping this.
         let dropping = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
                 .build()
                 .unwrap();
             let statement = format!("drop database {name} with (force)");
-            // Fails where the test has taken the server away, and then there is nothing to clean up; and
-            // while an autovacuum, which is the superuser's, is in the database.
+            // Fails if the test has stopped the server; then there is nothing to clean up. Also fails while an
+            // autovacuum, which belongs to the superuser, is running in the database.
             let limited = async {
                 let drop = async {
                     while let Err(sqlx::Error::Database(_)) =

@@ -16,7 +16,7 @@ use tokio::net::TcpListener;
 
 use super::{Child, Client, Database, start, test_server};
 
-/// The API on a port of its own, with a database and Redis keys of its own. It is used as its [`Client`].
+/// The API on its own port, with its own database and Redis keys. Also its [`Client`].
 pub(crate) struct System {
     client: Client,
     pub(crate) database: Database,
@@ -26,7 +26,7 @@ pub(crate) struct System {
 }
 
 enum Host {
-    /// Inside the test: quick to start.
+    /// Inside the test process: starts quickly.
     Test(Process),
     /// The real binary.
     Child(Child),
@@ -41,12 +41,12 @@ impl Deref for System {
 }
 
 impl System {
-    /// Runs inside the test.
+    /// Runs inside the test process.
     pub(crate) async fn start() -> Self {
         Self::with(&[]).await
     }
 
-    /// Runs inside the test with some settings, by the names of their environment variables.
+    /// Runs inside the test process with these settings, by the names of their environment variables.
     pub(crate) async fn with(settings: &[(&str, &str)]) -> Self {
         let database = Database::create().await;
         let redis_prefix = own_prefix();
@@ -79,8 +79,7 @@ impl System {
         Self::spawn_on(Database::create().await, settings).await
     }
 
-    /// Runs the real binary on a database that the story prepared. Settings may lead elsewhere,
-    /// through a proxy say.
+    /// Runs the real binary on a prepared database. Settings may replace the URLs, for example by a proxy's.
     pub(crate) async fn spawn_on(database: Database, settings: &[(&str, &str)]) -> Self {
         let redis_prefix = own_prefix();
         let settings = Settings::new(&database, &redis_prefix, settings);
@@ -94,21 +93,20 @@ impl System {
         }
     }
 
-    /// Starts the binary once more, with the same settings and another port.
+    /// Starts the binary again, with the same settings and another port.
     pub(crate) async fn restart(&mut self) {
         let (child, client) = self.settings.spawn().await;
         self.host = Host::Child(child);
         self.client = client;
     }
 
-    /// Starts the expirer or the relay on the same database and with the same keys. Settings may lead
-    /// elsewhere.
+    /// Starts the expirer or the relay with the same database and the same Redis keys. Settings may replace the URLs.
     pub(crate) fn beside(&self, name: &str, settings: &[(&str, &str)]) -> Child {
         let settings = [&self.settings.pairs(), settings].concat();
         start(name, &settings)
     }
 
-    /// The process that a system made with `spawn` runs.
+    /// The process of a system started by `spawn`.
     pub(crate) fn child(&mut self) -> &mut Child {
         match &mut self.host {
             Host::Child(child) => child,
@@ -116,7 +114,7 @@ impl System {
         }
     }
 
-    /// Ends that process as an operator would, and answers its log.
+    /// Stops that process as an operator would. Returns its log.
     pub(crate) async fn stop(&mut self) -> Vec<Value> {
         let child = self.child();
         child.terminate();
@@ -128,7 +126,7 @@ impl System {
         self.client.clone()
     }
 
-    /// What this system's keys in Redis begin with.
+    /// The prefix of this system's keys in Redis.
     pub(crate) fn redis_prefix(&self) -> &str {
         &self.redis_prefix
     }
@@ -138,7 +136,7 @@ impl System {
         self.database.backdate(hold).await;
     }
 
-    /// One sweep of an expirer; answers how many holds it expired.
+    /// One sweep of an expirer. Returns the number of expired holds.
     pub(crate) async fn expire_once(&self) -> u64 {
         let settings = self.settings.parse();
         let process = Process::detached();
@@ -164,7 +162,7 @@ impl Drop for System {
     }
 }
 
-/// The settings of one system; a later value of a name wins.
+/// The settings of one system. A later value replaces an earlier one.
 struct Settings(Vec<(String, String)>);
 
 impl Settings {
@@ -175,7 +173,7 @@ impl Settings {
             ("DATABASE_URL", &database.url),
             ("REDIS_URL", &redis_url),
             ("REDIS_KEY_PREFIX", redis_prefix),
-            // A busy machine is no overload.
+            // A slow machine must not cause overload errors.
             ("DATABASE_ACQUIRE_MILLISECONDS", "5000"),
             ("LANE_WAIT_MILLISECONDS", "60000"),
         ];
@@ -197,7 +195,7 @@ impl Settings {
             .collect()
     }
 
-    /// As the binary's arguments. What a developer has in the environment must not reach the test.
+    /// Parses the settings as the binary's arguments. The developer's environment must not affect the test.
     fn parse(&self) -> flashsale_api::Args {
         let command = flashsale_api::Args::command().mut_args(|arg| arg.env(None::<&str>));
         let options = self.0.iter().map(|(name, value)| {
@@ -212,7 +210,7 @@ impl Settings {
     async fn spawn(&self) -> (Child, Client) {
         let mut child = start("flashsale-api", &self.pairs());
         let address = child.address().await;
-        // What listens on every interface is asked on this one.
+        // A process that listens on every interface is reached on this one.
         let client = self.client(&address.replace("0.0.0.0", "127.0.0.1"));
         (child, client)
     }

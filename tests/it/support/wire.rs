@@ -1,4 +1,4 @@
-//! A bare TCP connection to the API, for what no HTTP client would do.
+//! A raw TCP connection to the API, for requests that no HTTP client would send.
 
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -8,7 +8,7 @@ use tokio::{
 
 use super::{Client, PATIENCE};
 
-/// Dropping it closes the connection, whatever is under way.
+/// Dropping it closes the connection at once.
 pub(crate) struct Wire(TcpStream);
 
 impl Wire {
@@ -20,7 +20,7 @@ impl Wire {
         self.0.write_all(bytes.as_bytes()).await.unwrap();
     }
 
-    /// Sends a POST as a whole, and does not wait for the answer.
+    /// Sends a whole POST, and does not wait for the answer.
     pub(crate) async fn send_post(&mut self, path: &str, body: &str) {
         let length = body.len();
         self.send(&format!(
@@ -30,7 +30,7 @@ impl Wire {
         .await;
     }
 
-    /// The start of the next answer, as far as it comes in one piece; at least its status line.
+    /// The start of the next answer, at least its status line.
     pub(crate) async fn receive(&mut self) -> String {
         let mut buffer = vec![0; 4096];
         let length = timeout(PATIENCE, self.0.read(&mut buffer))
@@ -43,7 +43,7 @@ impl Wire {
     /// Everything until the server closes the connection.
     pub(crate) async fn receive_to_end(&mut self) -> String {
         let mut received = Vec::new();
-        // A connection that is reset has ended, too.
+        // A reset connection has ended, too.
         let _ = timeout(PATIENCE, self.0.read_to_end(&mut received))
             .await
             .expect("the connection stays open");

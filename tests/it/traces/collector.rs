@@ -1,4 +1,4 @@
-//! A collector of traces that a test can ask what it got.
+//! A collector of traces that tests can read.
 
 use std::{
     collections::BTreeMap,
@@ -15,26 +15,26 @@ use prost::Message as _;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
-/// A span, as the protocol has it.
+/// A span, as in the protocol.
 #[derive(Clone, Debug)]
 pub(crate) struct Span {
     pub(crate) service: Value,
     pub(crate) name: String,
     pub(crate) kind: SpanKind,
-    /// The trace and the span.
+    /// The ids of the trace and the span.
     pub(crate) id: (String, String),
-    /// Empty: it is the root of its trace.
+    /// Empty for the root of a trace.
     pub(crate) parent: String,
-    /// The traces and spans that it is linked with.
+    /// The ids of the linked traces and spans.
     pub(crate) links: Vec<(String, String)>,
     pub(crate) attributes: BTreeMap<String, Value>,
     /// Why it failed, if it did.
     pub(crate) error: Option<String>,
-    /// In nanoseconds since 1970.
+    /// Start and end, in nanoseconds since 1970.
     pub(crate) time: (u64, u64),
 }
 
-/// Dropping it does not stop it; the end of the test does.
+/// Stops at the end of the test, not when it is dropped.
 pub(crate) struct Collector {
     pub(crate) endpoint: String,
     spans: Spans,
@@ -60,7 +60,7 @@ impl Collector {
         }
     }
 
-    /// All that it got so far, in the order in which it ended.
+    /// All received spans, in the order in which they ended.
     pub(crate) fn spans(&self) -> Vec<Span> {
         self.spans.lock().unwrap().clone()
     }

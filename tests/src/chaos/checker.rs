@@ -1,10 +1,10 @@
-//! Whether the promises were kept: a pure function of the history.
+//! Checks the guarantees of the service: a pure function of the history.
 //!
-//! A row of `reservations` in the end tells the whole life of a hold: when it was made, until when it was
-//! ACTIVE, how it ended. The service stamps each of its acts with the database's clock, read under the
-//! product's lock, so those times are in the order in which the acts happened. Every answer must agree
-//! with these lives at some moment between its request and its arrival; an unknown outcome agrees with either.
-//! Refusals and reads take no lock: to them an act happens when it commits, which is a little after its time.
+//! The final row of a reservation contains the whole life of the hold: when it was created, until when it was ACTIVE,
+//! and how it ended. The service stamps each change with the database's clock, read under the product's lock, so the
+//! times are in the order of the changes. Every answer must match these lives at some moment between its request and
+//! its arrival. An unknown outcome matches either way. Refusals and reads take no lock: they see a change only after
+//! its commit, which is a little later than its time.
 
 mod answers;
 mod events;
@@ -23,48 +23,48 @@ pub(super) use live::not_well;
 use lives::Lives;
 use rules::Rules;
 
-/// What was broken.
+/// A guarantee that was broken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Promise {
-    /// More units held and sold than exist, at any moment.
+    /// More units were held and sold than exist, at any moment.
     NoOversell,
-    /// A unit that was free, or whose hold was past its deadline, was refused.
+    /// A request was refused although a unit was free, or its hold past the deadline.
     NoUndersell,
-    /// Counters that do not add up, or disagree with the reservations.
+    /// Counters do not add up, or do not match the reservations.
     Conservation,
-    /// A hold that was seen to have ended is something else later.
+    /// A hold that had ended later had another status.
     OneEnd,
-    /// Confirmed or canceled past the deadline, or expired before it.
+    /// A hold was confirmed or canceled past the deadline, or expired before it.
     ExactDeadline,
-    /// Two ACTIVE holds of a user on one product.
+    /// A user had two ACTIVE holds on one product.
     OneHold,
-    /// A user had more units than a user may have, at any moment.
+    /// A user had more units than `max_per_user`, at any moment.
     FairShare,
-    /// Of several products that were to be had together, some.
+    /// A reserve of several products reserved only some of them.
     AllOrNone,
-    /// A lost hold that was reacquired twice, or that was not lost.
+    /// An expired hold was reacquired twice, or a hold was reacquired that had not expired.
     ReacquiredOnce,
-    /// What came again under its `Idempotency-Key` had another answer, or a second effect.
+    /// A repeated request with the same `Idempotency-Key` had another answer or a second effect.
     OnceUnderAKey,
-    /// An acknowledged answer that the database does not bear out.
+    /// An acknowledged answer does not match the database.
     TrueAnswer,
-    /// Something was done that nobody asked for, or that was answered as not done.
+    /// The service did something without a request, or after answering that nothing was done.
     NothingUnasked,
-    /// A transition whose event did not arrive.
+    /// A transition has no event at the consumer.
     NoLostEvent,
-    /// An event that tells what did not happen, or tells it twice under different ids.
+    /// An event describes a transition that did not happen, or has two ids.
     TrueEvent,
-    /// A hold past its deadline was left ACTIVE.
+    /// A hold past its deadline stayed ACTIVE.
     Swept,
-    /// The live page shows what is not so, or in the end not that all is well.
+    /// The live page showed something wrong, or does not show the healthy state at the end.
     TrueView,
     /// Redis keeps the timer of a hold that has ended.
     TimersGone,
-    /// After the last fault something did not work again in time, or a process ended by itself.
+    /// Something did not recover in time after the last fault, or a process ended by itself.
     Recovery,
 }
 
-/// Whose history tells how it came about.
+/// The object whose history explains the violation.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum About {
     Hold(i64),

@@ -1,4 +1,4 @@
-//! Shoppers: they reserve, change their minds, race each other and their deadlines, and try again.
+//! Simulated shoppers: they reserve, cancel, race each other and their deadlines, and retry.
 
 use std::{
     collections::VecDeque,
@@ -22,17 +22,17 @@ use super::{
 
 const CLIENTS: usize = 16;
 
-/// Few enough that clients meet on the same user and product.
+/// Few, so that clients often use the same user and product.
 const USERS: i64 = 120;
 
-/// Requests with a key that a client remembers, to ask them again when they are long answered.
+/// Number of keyed requests that a client remembers, to repeat them long after their answer.
 const REMEMBERED: usize = 8;
 
-/// Products on sale at the same time, and for how long each is.
+/// Number of products on sale at the same time, and the duration of each sale.
 const SALES: usize = 4;
 const SALE: Duration = Duration::from_secs(8);
 
-/// The clients' common knowledge: what is on sale, and holds that others may meddle with.
+/// State that all clients share: the products on sale, and holds that other clients may act on.
 #[derive(Default)]
 pub(crate) struct Recent {
     sales: Mutex<VecDeque<i64>>,
@@ -68,7 +68,7 @@ impl Recent {
     }
 }
 
-/// The clients, until they are told to stop; each then ends what it is doing.
+/// Starts the clients. When told to stop, each finishes its current work.
 pub(crate) fn start(
     seed: u64,
     stack: &Arc<Stack>,
@@ -101,14 +101,14 @@ struct Shopper {
     client: Client,
     rng: Rng,
     recent: Arc<Recent>,
-    /// How many names it has made up.
+    /// Number of names created so far.
     named: u32,
-    /// Its latest requests with a key.
+    /// Its latest keyed requests.
     keyed: VecDeque<(Request, String)>,
 }
 
 impl Shopper {
-    /// Opens a new sale whenever an old one has had its time.
+    /// Opens a new sale whenever an old one ends.
     async fn sell(mut self, journal: Arc<Journal>, stop: CancellationToken) {
         let pause = SALE / SALES as u32;
         while !stop.is_cancelled() {
@@ -158,7 +158,7 @@ impl Shopper {
         self.ask_once(request, None).await;
     }
 
-    /// Acts on a hold that is another client's business.
+    /// Acts on a hold of another client.
     async fn meddle(&mut self) {
         if let Some(hold) = self.recent.any(&mut self.rng) {
             let request = match self.rng.u8(..6) {
@@ -186,22 +186,22 @@ impl Shopper {
         }
     }
 
-    /// Other rules for those who come later.
+    /// Changes a product's rules for later requests.
     async fn change_product(&mut self) {
         if let Some(product) = self.recent.sale(&mut self.rng) {
             let which = self.rng.u8(..3);
             let request = Request::ChangeProduct {
                 product,
-                // In vain would be what nobody can do in time, or what extends nothing.
+                // Excludes durations that no client can meet, and extensions without effect.
                 hold_seconds: (which != 0).then(|| self.rng.i64(3..7)),
                 max_per_user: (which != 1).then(|| self.rng.i64(2..7)),
             };
-            // Setting it again does no harm.
+            // The change is idempotent.
             self.ask(request).await;
         }
     }
 
-    /// A name that nothing else has.
+    /// A unique name.
     fn own_name(&mut self) -> String {
         self.named += 1;
         format!("{}-{}", self.client.number, self.named)
@@ -248,7 +248,7 @@ impl Shopper {
                 self.recent.remember(hold.id);
                 self.decide(hold).await;
             }
-            // What a lost answer may have made, too.
+            // Holds that may exist because an answer was lost are included.
             Answer::Refused {
                 standing: Some(hold),
                 ..
@@ -306,19 +306,19 @@ impl Shopper {
                 self.wait_for_deadline(&hold).await;
                 self.ask(confirm).await;
             }
-            // Left to expire.
+            // The hold is left to expire.
             _ => {}
         }
     }
 
-    /// Until a little before it or a little after.
+    /// Waits until shortly before or after the deadline.
     async fn wait_for_deadline(&mut self, hold: &Hold) {
         let slack = self.rng.i64(-30_000..30_000);
         let until = u64::try_from(hold.expires - now() + slack).unwrap_or(0);
         sleep(Duration::from_micros(until)).await;
     }
 
-    /// Both at the same time, each through an API of its own.
+    /// Sends both requests at the same time, each to a different API.
     async fn race(&mut self, one: Request, other: Request) {
         let first = self.rng.usize(..APIS);
         let (key, other_key) = (self.key_for(&one), self.key_for(&other));
@@ -334,7 +334,7 @@ impl Shopper {
         self.client.ask(api, request, key).await
     }
 
-    /// Asks again where nobody knows what became of it, as a shop's backend does, for a while.
+    /// Retries while the outcome is unknown, as a shop's backend does, for a limited time.
     async fn ask(&mut self, request: Request) -> Answer {
         match self.key_for(&request) {
             Some(key) => self.ask_with(request, key).await,
@@ -342,7 +342,7 @@ impl Shopper {
         }
     }
 
-    /// What has no second effect only with a key; without one it is asked once, whatever becomes of it.
+    /// Retries a request that is not idempotent only with a key. Without a key it is sent once.
     async fn ask_if_safe(&mut self, request: Request) -> Answer {
         match self.key_for(&request) {
             Some(key) => self.ask_with(request, key).await,
@@ -350,12 +350,12 @@ impl Shopper {
         }
     }
 
-    /// A key for every third request that takes one.
+    /// Gives a key to every third request that supports keys.
     fn key_for(&mut self, request: &Request) -> Option<String> {
         (request.takes_a_key() && self.rng.u8(..3) == 0).then(|| self.own_name())
     }
 
-    /// Asks under a key, now and then twice at the same time or again after the answer.
+    /// Sends a keyed request, sometimes twice at the same time or again after the answer.
     async fn ask_with(&mut self, mut request: Request, key: String) -> Answer {
         if let Request::Reserve { reference, .. } = &mut request {
             *reference = Some(self.own_name());
@@ -381,7 +381,7 @@ impl Shopper {
         answer
     }
 
-    /// What it asked some time ago, and what has been done since may be at odds with.
+    /// Repeats an old keyed request, whose answer may no longer match the current state.
     async fn ask_an_old_one(&mut self) {
         if let Some((request, key)) = self.rng.choice(self.keyed.iter().cloned()) {
             self.ask_once(request, Some(&key)).await;
@@ -401,7 +401,7 @@ impl Shopper {
     }
 }
 
-/// Whether there is no need to ask again.
+/// Whether the outcome is known, so that no retry is needed.
 fn known(answer: &Answer) -> bool {
     !matches!(
         answer,
@@ -409,7 +409,7 @@ fn known(answer: &Answer) -> bool {
     )
 }
 
-/// Reserves every free unit of each product, and one more. Each round has users of its own.
+/// Reserves every free unit of each product, and one more. Each round has its own users.
 pub(crate) async fn buy_out(
     free: &[(i64, i64)],
     round: i64,

@@ -1,4 +1,4 @@
-//! A consumer with nothing in common with the service but the broker: it writes down what it gets.
+//! A consumer that shares only the broker with the service. It records every message.
 
 use std::{sync::Arc, time::Duration};
 
@@ -22,13 +22,13 @@ use super::{
 const EXCHANGE: &str = "flashsale.events";
 const QUEUE: &str = "reservation-confirmed";
 
-/// How many events the broker sends ahead of their acks: after a crash they come again.
+/// Number of unacked events that the broker may send. After a crash they are delivered again.
 const PREFETCH: u16 = 50;
 
-/// A broker that is being killed may accept a connection and say nothing.
+/// A broker that is being killed may accept a connection and not answer.
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 
-/// Has the relays' queue get every event.
+/// Binds the relays' queue to every event type.
 pub(crate) async fn bind_to_all(url: &str) -> anyhow::Result<()> {
     let connection = Connection::connect(url, ConnectionProperties::default()).await?;
     let channel = connection.create_channel().await?;
@@ -47,10 +47,10 @@ pub(crate) async fn bind_to_all(url: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Consumes for ever, with a new connection whenever the old one is lost.
+/// Consumes forever, and reconnects whenever the connection is lost.
 pub(crate) async fn run(url: String, journal: Arc<Journal>) {
     loop {
-        // Why it was lost does not matter: what was not acked comes again.
+        // The error is ignored: unacked messages are delivered again.
         let _ = consume(&url, &journal).await;
         sleep(Duration::from_millis(200)).await;
     }
@@ -80,7 +80,7 @@ async fn consume(url: &str, journal: &Journal) -> anyhow::Result<()> {
             version: version(&delivery),
             told: read(&delivery.data),
         });
-        // Only now that it is written down: were it acked before, it could be lost with us.
+        // Acked only after it is recorded. Otherwise a crash could lose it.
         delivery.ack(BasicAckOptions::default()).await?;
     }
     Err(anyhow::anyhow!("the queue is gone")).context("consumer")
@@ -92,7 +92,7 @@ fn version(message: &Message) -> Option<i64> {
     version.as_long_int().map(i64::from)
 }
 
-/// What a message tells, if it is an event.
+/// Parses a message. `None`: not an event.
 fn read(body: &[u8]) -> Option<Told> {
     let body: Value = serde_json::from_slice(body).ok()?;
     told(body["event_type"].as_str()?, &body["payload"])

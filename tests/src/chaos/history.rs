@@ -1,36 +1,36 @@
-//! What happened, as the clients, the injector, the consumer and in the end the database tell it.
+//! The recorded history of a run: clients, injector, consumer, and the final state of the database.
 //!
-//! Every time is Unix time in microseconds. The database's clock and ours are the same machine's, so that
-//! what an answer says of a time can be compared with when it was asked for and when it came.
+//! Times are Unix times in microseconds. The database and the harness run on the same machine, so times in an answer
+//! can be compared with the times of its request.
 
 use std::{collections::BTreeMap, fmt};
 
 pub type Micros = i64;
 
-/// Everything that the checker looks at.
+/// Everything that the checker reads.
 #[derive(Clone, Default)]
 pub struct History {
     pub began: Micros,
-    /// How long a hold lasts where its product says nothing else, and how long at most when it is extended.
+    /// Default duration of a hold, and its maximum duration when extended.
     pub hold_micros: Micros,
     pub max_hold_micros: Micros,
-    /// Most units of a product that a user may hold and have bought, when it is made.
+    /// Initial `max_per_user` of a product.
     pub max_per_user: i64,
-    /// Each product with the units it was made with.
+    /// The initial units of each product.
     pub products: BTreeMap<i64, i64>,
     pub operations: Vec<Operation>,
     pub moves: Vec<Move>,
     pub deliveries: Vec<Delivery>,
-    /// What the viewer of each API's live page was shown.
+    /// The messages that the viewer of each API's live page received.
     pub viewers: Vec<Vec<Shown>>,
     pub stored: Stored,
 }
 
-/// A request of a client, and what became of it.
+/// A client's request and its outcome.
 #[derive(Clone, Debug)]
 pub struct Operation {
     pub client: usize,
-    /// Which API was asked, from 0.
+    /// Index of the API, from 0.
     pub api: usize,
     pub began: Micros,
     pub ended: Micros,
@@ -38,20 +38,20 @@ pub struct Operation {
     /// Its `Idempotency-Key`.
     pub key: Option<String>,
     pub answer: Answer,
-    /// Whether the answer calls itself that of an earlier request with the key.
+    /// Whether the answer is marked as a replay.
     pub replayed: bool,
 }
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum Request {
-    /// With a key the reference is this request's own, and there is none without.
+    /// With a key, the reference is unique to this request. Without a key there is none.
     Reserve {
         product: i64,
         user: i64,
         quantity: i64,
         reference: Option<String>,
     },
-    /// All of the products with their quantities, or none. The reference is this request's own.
+    /// All products with their quantities, or none. The reference is unique to this request.
     Together {
         user: i64,
         items: Vec<(i64, i64)>,
@@ -59,12 +59,12 @@ pub enum Request {
     },
     Confirm(i64),
     Cancel(i64),
-    /// To so many seconds from now.
+    /// The hold, and the new number of seconds from now.
     Extend(i64, i64),
-    /// Confirms, and takes the units of an expired hold again.
+    /// Confirms, or sells the units of an expired hold again.
     Reacquire(i64),
     Return(i64),
-    /// The reason is this request's own.
+    /// The reason is unique to this request.
     Adjust {
         product: i64,
         delta: i64,
@@ -73,9 +73,9 @@ pub enum Request {
     Get(i64),
     ListOfUser(i64),
     Product(i64),
-    /// The name is this request's own.
+    /// The name is unique to this request.
     CreateProduct(String),
-    /// Only what is given.
+    /// Only the given fields are changed.
     ChangeProduct {
         product: i64,
         hold_seconds: Option<i64>,
@@ -95,8 +95,8 @@ pub enum Answer {
         text: String,
     },
     Done,
-    /// A refusal for a reason; `already_reserved` names the hold that stands in the way, and a refusal of
-    /// several products the one that it is about.
+    /// A refusal with its code. `already_reserved` also has the existing hold, and a refusal for several products has
+    /// the product that caused it.
     Refused {
         code: String,
         standing: Option<i64>,
@@ -104,15 +104,15 @@ pub enum Answer {
     },
     /// 503 `overloaded`: nothing was done.
     Overloaded,
-    /// 409 `idempotency_key_in_use`: for this request nothing was done.
+    /// 409 `idempotency_key_in_use`: nothing was done for this request.
     InUse,
-    /// Nobody knows: no answer, half an answer, or 503 `outcome_unknown`.
+    /// The outcome is unknown: no answer, a partial answer, or 503 `outcome_unknown`.
     Unknown(String),
-    /// Nothing that the service may answer.
+    /// An answer that the service must never give.
     Strange(String),
 }
 
-/// A reservation: as an answer shows it, or as it is stored.
+/// A reservation, from an answer or from the database.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Hold {
     pub id: i64,
@@ -122,16 +122,16 @@ pub struct Hold {
     pub status: Status,
     pub created: Micros,
     pub expires: Micros,
-    /// When it came to its end, by the column of its status.
+    /// When it ended, from the column of its status.
     pub ended: Option<Micros>,
-    /// When it was sold, returned or not.
+    /// When it was sold, even if it was returned later.
     pub confirmed: Option<Micros>,
     pub reacquired_from: Option<i64>,
     pub reference: Option<String>,
 }
 
 impl Hold {
-    /// When it ceased to be ACTIVE, if it did other than by its deadline.
+    /// When it stopped being ACTIVE, other than by its deadline.
     pub fn decided(&self) -> Option<Micros> {
         match self.status {
             Status::Active | Status::Expired => None,
@@ -140,11 +140,11 @@ impl Hold {
         }
     }
 
-    /// When its units were free again, by the rows: not yet, where it is sold.
+    /// When its units became free again, by the rows. `None` while it is sold.
     pub fn freed(&self) -> Option<Micros> {
         match self.status {
             Status::Confirmed => None,
-            // A deadline can have been moved to before the hold was made.
+            // The injector can move a deadline to a time before the creation.
             _ => Some(self.ended.unwrap_or(self.expires).max(self.created)),
         }
     }
@@ -172,7 +172,7 @@ impl Status {
     }
 }
 
-/// The counters of a product, and its rules.
+/// The counters and rules of a product.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Product {
     pub id: i64,
@@ -184,7 +184,7 @@ pub struct Product {
     pub max_per_user: Option<i64>,
 }
 
-/// A row of the ledger.
+/// A row of `stock_adjustments`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Adjustment {
     pub id: i64,
@@ -194,34 +194,34 @@ pub struct Adjustment {
     pub at: Micros,
 }
 
-/// The injector moved the deadline of some holds into the past, under their product's lock.
+/// The injector moved the deadlines of some holds into the past, under the lock of their product.
 #[derive(Clone, Debug)]
 pub struct Move {
     pub holds: Vec<i64>,
     pub began: Micros,
     pub ended: Micros,
-    /// Whether PostgreSQL said that it was done; if not, it may have been.
+    /// Whether PostgreSQL confirmed it. If not, it may have been done.
     pub done: bool,
 }
 
-/// A message that the consumer got.
+/// A message that the consumer received.
 #[derive(Clone, Debug)]
 pub struct Delivery {
     pub at: Micros,
     /// Its `message_id`.
     pub event: String,
-    /// Whether the broker says that it has delivered it before.
+    /// Whether the broker marked it as redelivered.
     pub redelivered: bool,
-    /// Its header of this name.
+    /// Its `version` header.
     pub version: Option<i64>,
     pub told: Option<Told>,
 }
 
-/// What an event tells.
+/// The content of an event.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Told {
     pub event_type: String,
-    /// The reservation; or the adjustment, of nobody, with its delta as the quantity.
+    /// The reservation's id, or the id of a stock adjustment, which has no user and its delta as quantity.
     pub id: i64,
     pub product: i64,
     pub user: i64,
@@ -230,7 +230,7 @@ pub struct Told {
 }
 
 impl Told {
-    /// The reservation that it tells of.
+    /// The reservation that the event is about.
     pub fn hold(&self) -> Option<i64> {
         (self.event_type != "StockAdjusted").then_some(self.id)
     }
@@ -240,42 +240,42 @@ impl Told {
 #[derive(Clone, Debug)]
 pub struct Shown {
     pub at: Micros,
-    /// On which of the viewer's connections, from 0.
+    /// Index of the viewer's connection, from 0.
     pub connection: usize,
-    /// The `Last-Event-ID` of the connection.
+    /// The `Last-Event-ID` that the connection was opened with.
     pub after: Option<String>,
-    /// Or what came where a message should be.
+    /// The message, or invalid content.
     pub message: Result<View, String>,
 }
 
-/// What a message says.
+/// The content of a message.
 #[derive(Clone, Debug)]
 pub struct View {
     /// The two parts of its id.
     pub epoch: String,
     pub number: u64,
-    /// Whether it is a `state`; a `tick` has only those products that have changed.
+    /// Whether it is a `state`. A `tick` has only the products that changed.
     pub whole: bool,
-    /// Code and title of each.
+    /// Code and title of each alert.
     pub alerts: Vec<(String, String)>,
-    /// How the last audit ended, if there was one.
+    /// Result of the last audit, if any.
     pub clean: Option<bool>,
     pub products: Vec<Product>,
     pub waiting_events: i64,
     pub dead_events: i64,
 }
 
-/// What the servers hold in the end.
+/// The final content of the servers.
 #[derive(Clone, Default)]
 pub struct Stored {
     pub read: Micros,
     pub products: Vec<Product>,
-    /// What the products are called.
+    /// The names of the products.
     pub names: BTreeMap<i64, String>,
     pub holds: Vec<Hold>,
     pub adjustments: Vec<Adjustment>,
     pub events: Vec<Event>,
-    /// The holds of which Redis still has a timer.
+    /// The holds that still have a timer in Redis.
     pub timers: Vec<i64>,
 }
 
@@ -290,7 +290,7 @@ pub struct Event {
 }
 
 impl Request {
-    /// The hold that is asked for by its id.
+    /// The hold that the request names by its id.
     pub fn hold(&self) -> Option<i64> {
         match self {
             Self::Confirm(id)
@@ -317,7 +317,7 @@ impl Request {
         )
     }
 
-    /// The products and quantities that it wants held.
+    /// The products and quantities to hold.
     pub fn items(&self) -> Vec<(i64, i64)> {
         match self {
             Self::Reserve {
@@ -335,7 +335,7 @@ impl Request {
         }
     }
 
-    /// By which the holds are known that it makes.
+    /// The reference of the holds that it creates.
     pub fn reference(&self) -> Option<&str> {
         match self {
             Self::Reserve { reference, .. } => reference.as_deref(),
@@ -346,7 +346,7 @@ impl Request {
 }
 
 impl Operation {
-    /// Whether PostgreSQL has decided it.
+    /// Whether PostgreSQL has decided the request.
     pub fn acknowledged(&self) -> bool {
         !matches!(
             self.answer,
@@ -366,7 +366,7 @@ impl Operation {
         )
     }
 
-    /// Whether it may have been done, or was.
+    /// Whether it was done, or may have been.
     pub fn may_be_done(&self) -> bool {
         matches!(
             self.answer,
@@ -374,7 +374,7 @@ impl Operation {
         )
     }
 
-    /// Every hold that it asks for or is answered with.
+    /// Every hold in the request or its answer.
     pub fn holds(&self) -> Vec<i64> {
         let answered: Vec<i64> = match &self.answer {
             Answer::Hold(hold) => vec![hold.id],
@@ -385,7 +385,7 @@ impl Operation {
         self.request.hold().into_iter().chain(answered).collect()
     }
 
-    /// A name for the kind of request.
+    /// The kind of request.
     pub fn verb(&self) -> &'static str {
         match self.request {
             Request::Reserve { .. } => "reserve",
@@ -406,7 +406,7 @@ impl Operation {
         }
     }
 
-    /// A name for the kind of answer.
+    /// The kind of answer.
     pub fn outcome(&self) -> &str {
         match &self.answer {
             Answer::Refused { code, .. } => code,
@@ -420,7 +420,7 @@ impl Operation {
 }
 
 impl History {
-    /// One line for a reader, with times as seconds since the beginning.
+    /// One line of text, with times in seconds since the start.
     pub fn describe(&self, operation: &Operation) -> String {
         let Operation {
             client,
@@ -468,13 +468,13 @@ impl History {
         )
     }
 
-    /// Seconds since the beginning.
+    /// Seconds since the start.
     pub fn clock(&self, at: Micros) -> Clock {
         Clock(at - self.began)
     }
 }
 
-/// Microseconds, shown as seconds.
+/// Microseconds, displayed as seconds.
 pub struct Clock(Micros);
 
 impl fmt::Display for Clock {

@@ -1,4 +1,4 @@
-//! Does to the stack what the plan says, and measures how long it takes to work again.
+//! Injects the planned faults into the stack, and measures the recovery times.
 
 use std::{
     collections::HashSet,
@@ -22,35 +22,35 @@ use super::{
 };
 use crate::{Server, Traffic};
 
-/// What was done.
+/// A fault that was injected.
 #[derive(Clone, Debug)]
 pub(crate) struct Injected {
     pub(crate) fault: Fault,
     pub(crate) began: Micros,
     pub(crate) ended: Micros,
-    /// When everything that it had hit was seen to work again.
+    /// When everything that it had affected worked again.
     pub(crate) recovered: Option<Micros>,
 }
 
-/// All that came of a plan.
+/// The result of a plan.
 pub(crate) struct Injection {
-    /// Those that still wait for a recovery.
+    /// Faults that have not recovered yet.
     pub(crate) recovering: JoinSet<()>,
-    /// What was hit by another fault when its time came.
+    /// Number of faults that were skipped because another fault affected their target.
     pub(crate) skipped: usize,
 }
 
 pub(crate) struct Injector {
     pub(crate) stack: Arc<Stack>,
     pub(crate) journal: Arc<Journal>,
-    /// Holds that clients have made of late.
+    /// Holds that clients have created recently.
     pub(crate) recent: Arc<Recent>,
-    /// Where it notes what was done, once it is over.
+    /// Receives each fault when it is over.
     pub(crate) injected: Arc<Mutex<Vec<Injected>>>,
 }
 
 impl Injector {
-    /// Goes through the plan. When this returns, every fault is over.
+    /// Executes the plan. Returns when every fault is over.
     pub(crate) async fn run(self, plan: Vec<Planned>) -> anyhow::Result<Injection> {
         let injector = Arc::new(self);
         let began = Instant::now();
@@ -99,7 +99,7 @@ impl Injector {
         })
     }
 
-    /// Notes a fault that is over, and when what it had hit worked again.
+    /// Records a fault that is over, and when everything that it had affected worked again.
     async fn recovery(self: Arc<Self>, done: Injected) {
         let mut latest = done.ended;
         let place = {
@@ -121,7 +121,7 @@ impl Injector {
         match fault {
             Fault::Kill(member) => stack.crash_member(*member, lasts).await?,
             Fault::Freeze(member) => {
-                // Kept locked: nobody takes a frozen process for one that hangs.
+                // Kept locked, so that `supervise` does not take a frozen process for one that hangs.
                 let child = stack.members[*member].child().await;
                 let frozen = child.as_ref().context("it does not run")?;
                 frozen.freeze();
@@ -175,8 +175,8 @@ impl Injector {
         each(&|proxy| proxy.set(Traffic::Pass));
     }
 
-    /// Moves the deadlines of some holds to a second ago, under the lock of their products as every verb does,
-    /// so that no verb sees the deadline change between its clock and its update.
+    /// Moves the deadlines of some holds to a second ago. Holds the lock of their products, as every verb does, so
+    /// that no verb sees the deadline change between its clock and its update.
     async fn move_deadlines(&self) {
         let holds = self.recent.some();
         let began = now();

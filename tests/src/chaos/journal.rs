@@ -1,4 +1,4 @@
-//! Where clients, injector and consumer write down what happens, as it happens.
+//! Records events of clients, injector and consumer as they happen.
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -20,13 +20,13 @@ pub(crate) struct Journal {
     operations: Mutex<Vec<Operation>>,
     moves: Mutex<Vec<Move>>,
     deliveries: Mutex<Vec<Delivery>>,
-    /// Of each API.
+    /// One per API.
     viewers: Mutex<Vec<Vec<Shown>>>,
-    /// What the harness itself saw go wrong.
+    /// Violations that the harness itself found.
     seen: Mutex<Vec<Violation>>,
 }
 
-/// What the sales have in common.
+/// Settings of all sales.
 #[derive(Clone, Copy)]
 pub(crate) struct Rules {
     pub(crate) hold_micros: Micros,
@@ -39,7 +39,7 @@ pub(crate) fn now() -> Micros {
 }
 
 pub(crate) fn micros(time: OffsetDateTime) -> Micros {
-    // The 300 centuries around 1970 fit.
+    // Enough for 300 centuries around 1970.
     (time.unix_timestamp_nanos() / 1000) as Micros
 }
 
@@ -77,7 +77,7 @@ impl Journal {
         lock(&self.viewers)[api].push(shown);
     }
 
-    /// Whether every viewer is shown by now that all is well.
+    /// Whether every viewer has received the final state by now.
     pub(crate) fn all_are_shown(&self, stored: &Stored) -> bool {
         let viewers = lock(&self.viewers);
         viewers
@@ -93,9 +93,9 @@ impl Journal {
         });
     }
 
-    /// When the first write was acknowledged that this API was asked for after `since`.
+    /// When the first write to this API after `since` was acknowledged.
     pub(crate) fn acknowledged_since(&self, since: Micros, api: usize) -> Option<Micros> {
-        // They are written down when they have ended, so that none before this one began later.
+        // Operations are recorded when they end, so an earlier one may follow.
         lock(&self.operations)
             .iter()
             .rev()
@@ -110,7 +110,7 @@ impl Journal {
             .last()
     }
 
-    /// When the first event came after `since`.
+    /// When the first event after `since` arrived.
     pub(crate) fn delivered_since(&self, since: Micros) -> Option<Micros> {
         lock(&self.deliveries)
             .iter()
@@ -120,7 +120,7 @@ impl Journal {
             .last()
     }
 
-    /// Which of these events have not come yet.
+    /// Number of these events that have not arrived yet.
     pub(crate) fn missing(&self, events: &[String]) -> usize {
         let deliveries = lock(&self.deliveries);
         let came: HashSet<&str> = deliveries
@@ -133,7 +133,7 @@ impl Journal {
             .count()
     }
 
-    /// Everything, and what went wrong before anybody checked.
+    /// Everything, including violations found before the check.
     pub(crate) fn close(&self, stored: Stored) -> (History, Vec<Violation>) {
         let history = History {
             began: self.began,
@@ -154,13 +154,13 @@ impl Journal {
         self.rules.max_per_user
     }
 
-    /// The longest life of a hold.
+    /// Maximum duration of a hold.
     pub(crate) fn max_hold_micros(&self) -> Micros {
         self.rules.max_hold_micros
     }
 }
 
-/// Nothing panics while it holds one of these locks; were it to, the lists would still be whole.
+/// Ignores poisoning: the lists are valid after any panic.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,4 +1,4 @@
-//! What is done to the service and when: all of it follows from the seed.
+//! The plan of faults, which follows from the seed alone.
 
 use std::{fmt, time::Duration};
 
@@ -10,16 +10,16 @@ use crate::Traffic;
 /// One fault.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Planned {
-    /// From the beginning of the faults.
+    /// Time since the start of the faults.
     pub(crate) at: Duration,
-    /// How long it lasts, without the time that a server needs to start.
+    /// Duration, without the time that a server needs to start.
     pub(crate) lasts: Duration,
     pub(crate) fault: Fault,
 }
 
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Fault {
-    /// `kill -9` of a process, which is started again.
+    /// `kill -9` of a process, which is then restarted.
     Kill(usize),
     /// SIGSTOP and SIGCONT.
     Freeze(usize),
@@ -29,14 +29,14 @@ pub(crate) enum Fault {
     RedisFlush,
     RabbitmqCrash,
     MemoryAlarm,
-    /// All connections of a link are cut, once.
+    /// Cuts all connections of a link once.
     Cut(usize),
     Link {
         link: usize,
         traffic: Traffic,
         healing: Healing,
     },
-    /// Every link to one server.
+    /// Blocks every link to one server.
     Partition {
         from: End,
         traffic: Traffic,
@@ -45,17 +45,17 @@ pub(crate) enum Fault {
     MoveDeadlines,
 }
 
-/// What becomes of connections that were open while nothing came through.
+/// How connections behave that were open while no data passed.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Healing {
-    /// What was said into the silence arrives now.
+    /// The held-back data arrives now.
     Late,
-    /// They are lost.
+    /// The connections are cut.
     Cut,
 }
 
-/// How many of each kind are in the bag from which faults are drawn. It is filled again when it is empty, so that
-/// a short run too meets most kinds.
+/// How many of each kind are in the bag from which faults are drawn. An empty bag is refilled, so even a short run
+/// contains most kinds.
 const WEIGHTS: [(Kind, usize); 14] = [
     (Kind::Kill, 5),
     (Kind::Freeze, 4),
@@ -91,7 +91,7 @@ enum Kind {
     MoveDeadlines,
 }
 
-/// The faults of a run that lasts so long.
+/// The faults of a run of this length.
 pub(crate) fn plan(seed: u64, length: Duration) -> Vec<Planned> {
     let mut rng = Rng::with_seed(seed);
     let mut plan = Vec::new();
@@ -109,7 +109,7 @@ pub(crate) fn plan(seed: u64, length: Duration) -> Vec<Planned> {
             let (fault, lasts) = draw(kind, &mut rng);
             plan.push(Planned { at, lasts, fault });
         }
-        // Some overlap with the one before, some do not.
+        // Some faults overlap with the previous one.
         at += seconds(&mut rng, 0.2, 3.0);
     }
     plan
@@ -118,7 +118,7 @@ pub(crate) fn plan(seed: u64, length: Duration) -> Vec<Planned> {
 fn draw(kind: Kind, rng: &mut Rng) -> (Fault, Duration) {
     let brief = seconds(rng, 0.0, 2.0);
     let longer = seconds(rng, 0.5, 6.0);
-    // Beyond every time-out of the service, the 10 s of a call included.
+    // Longer than every timeout of the service, including the 10 s of a call.
     let longest = seconds(rng, 10.5, 13.0);
     let silence = if rng.u8(..6) == 0 { longest } else { longer };
     let (member, link) = (rng.usize(..MEMBERS.len()), rng.usize(..LINKS.len()));
@@ -171,7 +171,7 @@ fn seconds(rng: &mut Rng, from: f64, to: f64) -> Duration {
 }
 
 impl Fault {
-    /// What two faults cannot have in common at a time.
+    /// Targets of the fault. Two faults with a common target never overlap.
     pub(crate) fn targets(&self) -> Vec<String> {
         match self {
             Self::Kill(member) | Self::Freeze(member) => vec![MEMBERS[*member].to_owned()],
@@ -180,12 +180,12 @@ impl Fault {
             Self::RabbitmqCrash | Self::MemoryAlarm => vec!["RabbitMQ".to_owned()],
             Self::Cut(link) | Self::Link { link, .. } => vec![link_name(*link)],
             Self::Partition { from, .. } => links_to(*from).map(link_name).collect(),
-            // It needs PostgreSQL itself, and nobody must restart it at the same time.
+            // It uses PostgreSQL directly, so PostgreSQL must not be restarted at the same time.
             Self::MoveDeadlines => vec!["PostgreSQL".to_owned()],
         }
     }
 
-    /// A name for faults of this kind.
+    /// Name of the kind of fault.
     pub(crate) fn kind(&self) -> &'static str {
         match self {
             Self::Kill(_) => "kill -9",
@@ -270,7 +270,7 @@ mod tests {
         for seed in 0..100 {
             let plan = plan(seed, TWO_MINUTES);
             let kinds: HashSet<_> = plan.iter().map(|planned| planned.fault.kind()).collect();
-            // Which kind of silence a link meets is left to chance.
+            // The kind of silence is random.
             assert!(kinds.len() >= WEIGHTS.len(), "seed {seed}: {kinds:?}");
             assert!(plan.iter().all(|planned| planned.at < TWO_MINUTES));
         }

@@ -1,4 +1,4 @@
-//! By what one sees that something works again after a fault.
+//! The signs that a component works again after a fault.
 
 use std::time::Duration;
 
@@ -11,19 +11,19 @@ use super::{
     stack::{APIS, End, LINKS, MEMBERS, Stack},
 };
 
-/// How exactly recovery times are measured.
+/// Resolution of recovery times.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 pub(crate) enum Sign {
     /// A write through this API is acknowledged.
     Acknowledges(usize),
-    /// `/readyz` of this process calls that server up.
+    /// `/readyz` of this process reports that server as up.
     Sees(usize, End),
     /// An event arrives.
     Delivers,
 }
 
-/// What a fault can have hit.
+/// The signs of recovery for a fault.
 pub(crate) fn signs(fault: &Fault) -> Vec<Sign> {
     match fault {
         Fault::Kill(member) | Fault::Freeze(member) => {
@@ -59,7 +59,7 @@ fn all(server: End) -> Vec<Sign> {
 }
 
 impl Sign {
-    /// Waits for it, and answers when it came.
+    /// Waits for the sign. Returns its time.
     pub(crate) async fn seen_since(
         &self,
         since: Micros,
@@ -80,7 +80,7 @@ impl Sign {
     }
 }
 
-/// Whether a process calls a server up in its `/readyz`. It is asked directly, through no proxy.
+/// Whether the `/readyz` of a process reports a server as up. Asked directly, not through a proxy.
 async fn sees(stack: &Stack, member: usize, end: End) -> bool {
     let name = match end {
         End::Postgres => "postgres",
@@ -95,7 +95,7 @@ async fn sees(stack: &Stack, member: usize, end: End) -> bool {
     body["dependencies"][name] == "up"
 }
 
-/// Waits until every process sees every server that it needs.
+/// Waits until every process reports all its servers as up.
 pub(crate) async fn all_well(stack: &Stack) {
     for (member, end) in LINKS {
         while !sees(stack, member, end).await {
@@ -104,7 +104,7 @@ pub(crate) async fn all_well(stack: &Stack) {
     }
 }
 
-/// Those that do not, for a report.
+/// The processes that do not, for a report.
 pub(crate) async fn not_well(stack: &Stack) -> Vec<String> {
     let mut not_well = Vec::new();
     for (member, end) in LINKS {

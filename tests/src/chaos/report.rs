@@ -1,4 +1,4 @@
-//! What a run prints.
+//! The printed report of a run.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -11,7 +11,7 @@ use super::{
     injector::Injected,
 };
 
-/// Enough to see how it came about; the rest is more of the same.
+/// Maximum number of violations that are shown with their history.
 const STORIES: usize = 10;
 const LINES_A_STORY: usize = 200;
 
@@ -26,13 +26,13 @@ pub(crate) fn faults(history: &History, injected: &[Injected], skipped: usize) -
             one.fault,
             match one.recovered {
                 Some(at) => format!(", works again after {:.2} s", seconds(at - one.ended)),
-                None => ", does not work again".to_owned(),
+                None => ", never recovered".to_owned(),
             }
         );
     }
     let _ = writeln!(
         text,
-        "  {skipped} more found what they were to hit already hit"
+        "  {skipped} more were skipped: their target was already affected"
     );
     text
 }
@@ -73,7 +73,7 @@ pub(crate) fn operations(history: &History) -> String {
     let replayed = history.operations.iter().filter(|one| one.replayed).count();
     let _ = writeln!(
         text,
-        "  with an Idempotency-Key: {distinct}, asked again {} times; {replayed} answers were replayed",
+        "  with an Idempotency-Key: {distinct}, repeated {} times; {replayed} answers were replayed",
         keys.len() - distinct
     );
     text
@@ -120,7 +120,7 @@ pub(crate) fn views(history: &History) -> String {
     format!("live page, of each API: {}\n", shown.join("; "))
 }
 
-/// Recovery times by kind of fault. Those into which another fault fell say nothing about either.
+/// Recovery times by kind of fault. Overlapping faults are left out.
 pub(crate) fn recovery(injected: &[Injected]) -> String {
     let mut times: BTreeMap<&str, Vec<Micros>> = BTreeMap::new();
     let mut disturbed = 0;
@@ -138,7 +138,7 @@ pub(crate) fn recovery(injected: &[Injected]) -> String {
                 .push(recovered - one.ended);
         }
     }
-    let mut text = String::from("recovery, from a fault's end until what it hit works again:\n");
+    let mut text = String::from("recovery times, from a fault's end until its targets work:\n");
     let all: Vec<Micros> = times.values().flatten().copied().collect();
     for (kind, mut times) in times.into_iter().chain([("all", all)]) {
         times.sort_unstable();
@@ -147,14 +147,11 @@ pub(crate) fn recovery(injected: &[Injected]) -> String {
             let _ = writeln!(text, "  {kind}: {count}, p50 {p50:.2} s, max {max:.2} s");
         }
     }
-    let _ = writeln!(
-        text,
-        "  {disturbed} not counted: other faults fell into them"
-    );
+    let _ = writeln!(text, "  {disturbed} not counted: other faults overlapped");
     text
 }
 
-/// The violations, each thing's history once.
+/// The violations, with the history of each hold or product once.
 pub(crate) fn violations(history: &History, violations: &[Violation]) -> String {
     let mut text = String::new();
     let mut kinds: HashMap<String, usize> = HashMap::new();
@@ -190,7 +187,7 @@ pub(crate) fn violations(history: &History, violations: &[Violation]) -> String 
     text
 }
 
-/// Everything that is known about a hold or product, in order.
+/// Everything known about a hold or product, in order of time.
 fn story(history: &History, about: About) -> Vec<String> {
     let holds: HashSet<i64> = history
         .stored

@@ -1,4 +1,4 @@
-//! After the last fault: waits for quiet, looks whether everything works again, and reads what is stored.
+//! After the last fault: waits for recovery, checks that everything works, and reads the final state.
 
 use std::{sync::Arc, time::Duration};
 
@@ -17,17 +17,17 @@ use super::{
     stack::{EXPIRERS, Stack},
 };
 
-/// How long after the last fault everything must work again, unless the machine is in trouble. The service's own
-/// figures are a few seconds: retries are at most two apart, and a call is given up after ten.
+/// Time limit for recovery after the last fault, generous for slow machines. The service itself needs a few seconds:
+/// retries are at most 2 s apart, and a call times out after 10 s.
 pub(crate) const RECOVERY_LIMIT: Duration = Duration::from_secs(60);
 
-/// How long after its deadline a hold may be ACTIVE, an event in the outbox, or something on the live page wrong,
-/// once all is well. (Requests that failed are shown for ten seconds.)
+/// Time limit after the deadline of a hold, the creation of an event, or a change on the live page, once everything
+/// has recovered. (Failed requests are shown for 10 s.)
 const QUIET_LIMIT: Duration = Duration::from_secs(30);
 
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
-/// Every process sees every server again.
+/// Waits until every process reports every server as up.
 pub(crate) async fn wait_for_health(stack: &Stack, journal: &Journal) {
     if timeout(RECOVERY_LIMIT, all_well(stack)).await.is_err() {
         for what in not_well(stack).await {
@@ -36,8 +36,8 @@ pub(crate) async fn wait_for_health(stack: &Stack, journal: &Journal) {
     }
 }
 
-/// With no client left: lets all holds expire and all events arrive, and has every free unit reserved twice
-/// more: by the second time the holds of the first are past their deadlines, and every expirer is dead.
+/// Without clients: waits until all holds expire and all events arrive. Then reserves every free unit twice more. At
+/// the second time the holds of the first are past their deadlines, and every expirer is stopped.
 pub(crate) async fn settle(stack: &Arc<Stack>, journal: &Arc<Journal>) -> anyhow::Result<Stored> {
     let pool = stack.database();
     quiet(&pool, journal).await?;
@@ -60,7 +60,7 @@ pub(crate) async fn settle(stack: &Arc<Stack>, journal: &Arc<Journal>) -> anyhow
     let mut stored = read(&pool).await?;
     stored.timers = timers_left(stack).await?;
     let began = Instant::now();
-    // What is not shown by then is the checker's business.
+    // The checker reports anything that is still missing.
     while !journal.all_are_shown(&stored) && began.elapsed() < QUIET_LIMIT {
         sleep(LOOK_EVERY).await;
     }
@@ -74,8 +74,8 @@ async fn until_none(pool: &PgPool, count: &'static str) -> sqlx::Result<()> {
     Ok(())
 }
 
-/// Waits until no hold is ACTIVE, no event is to be published, and the consumer has all. What does not come to
-/// that in time is left to the checker, who sees it in the rows.
+/// Waits until no hold is ACTIVE, no event is unpublished, and the consumer has all events. After the time limit, the
+/// checker finds the rest in the rows.
 async fn quiet(pool: &PgPool, journal: &Journal) -> anyhow::Result<()> {
     let hold = Duration::from_micros(journal.max_hold_micros().unsigned_abs());
     let began = Instant::now();
@@ -101,7 +101,7 @@ async fn quiet(pool: &PgPool, journal: &Journal) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The holds of which Redis has timers, though none is ACTIVE.
+/// The holds with timers in Redis. No hold is ACTIVE at this point.
 async fn timers_left(stack: &Stack) -> anyhow::Result<Vec<i64>> {
     let client = redis::Client::open(stack.redis.url.as_str())?;
     let mut redis = client.get_multiplexed_async_connection().await?;
@@ -217,7 +217,7 @@ fn hold(row: PgRow) -> sqlx::Result<Hold> {
     })
 }
 
-/// Every process ends in order when it is told to.
+/// Stops every process, and checks that each ends in order.
 pub(crate) async fn shut_down(stack: &Stack, journal: &Journal) -> anyhow::Result<()> {
     for member in &stack.members {
         if let Some(child) = member.child().await.as_ref() {

@@ -1,4 +1,4 @@
-//! The whole installation: three servers, two copies of each process, and a proxy on each way between them.
+//! The whole installation: three servers, two copies of each process, and a proxy on each link between them.
 
 use std::{fs::File, path::Path, sync::Arc, time::Duration};
 
@@ -13,13 +13,13 @@ use tokio::{
 use super::journal::{Journal, lock};
 use crate::{Child, Log, Proxy, Server, Service, start_with};
 
-/// The processes, in the order in which plans name them.
+/// The processes, in the order that plans use.
 pub(crate) const MEMBERS: [&str; 6] = ["api1", "api2", "expirer1", "expirer2", "relay1", "relay2"];
 pub(crate) const APIS: usize = 2;
 pub(crate) const EXPIRERS: [usize; 2] = [2, 3];
 const BINARIES: [&str; 3] = ["flashsale-api", "flashsale-expirer", "flashsale-relay"];
 
-/// What one end of a link is; the other is a process.
+/// One end of a link. The other end is a process.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum End {
     Postgres,
@@ -28,7 +28,7 @@ pub(crate) enum End {
     Clients,
 }
 
-/// Every link, as the process and the other end, in the order in which plans name them.
+/// Every link as process and other end, in the order that plans use.
 pub(crate) const LINKS: [(usize, End); 16] = {
     use End::*;
     [
@@ -51,14 +51,14 @@ pub(crate) const LINKS: [(usize, End); 16] = {
     ]
 };
 
-/// All that there are.
+/// All event types.
 const EVENTS: &str = "ReservationCreated,ReservationConfirmed,ReservationCanceled,ReservationExpired,\
     ReservationReturned,StockAdjusted";
 
-/// Only a machine in trouble needs this long to start a process.
+/// Only an overloaded machine needs this long to start a process.
 const START_LIMIT: Duration = Duration::from_secs(60);
 
-/// A process that is frozen gives no answer.
+/// A frozen process does not answer.
 const ASK_LIMIT: Duration = Duration::from_secs(3);
 
 pub(crate) struct Stack {
@@ -66,25 +66,25 @@ pub(crate) struct Stack {
     pub(crate) redis: Arc<Server>,
     pub(crate) rabbitmq: Arc<Server>,
     pub(crate) members: Vec<Member>,
-    /// For asking processes how they are, past the proxies.
+    /// For health requests that bypass the proxies.
     pub(crate) http: reqwest::Client,
     links: Vec<Proxy>,
     database: PgPool,
 }
 
-/// One of our processes, which comes and goes.
+/// One process, which may be stopped and restarted.
 pub(crate) struct Member {
     pub(crate) name: &'static str,
     binary: &'static str,
     settings: Vec<(&'static str, String)>,
     log: File,
     child: Mutex<Option<Child>>,
-    /// Where it listens at present.
+    /// Its current address.
     address: std::sync::Mutex<String>,
 }
 
 impl Stack {
-    /// Starts the servers, migrates, and makes the links. `logs` is a folder for the processes' logs.
+    /// Starts the servers, migrates, and creates the links. `logs` is a folder for the processes' logs.
     pub(crate) async fn start(
         hold_seconds: u32,
         max_hold_seconds: u32,
@@ -110,7 +110,7 @@ impl Stack {
                     End::Postgres => postgres.address(),
                     End::Redis => redis.address(),
                     End::Rabbitmq => rabbitmq.address(),
-                    // Known once the API listens.
+                    // Set once the API listens.
                     End::Clients => "127.0.0.1:1".to_owned(),
                 })
                 .await,
@@ -161,7 +161,7 @@ impl Stack {
         })
     }
 
-    /// The harness's own way to PostgreSQL, past the proxies.
+    /// The harness's own connection to PostgreSQL, without a proxy.
     pub(crate) fn database(&self) -> PgPool {
         self.database.clone()
     }
@@ -170,13 +170,13 @@ impl Stack {
         &self.links[index]
     }
 
-    /// Where clients reach an API.
+    /// The address that clients use for an API.
     pub(crate) fn front(&self, api: usize) -> &str {
-        // The first links are the clients', in the order of the APIs.
+        // The first links are the clients' links, in the order of the APIs.
         &self.links[api].address
     }
 
-    /// Starts a process that does not run.
+    /// Starts a process that is not running.
     pub(crate) async fn start_member(&self, index: usize) -> anyhow::Result<()> {
         let member = &self.members[index];
         let mut child = member.child.lock().await;
@@ -209,7 +209,7 @@ impl Stack {
         Ok(())
     }
 
-    /// Kills a process as a crash would, and starts it again after `pause`. Nobody else touches it meanwhile.
+    /// Kills a process and starts it again after `pause`. Keeps it locked meanwhile.
     pub(crate) async fn crash_member(&self, index: usize, pause: Duration) -> anyhow::Result<()> {
         let mut child = self.members[index].child.lock().await;
         if let Some(mut running) = child.take() {
@@ -219,18 +219,18 @@ impl Stack {
         self.start_locked(index, &mut child).await
     }
 
-    /// Kills a process, and leaves it so.
+    /// Kills a process permanently.
     pub(crate) async fn kill_member(&self, index: usize) {
         if let Some(mut running) = self.members[index].child.lock().await.take() {
             running.kill();
         }
     }
 
-    /// Starts again whatever ended by itself, which none may do.
+    /// Restarts processes that ended by themselves, and records a violation.
     pub(crate) async fn supervise(&self, journal: &Journal) -> anyhow::Result<()> {
         loop {
             for (index, member) in self.members.iter().enumerate() {
-                // Whoever has it locked is just doing something to it.
+                // A locked process is being restarted by a fault.
                 let Ok(mut child) = member.child.try_lock() else {
                     continue;
                 };

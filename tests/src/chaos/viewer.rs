@@ -1,4 +1,4 @@
-//! Somebody who watches the live page of each API, and comes back whenever the stream is lost.
+//! A viewer of each API's live page, which reconnects whenever the stream is lost.
 
 use std::{sync::Arc, time::Duration};
 
@@ -14,18 +14,18 @@ use super::{
     wire::{instant, product},
 };
 
-/// As the page has it: a message comes each second, and after this time without one it connects anew.
+/// As in the page: a message comes each second, and after this time without one the page reconnects.
 const SILENCE_LIMIT: Duration = Duration::from_secs(5);
 
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// After so many messages it leaves by itself, and comes back at once.
+/// After this many messages the viewer closes the connection and reconnects at once.
 const STAY: usize = 15;
 
-/// So often it comes back without a word of what it has seen, as somebody does who opens the page.
+/// Every n-th connection sends no `Last-Event-ID`, as a newly opened page.
 const FORGETS_EVERY: usize = 4;
 
-/// Watches for ever.
+/// Watches forever.
 pub(crate) async fn watch(
     api: usize,
     stack: Arc<Stack>,
@@ -48,7 +48,7 @@ pub(crate) async fn watch(
             after: last.clone(),
             journal: &journal,
         };
-        // Why it was lost does not matter.
+        // The cause does not matter: the viewer reconnects.
         if viewer.read(request, &mut last).await.is_err() {
             sleep(PAUSE).await;
         }
@@ -59,7 +59,7 @@ pub(crate) async fn watch(
 struct Viewer<'a> {
     api: usize,
     connection: usize,
-    /// What it said that it had seen.
+    /// The `Last-Event-ID` that it sent.
     after: Option<String>,
     journal: &'a Journal,
 }
@@ -106,7 +106,7 @@ impl Viewer<'_> {
     }
 }
 
-/// A message, if it is one in every part.
+/// Parses a message. `None` if any part is invalid.
 fn view(text: &str) -> Option<View> {
     let line = |name: &str| {
         let mut lines = text.lines();
@@ -190,7 +190,7 @@ mod tests {
         assert_eq!(read.alerts[0].0, "redis_down");
         assert_eq!((read.clean, read.products[0].sold), (Some(true), 1));
         assert_eq!((read.waiting_events, read.dead_events), (2, 1));
-        // A state has its history, and a tick has none.
+        // A state has a history, and a tick has none.
         assert!(message("state", TICK).is_none());
         let state = TICK.replacen("\"feed\"", "\"history\":{\"at\":[]},\"feed\"", 1);
         assert!(message("state", &state).is_some_and(|read| read.whole));

@@ -1,4 +1,4 @@
-//! How clients ask, and how they understand the answers: raw JSON, never the server's own types.
+//! The clients' HTTP requests and the parsing of answers: raw JSON, never the server's own types.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -12,11 +12,10 @@ use super::{
     stack::Stack,
 };
 
-/// How long a client waits for an answer. Shorter than the service's own limits, so that answers are lost that
-/// were on their way.
+/// Client timeout. Shorter than the service's own limits, so that some answers are lost on the way.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// One client, with connections of its own.
+/// One client, with its own connections.
 #[derive(Clone)]
 pub(crate) struct Client {
     pub(crate) number: usize,
@@ -43,7 +42,7 @@ impl Client {
         })
     }
 
-    /// Asks one API, with an `Idempotency-Key` or without, and writes down what came of it.
+    /// Sends a request to one API, with or without an `Idempotency-Key`, and records the outcome.
     pub(crate) async fn ask(&self, api: usize, request: Request, key: Option<&str>) -> Answer {
         let (method, path, body) = on_the_wire(&request, self.journal.max_per_user());
         let url = format!("http://{}{path}", self.stack.front(api));
@@ -66,7 +65,7 @@ impl Client {
             }
             Err(error) => Answer::Unknown(reason(&error)),
         };
-        // A microsecond was begun: the database's times may lie in it.
+        // Rounded up: the database's time may be within this microsecond.
         let ended = now() + 1;
         self.journal.operation(Operation {
             client: self.number,
@@ -92,7 +91,7 @@ fn reason(error: &reqwest::Error) -> String {
     reason
 }
 
-/// The units of each product that is made.
+/// Units of each new product.
 pub(crate) const UNITS: i64 = 100;
 
 fn on_the_wire(request: &Request, max_per_user: i64) -> (Method, String, Option<Value>) {

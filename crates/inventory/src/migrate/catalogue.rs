@@ -1,4 +1,4 @@
-//! The catalogue of a schema that was made by hand, against what the migrations make.
+//! Compares the catalogue of a schema that was created by hand with what the migrations create.
 
 use std::collections::BTreeSet;
 
@@ -9,14 +9,14 @@ use super::{execute, functions, statements::statements, ups};
 
 const SCRATCH_SCHEMA: &str = "flashsale_migrate_scratch";
 
-/// The version that the schema stands at, or `None` where it has nothing of ours.
+/// The version of the schema, or `None` if it has no objects of ours. Fails if no version matches.
 pub(super) async fn version_made_by_hand(
     migrator: &Migrator,
     connection: &mut PgConnection,
 ) -> anyhow::Result<Option<i64>> {
     let actual = catalogue(connection).await?;
     let mut nearest: Option<(i64, Vec<String>)> = None;
-    // The newest first: what a later migration has only added is no difference from an earlier version.
+    // Newest first. An older version also matches a newer schema when later migrations only added objects.
     let versions: Vec<_> = ups(migrator).map(|up| up.version).collect();
     for version in versions.into_iter().rev() {
         let expected = catalogue_of(migrator, connection, version).await?;
@@ -43,7 +43,7 @@ pub(super) async fn version_made_by_hand(
     }
 }
 
-/// What the migrations up to `version` make, seen in a scratch schema that is never committed.
+/// The catalogue after the migrations up to `version`, created in a scratch schema that is rolled back.
 async fn catalogue_of(
     migrator: &Migrator,
     connection: &mut PgConnection,
@@ -61,7 +61,7 @@ async fn catalogue_of(
     for migration in ups(migrator).filter(|up| up.version <= version) {
         let mut sql = migration.sql.as_str().to_owned();
         if migration.no_tx {
-            // It makes the same index, and cannot do so in a transaction.
+            // It creates the same index, but cannot run in a transaction.
             sql = sql.replace(" concurrently", "");
         }
         for statement in statements(&sql) {
@@ -73,16 +73,15 @@ async fn catalogue_of(
     Ok(lines)
 }
 
-/// One property of one object. Ordered and compared as a whole.
+/// One property of one object.
 #[derive(PartialEq, Eq, PartialOrd, Ord, FromRow)]
 struct Line {
     object: String,
     property: String,
 }
 
-/// Everything in the current schema that the numbered files make or could make: columns, constraints, indexes,
-/// partitions, triggers and storage options. The functions, and the triggers that call them, are compared where they
-/// are installed.
+/// Everything in the current schema that numbered files can create: columns, constraints, indexes, partitions,
+/// triggers and storage options. Functions and their triggers are compared when they are installed.
 async fn catalogue(connection: &mut PgConnection) -> anyhow::Result<BTreeSet<Line>> {
     let lines: Vec<Line> = sqlx::query_as(
         "-- migrate: read the catalogue
@@ -128,7 +127,7 @@ async fn catalogue(connection: &mut PgConnection) -> anyhow::Result<BTreeSet<Lin
     Ok(lines.into_iter().collect())
 }
 
-/// Whether `line` speaks of an object that the migrations make.
+/// Whether `line` describes an object that the migrations create.
 fn owned(expected: &BTreeSet<Line>, line: &Line) -> bool {
     expected.iter().any(|other| other.object == line.object)
 }

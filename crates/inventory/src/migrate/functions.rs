@@ -1,7 +1,7 @@
 //! The SQL functions of the verbs, and their installation.
 //!
-//! Each stands once in the tree, one file a function. A function whose signature or result changes gets a new name,
-//! so that two releases can run side by side.
+//! There is one file per function. A function whose signature or result changes gets a new name, so that two releases
+//! can run side by side.
 
 use anyhow::Context as _;
 use sqlx::{Connection as _, PgConnection, PgPool};
@@ -49,11 +49,11 @@ static FILES: [&str; 31] = files![
 
 const HEAD: &str = "create or replace function ";
 
-/// A function, as its file has it.
+/// A function and its file.
 #[derive(Clone, Copy)]
 struct Function {
     name: &'static str,
-    /// What PostgreSQL keeps of it, word for word.
+    /// The body, exactly as PostgreSQL stores it.
     body: &'static str,
     file: &'static str,
 }
@@ -77,13 +77,12 @@ pub fn names() -> Vec<&'static str> {
     functions().map(|function| function.name).collect()
 }
 
-/// All of them in one text.
+/// All functions in one script.
 pub(super) fn script() -> String {
     FILES.concat()
 }
 
-/// Installs the functions whose text is not what this release has, in one transaction, and records them. Answers
-/// their names.
+/// Installs and records the functions whose text differs from this release, in one transaction. Returns their names.
 pub(super) async fn install(connection: &mut PgConnection) -> anyhow::Result<Vec<String>> {
     let mut transaction = connection.begin().await?;
     let differing = differing(&mut transaction).await?;
@@ -115,7 +114,7 @@ pub(super) async fn install(connection: &mut PgConnection) -> anyhow::Result<Vec
     Ok(installed)
 }
 
-/// Those that are missing, that were recorded with another text, or that somebody has changed since.
+/// Functions that are missing, were recorded with another text, or were changed by hand.
 async fn differing(connection: &mut PgConnection) -> anyhow::Result<Vec<String>> {
     let all: Vec<_> = functions().collect();
     sqlx::query_scalar(
@@ -143,8 +142,8 @@ async fn has_citus(connection: &mut PgConnection) -> anyhow::Result<bool> {
     )
 }
 
-/// A statement as this database takes it. Citus has no triggers on its tables, and makes no generic plan of a
-/// distributed query.
+/// Adapts a statement to this database. `None`: to be skipped. Citus has no triggers on its tables, and cannot make
+/// generic plans of distributed queries.
 fn suited(statement: &str, sharded: bool) -> Option<String> {
     if !sharded {
         return Some(statement.to_owned());
@@ -155,8 +154,9 @@ fn suited(statement: &str, sharded: bool) -> Option<String> {
     (!is_trigger).then(|| statement.replace("set plan_cache_mode = force_generic_plan\n", ""))
 }
 
-/// Installs the functions for a schema that was made by hand, with `psql < migrations/000001_init.up.sql`. Does
-/// nothing where migrations are recorded: there `flashsale-api migrate` decides what is installed. Answers how many.
+/// Installs the functions for a schema that was created by hand with `psql < migrations/000001_init.up.sql`. Does
+/// nothing if migrations are recorded: then `flashsale-api migrate` decides what is installed. Returns the number of
+/// functions.
 pub async fn install_by_hand(pool: &PgPool) -> anyhow::Result<usize> {
     let mut connection = pool.acquire().await?;
     let by_hand: bool = sqlx::query_scalar(

@@ -1,7 +1,7 @@
-//! A file of SQL, statement by statement: a sharded PostgreSQL (Citus) refuses several at once.
+//! Splits a SQL file into statements: Citus refuses several statements in one call.
 
-/// The statements of `sql`, without the semicolons between them. Knows comments, quoted text and names, and
-/// dollar-quoted bodies; of psql's own commands it knows nothing, and no file of ours has any.
+/// The statements of `sql`, without the semicolons between them. Understands comments, quoted text and names, and
+/// dollar-quoted bodies. Does not understand psql's own commands, which our files do not use.
 pub fn statements(sql: &str) -> Vec<&str> {
     let mut statements = Vec::new();
     let (mut start, mut position) = (0, 0);
@@ -28,15 +28,15 @@ pub fn statements(sql: &str) -> Vec<&str> {
     statements
 }
 
-/// Where a token ends that begins with `text` and ends with `mark`, which is looked for behind the first `opening`
-/// bytes. (A doubled quote is two tokens, side by side.)
+/// The end of a token that starts with `text`: behind the first `mark` after `opening` bytes. A doubled quote counts
+/// as two adjacent tokens.
 fn end_of(text: &str, opening: usize, mark: &str) -> usize {
     text[opening..]
         .find(mark)
         .map_or(text.len(), |found| opening + found + mark.len())
 }
 
-/// The opening of a dollar-quoted text: `$$`, or `$name$`.
+/// The opening tag of dollar-quoted text: `$$` or `$name$`.
 fn dollar_tag(text: &str) -> Option<&str> {
     let name = text.strip_prefix('$')?;
     let end = name.find(|c: char| !c.is_ascii_alphanumeric() && c != '_')?;
@@ -44,7 +44,7 @@ fn dollar_tag(text: &str) -> Option<&str> {
     (name[end..].starts_with('$') && !digit_first).then(|| &text[..end + 2])
 }
 
-/// Whether there is nothing but comments and white space.
+/// Whether a statement has only comments and white space.
 fn is_blank(statement: &str) -> bool {
     statement
         .lines()

@@ -1,4 +1,4 @@
-//! What comes after the deadline or the sale: late payment, returns, and changes of stock.
+//! After the deadline or the sale: late payments, returns, and stock adjustments.
 
 use futures_util::future::join_all;
 use inventory::{
@@ -78,12 +78,12 @@ async fn a_late_payment_takes_free_units_only(pool: PgPool) {
         outcomes(&reacquire(&shop, lost).await),
         [Err(Refusal::ExpiredSoldOut)]
     );
-    // Units of a due hold are free.
+    // Units of a due hold count as free.
     shop.backdate(other, 1).await;
     let batch = reacquire(&shop, lost).await;
     assert_eq!((batch.changed(), batch.expired), (1, 1));
     assert_eq!(shop.counters(product).await, (1, 0, 1));
-    // It is bought; what was bought and returned is not bought again.
+    // The purchase counts, and a returned purchase does not.
     let again = only(batch).unwrap().id;
     shop.return_sold(&[again]).await;
     assert_eq!(
@@ -109,7 +109,7 @@ async fn a_late_payment_buys_all_the_units_or_none(pool: PgPool) {
     shop.assert_sound().await;
 }
 
-/// Whoever had the lock before may have moved the deadline, or sold the hold while it lived.
+/// The previous lock holder may have extended or sold the hold.
 #[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
 async fn a_late_payment_that_waited_looks_at_the_hold_again(pool: PgPool) {
     let shop = Shop::new(pool);
@@ -126,7 +126,7 @@ async fn a_late_payment_that_waited_looks_at_the_hold_again(pool: PgPool) {
     let calls = [waiting(lost), waiting(kept)];
     shop.until_waiting(&[calls[0].abort_handle(), calls[1].abort_handle()])
         .await;
-    // Lost only now; and kept, by an extension that came in time.
+    // During the wait, one hold falls due and the other is extended.
     shop.backdate(lost, 0).await;
     sqlx::query("update reservations set expires_at = 'tomorrow' where id = $1")
         .bind(kept)
@@ -240,7 +240,7 @@ async fn stock_is_adjusted_within_what_is_free_and_what_fits(pool: PgPool) {
         .id;
     let refused = adjust(&shop, product, -4).await.answer.unwrap_err();
     assert_eq!(refused, Refusal::InsufficientStock { free: 3 });
-    // Units of a due hold are free.
+    // Units of a due hold count as free.
     shop.backdate(stale, 1).await;
     let fewer = adjust(&shop, product, -4).await;
     assert_eq!(fewer.expired, 1);
@@ -289,7 +289,7 @@ async fn an_adjustment_that_waited_takes_what_is_left(pool: PgPool) {
     shop.assert_sound().await;
 }
 
-/// As is what falls due during the wait; and the answer shows the product as it is then.
+/// Holds that fall due during the wait are reclaimed, too. The answer has the product's state after the wait.
 #[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
 async fn an_adjustment_that_waited_knows_the_product_as_it_is(pool: PgPool) {
     let shop = Shop::new(pool);

@@ -1,4 +1,4 @@
-//! audit: finds whatever the counters and the reservations disagree on, and raises no false alarm.
+//! audit: finds every difference between counters and reservations, and raises no false alarm.
 
 use futures_util::future::join_all;
 use inventory::audit::{Difference, audit};
@@ -28,7 +28,7 @@ async fn a_shop_where_everything_happened_is_clean(pool: PgPool) {
     let [first, second] = &audit.products[..] else {
         panic!("{:?}", audit.products)
     };
-    // Past its deadline a hold counts as held until it is reclaimed.
+    // A hold past its deadline counts as held until it is reclaimed.
     assert_eq!(
         (
             first.product_id,
@@ -44,7 +44,7 @@ async fn a_shop_where_everything_happened_is_clean(pool: PgPool) {
     assert_eq!((second.reservations_held, second.reservations_sold), (0, 0));
 }
 
-/// Counters that are in the wrong: what they say, and what they should.
+/// Counters that are wrong: name, stored value, expected value.
 type Wrong = &'static [(&'static str, i64, i64)];
 
 #[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
@@ -65,7 +65,7 @@ async fn every_kind_of_difference_is_found_and_named(pool: PgPool) {
     .await
     .unwrap();
 
-    // What somebody does behind the rules' back, and which counters it puts in the wrong.
+    // Manual changes of the tables, and the counters that they make wrong.
     let tampering: [(&'static str, Wrong); 7] = [
         (
             "update products set stock = stock + 1 where id = 1",
@@ -101,7 +101,7 @@ async fn every_kind_of_difference_is_found_and_named(pool: PgPool) {
         (1, product)
     );
     for (tamper, found) in tampering {
-        // As it was before, each time.
+        // Each change starts from the same state.
         sqlx::raw_sql("create table p as table products; create table r as table reservations")
             .execute(&shop.pool)
             .await

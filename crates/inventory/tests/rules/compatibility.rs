@@ -1,4 +1,4 @@
-//! Which databases a program works with, and what it says of the others.
+//! Databases that a program works with, and its reasons for refusing others.
 
 use inventory::{
     compatibility::{self, Functions, wait_until_usable},
@@ -23,7 +23,7 @@ async fn execute(pool: &PgPool, statements: &'static str) {
     sqlx::raw_sql(statements).execute(pool).await.unwrap();
 }
 
-/// What psql does with the numbered files.
+/// Does what psql does with the numbered files.
 async fn make_by_hand(pool: &PgPool) {
     let ups = NUMBERED
         .iter()
@@ -73,7 +73,7 @@ async fn each_state_of_a_schema_has_its_own_words(pool: PgPool) {
     assert_eq!(said(&pool).await, empty);
 }
 
-/// A process that waits goes on by itself.
+/// A waiting process starts its work without a restart.
 #[sqlx::test(migrations = false)]
 async fn who_waits_for_the_schema_goes_on_once_it_is_there(pool: PgPool) {
     let waiting = {
@@ -85,7 +85,7 @@ async fn who_waits_for_the_schema_goes_on_once_it_is_there(pool: PgPool) {
     assert_eq!(said(&pool).await, "usable");
 }
 
-/// The API installs the functions for a schema that was made by hand, and leaves a recorded one to `migrate`.
+/// The API installs the functions if the schema was created by hand, and leaves a recorded schema to `migrate`.
 #[sqlx::test(migrations = false)]
 async fn functions_are_installed_for_a_schema_made_by_hand_only(pool: PgPool) {
     assert_eq!(install_by_hand(&pool).await.unwrap(), 0, "nothing is there");
@@ -103,7 +103,7 @@ async fn functions_are_installed_for_a_schema_made_by_hand_only(pool: PgPool) {
     assert!(said(&pool).await.contains("confirm_v2"));
 }
 
-/// Whatever the default of the database is, ours is the level under which the rules hold.
+/// Our sessions use the isolation level that the rules need, whatever the database's default is.
 #[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
 async fn another_default_isolation_level_changes_nothing(
     _: PgPoolOptions,
@@ -121,7 +121,7 @@ async fn another_default_isolation_level_changes_nothing(
         .execute(&pool)
         .await
         .unwrap();
-        // A session of somebody else has it.
+        // Another program's session uses the default.
         let mut other = PgConnection::connect_with(&options).await.unwrap();
         let there: String = sqlx::query_scalar("show transaction_isolation")
             .fetch_one(&mut other)
@@ -142,7 +142,7 @@ async fn another_default_isolation_level_changes_nothing(
             events: "ReservationConfirmed".parse().unwrap(),
         };
         let product = shop.product(100).await;
-        // Each waits for the one before.
+        // Each batch waits for the previous one.
         let batches = (1..=20).map(|user| {
             let shop = shop.clone();
             tokio::spawn(async move { shop.reserve(&[one(product, user)]).await.changed() })
@@ -154,7 +154,7 @@ async fn another_default_isolation_level_changes_nothing(
     }
 }
 
-/// A pooler may hand out sessions that have another one.
+/// A pooler may hand out sessions with another isolation level.
 #[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
 async fn an_isolation_level_that_is_not_ours_is_named(_: PgPoolOptions, options: PgConnectOptions) {
     let pool = Shop::with_connections(1, options).await.pool;

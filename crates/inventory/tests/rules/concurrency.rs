@@ -1,4 +1,4 @@
-//! Many callers at once, and what each of them may believe afterwards.
+//! Concurrent callers, and the guarantees for each of them.
 
 use futures_util::future::join_all;
 use inventory::{ReservationId, reservation::Refusal};
@@ -32,7 +32,7 @@ async fn the_last_units_go_to_as_many_users(_: PgPoolOptions, options: PgConnect
 async fn an_impatient_user_gets_one_hold(_: PgPoolOptions, options: PgConnectOptions) {
     let shop = Shop::with_connections(CALLERS, options).await;
     let product = shop.product(100).await;
-    // Whoever comes first also has to clear this away.
+    // The first caller must also expire this hold.
     shop.stale_hold(product, 1, 60).await;
 
     let request = [one(product, 1)];
@@ -55,7 +55,7 @@ async fn an_impatient_user_gets_one_hold(_: PgPoolOptions, options: PgConnectOpt
     shop.assert_sound().await;
 }
 
-/// Retries of the same batches race each other: each transition happens once, each unit comes back once.
+/// Retries of the same batches race each other: each transition happens once, and each unit is freed once.
 #[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
 async fn retried_batches_return_and_sell_each_unit_once(
     _: PgPoolOptions,
@@ -96,7 +96,7 @@ async fn retried_batches_return_and_sell_each_unit_once(
     shop.assert_sound().await;
 }
 
-/// Expirers and reserves that lack units go for the same due holds.
+/// Expirers and reserves that lack units compete for the same due holds.
 #[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
 async fn due_holds_come_back_once_however_many_reach_for_them(
     _: PgPoolOptions,

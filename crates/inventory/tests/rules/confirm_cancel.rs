@@ -1,4 +1,4 @@
-//! confirm and cancel: the two ends that a client brings about.
+//! confirm and cancel: the two ways for a client to end a hold.
 
 use inventory::reservation::{Batch, Refusal, Status};
 use serde_json::json;
@@ -44,7 +44,7 @@ async fn a_confirmation_sells_the_units_and_writes_one_event(pool: PgPool) {
             "reservation_id": hold.id.get(), "product_id": product.get(), "user_id": 42, "quantity": 2
         })
     );
-    // To be tried at once, and by nobody yet.
+    // Ready to publish at once, and not tried yet.
     for column in ["created_at", "next_attempt_at"] {
         assert_eq!(
             event.get::<Option<OffsetDateTime>, _>(column),
@@ -66,7 +66,7 @@ async fn confirming_again_answers_the_same_and_sells_nothing(pool: PgPool) {
         shop.hold(product, 2).await.id,
     ];
 
-    // Twice in one batch is one sale, as is a retry of the whole batch.
+    // The same id twice in one batch is one sale, and so is a retry of the batch.
     let batch = shop.confirm(&[first, second, first]).await;
     let retry = shop.confirm(&[first, second, first]).await;
 
@@ -84,7 +84,7 @@ async fn confirming_again_answers_the_same_and_sells_nothing(pool: PgPool) {
     assert_eq!(shop.counters(product).await, (1, 0, 2));
     shop.assert_sound().await;
 
-    // A sale stays one after its hold's deadline.
+    // A sale stays a sale after the deadline of its hold.
     shop.backdate(first, 60).await;
     assert_eq!(outcomes(&shop.confirm(&[first]).await), [Ok(())]);
 }
@@ -114,7 +114,7 @@ async fn canceling_gives_the_units_back_once(pool: PgPool) {
     );
     shop.assert_sound().await;
 
-    // A canceled hold stays one after its deadline, and its units never come back a second time.
+    // A canceled hold stays canceled after its deadline, and its units are never freed twice.
     shop.backdate(hold.id, 60).await;
     assert_eq!(outcomes(&shop.cancel(&[hold.id]).await), [Ok(())]);
     assert_eq!(shop.expire(product, 10).await, 0);
@@ -140,7 +140,7 @@ async fn a_canceled_unit_goes_to_the_next_and_its_user_may_come_back(pool: PgPoo
     shop.cancel(&[second]).await;
     shop.hold(product, 1).await;
 
-    // Nor does a sale stand in the way of the buyer's next hold.
+    // A sale does not block the buyer's next hold.
     let third = batch.answers[0].as_ref().unwrap().id;
     shop.confirm(&[third]).await;
     assert_eq!(
@@ -150,7 +150,7 @@ async fn a_canceled_unit_goes_to_the_next_and_its_user_may_come_back(pool: PgPoo
     shop.assert_sound().await;
 }
 
-/// One hold of each kind, the two verbs' answers to them, and an id that never was.
+/// One hold of each status and an unknown id, with the answers of both verbs.
 #[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
 async fn each_refusal_says_precisely_why(pool: PgPool) {
     let shop = Shop::new(pool);
@@ -225,7 +225,7 @@ async fn past_the_deadline_nothing_but_expiry_is_left_also_before_any_sweep(pool
     assert_eq!(outcomes(&shop.confirm(&[due]).await), expired);
     assert_eq!(outcomes(&shop.cancel(&[due]).await), expired);
 
-    // Neither touched it: the unit is still held, and comes back once.
+    // Both left it unchanged: the unit is still held, and is freed once.
     assert_eq!(shop.stored(due).await.status, "ACTIVE");
     assert_eq!(shop.counters(product).await, (0, 1, 0));
     assert_eq!(shop.count("select count(*) from outbox_events").await, 0);

@@ -1,4 +1,4 @@
-//! A call without an answer: "nothing was done" is only said where that is certain.
+//! Calls without an answer: "nothing was done" is only reported when that is certain.
 
 use std::{net::TcpListener, time::Duration};
 
@@ -11,10 +11,10 @@ use tokio::time::timeout;
 
 use crate::support::Shop;
 
-/// Something that never takes this long does not come about at all.
+/// A wait longer than this fails the test.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Makes PostgreSQL break a confirm off while it waits for its product.
+/// Makes PostgreSQL abort a confirm while it waits for its product.
 async fn broken_off_by(shop: &Shop, function: &str) -> Error {
     let product = shop.product(1).await;
     let hold = shop.hold(product, 1).await.id;
@@ -34,7 +34,7 @@ async fn broken_off_by(shop: &Shop, function: &str) -> Error {
     lock.rollback().await.unwrap();
 
     assert_eq!(shop.stored(hold).await.status, "ACTIVE");
-    // The pool is none the worse: the retry gets through.
+    // The pool still works: the retry succeeds.
     assert_eq!(shop.confirm(&[hold]).await.changed(), 1);
     error
 }
@@ -56,7 +56,7 @@ async fn a_lock_that_is_not_to_be_had_ends_the_wait_and_nothing_was_done(pool: P
     let shop = Shop::new(pool);
     let product = shop.product(1).await;
     let hold = shop.hold(product, 1).await.id;
-    // Each verb's own limit, which no setting of the connection can lift, is below CALL_LIMIT.
+    // Each verb sets its own lock timeout, below CALL_LIMIT, whatever the setting of the connection is.
     let limited = shop
         .count(
             "select count(*) from pg_proc

@@ -1,4 +1,4 @@
-//! expire: what is due comes back, in bounded batches, once.
+//! expire: due holds are expired once, in bounded batches.
 
 use inventory::{
     Error,
@@ -40,7 +40,7 @@ async fn a_look_tells_which_products_how_late_and_what_comes_next(pool: PgPool) 
     shop.stale_hold(first, 1, 60).await;
     shop.stale_hold(first, 2, 60).await;
     shop.hold(quiet, 1).await;
-    // What has ended is not due, however long ago its deadline.
+    // Ended reservations are never due, however old their deadline is.
     let canceled = shop.hold(quiet, 2).await.id;
     shop.cancel(&[canceled]).await;
     shop.backdate(canceled, 86_400).await;
@@ -71,7 +71,7 @@ async fn due_holds_end_longest_due_first_at_their_deadlines(pool: PgPool) {
             (row.status.as_str(), row.expired_at),
             ("EXPIRED", Some(row.expires_at))
         );
-        // Answered and listed with the same time before and after the sweep.
+        // Single reads and lists show the same time before and after the sweep.
         assert_eq!(shop.get(id).await.expired_at, row.expired_at);
     }
     for id in [last, live, elsewhere] {
@@ -80,7 +80,7 @@ async fn due_holds_end_longest_due_first_at_their_deadlines(pool: PgPool) {
     }
     assert_eq!(shop.counters(product).await, (7, 2, 0));
 
-    // The rest, and then nothing: each once.
+    // The rest, and then nothing: each hold once.
     assert_eq!(shop.expire(product, 2).await, 1);
     assert_eq!(shop.expire(product, 2).await, 0);
     assert_eq!(shop.counters(product).await, (8, 1, 0));
@@ -124,7 +124,7 @@ async fn a_sweep_gets_through_more_than_it_sees_at_one_look(pool: PgPool) {
     let [crowded, late] = [shop.product(2500).await, shop.product(1).await];
     shop.crowd(crowded, 2500, -60).await;
     let last = shop.stale_hold(late, 1, 10).await;
-    // A look stops at the 1,000 holds that are longest due.
+    // One call covers the 1,000 longest overdue holds.
     assert_eq!(due(&shop.pool).await.unwrap().products, [crowded]);
 
     let mut expired = 0;
@@ -206,7 +206,7 @@ async fn a_product_that_somebody_keeps_locked_does_not_hold_up_the_others(pool: 
     shop.assert_sound().await;
 }
 
-/// A look sees the 1,000 holds that are longest due, and here they are all behind a lock.
+/// One call covers the 1,000 longest overdue holds. Here all of them are behind a lock.
 #[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
 async fn a_locked_product_with_all_that_a_look_sees_hides_nobody(pool: PgPool) {
     let shop = Shop::new(pool);
@@ -239,7 +239,7 @@ async fn a_locked_product_with_all_that_a_look_sees_hides_nobody(pool: PgPool) {
     for product in free {
         assert_eq!(shop.counters(product).await, (2, 0, 0));
     }
-    // Without a lock they are as due as any.
+    // Without the lock they are due like any other.
     for (product, lock) in locks {
         assert_eq!(due(&shop.pool).await.unwrap().products, [product]);
         lock.rollback().await.unwrap();

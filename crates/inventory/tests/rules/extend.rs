@@ -1,4 +1,4 @@
-//! extend: a later deadline, within bounds.
+//! extend: moves a deadline within limits.
 
 use inventory::{
     ReservationId,
@@ -89,7 +89,7 @@ async fn what_has_ended_is_not_extended(pool: PgPool) {
     assert_eq!(outcomes(&batch), wanted);
     assert_eq!(batch.changed(), 1);
     assert_eq!(shop.stored(due).await, before);
-    // Swept it is as dead.
+    // The same after the sweep.
     assert_eq!(shop.expire(product, 10).await, 1);
     assert_eq!(
         outcomes(&extend_by(&shop, &[due], 900).await),
@@ -98,7 +98,7 @@ async fn what_has_ended_is_not_extended(pool: PgPool) {
     shop.assert_sound().await;
 }
 
-/// Whichever of the two has the lock first: a deadline that passes during the wait has passed.
+/// A deadline that passes during the wait for the lock counts as passed, whichever call has the lock first.
 #[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
 async fn an_extension_that_waited_too_long_revives_nothing(pool: PgPool) {
     let shop = Shop::new(pool);

@@ -1,4 +1,4 @@
-//! Keys: what is done once, what is kept, and who waits for whom.
+//! Idempotency keys: work that is done once, stored answers, and waits between transactions.
 
 use futures_util::{
     FutureExt as _,
@@ -17,7 +17,7 @@ use tokio::sync::oneshot;
 
 use crate::support::{HOLD_SECONDS, Shop, one};
 
-/// A key, and a request of which only this is known.
+/// A key for a request with this fingerprint.
 fn key(name: &str, request: u8) -> Key {
     Key {
         client: String::new(),
@@ -47,7 +47,7 @@ async fn batch(pool: &PgPool, name: &str, keys: &[Key]) -> Result<Vec<Outcome>, 
     }
 }
 
-/// Reserves under keys: the body kept is the id of the hold, or nothing.
+/// Reserves with keys. The stored body is the hold's id, or empty.
 async fn reserve(shop: &Shop, keys: &[Key], requests: Vec<Reserve>) -> Result<Vec<Outcome>, Error> {
     let events = shop.events.clone();
     let once = idempotency::once_in_batch(&shop.pool, keys, move |transaction, new| {
@@ -70,7 +70,7 @@ async fn reserve(shop: &Shop, keys: &[Key], requests: Vec<Reserve>) -> Result<Ve
     }
 }
 
-/// Takes a key by hand, as a request does that does not come to its end.
+/// Claims a key in a transaction that stays open, as an unfinished request does.
 async fn occupy(shop: &Shop, name: &str) -> Transaction<'static, Postgres> {
     let mut transaction = shop.pool.begin().await.unwrap();
     claim(&mut transaction, name).await;
@@ -85,7 +85,7 @@ async fn claim(transaction: &mut PgConnection, name: &str) {
         .unwrap();
 }
 
-/// Lets claims wait longer than by themselves, so that a slow machine cannot end the wait before the story does.
+/// Raises the lock timeout of claims, so that a slow machine does not end the wait too early.
 async fn be_patient(pool: &PgPool) {
     sqlx::query("alter function claim_keys_v1(text[], text[], bytea[]) set lock_timeout = '60s'")
         .execute(pool)
@@ -143,7 +143,7 @@ async fn what_fails_or_is_undone_keeps_no_key(pool: PgPool) {
     assert!(matches!(undone.await.unwrap(), Once::Undone("never mind")));
     assert_eq!(shop.counters(product).await, (9, 0, 0));
 
-    // A connection that is lost before the commit has done nothing, for certain.
+    // A connection that is lost before the commit has certainly done nothing.
     let lost = idempotency::once(&shop.pool, &keys, |transaction, _| {
         async move {
             let leave = sqlx::query("select pg_terminate_backend(pg_backend_pid())");
@@ -197,7 +197,7 @@ async fn a_batch_that_waits_for_a_key_has_none_that_comes_after_it(pool: PgPool)
         tokio::spawn(async move { batch(&pool, "x", &keys).await })
     };
     shop.until_waiting(&[second.abort_handle()]).await;
-    // Else each of the two would wait for the other.
+    // In another order, the two would deadlock.
     claim(&mut first, "z").await;
     first.rollback().await.unwrap();
     let done = ["x0", "x1"].map(|body| Outcome::Done(answer(body)));
@@ -255,7 +255,7 @@ async fn batches_with_the_same_keys_in_any_order_do_each_thing_once(
 ) {
     let shop = Shop::with_connections(8, options).await;
     let products: [ProductId; 2] = [shop.product(1000).await, shop.product(1000).await];
-    // Each copy of the service sees the same forty requests in an order of its own.
+    // Each copy of the service gets the same forty requests in another order.
     let copies = (0..8).map(|copy| {
         let shop = shop.clone();
         tokio::spawn(async move {
@@ -317,7 +317,7 @@ async fn a_purge_takes_the_oldest_keys_in_bits_and_no_others(pool: PgPool) {
     }
 }
 
-/// With statistics from the day before the first key came.
+/// With statistics from before the first key.
 #[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
 async fn a_batch_reads_its_own_keys_only(_: PgPoolOptions, options: PgConnectOptions) {
     const KEPT: i64 = 20_000;

@@ -1,7 +1,7 @@
-//! The rules against a real PostgreSQL: each test has a database of its own, made by the migrations.
+//! The rules against a real PostgreSQL. Each test has its own migrated database.
 //!
-//! Time is moved by moving `expires_at`, never the clock, and nothing sleeps: what has to happen during a
-//! wait happens once PostgreSQL says that the call waits.
+//! Tests move `expires_at`, never the clock, and do not sleep. An action that must happen during a wait starts once
+//! PostgreSQL reports that the call waits.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 

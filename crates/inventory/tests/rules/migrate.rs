@@ -1,4 +1,4 @@
-//! migrate: from nothing, again, after `psql`, against a schema that is not ours, and back.
+//! migrate: from an empty database, repeated, after `psql`, against a foreign schema, and the way back.
 
 use futures_util::future::join_all;
 use inventory::migrate::{Migrated, NUMBERED, function_names, migrate};
@@ -14,7 +14,7 @@ fn versions() -> Vec<i64> {
     up.map(|migration| migration.version).collect()
 }
 
-/// The functions that a whole schema has, by name.
+/// The names of the functions of a complete schema.
 fn functions() -> Vec<String> {
     let mut names: Vec<String> = function_names().into_iter().map(str::to_owned).collect();
     names.sort();
@@ -26,7 +26,7 @@ fn sorted(mut migrated: Migrated) -> Migrated {
     migrated
 }
 
-/// What `psql -f` does with each file.
+/// Does what `psql -f` does with each file.
 async fn apply_by_hand(connection: &mut PgConnection) {
     for migration in NUMBERED
         .iter()
@@ -46,7 +46,7 @@ async fn execute(connection: &mut PgConnection, statements: &str) {
         .unwrap();
 }
 
-/// Everything with a name that is neither PostgreSQL's nor sqlx's.
+/// All named objects that belong neither to PostgreSQL nor to sqlx.
 async fn objects(connection: &mut PgConnection) -> Vec<String> {
     sqlx::query_scalar(
         "with ours as (
@@ -133,7 +133,7 @@ async fn what_was_applied_by_hand_is_recorded_and_kept(pool: PgPool) {
     assert_eq!(migrate(connection).await.unwrap(), Migrated::default());
 }
 
-/// Where search_path decides, it decides for a schema made by hand, too.
+/// search_path also decides for a schema that was created by hand.
 #[sqlx::test(migrations = false)]
 async fn a_schema_that_is_not_public_is_adopted_and_migrated_as_well(pool: PgPool) {
     for by_hand in [true, false] {
@@ -154,7 +154,7 @@ async fn a_schema_that_is_not_public_is_adopted_and_migrated_as_well(pool: PgPoo
 
 #[sqlx::test(migrations = false)]
 async fn a_difference_of_any_kind_is_named_and_nothing_is_changed(pool: PgPool) {
-    // What somebody changed, and what the refusal has to name.
+    // Changes by hand, and the words that the refusal must contain.
     let changes = [
         (
             "alter table products add color text",
@@ -253,7 +253,7 @@ async fn a_difference_of_any_kind_is_named_and_nothing_is_changed(pool: PgPool) 
             refusal.to_lowercase().lines().any(named),
             "{change}: {refusal}"
         );
-        // Nothing is blamed that was not touched.
+        // The refusal does not mention unchanged objects.
         assert!(refusal.lines().count() <= 24, "{change}: {refusal}");
         assert_eq!(objects(connection).await, before, "{change}");
         assert!(recorded(connection).await.is_empty(), "{change}");
@@ -281,11 +281,11 @@ async fn the_way_back_leaves_nothing(pool: PgPool) {
     NUMBERED.undo(&mut *connection, 0).await.unwrap();
 
     assert_eq!(objects(connection).await, before);
-    // And there is a way forth again.
+    // The schema can be migrated up again.
     assert_eq!(migrate(connection).await.unwrap().applied, versions());
 }
 
-/// Several processes start at once on an empty database, or on one that was made by hand.
+/// Several processes start at once on an empty database, or on one that was created by hand.
 #[sqlx::test(migrations = false)]
 async fn several_at_once_do_it_once(_: PgPoolOptions, options: PgConnectOptions) {
     let mut first = PgConnection::connect_with(&options).await.unwrap();
@@ -325,7 +325,7 @@ async fn several_at_once_do_it_once(_: PgPoolOptions, options: PgConnectOptions)
     }
 }
 
-/// A function that somebody has changed or dropped by hand is installed anew, and nothing else is.
+/// A function that was changed or dropped by hand is reinstalled, and no other one.
 #[sqlx::test(migrations = false)]
 async fn a_function_that_differs_is_installed(pool: PgPool) {
     let connection = &mut *pool.acquire().await.unwrap();
@@ -355,7 +355,7 @@ async fn a_function_that_differs_is_installed(pool: PgPool) {
     assert_eq!(triggers, 3);
 }
 
-/// The layout of before the first release: `reservations` is one table there.
+/// The layout from before the first release, where `reservations` is one table.
 #[sqlx::test(migrations = false)]
 async fn a_schema_from_before_the_first_release_is_refused_and_left_alone(pool: PgPool) {
     let connection = &mut *pool.acquire().await.unwrap();

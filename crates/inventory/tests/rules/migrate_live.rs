@@ -1,4 +1,4 @@
-//! migrate beside a sale that goes on.
+//! migrate during a sale.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use sqlx::{
 };
 use tokio::time::timeout;
 
-/// The numbered files, and one more, which does `sql`.
+/// The numbered files and one more with this SQL.
 fn with_next(sql: &'static str, no_tx: bool) -> Migrator {
     let next = Migration::new(
         newest() + 1,
@@ -29,7 +29,7 @@ fn newest() -> i64 {
 /// Alters a table of the sale.
 const ALTER: &str = "alter table products add column color text";
 
-/// A session that has read the products, and will not end its transaction.
+/// A session that has read the products and keeps its transaction open.
 async fn long_reader(options: &PgConnectOptions) -> PgConnection {
     let mut reader = PgConnection::connect_with(options).await.unwrap();
     sqlx::raw_sql("begin; select from products")
@@ -103,15 +103,14 @@ async fn a_migration_that_never_gets_its_lock_says_who_has_it(
         .await
         .unwrap();
     assert_eq!(recorded, newest());
-    // Another process can have the migration lock.
+    // Another process may hold the migration lock.
     let mut other = PgConnection::connect_with(&options).await.unwrap();
     reader.close().await.unwrap();
     let migrated = migrate_with(&next, &mut other, PATIENCE).await;
     assert_eq!(migrated.unwrap().applied, [newest() + 1]);
 }
 
-/// An index that is built beside a sale cannot be built in a transaction: neither in the database nor in the
-/// scratch schema that it is compared with.
+/// A concurrent index build cannot run in a transaction: neither in the database nor in the scratch schema.
 #[sqlx::test(migrations = false)]
 async fn a_migration_may_build_an_index_concurrently(pool: PgPool) {
     let build =

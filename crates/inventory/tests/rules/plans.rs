@@ -1,5 +1,5 @@
-//! What a call reads while 20,000 holds of one product live and the planner believes that there are none:
-//! statistics from the minute before the sale opened.
+//! Plans with stale statistics: how much a call reads with 20,000 live holds of one product, when the statistics date
+//! from the minute before the sale.
 
 use std::ops::RangeInclusive;
 
@@ -19,13 +19,13 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use crate::support::{MAX_HOLD_SECONDS, Shop, one, user};
 
 const HOLDS: i32 = 20_000;
-/// Rows of a call, and how many entries of indexes it may read for each.
+/// Number of rows of a call, and the maximum number of index entries that it may read per row.
 const ROWS: i64 = 100;
 const ENTRIES_PER_ROW: i64 = 12;
-/// A prepared statement's first five plans know its parameters, later ones may not.
+/// The first five plans of a prepared statement are custom plans, later ones may be generic.
 const CALLS: i64 = 8;
 
-/// A shop with one connection, so that its counts of what was read are complete.
+/// A shop with one connection, so that its read counters are complete.
 async fn shop_with_stale_statistics(options: PgConnectOptions) -> Shop {
     let shop = Shop::with_connections(1, options).await;
     sqlx::raw_sql(
@@ -38,8 +38,8 @@ async fn shop_with_stale_statistics(options: PgConnectOptions) -> Shop {
     .execute(&shop.pool)
     .await
     .unwrap();
-    // The connection also keeps the plans that it made for tables of a few rows. Those of a reclaim may come from any
-    // of its callers.
+    // The connection also caches plans for tables with a few rows. The plans of a reclaim may come from any of its
+    // callers.
     let short = shop.product(1).await;
     shop.stale_hold(short, 1, 60).await;
     let taken = Adjustment::new(-1, "broken".to_owned()).unwrap();
@@ -58,7 +58,7 @@ async fn shop_with_stale_statistics(options: PgConnectOptions) -> Shop {
     shop
 }
 
-/// What autovacuum does within a minute or so. (By itself it would leave a handful of dead entries in the indexes.)
+/// Does what autovacuum does within about a minute. (Without index_cleanup a few dead entries would stay in the indexes.)
 async fn analyze(shop: &Shop) {
     sqlx::raw_sql("vacuum (analyze, index_cleanup on) reservations")
         .execute(&shop.pool)
@@ -66,7 +66,7 @@ async fn analyze(shop: &Shop) {
         .unwrap();
 }
 
-/// Entries of indexes and rows of tables read until now, by what was read.
+/// Number of index entries and rows read so far, by index and table.
 async fn read(shop: &Shop) -> Vec<(String, i64)> {
     sqlx::raw_sql("select pg_stat_force_next_flush()")
         .execute(&shop.pool)
@@ -83,7 +83,7 @@ async fn read(shop: &Shop) -> Vec<(String, i64)> {
     .unwrap()
 }
 
-/// Fails if more or less was read between `before` and now than `expected`.
+/// Fails unless the number of entries read between `before` and now is within `expected`.
 async fn assert_read(
     shop: &Shop,
     before: &[(String, i64)],
@@ -149,7 +149,7 @@ async fn each_verb_reads_its_own_rows(shop: &Shop, product: ProductId) {
     }
 }
 
-/// What each user has bought is counted among the user's own reservations.
+/// A user's purchases are counted in the user's own reservations.
 #[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
 async fn a_users_limit_is_counted_by_the_users_own_rows(
     _: PgPoolOptions,
@@ -220,7 +220,7 @@ async fn a_reclaim_reads_what_it_ends(_: PgPoolOptions, options: PgConnectOption
         let requests: Vec<_> = (1..=ROWS).map(|n| one(product, call * ROWS + n)).collect();
         let before = read(&shop).await;
         assert_eq!(shop.reserve(&requests).await.expired, ROWS as u64);
-        // What earlier calls ended leaves dead entries at the front of the index until the vacuum.
+        // Rows that earlier calls ended leave dead entries at the front of the index until the vacuum.
         let most = ROWS * (ENTRIES_PER_ROW + call);
         assert_read(&shop, &before, 1..=most, "reserve").await;
 
@@ -230,13 +230,13 @@ async fn a_reclaim_reads_what_it_ends(_: PgPoolOptions, options: PgConnectOption
     }
     shop.assert_sound().await;
 
-    // The look reads 1,000 holds, beside the dead entries of those that ended.
+    // The call reads 1,000 holds, and the dead entries of ended ones.
     let before = read(&shop).await;
     let due = expire::due(&shop.pool).await.unwrap();
     assert_eq!(due.products, [other]);
     let most = 1000 + 3 * CALLS * ROWS;
     assert_read(&shop, &before, 1..=most, "due").await;
-    // Beside a product it passes over that one's holds, once, in the same index.
+    // For an excluded product it also reads that product's holds, once, in the same index.
     let before = read(&shop).await;
     let beside: Vec<i64> = sqlx::query_scalar("select products from due_v2(array[$1])")
         .bind(other)
@@ -248,7 +248,7 @@ async fn a_reclaim_reads_what_it_ends(_: PgPoolOptions, options: PgConnectOption
     assert_read(&shop, &before, 1..=most, "due beside a product").await;
 }
 
-/// A broker was away for an hour; the statistics are of the time before.
+/// The broker was down for an hour. The statistics date from before.
 #[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
 async fn a_relay_reads_its_own_rows_and_not_the_whole_queue(
     _: PgPoolOptions,
@@ -266,7 +266,7 @@ async fn a_relay_reads_its_own_rows_and_not_the_whole_queue(
     .unwrap();
 
     for call in 0..CALLS {
-        // What earlier calls marked leaves dead entries at the front of the index until the vacuum.
+        // Rows that earlier calls marked leave dead entries at the front of the index until the vacuum.
         let most = ROWS * (ENTRIES_PER_ROW + 3 * call);
         let before = read(&shop).await;
         let mut connection = shop.pool.acquire().await.unwrap();
@@ -335,8 +335,8 @@ async fn a_page_reads_a_page(_: PgPoolOptions, options: PgConnectOptions) {
     {
         let before = read(&shop).await;
         list(&shop.pool, &filter, page).await.unwrap();
-        // What is looked at to tell few from many; and a page of each branch, with entries at its edge: both parts of
-        // the table are read in one order.
+        // The rows read to find out whether there are few or many, and a page of each branch with one more entry at
+        // its edge: both partitions are read in one order.
         let most = if filter.status == Some(Status::Expired) {
             2_001 + 42
         } else {
@@ -369,7 +369,7 @@ async fn a_page_of_live_holds_does_not_look_for_them_among_the_unswept(
     };
     let before = read(&shop).await;
     let found = list(&shop.pool, &live, page).await.unwrap();
-    // The hold, and those that warmed the connection up.
+    // The hold, and those from the warm-up.
     assert_eq!(found.last().map(|found| found.id), Some(hold));
     assert_read(&shop, &before, 0..=4 * CALLS, "list").await;
 }

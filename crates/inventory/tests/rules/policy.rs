@@ -1,4 +1,4 @@
-//! The rules of one product's sale: how long, how many, and when.
+//! The rules of one product's sale: duration, quantity and time.
 
 use futures_util::future::join_all;
 use inventory::{
@@ -21,7 +21,7 @@ fn at_most(units: i64) -> Policy {
     }
 }
 
-/// Hours from now.
+/// Given in hours from now.
 fn window(starts: Option<i64>, ends: Option<i64>) -> Policy {
     let time = |hours| OffsetDateTime::now_utc() + Duration::hours(hours);
     Policy {
@@ -70,7 +70,7 @@ async fn a_users_limit_counts_what_is_held_and_what_was_bought(pool: PgPool) {
     let batch = shop.reserve(&batch).await;
     assert_eq!(outcomes(&batch), [reached(1), Ok(())]);
     let last = shop.hold(product, 1).await.id;
-    // A stale hold of the user's own counts no more; a purchase does.
+    // The user's own stale hold no longer counts. A purchase does.
     shop.backdate(last, 1).await;
     let last = shop.hold(product, 1).await.id;
     shop.confirm(&[last]).await;
@@ -79,10 +79,10 @@ async fn a_users_limit_counts_what_is_held_and_what_was_bought(pool: PgPool) {
         [reached(0)]
     );
 
-    // What was returned was not bought.
+    // A returned purchase does not count.
     shop.return_sold(&[hold.id]).await;
     only(shop.reserve(&[units(product, 1, 2)]).await).unwrap();
-    // A limit that comes later takes nothing away.
+    // A later limit does not remove anything.
     change(&shop, product, at_most(1)).await;
     shop.assert_sound().await;
 }
@@ -121,7 +121,7 @@ async fn a_sale_is_on_from_its_start_until_its_end(pool: PgPool) {
         (Some(1), None, Err(Refusal::SaleNotOpen)),
         (Some(-2), Some(-1), Err(Refusal::SaleClosed)),
     ] {
-        // Also where nothing is left, which is decided without a lock.
+        // Also for a product without free units, which is decided without a lock.
         let [product, empty] = [
             shop.product_with(1, window(starts, ends)).await,
             shop.product_with(0, window(starts, ends)).await,
@@ -142,7 +142,7 @@ async fn refusals_come_in_their_order(pool: PgPool) {
     assert_eq!(ask().await, Refusal::SaleNotOpen);
     change(&shop, product, window(None, Some(-1))).await;
     assert_eq!(ask().await, Refusal::SaleClosed);
-    // What is held when the sale ends can be bought.
+    // A hold can still be confirmed after the end of the sale.
     change(&shop, product, window(None, None)).await;
     assert!(
         matches!(ask().await, Refusal::AlreadyReserved { reservation_id } if reservation_id == hold)

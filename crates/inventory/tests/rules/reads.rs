@@ -1,4 +1,4 @@
-//! What is read back: products, reservations with their effective status, pages, newest first.
+//! Reads: products, reservations with their effective status, and pages, newest first.
 
 use inventory::{
     ReservationId,
@@ -38,7 +38,7 @@ async fn products_are_read_one_by_one_and_listed_by_id(pool: PgPool) {
     let shop = Shop::new(pool);
     let second = shop.product(0).await;
     let unknown = inventory::ProductId::try_from(i64::MAX).unwrap();
-    // Its row moves, its place in the list does not.
+    // The row moves within the table, but keeps its place in the list.
     shop.hold(first.id, 1).await;
 
     let found = product::get(&shop.pool, &[second, unknown, first.id, second])
@@ -69,7 +69,7 @@ async fn products_are_read_one_by_one_and_listed_by_id(pool: PgPool) {
 
 #[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
 async fn the_limits_of_a_product_are_those_of_its_row(pool: PgPool) {
-    // A character is what PostgreSQL counts as one, too.
+    // PostgreSQL counts characters in the same way.
     let longest = "é".repeat(200);
     for (name, stock) in [("x", 0), (longest.as_str(), i64::from(i32::MAX))] {
         let new = NewProduct::new(name.to_owned(), stock, Policy::default()).unwrap();
@@ -122,7 +122,7 @@ async fn a_hold_past_its_deadline_reads_as_expired_before_any_sweep(pool: PgPool
     assert_eq!(found[3].as_ref().unwrap().id, live);
     assert_eq!(shop.stored(due).await.status, "ACTIVE");
 
-    // A list says the same of it, and the sweep changes nothing that is read.
+    // A list shows the same, and the sweep changes nothing that is read.
     let page = Page {
         limit: 10,
         offset: 0,
@@ -179,7 +179,7 @@ async fn lists_filter_by_user_product_and_effective_status_newest_first(pool: Pg
         ),
         (Some(two), vec![strangers, due]),
     ];
-    // Every combination lists what is in all three.
+    // Every combination of filters lists the intersection.
     for (status, first) in &by_status {
         for (user_id, second) in &by_user {
             for (product_id, third) in &by_product {
@@ -236,7 +236,7 @@ async fn a_page_far_beyond_the_end_is_empty(pool: PgPool) {
     }
 }
 
-/// More holds than are sorted, on either side of the deadline or on both.
+/// More holds than are sorted, before the deadline, past it, or both.
 #[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
 async fn pages_are_whole_however_many_are_live_or_unswept(pool: PgPool) {
     let shop = Shop::new(pool);

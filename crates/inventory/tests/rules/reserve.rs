@@ -1,4 +1,4 @@
-//! reserve: who gets a unit, who is refused, and in which order.
+//! reserve: grants, refusals, and their order.
 
 use inventory::{
     ProductId,
@@ -34,7 +34,7 @@ async fn a_hold_takes_its_units_until_its_deadline(pool: PgPool) {
     );
     assert_eq!(shop.counters(product).await, (7, 3, 0));
 
-    // What was answered is what stands in the row.
+    // The answer matches the row.
     assert_eq!(
         format!("{hold:?}"),
         format!("{:?}", shop.get(hold.id).await)
@@ -167,7 +167,7 @@ async fn a_refused_duplicate_leaves_its_unit_to_the_next_in_line(pool: PgPool) {
     let product = shop.product(3).await;
     let held = shop.hold(product, 1).await;
 
-    // Two units are left. Neither the holder nor a repeated request uses one up.
+    // Two units are left. Neither the holder nor a repeated request takes one.
     let batch = shop
         .reserve(&[
             one(product, 1),
@@ -203,7 +203,7 @@ async fn a_request_that_is_too_large_leaves_room_for_a_smaller_one(pool: PgPool)
             units(product, 1, 5),
             units(product, 2, 3),
             units(product, 3, 2),
-            // The first user was refused, so this is no repetition.
+            // The first request of this user was refused, so this is not a repetition.
             units(product, 1, 1),
             units(product, 4, 1),
         ])
@@ -277,7 +277,7 @@ async fn own_stale_holds_end_even_where_stock_is_plenty_and_only_those(pool: PgP
     let strangers = shop.stale_hold(product, 2, 60).await;
     let elsewhere = shop.stale_hold(other, 1, 60).await;
 
-    // Named twice, the stale hold still gives its units back once.
+    // Requested twice, the stale hold still frees its units once.
     let batch = shop.reserve(&[one(product, 1), one(product, 1)]).await;
 
     assert_eq!((batch.changed(), batch.expired), (1, 1));

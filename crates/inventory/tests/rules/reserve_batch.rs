@@ -68,7 +68,7 @@ async fn where_one_is_refused_nothing_is_held(pool: PgPool) {
     );
     assert_eq!((sold_out.expired, not_found.expired), (0, 0));
 
-    // As if it had not been asked: the stale hold too is as it was, and of nothing there is an event.
+    // As if it had not been requested: the stale hold is unchanged, and there is no event.
     assert_eq!(shop.stored(stale).await.status, "ACTIVE");
     assert_eq!(shop.counters(first).await, (4, 1, 0));
     assert_eq!(shop.counters(second).await, (2, 0, 0));
@@ -77,7 +77,7 @@ async fn where_one_is_refused_nothing_is_held(pool: PgPool) {
         before
     );
 
-    // In its way the user's own stale hold never is.
+    // The user's own stale hold never blocks it.
     let had = together(&shop, &[units(first, 7, 5), units(second, 7, 2)]).await;
     assert_eq!((had.answer.unwrap().len(), had.expired), (2, 1));
     assert_eq!(shop.stored(stale).await.status, "EXPIRED");

@@ -1,4 +1,4 @@
-//! The second line of defence: what no statement can write, whoever sends it.
+//! Constraints of the schema: rows that no statement can write.
 
 use std::collections::BTreeSet;
 
@@ -6,14 +6,14 @@ use sqlx::{AssertSqlSafe, PgPool};
 
 use crate::support::Shop;
 
-/// Each named constraint, trigger and unique index, and a statement that only it refuses.
+/// Each constraint, trigger and unique index, with a statement that only it refuses.
 const REFUSED: [(&str, &str); 43] = [
     (
         "products_pkey",
         "insert into products (id, name, stock, total) overriding system value values (1, 'x', 1, 1)",
     ),
     ("products_name_length", "update products set name = ''"),
-    // Overselling by hand: one unit more than there is.
+    // Overselling by hand: one unit more than exists.
     (
         "products_stock_not_negative",
         "update products set stock = stock - 9, held = held + 9",
@@ -167,7 +167,7 @@ const REFUSED: [(&str, &str); 43] = [
         "idempotency_keys_whole_answer",
         "update idempotency_keys set body = null",
     ),
-    // Only a sum that passes the others can be negative as a whole: it takes all of them away.
+    // A negative total needs a negative counter, so another constraint must be dropped first.
     (
         "products_total_not_negative",
         "alter table products drop constraint products_stock_not_negative;
@@ -215,7 +215,7 @@ async fn every_named_constraint_refuses_what_it_is_there_for(pool: PgPool) {
             "{statement}: {refusal}"
         );
     }
-    // No part of the table takes an unknown status.
+    // No partition takes an unknown status.
     for statement in [
         "update reservations set status = 'PENDING', canceled_at = now()",
         "insert into reservations (product_id, user_id, status, expires_at, canceled_at)

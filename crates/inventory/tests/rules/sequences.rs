@@ -1,7 +1,7 @@
-//! Random sequences of operations, each answer and each row held against the reference.
+//! Random sequences of operations. Each answer and each row is compared with a reference.
 //!
-//! A failure is shrunk to few steps and printed with them. `PROPTEST_RNG_SEED` runs the same sequences again,
-//! `PROPTEST_CASES` more of them.
+//! A failure is shrunk to few steps and printed with them. `PROPTEST_RNG_SEED` runs the same sequences again, and
+//! `PROPTEST_CASES` sets their number.
 
 mod compare;
 mod reference;
@@ -22,11 +22,10 @@ use self::{
 };
 use crate::support::{ALL_EVENTS, Shop};
 
-/// How many sequences run by themselves: some ten seconds.
+/// Default number of sequences: about ten seconds.
 const CASES: u32 = 128;
 
-/// Products and holds are named by small numbers, holds from the newest back. A number that nothing has
-/// yet is an unknown id.
+/// Products and holds have small numbers. Holds count from the newest back. An unused number is an unknown id.
 #[derive(Clone, Debug)]
 enum Step {
     Create {
@@ -42,14 +41,14 @@ enum Step {
         delta: i32,
     },
     Reserve(Vec<Wish>),
-    /// All by one user.
+    /// All for one user.
     ReserveBatch(Vec<Wish>),
     Confirm(Vec<usize>),
     Cancel(Vec<usize>),
     Extend(Vec<(usize, i32)>),
     Reacquire(usize),
     Return(Vec<usize>),
-    /// Moves a deadline into the past; a greater age is longer ago.
+    /// Moves deadlines into the past. A greater age is further back.
     Backdate(Vec<(usize, i32)>),
     Expire {
         product: usize,
@@ -60,7 +59,7 @@ enum Step {
     },
 }
 
-/// New rules of a sale. `None` leaves a rule as it is.
+/// New rules of a sale. `None` leaves a rule unchanged.
 #[derive(Clone, Debug)]
 struct Change {
     hold_seconds: Option<Option<i32>>,
@@ -74,11 +73,11 @@ struct Wish {
     product: usize,
     user: i64,
     quantity: i32,
-    /// Whether it has a reference: one that tells of the user.
+    /// Whether it has a reference, which names the user.
     named: bool,
 }
 
-// Times are so far apart that no sequence takes long enough to confuse two of them.
+// The durations differ so much that a slow machine cannot confuse them.
 fn hold_seconds() -> impl Strategy<Value = Option<i32>> {
     option::weighted(0.3, Just(1_000))
 }
@@ -114,7 +113,7 @@ fn sequences() -> impl Strategy<Value = Vec<Step>> {
         .prop_map(|(stock, rules)| Step::Create { stock, rules })
         .boxed();
     let opening = vec(create.clone(), 1..3);
-    // Few of everything, so that they meet.
+    // Few products, so that operations often meet.
     let product = || prop_oneof![6 => Just(0), 3 => Just(1), 1 => 2..4_usize];
     let change = (
         option::weighted(0.3, hold_seconds()),
@@ -145,11 +144,11 @@ fn sequences() -> impl Strategy<Value = Vec<Step>> {
         wishes.sort_by_key(|wish| wish.product);
         wishes.dedup_by_key(|wish| wish.product);
         wishes.iter_mut().for_each(|wish| wish.user = user);
-        // Not in the order in which they are locked.
+        // Not in the order of locking.
         wishes.reverse();
         wishes
     });
-    // An unknown one now and then.
+    // Sometimes an unknown one.
     let hold = || prop_oneof![8 => 0..4_usize, 2 => 4..8_usize];
     let holds = move || vec(hold(), 1..5);
     let reserve = vec(wish(), 3..9).prop_map(Step::Reserve).boxed();
@@ -192,7 +191,7 @@ async fn every_sequence_of_operations_goes_by_the_rules(pool: PgPool) {
     let mut shop = Shop::new(pool);
     shop.events = ALL_EVENTS.parse().unwrap();
     let runtime = tokio::runtime::Handle::current();
-    // The runner is no future, and calls the test from where it stands.
+    // The runner is synchronous and calls the test itself.
     let run = tokio::task::spawn_blocking(move || {
         TestRunner::new(config).run(&sequences(), |steps| {
             runtime.block_on(Run::new(&shop).go_through(&steps))

@@ -1,4 +1,4 @@
-//! The SQL itself: the numbered files, the functions, and the statements that the program sends.
+//! Checks of the SQL text: the numbered files, the functions, and the program's statements.
 
 mod citus;
 mod text;
@@ -10,7 +10,7 @@ use sqlx::{AssertSqlSafe, PgPool, migrate::MigrationType};
 
 use text::{clause, literals, parts, places};
 
-/// Some SQL and where it stands.
+/// Some SQL and its place.
 struct Source {
     place: String,
     sql: String,
@@ -46,12 +46,12 @@ fn rust_files() -> Vec<Source> {
     files(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/src")), "rs")
 }
 
-/// The numbered files that make the schema.
+/// The numbered files that create the schema.
 fn up_files() -> Vec<Source> {
     numbered_files(MigrationType::is_up_migration)
 }
 
-/// The numbered files that take it away, in their order.
+/// The numbered files that drop it, in their order.
 fn down_files() -> Vec<Source> {
     let mut files = numbered_files(MigrationType::is_down_migration);
     files.reverse();
@@ -69,7 +69,7 @@ fn numbered_files(is_wanted: fn(&MigrationType) -> bool) -> Vec<Source> {
         .collect()
 }
 
-/// The statements that the program sends: literals that begin with their name.
+/// The program's statements: literals that begin with a name.
 fn named_statements() -> Vec<Source> {
     let mut found = Vec::new();
     for Source { place, sql } in rust_files() {
@@ -93,8 +93,8 @@ fn everything() -> Vec<Source> {
         .collect()
 }
 
-/// What plpgsql_check says of these functions, or `None` where the extension is not there. A function of triggers is
-/// checked with each of their tables.
+/// The findings of plpgsql_check for these functions, or `None` without the extension. A trigger function is checked
+/// with each of its tables.
 async fn findings(pool: &PgPool, functions: &[&str]) -> Option<Vec<String>> {
     let is_there: bool = sqlx::query_scalar(
         "select exists (select from pg_extension where extname = 'plpgsql_check')",
@@ -114,7 +114,7 @@ async fn findings(pool: &PgPool, functions: &[&str]) -> Option<Vec<String>> {
             p.oid, coalesce(t.tgrelid, 0), fatal_errors => false, all_warnings => true
         ) f
         where p.pronamespace = current_schema()::regnamespace and p.proname = any($1)
-            -- Wrong for us: it warns that plpgsql's INTO cannot read such a result. Our program reads (product).*
+            -- A false warning: that plpgsql's INTO cannot read such a result. Our program reads (product).*
             and f.message not like 'composite OUT variable % is not single argument'
         order by 1",
     )
@@ -127,7 +127,7 @@ async fn findings(pool: &PgPool, functions: &[&str]) -> Option<Vec<String>> {
 #[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
 async fn plpgsql_check_finds_nothing_in_the_functions(pool: PgPool) {
     let functions = function_names();
-    // No function has another language. PostgreSQL itself checks those of language SQL when they are made.
+    // Functions have no other language. PostgreSQL checks functions of language SQL when they are created.
     let known: Vec<String> = sqlx::query_scalar(
         "select distinct p.proname::text from pg_proc p join pg_language l on l.oid = p.prolang
         where p.pronamespace = current_schema()::regnamespace and l.lanname in ('plpgsql', 'sql')",
@@ -139,7 +139,7 @@ async fn plpgsql_check_finds_nothing_in_the_functions(pool: PgPool) {
     assert_eq!(known, functions.iter().copied().collect());
 
     let Some(found) = findings(&pool, &functions).await else {
-        // Not by `eprintln!`: the output of a test that passes is hidden.
+        // `eprintln!` would be hidden for a test that passes.
         writeln!(
             std::io::stderr(),
             "SKIPPED: this PostgreSQL has no plpgsql_check, so that the functions are not checked by it"
@@ -186,7 +186,7 @@ async fn plpgsql_check_finds_errors_and_warnings(pool: PgPool) {
     }
 }
 
-/// Where Rust reads a column by its number: `try_get(0)`, or rows as tuples of several columns.
+/// Places where Rust reads a column by its number: `try_get(0)`, or rows as tuples of several columns.
 fn columns_by_number(rust: &str) -> Vec<&str> {
     let after = |mark: &'static str| {
         rust.match_indices(mark)
@@ -244,7 +244,7 @@ fn columns_by_number_are_caught() {
     }
 }
 
-/// Runs a file as `migrate` does, one statement at a time, but prepared: PostgreSQL takes no second one then.
+/// Runs a file one statement at a time, as `migrate` does. A prepared statement cannot contain several.
 async fn run(pool: &PgPool, source: &Source) {
     for statement in statements(&source.sql) {
         let run = sqlx::query(AssertSqlSafe(statement)).execute(pool).await;
@@ -258,7 +258,7 @@ async fn each_file_is_split_where_a_statement_ends(pool: PgPool) {
     for source in up_files().iter().chain(&function_files()) {
         run(&pool, source).await;
     }
-    // As `migrate` does, so that the way back drops them.
+    // As `migrate` does, so that the down file drops them.
     sqlx::query(
         "insert into installed_functions (name, source_md5) select name, '' from unnest($1) name",
     )
@@ -301,7 +301,7 @@ fn what_the_program_sends_is_one_statement() {
     let named = named_statements();
     assert!(named.len() > 20, "{}", named.len());
     for Source { place, sql } in named {
-        // Of one that is built, there may be no more than the name.
+        // A statement that is built at run time may consist of its name only.
         assert!(statements(&sql).len() <= 1, "{place}: {sql}");
     }
 }

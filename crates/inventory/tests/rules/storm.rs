@@ -1,4 +1,4 @@
-//! Everything at once on a few products and users: no call may fail, and no answer may turn out untrue.
+//! All verbs at once on a few products and users: no call may fail, and no answer may be wrong.
 
 use std::collections::{HashMap, HashSet};
 
@@ -14,11 +14,11 @@ const TASKS: u64 = 20;
 const CALLS: u64 = 250;
 const PRODUCTS: usize = 4;
 const USERS: u64 = 10;
-/// Units of a product, and how many of them others hold where it is to be scarce.
+/// Units of a product, and how many of them others hold where units are scarce.
 const STOCK: i64 = 600;
 const CROWD: i32 = 540;
 
-/// SplitMix64: good enough to mix calls, and the same again from the same seed.
+/// SplitMix64: a seeded random generator, good enough to mix calls.
 struct Random(u64);
 
 impl Random {
@@ -35,13 +35,13 @@ impl Random {
     }
 }
 
-/// What the answers said. An id stands in a list as often as an answer named it.
+/// The collected answers. An id is listed once per answer that has it.
 #[derive(Default)]
 struct Told {
     reserved: Vec<ReservationId>,
     confirmed: Vec<ReservationId>,
     canceled: Vec<ReservationId>,
-    /// Transitions, by what they led to.
+    /// Number of transitions by new status.
     changed: HashMap<&'static str, u64>,
 }
 
@@ -67,7 +67,7 @@ impl Told {
     }
 }
 
-/// One client: its calls, each awaited before the next. `known` are holds that anybody may end.
+/// One client: it awaits each call before the next. `known` are holds that any client may end.
 async fn client(shop: Shop, products: Vec<ProductId>, mut random: Random) -> Told {
     let mut told = Told::default();
     let mut known: Vec<ReservationId> = Vec::new();
@@ -85,7 +85,7 @@ async fn client(shop: Shop, products: Vec<ProductId>, mut random: Random) -> Tol
                 for answer in &batch.answers {
                     match answer {
                         Ok(hold) => known.push(hold.id),
-                        // Of another client, most likely: good company for a conflict.
+                        // Probably another client's hold, which makes conflicts likely.
                         Err(Refusal::AlreadyReserved { reservation_id }) => {
                             known.push(*reservation_id);
                         }
@@ -95,7 +95,7 @@ async fn client(shop: Shop, products: Vec<ProductId>, mut random: Random) -> Tol
                 told.add(batch, "ACTIVE");
             }
             12 => {
-                // Few sales, or the products would soon be sold out.
+                // Few sales, because otherwise the products would soon be sold out.
                 let ids = [random.pick(recent)];
                 told.add(shop.confirm(&ids).await, "CONFIRMED");
             }
@@ -108,8 +108,8 @@ async fn client(shop: Shop, products: Vec<ProductId>, mut random: Random) -> Tol
                 *told.changed.entry("EXPIRED").or_default() += expired;
             }
             _ => {
-                // The deadline comes nearer for one hold, under the feet of whoever is at work on it.
-                // (Never later: what was due once stays due, as by the clock itself.)
+                // Moves the deadline of one hold closer while others may be using it. (Never later: a due hold stays
+                // due, as with a real clock.)
                 sqlx::query(
                     "update reservations set expires_at = least(expires_at, clock_timestamp())
                     where id = $1 and status = 'ACTIVE'",
@@ -139,7 +139,7 @@ async fn every_answer_is_true_after_a_storm_of_mixed_calls(
     for _ in 0..PRODUCTS {
         products.push(shop.product(STOCK).await);
     }
-    // Scarce, so that reserves reclaim.
+    // Scarce, so that reserves must reclaim.
     for product in &products[..PRODUCTS / 2] {
         shop.crowd(*product, CROWD, 3600).await;
     }

@@ -1,4 +1,4 @@
-//! A shop with its database: what the stories are told with.
+//! A shop with its own database, and helpers for the tests.
 
 use inventory::{
     Error, ProductId, Quantity, ReservationId, UserId, audit, cancel,
@@ -18,23 +18,23 @@ use time::OffsetDateTime;
 use tokio::task::AbortHandle;
 
 pub(crate) const HOLD_SECONDS: i32 = 300;
-/// The longest life of a hold, as the API would be set.
+/// Maximum duration of a hold, as in the API's setting.
 pub(crate) const MAX_HOLD_SECONDS: i32 = 3600;
 
 pub(crate) const ALL_EVENTS: &str = "ReservationCreated,ReservationConfirmed,ReservationCanceled,\
     ReservationExpired,ReservationReturned,StockAdjusted";
 
-/// Users of the holds made by [`Shop::crowd`] start here, out of the way of a test's own.
+/// Users of the holds created by [`Shop::crowd`] start here, to avoid a test's own users.
 const CROWD: i64 = 1_000_000;
 
 #[derive(Clone)]
 pub(crate) struct Shop {
     pub(crate) pool: PgPool,
-    /// What is written into the outbox.
+    /// The event types that are written into the outbox.
     pub(crate) events: Events,
 }
 
-/// A reservation as its row says, not as it reads.
+/// A reservation as stored, not as read.
 #[derive(Debug, PartialEq, sqlx::FromRow)]
 pub(crate) struct Stored {
     pub(crate) status: String,
@@ -73,7 +73,7 @@ pub(crate) fn outcomes(batch: &Batch) -> Vec<Result<(), Refusal>> {
         .collect()
 }
 
-/// The only answer of a batch of one.
+/// The answer of a batch of one.
 pub(crate) fn only(batch: Batch) -> Result<Reservation, Refusal> {
     let [answer] = <[_; 1]>::try_from(batch.answers).unwrap();
     answer
@@ -85,7 +85,7 @@ impl Shop {
         Self { pool, events }
     }
 
-    /// With more connections than the test's own pool would open.
+    /// With more connections than the test's own pool has.
     pub(crate) async fn with_connections(connections: u32, options: PgConnectOptions) -> Self {
         let pool = PgPoolOptions::new().max_connections(connections);
         Self::new(pool.connect_with(options).await.unwrap())
@@ -95,7 +95,7 @@ impl Shop {
         self.product_with(stock, Policy::default()).await
     }
 
-    /// A product with some rules of its own.
+    /// A product with its own rules.
     pub(crate) async fn product_with(&self, stock: i64, policy: Policy) -> ProductId {
         let new = NewProduct::new("iPhone 15".to_owned(), stock, policy).unwrap();
         product::create(&self.pool, &new).await.unwrap().unwrap().id
@@ -107,12 +107,12 @@ impl Shop {
             .unwrap()
     }
 
-    /// Reserves one unit, which must succeed.
+    /// Reserves one unit. Fails the test if refused.
     pub(crate) async fn hold(&self, product_id: ProductId, user_id: i64) -> Reservation {
         only(self.reserve(&[one(product_id, user_id)]).await).unwrap()
     }
 
-    /// A hold whose deadline is `seconds` ago and that nobody swept.
+    /// An unswept hold whose deadline was `seconds` ago.
     pub(crate) async fn stale_hold(
         &self,
         product_id: ProductId,
@@ -167,7 +167,7 @@ impl Shop {
         .unwrap();
     }
 
-    /// `count` holds of one unit by as many users, with their deadlines around `seconds` from now.
+    /// `count` holds of one unit by as many users, with deadlines around `seconds` from now.
     pub(crate) async fn crowd(&self, product_id: ProductId, count: i32, seconds: i32) {
         sqlx::query(
             "with made as (
@@ -194,7 +194,7 @@ impl Shop {
             .unwrap()
     }
 
-    /// What a product's row says: stock, held, sold.
+    /// Counters in a product's row: stock, held, sold.
     pub(crate) async fn counters(&self, product_id: ProductId) -> (i32, i32, i32) {
         sqlx::query_as("select stock, held, sold from products where id = $1")
             .bind(product_id)
@@ -203,7 +203,7 @@ impl Shop {
             .unwrap()
     }
 
-    /// A number that PostgreSQL works out.
+    /// The result of a query for one number.
     pub(crate) async fn count(&self, query: &'static str) -> i64 {
         sqlx::query_scalar(query)
             .fetch_one(&self.pool)
@@ -211,8 +211,7 @@ impl Shop {
             .unwrap()
     }
 
-    /// What holds whatever happened: the counters are those of the reservations, and each sale has
-    /// exactly one event, which tells of it.
+    /// Checks the invariants: the counters match the reservations, and each sale has exactly one correct event.
     pub(crate) async fn assert_sound(&self) {
         let audit = audit::audit(&self.pool).await.unwrap();
         assert!(audit.clean, "{:?}", audit.differences);
@@ -254,7 +253,7 @@ impl Shop {
         );
     }
 
-    /// Holds a product's lock, as a call in progress does, until the transaction ends.
+    /// Holds a product's lock until the transaction ends, as a running call does.
     pub(crate) async fn lock(&self, product_id: ProductId) -> Transaction<'static, Postgres> {
         let mut transaction = self.pool.begin().await.unwrap();
         sqlx::query("select from products where id = $1 for no key update")
@@ -265,7 +264,7 @@ impl Shop {
         transaction
     }
 
-    /// Returns once each of these calls waits for a lock; none may come to its end before.
+    /// Returns once each of these calls waits for a lock. None may finish before.
     pub(crate) async fn until_waiting(&self, calls: &[AbortHandle]) {
         let mut waiting = 0;
         while waiting < calls.len() as i64 {

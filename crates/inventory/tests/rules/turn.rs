@@ -1,4 +1,4 @@
-//! Several processes that reserve one product: nobody waits for its lock with a batch in hand.
+//! Several processes that reserve one product: none waits for its lock with a batch in hand.
 
 use std::{
     collections::HashSet,
@@ -18,14 +18,14 @@ use tokio::task::JoinHandle;
 
 use crate::support::{HOLD_SECONDS, Shop, one, outcomes};
 
-/// A lane that has some latecomers waiting, and that knows whether its last batch had to wait.
+/// A lane with waiting latecomers, and the number of waits in a row.
 #[derive(Clone, Default)]
 struct Lane {
     waits: Arc<AtomicU32>,
 }
 
 impl Lane {
-    /// Reserves for `requests`, and for those of `late` whose product suits.
+    /// Reserves for `requests`, and for the requests in `late` with the same products.
     fn send(
         &self,
         shop: &Shop,
@@ -44,7 +44,7 @@ impl Lane {
         })
     }
 
-    /// One whose last batches had to wait.
+    /// A lane whose last batches had to wait.
     fn in_a_rush() -> Self {
         let lane = Self::default();
         lane.waits.store(WAITS_IN_A_ROW, Ordering::Relaxed);
@@ -82,7 +82,7 @@ async fn a_batch_that_had_to_wait_takes_along_what_came_meanwhile(pool: PgPool) 
         reservation_id: first.id,
     };
     let sold_out = Refusal::SoldOut { free: 0 };
-    // Not the one of another product, whose lock nobody has.
+    // Without the request for another product, whose lock is free.
     let wanted = [Ok(()), Ok(()), Err(again), Ok(()), Err(sold_out)];
     assert_eq!(outcomes(&batch), wanted);
     assert_eq!(shop.counters(hot).await, (0, 3, 0));
@@ -100,7 +100,7 @@ async fn a_batch_that_finds_the_lock_free_goes_at_once(pool: PgPool) {
     assert_eq!(outcomes(&batch.await.unwrap().unwrap()), [Ok(())]);
     assert_eq!(lane.waits(), 0);
 
-    // After some waits the lock is asked for alone, once more than it needs to be.
+    // After several waits, the lock is requested alone once more than necessary.
     let lane = Lane::in_a_rush();
     let batch = lane.send(&shop, vec![one(product, 3)], vec![one(product, 4)]);
     assert_eq!(outcomes(&batch.await.unwrap().unwrap()), [Ok(()), Ok(())]);
@@ -108,7 +108,7 @@ async fn a_batch_that_finds_the_lock_free_goes_at_once(pool: PgPool) {
     shop.assert_sound().await;
 }
 
-/// The first batches that find the lock taken wait as they are.
+/// The first batches that find a lock taken wait with their requests.
 #[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
 async fn a_batch_that_finds_the_lock_taken_for_once_waits_as_it_is(pool: PgPool) {
     let shop = Shop::new(pool);
@@ -123,7 +123,7 @@ async fn a_batch_that_finds_the_lock_taken_for_once_waits_as_it_is(pool: PgPool)
     shop.assert_sound().await;
 }
 
-/// A product that is not there is no product that somebody has locked.
+/// A missing product does not count as locked.
 #[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
 async fn an_unknown_product_is_not_waited_for(pool: PgPool) {
     let shop = Shop::new(pool);
@@ -148,7 +148,7 @@ async fn an_unknown_product_is_not_waited_for(pool: PgPool) {
     shop.assert_sound().await;
 }
 
-/// Where the lock is never to be had, nothing was done for anybody, and nobody was taken along.
+/// If the lock never becomes free, nothing is done for anybody, and no latecomer is taken.
 #[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
 async fn a_lock_that_is_never_to_be_had_takes_nobody_along(pool: PgPool) {
     let shop = Shop::new(pool);
@@ -156,7 +156,7 @@ async fn a_lock_that_is_never_to_be_had_takes_nobody_along(pool: PgPool) {
     let lock = shop.lock(product).await;
     let mut requests = vec![one(product, 1)];
     let waits = AtomicU32::new(WAITS_IN_A_ROW);
-    let latecomers = |_: &HashSet<ProductId>| -> Vec<Reserve> { panic!("nobody may be asked") };
+    let latecomers = |_: &HashSet<ProductId>| -> Vec<Reserve> { panic!("no latecomers wanted") };
     let (pool, events) = (&shop.pool, &shop.events);
     let tried = reserve_in_turn(
         pool,
@@ -175,7 +175,7 @@ async fn a_lock_that_is_never_to_be_had_takes_nobody_along(pool: PgPool) {
     assert_eq!(shop.counters(product).await, (9, 0, 0));
 }
 
-/// Processes in each other's way: each request gets its own answer, and the stock is sold exactly.
+/// Concurrent processes: each request gets its own answer, and exactly the stock is sold.
 #[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
 async fn a_rush_of_several_lanes_sells_exactly_the_stock(pool: PgPool) {
     const UNITS: i64 = 60;

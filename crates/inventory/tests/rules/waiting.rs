@@ -1,4 +1,4 @@
-//! Calls that wait for a product's lock: they act on what is true once they have it.
+//! Calls that wait for a product's lock use the state after the wait.
 
 use inventory::{
     cancel,
@@ -10,7 +10,7 @@ use sqlx::{Connection as _, PgConnection, PgPool};
 
 use crate::support::{HOLD_SECONDS, Shop, one, only, outcomes};
 
-/// Makes a verb's call in a task of its own, as a process beside this one would.
+/// Calls a verb in a separate task, as another process would.
 macro_rules! in_the_background {
     ($shop:ident, $verb:path, $argument:expr $(, $more:expr)?) => {{
         let (shop, argument) = ($shop.clone(), $argument);
@@ -44,7 +44,7 @@ async fn a_deadline_that_passes_during_the_wait_has_passed(pool: PgPool) {
     let cancellation = in_the_background!(shop, cancel::cancel, [second]);
     shop.until_waiting(&[sale.abort_handle(), cancellation.abort_handle()])
         .await;
-    // Both calls began before these deadlines, and come to their turn after them.
+    // Both calls began before these deadlines, and get the lock after them.
     shop.backdate(first, 0).await;
     shop.backdate(second, 0).await;
     lock.commit().await.unwrap();
@@ -56,8 +56,8 @@ async fn a_deadline_that_passes_during_the_wait_has_passed(pool: PgPool) {
     shop.assert_sound().await;
 }
 
-/// While a batch waits for one product, another is found to be sold out: what its users hold was seen at the same moment.
-/// A hold that is given back during the wait is not "sold out": its unit was always somebody's or free.
+/// While a batch waits for one product, another is found sold out, together with its users' holds in the same
+/// snapshot. A hold that is canceled during the wait does not count as "sold out": its unit was always held or free.
 #[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
 async fn what_is_sold_out_and_who_holds_it_are_seen_at_once(pool: PgPool) {
     let shop = Shop::new(pool);
@@ -80,7 +80,7 @@ async fn what_is_sold_out_and_who_holds_it_are_seen_at_once(pool: PgPool) {
     shop.assert_sound().await;
 }
 
-/// The same with a deadline that stands from the beginning, so that only the clock moves.
+/// The same with a deadline that is never moved, so that only the clock changes.
 #[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
 async fn the_clock_that_decides_is_read_after_the_wait(pool: PgPool) {
     let shop = Shop::new(pool);
@@ -138,7 +138,7 @@ async fn a_hold_that_falls_due_during_the_wait_is_reclaimed(pool: PgPool) {
     shop.assert_sound().await;
 }
 
-/// Else everybody who comes too late would stand in line with those who confirm what they hold.
+/// Otherwise every request that comes too late would queue with the confirms.
 #[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
 async fn who_comes_too_late_waits_for_nobody(pool: PgPool) {
     let shop = Shop::new(pool);
@@ -161,15 +161,15 @@ async fn who_comes_too_late_waits_for_nobody(pool: PgPool) {
     shop.assert_sound().await;
 }
 
-/// The refusal without a lock judges by one moment: a clock from before its snapshot would see neither the
-/// last free unit, which was just taken, nor the one that fell due meanwhile.
+/// The refusal without a lock uses one moment. With a clock older than its snapshot, it would see neither the last
+/// free unit, which was just taken, nor the unit that fell due meanwhile.
 #[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
 async fn what_falls_due_while_the_last_unit_goes_is_not_overlooked(pool: PgPool) {
     let shop = Shop::new(pool);
     let product = shop.product(2).await;
     shop.hold(product, 1).await;
 
-    // No lock of a row: this stops the reserve before its first look.
+    // Not a row lock: this stops the reserve before its first read.
     let mut other = shop.pool.begin().await.unwrap();
     sqlx::query("lock table products in access exclusive mode")
         .execute(&mut *other)
@@ -181,7 +181,7 @@ async fn what_falls_due_while_the_last_unit_goes_is_not_overlooked(pool: PgPool)
         .execute(&mut *other)
         .await
         .unwrap();
-    // It takes the free unit, and has no need of the one that is due.
+    // It takes the free unit, and does not need the due one.
     reserve_in(&mut other, one(product, 2)).await;
     other.commit().await.unwrap();
 
@@ -251,7 +251,7 @@ async fn a_reserve_that_waited_gets_what_the_last_one_gave_up(pool: PgPool) {
         .execute(&mut *other)
         .await
         .unwrap();
-    // This one will not come to be.
+    // This one is rolled back.
     let mut undone = other.begin().await.unwrap();
     reserve_in(&mut undone, one(product, 2)).await;
     undone.rollback().await.unwrap();

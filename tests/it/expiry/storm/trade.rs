@@ -1,4 +1,4 @@
-//! A client in the middle of a storm: every answer must be right.
+//! A client that trades during a storm: every answer must be correct.
 
 use std::iter::Sum;
 
@@ -8,10 +8,10 @@ use tokio_util::sync::CancellationToken;
 use super::CLIENTS;
 use crate::support::{Client, id};
 
-/// Each client trades so often, however soon the storm is over.
+/// Minimum number of rounds per client, even if the storm is over sooner.
 const ROUNDS_MIN: i64 = 10;
 
-/// What is left of it.
+/// The result of a client's trades.
 #[derive(Default)]
 pub(super) struct Traded {
     pub(super) held: i64,
@@ -27,7 +27,7 @@ impl Sum for Traded {
     }
 }
 
-/// Trades until the storm is over. All its holds are due, so there are units, swept or not: no reserve may be
+/// Trades until the storm is over. All its holds are due, so units are available, swept or not: no reserve may be
 /// refused.
 pub(super) async fn trade(
     client: Client,
@@ -39,9 +39,9 @@ pub(super) async fn trade(
     let mut traded = Traded::default();
     let mut round = 0;
     while !over.is_cancelled() || round < ROUNDS_MIN {
-        // From the end of the storm, where the sweep comes last.
+        // From the end of the storm, which is swept last.
         let late = storm_holds - number - round * CLIENTS;
-        assert!(late > storm_holds / 2, "the storm goes on for ever");
+        assert!(late > storm_holds / 2, "the storm does not end");
         buy_too_late_and_again(&client, product, late).await;
         traded.sold += 1;
 
@@ -60,7 +60,7 @@ pub(super) async fn trade(
     traded
 }
 
-/// A user of the storm, whose hold has the user's own number, is late, and reserves anew.
+/// A user of the storm confirms too late, and reserves again. The hold's id is the user's number.
 async fn buy_too_late_and_again(client: &Client, product: i64, user: i64) {
     let old = json!({"id": user});
     let late = client.try_confirm(&old).await;

@@ -1,4 +1,4 @@
-//! Every acknowledged answer against the lives of the holds.
+//! Checks every acknowledged answer against the lives of the holds.
 
 use std::collections::HashMap;
 
@@ -37,7 +37,7 @@ pub(super) fn check(history: &History, lives: &Lives, rules: &Rules, found: &mut
                     say(
                         Promise::AllOrNone,
                         About::Service,
-                        "not all that was asked for",
+                        "not all requested products",
                     );
                 }
                 for hold in holds {
@@ -92,9 +92,9 @@ pub(super) fn check(history: &History, lives: &Lives, rules: &Rules, found: &mut
                     "not an answer of this service",
                 );
             }
-            // Those with a key are another check's business.
+            // Keyed requests are checked in keys.rs.
             Answer::InUse if operation.key.is_none() => {
-                let why = "its key is in use, and it has none";
+                let why = "answered that the key is in use, but the request has no key";
                 say(Promise::TrueAnswer, about(operation), why);
             }
             Answer::Audit { .. }
@@ -120,7 +120,7 @@ pub(super) fn about(operation: &Operation) -> About {
     }
 }
 
-/// An answer with a hold is one to this request.
+/// A hold in an answer must belong to the request.
 fn asked_for(
     history: &History,
     rules: &Rules,
@@ -173,12 +173,12 @@ fn asked_for(
         say(
             Promise::TrueAnswer,
             About::Hold(hold.id),
-            "not what was asked for",
+            "not what was requested",
         );
     }
 }
 
-/// What an answer shows of a hold was so at some moment between request and answer.
+/// The shown state of a hold was true at some moment between request and answer.
 fn lived(
     lives: &Lives,
     operation: &Operation,
@@ -187,14 +187,14 @@ fn lived(
 ) {
     let about = About::Hold(seen.id);
     let Some(life) = lives.get(seen.id) else {
-        return say(Promise::TrueAnswer, about, "there is no such hold");
+        return say(Promise::TrueAnswer, about, "the hold does not exist");
     };
     let row = life.hold;
     let identity = |hold: &Hold| {
         let unchanging = (hold.product, hold.user, hold.quantity, hold.created);
         (unchanging, hold.reacquired_from, hold.reference.clone())
     };
-    // An extension only moves it away; what it was told to be, it is at least.
+    // Extensions only move a deadline later, so the stored deadline is at least the shown one.
     let deadline_kept = seen.expires == row.expires
         || life.moved.is_some()
         || !life.extensions.is_empty() && seen.expires < row.expires;
@@ -202,11 +202,11 @@ fn lived(
         return say(
             Promise::TrueAnswer,
             about,
-            "it is another one in the database",
+            "the database has another hold with this id",
         );
     }
     if row.created > operation.ended {
-        return say(Promise::TrueAnswer, about, "it was not there yet");
+        return say(Promise::TrueAnswer, about, "it did not exist yet");
     }
     match seen.status {
         Status::Active if life.active_until() < operation.began => {
@@ -218,24 +218,24 @@ fn lived(
         }
         Status::Active => {}
         Status::Expired => expired(lives, operation, seen.id, say),
-        // It can have been returned since.
+        // It may have been returned since.
         Status::Confirmed if row.status == Status::Returned => {
             if row.confirmed != seen.confirmed || row.confirmed > Some(operation.ended) {
                 say(
                     Promise::TrueAnswer,
                     about,
-                    "in the database it was sold at another time",
+                    "the database has another time of the sale",
                 );
             }
         }
         Status::Confirmed | Status::Canceled | Status::Returned => {
             if row.status != seen.status {
-                say(Promise::OneEnd, about, "in the database it ended otherwise");
+                say(Promise::OneEnd, about, "the database has another end");
             } else if row.ended != seen.ended || row.ended.is_none_or(|at| at > operation.ended) {
                 say(
                     Promise::TrueAnswer,
                     about,
-                    "in the database it ended at another time",
+                    "the database has another time of the end",
                 );
             }
         }
@@ -251,20 +251,20 @@ fn expired(
 ) {
     let about = About::Hold(id);
     let Some(row) = lives.get(id).map(|life| life.hold) else {
-        return say(Promise::TrueAnswer, about, "there is no such hold");
+        return say(Promise::TrueAnswer, about, "the hold does not exist");
     };
-    // What was never swept is the business of another check.
+    // Holds that were never swept are found by another check.
     if !matches!(row.status, Status::Expired | Status::Active) {
         say(
             Promise::OneEnd,
             about,
-            "called expired, and ended otherwise",
+            "answered as expired, but it has another end",
         );
     } else if row.expires > operation.ended {
         say(
             Promise::ExactDeadline,
             about,
-            "called expired before its deadline",
+            "answered as expired before its deadline",
         );
     }
 }
@@ -279,12 +279,12 @@ fn refused(
     let (about, request) = (about(operation), &operation.request);
     let span = (operation.began, operation.ended);
     let row = |id: &i64| lives.get(*id).map(|life| life.hold);
-    // Whether these units were to be had all the time.
+    // Whether these units were free all the time.
     let free = |product: i64, units: i64| {
         let total = history.products.get(&product).copied().unwrap_or(0);
         lives.most_taken(product, span.0, span.1) + units <= total
     };
-    // What was asked for of one product: product, user, units.
+    // The requested units per product: product, user, units.
     let wanted = match request {
         Request::Reserve {
             product,
@@ -306,7 +306,7 @@ fn refused(
                 say(
                     Promise::NoUndersell,
                     about,
-                    "refused though the units were free all the time",
+                    "refused although the units were free all the time",
                 );
             }
         }
@@ -320,7 +320,7 @@ fn refused(
                 say(
                     Promise::NoUndersell,
                     about,
-                    "no ACTIVE hold stood in the way",
+                    "refused without an ACTIVE hold",
                 );
             }
         }
@@ -330,7 +330,7 @@ fn refused(
                 say(
                     Promise::NoUndersell,
                     about,
-                    "refused though the user could have had more all the time",
+                    "refused although the user was below the limit all the time",
                 );
             }
             if let Request::Reacquire(id) = request {
@@ -342,7 +342,7 @@ fn refused(
                 say(
                     Promise::NoUndersell,
                     about,
-                    "refused though the units were free all the time",
+                    "refused although the units were free all the time",
                 );
             }
             expired(lives, operation, *id, say);
@@ -352,7 +352,7 @@ fn refused(
                 say(
                     Promise::NoUndersell,
                     about,
-                    "refused though the units were free all the time",
+                    "refused although the units were free all the time",
                 );
             }
         }
@@ -372,7 +372,7 @@ fn refused(
                 say(
                     Promise::OneEnd,
                     about,
-                    "called ACTIVE after its end was known",
+                    "answered as ACTIVE after its end was known",
                 );
             }
         }
@@ -387,13 +387,13 @@ fn refused(
             if !row(id).is_some_and(|row| {
                 row.status == Status::Canceled && row.ended <= Some(operation.ended)
             }) {
-                say(Promise::OneEnd, about, "in the database it ended otherwise");
+                say(Promise::OneEnd, about, "the database has another end");
             }
         }
         (Request::Cancel(id) | Request::Extend(id, _), "reservation_confirmed", _) => {
             let sold = row(id).and_then(|row| row.confirmed);
             if sold.is_none_or(|at| at > operation.ended) {
-                say(Promise::OneEnd, about, "in the database it ended otherwise");
+                say(Promise::OneEnd, about, "the database has another end");
             }
         }
         (
@@ -405,7 +405,7 @@ fn refused(
             _,
         ) => {
             let mut rows = lives.all().map(|life| life.hold);
-            // Of a late payment it is the new one that was returned.
+            // For a late payment, the new reservation was returned.
             if !rows.any(|row| {
                 (row.id == *id || row.reacquired_from == Some(*id))
                     && row.status == Status::Returned
@@ -414,12 +414,12 @@ fn refused(
                 say(
                     Promise::OneEnd,
                     about,
-                    "in the database it was not returned",
+                    "not returned according to the database",
                 );
             }
         }
-        // Clients ask only for what they were told of.
-        _ => say(Promise::TrueAnswer, about, "this cannot be refused so"),
+        // Clients only use ids that they got in answers.
+        _ => say(Promise::TrueAnswer, about, "the refusal does not fit"),
     }
 }
 
@@ -429,7 +429,7 @@ fn adds_up(
     product: &Product,
     say: &mut impl FnMut(Promise, About, &str),
 ) {
-    // What it was made with, and what any number of adjustments until the answer may have made of it.
+    // The totals that the product may have had: its initial units with any possible adjustments.
     let mut totals: Vec<i64> = history
         .products
         .get(&product.id)
@@ -446,12 +446,12 @@ fn adds_up(
         say(
             Promise::Conservation,
             About::Product(product.id),
-            "counters that do not add up",
+            "the counters do not add up",
         );
     }
 }
 
-/// The rules were so at some moment between request and answer; and where they were changed, they are as asked for.
+/// The rules were in force at some moment between request and answer. After a change they are the requested ones.
 fn ruled(
     rules: &Rules,
     operation: &Operation,
@@ -472,7 +472,7 @@ fn ruled(
     };
     if !obeyed || !rules.may_be_those_of(product, (operation.began, operation.ended)) {
         let about = About::Product(product.id);
-        say(Promise::TrueAnswer, about, "these are not its rules");
+        say(Promise::TrueAnswer, about, "not the product's rules");
     }
 }
 

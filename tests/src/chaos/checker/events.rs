@@ -1,4 +1,4 @@
-//! Every transition, the outbox, and what the consumer got.
+//! Checks that the transitions, the outbox and the received messages match.
 
 use std::collections::{HashMap, HashSet};
 
@@ -29,7 +29,7 @@ pub(super) fn check(history: &History, found: &mut Found) {
             found.add(Promise::NoLostEvent, about, what);
         }
         if let Some(other) = written.insert(key(told), &event.id) {
-            let what = format!("told twice: {told:?} by {other} and {}", event.id);
+            let what = format!("two events: {told:?} has {other} and {}", event.id);
             found.add(Promise::TrueEvent, about, what);
         }
     }
@@ -53,7 +53,7 @@ pub(super) fn check(history: &History, found: &mut Found) {
     for told in &wanted {
         let (about, lost) = (about(Some(told)), Promise::NoLostEvent);
         if !written.contains_key(&key(told)) {
-            found.add(lost, about, format!("there is no event of it: {told:?}"));
+            found.add(lost, about, format!("the event is missing: {told:?}"));
         }
         if !received.contains(&key(told)) {
             found.add(lost, about, format!("the event was not received: {told:?}"));
@@ -75,7 +75,7 @@ fn key(told: &Told) -> (&str, i64) {
     (&told.event_type, told.id)
 }
 
-/// By what consumers order the events of a reservation.
+/// The version by which consumers order the events of a reservation.
 fn version(told: &Told) -> Option<i64> {
     match told.event_type.as_str() {
         "ReservationCreated" => Some(1),
@@ -85,7 +85,7 @@ fn version(told: &Told) -> Option<i64> {
     }
 }
 
-/// What has happened to a hold: its row tells all of it.
+/// All transitions of a hold, from its row.
 fn of_hold(hold: &Hold) -> Vec<Told> {
     let created = Some(hold.created).filter(|_| hold.reacquired_from.is_none());
     let ended = |status| hold.ended.filter(|_| hold.status == status);

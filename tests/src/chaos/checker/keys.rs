@@ -1,19 +1,19 @@
-//! What was asked again and again under one `Idempotency-Key` was one request.
+//! Checks that all attempts with one `Idempotency-Key` had the effect of one request.
 
 use std::collections::BTreeMap;
 
 use super::{Found, Promise, answers::about};
 use crate::chaos::history::{Answer, History, Operation, Request};
 
-/// The history with the attempts under each key as one operation, which every other check can judge as it judges
-/// one without a key.
+/// The history with all attempts under each key merged into one operation. Every other check treats it like an
+/// operation without a key.
 ///
-/// An answer is kept in the transaction of the act that it tells of, and whoever comes later under the key is
-/// given it again. So it tells nothing of its own attempt, but of an act within any of them: one that had
-/// committed when the first answer came, and that was not begun before the first attempt was that can have done
-/// it. Answers which say that nothing was done rule out their attempts; an attempt without an answer may have
-/// done it after its client gave up, so that its end is no limit. An answer that does not call itself replayed
-/// is at first hand: then the act was in its own attempt, and the span is that of an operation without a key.
+/// An answer is stored in the transaction of its work, and later attempts with the key get it again. So an answer
+/// does not describe its own attempt, but the work of any attempt. That work was committed when the first answer
+/// came, and cannot have begun before the first attempt that may have done it. An answer that says "nothing was done"
+/// rules out its attempt. An attempt without an answer may have done the work after its client gave up, so its end is
+/// no limit. If an answer is not marked as replayed, its own attempt did the work, and the time span is that of an
+/// operation without a key.
 pub(super) fn as_one(history: &History, found: &mut Found) -> History {
     let mut operations = Vec::new();
     let mut keys: BTreeMap<&str, Vec<&Operation>> = BTreeMap::new();
@@ -55,12 +55,12 @@ fn is_strange(attempt: &Operation) -> bool {
     matches!(attempt.answer, Answer::Strange(_))
 }
 
-/// Whether this attempt can have been the one that did it.
+/// Whether this attempt may have done the work.
 fn may_have_done_it(attempt: &Operation) -> bool {
     !matches!(attempt.answer, Answer::Overloaded | Answer::InUse)
 }
 
-/// All attempts as one operation.
+/// All attempts merged into one operation.
 fn one(attempts: &[&Operation]) -> Operation {
     let began = |attempts: &mut dyn Iterator<Item = &&Operation>| {
         attempts.map(|attempt| attempt.began).min()
@@ -96,7 +96,7 @@ fn one(attempts: &[&Operation]) -> Operation {
     one
 }
 
-/// What the answers to the attempts say of each other.
+/// Checks the answers of the attempts against each other.
 fn one_answer(history: &History, attempts: &[&Operation], found: &mut Found) {
     let answered: Vec<_> = attempts
         .iter()
@@ -108,7 +108,7 @@ fn one_answer(history: &History, attempts: &[&Operation], found: &mut Found) {
     in_use(history, attempts, Some(first), found);
     let mut done = false;
     for attempt in &answered {
-        // It can't have been replayed to the one that did it.
+        // An answer cannot be replayed to the attempt that did the work.
         let candidates = attempts
             .iter()
             .filter(|other| may_have_done_it(other) && other.began <= attempt.ended);
@@ -124,14 +124,14 @@ fn one_answer(history: &History, attempts: &[&Operation], found: &mut Found) {
             say(
                 history,
                 attempt,
-                "replayed, and nobody can have done it",
+                "replayed, but no attempt can have done it",
                 found,
             );
         }
     }
 }
 
-/// A key is in use while somebody may be at work under it, and never again once the answer is known.
+/// A key may be in use only while another attempt may be at work, and never after the answer is known.
 fn in_use(
     history: &History,
     attempts: &[&Operation],
@@ -143,20 +143,20 @@ fn in_use(
         .filter(|attempt| attempt.answer == Answer::InUse)
     {
         let by_another = attempts.iter().any(|other| {
-            // Whom the API gave up, PostgreSQL may be at work for still.
+            // PostgreSQL may still work for an attempt that the API has given up.
             let lingers = matches!(other.answer, Answer::Unknown(_) | Answer::Overloaded);
             other.answer != Answer::InUse
                 && other.began <= attempt.ended
                 && (other.ended >= attempt.began || lingers)
         });
         if !by_another || first.is_some_and(|first| first.ended < attempt.began) {
-            say(history, attempt, "in use by nobody", found);
+            say(history, attempt, "key in use by no attempt", found);
         }
     }
 }
 
-/// How often a request was done, as far as rows can tell. One that ends a hold cannot be done twice; of one that
-/// extends it, the deadline tells.
+/// How often a request was done, as far as rows show it. A hold cannot end twice. For an extension the deadline shows
+/// it.
 fn effects(history: &History, request: &Request) -> usize {
     let stored = &history.stored;
     match request {
@@ -168,7 +168,7 @@ fn effects(history: &History, request: &Request) -> usize {
             adjustments.filter(|row| row.reason == *reason).count()
         }
         Request::Reserve { .. } | Request::Together { .. } => {
-            // Each time all that was asked for, as another check has it.
+            // Another check ensures that each repetition was complete.
             let first = request.items().first().map(|(product, _)| *product);
             let holds = stored.holds.iter().filter(|hold| {
                 hold.reference.as_deref() == request.reference()

@@ -1,15 +1,14 @@
-//! What the viewers of the live page were shown.
+//! Checks the messages of the live page.
 
 use std::collections::BTreeMap;
 
 use super::{About, Found, Promise, answers::conserves};
 use crate::chaos::history::{History, Product, Shown, Stored, View};
 
-/// How many products are shown: the newest.
+/// The live page shows this many of the newest products.
 const PRODUCTS_MAX: usize = 500;
 
-/// Whether each fault was told of, and when, is nobody's business here: faults come and go faster than an operator
-/// could read of them. The other checks must have been made.
+/// Does not check whether each fault was shown: faults are too short for that. Must run after the other checks.
 pub(super) fn check(history: &History, found: &mut Found) {
     let books_differ = (found.0.iter()).any(|one| one.promise == Promise::Conservation);
     let dead = history.stored.events.iter().any(|event| event.dead);
@@ -42,7 +41,7 @@ pub(super) fn check(history: &History, found: &mut Found) {
             }
             read = Some((connection, view));
             for product in view.products.iter().filter(|product| !conserves(product)) {
-                let what = format!("at {at} counters that do not add up: {product:?}");
+                let what = format!("at {at} the counters do not add up: {product:?}");
                 say(Promise::Conservation, About::Product(product.id), what);
             }
             for alarm in false_alarms(view, (books_differ, dead)) {
@@ -54,14 +53,14 @@ pub(super) fn check(history: &History, found: &mut Found) {
             say(
                 Promise::TrueView,
                 About::Service,
-                format!("in the end {wrong}"),
+                format!("at the end {wrong}"),
             );
         }
     }
 }
 
-/// Whether a viewer who was given `before`, on this connection, or else has seen what it says, has missed nothing
-/// and was told nothing twice. A state has everything.
+/// Whether a message continues the previous one: nothing missed and nothing repeated. `before` is the previous
+/// message on this connection, or the one in its `Last-Event-ID`. A state message is always complete.
 fn follows(shown: &Shown, view: &View, before: Option<&View>) -> bool {
     let id = |of: &View, number| format!("{}-{number}", of.epoch);
     let last = match before {
@@ -71,8 +70,8 @@ fn follows(shown: &Shown, view: &View, before: Option<&View>) -> bool {
     view.whole || view.number > 0 && last == Some(id(view, view.number - 1))
 }
 
-/// What a message says of broken promises that are whole. A broken one would be found by others, too: nothing mends
-/// the books, or an event that is dead.
+/// Alarms of a message about guarantees that hold. If a guarantee is broken, the other checks find it too: the
+/// service repairs neither counters nor dead letters.
 fn false_alarms(view: &View, (books_differ, dead): (bool, bool)) -> Vec<String> {
     let alerts = view.alerts.iter().filter(|(code, _)| match code.as_str() {
         "books_differ" => !books_differ,
@@ -85,7 +84,7 @@ fn false_alarms(view: &View, (books_differ, dead): (bool, bool)) -> Vec<String> 
     alerts.chain(unclean).collect()
 }
 
-/// What the last message and those before it leave to be desired, by what is stored: nothing, where all is well.
+/// Differences between the last messages and the stored state. Empty if all is well.
 pub(in crate::chaos) fn not_well(shown: &[Shown], stored: &Stored) -> Vec<String> {
     let since = shown
         .iter()

@@ -1,4 +1,4 @@
-//! The lives of the holds, and how many units were taken when.
+//! The lives of the holds, and the number of units taken at each time.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -7,18 +7,18 @@ use crate::chaos::history::{Answer, History, Hold, Micros, Operation, Request, S
 pub(super) struct Lives<'a> {
     lives: HashMap<i64, Life<'a>>,
     occupancy: HashMap<i64, Occupancy>,
-    /// What each user has of a product.
+    /// The units of each user by product.
     shares: HashMap<(i64, i64), Occupancy>,
 }
 
 /// One hold.
 pub(super) struct Life<'a> {
     pub(super) hold: &'a Hold,
-    /// When the last move of its deadline was over, if there was one.
+    /// End of the last move of its deadline, if any.
     pub(super) moved: Option<Micros>,
-    /// Those that may have extended it.
+    /// Operations that may have extended it.
     pub(super) extensions: Vec<&'a Operation>,
-    /// The first moment at which a client knew that it had ended, and that it had been returned.
+    /// The first moment at which a client knew that it had ended, or was returned.
     known_ended: Option<Micros>,
     known_returned: Option<Micros>,
 }
@@ -48,7 +48,7 @@ impl<'a> Lives<'a> {
             let seen = match &operation.answer {
                 Answer::Hold(hold) => std::slice::from_ref(hold),
                 Answer::Holds(holds) => holds,
-                // Each other refusal of a hold says that it has ended.
+                // Any other refusal says that the hold has ended.
                 Answer::Refused { code, .. } => {
                     if let Some(id) = operation.request.hold()
                         && code != "reservation_not_confirmed"
@@ -76,7 +76,7 @@ impl<'a> Lives<'a> {
             acts.entry(adjusted.product).or_default().push(adjusted.at);
         }
         acts.values_mut().for_each(|times| times.sort_unstable());
-        // An act has committed when the next one on the same product has its lock.
+        // A change is committed when the next change on the same product has the lock.
         let committed = |product: i64, at: Micros| {
             let times = acts.get(&product)?;
             times
@@ -110,7 +110,7 @@ impl<'a> Lives<'a> {
             occupancy.entry(product).or_default().add(life);
             shares.entry((product, user)).or_default().add(life);
         }
-        // To whoever asks for units, more of them are like some given back, once that is committed.
+        // For requests, added units look like returned ones, once the adjustment is committed.
         for adjusted in &history.stored.adjustments {
             let occupancy = occupancy.entry(adjusted.product).or_default();
             let until = committed(adjusted.product, adjusted.at).unwrap_or(Micros::MAX);
@@ -139,14 +139,14 @@ impl<'a> Lives<'a> {
         self.lives.values()
     }
 
-    /// The most units of a product that a request of this span may have found taken.
+    /// Maximum number of taken units of a product that a request in this time span may have seen.
     pub(super) fn most_taken(&self, product: i64, from: Micros, to: Micros) -> i64 {
         self.occupancy
             .get(&product)
             .map_or(0, |occupancy| occupancy.most(from, to))
     }
 
-    /// The most units of a product that a user may have had in this span.
+    /// Maximum number of units of a product that a user may have had in this time span.
     pub(super) fn largest_share(
         &self,
         (product, user): (i64, i64),
@@ -160,8 +160,8 @@ impl<'a> Lives<'a> {
 }
 
 impl Life<'_> {
-    /// Whether somebody may have moved its deadline to here, and nobody further. Each answer tells to where its
-    /// own request did; and where nobody knows, it was so many seconds from then or later.
+    /// Whether extensions may have moved the deadline to this time, and none further. An answer contains the new
+    /// deadline. With an unknown outcome, the deadline is the requested seconds from the request or later.
     pub(super) fn may_be_extended_to(&self, deadline: Micros, max_hold: Micros) -> bool {
         let latest = self.hold.created + max_hold;
         let mut extensions = self.extensions.iter();
@@ -174,8 +174,8 @@ impl Life<'_> {
         })
     }
 
-    /// The last moment at which anybody may have found it ACTIVE. A confirm or cancel takes its time before
-    /// it commits, and who reads without a lock sees the hold ACTIVE until then; a deadline needs no commit.
+    /// The last moment at which a request may have seen it ACTIVE. A confirm or cancel is stamped before its commit,
+    /// and a reader without a lock sees ACTIVE until then. A deadline needs no commit.
     pub(super) fn active_until(&self) -> Micros {
         match self.hold.status {
             Status::Confirmed | Status::Canceled | Status::Returned => {
@@ -188,11 +188,11 @@ impl Life<'_> {
     }
 }
 
-/// The units of one product that were taken, at most.
+/// The maximum number of taken units of one product over time.
 #[derive(Default)]
 struct Occupancy {
     changes: BTreeMap<Micros, Change>,
-    /// The units taken after the changes of a moment.
+    /// The taken units after all changes at a time.
     after: Vec<(Micros, i64)>,
 }
 
@@ -200,7 +200,7 @@ struct Occupancy {
 struct Change {
     taken: i64,
     given_back: i64,
-    /// By deadlines.
+    /// Units freed by deadlines.
     expired: i64,
 }
 
@@ -228,7 +228,7 @@ impl Occupancy {
         }
     }
 
-    /// A request reads the clock first and looks then: to it, deadlines that pass meanwhile have not passed.
+    /// A request reads the clock before the tables, so it does not see deadlines that pass in between.
     fn most(&self, from: Micros, to: Micros) -> i64 {
         let first = self.after.partition_point(|(at, _)| *at < from);
         let before = first.checked_sub(1).map_or(0, |last| self.after[last].1);

@@ -1,4 +1,4 @@
-//! The rows in the end against each other, and against what was asked for.
+//! Checks the final rows against each other and against the requests.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -27,7 +27,7 @@ pub(super) fn check(history: &History, lives: &Lives, rules: &Rules, found: &mut
     }
 }
 
-/// The counters are those that the reservations make.
+/// The counters match the reservations.
 fn products(history: &History, found: &mut Found) {
     let mut units: HashMap<i64, (i64, i64)> = HashMap::new();
     for hold in &history.stored.holds {
@@ -63,19 +63,18 @@ fn products(history: &History, found: &mut Found) {
     }
 }
 
-/// No change that was acknowledged is lost, and none was made that nobody asked for.
+/// No acknowledged change of the rules is lost, and none was made without a request.
 fn last_rules(history: &History, rules: &Rules, found: &mut Found) {
     let read = history.stored.read;
     for product in &history.stored.products {
         if !rules.may_be_those_of(product, (read, read)) {
-            let what = format!("nobody made these its last rules: {product:?}");
+            let what = format!("no request set these rules: {product:?}");
             found.add(Promise::TrueAnswer, About::Product(product.id), what);
         }
     }
 }
 
-/// Each product is the work of a request that was answered with it, or of one whose outcome is unknown; and no
-/// such request made two.
+/// Each product belongs to a request whose answer has it, or whose outcome is unknown. No request made two products.
 fn unasked_products(history: &History, found: &mut Found) {
     let mut asked: HashMap<&str, &Answer> = HashMap::new();
     for operation in &history.operations {
@@ -90,14 +89,14 @@ fn unasked_products(history: &History, found: &mut Found) {
             _ => false,
         };
         if !right {
-            let what = format!("nobody asked for product {id}, {name:?}");
+            let what = format!("no request created product {id}, {name:?}");
             found.add(Promise::NothingUnasked, About::Product(*id), what);
         }
     }
 }
 
-/// At no moment were more units taken than there are. A deadline counts as given back at once: a hold past it
-/// may be reclaimed in the same moment.
+/// At no moment were more units taken than exist. A deadline frees units at once, because the hold may be reclaimed
+/// in the same moment.
 fn oversell(history: &History, found: &mut Found) {
     let mut changes: HashMap<i64, BTreeMap<Micros, i64>> = HashMap::new();
     for hold in &history.stored.holds {
@@ -107,7 +106,7 @@ fn oversell(history: &History, found: &mut Found) {
             *product.entry(freed).or_default() -= hold.quantity;
         }
     }
-    // A unit less is one taken.
+    // A unit that an adjustment removed counts as taken.
     for adjusted in &history.stored.adjustments {
         let product = changes.entry(adjusted.product).or_default();
         *product.entry(adjusted.at).or_default() -= adjusted.delta;
@@ -131,10 +130,10 @@ fn oversell(history: &History, found: &mut Found) {
     }
 }
 
-/// A user's holds on one product come one after the other.
+/// A user's holds on one product never overlap.
 fn two_holds(history: &History, found: &mut Found) {
     let mut holds: HashMap<(i64, i64), Vec<&Hold>> = HashMap::new();
-    // A late payment makes no hold.
+    // A late payment creates no hold.
     let rows = history.stored.holds.iter();
     for hold in rows.filter(|hold| hold.reacquired_from.is_none()) {
         holds
@@ -148,7 +147,7 @@ fn two_holds(history: &History, found: &mut Found) {
             let until = pair[0].decided().or(pair[0].ended);
             if until.unwrap_or(pair[0].expires) > pair[1].created {
                 let what = format!(
-                    "two at once: {}; {}",
+                    "two holds at the same time: {}; {}",
                     history.describe_hold(pair[0]),
                     history.describe_hold(pair[1])
                 );
@@ -158,9 +157,10 @@ fn two_holds(history: &History, found: &mut Found) {
     }
 }
 
-/// No user took units beyond what a user might have then; who had them when the limit was lowered keeps them.
+/// No user took more units than the limit at that time. A user who already had more when the limit was lowered keeps
+/// them.
 fn fair_shares(history: &History, rules: &Rules, found: &mut Found) {
-    // By how many they changed, and whether some were taken.
+    // Changes of units per time, and whether units were taken.
     let mut shares: HashMap<(i64, i64), BTreeMap<Micros, (i64, bool)>> = HashMap::new();
     for hold in &history.stored.holds {
         let share = shares.entry((hold.product, hold.user)).or_default();
@@ -184,7 +184,7 @@ fn fair_shares(history: &History, rules: &Rules, found: &mut Found) {
     }
 }
 
-/// What was asked for together was made together, each time all of it.
+/// Every reserve of several products is complete or absent.
 fn together(history: &History, found: &mut Found) {
     let mut asked: HashMap<&str, &Request> = HashMap::new();
     for operation in &history.operations {
@@ -223,7 +223,7 @@ fn together(history: &History, found: &mut Found) {
     }
 }
 
-/// A late payment is for what was lost, and takes it again once.
+/// A late payment refers to an expired hold, and happens once per hold.
 fn reacquired(history: &History, lives: &Lives, found: &mut Found) {
     let mut again = HashSet::new();
     for hold in &history.stored.holds {
@@ -232,7 +232,7 @@ fn reacquired(history: &History, lives: &Lives, found: &mut Found) {
         };
         let was_lost = lives.get(lost).is_some_and(|life| {
             let row = life.hold;
-            // What was never swept is the business of another check.
+            // Holds that were never swept are found by another check.
             matches!(row.status, Status::Expired | Status::Active)
                 && row.expires <= hold.created
                 && (row.product, row.user, row.quantity) == (hold.product, hold.user, hold.quantity)
@@ -244,7 +244,7 @@ fn reacquired(history: &History, lives: &Lives, found: &mut Found) {
     }
 }
 
-/// Each adjustment was asked for once, and each that was acknowledged was made.
+/// Each adjustment has one request, and each acknowledged request has its adjustment.
 fn ledger(history: &History, found: &mut Found) {
     let mut made: HashMap<&str, (i64, i64, Micros)> = HashMap::new();
     for row in &history.stored.adjustments {
@@ -278,7 +278,7 @@ fn ledger(history: &History, found: &mut Found) {
         }
     }
     for (reason, (product, ..)) in made {
-        let what = format!("nobody asked for the adjustment {reason}");
+        let what = format!("no request made the adjustment {reason}");
         found.add(Promise::NothingUnasked, About::Product(product), what);
     }
 }
@@ -302,7 +302,7 @@ fn ends(history: &History, rules: &Rules, life: &Life, found: &mut Found) {
         let extended = lasts.iter().any(|first| until > *first)
             && life.may_be_extended_to(hold.expires, history.max_hold_micros);
         if !extended || until > history.max_hold_micros {
-            let why = "not its product's deadline, and nobody moved it";
+            let why = "not the product's hold duration, and no request moved the deadline";
             say(Promise::ExactDeadline, why);
         }
     }
@@ -325,7 +325,7 @@ fn ends(history: &History, rules: &Rules, life: &Life, found: &mut Found) {
     }
 }
 
-/// What was ACTIVE when its deadline was moved into the past can have no other end.
+/// A hold that was ACTIVE when its deadline was moved into the past must expire.
 fn moved_are_expired(history: &History, lives: &Lives, found: &mut Found) {
     let done = history.moves.iter().filter(|act| act.done);
     for life in done
@@ -334,7 +334,7 @@ fn moved_are_expired(history: &History, lives: &Lives, found: &mut Found) {
     {
         if !matches!(life.hold.status, Status::Active | Status::Expired) {
             let what = format!(
-                "ended otherwise after its deadline was moved into the past: {}",
+                "not expired although its deadline was moved into the past: {}",
                 history.describe_hold(life.hold)
             );
             found.add(Promise::ExactDeadline, About::Hold(life.hold.id), what);
@@ -342,8 +342,8 @@ fn moved_are_expired(history: &History, lives: &Lives, found: &mut Found) {
     }
 }
 
-/// Each hold is the work of a reserve that was answered with it, or of one whose outcome is unknown; and no
-/// such reserve made two.
+/// Each hold belongs to a reserve whose answer has it, or whose outcome is unknown. No reserve made two holds of a
+/// product.
 fn unasked_holds(history: &History, found: &mut Found) {
     let mut acknowledged = HashSet::new();
     let mut unknown: HashMap<(i64, i64, Option<&str>), Vec<Micros>> = HashMap::new();
@@ -376,13 +376,13 @@ fn unasked_holds(history: &History, found: &mut Found) {
         if asked.is_some_and(|began| *began <= hold.created) {
             *next += 1;
         } else {
-            let what = format!("nobody asked for it: {}", history.describe_hold(hold));
+            let what = format!("no request created it: {}", history.describe_hold(hold));
             found.add(Promise::NothingUnasked, About::Hold(hold.id), what);
         }
     }
 }
 
-/// Each hold that was confirmed, canceled or returned was so by a request that may have done it.
+/// Each confirmed, canceled or returned hold has a request that may have done it.
 fn unasked_ends(history: &History, found: &mut Found) {
     let mut asked: HashMap<(i64, Status), Micros> = HashMap::new();
     let may_have = history.operations.iter().filter(|one| one.may_be_done());
@@ -397,7 +397,7 @@ fn unasked_ends(history: &History, found: &mut Found) {
         *first = (*began).min(*first);
     }
     for hold in &history.stored.holds {
-        // A late payment names what was lost.
+        // A late payment names the expired hold.
         let sold = (hold.reacquired_from.unwrap_or(hold.id), Status::Confirmed);
         let ended = (hold.id, hold.status);
         let acts = match hold.status {
@@ -409,7 +409,7 @@ fn unasked_ends(history: &History, found: &mut Found) {
         for (act, at) in acts {
             let first = asked.get(&act);
             if first.is_none_or(|began| at.is_some_and(|at| at < *began)) {
-                let what = format!("nobody ended it so: {}", history.describe_hold(hold));
+                let what = format!("no request ended it: {}", history.describe_hold(hold));
                 found.add(Promise::NothingUnasked, About::Hold(hold.id), what);
             }
         }

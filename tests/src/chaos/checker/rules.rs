@@ -1,4 +1,4 @@
-//! The rules of a sale, which PATCH changes while it goes on.
+//! The rules of a sale, which PATCH changes during the sale.
 
 use std::collections::HashMap;
 
@@ -20,7 +20,7 @@ impl<'a> Rules<'a> {
         Self { history, changes }
     }
 
-    /// How long a hold that was made in this span may last.
+    /// The possible durations of a hold that was created in this time span.
     pub(super) fn hold_micros(&self, product: i64, span: (Micros, Micros)) -> Vec<Micros> {
         let micros = |seconds: Option<i64>| {
             seconds.map_or(self.history.hold_micros, |seconds| seconds * 1_000_000)
@@ -29,15 +29,15 @@ impl<'a> Rules<'a> {
         seconds.into_iter().map(micros).collect()
     }
 
-    /// The fewest and the most units that a user may have had a right to in this span.
+    /// The lowest and highest limit of units per user in this time span.
     pub(super) fn limits(&self, product: i64, span: (Micros, Micros)) -> (i64, i64) {
         let limits = self.max_per_user(product, span).into_iter().flatten();
         let (fewest, most) = (limits.clone().min(), limits.max());
-        // There is always one.
+        // There is always at least one value.
         (fewest.unwrap_or(i64::MAX), most.unwrap_or(i64::MAX))
     }
 
-    /// Whether these may have been the rules of a product at some moment of a span.
+    /// Whether these may have been the rules of a product at some moment of a time span.
     pub(super) fn may_be_those_of(&self, product: &Product, span: (Micros, Micros)) -> bool {
         let (of, seconds, limit) = (product.id, product.hold_seconds, product.max_per_user);
         self.hold_seconds(of, span).contains(&seconds)
@@ -59,14 +59,14 @@ impl<'a> Rules<'a> {
         })
     }
 
-    /// Every value that a rule may have had at some moment of a span.
+    /// Every value that a rule may have had in a time span.
     ///
-    /// A change takes the lock of the product's row, as every verb does that goes by its rules: it is made at one
-    /// moment, which lies between its request and its answer, and for all who take the lock later. So a value is
-    /// out of force where an acknowledged change lies between: one that was asked for after the value's own change
-    /// was acknowledged, and was acknowledged before the span began. Without an answer, a change may be made at
-    /// any moment after its request, or never: it puts no other value out of force, and none puts it out of force,
-    /// since it may come after that one still. The first value is like one that was acknowledged before all others.
+    /// A change takes the lock of the product's row, as every verb does that uses the rules. So it happens at one
+    /// moment between its request and its answer, for all later lock holders. A value is out of force if an
+    /// acknowledged change came between: one that was requested after the value's own change was acknowledged, and
+    /// that was acknowledged before the time span. A change without an answer may happen at any moment after its
+    /// request, or never. It replaces no other value for certain, and no other change replaces it, because it may
+    /// come later still. The first value counts as acknowledged before all others.
     fn in_force(
         &self,
         product: i64,

@@ -1,4 +1,4 @@
-//! Each violation, planted in a history that is clean without it.
+//! Plants each violation in a history that is clean without it.
 
 mod after_sale;
 mod events;
@@ -17,9 +17,9 @@ use crate::chaos::history::{
 const HOLD: Micros = 4_000_000;
 const MAX_HOLD: Micros = 7_000_000;
 
-/// One product with two units. User 1 buys one. User 2 holds the other and gives it back. User 3 lets it
-/// expire; meanwhile user 4 finds nothing. User 5 gets no answer, holds a unit, and gets no answer to
-/// the cancel either. User 6's hold has its deadline moved.
+/// One product with two units. User 1 buys one. User 2 holds the other and cancels. User 3 lets it expire; meanwhile
+/// user 4 is refused. User 5 gets no answer, holds a unit, and gets no answer to the cancel either. User 6's hold has
+/// its deadline moved.
 fn clean() -> History {
     let mut history = History {
         hold_micros: HOLD,
@@ -114,7 +114,7 @@ fn clean() -> History {
         }],
         ..Stored::default()
     };
-    // The first event, which comes twice, is that of the sale.
+    // The first event, which arrives twice, is that of the sale.
     for redelivered in [false, true] {
         history.deliveries.push(Delivery {
             at: 2_500,
@@ -154,7 +154,7 @@ fn told(event_type: &str, row: &Hold, at: Micros) -> Told {
     }
 }
 
-/// An event that was written, published and received.
+/// Adds an event that was written, published and received.
 fn tell(history: &mut History, event_type: &str, row: &Hold, at: Micros) {
     let event = format!("{event_type} {}", row.id);
     let version = match event_type {
@@ -195,7 +195,7 @@ fn hold(id: i64, user: i64, created: Micros, status: Status, ended: Micros) -> H
     }
 }
 
-/// As it was answered when it was made.
+/// The reservation in the answer to its reserve.
 fn fresh(hold: &Hold) -> Hold {
     Hold {
         status: Status::Active,
@@ -244,7 +244,7 @@ fn reserve(began: Micros, user: i64, answer: Answer) -> Operation {
     ask(began, request, answer)
 }
 
-/// The planted violation is found, as a breach of this promise.
+/// The checker finds the planted violation of this guarantee.
 #[track_caller]
 fn caught(promise: Promise, plant: impl FnOnce(&mut History)) {
     let mut history = clean();
@@ -266,7 +266,7 @@ fn allowed(plant: impl FnOnce(&mut History)) {
     assert!(told.is_empty(), "{told:#?}");
 }
 
-/// Another sold unit, with all that belongs to it.
+/// Adds a sold unit with everything that belongs to it.
 fn sell(history: &mut History, id: i64, user: i64, created: Micros) {
     let row = hold(id, user, created, Status::Confirmed, created + 50);
     history

@@ -1,4 +1,4 @@
-//! Whether both sides say the same.
+//! Compares PostgreSQL with the reference.
 
 use std::collections::HashMap;
 
@@ -35,7 +35,7 @@ impl Run<'_> {
             (batch.changed(), batch.expired),
             (changed as u64, expired as u64)
         );
-        // What was answered is what a reader is told, to the last field.
+        // Each answer equals a later read, in every field.
         let answered: Vec<&Reservation> = batch.answers.iter().flatten().collect();
         let ids: Vec<ReservationId> = answered.iter().map(|hold| hold.id).collect();
         let read = reservation::get(&self.shop.pool, &ids).await.unwrap();
@@ -66,7 +66,7 @@ impl Run<'_> {
         }
     }
 
-    /// The answers name holds by id; one that nobody knows has no position.
+    /// The position of a hold in the reference. Unknown ids have none.
     pub(super) fn position(&self, id: ReservationId) -> usize {
         let position = self.holds.iter().position(|known| *known == id);
         position.unwrap_or(usize::MAX)
@@ -108,7 +108,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Every counter, every row, how each reads, and every event.
+    /// Compares every counter, every row as stored and as read, and every event.
     pub(super) async fn compare(&self) -> Result<(), TestCaseError> {
         let products = product::list(&self.shop.pool).await.unwrap();
         prop_assert_eq!(products.len(), self.products.len());
@@ -130,13 +130,13 @@ impl Run<'_> {
             prop_assert_eq!(read.status, self.reference.effective(position));
             compare_times(hold, &read)?;
         }
-        // None is of something that was undone.
+        // No event belongs to work that was rolled back.
         let written = "select count(*) from outbox_events";
         prop_assert_eq!(self.shop.count(written).await, events as i64);
         self.compare_ledger().await
     }
 
-    /// Each adjustment, and its event, in their order.
+    /// Compares each adjustment and its event, in order.
     async fn compare_ledger(&self) -> Result<(), TestCaseError> {
         let ledger: Vec<(ProductId, i32, String, i32, i32)> = sqlx::query_as(
             "select a.product_id, a.delta, a.reason,
@@ -204,7 +204,7 @@ impl Run<'_> {
         rows.into_iter().map(|row| (row.id, row)).collect()
     }
 
-    /// What the row of a hold and its events have to say.
+    /// The expected row of a hold and its events.
     fn row(&self, position: usize) -> Row {
         let hold = &self.reference.holds[position];
         let mut events = vec!["ReservationCreated"];
@@ -233,7 +233,7 @@ impl Run<'_> {
     }
 }
 
-/// A reservation has the times of what it went through, and its deadline is where it was last put.
+/// A reservation has the times of its transitions, and its deadline is the last one that was set.
 fn compare_times(hold: &Hold, read: &Reservation) -> Result<(), TestCaseError> {
     let expired_at = (read.status == Status::Expired).then_some(read.expires_at);
     prop_assert_eq!(read.expired_at, expired_at);
@@ -257,7 +257,7 @@ fn compare_times(hold: &Hold, read: &Reservation) -> Result<(), TestCaseError> {
     Ok(())
 }
 
-/// A reservation as stored, and the true events that tell of it, in their order.
+/// A reservation as stored, and its correct events in order.
 #[derive(Debug, PartialEq, sqlx::FromRow)]
 pub(super) struct Row {
     id: ReservationId,
@@ -268,6 +268,6 @@ pub(super) struct Row {
     reference: Option<String>,
     reacquired_from: Option<ReservationId>,
     events: Vec<String>,
-    /// The seconds from creation to deadline that consumers were told of.
+    /// The seconds from creation to deadline in the event.
     made_for: f64,
 }

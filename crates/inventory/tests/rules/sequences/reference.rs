@@ -1,7 +1,7 @@
-//! The rules once more, in memory and in plain steps: what PostgreSQL is held against.
+//! The reference: the rules in memory, in simple steps.
 //!
-//! It knows holds by their position, and time as whether a deadline has passed, and in which order deadlines
-//! did. It shares no code with the service, and no cleverness: each request is judged alone, in its turn.
+//! Holds are identified by position. Time is only whether a deadline has passed, and in which order deadlines passed.
+//! The code is independent of the service and simple: each request is decided alone, one after the other.
 
 use std::collections::HashSet;
 
@@ -25,7 +25,7 @@ pub(super) struct Rules {
     pub(super) window: Window,
 }
 
-/// How the time of a sale stands to now.
+/// The time of a sale relative to now.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Window {
     Always,
@@ -42,19 +42,19 @@ pub(super) struct Hold {
     pub(super) named: bool,
     /// As stored: ACTIVE until a call ends it.
     pub(super) status: Status,
-    /// For how many seconds it was made; none, where it was never ACTIVE.
+    /// Its duration in seconds at creation. 0 if it was never ACTIVE.
     pub(super) made_for: i32,
     pub(super) deadline: Deadline,
-    /// When it fell due, in seconds of an age long past; `None`: it has not.
+    /// When it fell due, in seconds of a distant past. `None`: not due.
     pub(super) due: Option<i32>,
     pub(super) reacquired_from: Option<usize>,
 }
 
-/// Until when a hold lasts, if its deadline is not moved into the past.
+/// The deadline of a hold, unless it is moved into the past.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Deadline {
     AfterCreation(i32),
-    /// After the call that moved it there.
+    /// This many seconds after the call that moved it.
     AfterCall(i32),
 }
 
@@ -69,7 +69,7 @@ pub(super) struct Request {
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Answer {
-    /// This hold, as it is after the call.
+    /// This hold, in its state after the call.
     Ok(usize),
     ProductNotFound,
     SaleNotOpen,
@@ -89,7 +89,7 @@ pub(super) enum Answer {
 pub(super) struct Adjustment {
     pub(super) product: usize,
     pub(super) delta: i32,
-    /// After it.
+    /// After the call.
     pub(super) stock: i32,
     pub(super) total: i32,
 }
@@ -102,8 +102,8 @@ pub(super) struct Reference {
 }
 
 impl Reference {
-    /// Answers each request in its turn; units of due holds are to be had like free ones. `expired`: the
-    /// holds that the call under test ended on its way, which is its choice within limits.
+    /// Decides the requests in order. Units of due holds count as free. `expired` are the holds that the tested call
+    /// expired. It may choose them within limits.
     pub(super) fn reserve(
         &mut self,
         requests: &[Request],
@@ -129,15 +129,15 @@ impl Reference {
         Ok(answers)
     }
 
-    /// All of the requests or none: what is refused leaves nothing behind but ended holds, and where others
-    /// would have been had, not even these. Answers all, or the first refusal.
+    /// Reserves all or none. A refusal leaves nothing but expired holds, and not even these if the others would have
+    /// been granted. Returns all holds, or the first refusal.
     pub(super) fn reserve_batch(
         &mut self,
         requests: &[Request],
         expired: &[usize],
     ) -> Result<Vec<Answer>, String> {
         let granted = |answer: &Answer| matches!(answer, Answer::Ok(_));
-        // Whether it will be undone shows without ending anything: with the units of all that is due.
+        // A trial with the units of all due holds shows whether the batch is refused.
         let mut trial = self.clone();
         (0..trial.products.len()).for_each(|product| {
             trial.expire(product, usize::MAX);
@@ -202,7 +202,7 @@ impl Reference {
         Answer::Ok(self.holds.len() - 1)
     }
 
-    /// How many more units a user may have, where that is limited.
+    /// How many more units a user may have. `None`: unlimited.
     fn remaining(&self, product: usize, user: i64) -> Option<i32> {
         let max_per_user = self.products[product].rules.max_per_user?;
         let mut units = 0;
@@ -219,8 +219,8 @@ impl Reference {
         Some((max_per_user - units).max(0))
     }
 
-    /// Which due holds of a product a reserve may and must end: the users' own, and of the others just the
-    /// ones that are longest due, no more than it lacks units. Nothing where nothing is on sale.
+    /// Which due holds of a product a reserve may and must expire: the users' own, and of the others the longest
+    /// overdue ones, no more than needed. None if nothing is on sale.
     fn check_expired(
         &self,
         product: usize,
@@ -306,7 +306,7 @@ impl Reference {
         answers
     }
 
-    /// Each request moves its deadline away, if that is what it comes to. Also answers which were moved.
+    /// Extends each hold if the rules allow it. Also returns the extended ones.
     pub(super) fn extend(
         &mut self,
         requests: &[(Option<usize>, i32)],
@@ -329,7 +329,7 @@ impl Reference {
         (answers, moved)
     }
 
-    /// Looked at from as far as these times are apart, everything happens in the moment of the hold's creation.
+    /// The durations differ so much that all calls count as being at the time of the hold's creation.
     fn extend_one(&mut self, hold: usize, seconds: i32) -> bool {
         let hold = &mut self.holds[hold];
         let own = self.products[hold.product].rules.max_hold_seconds;
@@ -345,7 +345,7 @@ impl Reference {
         true
     }
 
-    /// Sells the units of an expired hold again. Also answers how many holds ended on the way.
+    /// Sells the units of an expired hold again. Also returns how many holds were expired.
     pub(super) fn reacquire(&mut self, lost: Option<usize>) -> (Answer, u64) {
         let Some(lost) = lost else {
             return (Answer::ReservationNotFound, 0);
@@ -386,7 +386,7 @@ impl Reference {
         (Answer::Ok(self.holds.len() - 1), expired)
     }
 
-    /// Adds or takes free units. Also answers how many holds ended on the way.
+    /// Adds or removes free units. Also returns how many holds were expired.
     pub(super) fn adjust_stock(&mut self, product: Option<usize>, delta: i32) -> (Answer, u64) {
         let Some(product) = product else {
             return (Answer::ProductNotFound, 0);
@@ -416,7 +416,7 @@ impl Reference {
         (Answer::Adjusted, expired)
     }
 
-    /// Ends up to `max_rows` due holds of a product, and answers how many.
+    /// Expires up to `max_rows` due holds of a product. Returns their number.
     pub(super) fn expire(&mut self, product: usize, max_rows: usize) -> u64 {
         let mut due = self.due(product);
         due.truncate(max_rows);
@@ -432,7 +432,7 @@ impl Reference {
             .sum()
     }
 
-    /// What a reader is told.
+    /// The status that a reader sees.
     pub(super) fn effective(&self, hold: usize) -> Status {
         match &self.holds[hold] {
             Hold {
@@ -444,7 +444,7 @@ impl Reference {
         }
     }
 
-    /// The ACTIVE holds of a product that are past their deadline, longest due first.
+    /// The ACTIVE holds of a product past their deadline, longest due first.
     fn due(&self, product: usize) -> Vec<usize> {
         let mut due: Vec<usize> = (0..self.holds.len())
             .filter(|hold| {

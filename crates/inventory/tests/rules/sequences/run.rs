@@ -1,4 +1,4 @@
-//! One sequence, played to PostgreSQL and to the reference.
+//! Runs one sequence against PostgreSQL and the reference.
 
 use inventory::{
     ProductId, ReservationId,
@@ -21,16 +21,16 @@ use super::{
 };
 use crate::support::{HOLD_SECONDS, MAX_HOLD_SECONDS, Shop, reservation_id, units};
 
-/// No product and no reservation has this id.
+/// An id that no product and no reservation has.
 const UNKNOWN: i64 = i64::MAX;
 
 pub(super) const REASON: &str = "counted";
 
-/// One sequence under way, on both sides.
+/// A running sequence, on both sides.
 pub(super) struct Run<'a> {
     pub(super) shop: &'a Shop,
     pub(super) reference: Reference,
-    /// The ids that PostgreSQL gave to the reference's products and holds.
+    /// PostgreSQL's ids of the reference's products and holds.
     pub(super) products: Vec<ProductId>,
     pub(super) holds: Vec<ReservationId>,
 }
@@ -55,7 +55,7 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// Nothing is left of the sequence before.
+    /// Removes all data of the previous sequence.
     async fn clear(&self) {
         let clear = "delete from outbox_events; delete from reservations;
             delete from stock_adjustments; delete from products";
@@ -213,7 +213,7 @@ impl<'a> Run<'a> {
         let (answers_given, changed) = match reserved.answer {
             Ok(holds) => (holds.into_iter().map(Ok).collect(), answers.len()),
             Err((product, refusal)) => {
-                // Of the first that could not be had alone.
+                // The product of the first request that would be refused alone.
                 let refused: Vec<ProductId> =
                     requests.iter().map(|request| request.product_id).collect();
                 prop_assert!(refused.contains(&product));
@@ -226,7 +226,7 @@ impl<'a> Run<'a> {
             .await
     }
 
-    /// The holds that PostgreSQL has ended, and the reference has not.
+    /// The holds that PostgreSQL has expired and the reference has not.
     async fn just_expired(&self) -> Vec<usize> {
         let stored = self.stored().await;
         (0..self.holds.len())
@@ -237,7 +237,7 @@ impl<'a> Run<'a> {
             .collect()
     }
 
-    /// These are the reference's new holds, in the order of the answers.
+    /// Adds the reference's new holds, in the order of the answers.
     fn made<'b>(
         &mut self,
         holds: impl Iterator<Item = &'b Reservation>,
@@ -293,7 +293,7 @@ impl<'a> Run<'a> {
             .await
     }
 
-    /// Only what is ACTIVE comes nearer its end; each deadline is another, so that their order is certain.
+    /// Moves the deadlines of ACTIVE holds. All deadlines differ, so that their order is defined.
     async fn backdate(&mut self, hold: usize, age: i32) {
         let (Some(hold), _) = self.newest(hold) else {
             return;
@@ -318,7 +318,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// The hold that is so far from the newest, if there is one, and its id.
+    /// The hold at this distance from the newest, if it exists, and its id.
     fn newest(&self, back: usize) -> (Option<usize>, ReservationId) {
         let position = self.holds.len().checked_sub(back + 1);
         let id = position.map_or_else(|| reservation_id(UNKNOWN), |hold| self.holds[hold]);
@@ -359,7 +359,7 @@ pub(super) fn reference_of(user: i64) -> String {
     format!("order of {user}")
 }
 
-/// The moments at which holds fell due.
+/// The times at which holds fell due.
 pub(super) fn long_past(seconds: i32) -> OffsetDateTime {
     const BEGINNING: i64 = 978_307_200; // of 2001
     OffsetDateTime::from_unix_timestamp(BEGINNING + i64::from(seconds)).unwrap()

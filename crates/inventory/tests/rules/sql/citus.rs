@@ -1,10 +1,10 @@
-//! What Citus 13.2 with schema-based sharding has refused to run, as far as text shows it.
+//! Statements that Citus 13.2 with schema-based sharding refuses, as far as the text shows it.
 //!
-//! Text does not show
-//! - the pieces of a statement that is built (`list`, `product: change`) behind the first one, and SQL in variables;
-//! - operators and casts that are not immutable, such as `timestamptz + interval`, in what an update sets;
-//! - a subquery that names a column of the query around it without the table's alias;
-//! - whether Citus would find another way: only a run on Citus shows that.
+//! The text does not show
+//! - later pieces of a statement that is built at run time (`list`, `product: change`), and SQL in variables;
+//! - operators and casts that are not immutable, such as `timestamptz + interval`, in the SET of an update;
+//! - a subquery that uses a column of the outer query without the table's alias;
+//! - whether Citus would find another plan: only a run on Citus shows that.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -54,8 +54,7 @@ fn assert_none_is_caught(refused: impl Fn(&[String]) -> bool, sources: &[Source]
     assert!(caught.is_empty(), "{caught:#?}");
 }
 
-/// Functions and their triggers stand in `sql/`. `migrate` leaves the triggers out where Citus is: it refuses them on
-/// its tables.
+/// Functions and their triggers belong in `sql/`. Citus refuses triggers on its tables, so `migrate` leaves them out.
 fn makes_a_function_or_trigger(statement: &[String]) -> bool {
     let begin = statement.iter().map(String::as_str);
     let mut begin = begin.filter(|word| !["or", "replace", "constraint"].contains(word));
@@ -116,9 +115,9 @@ fn a_constraint_is_altered_in_a_statement_of_its_own() {
     }
 }
 
-/// Lines with the setting that `migrate` would not remove. Citus makes no generic plan of a distributed query.
+/// Lines with the setting that `migrate` would not remove. Citus cannot make generic plans of distributed queries.
 fn other_plan_settings(sql: &str) -> Vec<&str> {
-    // As in functions.rs.
+    // The same text as in functions.rs.
     let removed = "set plan_cache_mode = force_generic_plan\n";
     let lines = sql
         .split_inclusive('\n')
@@ -145,7 +144,7 @@ fn the_plan_setting_of_functions_is_a_line_that_migrate_removes() {
     assert!(other_plan_settings("set plan_cache_mode = force_generic_plan\nas $$").is_empty());
 }
 
-/// Functions that are not immutable, at least for some arguments, and whether they are volatile.
+/// Functions that are not immutable for some arguments, and whether they are volatile.
 type Mutable = HashMap<String, bool>;
 
 async fn mutable(pool: &PgPool) -> Mutable {
@@ -191,9 +190,9 @@ async fn a_conflict_is_set_by_immutable_functions_only(pool: PgPool) {
 }
 
 /// Citus: "functions used in UPDATE queries on distributed tables must not be VOLATILE" and "STABLE functions used in
-/// UPDATE queries cannot be called with column references". This is stricter: Citus takes a stable function beside a
-/// column, if the operator between them is immutable. Text does not show which operator is. A variable of a function
-/// looks like a column, and counts as one.
+/// UPDATE queries cannot be called with column references". This check is stricter: Citus accepts a stable function
+/// beside a column if the operator between them is immutable, which the text does not show. A variable of a function
+/// looks like a column and counts as one.
 fn updates_by_a_mutable_function(statement: &[String], mutable: &Mutable) -> bool {
     places(statement, &["update"]).any(|place| {
         let before = place

@@ -1,4 +1,4 @@
-//! SQL and Rust as text: words, clauses and string literals. No parser: as much as the checks need.
+//! SQL and Rust as text: words, clauses and string literals. Not a full parser: only what the checks need.
 
 /// Where a FROM clause ends.
 const FROM_ENDS: [&str; 14] = [
@@ -17,7 +17,7 @@ const FROM_ENDS: [&str; 14] = [
     "loop",
     "set",
 ];
-/// What PostgreSQL works out without parentheses. None of it is immutable.
+/// Functions that PostgreSQL calls without parentheses. None of them is immutable.
 pub(super) const CALLED_BARE: [&str; 5] = [
     "current_date",
     "current_time",
@@ -26,8 +26,8 @@ pub(super) const CALLED_BARE: [&str; 5] = [
     "localtimestamp",
 ];
 
-/// The words and signs of `sql` in lower case. A quoted text is one `'`, a parameter one `$`. Comments and the quotes
-/// of a function's body are left out.
+/// The words and signs of `sql` in lower case. Quoted text becomes one `'`, a parameter one `$`. Comments and the
+/// quotes of a function's body are left out.
 fn words(sql: &str) -> Vec<String> {
     let mut words = Vec::new();
     let mut rest = sql;
@@ -80,7 +80,7 @@ pub(super) fn statements_as_words(sql: &str) -> Vec<Vec<String>> {
         .collect()
 }
 
-/// Where `pattern` begins in `words`.
+/// The positions of `pattern` in `words`.
 pub(super) fn places<'a>(
     words: &'a [String],
     pattern: &'a [&str],
@@ -91,7 +91,7 @@ pub(super) fn places<'a>(
         .map(|(place, _)| place)
 }
 
-/// What comes before the first of `ends` that stands outside parentheses, or before the parenthesis that closes.
+/// The words before the first of `ends` outside parentheses, or before the closing parenthesis.
 pub(super) fn clause<'a>(words: &'a [String], ends: &[&str]) -> &'a [String] {
     let mut depth = 0;
     for (place, word) in words.iter().enumerate() {
@@ -109,7 +109,7 @@ pub(super) fn clause<'a>(words: &'a [String], ends: &[&str]) -> &'a [String] {
     words
 }
 
-/// The parts of a list.
+/// The elements of a list.
 pub(super) fn parts(words: &[String]) -> Vec<&[String]> {
     let mut parts = Vec::new();
     let mut rest = words;
@@ -123,7 +123,7 @@ pub(super) fn parts(words: &[String]) -> Vec<&[String]> {
     }
 }
 
-/// The functions that are called, at whatever depth.
+/// The called functions, at any depth.
 pub(super) fn calls(words: &[String]) -> impl Iterator<Item = &str> {
     words.iter().enumerate().filter_map(|(place, word)| {
         let opened = words.get(place + 1).is_some_and(|next| next == "(");
@@ -132,7 +132,7 @@ pub(super) fn calls(words: &[String]) -> impl Iterator<Item = &str> {
     })
 }
 
-/// The names that are not called: columns, and in a function its variables. Without types that are cast to.
+/// The names that are not called: columns, and variables of a function. Without the types of casts.
 pub(super) fn names(words: &[String]) -> impl Iterator<Item = &str> {
     words.iter().enumerate().filter_map(|(place, word)| {
         let opened = words.get(place + 1).is_some_and(|next| next == "(");
@@ -151,14 +151,14 @@ fn outside_parentheses(words: &[String]) -> impl Iterator<Item = &str> {
     })
 }
 
-/// A query that has a FROM clause.
+/// A query with a FROM clause.
 pub(super) struct Query<'a> {
     pub(super) from: &'a [String],
-    /// All of it but the FROM clause: before and behind it.
+    /// The words before and after the FROM clause.
     pub(super) rest: [&'a [String]; 2],
 }
 
-/// Each query of a statement, at whatever depth.
+/// Each query of a statement, at any depth.
 pub(super) fn queries(words: &[String]) -> impl Iterator<Item = Query<'_>> {
     places(words, &["from"])
         .filter(|place| *place == 0 || words[place - 1] != "distinct")
@@ -175,7 +175,7 @@ pub(super) fn queries(words: &[String]) -> impl Iterator<Item = Query<'_>> {
         })
 }
 
-/// Where the query begins whose FROM is at `from`.
+/// The start of the query whose FROM is at `from`.
 fn beginning(words: &[String], from: usize) -> usize {
     let mut depth = 0;
     for place in (0..from).rev() {
@@ -191,7 +191,7 @@ fn beginning(words: &[String], from: usize) -> usize {
 }
 
 impl Query<'_> {
-    /// Whether a function stands beside its tables.
+    /// Whether the FROM clause has a function beside its tables.
     pub(super) fn reads_a_function(&self) -> bool {
         let mut depth = 0;
         for (place, word) in self.from.iter().enumerate() {
@@ -210,7 +210,7 @@ impl Query<'_> {
         false
     }
 
-    /// Whether a subquery outside its FROM clause names what that clause has.
+    /// Whether a subquery outside the FROM clause uses a name from that clause.
     pub(super) fn has_a_correlated_subquery(&self) -> bool {
         let outer: Vec<&str> = outside_parentheses(self.from).collect();
         self.rest.iter().any(|rest| {
@@ -223,8 +223,8 @@ impl Query<'_> {
     }
 }
 
-/// The string literals of Rust source. Two are one where only a comma or macros such as `columns!()` stand between
-/// them, as in `concat!`.
+/// The string literals of Rust source. Literals separated only by a comma or macros such as `columns!()` are joined,
+/// as in `concat!`.
 pub(super) fn literals(rust: &str) -> Vec<String> {
     let mut literals: Vec<String> = Vec::new();
     // The code since the last literal.
@@ -242,7 +242,7 @@ pub(super) fn literals(rust: &str) -> Vec<String> {
             length
         } else {
             between.push(next);
-            // What else could hold a quote: a character.
+            // Other text that may contain a quote: a character.
             ["'\"'", "'\\''", "'\\\\'"]
                 .into_iter()
                 .find(|character| rest.starts_with(character))
@@ -258,7 +258,7 @@ fn joins(between: &str) -> bool {
     between.contains(',') && parts.all(|part| part.is_empty() || part.ends_with("!()"))
 }
 
-/// The literal that `rust` begins with, and its length there.
+/// The literal at the start of `rust`, and its length there.
 fn literal(rust: &str) -> Option<(String, usize)> {
     if let Some(raw) = rust.strip_prefix("r#\"") {
         let end = raw.find("\"#")?;
@@ -272,7 +272,7 @@ fn literal(rust: &str) -> Option<(String, usize)> {
             '"' => return Some((literal, place + 2)),
             '\\' => match characters.next()?.1 {
                 'n' => literal.push('\n'),
-                // The line goes on behind the white space of the next one.
+                // The line continues after the white space of the next one.
                 '\n' => {
                     let blank = characters.as_str();
                     let blank = blank.len() - blank.trim_start().len();

@@ -1,8 +1,8 @@
-//! More time, late payment, returns, adjustments, and several products at once.
+//! Extensions, late payments, returns, adjustments, and several products at once.
 
 use super::*;
 
-/// User 6 pays late for the hold that was moved.
+/// User 6 pays late for the hold whose deadline was moved.
 fn pay_late(history: &mut History, id: i64, at: Micros) {
     let mut row = hold(id, 6, at, Status::Confirmed, at);
     row.expires = at;
@@ -18,7 +18,7 @@ fn pay_late(history: &mut History, id: i64, at: Micros) {
     history.stored.products[0].stock -= 1;
 }
 
-/// What user 1 has bought comes back.
+/// User 1's purchase is returned.
 fn take_back(history: &mut History, at: Micros) {
     let row = &mut history.stored.holds[0];
     row.status = Status::Returned;
@@ -53,7 +53,7 @@ fn extend(history: &mut History) {
             told.at = longer;
         }
     }
-    // What was heard of its end, too.
+    // And the answers that showed its end.
     history
         .operations
         .retain(|operation| operation.began < 5_000_000 || operation.began > 5_000_400);
@@ -104,7 +104,7 @@ fn adjust(history: &mut History, delta: i64, at: Micros) {
     history.stored.adjustments.push(adjusted);
 }
 
-/// User 7 holds a unit of each of two products, and lets them expire. With `answer` it is acknowledged.
+/// User 7 holds a unit of each of two products, and lets them expire.
 fn hold_together(history: &mut History, acknowledged: bool) {
     history.products.insert(2, 1);
     history.stored.products.push(Product {
@@ -165,7 +165,7 @@ fn a_late_payment_that_buys_what_was_not_lost_or_buys_twice() {
     caught(Promise::ReacquiredOnce, |history| {
         pay_late(history, 9, 8_000_900)
     });
-    // For what was sold, there must be somebody who asked.
+    // A sale needs a request.
     caught(Promise::NothingUnasked, |history| {
         pay_late(history, 9, 9_000_000);
         history.operations.pop();
@@ -208,7 +208,7 @@ fn a_return_that_frees_nothing_or_that_nobody_asked_for() {
 
 #[test]
 fn an_extension_that_is_not_kept() {
-    // Expired where it would have without; and the other way round, confirmed past the last deadline.
+    // Expired at the old deadline. And the reverse: confirmed past the last deadline.
     caught(Promise::TrueAnswer, |history| {
         extend(history);
         let row = &mut history.stored.holds[2];
@@ -222,14 +222,14 @@ fn an_extension_that_is_not_kept() {
         row.ended = Some(row.expires + 1);
         row.confirmed = row.ended;
     });
-    // Beyond the longest life.
+    // Beyond the maximum duration.
     caught(Promise::ExactDeadline, |history| {
         extend(history);
         let row = &mut history.stored.holds[2];
         row.expires = row.created + MAX_HOLD + 1;
         row.ended = Some(row.expires);
     });
-    // By nobody.
+    // Extended without a request.
     caught(Promise::ExactDeadline, |history| {
         extend(history);
         history.operations.pop();
@@ -296,13 +296,13 @@ fn a_batch_of_which_a_part_was_done() {
 #[test]
 fn a_user_who_has_more_than_a_user_may_have() {
     caught(Promise::FairShare, |history| history.max_per_user = 0);
-    // Together with what was bought before, by a late payment.
+    // A late payment in addition to an earlier purchase.
     caught(Promise::FairShare, |history| {
         history.max_per_user = 1;
         sell(history, 9, 6, 8_500_000);
         pay_late(history, 10, 9_000_000);
     });
-    // Nothing was had.
+    // The user had nothing before.
     caught(Promise::NoUndersell, |history| {
         let asked = reserve(9_000_000, 4, refused("max_per_user_reached"));
         history.operations.push(asked);

@@ -1,4 +1,4 @@
-//! Events that were lost, or made up.
+//! Lost and invented events.
 
 use super::*;
 
@@ -18,12 +18,12 @@ fn an_event_that_is_lost() {
 
 #[test]
 fn an_event_that_is_not_true() {
-    // Of a hold that was canceled.
+    // The event of a sale for a canceled hold.
     caught(Promise::TrueEvent, |history| {
         let row = &history.stored.holds[1];
         history.stored.events[0].told = Some(told("ReservationConfirmed", row, 4_050));
     });
-    // Two for one sale.
+    // Two events for one sale.
     caught(Promise::TrueEvent, |history| {
         let again = Event {
             id: "b".to_owned(),
@@ -31,7 +31,7 @@ fn an_event_that_is_not_true() {
         };
         history.stored.events.push(again);
     });
-    // Changed on the way, or made up.
+    // Changed on the way, or invented.
     caught(Promise::TrueEvent, |history| {
         if let Some(told) = &mut history.deliveries[1].told {
             told.user = 7;
@@ -43,7 +43,7 @@ fn an_event_that_is_not_true() {
     caught(Promise::TrueEvent, |history| {
         history.deliveries[1].told = None
     });
-    // Its version is another event's.
+    // The version of another event.
     caught(Promise::TrueEvent, |history| {
         history.deliveries[1].version = Some(1)
     });

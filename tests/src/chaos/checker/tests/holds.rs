@@ -1,4 +1,4 @@
-//! Holds that did not live as they were said to.
+//! Holds whose row does not match the answers.
 
 use super::*;
 
@@ -46,7 +46,7 @@ fn a_deadline_that_is_not_exact() {
             refused("reservation_expired"),
         ));
     });
-    // Moved by nobody.
+    // Moved without a request.
     caught(Promise::ExactDeadline, |history| history.moves.clear());
     // Confirmed in spite of a move.
     caught(Promise::ExactDeadline, |history| {
@@ -57,7 +57,7 @@ fn a_deadline_that_is_not_exact() {
             done: true,
         });
     });
-    // A move that may not have been done says nothing.
+    // A move that may not have happened proves nothing.
     allowed(|history| {
         history.moves.push(Move {
             holds: vec![1],
@@ -94,11 +94,11 @@ fn an_acknowledged_answer_that_is_not_true() {
     caught(Promise::TrueAnswer, |history| {
         history.stored.products.clear()
     });
-    // The sale was made at another time.
+    // The sale has another time.
     caught(Promise::TrueAnswer, |history| {
         history.stored.holds[0].ended = Some(2_051)
     });
-    // One hold, two owners.
+    // One hold with two owners.
     caught(Promise::TrueAnswer, |history| {
         let first = history.operations[0].clone();
         history.operations.push(first);
@@ -134,21 +134,21 @@ fn what_nobody_asked_for() {
             .holds
             .push(hold(9, 9, 9_000_000, Status::Expired, 9_000_000 + HOLD));
     });
-    // Of one unanswered reserve, two holds.
+    // Two holds of one unanswered reserve.
     caught(Promise::NothingUnasked, |history| {
         history
             .stored
             .holds
             .push(hold(9, 5, 9_000_000, Status::Expired, 9_000_000 + HOLD));
     });
-    // "Nothing was done", and it was.
+    // Answered with "nothing was done", but done.
     caught(Promise::NothingUnasked, |history| {
         history.operations[14].answer = Answer::Overloaded
     });
     caught(Promise::NothingUnasked, |history| {
         history.operations[15].answer = Answer::Overloaded
     });
-    // A refused confirm that sold it after all.
+    // A confirm that was refused, but done.
     caught(Promise::NothingUnasked, |history| {
         history.operations[1].answer = refused("reservation_expired");
     });

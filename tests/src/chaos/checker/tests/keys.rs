@@ -1,8 +1,8 @@
-//! Requests that came again under an `Idempotency-Key`.
+//! Repeated requests with an `Idempotency-Key`.
 
 use super::*;
 
-/// An attempt under a key, which takes a while.
+/// An attempt with a key, which takes some time.
 fn attempt(began: Micros, request: Request, answer: Answer) -> Operation {
     Operation {
         key: Some("key".to_owned()),
@@ -30,7 +30,7 @@ fn wanted() -> Request {
     }
 }
 
-/// User 7's hold, as the reserve with the key made it.
+/// User 7's hold, created by the reserve with the key.
 fn made(id: i64, at: Micros) -> Hold {
     let mut row = hold(id, 7, at, Status::Expired, at + HOLD);
     row.reference = Some("cart".to_owned());
@@ -43,7 +43,8 @@ fn store(history: &mut History, row: &Hold) {
     history.stored.holds.push(row.clone());
 }
 
-/// The first attempt has no answer, two at once find the key in use and the answer, and a late one finds it, too.
+/// The first attempt has no answer. Of two at once, one finds the key in use and one gets the answer. A late one gets
+/// it, too.
 fn reserve_again_and_again(history: &mut History) -> Hold {
     let row = made(8, 9_000_050);
     store(history, &row);
@@ -147,7 +148,7 @@ fn put_on_sale(history: &mut History, id: i64) {
 #[test]
 fn one_answer_and_one_effect_are_allowed() {
     allowed(|history| drop(reserve_again_and_again(history)));
-    // Nobody ever learned of it; and of nothing there is nothing to learn.
+    // No client got an answer: the reserve may be done or not.
     for times in [0, 1] {
         allowed(|history| {
             let attempts = [9_000_000, 9_000_200];
@@ -155,7 +156,7 @@ fn one_answer_and_one_effect_are_allowed() {
             adjust(history, attempts, times);
         });
     }
-    // Two at once, of which the slower one did it.
+    // Two at once, of which the slower one did the work.
     allowed(|history| {
         let slow = attempt(9_000_000, adjustment(), adjusted());
         let attempts = [slow, replayed(attempt(8_999_990, adjustment(), adjusted()))];
@@ -167,7 +168,7 @@ fn one_answer_and_one_effect_are_allowed() {
         let again = replayed(attempt(9_000_200, create(), created(2)));
         history.operations.extend([first, again]);
     });
-    // A refusal is kept, though it would not be one any more.
+    // A stored refusal stays, although the request would now succeed.
     allowed(|history| {
         let refused = || refused("sold_out");
         let first = attempt(6_000, wanted(), refused());
@@ -189,7 +190,7 @@ fn a_second_answer() {
             history.operations.push(other);
         });
     }
-    // The act of another time.
+    // The work of another time.
     caught(Promise::OnceUnderAKey, |history| {
         let row = reserve_again_and_again(history);
         let mut later = fresh(&row);
@@ -197,7 +198,7 @@ fn a_second_answer() {
         let later = replayed(attempt(9_000_300, wanted(), Answer::Hold(later)));
         history.operations.push(later);
     });
-    // A refusal that was not kept.
+    // A refusal that was not stored.
     caught(Promise::OnceUnderAKey, |history| {
         let row = made(8, 9_000_050);
         store(history, &row);
@@ -209,7 +210,7 @@ fn a_second_answer() {
 
 #[test]
 fn a_second_effect() {
-    // Nothing but the reference tells that it is not some other request's.
+    // Only the reference shows that it belongs to this request.
     caught(Promise::OnceUnderAKey, |history| {
         reserve_again_and_again(history);
         store(history, &made(9, 14_000_050));
@@ -226,12 +227,12 @@ fn a_second_effect() {
         let again = replayed(attempt(9_000_200, create(), created(3)));
         history.operations.extend([first, again]);
     });
-    // Both say that they did it.
+    // Both answers claim to have done the work.
     caught(Promise::OnceUnderAKey, |history| {
         let twice = [9_000_000, 9_000_200].map(|at| attempt(at, adjustment(), adjusted()));
         adjust(history, twice, 1);
     });
-    // An extension that went on from where the first one had ended.
+    // An extension that was done twice.
     caught(Promise::ExactDeadline, |history| {
         let (first, second) = (9_000_050 + HOLD + 1_000_000, 9_000_050 + HOLD + 2_000_000);
         let mut row = hold(8, 7, 9_000_050, Status::Expired, second);
@@ -273,7 +274,7 @@ fn an_effect_in_spite_of_the_answer() {
 
 #[test]
 fn an_act_at_another_time_than_any_attempt() {
-    // Before the first attempt that can have done it.
+    // Before the first attempt that may have done it.
     caught(Promise::TrueAnswer, |history| {
         let row = made(8, 8_990_050);
         store(history, &row);
@@ -284,7 +285,7 @@ fn an_act_at_another_time_than_any_attempt() {
             replayed(attempt(9_000_210, wanted(), answer)),
         ]);
     });
-    // At first hand, and before its own attempt.
+    // Not replayed, but done before its own attempt.
     caught(Promise::TrueAnswer, |history| {
         let row = made(8, 8_990_050);
         store(history, &row);
@@ -293,7 +294,7 @@ fn an_act_at_another_time_than_any_attempt() {
             attempt(9_000_000, wanted(), Answer::Hold(fresh(&row))),
         ]);
     });
-    // After the first answer that tells of it.
+    // After the first answer that has it.
     caught(Promise::OnceUnderAKey, |history| {
         let attempts = [
             attempt(8_000_000, adjustment(), unknown()),

@@ -1,9 +1,9 @@
-//! A live page that shows what is not so.
+//! A live page that shows something wrong.
 
 use super::*;
 use crate::chaos::history::{Shown, View};
 
-/// Somebody watches: everything at first, then what has changed; and once more on another connection.
+/// A viewer gets a state and then ticks, and the same once more on another connection.
 fn watch(history: &mut History) -> &mut Vec<Shown> {
     let row = history.stored.products[0].clone();
     let before = Product {
@@ -19,7 +19,7 @@ fn watch(history: &mut History) -> &mut Vec<Shown> {
     &mut history.viewers[0]
 }
 
-/// The first one is a state.
+/// The first message is a state.
 fn view(number: u64, product: Option<Product>) -> View {
     View {
         epoch: "a".to_owned(),
@@ -55,14 +55,14 @@ fn change(shown: &mut Shown, change: impl FnOnce(&mut View)) {
 #[test]
 fn a_true_view_is_allowed() {
     allowed(|history| _ = watch(history));
-    // Something was wrong, and is not any more. Which it was is not judged.
+    // An alarm that is over. Its kind is not checked.
     allowed(|history| {
         change(&mut watch(history)[1], |view| {
             view.alerts.push(alert("redis_down"));
             view.waiting_events = 7;
         });
     });
-    // Another process, which knows nothing of what was seen.
+    // Another process, which does not know the earlier messages.
     allowed(|history| {
         change(&mut watch(history)[2], |view| {
             view.epoch = "b".to_owned();
@@ -79,7 +79,7 @@ fn no_message_at_all() {
     caught(Promise::TrueView, |history| {
         history.viewers = vec![Vec::new()];
     });
-    // Nothing since the end.
+    // No message since the end.
     caught(Promise::TrueView, |history| {
         watch(history)
             .iter_mut()
@@ -97,7 +97,7 @@ fn a_message_that_was_left_out_or_came_again() {
     caught(Promise::TrueView, |history| {
         change(&mut watch(history)[2], |view| view.epoch = "b".to_owned());
     });
-    // A tick to somebody who has seen nothing.
+    // A tick for a viewer without a previous message.
     caught(Promise::TrueView, |history| watch(history)[2].after = None);
     caught(Promise::TrueView, |history| {
         change(&mut watch(history)[0], |view| view.whole = false);
@@ -119,7 +119,7 @@ fn a_false_alarm() {
     });
 }
 
-/// A true alarm is what the promise itself is reported for.
+/// A true alarm is reported for the guarantee that is broken, not as a false alarm.
 #[test]
 fn a_true_alarm() {
     let mut history = clean();
@@ -143,7 +143,7 @@ fn what_is_not_well_in_the_end() {
     let wrong: [fn(&mut View); 4] = [
         |view| view.alerts.push(alert("process_lost")),
         |view| view.waiting_events = 1,
-        // It still has what was shown at first; or a product that there is not.
+        // Still the first products, or a product that does not exist.
         |view| view.products.clear(),
         |view| view.products[0].id = 2,
     ];

@@ -1,4 +1,4 @@
-//! Rules of a sale that change while it goes on.
+//! Rules that change during a sale.
 
 use super::*;
 
@@ -11,7 +11,7 @@ fn change(began: Micros, hold_seconds: Option<i64>, max_per_user: Option<i64>) -
     ask(began, request, Answer::Unknown(String::new()))
 }
 
-/// An acknowledged change of both rules, which are shown and stored then.
+/// An acknowledged change of both rules, in the answer and in the database.
 fn patch(history: &mut History, began: Micros, hold_seconds: i64, max_per_user: i64) {
     let row = &mut history.stored.products[0];
     row.hold_seconds = Some(hold_seconds);
@@ -22,7 +22,7 @@ fn patch(history: &mut History, began: Micros, hold_seconds: i64, max_per_user: 
     history.operations.push(patch);
 }
 
-/// User 7's hold, which lasts so long and is left to expire.
+/// User 7's hold of this duration, which is left to expire.
 fn reserve_for(history: &mut History, seconds: i64, began: Micros) {
     let created = began + 50;
     let expires = created + seconds * 1_000_000;
@@ -53,7 +53,7 @@ fn a_rule_is_in_force_from_its_change_on() {
         patch(history, 9_000_000, 6, 2);
         reserve_for(history, 6, 9_100_000);
     });
-    // Before the change, and during it either.
+    // Before the change, or during it.
     allowed(|history| {
         patch(history, 9_000_000, 6, 2);
         reserve_for(history, 4, 8_900_000);
@@ -64,7 +64,7 @@ fn a_rule_is_in_force_from_its_change_on() {
             reserve_for(history, seconds, 9_000_020);
         });
     }
-    // The later change may be the first one of two at the same time.
+    // Of two concurrent changes, either may be the first.
     for seconds in [5, 6] {
         allowed(|history| {
             patch(history, 9_000_000, 6, 2);
@@ -97,7 +97,7 @@ fn a_change_without_an_answer_comes_at_any_time_or_never() {
             reserve_for(history, seconds, 9_100_000);
         });
     }
-    // Also after others that were acknowledged.
+    // Also after other acknowledged changes.
     for seconds in [5, 6] {
         allowed(|history| {
             history.operations.push(change(8_900_000, Some(6), None));
@@ -105,7 +105,7 @@ fn a_change_without_an_answer_comes_at_any_time_or_never() {
             reserve_for(history, seconds, 9_100_000);
         });
     }
-    // But not before it was asked for; and it brings nothing else back.
+    // But not before its request. And it does not restore an earlier value.
     caught(Promise::ExactDeadline, |history| {
         reserve_for(history, 6, 8_900_000);
         history.operations.push(change(9_000_000, Some(6), None));
@@ -115,7 +115,7 @@ fn a_change_without_an_answer_comes_at_any_time_or_never() {
         patch(history, 9_000_000, 5, 2);
         reserve_for(history, 4, 9_100_000);
     });
-    // What was not done.
+    // A change that was not done.
     caught(Promise::ExactDeadline, |history| {
         let mut refused = change(9_000_000, Some(6), None);
         refused.answer = Answer::Overloaded;
@@ -126,7 +126,7 @@ fn a_change_without_an_answer_comes_at_any_time_or_never() {
 
 #[test]
 fn a_fair_share_is_that_of_the_time_when_units_are_taken() {
-    // Who has more than is allowed later keeps it.
+    // A user who has more than a later limit keeps it.
     allowed(|history| {
         buy_another(history);
         patch(history, 10_100_000, 4, 1);
@@ -196,7 +196,7 @@ fn a_change_that_is_lost_or_shown_wrongly() {
             shows(history, began, limit);
         });
     }
-    // Answered with what another one set at the same time.
+    // The answer shows the value of a concurrent change.
     caught(Promise::TrueAnswer, |history| {
         patch(history, 9_000_000, 4, 3);
         let row = history.stored.products[0].clone();

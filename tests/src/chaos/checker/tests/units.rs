@@ -1,10 +1,10 @@
-//! Units that were given out too often, or not at all, or miscounted.
+//! Units that were sold twice, wrongly refused, or miscounted.
 
 use super::*;
 
 #[test]
 fn an_oversell() {
-    // Three units of two, counters that hide it included.
+    // Three units of two, with counters that hide it.
     caught(Promise::NoOversell, |history| {
         sell(history, 8, 8, 10_000_000);
         sell(history, 9, 9, 11_000_000);
@@ -18,19 +18,19 @@ fn an_oversell() {
             max_per_user: Some(2),
         };
     });
-    // For a moment only, while user 3 held the second unit.
+    // Only for a moment, while user 3 held the second unit.
     caught(Promise::NoOversell, |history| sell(history, 9, 9, 6_100));
 }
 
 #[test]
 fn an_undersell() {
-    // The second unit had been given back.
+    // The second unit was free again.
     caught(Promise::NoUndersell, |history| {
         history
             .operations
             .push(reserve(4_500, 4, refused("sold_out")));
     });
-    // The hold was past its deadline, swept or not.
+    // The hold was past its deadline.
     caught(Promise::NoUndersell, |history| {
         history
             .operations
@@ -39,7 +39,7 @@ fn an_undersell() {
     caught(Promise::NoUndersell, |history| {
         history.operations.push(reserve(5_000_000, 3, standing(3)));
     });
-    // Another user's hold is in nobody's way.
+    // Another user's hold does not block a reserve.
     caught(Promise::NoUndersell, |history| {
         history.operations.push(reserve(6_000, 9, standing(3)));
     });
@@ -47,14 +47,14 @@ fn an_undersell() {
 
 #[test]
 fn a_refusal_that_overlaps_the_end_is_true() {
-    // The cancel is in progress: it is not committed to who came before its answer.
+    // The cancel is in progress, and may not be committed before its answer.
     allowed(|history| {
         history
             .operations
             .push(reserve(3_990, 4, refused("sold_out")))
     });
     allowed(|history| history.operations.push(reserve(4_060, 2, standing(2))));
-    // Until when the unanswered cancel took, nobody knows.
+    // The end of the unanswered cancel is unknown.
     allowed(|history| {
         history
             .operations
@@ -73,7 +73,7 @@ fn counters_that_disagree_with_the_rows() {
     caught(Promise::Conservation, |history| {
         history.stored.products[0].stock = 2
     });
-    // Stock returned twice, as the counters see it.
+    // A unit returned twice, by the counters.
     caught(Promise::Conservation, |history| {
         history.stored.products[0] = Product {
             id: 1,
