@@ -49,7 +49,7 @@ pub(crate) struct AdjustStock {
 pub(crate) async fn adjust_stock(
     _: Admin,
     Id(id): Id<ProductId>,
-    State(bulkhead): State<Bulkhead>,
+    State(bulkhead): State<Arc<Bulkhead>>,
     State(sale): State<Arc<Sale>>,
     Keyed(key, Json(body)): Keyed<Json<AdjustStock>>,
 ) -> Result<Rendered<Answer<Product>>, Problem> {

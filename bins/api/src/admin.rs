@@ -43,7 +43,7 @@ pub(crate) fn sync_expired_operation() -> Operation {
 
 pub(crate) async fn sync_expired(
     _: Admin,
-    State(bulkhead): State<Bulkhead>,
+    State(bulkhead): State<Arc<Bulkhead>>,
     State(sale): State<Arc<Sale>>,
     Keyed(key, _): Keyed<NoBody>,
 ) -> Result<Rendered<Answer<Expired>>, Problem> {
@@ -72,7 +72,7 @@ pub(crate) fn audit_operation() -> Operation {
 
 pub(crate) async fn audit(
     _: Admin,
-    State(bulkhead): State<Bulkhead>,
+    State(bulkhead): State<Arc<Bulkhead>>,
     State(live): State<Live>,
 ) -> Result<Answer<Audit>, Problem> {
     let pool = bulkhead.pool();
@@ -92,7 +92,7 @@ pub(crate) fn rebuild_counters_operation() -> Operation {
 
 pub(crate) async fn rebuild_counters(
     _: Admin,
-    State(bulkhead): State<Bulkhead>,
+    State(bulkhead): State<Arc<Bulkhead>>,
     State(timer): State<Timer>,
     Keyed(key, _): Keyed<NoBody>,
 ) -> Result<Rendered<Answer<Tally>>, Problem> {
@@ -145,7 +145,7 @@ pub(crate) fn dead_events_operation() -> Operation {
 
 pub(crate) async fn dead_events(
     _: Admin,
-    State(bulkhead): State<Bulkhead>,
+    State(bulkhead): State<Arc<Bulkhead>>,
 ) -> Result<Answer<Vec<Dead>>, Problem> {
     let pool = bulkhead.pool();
     let dead = bulkhead
@@ -172,7 +172,7 @@ pub(crate) fn requeue_operation() -> Operation {
 
 pub(crate) async fn requeue(
     _: Admin,
-    State(bulkhead): State<Bulkhead>,
+    State(bulkhead): State<Arc<Bulkhead>>,
     Keyed(key, _): Keyed<NoBody>,
 ) -> Result<Rendered<Answer<Requeued>>, Problem> {
     let once = bulkhead.execute_once(
@@ -229,7 +229,7 @@ pub(crate) fn replay_operation() -> Operation {
 
 pub(crate) async fn replay(
     _: Admin,
-    State(bulkhead): State<Bulkhead>,
+    State(bulkhead): State<Arc<Bulkhead>>,
     Keyed(key, Json(ReplayEvents { from, to })): Keyed<Json<ReplayEvents>>,
 ) -> Result<Rendered<Answer<Replayed>>, Problem> {
     if from >= to {

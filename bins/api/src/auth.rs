@@ -17,11 +17,8 @@ use crate::{
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
-/// Who has access. Cheap to clone.
-#[derive(Clone)]
-pub(crate) struct Access(Arc<Rules>);
-
-struct Rules {
+/// Who has access.
+pub(crate) struct Access {
     admin_token: Option<String>,
     /// Whether the API listens on a loopback address.
     loopback: bool,
@@ -37,11 +34,11 @@ impl Access {
             (None, true) => tracing::warn!("no ADMIN_TOKEN: admin routes are open to this machine"),
             (None, false) => tracing::warn!("no ADMIN_TOKEN: admin routes are closed"),
         }
-        Self(Arc::new(Rules {
+        Self {
             admin_token,
             loopback,
             keys,
-        }))
+        }
     }
 }
 
@@ -51,18 +48,18 @@ pub(crate) struct Admin;
 impl<S> FromRequestParts<S> for Admin
 where
     S: Send + Sync,
-    Access: FromRef<S>,
+    Arc<Access>: FromRef<S>,
 {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        let access = Access::from_ref(state);
+        let access = Arc::<Access>::from_ref(state);
         let headers = &parts.headers;
-        match &access.0.admin_token {
+        match &access.admin_token {
             Some(token) if bearer(headers).is_some_and(|given| same(given, token)) => Ok(Self),
             Some(_) => Err(Problem::Unauthorized("the ADMIN_TOKEN")),
             // A request that a proxy forwards, or a browser for somebody else's page, comes from the loopback address too.
-            None if access.0.loopback && !is_forwarded(headers) && is_of_this_host(headers) => {
+            None if access.loopback && !is_forwarded(headers) && is_of_this_host(headers) => {
                 Ok(Self)
             }
             None => Err(Problem::Forbidden),
@@ -82,20 +79,20 @@ impl Describe for Admin {
 impl<S> FromRequestParts<S> for Client
 where
     S: Send + Sync,
-    Access: FromRef<S>,
+    Arc<Access>: FromRef<S>,
 {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        let access = Access::from_ref(state);
-        let Some(keys) = &access.0.keys else {
+        let access = Arc::<Access>::from_ref(state);
+        let Some(keys) = &access.keys else {
             return Ok(Self::default());
         };
         let given = bearer(&parts.headers).unwrap_or_default();
         let admin = |token: &String| same(given, token);
         let client = match keys.client_of(given) {
             Some(client) => client,
-            None if access.0.admin_token.as_ref().is_some_and(admin) => Self::default(),
+            None if access.admin_token.as_ref().is_some_and(admin) => Self::default(),
             None => return Err(Problem::Unauthorized("an API key")),
         };
         parts.extensions.insert(client.clone());

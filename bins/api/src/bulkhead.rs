@@ -29,11 +29,7 @@ use crate::{
     lane_builder::failed,
 };
 
-/// Cheap to clone.
-#[derive(Clone)]
-pub(crate) struct Bulkhead(Arc<Shared>);
-
-struct Shared {
+pub(crate) struct Bulkhead {
     pool: PgPool,
     after_commit: AfterCommit,
     permits: Arc<Semaphore>,
@@ -47,24 +43,24 @@ impl Bulkhead {
     pub(crate) fn new(pool: PgPool, after_commit: AfterCommit, tasks: TaskTracker) -> Self {
         let options = pool.options();
         let permits = options.get_max_connections() as usize;
-        Self(Arc::new(Shared {
+        Self {
             permits: Arc::new(Semaphore::new(permits)),
             wait: options.get_acquire_timeout(),
             overload: Mutex::new(Overload::new("others")),
             pool,
             after_commit,
             tasks,
-        }))
+        }
     }
 
     /// What calls connect by.
     pub(crate) fn pool(&self) -> PgPool {
-        self.0.pool.clone()
+        self.pool.clone()
     }
 
     /// What follows a commit.
     pub(crate) fn after_commit(&self) -> AfterCommit {
-        self.0.after_commit.clone()
+        self.after_commit.clone()
     }
 
     /// Runs database work in a task of its own. A client that hangs up drops its request's future; dropped with it, a
@@ -81,7 +77,7 @@ impl Bulkhead {
             drop(permit);
             done
         };
-        match self.0.tasks.spawn(work).await {
+        match self.tasks.spawn(work).await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(error)) => Err(Problem::from(failed(verb, 1, &error))),
             Err(panicked) => {
@@ -145,8 +141,8 @@ impl Bulkhead {
 
     /// One permit, for as long as it is kept.
     async fn permit(&self) -> Result<OwnedSemaphorePermit, NoAnswer> {
-        let permit = timeout(self.0.wait, Arc::clone(&self.0.permits).acquire_owned()).await;
-        let mut overload = lock(&self.0.overload);
+        let permit = timeout(self.wait, Arc::clone(&self.permits).acquire_owned()).await;
+        let mut overload = lock(&self.overload);
         overload.settle();
         // Nobody closes the semaphore.
         permit

@@ -1,5 +1,7 @@
 //! What lanes are built with: a connection of its own for each lane, limits, and metrics.
 
+use std::sync::Arc;
+
 use inventory::{Error, ProductId, ReservationId, locked};
 use lanes::{Lanes, Limits, LockProbe, NoAnswer, Quarantine, Turn};
 use sqlx::PgPool;
@@ -16,7 +18,7 @@ pub(crate) struct LaneBuilder {
     pub(crate) pool: PgPool,
     pub(crate) after_commit: AfterCommit,
     pub(crate) blocked: BlockedProducts,
-    pub(crate) metrics: Metrics,
+    pub(crate) metrics: Arc<Metrics>,
     pub(crate) tasks: TaskTracker,
     pub(crate) stop: CancellationToken,
 }

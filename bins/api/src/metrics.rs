@@ -1,6 +1,6 @@
 //! What `/metrics` shows of the API.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use inventory::transition::{Change, Transition};
 use live::Activity;
@@ -12,11 +12,7 @@ use prometheus::{
 
 use crate::code::Code;
 
-/// Cheap to clone.
-#[derive(Clone)]
-pub(crate) struct Metrics(Arc<Series>);
-
-struct Series {
+pub(crate) struct Metrics {
     requests: IntCounterVec,
     /// By code, in the order of the table.
     problems: Vec<IntCounter>,
@@ -44,7 +40,7 @@ impl Metrics {
             )?,
         )?;
         let latency = exponential_buckets(0.0005, 2.0, 14)?;
-        Ok(Self(Arc::new(Series {
+        Ok(Self {
             requests: register(
                 registry,
                 IntCounterVec::new(
@@ -101,21 +97,19 @@ impl Metrics {
                 "flashsale_reservations_expired_total",
                 "Holds expired by this process: reclaimed by a reserve, or by an admin's sweep.",
             )?,
-        })))
+        })
     }
 
     /// Requests by client.
     pub(crate) fn client_requests(&self) -> IntCounterVec {
-        self.0.client_requests.clone()
+        self.client_requests.clone()
     }
 
     pub(crate) fn answered(&self, method: &str, route: &str, status: &str, took: Duration) {
-        self.0
-            .requests
+        self.requests
             .with_label_values(&[method, route, status])
             .inc();
-        self.0
-            .request_seconds
+        self.request_seconds
             .with_label_values(&[method, route])
             .observe(took.as_secs_f64());
     }
@@ -123,28 +117,28 @@ impl Metrics {
     /// Counts a transition of a committed call.
     pub(crate) fn count(&self, transition: Transition<'_>) {
         match transition {
-            Transition::Expired(count) => self.0.expired.inc_by(count),
-            Transition::Of(Change::Reserved, _) => self.0.created.inc(),
-            Transition::Of(Change::Confirmed, _) => self.0.confirmed.inc(),
+            Transition::Expired(count) => self.expired.inc_by(count),
+            Transition::Of(Change::Reserved, _) => self.created.inc(),
+            Transition::Of(Change::Confirmed, _) => self.confirmed.inc(),
             Transition::Of(Change::Reacquired, _) => {
-                self.0.created.inc();
-                self.0.confirmed.inc();
+                self.created.inc();
+                self.confirmed.inc();
             }
-            Transition::Of(Change::Canceled, _) => self.0.canceled.inc(),
+            Transition::Of(Change::Canceled, _) => self.canceled.inc(),
             Transition::Of(Change::Extended | Change::Returned | Change::Repeated, _) => {}
         }
     }
 
     /// What the live page is told of this process.
     pub(crate) fn activity(&self) -> Activity {
-        let problems = Code::ALL.iter().zip(&self.0.problems);
+        let problems = Code::ALL.iter().zip(&self.problems);
         let problems = problems.map(|(code, count)| (code.terms().code.to_owned(), count.get()));
         Activity {
             counts: Counts {
-                reserved: self.0.created.get(),
-                confirmed: self.0.confirmed.get(),
-                canceled: self.0.canceled.get(),
-                expired: self.0.expired.get(),
+                reserved: self.created.get(),
+                confirmed: self.confirmed.get(),
+                canceled: self.canceled.get(),
+                expired: self.expired.get(),
                 published: 0,
             },
             problems: problems.filter(|(_, count)| *count > 0).collect(),
@@ -152,14 +146,14 @@ impl Metrics {
     }
 
     pub(crate) fn refused(&self, code: Code) {
-        self.0.problems[code as usize].inc();
+        self.problems[code as usize].inc();
     }
 
     /// Size and duration of a verb's batches.
     pub(crate) fn batches(&self, verb: &str) -> (Histogram, Histogram) {
         (
-            self.0.batch_requests.with_label_values(&[verb]),
-            self.0.batch_seconds.with_label_values(&[verb]),
+            self.batch_requests.with_label_values(&[verb]),
+            self.batch_seconds.with_label_values(&[verb]),
         )
     }
 }

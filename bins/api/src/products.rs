@@ -169,7 +169,7 @@ pub(crate) fn create_operation() -> Operation {
 
 pub(crate) async fn create(
     _: Admin,
-    State(bulkhead): State<Bulkhead>,
+    State(bulkhead): State<Arc<Bulkhead>>,
     Keyed(key, Json(CreateProduct(body))): Keyed<Json<CreateProduct>>,
 ) -> Result<Rendered<Created<Product>>, Problem> {
     let policy = body.policy();
@@ -206,7 +206,7 @@ pub(crate) fn change_operation() -> Operation {
 pub(crate) async fn change(
     _: Admin,
     Id(id): Id<ProductId>,
-    State(bulkhead): State<Bulkhead>,
+    State(bulkhead): State<Arc<Bulkhead>>,
     Json(ChangeProduct(body)): Json<ChangeProduct>,
 ) -> Result<Answer<Product>, Problem> {
     if body.stock.is_some() {
@@ -235,7 +235,7 @@ pub(crate) async fn list(
     page: Page,
     uri: Uri,
     State(lanes): State<ListLanes>,
-    State(bulkhead): State<Bulkhead>,
+    State(bulkhead): State<Arc<Bulkhead>>,
 ) -> Result<Paged<Product>, Problem> {
     let Page(Some((limit, after))) = page else {
         return Ok(Paged::whole(lanes.ask(0, ()).await?));

@@ -60,7 +60,7 @@ pub(crate) async fn list(
     _: Client,
     Listed { filter, mut page }: Listed,
     uri: Uri,
-    State(bulkhead): State<Bulkhead>,
+    State(bulkhead): State<Arc<Bulkhead>>,
 ) -> Result<Paged<Reservation>, Problem> {
     let pool = bulkhead.pool();
     let limit = page.limit;

@@ -62,7 +62,7 @@ struct Item {
 /// Not by a lane: a request that waits for several products must not make each of their lanes wait.
 pub(crate) async fn reserve_batch(
     _: Client,
-    State(bulkhead): State<Bulkhead>,
+    State(bulkhead): State<Arc<Bulkhead>>,
     State(sale): State<Arc<Sale>>,
     Keyed(key, Json(body)): Keyed<Json<CreateBatch>>,
 ) -> Result<Rendered<AllCreated<Reservation>>, Problem> {

@@ -32,7 +32,7 @@ pub(crate) fn operation() -> Operation {
 pub(crate) async fn return_sold(
     _: Admin,
     Id(id): Id<ReservationId>,
-    State(bulkhead): State<Bulkhead>,
+    State(bulkhead): State<Arc<Bulkhead>>,
     State(sale): State<Arc<Sale>>,
     Keyed(key, _): Keyed<NoBody>,
 ) -> Result<Rendered<Answer<Reservation>>, Problem> {

@@ -22,9 +22,9 @@ use crate::{
 pub(crate) fn routes<S>() -> (Router<S>, Value)
 where
     S: Clone + Send + Sync + 'static,
-    Access: FromRef<S>,
+    Arc<Access>: FromRef<S>,
     Arc<Sale>: FromRef<S>,
-    Bulkhead: FromRef<S>,
+    Arc<Bulkhead>: FromRef<S>,
     Timer: FromRef<S>,
     ::live::Live: FromRef<S>,
     products::ListLanes: FromRef<S>,

@@ -96,11 +96,11 @@ macro_rules! parts {
 }
 
 parts! {
-    access: Access,
+    access: Arc<Access>,
     sale: Arc<Sale>,
-    bulkhead: Bulkhead,
+    bulkhead: Arc<Bulkhead>,
     timer: Timer,
-    metrics: Metrics,
+    metrics: Arc<Metrics>,
     live: Live,
     products: products::ListLanes,
     product: products::Lanes,
@@ -120,12 +120,12 @@ impl AppState {
         address: SocketAddr,
         process: &Process,
     ) -> anyhow::Result<Self> {
-        let metrics = Metrics::new(&process.registry)?;
+        let metrics = Arc::new(Metrics::new(&process.registry)?);
         let access = access(&settings, address, &metrics, process)?;
         let monitoring_pool = database::beside(&pool, MONITORING_CONNECTIONS);
         let feed = Arc::new(Feed::default());
         let activity = {
-            let metrics = metrics.clone();
+            let metrics = Arc::clone(&metrics);
             move || metrics.activity()
         };
         let sources = Sources {
@@ -158,7 +158,7 @@ impl AppState {
             events: settings.events.outbox_events,
         });
         Ok(Self(Arc::new(Parts {
-            access,
+            access: Arc::new(access),
             products: products::start_list(&builder),
             product: products::start(&builder),
             reservation: reservations::start(&builder),
@@ -166,7 +166,7 @@ impl AppState {
             confirm: confirm::start(&builder, &sale),
             cancel: cancel::start(&builder, &sale),
             extend: extend::start(&builder, &sale),
-            bulkhead: Bulkhead::new(pool, after_commit, process.tasks.clone()),
+            bulkhead: Arc::new(Bulkhead::new(pool, after_commit, process.tasks.clone())),
             sale,
             timer,
             metrics,

@@ -4,7 +4,7 @@
 //! or a lane that is full. A line for each request would say the same five hundred times. What became of
 //! each request is told here, refusals and faults alike: at debug, with the id that the answer has.
 
-use std::time::Instant;
+use std::{sync::Arc, time::Instant};
 
 use axum::{
     extract::{MatchedPath, Request, State},
@@ -22,7 +22,7 @@ use crate::{
 
 /// Tells of a request by its route, so that ids in paths make no new series.
 pub(crate) async fn record(
-    State(metrics): State<Metrics>,
+    State(metrics): State<Arc<Metrics>>,
     route: Option<MatchedPath>,
     request: Request,
     next: Next,
