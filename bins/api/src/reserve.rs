@@ -7,7 +7,8 @@ use axum::extract::State;
 use futures_util::FutureExt as _;
 use inventory::{
     Error, ProductId, Quantity, UserId, Via,
-    reservation::{Batch, Reference, Reservation},
+    batch::Batch,
+    reservation::{Reference, Reservation},
     reserve::{self, Reserve},
 };
 use lanes::Turn;

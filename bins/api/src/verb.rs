@@ -5,8 +5,9 @@ use axum::response::IntoResponse;
 use futures_util::{FutureExt as _, future::BoxFuture};
 use inventory::{
     Error, Via,
+    batch::Batch,
     idempotency::{self, Key, Once, Worked},
-    reservation::{Batch, Refusal, Reservation},
+    reservation::{Refusal, Reservation},
 };
 use lanes::Turn;
 

@@ -4,10 +4,11 @@ use sqlx::PgConnection;
 
 use crate::{
     Error, ReservationId,
+    batch::{Batch, batch_ended_as},
     database::{End, Via, call, transact},
     event::Events,
     reacquire::reacquire,
-    reservation::{Batch, Refusal, Status, batch_ended_as, of_result, raw},
+    reservation::{Refusal, Status, of_result, raw},
     transition::Change,
 };
 

@@ -2,8 +2,9 @@
 
 use crate::{
     Error, ReservationId, Seconds,
+    batch::{Batch, batch_ended_as},
     database::{Via, call},
-    reservation::{Batch, Status, batch_ended_as, of_result, raw},
+    reservation::{Status, of_result, raw},
     transition::Change,
 };
 

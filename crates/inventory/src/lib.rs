@@ -7,6 +7,7 @@
 
 pub mod adjust_stock;
 pub mod audit;
+pub mod batch;
 pub mod cancel;
 pub mod compatibility;
 pub mod confirm;

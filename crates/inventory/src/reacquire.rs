@@ -4,9 +4,10 @@ use sqlx::{FromRow as _, Row};
 
 use crate::{
     Error, ReservationId,
+    batch::Batch,
     database::{Via, call},
     event::Events,
-    reservation::{Batch, Refusal, Reservation, Status, answer, of_result},
+    reservation::{Refusal, Reservation, Status, answer, of_result},
     transition::Change,
 };
 

@@ -10,9 +10,10 @@ use time::{Duration, OffsetDateTime};
 
 use crate::{
     Error, ProductId, Quantity, ReservationId, UserId,
+    batch::Batch,
     database::{End, Via, call, transact},
     event::Events,
-    reservation::{Batch, Reference, Refusal, Reservation, Status},
+    reservation::{Reference, Refusal, Reservation, Status},
     transition::Change,
 };
 

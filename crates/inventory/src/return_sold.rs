@@ -2,9 +2,10 @@
 
 use crate::{
     Error, ReservationId,
+    batch::{Batch, batch_ended_as},
     database::{Via, call},
     event::Events,
-    reservation::{Batch, Status, batch_ended_as, of_result, raw},
+    reservation::{Status, of_result, raw},
     transition::Change,
 };
 

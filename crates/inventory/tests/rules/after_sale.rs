@@ -4,9 +4,10 @@ use futures_util::future::join_all;
 use inventory::{
     ProductId, ReservationId,
     adjust_stock::{Adjusted, Adjustment, adjust_stock},
+    batch::Batch,
     product::{self, Policy},
     reacquire,
-    reservation::{Batch, Refusal, Status},
+    reservation::{Refusal, Status},
 };
 use sqlx::{
     PgPool,

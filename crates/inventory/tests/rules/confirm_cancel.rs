@@ -1,6 +1,9 @@
 //! confirm and cancel: the two ways for a client to end a hold.
 
-use inventory::reservation::{Batch, Refusal, Status};
+use inventory::{
+    batch::Batch,
+    reservation::{Refusal, Status},
+};
 use serde_json::json;
 use sqlx::{PgPool, Row};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};

@@ -2,9 +2,10 @@
 
 use inventory::{
     ReservationId,
+    batch::Batch,
     extend::{Extend, extend},
     product::Policy,
-    reservation::{Batch, Refusal},
+    reservation::Refusal,
 };
 use sqlx::PgPool;
 use time::Duration;

@@ -2,10 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use inventory::{
-    ProductId, ReservationId,
-    reservation::{Batch, Refusal},
-};
+use inventory::{ProductId, ReservationId, batch::Batch, reservation::Refusal};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 
 use crate::support::{Shop, units};

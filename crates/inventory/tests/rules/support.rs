@@ -1,12 +1,14 @@
 //! A shop with its own database, and helpers for the tests.
 
 use inventory::{
-    Error, ProductId, Quantity, ReservationId, UserId, audit, cancel,
+    Error, ProductId, Quantity, ReservationId, UserId, audit,
+    batch::Batch,
+    cancel,
     confirm::{self, Confirm},
     event::Events,
     expire,
     product::{self, NewProduct, Policy},
-    reservation::{self, Batch, Refusal, Reservation},
+    reservation::{self, Refusal, Reservation},
     reserve::{self, Reserve},
     return_sold,
 };

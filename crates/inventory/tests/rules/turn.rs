@@ -10,7 +10,8 @@ use std::{
 
 use inventory::{
     Error, ProductId,
-    reservation::{Batch, Refusal},
+    batch::Batch,
+    reservation::Refusal,
     reserve::{Reserve, WAITS_IN_A_ROW, reserve_in_turn},
 };
 use sqlx::PgPool;

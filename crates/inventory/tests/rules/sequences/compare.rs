@@ -3,8 +3,10 @@
 use std::collections::HashMap;
 
 use inventory::{
-    ProductId, ReservationId, product,
-    reservation::{self, Batch, Refusal, Reservation, Status},
+    ProductId, ReservationId,
+    batch::Batch,
+    product,
+    reservation::{self, Refusal, Reservation, Status},
 };
 use proptest::{prelude::*, test_runner::TestCaseError};
 use time::{Duration, OffsetDateTime};

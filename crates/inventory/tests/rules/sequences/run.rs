@@ -3,11 +3,12 @@
 use inventory::{
     ProductId, ReservationId,
     adjust_stock::{self, Adjusted},
+    batch::Batch,
     expire,
     extend::{self, Extend},
     product::{self, Policy},
     reacquire,
-    reservation::{Batch, Reservation, Status},
+    reservation::{Reservation, Status},
     reserve::Reserve,
     reserve_batch::reserve_batch,
     transition,
