@@ -57,8 +57,8 @@ pub(crate) async fn adjust_stock(
     let once = bulkhead.execute_once(
         "adjust_stock",
         key,
-        move |via| {
-            async move { adjust_stock::adjust_stock(via, id, &adjustment, &sale.events).await }
+        move |executor| {
+            async move { adjust_stock::adjust_stock(executor, id, &adjustment, &sale.events).await }
                 .boxed()
         },
         |after_commit, adjusted| after_commit.tell(adjusted.transitions()),

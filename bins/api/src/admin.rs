@@ -178,7 +178,7 @@ pub(crate) async fn requeue(
     let once = bulkhead.execute_once(
         "requeue_dead_events",
         key,
-        |via| outbox::requeue_dead(via).boxed(),
+        |executor| outbox::requeue_dead(executor).boxed(),
         |_, _| (),
         |requeued| {
             let requeued = *requeued;
@@ -239,7 +239,7 @@ pub(crate) async fn replay(
     let once = bulkhead.execute_once(
         "replay_events",
         key,
-        move |via| outbox::replay(via, from, to).boxed(),
+        move |executor| outbox::replay(executor, from, to).boxed(),
         |_, _| (),
         |replayed| {
             let replayed = *replayed;

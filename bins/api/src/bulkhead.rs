@@ -9,7 +9,7 @@ use std::{
 use axum::response::IntoResponse;
 use futures_util::{FutureExt as _, future::BoxFuture};
 use inventory::{
-    Error, Via,
+    Error, Executor,
     idempotency::{self, Key, Once, Worked},
 };
 use lanes::{NoAnswer, Overload};
@@ -100,14 +100,14 @@ impl Bulkhead {
     where
         T: Send + 'static,
         A: IntoResponse + Send + 'static,
-        W: for<'a> FnOnce(Via<'a>) -> BoxFuture<'a, Result<T, Error>> + Send + 'static,
+        W: for<'a> FnOnce(Executor<'a>) -> BoxFuture<'a, Result<T, Error>> + Send + 'static,
         B: FnOnce(&AfterCommit, &T) + Send + 'static,
         R: FnOnce(&T) -> Result<A, Problem> + Send + 'static,
     {
         let (pool, after_commit) = (self.pool(), self.after_commit());
         let Some(key) = key else {
             let worked = async move {
-                let done = work(Via::Pool(&pool)).await?;
+                let done = work(Executor::Pool(&pool)).await?;
                 tell(&after_commit, &done);
                 Ok(done)
             };
@@ -116,7 +116,7 @@ impl Bulkhead {
         let kept = async move {
             let once = idempotency::once(&pool, &[key], move |transaction, _| {
                 let work = async move {
-                    let done = work(Via::Transaction(transaction)).await?;
+                    let done = work(Executor::Transaction(transaction)).await?;
                     Ok(match kept(render(&done)).await {
                         Ok(answer) => Worked::Keep(vec![answer], done),
                         Err(problem) => Worked::Undo(problem),

@@ -49,8 +49,8 @@ pub(crate) fn start(builder: &LaneBuilder, sale: &Arc<Sale>) -> Lanes {
         render: shown,
     };
     let sale = Arc::clone(sale);
-    Arc::new(Verb::start(builder, spec, move |via, ids, _| {
+    Arc::new(Verb::start(builder, spec, move |executor, ids, _| {
         let sale = Arc::clone(&sale);
-        async move { cancel::cancel(via, &ids, &sale.events).await }.boxed()
+        async move { cancel::cancel(executor, &ids, &sale.events).await }.boxed()
     }))
 }

@@ -70,8 +70,8 @@ pub(crate) fn start(builder: &LaneBuilder, sale: &Arc<Sale>) -> Lanes {
         render: shown,
     };
     let sale = Arc::clone(sale);
-    Arc::new(Verb::start(builder, spec, move |via, requests, _| {
+    Arc::new(Verb::start(builder, spec, move |executor, requests, _| {
         let sale = Arc::clone(&sale);
-        async move { confirm::confirm(via, &requests, &sale.events).await }.boxed()
+        async move { confirm::confirm(executor, &requests, &sale.events).await }.boxed()
     }))
 }

@@ -66,7 +66,7 @@ pub(crate) fn start(builder: &LaneBuilder, sale: &Arc<Sale>) -> Lanes {
         render: shown,
     };
     let max_hold_seconds = sale.max_hold_seconds;
-    Arc::new(Verb::start(builder, spec, move |via, requests, _| {
-        async move { extend::extend(via, &requests, max_hold_seconds).await }.boxed()
+    Arc::new(Verb::start(builder, spec, move |executor, requests, _| {
+        async move { extend::extend(executor, &requests, max_hold_seconds).await }.boxed()
     }))
 }

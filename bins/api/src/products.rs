@@ -181,7 +181,7 @@ pub(crate) async fn create(
     let once = bulkhead.execute_once(
         "create_product",
         key,
-        move |via| async move { product::create(via, &new).await }.boxed(),
+        move |executor| async move { product::create(executor, &new).await }.boxed(),
         |_, _| (),
         |created| {
             let body = created.clone()?;

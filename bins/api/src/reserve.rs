@@ -6,7 +6,7 @@ use std::sync::Arc;
 use axum::extract::State;
 use futures_util::FutureExt as _;
 use inventory::{
-    Error, ProductId, Quantity, UserId, Via,
+    Error, Executor, ProductId, Quantity, UserId,
     batch::Batch,
     reservation::{Reference, Reservation},
     reserve::{self, Reserve},
@@ -93,13 +93,15 @@ pub(crate) fn start(builder: &LaneBuilder, sale: &Arc<Sale>, count: usize) -> La
         render,
     };
     let sale = Arc::clone(sale);
-    Arc::new(Verb::start(builder, spec, move |via, requests, turn| {
-        decide(via, requests, turn, Arc::clone(&sale)).boxed()
-    }))
+    Arc::new(Verb::start(
+        builder,
+        spec,
+        move |executor, requests, turn| decide(executor, requests, turn, Arc::clone(&sale)).boxed(),
+    ))
 }
 
 async fn decide(
-    via: Via<'_>,
+    executor: Executor<'_>,
     mut requests: Vec<Reserve>,
     turn: Option<Turn<Reserve>>,
     sale: Arc<Sale>,
@@ -109,8 +111,8 @@ async fn decide(
         ref events,
         ..
     } = *sale;
-    let (Via::Pool(pool), Some(turn)) = (&via, turn) else {
-        return reserve::reserve(via, &requests, hold_seconds, events).await;
+    let (Executor::Pool(pool), Some(turn)) = (&executor, turn) else {
+        return reserve::reserve(executor, &requests, hold_seconds, events).await;
     };
     let latecomers = |products: &HashSet<ProductId>| {
         turn.latecomers(&|late: &Reserve| products.contains(&late.product_id))

@@ -70,14 +70,14 @@ pub(crate) async fn reserve_batch(
     let once = bulkhead.execute_once(
         "reserve_together",
         key,
-        move |via| {
+        move |executor| {
             async move {
                 let Sale {
                     hold_seconds,
                     ref events,
                     ..
                 } = *sale;
-                reserve_batch::reserve_batch(via, &requests, hold_seconds, events).await
+                reserve_batch::reserve_batch(executor, &requests, hold_seconds, events).await
             }
             .boxed()
         },

@@ -39,7 +39,9 @@ pub(crate) async fn return_sold(
     let once = bulkhead.execute_once(
         "return",
         key,
-        move |via| async move { return_sold::return_sold(via, &[id], &sale.events).await }.boxed(),
+        move |executor| {
+            async move { return_sold::return_sold(executor, &[id], &sale.events).await }.boxed()
+        },
         |after_commit, batch| after_commit.tell(batch.transitions()),
         |batch| shown(batch.answers.first().ok_or(Problem::Internal)?.clone()),
     );

@@ -4,7 +4,7 @@
 use axum::response::IntoResponse;
 use futures_util::{FutureExt as _, future::BoxFuture};
 use inventory::{
-    Error, Via,
+    Error, Executor,
     batch::Batch,
     idempotency::{self, Key, Once, Worked},
     reservation::{Refusal, Reservation},
@@ -47,7 +47,7 @@ where
     /// Starts the lanes. `decide` makes the call; it gets its turn where the call is its own transaction.
     pub(crate) fn start<F>(builder: &LaneBuilder, spec: VerbSpec<Q, A>, decide: F) -> Self
     where
-        F: for<'a> Fn(Via<'a>, Vec<Q>, Option<Turn<Q>>) -> BoxFuture<'a, Result<Batch, Error>>
+        F: for<'a> Fn(Executor<'a>, Vec<Q>, Option<Turn<Q>>) -> BoxFuture<'a, Result<Batch, Error>>
             + Clone
             + Send
             + Sync
@@ -85,7 +85,7 @@ fn plain_lanes<Q, A, F>(
 ) -> VerbLanes<Q, Verdict>
 where
     Q: Clone + Send + Sync + 'static,
-    F: for<'a> Fn(Via<'a>, Vec<Q>, Option<Turn<Q>>) -> BoxFuture<'a, Result<Batch, Error>>
+    F: for<'a> Fn(Executor<'a>, Vec<Q>, Option<Turn<Q>>) -> BoxFuture<'a, Result<Batch, Error>>
         + Clone
         + Send
         + Sync
@@ -95,7 +95,7 @@ where
     let call = move |pool, requests, turn| {
         let (after_commit, decide) = (after_commit.clone(), decide.clone());
         async move {
-            let batch = decide(Via::Pool(&pool), requests, Some(turn)).await?;
+            let batch = decide(Executor::Pool(&pool), requests, Some(turn)).await?;
             after_commit.tell(batch.transitions());
             Ok(batch.answers)
         }
@@ -111,7 +111,7 @@ fn keyed_lanes<Q, A, F>(
 where
     Q: Clone + Send + Sync + 'static,
     A: IntoResponse + Send + 'static,
-    F: for<'a> Fn(Via<'a>, Vec<Q>, Option<Turn<Q>>) -> BoxFuture<'a, Result<Batch, Error>>
+    F: for<'a> Fn(Executor<'a>, Vec<Q>, Option<Turn<Q>>) -> BoxFuture<'a, Result<Batch, Error>>
         + Clone
         + Send
         + Sync
@@ -127,7 +127,7 @@ where
                 let new = new.into_iter().map(|position| requests[position].clone());
                 let new = new.collect();
                 let work = async move {
-                    let batch = decide(Via::Transaction(transaction), new, None).await?;
+                    let batch = decide(Executor::Transaction(transaction), new, None).await?;
                     let mut answers = Vec::with_capacity(batch.answers.len());
                     for verdict in &batch.answers {
                         match kept(render(verdict.clone())).await {

@@ -4,7 +4,7 @@ use sqlx::{FromRow, Row};
 
 use crate::{
     Error, ProductId,
-    database::{Via, call},
+    database::{Executor, call},
     event::Events,
     product::{Product, columns},
     reservation::Refusal,
@@ -68,7 +68,7 @@ impl Adjusted {
 ///
 /// Refuses with [`Refusal::ProductNotFound`], [`Refusal::InsufficientStock`] and [`Refusal::TotalTooLarge`].
 pub async fn adjust_stock(
-    via: impl Into<Via<'_>>,
+    executor: impl Into<Executor<'_>>,
     product_id: ProductId,
     adjustment: &Adjustment,
     events: &Events,
@@ -84,7 +84,7 @@ pub async fn adjust_stock(
     .bind(adjustment.delta)
     .bind(&adjustment.reason)
     .bind(events.types());
-    let rows = call(via, query).await?;
+    let rows = call(executor, query).await?;
     let Some(row) = rows.first() else {
         return Ok(Adjusted {
             answer: Err(Refusal::ProductNotFound),

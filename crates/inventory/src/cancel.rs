@@ -3,7 +3,7 @@
 use crate::{
     Error, ReservationId,
     batch::{Batch, batch_ended_as},
-    database::{Via, call},
+    database::{Executor, call},
     event::Events,
     reservation::{Status, of_result, raw},
     transition::Change,
@@ -20,7 +20,7 @@ use crate::{
 /// [`Refusal::ReservationConfirmed`]: crate::reservation::Refusal::ReservationConfirmed
 /// [`Refusal::ReservationReturned`]: crate::reservation::Refusal::ReservationReturned
 pub async fn cancel(
-    via: impl Into<Via<'_>>,
+    executor: impl Into<Executor<'_>>,
     ids: &[ReservationId],
     events: &Events,
 ) -> Result<Batch, Error> {
@@ -30,7 +30,7 @@ pub async fn cancel(
         " from cancel_v2($1, $2)"
     );
     let query = sqlx::query(cancel).bind(raw(ids)).bind(events.types());
-    let rows = call(via, query).await?;
+    let rows = call(executor, query).await?;
     Ok(batch_ended_as(
         Status::Canceled,
         Change::Canceled,

@@ -5,7 +5,7 @@ use sqlx::PgConnection;
 use crate::{
     Error, ReservationId,
     batch::{Batch, batch_ended_as},
-    database::{End, Via, call, transact},
+    database::{End, Executor, call, transact},
     event::Events,
     reacquire::reacquire,
     reservation::{Refusal, Status, of_result, raw},
@@ -35,20 +35,22 @@ impl From<ReservationId> for Confirm {
 /// [`Refusal::ReservationCanceled`] and [`Refusal::ReservationReturned`]; a late payment as
 /// [`reacquire`](crate::reacquire::reacquire) does.
 pub async fn confirm(
-    via: impl Into<Via<'_>>,
+    executor: impl Into<Executor<'_>>,
     requests: &[Confirm],
     events: &Events,
 ) -> Result<Batch, Error> {
-    match via.into() {
-        Via::Pool(pool) if requests.iter().any(|request| request.reacquire) => {
+    match executor.into() {
+        Executor::Pool(pool) if requests.iter().any(|request| request.reacquire) => {
             let work = async |transaction: &mut PgConnection| {
                 let batch = confirm_or_reacquire(transaction, requests, events).await?;
                 Ok((End::Commit, batch))
             };
             transact(pool, work).await
         }
-        Via::Pool(pool) => confirm_in_time(pool, requests, events).await,
-        Via::Transaction(transaction) => confirm_or_reacquire(transaction, requests, events).await,
+        Executor::Pool(pool) => confirm_in_time(pool, requests, events).await,
+        Executor::Transaction(transaction) => {
+            confirm_or_reacquire(transaction, requests, events).await
+        }
     }
 }
 
@@ -69,7 +71,7 @@ async fn confirm_or_reacquire(
 }
 
 async fn confirm_in_time(
-    via: impl Into<Via<'_>>,
+    executor: impl Into<Executor<'_>>,
     requests: &[Confirm],
     events: &Events,
 ) -> Result<Batch, Error> {
@@ -80,7 +82,7 @@ async fn confirm_in_time(
         " from confirm_v2($1, $2)"
     );
     let query = sqlx::query(confirm).bind(raw(&ids)).bind(events.types());
-    let rows = call(via, query).await?;
+    let rows = call(executor, query).await?;
     Ok(batch_ended_as(
         Status::Confirmed,
         Change::Confirmed,

@@ -99,30 +99,30 @@ pub fn options(url: &str) -> anyhow::Result<PgConnectOptions> {
 }
 
 /// Where a verb makes its call.
-pub enum Via<'a> {
+pub enum Executor<'a> {
     /// A pooled connection: the call is a transaction of its own.
     Pool(&'a PgPool),
     /// An open transaction: the call becomes a part of it. The owner of the transaction limits its time.
     Transaction(&'a mut PgConnection),
 }
 
-impl Via<'_> {
+impl Executor<'_> {
     /// Reborrows it for one call, so that another call can follow.
-    pub fn again(&mut self) -> Via<'_> {
+    pub fn reborrow(&mut self) -> Executor<'_> {
         match self {
-            Self::Pool(pool) => Via::Pool(pool),
-            Self::Transaction(connection) => Via::Transaction(connection),
+            Self::Pool(pool) => Executor::Pool(pool),
+            Self::Transaction(connection) => Executor::Transaction(connection),
         }
     }
 }
 
-impl<'a> From<&'a mut PgConnection> for Via<'a> {
+impl<'a> From<&'a mut PgConnection> for Executor<'a> {
     fn from(connection: &'a mut PgConnection) -> Self {
         Self::Transaction(connection)
     }
 }
 
-impl<'a> From<&'a PgPool> for Via<'a> {
+impl<'a> From<&'a PgPool> for Executor<'a> {
     fn from(pool: &'a PgPool) -> Self {
         Self::Pool(pool)
     }
@@ -131,15 +131,15 @@ impl<'a> From<&'a PgPool> for Via<'a> {
 /// Makes one call. In a transaction of its own, it reads up to the end of the transaction: an answer proves the
 /// commit. (Fetching one row may return before the commit.)
 pub async fn call(
-    via: impl Into<Via<'_>>,
+    executor: impl Into<Executor<'_>>,
     query: Query<'_, Postgres, PgArguments>,
 ) -> Result<Vec<PgRow>, Error> {
-    match via.into() {
-        Via::Pool(pool) => {
+    match executor.into() {
+        Executor::Pool(pool) => {
             let sent = async |connection: &mut PgConnection| Ok(send(connection, query).await?);
             within(CALL_LIMIT, pool, sent).await
         }
-        Via::Transaction(connection) => Ok(send(connection, query).await?),
+        Executor::Transaction(connection) => Ok(send(connection, query).await?),
     }
 }
 
@@ -243,13 +243,13 @@ async fn send(
 
 /// Makes one call, and reads its rows as `T`.
 pub async fn fetch<T>(
-    via: impl Into<Via<'_>>,
+    executor: impl Into<Executor<'_>>,
     query: Query<'_, Postgres, PgArguments>,
 ) -> Result<Vec<T>, Error>
 where
     T: for<'r> FromRow<'r, PgRow>,
 {
-    let rows = call(via, query).await?;
+    let rows = call(executor, query).await?;
     Ok(rows.iter().map(T::from_row).collect::<Result<_, _>>()?)
 }
 

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use sqlx::{PgPool, Row};
 
-use crate::{Error, ProductId, Via, database::call, event::Events};
+use crate::{Error, Executor, ProductId, database::call, event::Events};
 
 /// The due holds, by the database's clock.
 #[derive(Debug, Clone)]
@@ -18,19 +18,22 @@ pub struct Due {
 }
 
 /// Finds the products of the 1,000 longest overdue holds. The next call finds the rest.
-pub async fn due(via: impl Into<Via<'_>>) -> Result<Due, Error> {
-    due_beside(via, &[]).await
+pub async fn due(executor: impl Into<Executor<'_>>) -> Result<Due, Error> {
+    due_beside(executor, &[]).await
 }
 
 /// The same without the holds of some products.
-async fn due_beside(via: impl Into<Via<'_>>, left_out: &[ProductId]) -> Result<Due, Error> {
+async fn due_beside(
+    executor: impl Into<Executor<'_>>,
+    left_out: &[ProductId],
+) -> Result<Due, Error> {
     let left_out: Vec<i64> = left_out.iter().map(|id| id.get()).collect();
     let query = sqlx::query(
         "-- due
         select products, lag_seconds, next_due_seconds from due_v2($1)",
     )
     .bind(left_out);
-    let rows = call(via, query).await?;
+    let rows = call(executor, query).await?;
     let row = rows.first().ok_or(sqlx::Error::RowNotFound)?;
     Ok(Due {
         products: row.try_get("products")?,

@@ -3,7 +3,7 @@
 use crate::{
     Error, ReservationId, Seconds,
     batch::{Batch, batch_ended_as},
-    database::{Via, call},
+    database::{Executor, call},
     reservation::{Status, of_result, raw},
     transition::Change,
 };
@@ -30,7 +30,7 @@ pub struct Extend {
 /// [`Refusal::ReservationCanceled`]: crate::reservation::Refusal::ReservationCanceled
 /// [`Refusal::ReservationReturned`]: crate::reservation::Refusal::ReservationReturned
 pub async fn extend(
-    via: impl Into<Via<'_>>,
+    executor: impl Into<Executor<'_>>,
     requests: &[Extend],
     max_hold_seconds: i32,
 ) -> Result<Batch, Error> {
@@ -47,7 +47,7 @@ pub async fn extend(
         .bind(raw(&ids))
         .bind(seconds)
         .bind(max_hold_seconds);
-    let rows = call(via, query).await?;
+    let rows = call(executor, query).await?;
     Ok(batch_ended_as(
         Status::Active,
         Change::Extended,

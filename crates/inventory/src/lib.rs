@@ -30,5 +30,5 @@ pub mod return_sold;
 pub mod schema;
 pub mod transition;
 
-pub use database::{Error, Via};
+pub use database::{Error, Executor};
 pub use ids::{NotPositive, ProductId, Quantity, ReservationId, Seconds, UserId};

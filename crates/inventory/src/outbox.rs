@@ -25,7 +25,7 @@ use uuid::Uuid;
 
 use crate::{
     Error,
-    database::{Via, call, fetch},
+    database::{Executor, call, fetch},
     event::Event,
     schema::Utc,
 };
@@ -241,7 +241,7 @@ pub async fn list_dead(pool: &PgPool) -> Result<Vec<Dead>, Error> {
 
 /// Makes every dead letter ready to publish again, with all its attempts. Returns the number of rows. Works in
 /// bounded batches: after an error half-way, the rest stay dead letters for another call.
-pub async fn requeue_dead(mut via: Via<'_>) -> Result<u64, Error> {
+pub async fn requeue_dead(mut executor: Executor<'_>) -> Result<u64, Error> {
     let requeue = "-- outbox requeue dead\n\
         with requeued as ( \
           update outbox_events set dead_at = null, attempts = 0, next_attempt_at = statement_timestamp() \
@@ -253,7 +253,7 @@ pub async fn requeue_dead(mut via: Via<'_>) -> Result<u64, Error> {
     let mut total = 0;
     loop {
         let query = sqlx::query(requeue).bind(REQUEUE_MAX_ROWS);
-        let requeued = call(via.again(), query).await;
+        let requeued = call(executor.reborrow(), query).await;
         let requeued = count(&requeued.map_err(|error| error.after(total > 0))?)?;
         total += requeued;
         if requeued < REQUEUE_MAX_ROWS as u64 {
@@ -267,7 +267,7 @@ pub async fn requeue_dead(mut via: Via<'_>) -> Result<u64, Error> {
 /// replay itself are never replayed, however late `to` is. Works in bounded batches: after an error half-way, the
 /// rest is left for another call.
 pub async fn replay(
-    mut via: Via<'_>,
+    mut executor: Executor<'_>,
     from: OffsetDateTime,
     to: OffsetDateTime,
 ) -> Result<u64, Error> {
@@ -277,7 +277,7 @@ pub async fn replay(
         last: Option<OffsetDateTime>,
     }
     let now = sqlx::query("-- outbox replay: when\nselect statement_timestamp()");
-    let rows: Vec<(OffsetDateTime,)> = fetch(via.again(), now).await?;
+    let rows: Vec<(OffsetDateTime,)> = fetch(executor.reborrow(), now).await?;
     let (now,) = *rows.first().ok_or(sqlx::Error::RowNotFound)?;
     let replay = "-- outbox replay\n\
         with replayed as ( \
@@ -299,7 +299,7 @@ pub async fn replay(
             .bind(REQUEUE_MAX_ROWS)
             .bind(total as f64)
             .bind(REPLAY_PER_SECOND);
-        let rows = fetch(via.again(), query).await;
+        let rows = fetch(executor.reborrow(), query).await;
         let rows: Vec<Replayed> = rows.map_err(|error| error.after(total > 0))?;
         let batch = *rows.first().ok_or(sqlx::Error::RowNotFound)?;
         from = batch.last.unwrap_or(from);
@@ -313,7 +313,7 @@ pub async fn replay(
 
 /// State of the outbox. Rows beyond [`STATUS_MAX_ROWS`] are not counted: they are younger than the counted ones, or
 /// wait for another attempt.
-pub async fn status(via: impl Into<Via<'_>>) -> Result<Status, Error> {
+pub async fn status(executor: impl Into<Executor<'_>>) -> Result<Status, Error> {
     let status = "-- outbox status\n\
         select q.depth, q.oldest_age_seconds, d.dead from ( \
           select count(*) as depth, coalesce(extract(epoch from \
@@ -322,7 +322,7 @@ pub async fn status(via: impl Into<Via<'_>>) -> Result<Status, Error> {
             order by next_attempt_at, id limit $1) unpublished) q, ( \
           select count(*) as dead from (select 1 from outbox_events where dead_at is not null \
             order by id limit $1) dead) d";
-    let rows: Vec<Status> = fetch(via, sqlx::query(status).bind(STATUS_MAX_ROWS)).await?;
+    let rows: Vec<Status> = fetch(executor, sqlx::query(status).bind(STATUS_MAX_ROWS)).await?;
     rows.first()
         .copied()
         .ok_or_else(|| sqlx::Error::RowNotFound.into())

@@ -7,7 +7,7 @@ use time::{OffsetDateTime, UtcOffset, format_description::well_known::Rfc3339};
 
 use crate::{
     Error, ProductId, Quantity, Seconds,
-    database::{Via, fetch},
+    database::{Executor, fetch},
     schema::Utc,
 };
 
@@ -171,7 +171,7 @@ pub fn sale_time(field: &'static str, text: &str) -> Result<OffsetDateTime, Inva
 
 /// Creates a product whose units are all free.
 pub async fn create(
-    via: impl Into<Via<'_>>,
+    executor: impl Into<Executor<'_>>,
     new: &NewProduct,
 ) -> Result<Result<Product, InvalidProduct>, Error> {
     let policy = &new.policy;
@@ -190,7 +190,7 @@ pub async fn create(
     .bind(policy.max_per_user.flatten())
     .bind(policy.sale_starts_at.flatten())
     .bind(policy.sale_ends_at.flatten());
-    let created = checked(fetch(via, query).await)?;
+    let created = checked(fetch(executor, query).await)?;
     Ok(match created {
         Ok(mut rows) => Ok(rows.pop().ok_or(sqlx::Error::RowNotFound)?),
         Err(invalid) => Err(invalid),
@@ -264,13 +264,13 @@ pub async fn page(
 }
 
 /// The newest `limit` products, by id.
-pub async fn newest(via: impl Into<Via<'_>>, limit: i64) -> Result<Vec<Product>, Error> {
+pub async fn newest(executor: impl Into<Executor<'_>>, limit: i64) -> Result<Vec<Product>, Error> {
     let query = sqlx::query(concat!(
         "-- product: newest\nselect ",
         columns!(),
         " from products order by id desc limit $1"
     ));
-    let mut products: Vec<Product> = fetch(via, query.bind(limit)).await?;
+    let mut products: Vec<Product> = fetch(executor, query.bind(limit)).await?;
     products.reverse();
     Ok(products)
 }

@@ -5,7 +5,7 @@ use sqlx::{FromRow as _, Row};
 use crate::{
     Error, ReservationId,
     batch::Batch,
-    database::{Via, call},
+    database::{Executor, call},
     event::Events,
     reservation::{Refusal, Reservation, Status, answer, of_result},
     transition::Change,
@@ -17,7 +17,7 @@ use crate::{
 /// Refuses with [`Refusal::ExpiredSoldOut`] and [`Refusal::MaxPerUserReached`]; and what has not expired as
 /// [`confirm`](crate::confirm::confirm) does.
 pub async fn reacquire(
-    via: impl Into<Via<'_>>,
+    executor: impl Into<Executor<'_>>,
     id: ReservationId,
     events: &Events,
 ) -> Result<Batch, Error> {
@@ -29,7 +29,7 @@ pub async fn reacquire(
     ))
     .bind(id)
     .bind(events.types());
-    let rows = call(via, query).await?;
+    let rows = call(executor, query).await?;
     let row = rows.first().ok_or(sqlx::Error::RowNotFound)?;
     let expired: i64 = row.try_get("expired")?;
     let changed: bool = row.try_get("changed")?;

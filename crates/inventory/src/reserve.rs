@@ -11,7 +11,7 @@ use time::{Duration, OffsetDateTime};
 use crate::{
     Error, ProductId, Quantity, ReservationId, UserId,
     batch::Batch,
-    database::{End, Via, call, transact},
+    database::{End, Executor, call, transact},
     event::Events,
     reservation::{Reference, Refusal, Reservation, Status},
     transition::Change,
@@ -38,12 +38,12 @@ pub struct Reserve {
 /// not block a request: the user's own hold is expired, and holds of others are reclaimed as far as the batch lacks
 /// units.
 pub async fn reserve(
-    via: impl Into<Via<'_>>,
+    executor: impl Into<Executor<'_>>,
     requests: &[Reserve],
     hold_seconds: i32,
     events: &Events,
 ) -> Result<Batch, Error> {
-    batch(decide(via, RESERVE, requests, hold_seconds, events).await?)
+    batch(decide(executor, RESERVE, requests, hold_seconds, events).await?)
 }
 
 /// After this many waits in a row, another process is clearly reserving the same product. A single wait can be
@@ -116,7 +116,7 @@ pub(crate) struct Decided {
 
 /// Calls a function that reserves.
 pub(crate) async fn decide(
-    via: impl Into<Via<'_>>,
+    executor: impl Into<Executor<'_>>,
     statement: &'static str,
     requests: &[Reserve],
     hold_seconds: i32,
@@ -139,7 +139,7 @@ pub(crate) async fn decide(
         .bind(references)
         .bind(hold_seconds)
         .bind(events.types());
-    let [row] = &call(via, query).await?[..] else {
+    let [row] = &call(executor, query).await?[..] else {
         return Err(sqlx::Error::RowNotFound.into());
     };
     Ok(read(row, requests, hold_seconds)?)

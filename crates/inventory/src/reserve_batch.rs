@@ -2,7 +2,7 @@
 
 use crate::{
     Error, ProductId,
-    database::Via,
+    database::Executor,
     event::Events,
     reservation::{Refusal, Reservation},
     reserve::{Reserve, decide},
@@ -31,7 +31,7 @@ impl ReservedBatch {
 
 /// Reserves all requests as [`reserve`](crate::reserve::reserve) does, or none of them.
 pub async fn reserve_batch(
-    via: impl Into<Via<'_>>,
+    executor: impl Into<Executor<'_>>,
     requests: &[Reserve],
     hold_seconds: i32,
     events: &Events,
@@ -39,7 +39,7 @@ pub async fn reserve_batch(
     let statement = "-- reserve batch
         select outcomes, ids, numbers, reserved_at, expired, false as busy
         from reserve_batch_v1($1, $2, $3, $4, $5, $6)";
-    let decided = decide(via, statement, requests, hold_seconds, events).await?;
+    let decided = decide(executor, statement, requests, hold_seconds, events).await?;
     let answers = requests.iter().zip(decided.answers);
     Ok(ReservedBatch {
         // A request without an answer was rolled back because another one was refused.

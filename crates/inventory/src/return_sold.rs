@@ -3,7 +3,7 @@
 use crate::{
     Error, ReservationId,
     batch::{Batch, batch_ended_as},
-    database::{Via, call},
+    database::{Executor, call},
     event::Events,
     reservation::{Status, of_result, raw},
     transition::Change,
@@ -19,7 +19,7 @@ use crate::{
 /// [`Refusal::ReservationExpired`]: crate::reservation::Refusal::ReservationExpired
 /// [`Refusal::ReservationCanceled`]: crate::reservation::Refusal::ReservationCanceled
 pub async fn return_sold(
-    via: impl Into<Via<'_>>,
+    executor: impl Into<Executor<'_>>,
     ids: &[ReservationId],
     events: &Events,
 ) -> Result<Batch, Error> {
@@ -29,7 +29,7 @@ pub async fn return_sold(
         " from return_v1($1, $2)"
     );
     let query = sqlx::query(return_sold).bind(raw(ids)).bind(events.types());
-    let rows = call(via, query).await?;
+    let rows = call(executor, query).await?;
     Ok(batch_ended_as(
         Status::Returned,
         Change::Returned,

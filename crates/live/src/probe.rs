@@ -53,23 +53,25 @@ impl<'a> Probe<'a> {
             unreadable: Vec::new(),
         };
         found.processes = reader
-            .read(PROCESSES, |via| presence::instances(via).boxed())
+            .read(PROCESSES, |executor| presence::instances(executor).boxed())
             .await?;
         found.products = reader
-            .read(PRODUCTS, |via| {
-                product::newest(via, PRODUCTS_MAX as i64 + 1).boxed()
+            .read(PRODUCTS, |executor| {
+                product::newest(executor, PRODUCTS_MAX as i64 + 1).boxed()
             })
             .await?;
         let began = Instant::now();
         if began >= self.due_at {
-            let due = reader.read(HOLDS, |via| expire::due(via).boxed()).await?;
+            let due = reader
+                .read(HOLDS, |executor| expire::due(executor).boxed())
+                .await?;
             found.lag_seconds = due.map(|due| due.lag_seconds);
             self.due_at = Instant::now() + began.elapsed() * 50;
         }
         let began = Instant::now();
         if began >= self.count_at {
             found.outbox = reader
-                .read(EVENTS, |via| outbox::status(via).boxed())
+                .read(EVENTS, |executor| outbox::status(executor).boxed())
                 .await?;
             if found.outbox.is_some() {
                 self.count_at = Instant::now() + began.elapsed() * 50;

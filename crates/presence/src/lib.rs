@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, str::FromStr, time::Duration};
 use inventory::{
     Error,
     audit::Difference,
-    database::{Via, call, fetch},
+    database::{Executor, call, fetch},
     schema::Utc,
 };
 use schemars::JsonSchema;
@@ -182,7 +182,9 @@ async fn leave(pool: &PgPool, instance: &str) -> Result<(), Error> {
 }
 
 /// Who is there, and who was lost; and what time it is for PostgreSQL.
-pub async fn instances(via: impl Into<Via<'_>>) -> Result<(OffsetDateTime, Vec<Instance>), Error> {
+pub async fn instances(
+    executor: impl Into<Executor<'_>>,
+) -> Result<(OffsetDateTime, Vec<Instance>), Error> {
     #[derive(FromRow)]
     struct Row {
         now: OffsetDateTime,
@@ -197,7 +199,7 @@ pub async fn instances(via: impl Into<Via<'_>>) -> Result<(OffsetDateTime, Vec<I
         from (select statement_timestamp() as now) n
         left join processes p on true
         order by p.role, p.started_at, p.instance";
-    let rows: Vec<Row> = fetch(via, sqlx::query(look)).await?;
+    let rows: Vec<Row> = fetch(executor, sqlx::query(look)).await?;
     let now = rows.first().ok_or(sqlx::Error::RowNotFound)?.now;
     let seen = rows.into_iter().filter_map(|row| {
         let seen_at = row.seen_at?;

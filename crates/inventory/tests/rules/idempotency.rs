@@ -5,7 +5,7 @@ use futures_util::{
     future::{self, join_all},
 };
 use inventory::{
-    Error, ProductId, Via,
+    Error, Executor, ProductId,
     idempotency::{self, Answer, Key, Once, Outcome, Worked},
     reserve::{self, Reserve},
 };
@@ -54,8 +54,8 @@ async fn reserve(shop: &Shop, keys: &[Key], requests: Vec<Reserve>) -> Result<Ve
         let (events, requests) = (events.clone(), requests.clone());
         async move {
             let new: Vec<_> = new.into_iter().map(|n| requests[n].clone()).collect();
-            let via = Via::Transaction(transaction);
-            let batch = reserve::reserve(via, &new, HOLD_SECONDS, &events).await?;
+            let executor = Executor::Transaction(transaction);
+            let batch = reserve::reserve(executor, &new, HOLD_SECONDS, &events).await?;
             let ids = batch.answers.iter().map(|verdict| match verdict {
                 Ok(hold) => answer(&hold.id.to_string()),
                 Err(_) => answer(""),
@@ -134,8 +134,8 @@ async fn what_fails_or_is_undone_keeps_no_key(pool: PgPool) {
     let events = shop.events.clone();
     let undone = idempotency::once(&shop.pool, &keys, move |transaction, _| {
         async move {
-            let via = Via::Transaction(transaction);
-            reserve::reserve(via, &[one(product, 1)], HOLD_SECONDS, &events).await?;
+            let executor = Executor::Transaction(transaction);
+            reserve::reserve(executor, &[one(product, 1)], HOLD_SECONDS, &events).await?;
             Ok(Worked::<(), _>::Undo("never mind"))
         }
         .boxed()
@@ -230,8 +230,9 @@ async fn a_process_that_freezes_in_the_middle_loses_its_keys_and_products(pool: 
             let keys = [key("a", 1)];
             let once = idempotency::once(&shop.pool, &keys, move |transaction, _| {
                 async move {
-                    let via = Via::Transaction(transaction);
-                    reserve::reserve(via, &[one(product, 1)], HOLD_SECONDS, &shop.events).await?;
+                    let executor = Executor::Transaction(transaction);
+                    reserve::reserve(executor, &[one(product, 1)], HOLD_SECONDS, &shop.events)
+                        .await?;
                     reserved.send(()).unwrap();
                     future::pending::<Result<Worked<(), ()>, Error>>().await
                 }
