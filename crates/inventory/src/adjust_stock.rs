@@ -4,7 +4,7 @@ use sqlx::{FromRow, Row};
 
 use crate::{
     Error, ProductId,
-    database::{Executor, call},
+    database::{Executor, execute},
     event::Events,
     product::{Product, columns},
     reservation::Refusal,
@@ -84,7 +84,7 @@ pub async fn adjust_stock(
     .bind(adjustment.delta)
     .bind(&adjustment.reason)
     .bind(events.types());
-    let rows = call(executor, query).await?;
+    let rows = execute(executor, query).await?;
     let Some(row) = rows.first() else {
         return Ok(Adjusted {
             answer: Err(Refusal::ProductNotFound),

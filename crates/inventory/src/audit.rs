@@ -13,7 +13,7 @@ use time::OffsetDateTime;
 
 use crate::{
     Error, ProductId,
-    database::{fetch, within},
+    database::{fetch, with_timeout},
 };
 
 /// Time limit for reading all reservations: enough for some 5 billion rows (10 million take 1.3 s).
@@ -142,7 +142,7 @@ where
     T: for<'r> FromRow<'r, PgRow>,
 {
     let read = async |connection: &mut PgConnection| fetch(connection, query).await;
-    within(READ_ALL_LIMIT, pool, read).await
+    with_timeout(READ_ALL_LIMIT, pool, read).await
 }
 
 fn differences(product: &ProductAudit) -> Vec<Difference> {

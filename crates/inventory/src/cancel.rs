@@ -3,7 +3,7 @@
 use crate::{
     Error, ReservationId,
     batch::{Batch, batch_ended_as},
-    database::{Executor, call},
+    database::{Executor, execute},
     event::Events,
     reservation::{Status, of_result, raw},
     transition::Change,
@@ -30,7 +30,7 @@ pub async fn cancel(
         " from cancel_v2($1, $2)"
     );
     let query = sqlx::query(cancel).bind(raw(ids)).bind(events.types());
-    let rows = call(executor, query).await?;
+    let rows = execute(executor, query).await?;
     Ok(batch_ended_as(
         Status::Canceled,
         Change::Canceled,

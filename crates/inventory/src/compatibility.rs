@@ -7,7 +7,7 @@ use tokio::time::sleep;
 
 use crate::{
     Error,
-    database::{CHECK_LIMIT, fetch, within},
+    database::{CHECK_LIMIT, fetch, with_timeout},
     migrate,
 };
 
@@ -108,7 +108,7 @@ fn needed() -> i64 {
 /// Fails unless PostgreSQL answers and this program can work with its schema. Any role of this service may call it.
 pub async fn check(pool: &PgPool) -> Result<(), Unusable> {
     let checked = async |connection: &mut PgConnection| Ok(check_on(connection).await);
-    within(CHECK_LIMIT, pool, checked).await?
+    with_timeout(CHECK_LIMIT, pool, checked).await?
 }
 
 async fn check_on(connection: &mut PgConnection) -> Result<(), Unusable> {

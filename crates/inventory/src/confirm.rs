@@ -5,7 +5,7 @@ use sqlx::PgConnection;
 use crate::{
     Error, ReservationId,
     batch::{Batch, batch_ended_as},
-    database::{End, Executor, call, transact},
+    database::{End, Executor, execute, transact},
     event::Events,
     reacquire::reacquire,
     reservation::{Refusal, Status, of_result, raw},
@@ -82,7 +82,7 @@ async fn confirm_in_time(
         " from confirm_v2($1, $2)"
     );
     let query = sqlx::query(confirm).bind(raw(&ids)).bind(events.types());
-    let rows = call(executor, query).await?;
+    let rows = execute(executor, query).await?;
     Ok(batch_ended_as(
         Status::Confirmed,
         Change::Confirmed,

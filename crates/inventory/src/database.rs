@@ -130,14 +130,14 @@ impl<'a> From<&'a PgPool> for Executor<'a> {
 
 /// Makes one call. In a transaction of its own, it reads up to the end of the transaction: an answer proves the
 /// commit. (Fetching one row may return before the commit.)
-pub async fn call(
+pub async fn execute(
     executor: impl Into<Executor<'_>>,
     query: Query<'_, Postgres, PgArguments>,
 ) -> Result<Vec<PgRow>, Error> {
     match executor.into() {
         Executor::Pool(pool) => {
             let sent = async |connection: &mut PgConnection| Ok(send(connection, query).await?);
-            within(CALL_LIMIT, pool, sent).await
+            with_timeout(CALL_LIMIT, pool, sent).await
         }
         Executor::Transaction(connection) => Ok(send(connection, query).await?),
     }
@@ -145,7 +145,7 @@ pub async fn call(
 
 /// Makes one read-only call in a transaction that starts with `begin` and is rolled back. PgBouncer's transaction
 /// mode allows settings only within a transaction.
-pub(crate) async fn look<T>(
+pub(crate) async fn read_only<T>(
     pool: &PgPool,
     begin: &'static str,
     query: Query<'_, Postgres, PgArguments>,
@@ -159,7 +159,7 @@ where
         transaction.rollback().await?;
         rows
     };
-    let looked = within(CALL_LIMIT, pool, looked).await;
+    let looked = with_timeout(CALL_LIMIT, pool, looked).await;
     looked.map_err(Error::before_commit)
 }
 
@@ -212,7 +212,7 @@ async fn prepare<'c, T>(
 }
 
 /// Runs `work` on a pooled connection, with a time limit.
-pub(crate) async fn within<T>(
+pub(crate) async fn with_timeout<T>(
     limit: Duration,
     pool: &PgPool,
     work: impl AsyncFnOnce(&mut PgConnection) -> Result<T, Error>,
@@ -249,7 +249,7 @@ pub async fn fetch<T>(
 where
     T: for<'r> FromRow<'r, PgRow>,
 {
-    let rows = call(executor, query).await?;
+    let rows = execute(executor, query).await?;
     Ok(rows.iter().map(T::from_row).collect::<Result<_, _>>()?)
 }
 

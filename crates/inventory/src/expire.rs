@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use sqlx::{PgPool, Row};
 
-use crate::{Error, Executor, ProductId, database::call, event::Events};
+use crate::{Error, Executor, ProductId, database::execute, event::Events};
 
 /// The due holds, by the database's clock.
 #[derive(Debug, Clone)]
@@ -33,7 +33,7 @@ async fn due_beside(
         select products, lag_seconds, next_due_seconds from due_v2($1)",
     )
     .bind(left_out);
-    let rows = call(executor, query).await?;
+    let rows = execute(executor, query).await?;
     let row = rows.first().ok_or(sqlx::Error::RowNotFound)?;
     Ok(Due {
         products: row.try_get("products")?,
@@ -55,7 +55,7 @@ pub async fn expire(
         .bind(product_id)
         .bind(max_rows)
         .bind(events.types());
-    let rows = call(pool, query).await?;
+    let rows = execute(pool, query).await?;
     let row = rows.first().ok_or(sqlx::Error::RowNotFound)?;
     let expired: i32 = row.try_get("expired")?;
     Ok(expired.unsigned_abs().into())

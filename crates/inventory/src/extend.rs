@@ -3,7 +3,7 @@
 use crate::{
     Error, ReservationId, Seconds,
     batch::{Batch, batch_ended_as},
-    database::{Executor, call},
+    database::{Executor, execute},
     reservation::{Status, of_result, raw},
     transition::Change,
 };
@@ -47,7 +47,7 @@ pub async fn extend(
         .bind(raw(&ids))
         .bind(seconds)
         .bind(max_hold_seconds);
-    let rows = call(executor, query).await?;
+    let rows = execute(executor, query).await?;
     Ok(batch_ended_as(
         Status::Active,
         Change::Extended,

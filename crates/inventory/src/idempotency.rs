@@ -11,7 +11,7 @@ use sqlx::{PgConnection, PgPool, Row, postgres::PgRow};
 
 use crate::{
     Error,
-    database::{End, Executor, call, transact},
+    database::{End, Executor, execute, transact},
 };
 
 /// An idempotency key and the request that was sent with it.
@@ -217,7 +217,7 @@ async fn find(
     )
     .bind(clients)
     .bind(keys.iter().map(|key| &*key.key).collect::<Vec<_>>());
-    let rows = call(Executor::Transaction(transaction), query).await?;
+    let rows = execute(Executor::Transaction(transaction), query).await?;
     let mut kept = HashMap::with_capacity(rows.len());
     for row in &rows {
         let name: (String, String) = (row.try_get("client")?, row.try_get("key")?);
@@ -250,7 +250,7 @@ async fn claim(
     .bind(column(keys, &claims, |key| &*key.client))
     .bind(column(keys, &claims, |key| &*key.key))
     .bind(column(keys, &claims, |key| &key.fingerprint[..]));
-    let rows = call(Executor::Transaction(transaction), query).await?;
+    let rows = execute(Executor::Transaction(transaction), query).await?;
     let mut taken: Vec<_> = keys.iter().map(|_| None).collect();
     for (position, row) in claims.into_iter().zip(&rows) {
         taken[position] = read(row)?;
@@ -289,7 +289,7 @@ async fn keep(
         .bind(part(answers, |answer| answer.status))
         .bind(part(answers, |answer| answer.location.as_deref()))
         .bind(part(answers, |answer| &*answer.body));
-    call(Executor::Transaction(transaction), query).await?;
+    execute(Executor::Transaction(transaction), query).await?;
     Ok(())
 }
 
@@ -307,7 +307,7 @@ async fn insert(
         .bind(part(answers, |answer| answer.status))
         .bind(part(answers, |answer| answer.location.as_deref()))
         .bind(part(answers, |answer| &*answer.body));
-    call(Executor::Transaction(transaction), query).await?;
+    execute(Executor::Transaction(transaction), query).await?;
     Ok(())
 }
 
@@ -335,7 +335,7 @@ pub async fn purge(pool: &PgPool, hours: i32, max_rows: i64) -> Result<u64, Erro
     )
     .bind(hours)
     .bind(max_rows);
-    let rows = call(pool, query).await?;
+    let rows = execute(pool, query).await?;
     let row = rows.first().ok_or(sqlx::Error::RowNotFound)?;
     let purged: i64 = row.try_get("purged")?;
     Ok(purged.unsigned_abs())

@@ -5,7 +5,7 @@ use sqlx::{PgPool, Postgres, QueryBuilder};
 
 use crate::{
     Error, ProductId, ReservationId, UserId,
-    database::look,
+    database::read_only,
     reservation::{Reference, Reservation, Status, effective},
 };
 
@@ -86,7 +86,7 @@ pub async fn list(pool: &PgPool, filter: &Filter, page: Page) -> Result<Vec<Rese
         .push(") r order by id desc limit ")
         .push_bind(page.limit);
     query.push(" offset ").push_bind(page.offset);
-    look(pool, BEGIN, query.build()).await
+    read_only(pool, BEGIN, query.build()).await
 }
 
 impl Filter {

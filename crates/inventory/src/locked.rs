@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use sqlx::{FromRow, PgPool};
 
-use crate::{Error, ProductId, ReservationId, database::look, reservation::raw};
+use crate::{Error, ProductId, ReservationId, database::read_only, reservation::raw};
 
 /// The rollback releases the locks at once, and no lock wait is longer than 300 ms. Rows are found by id even when
 /// the statistics date from before the sale.
@@ -23,7 +23,7 @@ pub async fn products_of(
     }
     let products = "-- locked: products of
         select r.id, r.product_id from reservations r where r.id = any($1)";
-    let found: Vec<Found> = look(pool, BEGIN, sqlx::query(products).bind(raw(ids))).await?;
+    let found: Vec<Found> = read_only(pool, BEGIN, sqlx::query(products).bind(raw(ids))).await?;
     let products: HashMap<_, _> = found.iter().map(|r| (r.id, r.product_id)).collect();
     Ok(ids.iter().map(|id| products.get(id).copied()).collect())
 }
@@ -36,7 +36,8 @@ pub async fn now(pool: &PgPool, products: &[ProductId]) -> Result<Vec<ProductId>
         )
         select p.id from products p where p.id = any($1) and p.id not in (select f.id from free f)";
     let products: Vec<i64> = products.iter().map(|product| product.get()).collect();
-    let rows: Vec<(ProductId,)> = look(pool, BEGIN, sqlx::query(locked).bind(products)).await?;
+    let rows: Vec<(ProductId,)> =
+        read_only(pool, BEGIN, sqlx::query(locked).bind(products)).await?;
     Ok(rows.into_iter().map(|(product,)| product).collect())
 }
 
@@ -44,7 +45,7 @@ pub async fn now(pool: &PgPool, products: &[ProductId]) -> Result<Vec<ProductId>
 pub async fn for_long(pool: &PgPool, product: ProductId) -> Result<bool, Error> {
     let lock = "-- locked: for long\nselect id from products where id = $1 for no key update";
     let lock = sqlx::query(lock).bind(product.get());
-    match look::<(ProductId,)>(pool, BEGIN, lock).await {
+    match read_only::<(ProductId,)>(pool, BEGIN, lock).await {
         Err(error) if error.is_lock_timeout() => Ok(true),
         other => other.map(|_| false),
     }

@@ -25,7 +25,7 @@ use uuid::Uuid;
 
 use crate::{
     Error,
-    database::{Executor, call, fetch},
+    database::{Executor, execute, fetch},
     event::Event,
     schema::Utc,
 };
@@ -223,7 +223,7 @@ pub async fn purge(pool: &PgPool, retention_hours: i32, max_rows: i64) -> Result
           returning 1) \
         select count(*) from gone";
     count(
-        &call(
+        &execute(
             pool,
             sqlx::query(purge).bind(retention_hours).bind(max_rows),
         )
@@ -253,7 +253,7 @@ pub async fn requeue_dead(mut executor: Executor<'_>) -> Result<u64, Error> {
     let mut total = 0;
     loop {
         let query = sqlx::query(requeue).bind(REQUEUE_MAX_ROWS);
-        let requeued = call(executor.reborrow(), query).await;
+        let requeued = execute(executor.reborrow(), query).await;
         let requeued = count(&requeued.map_err(|error| error.after(total > 0))?)?;
         total += requeued;
         if requeued < REQUEUE_MAX_ROWS as u64 {

@@ -5,7 +5,7 @@ use sqlx::{FromRow as _, Row};
 use crate::{
     Error, ReservationId,
     batch::Batch,
-    database::{Executor, call},
+    database::{Executor, execute},
     event::Events,
     reservation::{Refusal, Reservation, Status, answer, of_result},
     transition::Change,
@@ -29,7 +29,7 @@ pub async fn reacquire(
     ))
     .bind(id)
     .bind(events.types());
-    let rows = call(executor, query).await?;
+    let rows = execute(executor, query).await?;
     let row = rows.first().ok_or(sqlx::Error::RowNotFound)?;
     let expired: i64 = row.try_get("expired")?;
     let changed: bool = row.try_get("changed")?;

@@ -11,7 +11,7 @@ use time::{Duration, OffsetDateTime};
 use crate::{
     Error, ProductId, Quantity, ReservationId, UserId,
     batch::Batch,
-    database::{End, Executor, call, transact},
+    database::{End, Executor, execute, transact},
     event::Events,
     reservation::{Reference, Refusal, Reservation, Status},
     transition::Change,
@@ -77,7 +77,7 @@ pub async fn reserve_in_turn(
     let work = async |transaction: &mut PgConnection| {
         let waited = "-- reserve: wait for the products\nselect wait_for_products_v1($1) as waited";
         let ids: Vec<i64> = products.iter().map(|product| product.get()).collect();
-        let rows = call(&mut *transaction, sqlx::query(waited).bind(ids)).await?;
+        let rows = execute(&mut *transaction, sqlx::query(waited).bind(ids)).await?;
         let row = rows.first().ok_or(sqlx::Error::RowNotFound)?;
         let waited: bool = row.try_get("waited")?;
         waits.store(if waited { WAITS_IN_A_ROW } else { 0 }, Ordering::Relaxed);
@@ -139,7 +139,7 @@ pub(crate) async fn decide(
         .bind(references)
         .bind(hold_seconds)
         .bind(events.types());
-    let [row] = &call(executor, query).await?[..] else {
+    let [row] = &execute(executor, query).await?[..] else {
         return Err(sqlx::Error::RowNotFound.into());
     };
     Ok(read(row, requests, hold_seconds)?)

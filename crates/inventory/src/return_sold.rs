@@ -3,7 +3,7 @@
 use crate::{
     Error, ReservationId,
     batch::{Batch, batch_ended_as},
-    database::{Executor, call},
+    database::{Executor, execute},
     event::Events,
     reservation::{Status, of_result, raw},
     transition::Change,
@@ -29,7 +29,7 @@ pub async fn return_sold(
         " from return_v1($1, $2)"
     );
     let query = sqlx::query(return_sold).bind(raw(ids)).bind(events.types());
-    let rows = call(executor, query).await?;
+    let rows = execute(executor, query).await?;
     Ok(batch_ended_as(
         Status::Returned,
         Change::Returned,

@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, str::FromStr, time::Duration};
 use inventory::{
     Error,
     audit::Difference,
-    database::{Executor, call, fetch},
+    database::{Executor, execute, fetch},
     schema::Utc,
 };
 use schemars::JsonSchema;
@@ -169,14 +169,14 @@ async fn beat(
         set seen_at = excluded.seen_at, report = excluded.report";
     let query = sqlx::query(beat).bind(instance).bind(role);
     let age = started.elapsed().as_secs_f64();
-    call(pool, query.bind(Json(report)).bind(age))
+    execute(pool, query.bind(Json(report)).bind(age))
         .await
         .map(drop)
 }
 
 async fn leave(pool: &PgPool, instance: &str) -> Result<(), Error> {
     let leave = "-- presence leave\ndelete from processes where instance = $1";
-    call(pool, sqlx::query(leave).bind(instance))
+    execute(pool, sqlx::query(leave).bind(instance))
         .await
         .map(drop)
 }
