@@ -18,7 +18,7 @@ use crate::{
     answer::Answer,
     auth::Admin,
     bulkhead::Bulkhead,
-    code::Code,
+    code::ProblemCode,
     extract::{Id, Json},
     idempotency::{Keyed, Rendered},
     openapi::Operation,
@@ -28,7 +28,7 @@ use crate::{
 pub(crate) fn operation() -> Operation {
     Operation::new("adjustStock", "Add units, or take free ones away")
         .explained("Each change is kept with its reason. Without `Idempotency-Key` not to be repeated blindly: look first.")
-        .refuses(&[Code::InsufficientStock])
+        .refuses(&[ProblemCode::InsufficientStock])
 }
 
 /// A change of a product's stock.

@@ -10,7 +10,7 @@ use subtle::ConstantTimeEq as _;
 
 use crate::{
     Problem,
-    code::Code,
+    code::ProblemCode,
     keys::{Client, Keys},
     openapi::{ADMIN, CLIENT, Describe, Operation, Schemas},
 };
@@ -70,7 +70,7 @@ where
 impl Describe for Admin {
     fn describe(operation: &mut Operation, _: &mut Schemas) {
         operation.needs(&[ADMIN]);
-        operation.refuse(&[Code::Forbidden]);
+        operation.refuse(&[ProblemCode::Forbidden]);
     }
 }
 

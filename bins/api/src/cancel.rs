@@ -9,7 +9,7 @@ use inventory::{ReservationId, cancel, reservation::Reservation};
 use crate::{
     Problem,
     answer::Answer,
-    code::Code,
+    code::ProblemCode,
     extract::{Id, NoBody},
     idempotency::{Keyed, Rendered},
     keys::Client,
@@ -26,9 +26,9 @@ pub(crate) fn operation() -> Operation {
     Operation::new("cancel", "Give a hold up")
         .explained("Can be repeated.")
         .refuses(&[
-            Code::ReservationExpired,
-            Code::ReservationConfirmed,
-            Code::ReservationReturned,
+            ProblemCode::ReservationExpired,
+            ProblemCode::ReservationConfirmed,
+            ProblemCode::ReservationReturned,
         ])
 }
 

@@ -13,7 +13,7 @@ pub(crate) const BODY_MAX_BYTES: usize = 16 * 1024;
 pub(crate) const KEY_MAX_CHARACTERS: usize = 255;
 
 /// What a code means.
-pub(crate) struct Terms {
+pub(crate) struct ProblemSpec {
     pub(crate) code: &'static str,
     pub(crate) status: StatusCode,
     pub(crate) title: &'static str,
@@ -27,20 +27,20 @@ macro_rules! codes {
     ($($variant:ident $code:literal $status:ident $title:literal
         when $when:literal do $action:literal;)+) => {
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub(crate) enum Code {
+        pub(crate) enum ProblemCode {
             $($variant),+
         }
 
-        impl Code {
+        impl ProblemCode {
             pub(crate) const ALL: &[Self] = &[$(Self::$variant),+];
 
             pub(crate) fn named(name: &str) -> Option<Self> {
-                Self::ALL.iter().copied().find(|code| code.terms().code == name)
+                Self::ALL.iter().copied().find(|code| code.spec().code == name)
             }
 
-            pub(crate) const fn terms(self) -> &'static Terms {
+            pub(crate) const fn spec(self) -> &'static ProblemSpec {
                 match self {
-                    $(Self::$variant => &Terms {
+                    $(Self::$variant => &ProblemSpec {
                         code: $code,
                         status: StatusCode::$status,
                         title: $title,
@@ -127,28 +127,28 @@ codes! {
 // The table's text cannot take its figures from the limits.
 const _: () = assert!(BODY_MAX_BYTES == 16384 && KEY_MAX_CHARACTERS == 255);
 
-impl Serialize for Code {
+impl Serialize for ProblemCode {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(self.terms().code)
+        serializer.serialize_str(self.spec().code)
     }
 }
 
-impl JsonSchema for Code {
+impl JsonSchema for ProblemCode {
     fn schema_name() -> Cow<'static, str> {
-        "Code".into()
+        "ProblemCode".into()
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         let mut description =
             "| code | status | when | what to do |\n|---|---|---|---|\n".to_owned();
         for code in Self::ALL {
-            let Terms {
+            let ProblemSpec {
                 code,
                 status,
                 when,
                 action,
                 ..
-            } = code.terms();
+            } = code.spec();
             description += &format!("| `{code}` | {} | {when} | {action} |\n", status.as_u16());
         }
         json_schema!({ "type": "string", "enum": Self::ALL, "description": description })
@@ -157,5 +157,5 @@ impl JsonSchema for Code {
 
 /// Whether a problem of this name is a failure of the service, and not a refusal.
 pub(crate) fn is_failure(name: &str) -> bool {
-    Code::named(name).is_some_and(|code| code.terms().status.is_server_error())
+    ProblemCode::named(name).is_some_and(|code| code.spec().status.is_server_error())
 }

@@ -15,7 +15,7 @@ use serde::Deserialize;
 use crate::{
     Problem,
     answer::Answer,
-    code::Code,
+    code::ProblemCode,
     extract::{Id, OptionalJson},
     idempotency::{Keyed, Rendered},
     keys::Client,
@@ -35,11 +35,11 @@ pub(crate) fn operation() -> Operation {
             the answer is a new, confirmed reservation that has `reacquired_from`.",
         )
         .refuses(&[
-            Code::ReservationExpired,
-            Code::ReservationCanceled,
-            Code::ReservationReturned,
-            Code::ExpiredSoldOut,
-            Code::MaxPerUserReached,
+            ProblemCode::ReservationExpired,
+            ProblemCode::ReservationCanceled,
+            ProblemCode::ReservationReturned,
+            ProblemCode::ExpiredSoldOut,
+            ProblemCode::MaxPerUserReached,
         ])
 }
 

@@ -15,7 +15,7 @@ use serde::Deserialize;
 use crate::{
     Problem,
     answer::Answer,
-    code::Code,
+    code::ProblemCode,
     extract::{Id, Json},
     idempotency::{Keyed, Rendered},
     keys::Client,
@@ -32,10 +32,10 @@ pub(crate) fn operation() -> Operation {
     Operation::new("extend", "Move a hold's deadline to so many seconds from now")
         .explained("Never nearer, and never beyond the longest life of a hold: the answer shows what it came to.")
         .refuses(&[
-            Code::ReservationExpired,
-            Code::ReservationCanceled,
-            Code::ReservationConfirmed,
-            Code::ReservationReturned,
+            ProblemCode::ReservationExpired,
+            ProblemCode::ReservationCanceled,
+            ProblemCode::ReservationConfirmed,
+            ProblemCode::ReservationReturned,
         ])
 }
 

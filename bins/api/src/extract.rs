@@ -14,7 +14,7 @@ use serde_json::json;
 
 use crate::{
     Problem,
-    code::{BODY_MAX_BYTES, Code},
+    code::{BODY_MAX_BYTES, ProblemCode},
     openapi::{Describe, Operation, Schemas},
 };
 
@@ -33,11 +33,11 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
 }
 
 /// What a body can be refused for.
-const BAD_BODY: [Code; 4] = [
-    Code::InvalidJson,
-    Code::BodyTooLarge,
-    Code::UnsupportedMediaType,
-    Code::InvalidRequest,
+const BAD_BODY: [ProblemCode; 4] = [
+    ProblemCode::InvalidJson,
+    ProblemCode::BodyTooLarge,
+    ProblemCode::UnsupportedMediaType,
+    ProblemCode::InvalidRequest,
 ];
 
 impl<T: JsonSchema> Describe for Json<T> {
@@ -184,7 +184,7 @@ impl<T: Named + JsonSchema> Describe for Id<T> {
             "required": true,
             "schema": schemas.taken::<T>(),
         }));
-        operation.refuse(&[Code::of(&T::NOT_FOUND)]);
+        operation.refuse(&[ProblemCode::of(&T::NOT_FOUND)]);
     }
 }
 

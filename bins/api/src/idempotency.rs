@@ -15,12 +15,12 @@ use serde_json::json;
 
 use crate::{
     Problem,
-    code::{Code, KEY_MAX_CHARACTERS},
+    code::{KEY_MAX_CHARACTERS, ProblemCode},
     extract,
     json::{JSON, PROBLEM_JSON},
     keys::Client,
     openapi::{Describe, Operation, Schemas},
-    problem::Told,
+    problem::ProblemReport,
 };
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -80,9 +80,9 @@ impl<B: Describe> Describe for Keyed<B> {
             },
         }));
         operation.refuse(&[
-            Code::IdempotencyKeyInvalid,
-            Code::IdempotencyKeyInUse,
-            Code::IdempotencyKeyReused,
+            ProblemCode::IdempotencyKeyInvalid,
+            ProblemCode::IdempotencyKeyInUse,
+            ProblemCode::IdempotencyKeyReused,
         ]);
         let replayed = json!({
             "description": "It is the answer that the first request with this `Idempotency-Key` got.",
@@ -193,7 +193,7 @@ fn response(answer: Answer) -> Response {
         true => JSON,
         false => PROBLEM_JSON,
     };
-    let told = (!status.is_success()).then(|| Told::in_body(&answer.body));
+    let told = (!status.is_success()).then(|| ProblemReport::in_body(&answer.body));
     let mut response = Response::new(answer.body.into());
     *response.status_mut() = status;
     if let Some(told) = told.flatten() {

@@ -17,7 +17,7 @@ use serde_json::json;
 use crate::{
     Problem,
     auth::Admin,
-    code::Code,
+    code::ProblemCode,
     openapi::{Describe, Operation, Schemas},
     pages,
 };
@@ -81,7 +81,7 @@ impl Describe for Views {
 
 pub(crate) fn operation() -> Operation {
     Operation::new("watch", "What the live page shows, as a stream")
-        .refuses(&[Code::TooManyViewers])
+        .refuses(&[ProblemCode::TooManyViewers])
 }
 
 pub(crate) async fn stream(

@@ -10,7 +10,7 @@ use prometheus::{
     core::Collector, exponential_buckets,
 };
 
-use crate::code::Code;
+use crate::code::ProblemCode;
 
 pub(crate) struct Metrics {
     requests: IntCounterVec,
@@ -49,9 +49,9 @@ impl Metrics {
                 )?,
             )?,
             // Shown from the start: a rate does not see the first one of a series that begins with it.
-            problems: Code::ALL
+            problems: ProblemCode::ALL
                 .iter()
-                .map(|code| problems.with_label_values(&[code.terms().code]))
+                .map(|code| problems.with_label_values(&[code.spec().code]))
                 .collect(),
             request_seconds: register(
                 registry,
@@ -131,8 +131,8 @@ impl Metrics {
 
     /// What the live page is told of this process.
     pub(crate) fn activity(&self) -> Activity {
-        let problems = Code::ALL.iter().zip(&self.problems);
-        let problems = problems.map(|(code, count)| (code.terms().code.to_owned(), count.get()));
+        let problems = ProblemCode::ALL.iter().zip(&self.problems);
+        let problems = problems.map(|(code, count)| (code.spec().code.to_owned(), count.get()));
         Activity {
             counts: Counts {
                 reserved: self.created.get(),
@@ -145,7 +145,7 @@ impl Metrics {
         }
     }
 
-    pub(crate) fn refused(&self, code: Code) {
+    pub(crate) fn refused(&self, code: ProblemCode) {
         self.problems[code as usize].inc();
     }
 

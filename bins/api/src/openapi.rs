@@ -21,7 +21,7 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     Problem,
-    code::{Code, Terms},
+    code::{ProblemCode, ProblemSpec},
     problem::Body,
     request_id,
 };
@@ -37,7 +37,7 @@ pub(crate) struct Operation {
     fields: Map<String, Value>,
     parameters: Vec<Value>,
     answers: BTreeMap<u16, Value>,
-    refusals: Vec<Code>,
+    refusals: Vec<ProblemCode>,
     headers: Map<String, Value>,
 }
 
@@ -62,7 +62,7 @@ impl Operation {
 
     /// What the verb refuses with, beyond what the handler's extractors do.
     #[must_use]
-    pub(crate) fn refuses(mut self, codes: &[Code]) -> Self {
+    pub(crate) fn refuses(mut self, codes: &[ProblemCode]) -> Self {
         self.refuse(codes);
         self
     }
@@ -92,7 +92,7 @@ impl Operation {
     pub(crate) fn needs(&mut self, schemes: &[&str]) {
         let schemes = schemes.iter().map(|scheme| json!({ *scheme: [] }));
         self.fields.insert("security".into(), schemes.collect());
-        self.refuse(&[Code::Unauthorized]);
+        self.refuse(&[ProblemCode::Unauthorized]);
     }
 
     /// A header that every answer may have.
@@ -100,7 +100,7 @@ impl Operation {
         self.headers.insert(name.into(), header);
     }
 
-    pub(crate) fn refuse(&mut self, codes: &[Code]) {
+    pub(crate) fn refuse(&mut self, codes: &[ProblemCode]) {
         self.refusals.extend(codes);
     }
 
@@ -138,11 +138,13 @@ impl Operation {
             answer["headers"]["X-Request-Id"] = request_id;
         }
         // In the order of the table, whatever the order in which they were collected.
-        let refusals = Code::ALL.iter().filter(|code| self.refusals.contains(code));
-        let mut by_status = BTreeMap::<u16, Vec<Code>>::new();
+        let refusals = ProblemCode::ALL
+            .iter()
+            .filter(|code| self.refusals.contains(code));
+        let mut by_status = BTreeMap::<u16, Vec<ProblemCode>>::new();
         for code in refusals {
             by_status
-                .entry(code.terms().status.as_u16())
+                .entry(code.spec().status.as_u16())
                 .or_default()
                 .push(*code);
         }
@@ -164,13 +166,13 @@ impl Operation {
 }
 
 /// The answer with one of these codes, which have the same status.
-fn refusal(codes: &[Code]) -> Value {
+fn refusal(codes: &[ProblemCode]) -> Value {
     let mut description = String::new();
     let mut examples = Map::new();
     for code in codes {
-        let Terms {
+        let ProblemSpec {
             code, when, action, ..
-        } = code.terms();
+        } = code.spec();
         description += &format!("- `{code}`: {when}. To do: {action}.\n");
         let example = json!({ "$ref": format!("#/components/examples/{code}") });
         examples.insert((*code).into(), example);
@@ -184,7 +186,7 @@ fn refusal(codes: &[Code]) -> Value {
     let mut answer =
         json!({ "description": description, "headers": { "X-Request-Id": request_id } });
     let header = |description: &str, schema: Value| json!({ "description": description, "required": true, "schema": schema });
-    match codes.first().map(|code| code.terms().status) {
+    match codes.first().map(|code| code.spec().status) {
         Some(StatusCode::UNAUTHORIZED) => {
             answer["headers"]["WWW-Authenticate"] =
                 header("The scheme.", json!({ "const": "Bearer" }));
@@ -207,7 +209,11 @@ pub(crate) trait Describe {
 /// Whoever has the state can call the database, and find it busy or away.
 impl<T> Describe for State<T> {
     fn describe(operation: &mut Operation, _: &mut Schemas) {
-        operation.refuse(&[Code::Overloaded, Code::OutcomeUnknown, Code::Internal]);
+        operation.refuse(&[
+            ProblemCode::Overloaded,
+            ProblemCode::OutcomeUnknown,
+            ProblemCode::Internal,
+        ]);
     }
 }
 
@@ -378,12 +384,12 @@ impl<S: Clone + Send + Sync + 'static> Routes<S> {
         let mut schemas = self.schemas.given.take_definitions(true);
         schemas.append(&mut self.schemas.taken.take_definitions(true));
         schemas.sort_keys();
-        let example = |code: &Code| {
+        let example = |code: &ProblemCode| {
             let example =
-                json!({ "summary": code.terms().title, "value": Problem::example(*code).body() });
-            (code.terms().code.to_owned(), example)
+                json!({ "summary": code.spec().title, "value": Problem::example(*code).body() });
+            (code.spec().code.to_owned(), example)
         };
-        let examples: Map<_, _> = Code::ALL.iter().map(example).collect();
+        let examples: Map<_, _> = ProblemCode::ALL.iter().map(example).collect();
         let document = json!({
             "openapi": "3.1.0",
             "info": info,

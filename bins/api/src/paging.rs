@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::{
     Problem,
     answer::Answer,
-    code::Code,
+    code::ProblemCode,
     openapi::{Describe, Operation, Schemas},
 };
 
@@ -82,7 +82,7 @@ pub(crate) fn describe<T: JsonSchema>(operation: &mut Operation, schemas: &mut S
     parameter(operation, "limit", &most, limit);
     let after = "Only what comes after this one, as `Link` has it.";
     parameter(operation, "after_id", after, schemas.taken::<T>());
-    operation.refuse(&[Code::InvalidQuery]);
+    operation.refuse(&[ProblemCode::InvalidQuery]);
 }
 
 /// A parameter of a query.

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use tracing::Level;
 
 use crate::{
-    code::Code,
+    code::ProblemCode,
     json::{self, PROBLEM_JSON},
 };
 
@@ -63,7 +63,7 @@ pub(crate) struct Body {
     status: u16,
     /// What it was this time, for people.
     detail: String,
-    code: Code,
+    code: ProblemCode,
     /// With `already_reserved`: the hold that stands in the way.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "ReservationId")]
@@ -83,71 +83,75 @@ pub(crate) struct Body {
 }
 
 impl Problem {
-    pub(crate) fn code(&self) -> Code {
+    pub(crate) fn code(&self) -> ProblemCode {
         match self {
-            Self::InvalidJson(_) => Code::InvalidJson,
-            Self::InvalidQuery(_) => Code::InvalidQuery,
-            Self::InvalidRequest(_) => Code::InvalidRequest,
-            Self::InvalidProduct(_) => Code::InvalidProduct,
-            Self::UnsupportedMediaType => Code::UnsupportedMediaType,
-            Self::BodyTooLarge => Code::BodyTooLarge,
-            Self::NotFound => Code::NotFound,
-            Self::MethodNotAllowed => Code::MethodNotAllowed,
-            Self::Unauthorized(_) => Code::Unauthorized,
-            Self::Forbidden => Code::Forbidden,
-            Self::Refused(refusal) | Self::RefusedOf(_, refusal) => Code::of(refusal),
-            Self::IdempotencyKeyInvalid => Code::IdempotencyKeyInvalid,
-            Self::IdempotencyKeyReused => Code::IdempotencyKeyReused,
-            Self::IdempotencyKeyInUse => Code::IdempotencyKeyInUse,
-            Self::TooManyViewers => Code::TooManyViewers,
-            Self::Overloaded => Code::Overloaded,
-            Self::OutcomeUnknown => Code::OutcomeUnknown,
-            Self::Internal => Code::Internal,
+            Self::InvalidJson(_) => ProblemCode::InvalidJson,
+            Self::InvalidQuery(_) => ProblemCode::InvalidQuery,
+            Self::InvalidRequest(_) => ProblemCode::InvalidRequest,
+            Self::InvalidProduct(_) => ProblemCode::InvalidProduct,
+            Self::UnsupportedMediaType => ProblemCode::UnsupportedMediaType,
+            Self::BodyTooLarge => ProblemCode::BodyTooLarge,
+            Self::NotFound => ProblemCode::NotFound,
+            Self::MethodNotAllowed => ProblemCode::MethodNotAllowed,
+            Self::Unauthorized(_) => ProblemCode::Unauthorized,
+            Self::Forbidden => ProblemCode::Forbidden,
+            Self::Refused(refusal) | Self::RefusedOf(_, refusal) => ProblemCode::of(refusal),
+            Self::IdempotencyKeyInvalid => ProblemCode::IdempotencyKeyInvalid,
+            Self::IdempotencyKeyReused => ProblemCode::IdempotencyKeyReused,
+            Self::IdempotencyKeyInUse => ProblemCode::IdempotencyKeyInUse,
+            Self::TooManyViewers => ProblemCode::TooManyViewers,
+            Self::Overloaded => ProblemCode::Overloaded,
+            Self::OutcomeUnknown => ProblemCode::OutcomeUnknown,
+            Self::Internal => ProblemCode::Internal,
         }
     }
 
     /// A problem that has this code, for the contract.
-    pub(crate) fn example(code: Code) -> Self {
+    pub(crate) fn example(code: ProblemCode) -> Self {
         match code {
-            Code::InvalidJson => {
+            ProblemCode::InvalidJson => {
                 Self::InvalidJson("EOF while parsing an object at line 1 column 18".to_owned())
             }
-            Code::InvalidQuery => {
+            ProblemCode::InvalidQuery => {
                 Self::InvalidQuery("limit must be a whole number from 1 to 100".to_owned())
             }
-            Code::IdempotencyKeyInvalid => Self::IdempotencyKeyInvalid,
-            Code::Unauthorized => Self::Unauthorized("an API key"),
-            Code::Forbidden => Self::Forbidden,
-            Code::NotFound => Self::NotFound,
-            Code::ProductNotFound => Self::Refused(Refusal::ProductNotFound),
-            Code::ReservationNotFound => Self::Refused(Refusal::ReservationNotFound),
-            Code::MethodNotAllowed => Self::MethodNotAllowed,
-            Code::SaleNotOpen => Self::Refused(Refusal::SaleNotOpen),
-            Code::SaleClosed => Self::Refused(Refusal::SaleClosed),
-            Code::AlreadyReserved => Self::Refused(Refusal::AlreadyReserved {
+            ProblemCode::IdempotencyKeyInvalid => Self::IdempotencyKeyInvalid,
+            ProblemCode::Unauthorized => Self::Unauthorized("an API key"),
+            ProblemCode::Forbidden => Self::Forbidden,
+            ProblemCode::NotFound => Self::NotFound,
+            ProblemCode::ProductNotFound => Self::Refused(Refusal::ProductNotFound),
+            ProblemCode::ReservationNotFound => Self::Refused(Refusal::ReservationNotFound),
+            ProblemCode::MethodNotAllowed => Self::MethodNotAllowed,
+            ProblemCode::SaleNotOpen => Self::Refused(Refusal::SaleNotOpen),
+            ProblemCode::SaleClosed => Self::Refused(Refusal::SaleClosed),
+            ProblemCode::AlreadyReserved => Self::Refused(Refusal::AlreadyReserved {
                 reservation_id: ReservationId::ONE,
             }),
-            Code::SoldOut => Self::Refused(Refusal::SoldOut { free: 0 }),
-            Code::MaxPerUserReached => Self::Refused(Refusal::MaxPerUserReached { remaining: 1 }),
-            Code::ReservationExpired => Self::Refused(Refusal::ReservationExpired),
-            Code::ReservationCanceled => Self::Refused(Refusal::ReservationCanceled),
-            Code::ReservationConfirmed => Self::Refused(Refusal::ReservationConfirmed),
-            Code::ReservationReturned => Self::Refused(Refusal::ReservationReturned),
-            Code::ReservationNotConfirmed => Self::Refused(Refusal::ReservationNotConfirmed),
-            Code::ExpiredSoldOut => Self::Refused(Refusal::ExpiredSoldOut),
-            Code::InsufficientStock => Self::Refused(Refusal::InsufficientStock { free: 3 }),
-            Code::IdempotencyKeyInUse => Self::IdempotencyKeyInUse,
-            Code::BodyTooLarge => Self::BodyTooLarge,
-            Code::UnsupportedMediaType => Self::UnsupportedMediaType,
-            Code::InvalidRequest => Self::InvalidRequest("unknown field `colour`".to_owned()),
-            Code::InvalidProduct => {
+            ProblemCode::SoldOut => Self::Refused(Refusal::SoldOut { free: 0 }),
+            ProblemCode::MaxPerUserReached => {
+                Self::Refused(Refusal::MaxPerUserReached { remaining: 1 })
+            }
+            ProblemCode::ReservationExpired => Self::Refused(Refusal::ReservationExpired),
+            ProblemCode::ReservationCanceled => Self::Refused(Refusal::ReservationCanceled),
+            ProblemCode::ReservationConfirmed => Self::Refused(Refusal::ReservationConfirmed),
+            ProblemCode::ReservationReturned => Self::Refused(Refusal::ReservationReturned),
+            ProblemCode::ReservationNotConfirmed => Self::Refused(Refusal::ReservationNotConfirmed),
+            ProblemCode::ExpiredSoldOut => Self::Refused(Refusal::ExpiredSoldOut),
+            ProblemCode::InsufficientStock => Self::Refused(Refusal::InsufficientStock { free: 3 }),
+            ProblemCode::IdempotencyKeyInUse => Self::IdempotencyKeyInUse,
+            ProblemCode::BodyTooLarge => Self::BodyTooLarge,
+            ProblemCode::UnsupportedMediaType => Self::UnsupportedMediaType,
+            ProblemCode::InvalidRequest => {
+                Self::InvalidRequest("unknown field `colour`".to_owned())
+            }
+            ProblemCode::InvalidProduct => {
                 Self::InvalidProduct("sale_ends_at must be later than sale_starts_at".to_owned())
             }
-            Code::IdempotencyKeyReused => Self::IdempotencyKeyReused,
-            Code::TooManyViewers => Self::TooManyViewers,
-            Code::Internal => Self::Internal,
-            Code::Overloaded => Self::Overloaded,
-            Code::OutcomeUnknown => Self::OutcomeUnknown,
+            ProblemCode::IdempotencyKeyReused => Self::IdempotencyKeyReused,
+            ProblemCode::TooManyViewers => Self::TooManyViewers,
+            ProblemCode::Internal => Self::Internal,
+            ProblemCode::Overloaded => Self::Overloaded,
+            ProblemCode::OutcomeUnknown => Self::OutcomeUnknown,
         }
     }
 
@@ -159,13 +163,13 @@ impl Problem {
             | Self::InvalidProduct(detail) => detail.clone(),
             Self::Unauthorized(wanted) => format!("send Authorization: Bearer with {wanted}"),
             Self::Refused(refusal) | Self::RefusedOf(_, refusal) => refusal.to_string(),
-            _ => self.code().terms().action.to_owned(),
+            _ => self.code().spec().action.to_owned(),
         }
     }
 
     pub(crate) fn body(&self) -> Body {
         let code = self.code();
-        let terms = code.terms();
+        let terms = code.spec();
         let mut body = Body {
             r#type: format!("urn:flashsale:problem:{}", terms.code),
             title: terms.title,
@@ -196,7 +200,7 @@ impl Problem {
     }
 }
 
-impl Code {
+impl ProblemCode {
     pub(crate) fn of(refusal: &Refusal) -> Self {
         match refusal {
             Refusal::ProductNotFound => Self::ProductNotFound,
@@ -220,13 +224,13 @@ impl Code {
 
 /// What an answer tells of its problem to who counts and logs it.
 #[derive(Clone)]
-pub(crate) struct Told {
-    pub(crate) code: Code,
+pub(crate) struct ProblemReport {
+    pub(crate) code: ProblemCode,
     /// For the log, if it has problems.
     pub(crate) detail: Option<String>,
 }
 
-impl Told {
+impl ProblemReport {
     fn of(problem: &Problem) -> Self {
         // Words of the client's are for the client alone: there could be a secret in the wrong place.
         let quotes = matches!(
@@ -249,7 +253,7 @@ impl Told {
         }
         let Coded { code, detail } = serde_json::from_str(body).ok()?;
         Some(Self {
-            code: Code::named(code)?,
+            code: ProblemCode::named(code)?,
             detail: logs_problems().then(|| detail.into_owned()),
         })
     }
@@ -257,8 +261,8 @@ impl Told {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let told = Told::of(&self);
-        let status = told.code.terms().status;
+        let told = ProblemReport::of(&self);
+        let status = told.code.spec().status;
         // Strings and numbers always serialise.
         let mut response = json::body(PROBLEM_JSON, &self.body()).unwrap_or_default();
         *response.status_mut() = status;
@@ -324,12 +328,12 @@ mod tests {
 
     #[test]
     fn each_example_has_its_code_and_each_code_its_own_name() {
-        for (position, code) in Code::ALL.iter().enumerate() {
+        for (position, code) in ProblemCode::ALL.iter().enumerate() {
             assert_eq!(Problem::example(*code).code(), *code);
-            let name = code.terms().code;
-            let before = &Code::ALL[..position];
+            let name = code.spec().code;
+            let before = &ProblemCode::ALL[..position];
             assert!(
-                before.iter().all(|other| other.terms().code != name),
+                before.iter().all(|other| other.spec().code != name),
                 "{name}"
             );
         }

@@ -25,7 +25,7 @@ use crate::{
     answer::{Answer, Created},
     auth::Admin,
     bulkhead::Bulkhead,
-    code::Code,
+    code::ProblemCode,
     extract::{Id, Json, query_pairs},
     idempotency::{Keyed, Rendered},
     keys::Client,
@@ -164,7 +164,7 @@ fn checked<T, U>(
 pub(crate) fn create_operation() -> Operation {
     Operation::new("createProduct", "Create a product")
         .explained("Its units are all free. Without `Idempotency-Key` not to be repeated blindly: look first.")
-        .refuses(&[Code::InvalidProduct])
+        .refuses(&[ProblemCode::InvalidProduct])
 }
 
 pub(crate) async fn create(
@@ -200,7 +200,7 @@ pub(crate) fn change_operation() -> Operation {
     .explained(
         "What is not given stays; `null` takes a rule away. What is held already is not touched.",
     )
-    .refuses(&[Code::InvalidProduct])
+    .refuses(&[ProblemCode::InvalidProduct])
 }
 
 pub(crate) async fn change(

@@ -18,7 +18,7 @@ use serde::Deserialize;
 use crate::{
     Problem,
     answer::Created,
-    code::Code,
+    code::ProblemCode,
     extract::Json,
     idempotency::{Keyed, Rendered},
     keys::Client,
@@ -32,13 +32,13 @@ use crate::{
 pub(crate) type Lanes = Arc<Verb<Reserve, Created<Reservation>>>;
 
 /// Refusals of a reserve, in the order in which they are looked at.
-pub(crate) const REFUSALS: [Code; 6] = [
-    Code::ProductNotFound,
-    Code::SaleNotOpen,
-    Code::SaleClosed,
-    Code::AlreadyReserved,
-    Code::SoldOut,
-    Code::MaxPerUserReached,
+pub(crate) const REFUSALS: [ProblemCode; 6] = [
+    ProblemCode::ProductNotFound,
+    ProblemCode::SaleNotOpen,
+    ProblemCode::SaleClosed,
+    ProblemCode::AlreadyReserved,
+    ProblemCode::SoldOut,
+    ProblemCode::MaxPerUserReached,
 ];
 
 pub(crate) fn operation() -> Operation {

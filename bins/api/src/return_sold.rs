@@ -11,7 +11,7 @@ use crate::{
     answer::Answer,
     auth::Admin,
     bulkhead::Bulkhead,
-    code::Code,
+    code::ProblemCode,
     extract::{Id, NoBody},
     idempotency::{Keyed, Rendered},
     openapi::Operation,
@@ -23,9 +23,9 @@ pub(crate) fn operation() -> Operation {
     Operation::new("return", "Take a sale back, and free its units")
         .explained("Can be repeated.")
         .refuses(&[
-            Code::ReservationExpired,
-            Code::ReservationCanceled,
-            Code::ReservationNotConfirmed,
+            ProblemCode::ReservationExpired,
+            ProblemCode::ReservationCanceled,
+            ProblemCode::ReservationNotConfirmed,
         ])
 }
 

@@ -11,7 +11,7 @@ use crate::{
     auth::Access,
     bulkhead::Bulkhead,
     cancel,
-    code::Code,
+    code::ProblemCode,
     confirm, extend, live,
     openapi::{Operation, Routes},
     products, reservations, reserve, reserve_batch, return_sold,
@@ -190,7 +190,8 @@ fn pages<S: Clone + Send + Sync + 'static>(routes: Routes<S>) -> Routes<S> {
     let document = |media_type: &str, schema: Value| json!({ "description": "The document.", "content": { media_type: { "schema": schema } } });
     let json = document("application/json", json!({ "type": "object" }));
     let text = |media_type| document(media_type, json!({ "type": "string" }));
-    let mut file = Operation::new("livePageFile", "A file of that page").refuses(&[Code::NotFound]);
+    let mut file =
+        Operation::new("livePageFile", "A file of that page").refuses(&[ProblemCode::NotFound]);
     file.parameter(json!({
         "name": "file",
         "in": "path",

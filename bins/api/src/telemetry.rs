@@ -14,9 +14,9 @@ use axum::{
 use trace::{Answer, Span};
 
 use crate::{
-    code::Code,
+    code::ProblemCode,
     metrics::Metrics,
-    problem::Told,
+    problem::ProblemReport,
     request_id::{self, X_REQUEST_ID},
 };
 
@@ -37,7 +37,7 @@ pub(crate) async fn record(
     let known = method.is_safe() || method == "POST" || method == "PATCH";
     let method = known.then(|| method.as_str());
     let status = response.status();
-    let problem = response.extensions().get::<Told>();
+    let problem = response.extensions().get::<ProblemReport>();
     let id = match problem {
         None => given,
         Some(_) => given.or_else(request_id::new),
@@ -46,7 +46,7 @@ pub(crate) async fn record(
         method,
         route,
         status: status.as_u16(),
-        code: problem.map(|problem| problem.code.terms().code),
+        code: problem.map(|problem| problem.code.spec().code),
         request_id: id.as_ref().and_then(|id| id.to_str().ok()),
     };
     if let Some(problem) = problem {
@@ -70,7 +70,7 @@ fn labels<'a>(answer: &Answer<'a>) -> (&'a str, &'a str) {
     )
 }
 
-fn log(answer: &Answer<'_>, problem: &Told) {
+fn log(answer: &Answer<'_>, problem: &ProblemReport) {
     let (method, route) = labels(answer);
     let Answer {
         status,
@@ -79,7 +79,7 @@ fn log(answer: &Answer<'_>, problem: &Told) {
         ..
     } = *answer;
     // Nobody else tells of all that is internal.
-    if problem.code == Code::Internal {
+    if problem.code == ProblemCode::Internal {
         tracing::warn!(method, route, status, code, request_id, "a request failed");
     } else {
         let detail = problem.detail.as_deref();

@@ -10,7 +10,7 @@ use super::{
     schema::{example, fields, kind, limits, name},
 };
 use crate::{
-    code::{Code, Terms},
+    code::{ProblemCode, ProblemSpec},
     openapi::ADMIN,
 };
 
@@ -197,10 +197,10 @@ fn problems() -> Markup {
             }
             div.wide {
                 table {
-                    thead { tr { th { "Code" } th { "Status" } th { "When" } th { "What to do" } } }
+                    thead { tr { th { "ProblemCode" } th { "Status" } th { "When" } th { "What to do" } } }
                     tbody {
-                        @for code in Code::ALL {
-                            @let Terms { code, status, title, when, action } = code.terms();
+                        @for code in ProblemCode::ALL {
+                            @let ProblemSpec { code, status, title, when, action } = code.spec();
                             tr id={ "problem-" (code) } {
                                 td { code { (code) } div.prose { (title) } }
                                 td { span class={ "status s" (&status.as_str()[..1]) } { (status.as_str()) } }
@@ -247,7 +247,7 @@ fn schema_card(name: &str, schema: &Value) -> Markup {
     html! {
         article id={ "schema-" (name) } {
             h3 { (name) }
-            @if name == "Code" {
+            @if name == "ProblemCode" {
                 p { "See " a href="#problems" { "Problems" } "." }
             } @else {
                 @if let Some(description) = schema["description"].as_str() { (prose(description)) }
