@@ -9,7 +9,7 @@ use axum::{
     http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use inventory::idempotency::{Answer, Key, Outcome};
+use inventory::idempotency::{Answer, Key, KeyOutcome};
 use ring::digest;
 use serde_json::json;
 
@@ -167,10 +167,10 @@ pub(crate) async fn kept(answer: Result<impl IntoResponse, Problem>) -> Result<A
 }
 
 /// The outcome of a request whose answers are rendered from an `A`, as HTTP.
-pub(crate) fn answered<A>(outcome: Outcome) -> Result<Rendered<A>, Problem> {
+pub(crate) fn answered<A>(outcome: KeyOutcome) -> Result<Rendered<A>, Problem> {
     let response = match outcome {
-        Outcome::Done(answer) => response(answer),
-        Outcome::Replayed(answer) => {
+        KeyOutcome::Done(answer) => response(answer),
+        KeyOutcome::Replayed(answer) => {
             let mut response = response(answer);
             let replayed = HeaderValue::from_static("true");
             response
@@ -178,8 +178,8 @@ pub(crate) fn answered<A>(outcome: Outcome) -> Result<Rendered<A>, Problem> {
                 .insert(IDEMPOTENCY_REPLAYED, replayed);
             response
         }
-        Outcome::Reused => return Err(Problem::IdempotencyKeyReused),
-        Outcome::InUse => return Err(Problem::IdempotencyKeyInUse),
+        KeyOutcome::Reused => return Err(Problem::IdempotencyKeyReused),
+        KeyOutcome::InUse => return Err(Problem::IdempotencyKeyInUse),
     };
     Ok(Rendered(response, PhantomData))
 }

@@ -25,7 +25,7 @@ use crate::{
     lane_builder::{LaneBuilder, LockOf},
     openapi::Operation,
     sale::Sale,
-    verb::{Verb, VerbSpec, Verdict},
+    verb::{Outcome, Verb, VerbSpec},
 };
 
 /// The verb, as the handler finds it.
@@ -121,8 +121,8 @@ async fn decide(
     reserve::reserve_in_turn(pool, requests, hold_seconds, events, waits, latecomers).await
 }
 
-fn render(verdict: Verdict) -> Result<Created<Reservation>, Problem> {
-    let body = verdict?;
+fn render(outcome: Outcome) -> Result<Created<Reservation>, Problem> {
+    let body = outcome?;
     let path = format!("/reservations/{}", body.id);
     Ok(Created { path, body })
 }

@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// What a request came to.
-pub(crate) type Verdict = Result<Reservation, Refusal>;
+pub(crate) type Outcome = Result<Reservation, Refusal>;
 
 /// How a verb is answered over HTTP.
 pub(crate) struct VerbSpec<Q, A> {
@@ -30,11 +30,11 @@ pub(crate) struct VerbSpec<Q, A> {
     pub(crate) render: Render<A>,
 }
 
-type Render<A> = fn(Verdict) -> Result<A, Problem>;
+type Render<A> = fn(Outcome) -> Result<A, Problem>;
 
 /// A verb and its lanes.
 pub(crate) struct Verb<Q, A> {
-    plain: VerbLanes<Q, Verdict>,
+    plain: VerbLanes<Q, Outcome>,
     keyed: VerbLanes<(Key, Q), Result<Rendered<A>, Problem>>,
     render: Render<A>,
 }
@@ -70,8 +70,8 @@ where
     ) -> Result<Rendered<A>, Problem> {
         match key {
             None => {
-                let verdict = self.plain.ask(row, request).await??;
-                (self.render)(verdict).map(Rendered::from)
+                let outcome = self.plain.ask(row, request).await??;
+                (self.render)(outcome).map(Rendered::from)
             }
             Some(key) => self.keyed.ask(row, (key, request)).await??,
         }
@@ -82,7 +82,7 @@ fn plain_lanes<Q, A, F>(
     builder: &LaneBuilder,
     spec: &VerbSpec<Q, A>,
     decide: F,
-) -> VerbLanes<Q, Verdict>
+) -> VerbLanes<Q, Outcome>
 where
     Q: Clone + Send + Sync + 'static,
     F: for<'a> Fn(Executor<'a>, Vec<Q>, Option<Turn<Q>>) -> BoxFuture<'a, Result<Batch, Error>>
@@ -129,8 +129,8 @@ where
                 let work = async move {
                     let batch = decide(Executor::Transaction(transaction), new, None).await?;
                     let mut answers = Vec::with_capacity(batch.answers.len());
-                    for verdict in &batch.answers {
-                        match kept(render(verdict.clone())).await {
+                    for outcome in &batch.answers {
+                        match kept(render(outcome.clone())).await {
                             Ok(answer) => answers.push(answer),
                             Err(problem) => return Ok(Worked::Undo(problem)),
                         }
@@ -156,6 +156,6 @@ where
 }
 
 /// The answer about a reservation that was there.
-pub(crate) fn shown(verdict: Verdict) -> Result<Answer<Reservation>, Problem> {
-    Ok(Answer(verdict?))
+pub(crate) fn shown(outcome: Outcome) -> Result<Answer<Reservation>, Problem> {
+    Ok(Answer(outcome?))
 }

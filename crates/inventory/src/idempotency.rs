@@ -36,9 +36,9 @@ pub struct Answer {
     pub body: String,
 }
 
-/// Outcome of a request with a key.
+/// KeyOutcome of a request with a key.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Outcome {
+pub enum KeyOutcome {
     /// The request was done now, and its answer is stored.
     Done(Answer),
     /// The request was done earlier. This is its stored answer.
@@ -60,7 +60,7 @@ pub enum Worked<T, U> {
 /// Result of [`once`].
 pub enum Once<T, U> {
     /// One outcome per key, in order, and the result of the work if there were new requests.
-    Kept(Vec<Outcome>, Option<T>),
+    Kept(Vec<KeyOutcome>, Option<T>),
     /// The work was rolled back.
     Undone(U),
 }
@@ -185,18 +185,18 @@ fn outcomes(
     firsts: &[usize],
     new: &[usize],
     taken: &[Option<Taken>],
-) -> Vec<Outcome> {
+) -> Vec<KeyOutcome> {
     let outcomes = keys.iter().zip(firsts).enumerate();
     let outcomes = outcomes.map(|(position, (key, first))| match &taken[*first] {
         Some(Taken {
             fingerprint,
             answer: Some(answer),
         }) => match *fingerprint == key.fingerprint {
-            true if new.binary_search(&position).is_ok() => Outcome::Done(answer.clone()),
-            true => Outcome::Replayed(answer.clone()),
-            false => Outcome::Reused,
+            true if new.binary_search(&position).is_ok() => KeyOutcome::Done(answer.clone()),
+            true => KeyOutcome::Replayed(answer.clone()),
+            false => KeyOutcome::Reused,
         },
-        _ => Outcome::InUse,
+        _ => KeyOutcome::InUse,
     });
     outcomes.collect()
 }

@@ -97,7 +97,7 @@ const TRY: &str = "-- reserve
     select outcomes, ids, numbers, reserved_at, expired, busy
     from reserve_v2($1, $2, $3, $4, $5, $6, wait => false)";
 
-fn batch(decided: Decided) -> Result<Batch, Error> {
+fn batch(decided: BatchResult) -> Result<Batch, Error> {
     let mut answers = Vec::with_capacity(decided.answers.len());
     for answer in decided.answers {
         answers.push(answer.ok_or_else(|| no_such_outcome("none"))?);
@@ -107,7 +107,7 @@ fn batch(decided: Decided) -> Result<Batch, Error> {
 }
 
 /// Result of a function that reserves. A request without an answer was rolled back.
-pub(crate) struct Decided {
+pub(crate) struct BatchResult {
     pub(crate) answers: Vec<Option<Result<Reservation, Refusal>>>,
     pub(crate) expired: u64,
     /// Nothing was done, because another transaction holds a lock.
@@ -121,7 +121,7 @@ pub(crate) async fn decide(
     requests: &[Reserve],
     hold_seconds: i32,
     events: &Events,
-) -> Result<Decided, Error> {
+) -> Result<BatchResult, Error> {
     fn column<'a, T>(requests: &'a [Reserve], value: impl Fn(&'a Reserve) -> T) -> Vec<T> {
         requests.iter().map(value).collect()
     }
@@ -145,9 +145,9 @@ pub(crate) async fn decide(
     Ok(read(row, requests, hold_seconds)?)
 }
 
-fn read(row: &PgRow, requests: &[Reserve], hold_seconds: i32) -> Result<Decided, sqlx::Error> {
+fn read(row: &PgRow, requests: &[Reserve], hold_seconds: i32) -> Result<BatchResult, sqlx::Error> {
     if row.try_get("busy")? {
-        return Ok(Decided {
+        return Ok(BatchResult {
             answers: Vec::new(),
             expired: 0,
             busy: true,
@@ -202,7 +202,7 @@ fn read(row: &PgRow, requests: &[Reserve], hold_seconds: i32) -> Result<Decided,
             _ => return Err(no_such_outcome(outcome)),
         }));
     }
-    Ok(Decided {
+    Ok(BatchResult {
         answers,
         expired: expired.unsigned_abs(),
         busy: false,

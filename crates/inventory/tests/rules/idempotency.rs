@@ -6,7 +6,7 @@ use futures_util::{
 };
 use inventory::{
     Error, Executor, ProductId,
-    idempotency::{self, Answer, Key, Once, Outcome, Worked},
+    idempotency::{self, Answer, Key, KeyOutcome, Once, Worked},
     reserve::{self, Reserve},
 };
 use sqlx::{
@@ -35,7 +35,7 @@ fn answer(body: &str) -> Answer {
 }
 
 /// Work that answers each new request with its position in the batch and `name`.
-async fn batch(pool: &PgPool, name: &str, keys: &[Key]) -> Result<Vec<Outcome>, Error> {
+async fn batch(pool: &PgPool, name: &str, keys: &[Key]) -> Result<Vec<KeyOutcome>, Error> {
     let name = name.to_owned();
     let once = idempotency::once_in_batch(pool, keys, move |_, new| {
         let answers = new.iter().map(|n| answer(&format!("{name}{n}"))).collect();
@@ -48,7 +48,11 @@ async fn batch(pool: &PgPool, name: &str, keys: &[Key]) -> Result<Vec<Outcome>, 
 }
 
 /// Reserves with keys. The stored body is the hold's id, or empty.
-async fn reserve(shop: &Shop, keys: &[Key], requests: Vec<Reserve>) -> Result<Vec<Outcome>, Error> {
+async fn reserve(
+    shop: &Shop,
+    keys: &[Key],
+    requests: Vec<Reserve>,
+) -> Result<Vec<KeyOutcome>, Error> {
     let events = shop.events.clone();
     let once = idempotency::once_in_batch(&shop.pool, keys, move |transaction, new| {
         let (events, requests) = (events.clone(), requests.clone());
@@ -97,19 +101,19 @@ async fn be_patient(pool: &PgPool) {
 async fn a_batch_does_what_is_new_and_repeats_what_is_not(pool: PgPool) {
     let first = [key("b", 1), key("a", 2)];
     let kept = [answer("x0"), answer("x1")];
-    let done = kept.clone().map(Outcome::Done);
+    let done = kept.clone().map(KeyOutcome::Done);
     assert_eq!(batch(&pool, "x", &first).await.unwrap(), done);
-    let replayed = kept.clone().map(Outcome::Replayed);
+    let replayed = kept.clone().map(KeyOutcome::Replayed);
     assert_eq!(batch(&pool, "y", &first).await.unwrap(), replayed);
 
     let mut others = key("a", 2);
     others.client = "other".to_owned();
     let mixed = [key("c", 2), key("a", 3), key("b", 1), others];
     let wanted = [
-        Outcome::Done(answer("z0")),
-        Outcome::Reused,
-        Outcome::Replayed(answer("x0")),
-        Outcome::Done(answer("z3")),
+        KeyOutcome::Done(answer("z0")),
+        KeyOutcome::Reused,
+        KeyOutcome::Replayed(answer("x0")),
+        KeyOutcome::Done(answer("z3")),
     ];
     assert_eq!(batch(&pool, "z", &mixed).await.unwrap(), wanted);
 }
@@ -118,10 +122,10 @@ async fn a_batch_does_what_is_new_and_repeats_what_is_not(pool: PgPool) {
 async fn a_key_that_comes_twice_in_a_batch_counts_once(pool: PgPool) {
     let keys = [key("a", 1), key("b", 1), key("a", 1), key("a", 2)];
     let wanted = [
-        Outcome::Done(answer("x0")),
-        Outcome::Done(answer("x1")),
-        Outcome::Replayed(answer("x0")),
-        Outcome::Reused,
+        KeyOutcome::Done(answer("x0")),
+        KeyOutcome::Done(answer("x1")),
+        KeyOutcome::Replayed(answer("x0")),
+        KeyOutcome::Reused,
     ];
     assert_eq!(batch(&pool, "x", &keys).await.unwrap(), wanted);
 }
@@ -153,7 +157,7 @@ async fn what_fails_or_is_undone_keeps_no_key(pool: PgPool) {
         .boxed()
     });
     assert!(matches!(lost.await, Err(Error::NotDone(_))));
-    let done = [Outcome::Done(answer("x0"))];
+    let done = [KeyOutcome::Done(answer("x0"))];
     assert_eq!(batch(&shop.pool, "x", &keys).await.unwrap(), done);
 }
 
@@ -178,10 +182,10 @@ async fn a_second_request_waits_for_the_first_ones_end(pool: PgPool) {
             .await
             .unwrap();
             first.commit().await.unwrap();
-            Outcome::Reused
+            KeyOutcome::Reused
         } else {
             first.rollback().await.unwrap();
-            Outcome::Done(answer("x0"))
+            KeyOutcome::Done(answer("x0"))
         };
         assert_eq!(second.await.unwrap().unwrap(), [outcome]);
     }
@@ -200,7 +204,7 @@ async fn a_batch_that_waits_for_a_key_has_none_that_comes_after_it(pool: PgPool)
     // In another order, the two would deadlock.
     claim(&mut first, "z").await;
     first.rollback().await.unwrap();
-    let done = ["x0", "x1"].map(|body| Outcome::Done(answer(body)));
+    let done = ["x0", "x1"].map(|body| KeyOutcome::Done(answer(body)));
     assert_eq!(second.await.unwrap().unwrap(), done);
 }
 
@@ -210,11 +214,11 @@ async fn a_key_that_stays_in_use_holds_up_nobody_else(pool: PgPool) {
     let _holders = [occupy(&shop, "b").await, occupy(&shop, "d").await];
     let keys = ["a", "b", "c", "d", "e"].map(|name| key(name, 1));
     let wanted = [
-        Outcome::Done(answer("x0")),
-        Outcome::InUse,
-        Outcome::Done(answer("x2")),
-        Outcome::InUse,
-        Outcome::Done(answer("x4")),
+        KeyOutcome::Done(answer("x0")),
+        KeyOutcome::InUse,
+        KeyOutcome::Done(answer("x2")),
+        KeyOutcome::InUse,
+        KeyOutcome::Done(answer("x4")),
     ];
     assert_eq!(batch(&shop.pool, "x", &keys).await.unwrap(), wanted);
 }
@@ -242,7 +246,7 @@ async fn a_process_that_freezes_in_the_middle_loses_its_keys_and_products(pool: 
         })
     };
     frozen_now.await.unwrap();
-    while batch(&shop.pool, "x", &[key("a", 1)]).await.unwrap() == [Outcome::InUse] {}
+    while batch(&shop.pool, "x", &[key("a", 1)]).await.unwrap() == [KeyOutcome::InUse] {}
     shop.hold(product, 1).await;
     shop.hold(product, 2).await;
     assert!(!frozen.is_finished(), "it gave the key up by itself");
@@ -270,7 +274,7 @@ async fn batches_with_the_same_keys_in_any_order_do_each_thing_once(
             let requests = turned.iter().map(|n| one(products[*n as usize % 2], n + 1));
             let outcomes = reserve(&shop, &keys, requests.collect()).await.unwrap();
             let answered = outcomes.into_iter().map(|outcome| match outcome {
-                Outcome::Done(answer) | Outcome::Replayed(answer) => answer.body,
+                KeyOutcome::Done(answer) | KeyOutcome::Replayed(answer) => answer.body,
                 other => panic!("{other:?}"),
             });
             let mut answered: Vec<_> = turned.into_iter().zip(answered).collect();
@@ -311,8 +315,8 @@ async fn a_purge_takes_the_oldest_keys_in_bits_and_no_others(pool: PgPool) {
     let outcomes = batch(&pool, "y", &keys).await.unwrap();
     for (n, outcome) in outcomes.into_iter().enumerate() {
         let wanted = match n {
-            0..5 => Outcome::Replayed(answer(&format!("x{n}"))),
-            _ => Outcome::Done(answer(&format!("y{n}"))),
+            0..5 => KeyOutcome::Replayed(answer(&format!("x{n}"))),
+            _ => KeyOutcome::Done(answer(&format!("y{n}"))),
         };
         assert_eq!(outcome, wanted);
     }
