@@ -28,7 +28,12 @@ impl<T: Serialize> IntoResponse for Answer<T> {
 
 impl<T: JsonSchema> Describe for Answer<T> {
     fn describe(operation: &mut Operation, schemas: &mut Schemas) {
-        operation.answer(StatusCode::OK, "As asked.", schemas.given::<T>(), json!({}));
+        operation.answer(
+            StatusCode::OK,
+            "As asked.",
+            schemas.response_schema::<T>(),
+            json!({}),
+        );
     }
 }
 
@@ -55,7 +60,7 @@ impl<T: JsonSchema> Describe for Created<T> {
         operation.answer(
             StatusCode::CREATED,
             "Created.",
-            schemas.given::<T>(),
+            schemas.response_schema::<T>(),
             location,
         );
     }
@@ -72,7 +77,7 @@ impl<T: Serialize> IntoResponse for AllCreated<T> {
 
 impl<T: JsonSchema> Describe for AllCreated<T> {
     fn describe(operation: &mut Operation, schemas: &mut Schemas) {
-        let schema = schemas.given::<Vec<T>>();
+        let schema = schemas.response_schema::<Vec<T>>();
         operation.answer(StatusCode::CREATED, "All were created.", schema, json!({}));
     }
 }

@@ -42,7 +42,7 @@ const BAD_BODY: [ProblemCode; 4] = [
 
 impl<T: JsonSchema> Describe for Json<T> {
     fn describe(operation: &mut Operation, schemas: &mut Schemas) {
-        operation.body(schemas.taken::<T>(), true);
+        operation.body(schemas.request_schema::<T>(), true);
         operation.refuse(&BAD_BODY);
     }
 }
@@ -75,7 +75,7 @@ impl<T: Default + DeserializeOwned, S: Send + Sync> FromRequest<S> for OptionalJ
 
 impl<T: JsonSchema> Describe for OptionalJson<T> {
     fn describe(operation: &mut Operation, schemas: &mut Schemas) {
-        operation.body(schemas.taken::<T>(), false);
+        operation.body(schemas.request_schema::<T>(), false);
         operation.refuse(&BAD_BODY);
     }
 }
@@ -182,7 +182,7 @@ impl<T: Named + JsonSchema> Describe for Id<T> {
             "name": "id",
             "in": "path",
             "required": true,
-            "schema": schemas.taken::<T>(),
+            "schema": schemas.request_schema::<T>(),
         }));
         operation.refuse(&[ProblemCode::of(&T::NOT_FOUND)]);
     }

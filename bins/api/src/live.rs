@@ -70,7 +70,7 @@ impl IntoResponse for Views {
 impl Describe for Views {
     fn describe(operation: &mut Operation, schemas: &mut Schemas) {
         // What is in the events' data is told of, though OpenAPI 3.1 has no words for events.
-        schemas.given::<View>();
+        schemas.response_schema::<View>();
         let answer = json!({
             "description": "Server-Sent Events, one a second: first a `state`, then a `tick` each. Their data is a `Live`, as JSON.",
             "content": { EVENT_STREAM: { "schema": { "type": "string" } } },

@@ -259,8 +259,8 @@ fn without_null_default(schema: &mut Schema) {
 
 /// The schemas of the document, by name.
 pub(crate) struct Schemas {
-    taken: SchemaGenerator,
-    given: SchemaGenerator,
+    requests: SchemaGenerator,
+    responses: SchemaGenerator,
 }
 
 impl Schemas {
@@ -276,19 +276,19 @@ impl Schemas {
             SchemaGenerator::new(settings)
         };
         Self {
-            taken: generator(Contract::Deserialize),
-            given: generator(Contract::Serialize),
+            requests: generator(Contract::Deserialize),
+            responses: generator(Contract::Serialize),
         }
     }
 
     /// The schema of what is read as a `T`.
-    pub(crate) fn taken<T: JsonSchema>(&mut self) -> Value {
-        self.taken.subschema_for::<T>().into()
+    pub(crate) fn request_schema<T: JsonSchema>(&mut self) -> Value {
+        self.requests.subschema_for::<T>().into()
     }
 
     /// The schema of what a `T` is written as.
-    pub(crate) fn given<T: JsonSchema>(&mut self) -> Value {
-        self.given.subschema_for::<T>().into()
+    pub(crate) fn response_schema<T: JsonSchema>(&mut self) -> Value {
+        self.responses.subschema_for::<T>().into()
     }
 }
 
@@ -380,9 +380,9 @@ impl<S: Clone + Send + Sync + 'static> Routes<S> {
 
     pub(crate) fn finish(mut self, info: Value) -> (Router<S>, Value) {
         // Refusals name it without a generator.
-        self.schemas.given::<Body>();
-        let mut schemas = self.schemas.given.take_definitions(true);
-        schemas.append(&mut self.schemas.taken.take_definitions(true));
+        self.schemas.response_schema::<Body>();
+        let mut schemas = self.schemas.responses.take_definitions(true);
+        schemas.append(&mut self.schemas.requests.take_definitions(true));
         schemas.sort_keys();
         let example = |code: &ProblemCode| {
             let example =

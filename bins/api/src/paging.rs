@@ -56,7 +56,7 @@ impl<T: JsonSchema> Describe for Paged<T> {
             "description": "The path of the next page, if there is one, as `<…>; rel=\"next\"`.",
             "schema": { "type": "string" },
         } });
-        let schema = schemas.given::<Vec<T>>();
+        let schema = schemas.response_schema::<Vec<T>>();
         operation.answer(StatusCode::OK, "As asked.", schema, link);
     }
 }
@@ -81,7 +81,7 @@ pub(crate) fn describe<T: JsonSchema>(operation: &mut Operation, schemas: &mut S
     let most = format!("Most in a page: {DEFAULT_LIMIT}, unless told otherwise.");
     parameter(operation, "limit", &most, limit);
     let after = "Only what comes after this one, as `Link` has it.";
-    parameter(operation, "after_id", after, schemas.taken::<T>());
+    parameter(operation, "after_id", after, schemas.request_schema::<T>());
     operation.refuse(&[ProblemCode::InvalidQuery]);
 }
 

@@ -117,17 +117,21 @@ impl Describe for Listed {
         let mut only = |name: &str, whose: &str, schema: Value| {
             paging::parameter(operation, name, &format!("Only {whose}."), schema);
         };
-        only("user_id", "this user's", schemas.taken::<UserId>());
-        only("product_id", "this product's", schemas.taken::<ProductId>());
+        only("user_id", "this user's", schemas.request_schema::<UserId>());
+        only(
+            "product_id",
+            "this product's",
+            schemas.request_schema::<ProductId>(),
+        );
         only(
             "reference",
             "those with this reference",
-            schemas.taken::<Reference>(),
+            schemas.request_schema::<Reference>(),
         );
         only(
             "status",
             "those with this effective status",
-            schemas.given::<Status>(),
+            schemas.response_schema::<Status>(),
         );
         paging::describe::<ReservationId>(operation, schemas);
         let offset = json!({
