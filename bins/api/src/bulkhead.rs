@@ -10,7 +10,7 @@ use axum::response::IntoResponse;
 use futures_util::{FutureExt as _, future::BoxFuture};
 use inventory::{
     Error, Executor,
-    idempotency::{self, Key, Once, Worked},
+    idempotency::{self, Executed, Key, WorkOutcome},
 };
 use lanes::{NoAnswer, Overload};
 use runtime::lock;
@@ -25,7 +25,7 @@ use trace::Span;
 use crate::{
     Problem,
     after_commit::AfterCommit,
-    idempotency::{Rendered, answered, kept},
+    idempotency::{Rendered, from_stored, to_stored},
     lane_builder::failed,
 };
 
@@ -114,25 +114,25 @@ impl Bulkhead {
             return render(&self.execute(verb, worked).await?).map(Rendered::from);
         };
         let kept = async move {
-            let once = idempotency::once(&pool, &[key], move |transaction, _| {
+            let once = idempotency::execute_once(&pool, &[key], move |transaction, _| {
                 let work = async move {
                     let done = work(Executor::Transaction(transaction)).await?;
-                    Ok(match kept(render(&done)).await {
-                        Ok(answer) => Worked::Keep(vec![answer], done),
-                        Err(problem) => Worked::Undo(problem),
+                    Ok(match to_stored(render(&done)).await {
+                        Ok(answer) => WorkOutcome::Keep(vec![answer], done),
+                        Err(problem) => WorkOutcome::Undo(problem),
                     })
                 };
                 work.boxed()
             })
             .await?;
             Ok(match once {
-                Once::Undone(problem) => Err(problem),
-                Once::Kept(outcomes, done) => {
+                Executed::Undone(problem) => Err(problem),
+                Executed::Kept(outcomes, done) => {
                     if let Some(done) = done {
                         tell(&after_commit, &done);
                     }
                     let outcome = outcomes.into_iter().next();
-                    outcome.map_or(Err(Problem::Internal), answered)
+                    outcome.map_or(Err(Problem::Internal), from_stored)
                 }
             })
         };

@@ -148,7 +148,9 @@ impl<A: Describe> Describe for Rendered<A> {
 }
 
 /// What is kept of an answer; or the problem, where it is none of the verb's: a repeat shall try again.
-pub(crate) async fn kept(answer: Result<impl IntoResponse, Problem>) -> Result<Answer, Problem> {
+pub(crate) async fn to_stored(
+    answer: Result<impl IntoResponse, Problem>,
+) -> Result<Answer, Problem> {
     let response = match answer {
         Ok(answer) => answer.into_response(),
         Err(refused @ (Problem::Refused(_) | Problem::RefusedOf(..))) => refused.into_response(),
@@ -167,7 +169,7 @@ pub(crate) async fn kept(answer: Result<impl IntoResponse, Problem>) -> Result<A
 }
 
 /// The outcome of a request whose answers are rendered from an `A`, as HTTP.
-pub(crate) fn answered<A>(outcome: KeyOutcome) -> Result<Rendered<A>, Problem> {
+pub(crate) fn from_stored<A>(outcome: KeyOutcome) -> Result<Rendered<A>, Problem> {
     let response = match outcome {
         KeyOutcome::Done(answer) => response(answer),
         KeyOutcome::Replayed(answer) => {
@@ -184,7 +186,7 @@ pub(crate) fn answered<A>(outcome: KeyOutcome) -> Result<Rendered<A>, Problem> {
     Ok(Rendered(response, PhantomData))
 }
 
-/// The other way than [`kept`].
+/// The other way than [`to_stored`].
 fn response(answer: Answer) -> Response {
     let status = u16::try_from(answer.status).ok();
     let status = status.and_then(|status| StatusCode::from_u16(status).ok());

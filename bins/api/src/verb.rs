@@ -6,7 +6,7 @@ use futures_util::{FutureExt as _, future::BoxFuture};
 use inventory::{
     Error, Executor,
     batch::Batch,
-    idempotency::{self, Key, Once, Worked},
+    idempotency::{self, Executed, Key, WorkOutcome},
     reservation::{Refusal, Reservation},
 };
 use lanes::Turn;
@@ -14,7 +14,7 @@ use lanes::Turn;
 use crate::{
     Problem,
     answer::Answer,
-    idempotency::{Rendered, answered, kept},
+    idempotency::{Rendered, from_stored, to_stored},
     lane_builder::{LaneBuilder, LockOf, VerbLanes},
 };
 
@@ -122,7 +122,7 @@ where
         let (after_commit, decide) = (after_commit.clone(), decide.clone());
         async move {
             let (keys, requests): (Vec<_>, Vec<_>) = requests.into_iter().unzip();
-            let once = idempotency::once_in_batch(&pool, &keys, move |transaction, new| {
+            let once = idempotency::execute_batch_once(&pool, &keys, move |transaction, new| {
                 let decide = decide.clone();
                 let new = new.into_iter().map(|position| requests[position].clone());
                 let new = new.collect();
@@ -130,22 +130,22 @@ where
                     let batch = decide(Executor::Transaction(transaction), new, None).await?;
                     let mut answers = Vec::with_capacity(batch.answers.len());
                     for outcome in &batch.answers {
-                        match kept(render(outcome.clone())).await {
+                        match to_stored(render(outcome.clone())).await {
                             Ok(answer) => answers.push(answer),
-                            Err(problem) => return Ok(Worked::Undo(problem)),
+                            Err(problem) => return Ok(WorkOutcome::Undo(problem)),
                         }
                     }
-                    Ok(Worked::Keep(answers, batch))
+                    Ok(WorkOutcome::Keep(answers, batch))
                 };
                 work.boxed()
             });
             Ok(match once.await? {
-                Once::Undone(problem) => keys.iter().map(|_| Err(problem.clone())).collect(),
-                Once::Kept(outcomes, done) => {
+                Executed::Undone(problem) => keys.iter().map(|_| Err(problem.clone())).collect(),
+                Executed::Kept(outcomes, done) => {
                     if let Some(batch) = done {
                         after_commit.tell(batch.transitions());
                     }
-                    outcomes.into_iter().map(answered).collect()
+                    outcomes.into_iter().map(from_stored).collect()
                 }
             })
         }

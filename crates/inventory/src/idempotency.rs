@@ -50,15 +50,15 @@ pub enum KeyOutcome {
 }
 
 /// Result of the work for the new requests.
-pub enum Worked<T, U> {
+pub enum WorkOutcome<T, U> {
     /// Commit the work and store one answer per new request, in order.
     Keep(Vec<Answer>, T),
     /// Roll back, and store nothing.
     Undo(U),
 }
 
-/// Result of [`once`].
-pub enum Once<T, U> {
+/// Result of [`execute_once`].
+pub enum Executed<T, U> {
     /// One outcome per key, in order, and the result of the work if there were new requests.
     Kept(Vec<KeyOutcome>, Option<T>),
     /// The work was rolled back.
@@ -85,12 +85,16 @@ impl Taken {
 ///
 /// [`Error::NotDone`]: nothing was done and nothing stored. [`Error::OutcomeUnknown`]: both or neither. A repeated
 /// request finds out which.
-pub async fn once<T, U, W>(pool: &PgPool, keys: &[Key], work: W) -> Result<Once<T, U>, Error>
+pub async fn execute_once<T, U, W>(
+    pool: &PgPool,
+    keys: &[Key],
+    work: W,
+) -> Result<Executed<T, U>, Error>
 where
     W: for<'a> FnOnce(
         &'a mut PgConnection,
         Vec<usize>,
-    ) -> BoxFuture<'a, Result<Worked<T, U>, Error>>,
+    ) -> BoxFuture<'a, Result<WorkOutcome<T, U>, Error>>,
 {
     let work = async |transaction: &mut PgConnection| {
         let firsts = firsts(keys);
@@ -99,8 +103,8 @@ where
         let mut done = None;
         if !new.is_empty() {
             let answers = match work(transaction, new.clone()).await? {
-                Worked::Undo(done) => return Ok((End::Rollback, Once::Undone(done))),
-                Worked::Keep(answers, worked) => {
+                WorkOutcome::Undo(done) => return Ok((End::Rollback, Executed::Undone(done))),
+                WorkOutcome::Keep(answers, worked) => {
                     done = Some(worked);
                     answers
                 }
@@ -109,21 +113,24 @@ where
             add(&mut taken, &new, answers);
         }
         let outcomes = outcomes(keys, &firsts, &new, &taken);
-        Ok((End::Commit, Once::Kept(outcomes, done)))
+        Ok((End::Commit, Executed::Kept(outcomes, done)))
     };
     transact(pool, work).await
 }
 
-/// As [`once`], but faster for a busy lane. It expects that no other transaction uses the keys: it reads stored
+/// As [`execute_once`], but faster for a busy lane. It expects that no other transaction uses the keys: it reads stored
 /// answers, does the work, and inserts each key once with its answer. If another transaction was using one of the
-/// keys, it rolls back and calls [`once`] for the whole batch.
-pub async fn once_in_batch<T, U, W>(
+/// keys, it rolls back and calls [`execute_once`] for the whole batch.
+pub async fn execute_batch_once<T, U, W>(
     pool: &PgPool,
     keys: &[Key],
     work: W,
-) -> Result<Once<T, U>, Error>
+) -> Result<Executed<T, U>, Error>
 where
-    W: for<'a> Fn(&'a mut PgConnection, Vec<usize>) -> BoxFuture<'a, Result<Worked<T, U>, Error>>,
+    W: for<'a> Fn(
+        &'a mut PgConnection,
+        Vec<usize>,
+    ) -> BoxFuture<'a, Result<WorkOutcome<T, U>, Error>>,
 {
     let unclaimed = async |transaction: &mut PgConnection| {
         let firsts = firsts(keys);
@@ -132,8 +139,10 @@ where
         let mut done = None;
         if !new.is_empty() {
             let answers = match work(transaction, new.clone()).await? {
-                Worked::Undo(done) => return Ok((End::Rollback, Some(Once::Undone(done)))),
-                Worked::Keep(answers, worked) => {
+                WorkOutcome::Undo(done) => {
+                    return Ok((End::Rollback, Some(Executed::Undone(done))));
+                }
+                WorkOutcome::Keep(answers, worked) => {
                     done = Some(worked);
                     answers
                 }
@@ -147,11 +156,11 @@ where
             add(&mut taken, &new, answers);
         }
         let outcomes = outcomes(keys, &firsts, &new, &taken);
-        Ok((End::Commit, Some(Once::Kept(outcomes, done))))
+        Ok((End::Commit, Some(Executed::Kept(outcomes, done))))
     };
     match transact(pool, unclaimed).await? {
         Some(once) => Ok(once),
-        None => once(pool, keys, work).await,
+        None => execute_once(pool, keys, work).await,
     }
 }
 

@@ -6,7 +6,7 @@ use futures_util::{
 };
 use inventory::{
     Error, Executor, ProductId,
-    idempotency::{self, Answer, Key, KeyOutcome, Once, Worked},
+    idempotency::{self, Answer, Executed, Key, KeyOutcome, WorkOutcome},
     reserve::{self, Reserve},
 };
 use sqlx::{
@@ -37,13 +37,13 @@ fn answer(body: &str) -> Answer {
 /// Work that answers each new request with its position in the batch and `name`.
 async fn batch(pool: &PgPool, name: &str, keys: &[Key]) -> Result<Vec<KeyOutcome>, Error> {
     let name = name.to_owned();
-    let once = idempotency::once_in_batch(pool, keys, move |_, new| {
+    let once = idempotency::execute_batch_once(pool, keys, move |_, new| {
         let answers = new.iter().map(|n| answer(&format!("{name}{n}"))).collect();
-        async move { Ok(Worked::<_, ()>::Keep(answers, new)) }.boxed()
+        async move { Ok(WorkOutcome::<_, ()>::Keep(answers, new)) }.boxed()
     });
     match once.await? {
-        Once::Kept(outcomes, _) => Ok(outcomes),
-        Once::Undone(()) => panic!("nothing was to be undone"),
+        Executed::Kept(outcomes, _) => Ok(outcomes),
+        Executed::Undone(()) => panic!("nothing was to be undone"),
     }
 }
 
@@ -54,7 +54,7 @@ async fn reserve(
     requests: Vec<Reserve>,
 ) -> Result<Vec<KeyOutcome>, Error> {
     let events = shop.events.clone();
-    let once = idempotency::once_in_batch(&shop.pool, keys, move |transaction, new| {
+    let once = idempotency::execute_batch_once(&shop.pool, keys, move |transaction, new| {
         let (events, requests) = (events.clone(), requests.clone());
         async move {
             let new: Vec<_> = new.into_iter().map(|n| requests[n].clone()).collect();
@@ -64,13 +64,13 @@ async fn reserve(
                 Ok(hold) => answer(&hold.id.to_string()),
                 Err(_) => answer(""),
             });
-            Ok(Worked::<_, ()>::Keep(ids.collect(), ()))
+            Ok(WorkOutcome::<_, ()>::Keep(ids.collect(), ()))
         }
         .boxed()
     });
     match once.await? {
-        Once::Kept(outcomes, _) => Ok(outcomes),
-        Once::Undone(()) => panic!("nothing was to be undone"),
+        Executed::Kept(outcomes, _) => Ok(outcomes),
+        Executed::Undone(()) => panic!("nothing was to be undone"),
     }
 }
 
@@ -136,23 +136,26 @@ async fn what_fails_or_is_undone_keeps_no_key(pool: PgPool) {
     let product = shop.product(9).await;
     let keys = [key("a", 1)];
     let events = shop.events.clone();
-    let undone = idempotency::once(&shop.pool, &keys, move |transaction, _| {
+    let undone = idempotency::execute_once(&shop.pool, &keys, move |transaction, _| {
         async move {
             let executor = Executor::Transaction(transaction);
             reserve::reserve(executor, &[one(product, 1)], HOLD_SECONDS, &events).await?;
-            Ok(Worked::<(), _>::Undo("never mind"))
+            Ok(WorkOutcome::<(), _>::Undo("never mind"))
         }
         .boxed()
     });
-    assert!(matches!(undone.await.unwrap(), Once::Undone("never mind")));
+    assert!(matches!(
+        undone.await.unwrap(),
+        Executed::Undone("never mind")
+    ));
     assert_eq!(shop.counters(product).await, (9, 0, 0));
 
     // A connection that is lost before the commit has certainly done nothing.
-    let lost = idempotency::once(&shop.pool, &keys, |transaction, _| {
+    let lost = idempotency::execute_once(&shop.pool, &keys, |transaction, _| {
         async move {
             let leave = sqlx::query("select pg_terminate_backend(pg_backend_pid())");
             leave.execute(transaction).await?;
-            Ok(Worked::<(), ()>::Undo(()))
+            Ok(WorkOutcome::<(), ()>::Undo(()))
         }
         .boxed()
     });
@@ -232,13 +235,13 @@ async fn a_process_that_freezes_in_the_middle_loses_its_keys_and_products(pool: 
         let shop = shop.clone();
         tokio::spawn(async move {
             let keys = [key("a", 1)];
-            let once = idempotency::once(&shop.pool, &keys, move |transaction, _| {
+            let once = idempotency::execute_once(&shop.pool, &keys, move |transaction, _| {
                 async move {
                     let executor = Executor::Transaction(transaction);
                     reserve::reserve(executor, &[one(product, 1)], HOLD_SECONDS, &shop.events)
                         .await?;
                     reserved.send(()).unwrap();
-                    future::pending::<Result<Worked<(), ()>, Error>>().await
+                    future::pending::<Result<WorkOutcome<(), ()>, Error>>().await
                 }
                 .boxed()
             });
