@@ -69,7 +69,7 @@ pub enum Fate {
     /// The broker refused this message, and accepted all others with its routing key.
     Refused,
     /// The broker refused it, but would have refused any message: for example, a queue is full.
-    TurnedAway,
+    QueueRejected,
     /// No confirm came: the message may have arrived. Its row stays unpublished.
     Unknown,
 }
@@ -267,7 +267,7 @@ impl Publisher {
             while let Some((index, confirm)) = confirms.next().await {
                 let (fate, back) = match confirm {
                     Ok(Confirmation::Ack(back)) => (Fate::Acked, back),
-                    Ok(Confirmation::Nack(back)) => (Fate::TurnedAway, back),
+                    Ok(Confirmation::Nack(back)) => (Fate::QueueRejected, back),
                     Ok(Confirmation::NotRequested) => (Fate::Unknown, None),
                     Err(cause) => {
                         error.get_or_insert(anyhow::Error::new(cause));
@@ -284,7 +284,7 @@ impl Publisher {
             messages.iter().map(|message| &message.id),
             &returned,
         );
-        judge(
+        classify_nacks(
             &mut fates,
             messages.iter().map(|message| &message.routing_key),
         );
@@ -386,9 +386,9 @@ fn attribute<'a>(
 /// messages of the routing key, and at least one of them later, then the queues had room, and only this message was
 /// refused. The rule can fail when a consumer frees room in the middle of a batch. Therefore an event has several
 /// attempts.
-fn judge<'a>(fates: &mut [Fate], keys: impl Iterator<Item = &'a ShortString>) {
+fn classify_nacks<'a>(fates: &mut [Fate], keys: impl Iterator<Item = &'a ShortString>) {
     let mut by_key: HashMap<_, Vec<usize>> = HashMap::new();
-    if fates.contains(&Fate::TurnedAway) {
+    if fates.contains(&Fate::QueueRejected) {
         for (index, key) in keys.enumerate() {
             by_key.entry(key).or_default().push(index);
         }
@@ -396,7 +396,7 @@ fn judge<'a>(fates: &mut [Fate], keys: impl Iterator<Item = &'a ShortString>) {
     for indexes in by_key.values() {
         let mut others = indexes.iter().filter(|&&index| fates[index] != Fate::Acked);
         if let (Some(&one), None) = (others.next(), others.next())
-            && fates[one] == Fate::TurnedAway
+            && fates[one] == Fate::QueueRejected
             && indexes.last() != Some(&one)
         {
             fates[one] = Fate::Refused;
@@ -411,30 +411,30 @@ mod tests {
     fn judged<const N: usize>(messages: [(&str, Fate); N]) -> [Fate; N] {
         let keys = messages.map(|(key, _)| ShortString::from(key));
         let mut fates = messages.map(|(_, fate)| fate);
-        judge(&mut fates, keys.iter());
+        classify_nacks(&mut fates, keys.iter());
         fates
     }
 
     #[test]
     fn a_message_is_refused_alone_between_others_that_are_taken() {
-        let (yes, no) = (("a", Acked), ("a", TurnedAway));
+        let (yes, no) = (("a", Acked), ("a", QueueRejected));
         assert_eq!(judged([yes, no, yes]), [Acked, Refused, Acked]);
         assert_eq!(judged([no, yes]), [Refused, Acked]);
         // A queue that becomes full, one that is full, and one that is being consumed.
-        assert_eq!(judged([yes, yes, no]), [Acked, Acked, TurnedAway]);
-        assert_eq!(judged([no]), [TurnedAway]);
-        assert_eq!(judged([no, no]), [TurnedAway, TurnedAway]);
+        assert_eq!(judged([yes, yes, no]), [Acked, Acked, QueueRejected]);
+        assert_eq!(judged([no]), [QueueRejected]);
+        assert_eq!(judged([no, no]), [QueueRejected, QueueRejected]);
         assert_eq!(
             judged([no, yes, no, yes])[..3],
-            [TurnedAway, Acked, TurnedAway]
+            [QueueRejected, Acked, QueueRejected]
         );
         // Other routing keys lead to other queues, and of some messages the outcome is unknown.
-        assert_eq!(judged([no, ("b", Acked)]), [TurnedAway, Acked]);
+        assert_eq!(judged([no, ("b", Acked)]), [QueueRejected, Acked]);
         assert_eq!(
-            judged([no, ("b", TurnedAway), yes, ("b", Acked)])[..2],
+            judged([no, ("b", QueueRejected), yes, ("b", Acked)])[..2],
             [Refused, Refused]
         );
-        assert_eq!(judged([no, ("a", Unknown), yes])[0], TurnedAway);
+        assert_eq!(judged([no, ("a", Unknown), yes])[0], QueueRejected);
     }
 
     fn attributed(fates: &[Fate], returned: &[&str]) -> Vec<Fate> {
@@ -456,8 +456,8 @@ mod tests {
             [Acked, Unknown, Acked]
         );
         assert_eq!(
-            attributed(&[Acked, Unknown, TurnedAway], &["b"]),
-            [Unknown, Returned, TurnedAway]
+            attributed(&[Acked, Unknown, QueueRejected], &["b"]),
+            [Unknown, Returned, QueueRejected]
         );
         assert_eq!(
             attributed(&[Acked, Unknown, Acked], &["c"]),

@@ -33,10 +33,10 @@ const GATHER_FROM_ROWS: usize = 16;
 pub struct Relay {
     pub(crate) pool: PgPool,
     pub(crate) metrics: Metrics,
-    pub(crate) rabbitmq: Condition,
-    pub(crate) postgres: Condition,
-    routing: Condition,
-    queues: Condition,
+    pub(crate) rabbitmq: DependencyStatus,
+    pub(crate) postgres: DependencyStatus,
+    routing: DependencyStatus,
+    queues: DependencyStatus,
     broker: Broker,
     settings: Settings,
 }
@@ -77,10 +77,10 @@ impl Relay {
         Ok(Self {
             pool,
             metrics: Metrics::register(registry)?,
-            rabbitmq: Condition::bad("RabbitMQ"),
-            postgres: Condition::good("PostgreSQL"),
-            routing: Condition::good("routing"),
-            queues: Condition::good("queues"),
+            rabbitmq: DependencyStatus::bad("RabbitMQ"),
+            postgres: DependencyStatus::good("PostgreSQL"),
+            routing: DependencyStatus::good("routing"),
+            queues: DependencyStatus::good("queues"),
             broker,
             settings,
         })
@@ -228,7 +228,7 @@ impl Relay {
         };
         let ids = |fate| -> Vec<i64> { met(fate).map(|row| row.id).collect() };
         let (published, returned) = (ids(Fate::Acked), ids(Fate::Returned));
-        let turned_away = ids(Fate::TurnedAway);
+        let turned_away = ids(Fate::QueueRejected);
         let refused: Vec<_> = met(Fate::Refused)
             .map(|row| (row.id, "refused by the broker, alone".to_owned()))
             .collect();
@@ -308,13 +308,13 @@ impl Relay {
 }
 
 /// Whether a dependency works. Each change is logged once.
-pub(crate) struct Condition {
+pub(crate) struct DependencyStatus {
     what: &'static str,
     /// Why it does not work.
     error: Mutex<Option<String>>,
 }
 
-impl Condition {
+impl DependencyStatus {
     fn good(what: &'static str) -> Self {
         Self {
             what,
