@@ -13,7 +13,7 @@ macro_rules! files {
 }
 
 /// The text of each file in `sql/`.
-static FILES: [&str; 31] = files![
+static FILES: [&str; 32] = files![
     "adjust_stock",
     "as_of",
     "bought",
@@ -40,6 +40,7 @@ static FILES: [&str; 31] = files![
     "reserve_one_by_one",
     "reserve_one_product",
     "reserve_products",
+    "reserve_rest",
     "reserve_batch",
     "return",
     "sold_out",
