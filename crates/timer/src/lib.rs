@@ -7,26 +7,18 @@
 mod link;
 mod listener;
 mod queue;
+mod shared;
 mod writer;
 
-use std::{
-    fmt::Display,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use anyhow::Context as _;
-use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, Opts, Registry};
-use redis::{Client, aio::MultiplexedConnection};
 use runtime::{Process, lock};
-use tokio::sync::Notify;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 pub use listener::Wakeups;
 use queue::{Keys, Queue};
+use shared::Shared;
 
 pub use queue::Counter;
 
@@ -61,37 +53,14 @@ pub struct Timer {
     _open: Arc<DropGuard>,
 }
 
-/// What the handles, the writer and the listeners have in common.
-struct Shared {
-    client: Client,
-    keys: Keys,
-    metrics: Metrics,
-    process: Process,
-    queue: Mutex<Queue>,
-    /// Tells the writer that something is queued.
-    queued: Notify,
-    /// Whether commands are being dropped, so that an outage is one line in the log.
-    dropping: AtomicBool,
-    /// The writer's connection while it has one, for asking whether Redis answers.
-    connection: Mutex<Option<MultiplexedConnection>>,
-}
-
 impl Timer {
     /// Starts the writer. Succeeds at once whether or not Redis is there; the only errors are a
     /// malformed URL and a registry that has these metrics already.
     pub fn start(args: &Args, process: &Process) -> anyhow::Result<Self> {
         let (client, database) =
             link::client(&args.redis_url).context("REDIS_URL is not usable")?;
-        let shared = Arc::new(Shared {
-            client,
-            keys: Keys::new(&args.redis_key_prefix, database),
-            metrics: Metrics::register(&process.registry)?,
-            process: process.clone(),
-            queue: Mutex::default(),
-            queued: Notify::new(),
-            dropping: AtomicBool::new(false),
-            connection: Mutex::default(),
-        });
+        let keys = Keys::new(&args.redis_key_prefix, database);
+        let shared = Arc::new(Shared::new(client, keys, process)?);
         let handles_gone = CancellationToken::new();
         process
             .tasks
@@ -186,60 +155,5 @@ impl Notes<'_> {
     /// Adds to a counter. [`Counter::Confirmed`] wakes the relay, too.
     pub fn count(&mut self, counter: Counter, by: u64) {
         self.0.count(counter, by);
-    }
-}
-
-impl Shared {
-    /// Counts commands that will not be sent, and says so once until `recovered`.
-    fn dropped(&self, commands: u64, reason: &dyn Display) {
-        self.metrics.dropped.inc_by(commands);
-        if !self.dropping.swap(true, Relaxed) {
-            tracing::warn!(%reason, "Redis cannot take every timer and counter: holds still expire, by sweeps");
-        }
-    }
-
-    /// Call after a success. With timers still waiting it is too early to tell: a queue that is full
-    /// now and then must not fill the log.
-    fn recovered(&self) {
-        if lock(&self.queue).timers() == 0 && self.dropping.swap(false, Relaxed) {
-            tracing::info!("Redis takes timers and counters again");
-        }
-    }
-}
-
-struct Metrics {
-    dropped: IntCounter,
-    reconnects: IntCounterVec,
-    pipeline: Histogram,
-}
-
-impl Metrics {
-    fn register(registry: &Registry) -> prometheus::Result<Self> {
-        let dropped = IntCounter::new(
-            "flashsale_redis_commands_dropped_total",
-            "Timer and counter commands that Redis did not take.",
-        )?;
-        let reconnects = IntCounterVec::new(
-            Opts::new(
-                "flashsale_redis_reconnects_total",
-                "Connections to Redis made again after one was lost.",
-            ),
-            &["purpose"],
-        )?;
-        let pipeline = Histogram::with_opts(
-            HistogramOpts::new(
-                "flashsale_redis_pipeline_commands",
-                "Commands sent to Redis in one round trip.",
-            )
-            .buckets(vec![1.0, 4.0, 16.0, 64.0, 256.0, 1024.0, 4096.0]),
-        )?;
-        registry.register(Box::new(dropped.clone()))?;
-        registry.register(Box::new(reconnects.clone()))?;
-        registry.register(Box::new(pipeline.clone()))?;
-        Ok(Self {
-            dropped,
-            reconnects,
-            pipeline,
-        })
     }
 }

@@ -6,7 +6,10 @@
 use anyhow::Context as _;
 use sqlx::{Connection as _, PgConnection, PgPool};
 
-use super::{TURN, execute, statements::statements};
+use super::{
+    statements::{execute, statements},
+    turn,
+};
 
 macro_rules! files {
     ($($name:literal),+ $(,)?) => { [$(include_str!(concat!("../../sql/", $name, ".sql"))),+] };
@@ -171,11 +174,7 @@ pub async fn install_by_hand(pool: &PgPool) -> anyhow::Result<usize> {
     }
     let mut transaction = connection.begin().await?;
     // Several processes may start at once.
-    execute(
-        &mut transaction,
-        &format!("select pg_advisory_xact_lock({TURN})"),
-    )
-    .await?;
+    turn::take_in(&mut transaction).await?;
     let installed = install(&mut transaction).await?;
     transaction.commit().await?;
     Ok(installed.len())
