@@ -39,10 +39,10 @@ pub(crate) struct Bulkhead {
 }
 
 impl Bulkhead {
-    /// With as many permits as the pool has connections.
+    /// With permits for half of the pool's connections: whatever the calls wait for, lanes have the other half.
     pub(crate) fn new(pool: PgPool, after_commit: AfterCommit, tasks: TaskTracker) -> Self {
         let options = pool.options();
-        let permits = options.get_max_connections() as usize;
+        let permits = options.get_max_connections().div_ceil(2) as usize;
         Self {
             permits: Arc::new(Semaphore::new(permits)),
             wait: options.get_acquire_timeout(),

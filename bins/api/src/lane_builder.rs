@@ -1,8 +1,8 @@
-//! What lanes are built with: a connection of its own for each lane, limits, and metrics.
+//! What lanes are built with: connections, limits, and metrics.
 
 use std::sync::Arc;
 
-use inventory::{Error, ProductId, ReservationId, locked};
+use inventory::{Error, ProductId, ReservationId, database, locked};
 use lanes::{Lanes, Limits, LockProbe, NoAnswer, Quarantine, Turn};
 use sqlx::PgPool;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -13,7 +13,20 @@ use crate::{after_commit::AfterCommit, metrics::Metrics};
 /// Lanes to a verb. There is no answer for a request whose product is blocked.
 pub(crate) type VerbLanes<Q, A> = Lanes<Q, Result<A, NoAnswer>>;
 
+/// How lanes connect.
+#[derive(Clone, Copy)]
+pub(crate) enum Connections {
+    /// By the pool. Its connections take turns.
+    Shared,
+    /// Each lane by one of its own, the same for each batch. So its server process finds everything in the processor's
+    /// cache, which costs a hot reserve 2 to 3 of 17 µs less than connections in turn.
+    Own,
+}
+
+/// Builds lanes.
+#[derive(Clone)]
 pub(crate) struct LaneBuilder {
+    pub(crate) connections: Connections,
     pub(crate) limits: Limits,
     pub(crate) pool: PgPool,
     pub(crate) after_commit: AfterCommit,
@@ -51,8 +64,15 @@ impl LaneBuilder {
         })
     }
 
-    /// Lanes to a call that locks nothing. Each lane has one connection of its own: the same one for each batch, so that
-    /// its server process has everything in the processor's cache.
+    /// The same for lanes that have connections of their own.
+    pub(crate) fn with_own_connections(&self) -> Self {
+        Self {
+            connections: Connections::Own,
+            ..self.clone()
+        }
+    }
+
+    /// Lanes to a call that locks nothing.
     pub(crate) fn lanes<Q, A, F, Fut>(
         &self,
         verb: &'static str,
@@ -67,7 +87,10 @@ impl LaneBuilder {
     {
         let (size, duration) = self.metrics.batches(verb);
         let call_of_lane = || {
-            let pool = inventory::database::beside(&self.pool, 1);
+            let pool = match self.connections {
+                Connections::Shared => self.pool.clone(),
+                Connections::Own => database::beside(&self.pool, 1),
+            };
             let (size, duration, call) = (size.clone(), duration.clone(), call.clone());
             move |requests: Vec<Q>, turn| {
                 let count = requests.len();
@@ -115,7 +138,7 @@ pub(crate) enum LockOf {
     ProductOf(ReservationId),
 }
 
-/// Looks at locks by a connection of its own.
+/// Looks at the locks of products.
 pub(crate) struct ProductLocks(pub(crate) PgPool);
 
 impl LockProbe for ProductLocks {
