@@ -48,7 +48,7 @@ pub async fn reserve(
 
 /// After this many waits in a row, another process is clearly reserving the same product. A single wait can be
 /// chance, and then one call that waits is cheaper.
-pub const WAITS_IN_A_ROW: u32 = 3;
+pub const WAITS_IN_A_ROW: u32 = 1;
 
 /// As [`reserve`], for several processes that reserve the same products.
 ///
