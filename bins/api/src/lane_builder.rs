@@ -1,4 +1,4 @@
-//! What lanes are built with: a connection of its own for each lane, limits, and metrics.
+//! Builds lanes. Each lane has a connection of its own, limits, and metrics.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use trace::Span;
 
 use crate::{after_commit::AfterCommit, metrics::Metrics};
 
-/// Lanes to a verb. There is no answer for a request whose product is blocked.
+/// Lanes of a verb. A request whose product is blocked gets `NoAnswer`.
 pub(crate) type VerbLanes<Q, A> = Lanes<Q, Result<A, NoAnswer>>;
 
 pub(crate) struct LaneBuilder {
@@ -24,7 +24,7 @@ pub(crate) struct LaneBuilder {
 }
 
 impl LaneBuilder {
-    /// Lanes whose calls lock products. Blocked products are left out.
+    /// Lanes whose calls lock products. Requests of blocked products are not part of the calls.
     pub(crate) fn verb_lanes<Q, A, L, F, Fut>(
         &self,
         verb: &'static str,
@@ -51,8 +51,8 @@ impl LaneBuilder {
         })
     }
 
-    /// Lanes to a call that locks nothing. Each lane has one connection of its own: the same one for each batch, so that
-    /// its server process has everything in the processor's cache.
+    /// Lanes whose calls lock nothing. Each lane has a connection of its own and uses it for every batch, so that the
+    /// data of its PostgreSQL process stays in the processor's cache.
     pub(crate) fn lanes<Q, A, F, Fut>(
         &self,
         verb: &'static str,
@@ -77,7 +77,7 @@ impl LaneBuilder {
                 async move {
                     let answers = call.await;
                     timed.observe_duration();
-                    // With the latecomers.
+                    // The number of answers includes the latecomers, which joined after the start of the call.
                     size.observe(answers.as_ref().map_or(count, Vec::len) as f64);
                     answers.map_err(|error| failed(verb, count, &error))
                 }
@@ -94,7 +94,8 @@ impl LaneBuilder {
     }
 }
 
-/// Logs a failed call, once, at the boundary where it becomes an answer to that many requests.
+/// Logs a failed call. This is the one place where the error becomes the answer to all `requests` of the call, so it
+/// is logged once and not once per request.
 pub(crate) fn failed(verb: &'static str, requests: usize, error: &Error) -> NoAnswer {
     let cause = error.cause();
     tracing::warn!(verb, requests, cause, "{error}");
@@ -105,17 +106,17 @@ pub(crate) fn failed(verb: &'static str, requests: usize, error: &Error) -> NoAn
     }
 }
 
-/// Products that somebody else keeps locked.
+/// The quarantine of products whose row another session keeps locked.
 pub(crate) type BlockedProducts = Quarantine<ProductLocks>;
 
-/// Which product's lock a request needs.
+/// The product whose lock a request needs.
 pub(crate) enum LockOf {
     Product(ProductId),
-    /// The lock of the reservation's product.
+    /// The product of this reservation.
     ProductOf(ReservationId),
 }
 
-/// Looks at locks by a connection of its own.
+/// Reads locks, through a connection of its own.
 pub(crate) struct ProductLocks(pub(crate) PgPool);
 
 impl LockProbe for ProductLocks {
@@ -136,7 +137,7 @@ impl LockProbe for ProductLocks {
                 LockOf::ProductOf(id) => ids.push(id),
             }
         }
-        // A verb's requests are all alike.
+        // All requests of a verb have the same kind of `LockOf`, so `needs` has either products or reservations.
         if products.is_empty() {
             products = locked::products_of(&self.0, &ids).await?;
         }
