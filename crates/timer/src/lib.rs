@@ -1,8 +1,8 @@
-//! Timers and counters in Redis: a hint, never the truth.
+//! Timers and counters in Redis. They only reduce latency. Correctness never depends on them.
 //!
-//! Every hold has a key that lives as long as the hold does; when it expires, Redis announces it and the
-//! expirer looks at the database at once instead of a little later. Nothing here decides anything: every
-//! call returns at once and cannot fail, and with Redis away the sweeps alone keep every promise.
+//! Every hold has a key in Redis that expires at the hold's deadline. Redis announces the expiry, and the expirer
+//! sweeps at once instead of at its next regular sweep. Notes to Redis return at once and cannot fail. Without Redis,
+//! holds expire by the regular sweeps.
 
 mod link;
 mod listener;
@@ -30,12 +30,12 @@ use queue::{Keys, Queue};
 
 pub use queue::Counter;
 
-/// How long somebody waits who asks Redis.
+/// Time limit for a read from Redis.
 const ASK_LIMIT: Duration = Duration::from_millis(500);
 
-/// How Redis is reached, and how its keys are named.
+/// Settings of the connection to Redis.
 #[derive(clap::Args, Clone)]
-// Every crate calls its settings `Args`; without this, flattening two of them clashes by name.
+// Every crate calls its settings `Args`. Without `skip`, two flattened groups would have the same name.
 #[group(skip)]
 pub struct Args {
     /// Redis: `redis://[user:password@]host:port/database`, or `rediss://` for TLS.
@@ -47,38 +47,41 @@ pub struct Args {
     )]
     pub redis_url: String,
 
-    /// Put before every key, so that several installations can share one Redis database.
+    /// Prefix of every key, so that several installations can share one Redis database.
     #[arg(long, env = "REDIS_KEY_PREFIX", default_value = "")]
     pub redis_key_prefix: String,
 }
 
-/// Arms and disarms timers, counts, and hears expiries. Clones are cheap and share one connection.
+/// Arms and disarms timers, counts, and listens for expiries. Clones are cheap and share one connection.
 #[derive(Clone)]
 pub struct Timer {
     shared: Arc<Shared>,
     closing: CancellationToken,
-    /// The last clone to go tells the writer to send what is left and end.
+    /// When the last clone is dropped, the writer sends the rest of the queue and ends.
     _open: Arc<DropGuard>,
 }
 
-/// What the handles, the writer and the listeners have in common.
+/// State that the handles, the writer and the listeners share.
 struct Shared {
     client: Client,
     keys: Keys,
     metrics: Metrics,
     process: Process,
     queue: Mutex<Queue>,
-    /// Tells the writer that something is queued.
+    /// Wakes the writer when the queue is not empty.
     queued: Notify,
-    /// Whether commands are being dropped, so that an outage is one line in the log.
+    /// Whether commands are being dropped. An outage is logged only once.
     dropping: AtomicBool,
-    /// The writer's connection while it has one, for asking whether Redis answers.
+    /// The writer's connection while it has one. Reads use it as well.
     connection: Mutex<Option<MultiplexedConnection>>,
 }
 
 impl Timer {
-    /// Starts the writer. Succeeds at once whether or not Redis is there; the only errors are a
-    /// malformed URL and a registry that has these metrics already.
+    /// Starts the writer. It does not wait for a connection to Redis.
+    ///
+    /// # Errors
+    ///
+    /// The URL is malformed, or the registry already has these metrics.
     pub fn start(args: &Args, process: &Process) -> anyhow::Result<Self> {
         let (client, database) =
             link::client(&args.redis_url).context("REDIS_URL is not usable")?;
@@ -103,12 +106,12 @@ impl Timer {
         })
     }
 
-    /// Tells the writer to send what is left and end, though clones may still be about.
+    /// Tells the writer to send the rest of the queue and to end, even if clones still exist.
     pub fn close(&self) {
         self.closing.cancel();
     }
 
-    /// Queues what `note` adds, in one go. Never waits for Redis.
+    /// Queues all notes that `note` adds, as one step. Never waits for Redis.
     pub fn note(&self, note: impl FnOnce(&mut Notes<'_>)) {
         let overflow = {
             let mut queue = lock(&self.shared.queue);
@@ -121,8 +124,7 @@ impl Timer {
         self.shared.queued.notify_one();
     }
 
-    /// The counters: `[created, confirmed, canceled, expired]`. `None` where Redis does not answer, within half
-    /// a second.
+    /// The counters: `[created, confirmed, canceled, expired]`. `None` if Redis does not answer within 0.5 s.
     pub async fn counters(&self) -> Option<[i64; 4]> {
         let connection = lock(&self.shared.connection).clone();
         let mut connection = connection?;
@@ -132,29 +134,33 @@ impl Timer {
         Some(counts.map(Option::unwrap_or_default))
     }
 
-    /// Sets the counters, say after Redis lost them: `[created, confirmed, canceled, expired]`. What is on
-    /// its way to Redis at this moment is counted on top.
+    /// Sets the counters, for example after Redis lost its data: `[created, confirmed, canceled, expired]`. Counts
+    /// that are still in a queue at this moment are added later.
+    ///
+    /// # Errors
+    ///
+    /// Redis does not answer.
     pub async fn set_counters(&self, counts: [i64; 4]) -> anyhow::Result<()> {
         let connection = lock(&self.shared.connection).clone();
         let mut connection = connection.context("there is no connection to Redis")?;
         let set = self.shared.keys.set_counters(counts);
-        // It has the link's own time limit.
+        // The connection has its own time limit.
         Ok(set.exec_async(&mut connection).await?)
     }
 
-    /// Wakes its owner when a hold's timer runs out, and after each (re)subscribe. Has a connection of
-    /// its own: call it once and keep it.
+    /// Wakes its owner when the timer of a hold expires, and after each (re)subscribe. It has a connection of its
+    /// own, so call it once and keep the result.
     pub fn expiries(&self) -> Wakeups {
         listener::start(self.shared.clone(), listener::Topic::Expiries)
     }
 
-    /// Wakes its owner when holds were confirmed, by any process, and after each (re)subscribe. Has a
-    /// connection of its own: call it once and keep it.
+    /// Wakes its owner when any process has confirmed holds, and after each (re)subscribe. It has a connection of its
+    /// own, so call it once and keep the result.
     pub fn wakes(&self) -> Wakeups {
         listener::start(self.shared.clone(), listener::Topic::Outbox)
     }
 
-    /// Whether Redis answers, within half a second.
+    /// Whether Redis answers within 0.5 s.
     pub async fn is_up(&self) -> bool {
         let connection = lock(&self.shared.connection).clone();
         match connection {
@@ -169,40 +175,40 @@ impl Timer {
     }
 }
 
-/// What Redis is to be told.
+/// Notes for Redis: timers and counters.
 pub struct Notes<'a>(&'a mut Queue);
 
 impl Notes<'_> {
-    /// A hold has this deadline, in Unix milliseconds: it gets a timer, or its timer anew.
+    /// Sets the timer of a hold to its deadline, in Unix milliseconds.
     pub fn arm(&mut self, id: i64, deadline_unix_ms: i64) {
         self.0.arm((id, deadline_unix_ms));
     }
 
-    /// A hold has ended before its deadline: its timer goes.
+    /// Removes the timer of a hold that ended before its deadline.
     pub fn disarm(&mut self, id: i64) {
         self.0.disarm(id);
     }
 
-    /// Adds to a counter. [`Counter::Confirmed`] wakes the relay, too.
+    /// Adds to a counter. [`Counter::Confirmed`] also wakes the relay.
     pub fn count(&mut self, counter: Counter, by: u64) {
         self.0.count(counter, by);
     }
 }
 
 impl Shared {
-    /// Counts commands that will not be sent, and says so once until `recovered`.
+    /// Counts commands that will not be sent. Logs the first ones, and then none until `recovered`.
     fn dropped(&self, commands: u64, reason: &dyn Display) {
         self.metrics.dropped.inc_by(commands);
         if !self.dropping.swap(true, Relaxed) {
-            tracing::warn!(%reason, "Redis cannot take every timer and counter: holds still expire, by sweeps");
+            tracing::warn!(%reason, "Redis does not accept all timers and counters: holds still expire by sweeps");
         }
     }
 
-    /// Call after a success. With timers still waiting it is too early to tell: a queue that is full
-    /// now and then must not fill the log.
+    /// Call this after a success. While timers still wait, the outage does not count as over: a queue that is full
+    /// again and again must not fill the log.
     fn recovered(&self) {
         if lock(&self.queue).timers() == 0 && self.dropping.swap(false, Relaxed) {
-            tracing::info!("Redis takes timers and counters again");
+            tracing::info!("Redis accepts timers and counters again");
         }
     }
 }
@@ -217,7 +223,7 @@ impl Metrics {
     fn register(registry: &Registry) -> prometheus::Result<Self> {
         let dropped = IntCounter::new(
             "flashsale_redis_commands_dropped_total",
-            "Timer and counter commands that Redis did not take.",
+            "Timer and counter commands that were not sent to Redis.",
         )?;
         let reconnects = IntCounterVec::new(
             Opts::new(

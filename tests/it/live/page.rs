@@ -137,7 +137,10 @@ async fn due_holds_are_expired_dead_events_requeued_and_the_books_audited() {
     browser.shows("#funnel-expired", "2").await;
     browser.click("#open-run-audit").await;
     browser
-        .shows("#dialog-run-audit [data-result]", "The inventory is consistent")
+        .shows(
+            "#dialog-run-audit [data-result]",
+            "The inventory is consistent",
+        )
         .await;
     browser.click("#dialog-run-audit [data-close]").await;
     browser.find(r#"#audit[data-audit="clean"]"#).await;
@@ -147,7 +150,10 @@ async fn due_holds_are_expired_dead_events_requeued_and_the_books_audited() {
         .unwrap();
     browser.click("#open-run-audit").await;
     browser
-        .shows("#dialog-run-audit [data-result]", "The inventory is inconsistent")
+        .shows(
+            "#dialog-run-audit [data-result]",
+            "The inventory is inconsistent",
+        )
         .await;
     browser.ends_clean().await;
 }
