@@ -46,22 +46,6 @@ pub(crate) struct Turns {
     pub(crate) rounds: Vec<Round>,
 }
 
-impl Figure {
-    /// `None` if the round has no such figure.
-    pub(crate) fn of(self, round: &Round) -> Option<f64> {
-        let microseconds = |seconds: f64| seconds * 1e6 / round.wanted as f64;
-        match self {
-            Self::PerSecond(_) => Some(round.wanted as f64 / round.seconds),
-            Self::P50 => Some(round.latency?.p50_ms),
-            Self::P99 => Some(round.latency?.p99_ms),
-            Self::QuietP99 => Some(round.quiet?.p99_ms),
-            Self::Seconds => Some(round.seconds),
-            Self::PostgresMicroseconds => round.cpu_seconds.postgres.map(microseconds),
-            Self::ProcessorMicroseconds => round.cpu_seconds.total().map(microseconds),
-        }
-    }
-}
-
 impl Outcome {
     /// Computed from the rounds of all its sides.
     pub(crate) fn of(case: &'static Case, turns: &[Turns]) -> anyhow::Result<Self> {
@@ -144,7 +128,7 @@ impl Measured {
 }
 
 fn figures(figure: Figure, label: &str, rounds: &[Round]) -> anyhow::Result<Vec<f64>> {
-    let figures: Option<Vec<f64>> = rounds.iter().map(|round| figure.of(round)).collect();
+    let figures: Option<Vec<f64>> = rounds.iter().map(|round| round.figure(figure)).collect();
     figures.with_context(|| {
         let unit = figure.unit();
         format!("{label} has no figure in {unit}: the processes must run on this machine")
@@ -159,7 +143,7 @@ pub(crate) fn line(side: &Side, figure: Figure, round: &Round) -> String {
             format!(" {:>8.0} {unit}", round.wanted as f64 / round.seconds)
         }
         Figure::PostgresMicroseconds | Figure::ProcessorMicroseconds => {
-            let microseconds = figure.of(round).unwrap_or(f64::NAN);
+            let microseconds = round.figure(figure).unwrap_or(f64::NAN);
             format!(" {microseconds:>8.1} {}", figure.unit())
         }
         Figure::P50 | Figure::P99 | Figure::QuietP99 | Figure::Seconds => {

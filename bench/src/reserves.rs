@@ -7,23 +7,11 @@ use crate::{
     cases::{Headers, Reserves, Sale, Server, Snapshot},
     check::{self, Sold},
     database::{Database, Products},
-    load::{Script, Seen},
-    metrics::{Answers, Batches},
-    round::{Cpu, Load, Round},
+    load::Script,
+    round::{Cpu, Round, Timed},
     server::{ApiKey, Running},
     snapshot::{AGE_STEP_SECONDS, AGE_STEPS, HeldSnapshot},
 };
-
-/// A load, after the counts of wrk and the server were compared.
-struct Timed {
-    seen: Seen,
-    cpu_seconds: Cpu,
-    answers: Answers,
-    batches: Option<Batches>,
-    /// Expected answers as seen by wrk, and those that it may have missed.
-    wanted: u64,
-    unseen: u64,
-}
 
 impl Bench {
     pub(crate) async fn reserves(
@@ -194,24 +182,6 @@ impl Bench {
             Headers::Plain => Ok(()),
             Headers::IdempotencyKey => check::kept_keys(database, wanted).await,
             Headers::ApiKey => check::known_clients(target.running, wanted).await,
-        }
-    }
-}
-
-impl Timed {
-    fn round(self, sale: Sale) -> Round {
-        Round {
-            wanted: self.wanted,
-            seconds: self.seen.seconds,
-            latency: Some(self.seen.latency),
-            quiet: None,
-            cpu_seconds: self.cpu_seconds,
-            load: Some(Load {
-                apart: self.answers.apart(sale),
-                answers: self.answers,
-                batches: self.batches,
-                wrk: self.seen,
-            }),
         }
     }
 }

@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use crate::{
+    cases::{Figure, Sale},
     load::Seen,
     metrics::{Answers, Batches},
     stats::Latency,
@@ -46,6 +47,51 @@ pub(crate) struct Load {
     pub(crate) batches: Option<Batches>,
     /// Unexpected answers.
     pub(crate) apart: u64,
+}
+
+/// A load, after the counts of wrk and the server were compared.
+pub(crate) struct Timed {
+    pub(crate) seen: Seen,
+    pub(crate) cpu_seconds: Cpu,
+    pub(crate) answers: Answers,
+    pub(crate) batches: Option<Batches>,
+    /// Expected answers as seen by wrk, and those that it may have missed.
+    pub(crate) wanted: u64,
+    pub(crate) unseen: u64,
+}
+
+impl Round {
+    /// `None` if the round has no such figure.
+    pub(crate) fn figure(&self, figure: Figure) -> Option<f64> {
+        let microseconds = |seconds: f64| seconds * 1e6 / self.wanted as f64;
+        match figure {
+            Figure::PerSecond(_) => Some(self.wanted as f64 / self.seconds),
+            Figure::P50 => Some(self.latency?.p50_ms),
+            Figure::P99 => Some(self.latency?.p99_ms),
+            Figure::QuietP99 => Some(self.quiet?.p99_ms),
+            Figure::Seconds => Some(self.seconds),
+            Figure::PostgresMicroseconds => self.cpu_seconds.postgres.map(microseconds),
+            Figure::ProcessorMicroseconds => self.cpu_seconds.total().map(microseconds),
+        }
+    }
+}
+
+impl Timed {
+    pub(crate) fn round(self, sale: Sale) -> Round {
+        Round {
+            wanted: self.wanted,
+            seconds: self.seen.seconds,
+            latency: Some(self.seen.latency),
+            quiet: None,
+            cpu_seconds: self.cpu_seconds,
+            load: Some(Load {
+                apart: self.answers.apart(sale),
+                answers: self.answers,
+                batches: self.batches,
+                wrk: self.seen,
+            }),
+        }
+    }
 }
 
 impl Cpu {

@@ -7,8 +7,10 @@ mod catalog;
 mod journal;
 mod report;
 mod sale;
+mod settings;
 mod shop;
 mod shopper;
+mod state;
 
 use std::{process::ExitCode, time::Duration};
 
@@ -17,7 +19,7 @@ use reqwest::Url;
 use tokio::signal::ctrl_c;
 use tokio_util::sync::CancellationToken;
 
-use sale::Settings;
+use settings::Settings;
 
 /// Runs a sale on a running flashsale, prints the results, and checks them.
 #[derive(Parser)]

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use crate::{
     catalog::{ITEMS, Times},
     journal::{Book, Sold, Tally},
-    sale::Settings,
+    settings::Settings,
     shopper::Outcome,
 };
 

@@ -15,8 +15,10 @@ use crate::{
     catalog::{self, ITEMS, Shopper, Times},
     journal::Journal,
     report::{self, Stand},
+    settings::Settings,
     shop::Shop,
     shopper::{self, Outcome},
+    state::{Product, Sale},
 };
 
 /// How long to wait for shoppers without an answer at the end.
@@ -26,42 +28,6 @@ const OVERTIME: Duration = Duration::from_secs(5);
 const EXPIRY_LIMIT: Duration = Duration::from_secs(25);
 
 const LINES: u32 = 18;
-
-pub(crate) struct Settings {
-    pub(crate) url: String,
-    pub(crate) admin_token: Option<String>,
-    pub(crate) api_key: Option<String>,
-    pub(crate) shoppers: u32,
-    /// From the opening until all holds are over.
-    pub(crate) length: Duration,
-    pub(crate) seed: u64,
-}
-
-/// The time is over.
-#[derive(Debug)]
-pub(crate) struct Stopped;
-
-/// State that all shoppers share.
-pub(crate) struct Sale {
-    pub(crate) shop: Shop,
-    pub(crate) journal: Arc<Journal>,
-    pub(crate) products: Vec<Product>,
-    pub(crate) times: Times,
-    opened: Instant,
-}
-
-#[derive(Clone, Copy)]
-pub(crate) struct Product {
-    pub(crate) id: i64,
-    pub(crate) opens: Instant,
-}
-
-impl Sale {
-    /// Whether it will be too late to reserve after this wait.
-    pub(crate) fn is_over_in(&self, wait: Duration) -> bool {
-        self.opened.elapsed() + wait >= self.times.last_reserve
-    }
-}
 
 /// Runs one demo and prints its progress. Returns the violations. An error means that the demo could not run or
 /// finish.

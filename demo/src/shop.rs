@@ -17,10 +17,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{
-    journal::Journal,
-    sale::{Settings, Stopped},
-};
+use crate::{journal::Journal, settings::Settings};
 
 /// Maximum number of requests in flight. More would only wait in the API.
 const REQUESTS_MAX: usize = 256;
@@ -63,6 +60,10 @@ pub(crate) enum Answer {
     /// No answer, or an answer with an unknown outcome.
     Unknown,
 }
+
+/// The time is over: nothing more is sent.
+#[derive(Debug)]
+pub(crate) struct Stopped;
 
 enum Attempt {
     Answered(Answer),

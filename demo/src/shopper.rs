@@ -8,8 +8,8 @@ use tokio::time::Instant;
 use crate::{
     catalog::{Intention, Shopper},
     journal::{End, Hold},
-    sale::{Product, Sale, Stopped},
-    shop::{Answer, Ask},
+    shop::{Answer, Ask, Stopped},
+    state::{Product, Sale},
 };
 
 /// Maximum number of visits of one shopper: not open yet, sold out, limited, and sold out again.

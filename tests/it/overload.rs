@@ -307,8 +307,15 @@ async fn with_every_connection_busy_further_calls_are_refused_and_later_served()
         ("DATABASE_MAX_CONNECTIONS", "1"),
         ("DATABASE_ACQUIRE_MILLISECONDS", "1500"),
     ];
-    let stuck = Stuck::with(&settings).await;
-    let system = &stuck.system;
+    let system = System::with(&settings).await;
+    let product = system.create_product(1).await;
+    let lock = system.database.lock_product(product).await;
+    let change = {
+        let (client, path) = (system.client(), format!("/products/{product}"));
+        let name = json!({"name": "new"});
+        tokio::spawn(async move { client.admin_json(Method::PATCH, &path, &name).await })
+    };
+    system.database.calls_wait_for_locks(1).await;
     // In parallel: in sequence, their waits would exceed the time limit of the blocked call.
     let paths = [
         "/products",
@@ -322,8 +329,8 @@ async fn with_every_connection_busy_further_calls_are_refused_and_later_served()
     // PostgreSQL is up. If this copy became unready, its load would move to the others.
     system.get("/readyz").await.expect(200);
     system.get("/livez").await.expect(200);
-    let (system, answers) = stuck.release().await;
-    answers[0].1.expect(201);
+    lock.rollback().await.unwrap();
+    change.await.unwrap().expect(200);
     system.get("/products").await.expect(200);
 }
 

@@ -16,7 +16,7 @@ use std::{
 
 use serde_json::Value;
 
-use crate::eventually;
+use crate::wait::eventually;
 
 /// A running binary. Dropping it kills it.
 pub struct Child {

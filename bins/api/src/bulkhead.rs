@@ -39,10 +39,11 @@ pub(crate) struct Bulkhead {
 }
 
 impl Bulkhead {
-    /// The number of permits is the pool's number of connections.
+    /// The number of permits is half of the pool's number of connections. Lanes always have the other half, however
+    /// long these calls wait.
     pub(crate) fn new(pool: PgPool, after_commit: AfterCommit, tasks: TaskTracker) -> Self {
         let options = pool.options();
-        let permits = options.get_max_connections() as usize;
+        let permits = options.get_max_connections().div_ceil(2) as usize;
         Self {
             permits: Arc::new(Semaphore::new(permits)),
             wait: options.get_acquire_timeout(),

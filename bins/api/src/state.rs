@@ -19,7 +19,7 @@ use crate::{
     bulkhead::Bulkhead,
     cancel, code, confirm, extend,
     keys::Keys,
-    lane_builder::{BlockedProducts, LaneBuilder, ProductLocks},
+    lane_builder::{BlockedProducts, Connections, LaneBuilder, ProductLocks},
     metrics::Metrics,
     products, reservations, reserve,
     sale::Sale,
@@ -146,6 +146,7 @@ impl AppState {
         let after_commit = AfterCommit::new(timer.clone(), metrics.clone(), feed);
         let stop = CancellationToken::new();
         let builder = LaneBuilder {
+            connections: Connections::Shared,
             limits: Limits {
                 batch: settings.batch_max_requests.into(),
                 depth: settings.lane_max_requests as usize,
@@ -153,7 +154,7 @@ impl AppState {
             },
             pool: pool.clone(),
             after_commit: after_commit.clone(),
-            blocked: BlockedProducts::new(ProductLocks(database::beside(&pool, 1))),
+            blocked: BlockedProducts::new(ProductLocks(pool.clone())),
             metrics: metrics.clone(),
             tasks: process.tasks.clone(),
             stop: stop.clone(),
@@ -168,7 +169,11 @@ impl AppState {
             products: products::start_list(&builder),
             product: products::start(&builder),
             reservation: reservations::start(&builder),
-            reserve: reserve::start(&builder, &sale, settings.reserve_lanes.into()),
+            reserve: reserve::start(
+                &builder.with_own_connections(),
+                &sale,
+                settings.reserve_lanes.into(),
+            ),
             confirm: confirm::start(&builder, &sale),
             cancel: cancel::start(&builder, &sale),
             extend: extend::start(&builder, &sale),

@@ -37,16 +37,10 @@ declare
   sold_out bigint[] := '{}'::bigint[];
   holds reservations_active[];
   locked bigint[];
-  left_over bigint[];
-  slow_outcomes text[];
-  slow_ids bigint[];
-  slow_numbers integer[];
 begin
   busy := false;
   expired := 0;
-  outcomes := '{}';
-  ids := '{}';
-  numbers := '{}';
+  outcomes := '{}'; ids := '{}'; numbers := '{}';
   if size = 0 then
     return;
   end if;
@@ -80,51 +74,10 @@ begin
     return;
   end if;
 
-  -- reserve: what was done, and what is sold out
-  select array_agg(case
-      when q.id is not null then 'reserved'
-      when q.product_id <> all(sold_out) then null
-      when h.id is null then 'sold_out'
-      else 'already_reserved'
-    end order by q.n),
-    array_agg(coalesce(q.id, h.id) order by q.n),
-    array_agg(case when q.id is not null then q.number when q.product_id = any(sold_out) then 0 end order by q.n),
-    array_agg(q.n order by q.n) filter (where q.id is null and q.product_id <> all(sold_out))
-  into outcomes, ids, numbers, left_over
-  from unnest(product_ids, user_ids, ids, numbers) with ordinality as q (product_id, user_id, id, number, n)
-  left join unnest(holds) h on h.user_id = q.user_id and h.product_id = q.product_id and h.product_id = any(sold_out);
-  if 'ReservationCreated' = any(events) and 'reserved' = any(outcomes) then
-    perform write_events_v1('ReservationCreated', array(
-      select q.id from unnest(ids, outcomes) as q (id, outcome) where q.outcome = 'reserved'
-    ), reserved_at, events);
-  end if;
-  if left_over is null then
-    return;
-  end if;
-
-  if cardinality(left_over) = size then
-    select o.outcomes, o.ids, o.numbers, o.expired into outcomes, ids, numbers, expired
-    from reserve_one_by_one_v1(
-      product_ids, user_ids, quantities, reference_texts, hold_seconds, events, locked, reserved_at
-    ) o;
-    return;
-  end if;
-  -- reserve: what is left over
-  select o.outcomes, o.ids, o.numbers, o.expired into slow_outcomes, slow_ids, slow_numbers, expired
-  from (
-    select array_agg(q.product_id order by q.n) as product_ids, array_agg(q.user_id order by q.n) as user_ids,
-      array_agg(q.quantity order by q.n) as quantities, array_agg(q.reference order by q.n) as reference_texts
-    from unnest(product_ids, user_ids, quantities, reference_texts, outcomes)
-      with ordinality as q (product_id, user_id, quantity, reference, outcome, n)
-    where q.outcome is null
-  ) q,
-  reserve_one_by_one_v1(
-    q.product_ids, q.user_ids, q.quantities, q.reference_texts, hold_seconds, events, locked, reserved_at
+  select o.outcomes, o.ids, o.numbers, o.expired into outcomes, ids, numbers, expired
+  from reserve_rest_v1(
+    product_ids, user_ids, quantities, reference_texts, hold_seconds, events, sold_out, holds, locked, reserved_at,
+    ids, numbers
   ) o;
-  for i in 1 .. cardinality(left_over) loop
-    outcomes[left_over[i]] := slow_outcomes[i];
-    ids[left_over[i]] := slow_ids[i];
-    numbers[left_over[i]] := slow_numbers[i];
-  end loop;
 end
 $$;

@@ -38,9 +38,9 @@ pub struct Args {
     )]
     pub database_url: String,
 
-    /// Maximum number of PostgreSQL connections for the work of this process. An API opens three more, for its health
-    /// checks and the live page.
-    #[arg(long, env = "DATABASE_MAX_CONNECTIONS", default_value_t = 16)]
+    /// Maximum number of PostgreSQL connections for the work of this process. An API opens two more for each of its
+    /// RESERVE_LANES, and three for its health checks and the live page.
+    #[arg(long, env = "DATABASE_MAX_CONNECTIONS", default_value_t = 12)]
     pub database_max_connections: u32,
 
     /// Milliseconds that a call waits for a free connection before it fails as overload.

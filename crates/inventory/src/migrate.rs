@@ -9,7 +9,9 @@
 
 mod catalogue;
 mod functions;
+mod numbered;
 mod statements;
+mod turn;
 
 use std::{collections::BTreeSet, sync::LazyLock, time::Duration};
 
@@ -22,10 +24,10 @@ use tokio::time::{Instant, sleep};
 
 use catalogue::version_made_by_hand;
 pub use functions::{install_by_hand, names as function_names};
+pub use numbered::NUMBERED;
+use numbered::ups;
+use statements::execute;
 pub use statements::statements;
-
-/// The numbered files.
-pub static NUMBERED: Migrator = sqlx::migrate!("../../migrations");
 
 /// The numbered files and the functions, for tests whose databases sqlx creates.
 pub static MIGRATOR: LazyLock<Migrator> = LazyLock::new(|| {
@@ -52,10 +54,6 @@ pub const PATIENCE: Duration = Duration::from_secs(300);
 /// The first pause between two tries, and the longest. Other transactions wait for at most a third of the time.
 const RETRY_PAUSE: Duration = Duration::from_secs(4);
 const RETRY_PAUSE_MAX: Duration = Duration::from_secs(16);
-
-/// Key of the advisory lock for migrations in this database. Any number that no other program uses.
-const TURN: i64 = 0x666c_6173_6873;
-const TURN_PAUSE: Duration = Duration::from_millis(100);
 
 /// What [`migrate`] did. Migrations are given by version.
 #[derive(Debug, Default, PartialEq)]
@@ -84,7 +82,7 @@ pub async fn migrate_with(
     // sqlx would take the lock again in each run, and would not release it after an error.
     let mut migrator = Migrator::with_migrations(migrator.iter().cloned().collect());
     migrator.set_locking(false);
-    take_turn(connection).await?;
+    turn::take(connection).await?;
     // The lock covers everything from the first read of the schema to the last change. This process already has the
     // advisory lock, so only a migration of an older release can hold this one.
     connection
@@ -96,24 +94,8 @@ pub async fn migrate_with(
         .unlock()
         .await
         .context("cannot release the migration lock")?;
-    execute(connection, &format!("select pg_advisory_unlock({TURN})")).await?;
+    turn::release(connection).await?;
     migrated
-}
-
-/// Polls for the advisory lock. A session that waits for a lock in PostgreSQL has a snapshot, and a concurrent index
-/// build of the lock holder would wait for that snapshot: a deadlock.
-async fn take_turn(connection: &mut PgConnection) -> anyhow::Result<()> {
-    loop {
-        let taken: bool = sqlx::query_scalar("select pg_try_advisory_lock($1)")
-            .bind(TURN)
-            .fetch_one(&mut *connection)
-            .await
-            .context("cannot take the migration lock")?;
-        if taken {
-            return Ok(());
-        }
-        sleep(TURN_PAUSE).await;
-    }
 }
 
 async fn migrate_locked(
@@ -257,13 +239,6 @@ async fn in_the_way(connection: &mut PgConnection) -> anyhow::Result<String> {
     Ok(sessions.unwrap_or_else(|| "no session any more".to_owned()))
 }
 
-async fn execute(connection: &mut PgConnection, statement: &str) -> anyhow::Result<()> {
-    sqlx::raw_sql(AssertSqlSafe(statement.to_owned()))
-        .execute(connection)
-        .await?;
-    Ok(())
-}
-
 async fn recorded(connection: &mut PgConnection) -> anyhow::Result<BTreeSet<i64>> {
     connection
         .ensure_migrations_table(RECORD)
@@ -277,10 +252,4 @@ async fn recorded(connection: &mut PgConnection) -> anyhow::Result<BTreeSet<i64>
         .into_iter()
         .map(|migration| migration.version)
         .collect())
-}
-
-fn ups(migrator: &Migrator) -> impl Iterator<Item = &Migration> {
-    migrator
-        .iter()
-        .filter(|migration| migration.migration_type.is_up_migration())
 }

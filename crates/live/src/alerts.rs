@@ -33,7 +33,9 @@ pub(crate) fn alerts(
         );
     } else {
         books(view, &mut alerts);
-        workers(view, heard, &mut alerts);
+        expirer(view, heard, &mut alerts);
+        relay(view, heard, &mut alerts);
+        lost_processes(view, heard, &mut alerts);
     }
     if !unreadable.is_empty() {
         alerts.add(
@@ -91,15 +93,14 @@ fn books(view: &View, alerts: &mut Alerts) {
     }
 }
 
-/// Alerts about the expirer, the relay and their work.
-fn workers(view: &View, heard: bool, alerts: &mut Alerts) {
-    let alive = |role| {
-        view.processes
-            .iter()
-            .filter(move |process| process.alive && process.role == role)
-            .count()
-    };
-    if heard && alive(Role::Expirer) == 0 {
+/// The number of running processes of this role.
+fn alive(view: &View, role: Role) -> usize {
+    let alive = |process: &&Process| process.alive && process.role == role;
+    view.processes.iter().filter(alive).count()
+}
+
+fn expirer(view: &View, heard: bool, alerts: &mut Alerts) {
+    if heard && alive(view, Role::Expirer) == 0 {
         alerts.add(
             "no_expirer",
             "No expirer sends heartbeats",
@@ -118,7 +119,10 @@ fn workers(view: &View, heard: bool, alerts: &mut Alerts) {
             "Read the expirer's log, or start another expirer. \"Expire due holds\" ends these holds now.",
         );
     }
-    if heard && alive(Role::Relay) == 0 {
+}
+
+fn relay(view: &View, heard: bool, alerts: &mut Alerts) {
+    if heard && alive(view, Role::Relay) == 0 {
         alerts.add(
             "no_relay",
             "No relay sends heartbeats",
@@ -156,16 +160,19 @@ fn workers(view: &View, heard: bool, alerts: &mut Alerts) {
                 letters\".",
         );
     }
+}
+
+fn lost_processes(view: &View, heard: bool, alerts: &mut Alerts) {
     for (role, name) in [
         (Role::Api, "API"),
         (Role::Expirer, "expirer"),
         (Role::Relay, "relay"),
     ] {
         let lost = lost(view, role);
-        if heard && lost > 0 && alive(role) > 0 {
+        if heard && lost > 0 && alive(view, role) > 0 {
             alerts.add(
                 "process_lost",
-                format!("Down: {lost} of {} copies of the {name}", lost + alive(role)),
+                format!("Down: {lost} of {} copies of the {name}", lost + alive(view, role)),
                 "The process crashed, or cannot reach PostgreSQL. The other copies do its work.",
                 "Read the last line of its log, and start it again. This alert ends after 10 min at the latest.",
             );

@@ -2,7 +2,7 @@
 
 use std::{
     collections::VecDeque,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Mutex, MutexGuard},
 };
 
 use inventory::{
@@ -11,6 +11,7 @@ use inventory::{
     schema::Utc,
     transition::{Change, Transition},
 };
+use runtime::lock;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
@@ -114,7 +115,7 @@ impl Feed {
 
     /// Ignores a poisoned lock: no change under this lock can be half done.
     fn kept(&self) -> MutexGuard<'_, Kept> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 }
 

@@ -7,26 +7,18 @@
 mod link;
 mod listener;
 mod queue;
+mod shared;
 mod writer;
 
-use std::{
-    fmt::Display,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use anyhow::Context as _;
-use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, Opts, Registry};
-use redis::{Client, aio::MultiplexedConnection};
 use runtime::{Process, lock};
-use tokio::sync::Notify;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 pub use listener::Wakeups;
 use queue::{Keys, Queue};
+use shared::Shared;
 
 pub use queue::Counter;
 
@@ -61,21 +53,6 @@ pub struct Timer {
     _open: Arc<DropGuard>,
 }
 
-/// State that the handles, the writer and the listeners share.
-struct Shared {
-    client: Client,
-    keys: Keys,
-    metrics: Metrics,
-    process: Process,
-    queue: Mutex<Queue>,
-    /// Wakes the writer when the queue is not empty.
-    queued: Notify,
-    /// Whether commands are being dropped. An outage is logged only once.
-    dropping: AtomicBool,
-    /// The writer's connection while it has one. Reads use it as well.
-    connection: Mutex<Option<MultiplexedConnection>>,
-}
-
 impl Timer {
     /// Starts the writer. It does not wait for a connection to Redis.
     ///
@@ -85,16 +62,8 @@ impl Timer {
     pub fn start(args: &Args, process: &Process) -> anyhow::Result<Self> {
         let (client, database) =
             link::client(&args.redis_url).context("REDIS_URL is not usable")?;
-        let shared = Arc::new(Shared {
-            client,
-            keys: Keys::new(&args.redis_key_prefix, database),
-            metrics: Metrics::register(&process.registry)?,
-            process: process.clone(),
-            queue: Mutex::default(),
-            queued: Notify::new(),
-            dropping: AtomicBool::new(false),
-            connection: Mutex::default(),
-        });
+        let keys = Keys::new(&args.redis_key_prefix, database);
+        let shared = Arc::new(Shared::new(client, keys, process)?);
         let handles_gone = CancellationToken::new();
         process
             .tasks
@@ -192,60 +161,5 @@ impl Notes<'_> {
     /// Adds to a counter. [`Counter::Confirmed`] also wakes the relay.
     pub fn count(&mut self, counter: Counter, by: u64) {
         self.0.count(counter, by);
-    }
-}
-
-impl Shared {
-    /// Counts commands that will not be sent. Logs the first ones, and then none until `recovered`.
-    fn dropped(&self, commands: u64, reason: &dyn Display) {
-        self.metrics.dropped.inc_by(commands);
-        if !self.dropping.swap(true, Relaxed) {
-            tracing::warn!(%reason, "Redis does not accept all timers and counters: holds still expire by sweeps");
-        }
-    }
-
-    /// Call this after a success. While timers still wait, the outage does not count as over: a queue that is full
-    /// again and again must not fill the log.
-    fn recovered(&self) {
-        if lock(&self.queue).timers() == 0 && self.dropping.swap(false, Relaxed) {
-            tracing::info!("Redis accepts timers and counters again");
-        }
-    }
-}
-
-struct Metrics {
-    dropped: IntCounter,
-    reconnects: IntCounterVec,
-    pipeline: Histogram,
-}
-
-impl Metrics {
-    fn register(registry: &Registry) -> prometheus::Result<Self> {
-        let dropped = IntCounter::new(
-            "flashsale_redis_commands_dropped_total",
-            "Timer and counter commands that were not sent to Redis.",
-        )?;
-        let reconnects = IntCounterVec::new(
-            Opts::new(
-                "flashsale_redis_reconnects_total",
-                "Connections to Redis made again after one was lost.",
-            ),
-            &["purpose"],
-        )?;
-        let pipeline = Histogram::with_opts(
-            HistogramOpts::new(
-                "flashsale_redis_pipeline_commands",
-                "Commands sent to Redis in one round trip.",
-            )
-            .buckets(vec![1.0, 4.0, 16.0, 64.0, 256.0, 1024.0, 4096.0]),
-        )?;
-        registry.register(Box::new(dropped.clone()))?;
-        registry.register(Box::new(reconnects.clone()))?;
-        registry.register(Box::new(pipeline.clone()))?;
-        Ok(Self {
-            dropped,
-            reconnects,
-            pipeline,
-        })
     }
 }

@@ -9,8 +9,8 @@ use tokio::sync::Notify;
 use tokio_util::sync::DropGuard;
 
 use crate::{
-    Shared,
     link::{Link, RETRY_MAX},
+    shared::Shared,
 };
 
 /// Wakes its owner. Several notifications since the last wake-up count as one.

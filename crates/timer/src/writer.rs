@@ -7,9 +7,9 @@ use runtime::{lock, retry::Delays};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Shared,
     link::{Link, RETRY_MAX},
     queue::Batch,
+    shared::Shared,
 };
 
 /// How long after the signal to stop the writer waits until all handles are dropped. Requests in flight may still

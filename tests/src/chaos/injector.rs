@@ -20,7 +20,10 @@ use super::{
     recovery::signs,
     stack::Stack,
 };
-use crate::{Server, Traffic};
+use crate::{
+    proxy::{Proxy, Traffic},
+    servers::Server,
+};
 
 /// A fault that was injected.
 #[derive(Clone, Debug)]
@@ -164,13 +167,13 @@ impl Injector {
     }
 
     async fn disturb(&self, links: &[usize], traffic: Traffic, healing: Healing, lasts: Duration) {
-        let each = |act: &dyn Fn(&crate::Proxy)| {
+        let each = |act: &dyn Fn(&Proxy)| {
             links.iter().for_each(|link| act(self.stack.link(*link)));
         };
         each(&|proxy| proxy.set(traffic));
         sleep(lasts).await;
         if healing == Healing::Cut {
-            each(&crate::Proxy::cut);
+            each(&Proxy::cut);
         }
         each(&|proxy| proxy.set(Traffic::Pass));
     }

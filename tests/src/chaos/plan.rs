@@ -5,7 +5,7 @@ use std::{fmt, time::Duration};
 use fastrand::Rng;
 
 use super::stack::{End, LINKS, MEMBERS};
-use crate::Traffic;
+use crate::proxy::Traffic;
 
 /// One fault.
 #[derive(Clone, Debug, PartialEq)]

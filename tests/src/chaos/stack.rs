@@ -11,7 +11,11 @@ use tokio::{
 };
 
 use super::journal::{Journal, lock};
-use crate::{Child, Log, Proxy, Server, Service, start_with};
+use crate::{
+    process::{Child, Log, start_with},
+    proxy::Proxy,
+    servers::{Server, Service},
+};
 
 /// The processes, in the order that plans use.
 pub(crate) const MEMBERS: [&str; 6] = ["api1", "api2", "expirer1", "expirer2", "relay1", "relay2"];

@@ -5,7 +5,11 @@ use std::collections::BTreeSet;
 use anyhow::{Context as _, bail};
 use sqlx::{Connection as _, FromRow, PgConnection, migrate::Migrator};
 
-use super::{execute, functions, statements::statements, ups};
+use super::{
+    functions,
+    numbered::ups,
+    statements::{execute, statements},
+};
 
 const SCRATCH_SCHEMA: &str = "flashsale_migrate_scratch";
 

@@ -6,14 +6,17 @@
 use anyhow::Context as _;
 use sqlx::{Connection as _, PgConnection, PgPool};
 
-use super::{TURN, execute, statements::statements};
+use super::{
+    statements::{execute, statements},
+    turn,
+};
 
 macro_rules! files {
     ($($name:literal),+ $(,)?) => { [$(include_str!(concat!("../../sql/", $name, ".sql"))),+] };
 }
 
 /// The text of each file in `sql/`.
-static FILES: [&str; 31] = files![
+static FILES: [&str; 32] = files![
     "adjust_stock",
     "as_of",
     "bought",
@@ -40,6 +43,7 @@ static FILES: [&str; 31] = files![
     "reserve_one_by_one",
     "reserve_one_product",
     "reserve_products",
+    "reserve_rest",
     "reserve_batch",
     "return",
     "sold_out",
@@ -170,11 +174,7 @@ pub async fn install_by_hand(pool: &PgPool) -> anyhow::Result<usize> {
     }
     let mut transaction = connection.begin().await?;
     // Several processes may start at once.
-    execute(
-        &mut transaction,
-        &format!("select pg_advisory_xact_lock({TURN})"),
-    )
-    .await?;
+    turn::take_in(&mut transaction).await?;
     let installed = install(&mut transaction).await?;
     transaction.commit().await?;
     Ok(installed.len())

@@ -1,4 +1,6 @@
-//! Splits a SQL file into statements: Citus refuses several statements in one call.
+//! Splits a SQL file into statements, and executes them: Citus refuses several statements in one call.
+
+use sqlx::{AssertSqlSafe, PgConnection};
 
 /// The statements of `sql`, without the semicolons between them. Understands comments, quoted text and names, and
 /// dollar-quoted bodies. Does not understand psql's own commands, which our files do not use.
@@ -26,6 +28,14 @@ pub fn statements(sql: &str) -> Vec<&str> {
     statements.push(&sql[start..]);
     statements.retain(|statement| !is_blank(statement));
     statements
+}
+
+/// Executes one statement. Its text comes from this program, never from a request.
+pub(super) async fn execute(connection: &mut PgConnection, statement: &str) -> anyhow::Result<()> {
+    sqlx::raw_sql(AssertSqlSafe(statement.to_owned()))
+        .execute(connection)
+        .await?;
+    Ok(())
 }
 
 /// The end of a token that starts with `text`: behind the first `mark` after `opening` bytes. A doubled quote counts

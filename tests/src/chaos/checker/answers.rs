@@ -2,7 +2,11 @@
 
 use std::collections::HashMap;
 
-use super::{About, Found, Lives, Promise, Rules};
+use super::{
+    finding::{About, Found, Promise},
+    lives::Lives,
+    rules::Rules,
+};
 use crate::chaos::history::{
     Adjustment, Answer, History, Hold, Micros, Operation, Product, Request, Status,
 };

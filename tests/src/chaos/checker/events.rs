@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::{About, Found, Promise};
+use super::finding::{About, Found, Promise};
 use crate::chaos::history::{Adjustment, History, Hold, Status, Told};
 
 pub(super) fn check(history: &History, found: &mut Found) {

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::{Found, Promise, answers::about};
+use super::{
+    answers::about,
+    finding::{Found, Promise},
+};
 use crate::chaos::history::{Answer, History, Operation, Request};
 
 /// The history with all attempts under each key merged into one operation. Every other check treats it like an

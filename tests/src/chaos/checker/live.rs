@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::{About, Found, Promise, answers::conserves};
+use super::{
+    answers::conserves,
+    finding::{About, Found, Promise},
+};
 use crate::chaos::history::{History, Product, Shown, Stored, View};
 
 /// The live page shows this many of the newest products.

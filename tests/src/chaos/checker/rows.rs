@@ -2,7 +2,12 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use super::{About, Found, Lives, Promise, Rules, answers::conserves, lives::Life};
+use super::{
+    answers::conserves,
+    finding::{About, Found, Promise},
+    lives::{Life, Lives},
+    rules::Rules,
+};
 use crate::chaos::history::{Answer, History, Hold, Micros, Operation, Request, Status};
 
 pub(super) fn check(history: &History, lives: &Lives, rules: &Rules, found: &mut Found) {

@@ -1,0 +1,99 @@
+//! State that the handles, the writer and the listeners share.
+
+use std::{
+    fmt::Display,
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+};
+
+use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, Opts, Registry};
+use redis::{Client, aio::MultiplexedConnection};
+use runtime::{Process, lock};
+use tokio::sync::Notify;
+
+use crate::queue::{Keys, Queue};
+
+/// State that the handles, the writer and the listeners share.
+pub(crate) struct Shared {
+    pub(crate) client: Client,
+    pub(crate) keys: Keys,
+    pub(crate) metrics: Metrics,
+    pub(crate) process: Process,
+    pub(crate) queue: Mutex<Queue>,
+    /// Wakes the writer when the queue is not empty.
+    pub(crate) queued: Notify,
+    /// Whether commands are being dropped. An outage is logged only once.
+    dropping: AtomicBool,
+    /// The writer's connection while it has one. Reads use it as well.
+    pub(crate) connection: Mutex<Option<MultiplexedConnection>>,
+}
+
+impl Shared {
+    pub(crate) fn new(client: Client, keys: Keys, process: &Process) -> prometheus::Result<Self> {
+        Ok(Self {
+            client,
+            keys,
+            metrics: Metrics::register(&process.registry)?,
+            process: process.clone(),
+            queue: Mutex::default(),
+            queued: Notify::new(),
+            dropping: AtomicBool::new(false),
+            connection: Mutex::default(),
+        })
+    }
+
+    /// Counts commands that will not be sent. Logs the first ones, and then none until `recovered`.
+    pub(crate) fn dropped(&self, commands: u64, reason: &dyn Display) {
+        self.metrics.dropped.inc_by(commands);
+        if !self.dropping.swap(true, Relaxed) {
+            tracing::warn!(%reason, "Redis does not accept all timers and counters: holds still expire by sweeps");
+        }
+    }
+
+    /// Call this after a success. While timers still wait, the outage does not count as over: a queue that is full
+    /// again and again must not fill the log.
+    pub(crate) fn recovered(&self) {
+        if lock(&self.queue).timers() == 0 && self.dropping.swap(false, Relaxed) {
+            tracing::info!("Redis accepts timers and counters again");
+        }
+    }
+}
+
+pub(crate) struct Metrics {
+    dropped: IntCounter,
+    pub(crate) reconnects: IntCounterVec,
+    pub(crate) pipeline: Histogram,
+}
+
+impl Metrics {
+    fn register(registry: &Registry) -> prometheus::Result<Self> {
+        let dropped = IntCounter::new(
+            "flashsale_redis_commands_dropped_total",
+            "Timer and counter commands that were not sent to Redis.",
+        )?;
+        let reconnects = IntCounterVec::new(
+            Opts::new(
+                "flashsale_redis_reconnects_total",
+                "Connections to Redis made again after one was lost.",
+            ),
+            &["purpose"],
+        )?;
+        let pipeline = Histogram::with_opts(
+            HistogramOpts::new(
+                "flashsale_redis_pipeline_commands",
+                "Commands sent to Redis in one round trip.",
+            )
+            .buckets(vec![1.0, 4.0, 16.0, 64.0, 256.0, 1024.0, 4096.0]),
+        )?;
+        registry.register(Box::new(dropped.clone()))?;
+        registry.register(Box::new(reconnects.clone()))?;
+        registry.register(Box::new(pipeline.clone()))?;
+        Ok(Self {
+            dropped,
+            reconnects,
+            pipeline,
+        })
+    }
+}

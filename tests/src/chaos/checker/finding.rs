@@ -1,0 +1,79 @@
+//! What the checks report: violations of guarantees.
+
+use std::fmt;
+
+/// A guarantee that was broken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Promise {
+    /// More units were held and sold than exist, at any moment.
+    NoOversell,
+    /// A request was refused although a unit was free, or its hold past the deadline.
+    NoUndersell,
+    /// Counters do not add up, or do not match the reservations.
+    Conservation,
+    /// A hold that had ended later had another status.
+    OneEnd,
+    /// A hold was confirmed or canceled past the deadline, or expired before it.
+    ExactDeadline,
+    /// A user had two ACTIVE holds on one product.
+    OneHold,
+    /// A user had more units than `max_per_user`, at any moment.
+    FairShare,
+    /// A reserve of several products reserved only some of them.
+    AllOrNone,
+    /// An expired hold was reacquired twice, or a hold was reacquired that had not expired.
+    ReacquiredOnce,
+    /// A repeated request with the same `Idempotency-Key` had another answer or a second effect.
+    OnceUnderAKey,
+    /// An acknowledged answer does not match the database.
+    TrueAnswer,
+    /// The service did something without a request, or after answering that nothing was done.
+    NothingUnasked,
+    /// A transition has no event at the consumer.
+    NoLostEvent,
+    /// An event describes a transition that did not happen, or has two ids.
+    TrueEvent,
+    /// A hold past its deadline stayed ACTIVE.
+    Swept,
+    /// The live page showed something wrong, or does not show the healthy state at the end.
+    TrueView,
+    /// Redis keeps the timer of a hold that has ended.
+    TimersGone,
+    /// Something did not recover in time after the last fault, or a process ended by itself.
+    Recovery,
+}
+
+/// The object whose history explains the violation.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum About {
+    Hold(i64),
+    Product(i64),
+    Service,
+}
+
+#[derive(Clone, Debug)]
+pub struct Violation {
+    pub promise: Promise,
+    pub about: About,
+    pub what: String,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}: {}", self.promise, self.what)
+    }
+}
+
+/// The violations that were found so far.
+#[derive(Default)]
+pub(super) struct Found(pub(super) Vec<Violation>);
+
+impl Found {
+    pub(super) fn add(&mut self, promise: Promise, about: About, what: impl Into<String>) {
+        self.0.push(Violation {
+            promise,
+            about,
+            what: what.into(),
+        });
+    }
+}
