@@ -22,12 +22,12 @@ pub(crate) struct Access {
     admin_token: Option<String>,
     /// Whether the API listens on a loopback address.
     loopback: bool,
-    /// `None`: anyone who can reach the API may call it, except for admin acts.
+    /// `None`: anyone who can reach the API may call it, except for admin requests.
     keys: Option<Keys>,
 }
 
 impl Access {
-    /// Without a token, admin acts are allowed only directly from this machine, on a `loopback` address.
+    /// Without a token, admin requests are allowed only directly from this machine, on a `loopback` address.
     pub(crate) fn new(admin_token: Option<String>, loopback: bool, keys: Option<Keys>) -> Self {
         match (&admin_token, loopback) {
             (Some(_), _) => tracing::info!("admin routes require the bearer token"),

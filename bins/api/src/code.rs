@@ -121,7 +121,8 @@ codes! {
     InvalidProduct "invalid_product" UNPROCESSABLE_ENTITY "The product is not valid"
         when "a field of the product is not valid, or contradicts another field"
         do "correct the field that `detail` names";
-    IdempotencyKeyReused "idempotency_key_reused" UNPROCESSABLE_ENTITY "The Idempotency-Key is of another request"
+    IdempotencyKeyReused "idempotency_key_reused" UNPROCESSABLE_ENTITY
+        "The Idempotency-Key belongs to another request"
         when "an earlier request with another method, path, query or body had this key"
         do "repeat the first request exactly, or use a new key";
     TooManyViewers "too_many_viewers" TOO_MANY_REQUESTS "Too many viewers of the live page"
