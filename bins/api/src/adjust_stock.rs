@@ -26,8 +26,11 @@ use crate::{
 };
 
 pub(crate) fn operation() -> Operation {
-    Operation::new("adjustStock", "Add units, or take free ones away")
-        .explained("Each change is kept with its reason. Without `Idempotency-Key` not to be repeated blindly: look first.")
+    Operation::new("adjustStock", "Add units to the stock, or remove free units")
+        .explained(
+            "Each change is stored with its reason. This request is not idempotent: send an `Idempotency-Key` to \
+            make a repeat safe.",
+        )
         .refuses(&[ProblemCode::InsufficientStock])
 }
 
@@ -35,7 +38,7 @@ pub(crate) fn operation() -> Operation {
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct AdjustStock {
-    /// Units to add; below 0, free units to take away.
+    /// Number of units to add. A negative number removes free units.
     #[schemars(extend("not" = { "const": 0 }), example = -5)]
     delta: i32,
     #[schemars(

@@ -1,4 +1,4 @@
-//! `/admin`
+//! The verbs under `/admin`.
 
 use std::{iter, sync::Arc};
 
@@ -28,17 +28,17 @@ use crate::{
     sale::Sale,
 };
 
-/// Most holds that one transaction expires: a pass must not keep the product's row for long.
+/// Most holds that one transaction expires. A larger transaction would lock the product's row for too long.
 const EXPIRE_BATCH_ROWS: i32 = 250;
 
-/// How many holds were due.
+/// The number of holds that this request expired.
 #[derive(Clone, Copy, Serialize, JsonSchema)]
 pub(crate) struct Expired {
     expired: u64,
 }
 
 pub(crate) fn sync_expired_operation() -> Operation {
-    Operation::new("syncExpired", "Expire all holds that are due, now")
+    Operation::new("syncExpired", "Expire all holds whose deadline has passed")
 }
 
 pub(crate) async fn sync_expired(
@@ -66,7 +66,7 @@ pub(crate) async fn sync_expired(
 pub(crate) fn audit_operation() -> Operation {
     Operation::new(
         "audit",
-        "Compare every product's counters with its reservations",
+        "Compare the counters of every product with its reservations",
     )
 }
 
@@ -86,7 +86,7 @@ pub(crate) async fn audit(
 pub(crate) fn rebuild_counters_operation() -> Operation {
     Operation::new(
         "rebuildCounters",
-        "Set the counters in Redis to what the database says",
+        "Set the counters in Redis to the values of the database",
     )
 }
 
@@ -113,8 +113,8 @@ pub(crate) async fn rebuild_counters(
     kept(&bulkhead, key, tally).await
 }
 
-/// The answer of an act that is more than one transaction. It was done, whatever its key says: a repeat changes
-/// nothing, and only the answer is that of the first time.
+/// Stores the answer of a request that needs more than one transaction. The work is already done, whether or not the
+/// key is new. A repeat changes nothing more, and gets the stored answer of the first request.
 async fn kept<T>(
     bulkhead: &Bulkhead,
     key: Option<Key>,
@@ -139,7 +139,7 @@ where
 pub(crate) fn dead_events_operation() -> Operation {
     Operation::new(
         "listDeadEvents",
-        "Events that the broker refuses, oldest first, at most 100",
+        "Dead letters: events that the broker refused too often. Oldest first, at most 100",
     )
 }
 
@@ -157,7 +157,7 @@ pub(crate) async fn dead_events(
     Ok(Answer(dead))
 }
 
-/// How many events were dead.
+/// The number of dead letters that will be tried again.
 #[derive(Serialize, JsonSchema)]
 pub(crate) struct Requeued {
     requeued: u64,
@@ -166,7 +166,7 @@ pub(crate) struct Requeued {
 pub(crate) fn requeue_operation() -> Operation {
     Operation::new(
         "requeueDeadEvents",
-        "Give every dead event all its attempts again",
+        "Requeue all dead letters: give them all their attempts again",
     )
 }
 
@@ -192,7 +192,7 @@ pub(crate) async fn requeue(
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ReplayEvents {
-    /// What was published then is in it.
+    /// Start of the range. Events that were published at this time are included.
     #[serde(with = "time::serde::rfc3339")]
     #[schemars(
         with = "String",
@@ -200,7 +200,7 @@ pub(crate) struct ReplayEvents {
         example = &"2026-11-27T12:00:00Z"
     )]
     from: OffsetDateTime,
-    /// What was published then is not. Later than `from`.
+    /// End of the range. Events that were published at this time are not included. It must be later than `from`.
     #[serde(with = "time::serde::rfc3339")]
     #[schemars(
         with = "String",
@@ -210,7 +210,7 @@ pub(crate) struct ReplayEvents {
     to: OffsetDateTime,
 }
 
-/// How many events are published again.
+/// The number of events that will be published again.
 #[derive(Serialize, JsonSchema)]
 pub(crate) struct Replayed {
     replayed: u64,
@@ -219,11 +219,11 @@ pub(crate) struct Replayed {
 pub(crate) fn replay_operation() -> Operation {
     Operation::new(
         "replayEvents",
-        "Publish again what was published in a range of time",
+        "Publish the events of a time range again",
     )
     .explained(
-        "With the same message ids, as far as the events are kept still, and slowly enough for new ones to pass \
-        between them.",
+        "The events keep their message ids. Events that were already deleted from the outbox are not included. The \
+        relay publishes new events between the replayed ones.",
     )
 }
 

@@ -1,4 +1,4 @@
-//! What follows the commit of a call: Redis, `/metrics` and the live page are told of its transitions.
+//! Effects after the commit of a call. Its transitions are reported to Redis, to `/metrics` and to the live page.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use timer::{Counter, Notes, Timer};
 
 use crate::metrics::Metrics;
 
-/// Cheap to clone: each call has its own.
+/// The followers of transitions. A clone is cheap: each call has its own.
 #[derive(Clone)]
 pub(crate) struct AfterCommit {
     timer: Timer,
@@ -28,7 +28,7 @@ impl AfterCommit {
         }
     }
 
-    /// Tells all followers of the transitions of one committed call.
+    /// Reports the transitions of one committed call to all followers.
     pub(crate) fn tell<'a>(&self, transitions: impl Iterator<Item = Transition<'a>> + Clone) {
         self.timer.note(|notes| {
             for transition in transitions.clone() {
@@ -42,7 +42,7 @@ impl AfterCommit {
     }
 }
 
-/// A timer for each hold, and the counters.
+/// Sets or removes the timer of a hold, and increments the counters in Redis.
 fn note(notes: &mut Notes<'_>, transition: Transition<'_>) {
     let (change, reservation) = match transition {
         Transition::Of(change, reservation) => (change, reservation),
@@ -69,7 +69,7 @@ fn note(notes: &mut Notes<'_>, transition: Transition<'_>) {
         }
         // A sale has no timer, and no counter counts returns.
         Change::Returned => {}
-        // The process that made the change may have died before it told Redis.
+        // The process that made the change may have stopped before it told Redis.
         Change::Repeated if reservation.status == Status::Active => {
             notes.arm(id, deadline_unix_ms(reservation));
         }

@@ -1,4 +1,4 @@
-//! What goes out: JSON bodies.
+//! Successful responses with JSON bodies.
 
 use axum::{
     http::{StatusCode, header},
@@ -14,13 +14,13 @@ use crate::{
     openapi::{Describe, Operation, Schemas},
 };
 
-/// A JSON body.
+/// A response with status 200 and a JSON body.
 pub(crate) struct Answer<T>(pub(crate) T);
 
 impl<T: Serialize> IntoResponse for Answer<T> {
     fn into_response(self) -> Response {
         json::body(JSON, &self.0).unwrap_or_else(|error| {
-            tracing::error!(%error, "an answer cannot be written as JSON");
+            tracing::error!(%error, "a response cannot be written as JSON");
             Problem::Internal.into_response()
         })
     }
@@ -30,14 +30,14 @@ impl<T: JsonSchema> Describe for Answer<T> {
     fn describe(operation: &mut Operation, schemas: &mut Schemas) {
         operation.answer(
             StatusCode::OK,
-            "As asked.",
+            "The request succeeded.",
             schemas.response_schema::<T>(),
             json!({}),
         );
     }
 }
 
-/// What was created, and the path where it can be read.
+/// A created object, and the path where it can be read.
 pub(crate) struct Created<T> {
     pub(crate) path: String,
     pub(crate) body: T,
@@ -53,20 +53,20 @@ impl<T: Serialize> IntoResponse for Created<T> {
 impl<T: JsonSchema> Describe for Created<T> {
     fn describe(operation: &mut Operation, schemas: &mut Schemas) {
         let location = json!({ "Location": {
-            "description": "Its path.",
+            "description": "Path of the created object.",
             "required": true,
             "schema": { "type": "string", "format": "uri-reference" },
         } });
         operation.answer(
             StatusCode::CREATED,
-            "Created.",
+            "The object was created.",
             schemas.response_schema::<T>(),
             location,
         );
     }
 }
 
-/// Several things that were created in one go.
+/// Several objects that were created in one transaction.
 pub(crate) struct AllCreated<T>(pub(crate) Vec<T>);
 
 impl<T: Serialize> IntoResponse for AllCreated<T> {
@@ -78,6 +78,11 @@ impl<T: Serialize> IntoResponse for AllCreated<T> {
 impl<T: JsonSchema> Describe for AllCreated<T> {
     fn describe(operation: &mut Operation, schemas: &mut Schemas) {
         let schema = schemas.response_schema::<Vec<T>>();
-        operation.answer(StatusCode::CREATED, "All were created.", schema, json!({}));
+        operation.answer(
+            StatusCode::CREATED,
+            "All objects were created.",
+            schema,
+            json!({}),
+        );
     }
 }

@@ -1,4 +1,4 @@
-//! Who may call the API: shops' backends by their keys, and the administrator by a token.
+//! Access control: shops' backends authenticate with API keys, the administrator with a token.
 
 use std::{net::IpAddr, sync::Arc};
 
@@ -17,21 +17,23 @@ use crate::{
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
-/// Who has access.
+/// The access settings.
 pub(crate) struct Access {
     admin_token: Option<String>,
     /// Whether the API listens on a loopback address.
     loopback: bool,
-    /// `None`: anyone who can reach the API may call it, except for admin acts.
+    /// `None`: anyone who can reach the API may call it, except for admin requests.
     keys: Option<Keys>,
 }
 
 impl Access {
-    /// Without a token, admin acts are allowed only directly from this machine, on a `loopback` address.
+    /// Without a token, admin requests are allowed only directly from this machine, on a `loopback` address.
     pub(crate) fn new(admin_token: Option<String>, loopback: bool, keys: Option<Keys>) -> Self {
         match (&admin_token, loopback) {
             (Some(_), _) => tracing::info!("admin routes require the bearer token"),
-            (None, true) => tracing::warn!("no ADMIN_TOKEN: admin routes are open to this machine"),
+            (None, true) => {
+                tracing::warn!("no ADMIN_TOKEN: admin routes are open to this machine only")
+            }
             (None, false) => tracing::warn!("no ADMIN_TOKEN: admin routes are closed"),
         }
         Self {
@@ -42,7 +44,7 @@ impl Access {
     }
 }
 
-/// Proof that the request may do admin acts.
+/// Proof that the request may use the admin routes.
 pub(crate) struct Admin;
 
 impl<S> FromRequestParts<S> for Admin
@@ -58,7 +60,8 @@ where
         match &access.admin_token {
             Some(token) if bearer(headers).is_some_and(|given| same(given, token)) => Ok(Self),
             Some(_) => Err(Problem::Unauthorized("the ADMIN_TOKEN")),
-            // A request that a proxy forwards, or a browser for somebody else's page, comes from the loopback address too.
+            // Requests from a local proxy, or from a browser that shows another site's page, also have the loopback
+            // address. Both must be refused.
             None if access.loopback && !is_forwarded(headers) && is_of_this_host(headers) => {
                 Ok(Self)
             }
@@ -74,8 +77,8 @@ impl Describe for Admin {
     }
 }
 
-/// Proof that the request may do everything else, and whose it is; where keys are in use, the request's extensions
-/// tell it to who reads the body. The admin may, too.
+/// Proof that the request may use the other routes, and the client that sent it. The admin token is accepted too. If
+/// keys are in use, the client is also put into the request's extensions, where the idempotency key reads it.
 impl<S> FromRequestParts<S> for Client
 where
     S: Send + Sync,
@@ -118,8 +121,8 @@ fn same(given: &str, token: &str) -> bool {
     given.as_bytes().ct_eq(token.as_bytes()).into()
 }
 
-/// Whether no other site's page has made a browser send this. Such a page's requests carry its origin; and where its
-/// name leads to this machine all of a sudden (DNS rebinding), they carry its name as the host.
+/// Whether the request does not come from another site's page in a browser. Requests of such a page have its origin.
+/// If the page's name is made to resolve to this machine (DNS rebinding), they have that name as the host.
 fn is_of_this_host(headers: &HeaderMap) -> bool {
     let text = |name: HeaderName| headers.get(name).map(HeaderValue::to_str);
     let host = match text(header::HOST) {
@@ -140,7 +143,7 @@ fn is_of_this_host(headers: &HeaderMap) -> bool {
         None => true,
         Some(Err(_)) => false,
     };
-    // Browsers say of every request whose page has made them send it.
+    // Browsers state in this header which site's page caused the request.
     let site = text(SEC_FETCH_SITE).is_none_or(|site| matches!(site, Ok("same-origin" | "none")));
     local && origin && site
 }

@@ -1,5 +1,5 @@
-//! Calls that no lane makes: lists, admin acts, and what takes several products. They are bounded, and each has a task
-//! of its own.
+//! Calls without a lane: lists, admin requests, and reserves of several products. The number of concurrent calls is
+//! limited, and each call has a task of its own.
 
 use std::{
     sync::{Arc, Mutex},
@@ -39,7 +39,8 @@ pub(crate) struct Bulkhead {
 }
 
 impl Bulkhead {
-    /// With permits for half of the pool's connections: whatever the calls wait for, lanes have the other half.
+    /// The number of permits is half of the pool's number of connections. Lanes always have the other half, however
+    /// long these calls wait.
     pub(crate) fn new(pool: PgPool, after_commit: AfterCommit, tasks: TaskTracker) -> Self {
         let options = pool.options();
         let permits = options.get_max_connections().div_ceil(2) as usize;
@@ -53,18 +54,18 @@ impl Bulkhead {
         }
     }
 
-    /// What calls connect by.
+    /// The pool for the calls.
     pub(crate) fn pool(&self) -> PgPool {
         self.pool.clone()
     }
 
-    /// What follows a commit.
+    /// The followers to tell after a commit.
     pub(crate) fn after_commit(&self) -> AfterCommit {
         self.after_commit.clone()
     }
 
-    /// Runs database work in a task of its own. A client that hangs up drops its request's future; dropped with it, a
-    /// call under way would leave its connection in an unknown state.
+    /// Runs database work in a task of its own. If a client disconnects, the future of its request is dropped. A call
+    /// that is dropped halfway would leave its connection in an unknown state.
     pub(crate) async fn execute<T, Fut>(&self, verb: &'static str, work: Fut) -> Result<T, Problem>
     where
         T: Send + 'static,
@@ -87,8 +88,8 @@ impl Bulkhead {
         }
     }
 
-    /// Does the work of one request, within the transaction of its key if it has one. `tell` gets what it came to after
-    /// the commit.
+    /// Does the work of one request. If the request has a key, the work is part of the key's transaction. `tell` gets
+    /// the result after the commit.
     pub(crate) async fn execute_once<T, A, W, B, R>(
         &self,
         verb: &'static str,
@@ -139,12 +140,12 @@ impl Bulkhead {
         self.execute(verb, kept).await?
     }
 
-    /// One permit, for as long as it is kept.
+    /// Waits for a permit. The permit is free again when it is dropped.
     async fn permit(&self) -> Result<OwnedSemaphorePermit, NoAnswer> {
         let permit = timeout(self.wait, Arc::clone(&self.permits).acquire_owned()).await;
         let mut overload = lock(&self.overload);
         overload.settle();
-        // Nobody closes the semaphore.
+        // The inner error cannot occur, because the semaphore is never closed.
         permit
             .ok()
             .and_then(Result::ok)

@@ -19,12 +19,12 @@ use crate::{
     verb::{Verb, VerbSpec, shown},
 };
 
-/// The verb, as the handler finds it.
+/// The verb in the router's state.
 pub(crate) type Lanes = Arc<Verb<ReservationId, Answer<Reservation>>>;
 
 pub(crate) fn operation() -> Operation {
-    Operation::new("cancel", "Give a hold up")
-        .explained("Can be repeated.")
+    Operation::new("cancel", "Cancel a hold and free its units")
+        .explained("A repeat has no second effect.")
         .refuses(&[
             ProblemCode::ReservationExpired,
             ProblemCode::ReservationConfirmed,

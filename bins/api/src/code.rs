@@ -1,4 +1,4 @@
-//! Every code that a problem can have: the one table, from which answers, the contract and its page are made.
+//! The table of all problem codes. Error responses, the OpenAPI document and the page `/docs` are generated from it.
 
 use std::borrow::Cow;
 
@@ -6,20 +6,20 @@ use axum::http::StatusCode;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Serialize, Serializer};
 
-/// Every body that the API understands is far smaller.
+/// Longest request body, in bytes. Every valid body is far smaller.
 pub(crate) const BODY_MAX_BYTES: usize = 16 * 1024;
 
-/// The longest `Idempotency-Key`.
+/// Longest `Idempotency-Key`, in characters.
 pub(crate) const KEY_MAX_CHARACTERS: usize = 255;
 
-/// What a code means.
+/// The entry of a code in the table.
 pub(crate) struct ProblemSpec {
     pub(crate) code: &'static str,
     pub(crate) status: StatusCode,
     pub(crate) title: &'static str,
-    /// When it is answered.
+    /// When the API answers with this code.
     pub(crate) when: &'static str,
-    /// What the client does about it.
+    /// What the client should do. It is also the problem's `detail`, unless the problem has a more precise one.
     pub(crate) action: &'static str,
 }
 
@@ -55,76 +55,91 @@ macro_rules! codes {
 
 codes! {
     InvalidJson "invalid_json" BAD_REQUEST "The body is not JSON"
-        when "the body is missing, broken or not UTF-8" do "send a JSON object";
+        when "the body is missing, is not valid JSON, or is not UTF-8" do "send a JSON object";
     InvalidQuery "invalid_query" BAD_REQUEST "The query is not valid"
-        when "a parameter of the query is unknown, given twice, or out of its limits" do "correct the parameter that `detail` names";
+        when "a query parameter is unknown, appears twice, or is out of range"
+        do "correct the parameter that `detail` names";
     IdempotencyKeyInvalid "idempotency_key_invalid" BAD_REQUEST "The Idempotency-Key is not valid"
-        when "`Idempotency-Key` is given twice, or cannot be one"
-        do "send one Idempotency-Key of 1 to 255 visible ASCII characters, in quotes or not";
+        when "the header `Idempotency-Key` appears twice, or its value is not a valid key"
+        do "send one Idempotency-Key of 1 to 255 visible ASCII characters, with or without quotes";
     Unauthorized "unauthorized" UNAUTHORIZED "The bearer token is missing or wrong"
-        when "an admin act lacks the `ADMIN_TOKEN` that is set, or, where `API_KEYS_FILE` is set, another request has no API key"
-        do "send Authorization: Bearer with what `detail` names";
-    Forbidden "forbidden" FORBIDDEN "Admin acts are not allowed here"
-        when "no `ADMIN_TOKEN` is set, and the request comes from elsewhere or through a proxy"
-        do "without ADMIN_TOKEN, admin acts are allowed only directly from the machine itself, while the API listens on a loopback address";
+        when "an admin request does not have the configured `ADMIN_TOKEN`; or `API_KEYS_FILE` is set and another \
+            request does not have a valid API key"
+        do "send Authorization: Bearer with the secret that `detail` names";
+    Forbidden "forbidden" FORBIDDEN "The admin request is not allowed"
+        when "no `ADMIN_TOKEN` is set, and the request comes from another machine or through a proxy"
+        do "set ADMIN_TOKEN; without it, admin requests must come directly from the same machine, and the API must \
+            listen on a loopback address";
     NotFound "not_found" NOT_FOUND "There is no such route"
-        when "the path is none of this document" do "see /docs for the routes";
+        when "no route has this path" do "see /docs for the routes";
     ProductNotFound "product_not_found" NOT_FOUND "There is no such product"
-        when "no product has this id; what is no id at all names none, either" do "look the id up";
+        when "no product has this id, or the path does not contain a valid id" do "check the id";
     ReservationNotFound "reservation_not_found" NOT_FOUND "There is no such reservation"
-        when "no reservation has this id; what is no id at all names none, either" do "look the id up";
-    MethodNotAllowed "method_not_allowed" METHOD_NOT_ALLOWED "The route does not know this method"
-        when "the path is right, and the method is not" do "the Allow header names the methods";
+        when "no reservation has this id, or the path does not contain a valid id" do "check the id";
+    MethodNotAllowed "method_not_allowed" METHOD_NOT_ALLOWED "The route does not support this method"
+        when "a route has this path, but does not support the method" do "use a method that the Allow header names";
     SaleNotOpen "sale_not_open" CONFLICT "The sale has not begun"
-        when "`sale_starts_at` is still to come, by the database's clock" do "try again when it has come";
+        when "`sale_starts_at` is in the future, by the database's clock" do "try again at that time";
     SaleClosed "sale_closed" CONFLICT "The sale is over"
-        when "`sale_ends_at` has come, by the database's clock" do "nothing: it stays so unless the product is changed";
-    AlreadyReserved "already_reserved" CONFLICT "The user holds this product already"
-        when "the user has an unexpired hold of the product: `reservation_id`" do "after a lost answer this is the hold that was made: go on with it";
+        when "`sale_ends_at` is in the past, by the database's clock"
+        do "do not retry, unless the product's `sale_ends_at` is changed";
+    AlreadyReserved "already_reserved" CONFLICT "The user already holds this product"
+        when "the user has an unexpired hold of the product; `reservation_id` names the hold"
+        do "if this is a retry after a lost answer, continue with that hold";
     SoldOut "sold_out" CONFLICT "The product is sold out"
-        when "fewer units are free than were asked for: `stock`" do "ask for fewer, or later again: holds expire";
-    MaxPerUserReached "max_per_user_reached" CONFLICT "The user may not have so many units"
-        when "with these the user would have more than the product's `max_per_user`" do "ask for at most `remaining`";
+        when "fewer units are free than the request asks for; `stock` has the number of free units"
+        do "ask for fewer units, or try again later: units of expired holds become free";
+    MaxPerUserReached "max_per_user_reached" CONFLICT "The user may not have that many units"
+        when "with these units the user would have more than the product's `max_per_user`"
+        do "ask for at most `remaining` units";
     ReservationExpired "reservation_expired" CONFLICT "The reservation has expired"
-        when "the deadline has passed" do "reserve again; if the user has paid, confirm with `{\"reacquire\": true}`";
+        when "the hold's deadline has passed"
+        do "reserve again; if the user has paid, confirm with `{\"reacquire\": true}`";
     ReservationCanceled "reservation_canceled" CONFLICT "The reservation was canceled"
-        when "the hold was given up before" do "reserve again";
+        when "the hold was canceled earlier" do "reserve again";
     ReservationConfirmed "reservation_confirmed" CONFLICT "The reservation was confirmed"
-        when "the units are sold, and no longer held" do "to undo the sale, return it";
+        when "the units are already sold" do "to undo the sale, return the reservation";
     ReservationReturned "reservation_returned" CONFLICT "The reservation was returned"
-        when "the sale was taken back before" do "reserve again";
+        when "the sale was returned earlier" do "reserve again";
     ReservationNotConfirmed "reservation_not_confirmed" CONFLICT "The reservation was not confirmed"
-        when "only what is sold can be returned, and this is still held" do "cancel it instead";
+        when "the reservation is still a hold; only a sale can be returned" do "cancel the reservation instead";
     ExpiredSoldOut "expired_sold_out" CONFLICT "The reservation has expired, and its units are gone"
-        when "a late payment, and too few units are free to reserve again" do "pay back";
-    InsufficientStock "insufficient_stock" CONFLICT "Fewer units are free"
-        when "only free units can be taken away: `stock`" do "take fewer away, or wait until holds end";
-    IdempotencyKeyInUse "idempotency_key_in_use" CONFLICT "A request with this Idempotency-Key is under way"
-        when "the first request with this key has no answer yet, also after a second's wait"
-        do "nothing was done for this one; repeat it to get the answer of the other";
+        when "the payment came after the deadline, and too few units are free to reserve them again"
+        do "refund the payment";
+    InsufficientStock "insufficient_stock" CONFLICT "Too few units are free"
+        when "the request removes more units than are free; `stock` has the number of free units"
+        do "remove fewer units, or wait until holds end";
+    IdempotencyKeyInUse "idempotency_key_in_use" CONFLICT "A request with this Idempotency-Key is in progress"
+        when "the first request with this key is still in progress after 1 s"
+        do "nothing was done for this request; repeat it to get the answer of the first one";
     BodyTooLarge "body_too_large" PAYLOAD_TOO_LARGE "The body is too large"
-        when "the body is larger than any that the API understands" do "a body has at most 16384 bytes";
+        when "the body is larger than the limit" do "send a body of at most 16384 bytes";
     UnsupportedMediaType "unsupported_media_type" UNSUPPORTED_MEDIA_TYPE "The body must be application/json"
-        when "there is a body that is not declared as JSON" do "send Content-Type: application/json";
+        when "the request has a body, but its Content-Type is not JSON" do "send Content-Type: application/json";
     InvalidRequest "invalid_request" UNPROCESSABLE_ENTITY "The request is not valid"
-        when "a field is missing, unknown, or out of its limits" do "correct the field that `detail` names";
+        when "a field is missing, unknown, or out of range" do "correct the field that `detail` names";
     InvalidProduct "invalid_product" UNPROCESSABLE_ENTITY "The product is not valid"
-        when "the product cannot be as it is wanted" do "correct the field that `detail` names";
-    IdempotencyKeyReused "idempotency_key_reused" UNPROCESSABLE_ENTITY "The Idempotency-Key is that of another request"
-        when "the key came before, with another request"
-        do "method, path, query and body must be those of the first request with this key";
-    TooManyViewers "too_many_viewers" TOO_MANY_REQUESTS "Too many watch the live page"
-        when "64 others read the stream of this process already" do "close pages that nobody looks at";
-    Internal "internal" INTERNAL_SERVER_ERROR "The service has a fault"
-        when "never, as far as its makers know" do "it was logged; a repeat may fail again";
-    Overloaded "overloaded" SERVICE_UNAVAILABLE "The service cannot do it now; nothing was done"
-        when "too much waits, or PostgreSQL is away; nothing was done" do "try again after Retry-After seconds";
-    OutcomeUnknown "outcome_unknown" SERVICE_UNAVAILABLE "The answer was lost; it may have been done"
-        when "the connection to PostgreSQL was lost after the call was sent"
-        do "repeat the request to find out: a repeat has no second effect, except for POST /products and POST /products/{id}/stock without Idempotency-Key";
+        when "a field of the product is not valid, or contradicts another field"
+        do "correct the field that `detail` names";
+    IdempotencyKeyReused "idempotency_key_reused" UNPROCESSABLE_ENTITY
+        "The Idempotency-Key belongs to another request"
+        when "an earlier request with another method, path, query or body had this key"
+        do "repeat the first request exactly, or use a new key";
+    TooManyViewers "too_many_viewers" TOO_MANY_REQUESTS "Too many viewers of the live page"
+        when "64 viewers already read the stream of this process" do "close live pages that are not in use";
+    Internal "internal" INTERNAL_SERVER_ERROR "Unexpected server error"
+        when "an unexpected error occurred in the service"
+        do "report the X-Request-Id to the operator: the error is in the log; a retry may fail again";
+    Overloaded "overloaded" SERVICE_UNAVAILABLE "The service is overloaded; nothing was done"
+        when "too many requests wait, or PostgreSQL is not available; nothing was done"
+        do "try again after Retry-After seconds";
+    OutcomeUnknown "outcome_unknown" SERVICE_UNAVAILABLE "The outcome is unknown; the request may have been done"
+        when "the connection to PostgreSQL was lost after the statement was sent"
+        do "repeat the request; a repeat has no second effect, except for POST /products and \
+            POST /products/{id}/stock without an Idempotency-Key";
 }
 
-// The table's text cannot take its figures from the limits.
+// The texts of the table state these limits as numbers, because a literal cannot use a constant.
 const _: () = assert!(BODY_MAX_BYTES == 16384 && KEY_MAX_CHARACTERS == 255);
 
 impl Serialize for ProblemCode {
@@ -135,7 +150,7 @@ impl Serialize for ProblemCode {
 
 impl JsonSchema for ProblemCode {
     fn schema_name() -> Cow<'static, str> {
-        "ProblemCode".into()
+        "Code".into()
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
@@ -155,7 +170,7 @@ impl JsonSchema for ProblemCode {
     }
 }
 
-/// Whether a problem of this name is a failure of the service, and not a refusal.
+/// Whether the problem code with this name is a failure of the service (5xx), not a refusal.
 pub(crate) fn is_failure(name: &str) -> bool {
     ProblemCode::named(name).is_some_and(|code| code.spec().status.is_server_error())
 }

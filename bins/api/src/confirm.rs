@@ -25,14 +25,15 @@ use crate::{
     verb::{Verb, VerbSpec, shown},
 };
 
-/// The verb, as the handler finds it.
+/// The verb in the router's state.
 pub(crate) type Lanes = Arc<Verb<Confirm, Answer<Reservation>>>;
 
 pub(crate) fn operation() -> Operation {
-    Operation::new("confirm", "The user has paid: sell what is held")
+    Operation::new("confirm", "Sell the held units after the user has paid")
         .explained(
-            "Can be repeated. With `reacquire` an expired hold is sold all the same, if its units are free: \
-            the answer is a new, confirmed reservation that has `reacquired_from`.",
+            "A repeat has no second effect. With `reacquire`, the units of an expired hold are sold if enough units \
+            are free. The answer is then a new confirmed reservation, and its `reacquired_from` names the expired \
+            hold.",
         )
         .refuses(&[
             ProblemCode::ReservationExpired,
@@ -47,7 +48,7 @@ pub(crate) fn operation() -> Operation {
 #[derive(Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Payment {
-    /// Whether to sell the units of an expired hold all the same, if they are free.
+    /// Whether to sell the units of an expired hold, if enough units are free.
     #[serde(default)]
     reacquire: bool,
 }

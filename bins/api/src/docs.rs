@@ -1,4 +1,4 @@
-//! The contract, served: for programs as OpenAPI and AsyncAPI, for people as one page made of both.
+//! The API's documents: OpenAPI and AsyncAPI for programs, and the page `/docs` for people, made of both.
 
 mod page;
 mod prose;
@@ -14,14 +14,14 @@ use serde_json::Value;
 
 use crate::pages;
 
-/// What the relay publishes, as `flashsale-relay asyncapi` prints it: a test compares the two.
+/// The events of the relay, as `flashsale-relay asyncapi` prints them. A test compares the two.
 const ASYNCAPI: &str = include_str!("../../../docs/asyncapi.json");
 
-/// The page is text and needs nothing from anywhere else; a browser holds it to that.
+/// The page is text and loads only its own style sheet. This policy makes the browser block everything else.
 const POLICY: &str = "default-src 'none'; style-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 pub(crate) fn router<S: Clone + Send + Sync + 'static>(openapi: &Value) -> Router<S> {
-    // The file is part of this program, and the test that compares it reads it.
+    // Parsing cannot fail: the file is compiled into this program, and a test parses it.
     let asyncapi: Value = serde_json::from_str(ASYNCAPI).unwrap_or_default();
     let page = page::page(openapi, &asyncapi).into_string();
     Router::new()
@@ -44,7 +44,7 @@ fn text<S: Clone + Send + Sync + 'static>(
     media_type: &'static str,
     text: String,
 ) -> MethodRouter<S> {
-    // Shared by all answers, not copied for each.
+    // All responses share these bytes, so a response copies nothing.
     let text = axum::body::Bytes::from(text);
     get(async move || {
         (

@@ -25,12 +25,15 @@ use crate::{
     verb::{Verb, VerbSpec, shown},
 };
 
-/// The verb, as the handler finds it.
+/// The verb in the router's state.
 pub(crate) type Lanes = Arc<Verb<Extend, Answer<Reservation>>>;
 
 pub(crate) fn operation() -> Operation {
-    Operation::new("extend", "Move a hold's deadline to so many seconds from now")
-        .explained("Never nearer, and never beyond the longest life of a hold: the answer shows what it came to.")
+    Operation::new("extend", "Move a hold's deadline to a number of seconds from now")
+        .explained(
+            "The deadline never moves to an earlier time, and never beyond the longest duration of a hold. The \
+            answer has the new deadline.",
+        )
         .refuses(&[
             ProblemCode::ReservationExpired,
             ProblemCode::ReservationCanceled,
@@ -43,7 +46,7 @@ pub(crate) fn operation() -> Operation {
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct MoreTime {
-    /// From now.
+    /// Seconds from now to the new deadline.
     #[schemars(example = 400)]
     seconds: Seconds,
 }

@@ -1,4 +1,4 @@
-//! What comes in: bodies, ids in paths, queries.
+//! Extractors: request bodies, ids in paths, query parameters.
 
 use std::collections::HashSet;
 
@@ -18,7 +18,7 @@ use crate::{
     openapi::{Describe, Operation, Schemas},
 };
 
-/// A JSON object, without fields that nobody asked for.
+/// A JSON object. Unknown fields are refused.
 pub(crate) struct Json<T>(pub(crate) T);
 
 impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
@@ -32,7 +32,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
     }
 }
 
-/// What a body can be refused for.
+/// The refusals of a body.
 const BAD_BODY: [ProblemCode; 4] = [
     ProblemCode::InvalidJson,
     ProblemCode::BodyTooLarge,
@@ -47,13 +47,13 @@ impl<T: JsonSchema> Describe for Json<T> {
     }
 }
 
-/// A body that may be left out: nothing, or a JSON object.
+/// An optional body: empty, or a JSON object.
 pub(crate) struct OptionalJson<T>(pub(crate) T);
 
-/// The body of a route that needs none.
+/// The body of a route that needs no input.
 pub(crate) type NoBody = OptionalJson<Nothing>;
 
-/// No fields.
+/// An object without fields.
 #[derive(Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(inline)]
@@ -87,7 +87,7 @@ fn is_json(headers: &HeaderMap) -> bool {
     else {
         return false;
     };
-    // What nearly everybody sends needs no look inside.
+    // Most clients send exactly this value, which needs no parsing.
     if value == "application/json" {
         return true;
     }
@@ -102,7 +102,7 @@ fn is_json(headers: &HeaderMap) -> bool {
 }
 
 pub(crate) async fn read(body: Body) -> Result<Bytes, Problem> {
-    // Whoever declares a length beyond the limit need not send it to be told so.
+    // If the declared length is above the limit, refuse before the client sends the body.
     if body.size_hint().lower() > BODY_MAX_BYTES as u64 {
         return Err(Problem::BodyTooLarge);
     }
@@ -111,23 +111,23 @@ pub(crate) async fn read(body: Body) -> Result<Bytes, Problem> {
             Some(source) if source.is::<http_body_util::LengthLimitError>() => {
                 Problem::BodyTooLarge
             }
-            _ => Problem::InvalidJson("the body broke off".to_owned()),
+            _ => Problem::InvalidJson("the body is incomplete".to_owned()),
         }
     })
 }
 
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
-    // Checked as a whole: serde_json does not look at strings that it skips.
+    // The whole body is checked, because serde_json does not check strings that it skips.
     let Ok(text) = str::from_utf8(bytes) else {
         return Err(Problem::InvalidJson("the body is not UTF-8".to_owned()));
     };
     let refusal = match serde_json::from_str(text) {
-        // serde also reads structs from arrays; the contract says objects.
+        // serde also reads structs from arrays. The OpenAPI document allows only objects.
         Ok(value) if first_byte(bytes) == Some(b'{') => return Ok(value),
         Ok(_) => "the body must be a JSON object".to_owned(),
         Err(error) => error.to_string(),
     };
-    // A wrong value may come before a syntax error, which weighs more.
+    // A syntax error may follow the wrong value. Then the body is not JSON at all, which is the problem to report.
     match serde_json::from_str::<IgnoredAny>(text) {
         Ok(_) => Err(Problem::InvalidRequest(refusal)),
         Err(error) => Err(Problem::InvalidJson(error.to_string())),
@@ -141,10 +141,10 @@ fn first_byte(bytes: &[u8]) -> Option<u8> {
         .find(|byte| !byte.is_ascii_whitespace())
 }
 
-/// An id in the path. What is no positive bigint names nothing, so it is not found.
+/// An id in the path. Text that is not a positive 64-bit integer is answered like an unknown id: not found.
 pub(crate) struct Id<T>(pub(crate) T);
 
-/// What a path that names nothing answers.
+/// An id whose object may not exist.
 pub(crate) trait Named: TryFrom<i64> {
     const NOT_FOUND: Refusal;
 }
@@ -167,7 +167,7 @@ impl<T: Named, S: Send + Sync> FromRequestParts<S> for Id<T> {
         params
             .iter()
             .find(|(name, _)| *name == "id")
-            // i64's own parser would also take "+1".
+            // i64's own parser also accepts "+1".
             .filter(|(_, text)| text.bytes().all(|byte| byte.is_ascii_digit()))
             .and_then(|(_, text)| text.parse::<i64>().ok())
             .and_then(|number| T::try_from(number).ok())
@@ -188,7 +188,7 @@ impl<T: Named + JsonSchema> Describe for Id<T> {
     }
 }
 
-/// The parameters of a query, each at most once.
+/// The query parameters. A parameter that appears twice is refused.
 pub(crate) fn query_pairs(parts: &Parts) -> Result<Vec<(String, String)>, Problem> {
     let query = parts.uri.query().unwrap_or_default();
     let pairs: Vec<(String, String)> = form_urlencoded::parse(query.as_bytes())

@@ -1,5 +1,5 @@
-//! `Idempotency-Key`, as draft-ietf-httpapi-idempotency-key-header-07 has it: a POST that comes again with its
-//! key gets the answer that it got before. What is kept, and when, is `inventory::idempotency`'s business.
+//! The `Idempotency-Key` header, as draft-ietf-httpapi-idempotency-key-header-07 defines it. A repeated POST with the
+//! same key gets the first answer again. `inventory::idempotency` decides what is stored, and when.
 
 use std::marker::PhantomData;
 
@@ -26,7 +26,7 @@ use crate::{
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const IDEMPOTENCY_REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 
-/// The body of a POST, and the key of its request, if it has one.
+/// The body of a POST, and its idempotency key, if the request has one.
 pub(crate) struct Keyed<B>(pub(crate) Option<Key>, pub(crate) B);
 
 impl<B, S> FromRequest<S> for Keyed<B>
@@ -43,7 +43,7 @@ where
         let key = given(request.headers()).ok_or(Problem::IdempotencyKeyInvalid)?;
         let (parts, body) = request.into_parts();
         let bytes = extract::read(body).await?;
-        // Neither a method nor a URI can contain a NUL.
+        // NUL separates the parts, because neither a method nor a URI can contain it.
         let mut fingerprint = digest::Context::new(&digest::SHA256);
         fingerprint.update(parts.method.as_str().as_bytes());
         fingerprint.update(&[0]);
@@ -72,8 +72,8 @@ impl<B: Describe> Describe for Keyed<B> {
         operation.parameter(json!({
             "name": "Idempotency-Key",
             "in": "header",
-            "description": "A repeat with this key, which is random, gets the first answer again, and has no second \
-                effect. In quotes or not.",
+            "description": "A random text that makes the request safe to repeat. A repeat with the same key gets the \
+                first answer again and has no second effect. Quotes are optional.",
             "schema": {
                 "type": "string",
                 "pattern": format!(r#"^([!#-~][!-~]{{0,{}}}|"([!#-\[\]-~]|\\["\\]){{1,{KEY_MAX_CHARACTERS}}}")$"#, KEY_MAX_CHARACTERS - 1),
@@ -85,7 +85,7 @@ impl<B: Describe> Describe for Keyed<B> {
             ProblemCode::IdempotencyKeyReused,
         ]);
         let replayed = json!({
-            "description": "It is the answer that the first request with this `Idempotency-Key` got.",
+            "description": "Present if this is the stored answer to an earlier request with this `Idempotency-Key`.",
             "schema": { "const": "true" },
         });
         operation.header("Idempotency-Replayed", replayed);
@@ -93,8 +93,8 @@ impl<B: Describe> Describe for Keyed<B> {
     }
 }
 
-/// The key that the header gives: a string as RFC 8941 has it, in quotes, or the same without them, as most
-/// clients send it.
+/// The key in the header: a quoted string as RFC 8941 defines it, or the same text without quotes, as most clients
+/// send it.
 fn given(headers: &HeaderMap) -> Option<String> {
     let mut values = headers.get_all(IDEMPOTENCY_KEY).iter();
     let value = values.next()?.to_str().ok()?.trim_ascii();
@@ -109,7 +109,7 @@ fn given(headers: &HeaderMap) -> Option<String> {
     (visible && (1..=KEY_MAX_CHARACTERS).contains(&key.len())).then_some(key)
 }
 
-/// What stands between the quotes, given what follows the first one.
+/// The text between the quotes. `quoted` is everything after the first quote.
 fn unquoted(quoted: &str) -> Option<String> {
     let mut key = String::with_capacity(quoted.len());
     let mut characters = quoted.chars();
@@ -126,7 +126,7 @@ fn unquoted(quoted: &str) -> Option<String> {
     }
 }
 
-/// An `A` as it goes out: it may have been made for an earlier request.
+/// A rendered `A`. It may be the stored answer to an earlier request.
 pub(crate) struct Rendered<A>(Response, PhantomData<fn() -> A>);
 
 impl<A: IntoResponse> From<A> for Rendered<A> {
@@ -147,7 +147,8 @@ impl<A: Describe> Describe for Rendered<A> {
     }
 }
 
-/// What is kept of an answer; or the problem, where it is none of the verb's: a repeat shall try again.
+/// Converts an answer to its stored form. Answers and refusals of the verb are stored. Any other problem is returned
+/// as an error and not stored, so that a repeat tries again.
 pub(crate) async fn to_stored(
     answer: Result<impl IntoResponse, Problem>,
 ) -> Result<Answer, Problem> {
@@ -168,7 +169,7 @@ pub(crate) async fn to_stored(
     })
 }
 
-/// The outcome of a request whose answers are rendered from an `A`, as HTTP.
+/// Converts a stored answer to a response. The answer was rendered from an `A`.
 pub(crate) fn from_stored<A>(outcome: KeyOutcome) -> Result<Rendered<A>, Problem> {
     let response = match outcome {
         KeyOutcome::Done(answer) => response(answer),
@@ -186,7 +187,7 @@ pub(crate) fn from_stored<A>(outcome: KeyOutcome) -> Result<Rendered<A>, Problem
     Ok(Rendered(response, PhantomData))
 }
 
-/// The other way than [`to_stored`].
+/// The response that [`to_stored`] stored.
 fn response(answer: Answer) -> Response {
     let status = u16::try_from(answer.status).ok();
     let status = status.and_then(|status| StatusCode::from_u16(status).ok());

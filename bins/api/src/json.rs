@@ -9,13 +9,13 @@ use serde::Serialize;
 pub(crate) const JSON: &str = "application/json";
 pub(crate) const PROBLEM_JSON: &str = "application/problem+json";
 
-/// `content` as JSON under its media type, with status 200. axum's own response is written piece by piece into a buffer
-/// that checks its room for each piece: a tenth of the instructions that a hot reserve took in this process.
+/// A response with `content` as JSON, its media type, and status 200. axum's own JSON response writes small pieces
+/// into a buffer that checks its capacity for each piece. That took 10 % of the instructions of a hot reserve.
 pub(crate) fn body(
     media_type: &'static str,
     content: &impl Serialize,
 ) -> serde_json::Result<Response> {
-    // A reservation has some 200 bytes, a problem 250.
+    // A reservation has about 200 bytes, a problem about 250 bytes.
     let mut bytes = Vec::with_capacity(256);
     serde_json::to_writer(&mut bytes, content)?;
     let mut response = Response::new(bytes.into());

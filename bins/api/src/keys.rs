@@ -1,8 +1,8 @@
-//! The API keys of the shops' backends: which there are, and whose a given one is.
+//! The API keys of the shops' backends. This module reads the file of keys and finds the client of a key.
 //!
-//! The configuration has a hash of each key, so that who reads it cannot use it. SHA-256 is enough: a key is
-//! 256 random bits, which nobody guesses however fast the hash is. A password's slow hash would only cost
-//! time with every request.
+//! The file has a hash of each key, so that a reader of the file cannot use the key. SHA-256 is enough: a key has
+//! 256 random bits, so a fast hash does not make guessing possible. A slow password hash would only cost time with
+//! every request.
 
 use std::{
     path::{Path, PathBuf},
@@ -20,27 +20,27 @@ use runtime::Process;
 use subtle::ConstantTimeEq as _;
 use tokio::{task::spawn_blocking, time::sleep};
 
-/// How soon a changed file counts. It is read as a whole each time: a mounted Secret changes by a symbolic
-/// link somewhere on its path, which no look at the file's own times or at its folder would always notice.
+/// Time between two reads of the file. Each read is a full read. A mounted Kubernetes Secret changes through a
+/// symbolic link in its path, so the file's modification time and its directory do not always show the change.
 const READ_EVERY: Duration = Duration::from_secs(1);
 
-/// What every key begins with. It tells a key from its hash, and scanners for lost secrets what they see.
+/// The prefix of every key. It distinguishes a key from a hash, and secret scanners can recognize it.
 const PREFIX: &str = "fsk_";
 
 const NAME_MAX_BYTES: usize = 64;
 
-/// Who asks: the backend that a key belongs to.
+/// The client of a request: the backend that its key belongs to.
 #[derive(Clone, Default)]
 pub(crate) struct Client(Option<Arc<str>>);
 
 impl Client {
-    /// Its name in the file of keys; empty where no keys are in use, and for the admin.
+    /// The client's name in the file of keys. It is empty if no keys are in use, and for the admin.
     pub(crate) fn name(&self) -> &str {
         self.0.as_deref().unwrap_or_default()
     }
 }
 
-/// The keys that count. Clones share them.
+/// The valid keys. Clones share them.
 #[derive(Clone)]
 pub(crate) struct Keys {
     keys: Arc<RwLock<Vec<Key>>>,
@@ -53,8 +53,8 @@ struct Key {
 }
 
 impl Keys {
-    /// Reads the file, and reads it again whenever it changes, until the process is told to stop. What cannot
-    /// be read is an error at first, and later changes nothing. `requests` counts by client.
+    /// Reads the file now, and again every second until the process is told to stop. A bad file is an error at the
+    /// first read. Later, a bad file is logged and the keys stay as they are. `requests` counts requests by client.
     pub(crate) fn follow(
         path: PathBuf,
         requests: IntCounterVec,
@@ -83,14 +83,14 @@ impl Keys {
             let Ok(found) = spawn_blocking(move || read(&file)).await else {
                 continue;
             };
-            // One line in the log for each change, however long a bad file stays.
+            // A bad file is logged once, not once per second.
             if found == known {
                 continue;
             }
             match parse(&found) {
                 Ok(keys) => self.replace(keys),
                 Err(error) => tracing::error!(
-                    "API_KEYS_FILE {} does not count, the keys stay as they were: {error:#}",
+                    "API_KEYS_FILE {} is not valid, the keys stay unchanged: {error:#}",
                     path.display()
                 ),
             }
@@ -102,13 +102,13 @@ impl Keys {
         let clients: Vec<&str> = keys.iter().map(|key| &*key.client).collect();
         tracing::info!(clients = clients.join(", "), "API keys are required");
         for client in clients {
-            // Shown from the start: a key that nobody uses any more is seen by a counter that stands still.
+            // Creates the counter at 0, so that a key that no client uses is visible in the metrics.
             self.requests.with_label_values(&[client]);
         }
         *self.keys.write().unwrap_or_else(PoisonError::into_inner) = keys;
     }
 
-    /// Whose key this is.
+    /// The client of this key. Also counts the request.
     pub(crate) fn client_of(&self, key: &str) -> Option<Client> {
         let hash = digest(&SHA256, key.as_bytes());
         let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
@@ -121,15 +121,15 @@ impl Keys {
     }
 }
 
-/// What a file says, or why it cannot be read.
+/// The content of the file, or the reason why it cannot be read.
 type Content = Result<String, String>;
 
 fn read(path: &Path) -> Content {
     std::fs::read_to_string(path).map_err(|error| error.to_string())
 }
 
-/// One key a line: its client's name, a blank, and the SHA-256 of the key in hex. A name may stand there twice,
-/// with another key: that is how a key is replaced.
+/// Each line has the client's name, a space, and the SHA-256 of the key in hex. A client may have several lines with
+/// different keys: during a key rotation both keys are valid.
 fn parse(content: &Content) -> anyhow::Result<Vec<Key>> {
     let content = content.as_ref().map_err(|error| anyhow!("{error}"))?;
     let mut keys: Vec<Key> = Vec::new();
@@ -141,24 +141,24 @@ fn parse(content: &Content) -> anyhow::Result<Vec<Key>> {
         let key = parse_line(line).with_context(|| format!("line {number}"))?;
         ensure!(
             keys.iter().all(|other| other.hash != key.hash),
-            "line {number}: this key stands there already"
+            "line {number}: the file already has this key"
         );
         keys.push(key);
     }
-    ensure!(!keys.is_empty(), "it has no key");
+    ensure!(!keys.is_empty(), "the file has no key");
     Ok(keys)
 }
 
-/// An error does not repeat what stands there: it may be the key itself.
+/// The error texts do not quote the line, because it may contain the key itself.
 fn parse_line(line: &str) -> anyhow::Result<Key> {
     let mut words = line.split_whitespace();
     let (Some(client), Some(hash), None) = (words.next(), words.next(), words.next()) else {
-        bail!("it must be a name, a blank, and the SHA-256 of a key in hex");
+        bail!("the line must have a name, a space, and the SHA-256 of a key in hex");
     };
     check_name(client)?;
     ensure!(
         !hash.starts_with(PREFIX),
-        "it has the key itself, which must stay with its client; write its SHA-256"
+        "the line has the key itself, which only its client may know; write its SHA-256"
     );
     let hash = from_hex(hash).context("the SHA-256 must be 64 hex digits")?;
     Ok(Key {
@@ -190,17 +190,17 @@ fn to_hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Makes a key. Prints its line for the file to stdout, so that `>>` can add it there, and the key itself, which
-/// is kept nowhere, to stderr.
+/// Makes a key. Prints its line for the file to stdout, so that `>>` can append it. Prints the key itself, which is
+/// stored nowhere, to stderr.
 pub(crate) fn new_key(client: &str) -> anyhow::Result<()> {
     check_name(client)?;
     let mut secret = [0; 32];
     SystemRandom::new()
         .fill(&mut secret)
-        .map_err(|_| anyhow!("the system has no random numbers"))?;
+        .map_err(|_| anyhow!("the operating system gives no random numbers"))?;
     let key = format!("{PREFIX}{}", to_hex(&secret));
     let hash = digest(&SHA256, key.as_bytes());
     println!("{client} {}", to_hex(hash.as_ref()));
-    eprintln!("the key of {client}, which is not shown again:\n{key}");
+    eprintln!("the key of {client}; it is not shown again:\n{key}");
     Ok(())
 }

@@ -1,7 +1,7 @@
-//! `flashsale-api`: the only place that knows HTTP.
+//! `flashsale-api`: the only crate with HTTP routes for clients.
 //!
-//! A request's way is router → handler → lane → verb of `inventory` → SQL, and back. A lane gathers concurrent requests
-//! into one call (crate `lanes`).
+//! A request passes router → handler → lane → verb of `inventory` → SQL, and back. A lane gathers concurrent
+//! requests into one call (crate `lanes`).
 
 mod adjust_stock;
 mod admin;
@@ -66,30 +66,31 @@ pub struct Args {
     #[command(flatten)]
     pub settings: Settings,
 
-    /// Where to listen.
+    /// Address and port to listen on.
     #[arg(long, env = "LISTEN_ADDR", default_value = "127.0.0.1:8080")]
     pub listen_addr: SocketAddr,
 }
 
+/// Commands that run instead of the server.
 #[derive(Subcommand)]
 pub enum Command {
-    /// Bring the database to the schema that this version needs, and exit.
+    /// Migrate the database to the schema that this version needs, and exit.
     Migrate,
-    /// Make an API key for a shop's backend: its line for API_KEYS_FILE goes to stdout, the key to stderr.
+    /// Make an API key for a shop's backend. Its line for API_KEYS_FILE goes to stdout, the key to stderr.
     NewKey {
-        /// Whose it is: letters, digits, dots, underscores, hyphens.
+        /// Name of the client that gets the key: letters, digits, dots, underscores, hyphens.
         name: String,
     },
-    /// Print the contract of the API, as OpenAPI, and exit.
+    /// Print the OpenAPI document of the API, and exit.
     Openapi,
 }
 
-/// The document of the API alone, as `GET /openapi.json` serves it.
+/// The OpenAPI document, as `GET /openapi.json` serves it.
 pub fn openapi() -> serde_json::Value {
     routes::routes::<AppState>().1
 }
 
-/// What the process does: a command, or it serves until told to stop.
+/// Runs the command of `args`. Without a command, serves HTTP until the process is told to stop.
 pub async fn run(args: Args, process: Process) -> anyhow::Result<()> {
     match args.command {
         Some(Command::Migrate) => migrate(&args.database.database_url).await,
@@ -107,7 +108,7 @@ pub async fn run(args: Args, process: Process) -> anyhow::Result<()> {
             let state = AppState::new(args.settings, pool.clone(), timer, address, &process)?;
             let stop = process.shutdown.clone();
             process.tasks.spawn(async move {
-                // An API that is not ready gets no requests whose failure would say why.
+                // An API that is not ready gets no requests, so no failed request would log the reason. This does.
                 let usable = compatibility::wait_until_usable(&pool, Functions::Install, || {});
                 stop.run_until_cancelled(usable).await;
             });
@@ -137,7 +138,8 @@ async fn migrate(database_url: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Serves on `listener` until the process is told to stop; then answers what was accepted.
+/// Serves on `listener` until the process is told to stop. Then it answers the accepted requests, for at most
+/// `grace`.
 pub async fn serve(
     listener: TcpListener,
     state: AppState,
@@ -146,7 +148,7 @@ pub async fn serve(
 ) -> anyhow::Result<()> {
     let router = router(state.clone(), &process);
     http::serve(listener, router, process.shutdown.clone(), grace).await?;
-    // Only now: until the last answer is out, a handler may still wait for its lane.
+    // Not earlier: until the last response is sent, a handler may still wait for its lane.
     state.close();
     Ok(())
 }

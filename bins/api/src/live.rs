@@ -1,4 +1,4 @@
-//! The live page over HTTP: its files, and `GET /admin/live`, its data as Server-Sent Events.
+//! The live page over HTTP: the files of the page, and `GET /admin/live`, its data as Server-Sent Events.
 
 use std::convert::Infallible;
 
@@ -25,7 +25,7 @@ use crate::{
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 const EVENT_STREAM: &str = "text/event-stream";
 
-/// The last event that a viewer has seen, before its connection was lost.
+/// The id of the last event that a viewer got before its connection was lost.
 pub(crate) struct LastEventId(Option<String>);
 
 impl<S: Send + Sync> FromRequestParts<S> for LastEventId {
@@ -43,13 +43,14 @@ impl Describe for LastEventId {
         operation.parameter(json!({
             "name": "Last-Event-ID",
             "in": "header",
-            "description": "The `id` of the last event that was seen: what came since then comes first, if it can be had still.",
+            "description": "The `id` of the last event that the client got. The stream first sends the events after \
+                it, if the service still has them.",
             "schema": { "type": "string" },
         }));
     }
 }
 
-/// A stream of views.
+/// A stream of events for the live page.
 pub(crate) struct Views(Body);
 
 impl IntoResponse for Views {
@@ -57,7 +58,7 @@ impl IntoResponse for Views {
         let headers = [
             (header::CONTENT_TYPE, HeaderValue::from_static(EVENT_STREAM)),
             (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
-            // nginx would keep it back until it has enough.
+            // Without this header, nginx buffers the events and delivers them late.
             (
                 HeaderName::from_static("x-accel-buffering"),
                 HeaderValue::from_static("no"),
@@ -69,10 +70,11 @@ impl IntoResponse for Views {
 
 impl Describe for Views {
     fn describe(operation: &mut Operation, schemas: &mut Schemas) {
-        // What is in the events' data is told of, though OpenAPI 3.1 has no words for events.
+        // OpenAPI 3.1 cannot describe events. The schema of their data is still added to the document.
         schemas.response_schema::<View>();
         let answer = json!({
-            "description": "Server-Sent Events, one a second: first a `state`, then a `tick` each. Their data is a `Live`, as JSON.",
+            "description": "Server-Sent Events, one per second. The first event is a `state`, all others are `tick`. \
+                The data of an event is a `Live`, as JSON.",
             "content": { EVENT_STREAM: { "schema": { "type": "string" } } },
         });
         operation.answer_with(StatusCode::OK, answer);
@@ -80,7 +82,7 @@ impl Describe for Views {
 }
 
 pub(crate) fn operation() -> Operation {
-    Operation::new("watch", "What the live page shows, as a stream")
+    Operation::new("watch", "The data of the live page, as a stream")
         .refuses(&[ProblemCode::TooManyViewers])
 }
 
@@ -95,7 +97,7 @@ pub(crate) async fn stream(
     Ok(Views(Body::from_stream(messages)))
 }
 
-/// The page at `/`, and its files under `/live/`.
+/// The routes of the page at `/` and of its files under `/live/`.
 pub(crate) fn router<S: Clone + Send + Sync + 'static>() -> Router<S> {
     let page = get(async || response(live::PAGE));
     let files = get(async |Path(name): Path<String>| {

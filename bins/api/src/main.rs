@@ -3,8 +3,8 @@ use std::process::ExitCode;
 use clap::Parser as _;
 use flashsale_api::Args;
 
-/// A request is some thirty small allocations, freed by another thread than made them: glibc's
-/// allocator spends an eighth of the process's time on them.
+/// A request makes about 30 small allocations, and another thread often frees them. With glibc's allocator they take
+/// an eighth of the process's CPU time.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

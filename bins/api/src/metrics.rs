@@ -1,4 +1,4 @@
-//! What `/metrics` shows of the API.
+//! The metrics of the API on `/metrics`.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::code::ProblemCode;
 
 pub(crate) struct Metrics {
     requests: IntCounterVec,
-    /// By code, in the order of the table.
+    /// One counter per problem code, in the order of the table.
     problems: Vec<IntCounter>,
     request_seconds: HistogramVec,
     batch_requests: HistogramVec,
@@ -48,7 +48,7 @@ impl Metrics {
                     &["method", "route", "status"],
                 )?,
             )?,
-            // Shown from the start: a rate does not see the first one of a series that begins with it.
+            // Every counter starts at 0. If a series started with its first event, a rate would not show that event.
             problems: ProblemCode::ALL
                 .iter()
                 .map(|code| problems.with_label_values(&[code.spec().code]))
@@ -56,26 +56,26 @@ impl Metrics {
             request_seconds: register(
                 registry,
                 HistogramVec::new(
-                    HistogramOpts::new("http_request_duration_seconds", "Time to an answer.")
-                        .buckets(latency.clone()),
+                    HistogramOpts::new(
+                        "http_request_duration_seconds",
+                        "Time from request to response.",
+                    )
+                    .buckets(latency.clone()),
                     &["method", "route"],
                 )?,
             )?,
             batch_requests: register(
                 registry,
                 HistogramVec::new(
-                    HistogramOpts::new(
-                        "flashsale_batch_requests",
-                        "Requests that shared one call.",
-                    )
-                    .buckets(exponential_buckets(1.0, 2.0, 12)?),
+                    HistogramOpts::new("flashsale_batch_requests", "Requests in one batch.")
+                        .buckets(exponential_buckets(1.0, 2.0, 12)?),
                     &["verb"],
                 )?,
             )?,
             batch_seconds: register(
                 registry,
                 HistogramVec::new(
-                    HistogramOpts::new("flashsale_batch_duration_seconds", "Time of one call.")
+                    HistogramOpts::new("flashsale_batch_duration_seconds", "Time of one batch.")
                         .buckets(latency),
                     &["verb"],
                 )?,
@@ -100,7 +100,7 @@ impl Metrics {
         })
     }
 
-    /// Requests by client.
+    /// The counter of requests by client.
     pub(crate) fn client_requests(&self) -> IntCounterVec {
         self.client_requests.clone()
     }
@@ -129,7 +129,7 @@ impl Metrics {
         }
     }
 
-    /// What the live page is told of this process.
+    /// The counters of this process for the live page.
     pub(crate) fn activity(&self) -> Activity {
         let problems = ProblemCode::ALL.iter().zip(&self.problems);
         let problems = problems.map(|(code, count)| (code.spec().code.to_owned(), count.get()));
@@ -149,7 +149,7 @@ impl Metrics {
         self.problems[code as usize].inc();
     }
 
-    /// Size and duration of a verb's batches.
+    /// The histograms of size and duration of a verb's batches.
     pub(crate) fn batches(&self, verb: &str) -> (Histogram, Histogram) {
         (
             self.batch_requests.with_label_values(&[verb]),

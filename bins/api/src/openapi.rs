@@ -1,7 +1,7 @@
-//! Routes, and the OpenAPI 3.1 document of them, in one: what cannot be described cannot be routed.
+//! The routes and their OpenAPI 3.1 document. A handler can be routed only if its signature can be described.
 //!
-//! An operation is described by the types in its handler's signature: what its extractors take and refuse, and
-//! what it answers. Only its name, its prose, and what the verb refuses are said in words.
+//! The types in the handler's signature describe the operation: its parameters, its body, its response, and the
+//! refusals of its extractors. Only the operation's name, its texts and the refusals of its verb are written by hand.
 
 use std::collections::BTreeMap;
 
@@ -26,10 +26,10 @@ use crate::{
     request_id,
 };
 
-/// The security scheme of the admin acts.
+/// The security scheme of admin requests.
 pub(crate) const ADMIN: &str = "admin_token";
 
-/// The security scheme of everything else that needs one.
+/// The security scheme of all other requests that need one.
 pub(crate) const CLIENT: &str = "api_key";
 
 /// One operation of the document.
@@ -42,7 +42,7 @@ pub(crate) struct Operation {
 }
 
 impl Operation {
-    /// `id` is what generated clients call it.
+    /// `id` is the name of the operation in generated clients.
     pub(crate) fn new(id: &str, summary: &str) -> Self {
         let fields = json!({ "operationId": id, "summary": summary });
         Self {
@@ -60,14 +60,14 @@ impl Operation {
         self
     }
 
-    /// What the verb refuses with, beyond what the handler's extractors do.
+    /// Adds the refusals of the verb. The refusals of the extractors are known from their types.
     #[must_use]
     pub(crate) fn refuses(mut self, codes: &[ProblemCode]) -> Self {
         self.refuse(codes);
         self
     }
 
-    /// An answer that no type describes.
+    /// Adds a response that no type describes.
     #[must_use]
     pub(crate) fn answers(mut self, status: StatusCode, answer: Value) -> Self {
         self.answers.insert(status.as_u16(), answer);
@@ -79,7 +79,7 @@ impl Operation {
     }
 
     pub(crate) fn body(&mut self, schema: Value, required: bool) {
-        // Clients need not know of a body without fields.
+        // A body without fields has no use for clients, so the document does not mention it.
         if schema.get("type").is_some() && schema.get("properties").is_none() {
             return;
         }
@@ -88,14 +88,14 @@ impl Operation {
         self.fields.insert("requestBody".into(), body);
     }
 
-    /// Takes a bearer token by one of these schemes.
+    /// Requires a bearer token of one of these schemes.
     pub(crate) fn needs(&mut self, schemes: &[&str]) {
         let schemes = schemes.iter().map(|scheme| json!({ *scheme: [] }));
         self.fields.insert("security".into(), schemes.collect());
         self.refuse(&[ProblemCode::Unauthorized]);
     }
 
-    /// A header that every answer may have.
+    /// Adds a header that every response of the operation may have.
     pub(crate) fn header(&mut self, name: &str, header: Value) {
         self.headers.insert(name.into(), header);
     }
@@ -121,7 +121,7 @@ impl Operation {
         self.answers.insert(status.as_u16(), answer);
     }
 
-    /// An answer whose body is no JSON.
+    /// Adds a response whose body is not JSON.
     pub(crate) fn answer_with(&mut self, status: StatusCode, answer: Value) {
         self.answers.insert(status.as_u16(), answer);
     }
@@ -137,7 +137,7 @@ impl Operation {
             let request_id = json!({ "$ref": "#/components/headers/GivenRequestId" });
             answer["headers"]["X-Request-Id"] = request_id;
         }
-        // In the order of the table, whatever the order in which they were collected.
+        // Sorted in the order of the table of codes, so that the document does not depend on the order of extractors.
         let refusals = ProblemCode::ALL
             .iter()
             .filter(|code| self.refusals.contains(code));
@@ -165,7 +165,7 @@ impl Operation {
     }
 }
 
-/// The answer with one of these codes, which have the same status.
+/// The response for these codes, which all have the same status.
 fn refusal(codes: &[ProblemCode]) -> Value {
     let mut description = String::new();
     let mut examples = Map::new();
@@ -173,7 +173,7 @@ fn refusal(codes: &[ProblemCode]) -> Value {
         let ProblemSpec {
             code, when, action, ..
         } = code.spec();
-        description += &format!("- `{code}`: {when}. To do: {action}.\n");
+        description += &format!("- `{code}`: {when}. What to do: {action}.\n");
         let example = json!({ "$ref": format!("#/components/examples/{code}") });
         examples.insert((*code).into(), example);
     }
@@ -189,7 +189,7 @@ fn refusal(codes: &[ProblemCode]) -> Value {
     match codes.first().map(|code| code.spec().status) {
         Some(StatusCode::UNAUTHORIZED) => {
             answer["headers"]["WWW-Authenticate"] =
-                header("The scheme.", json!({ "const": "Bearer" }));
+                header("The authentication scheme.", json!({ "const": "Bearer" }));
         }
         Some(StatusCode::SERVICE_UNAVAILABLE) => {
             let seconds = json!({ "type": "integer", "minimum": 1 });
@@ -201,12 +201,12 @@ fn refusal(codes: &[ProblemCode]) -> Value {
     answer
 }
 
-/// A type in a handler's signature: what it takes, refuses or answers.
+/// A type in a handler's signature. It describes its part of the operation: input, refusals or response.
 pub(crate) trait Describe {
     fn describe(operation: &mut Operation, schemas: &mut Schemas);
 }
 
-/// Whoever has the state can call the database, and find it busy or away.
+/// A handler with state calls the database, which can be overloaded or down.
 impl<T> Describe for State<T> {
     fn describe(operation: &mut Operation, _: &mut Schemas) {
         operation.refuse(&[
@@ -217,12 +217,12 @@ impl<T> Describe for State<T> {
     }
 }
 
-/// It tells a list where it is, for the link to its next page.
+/// The request's address, which a list needs for the link to its next page. It adds nothing to the document.
 impl Describe for Uri {
     fn describe(_: &mut Operation, _: &mut Schemas) {}
 }
 
-/// A handler whose whole signature describes itself.
+/// A handler. All types of its signature implement [`Describe`].
 pub(crate) trait Described<T> {
     fn describe(operation: &mut Operation, schemas: &mut Schemas);
 }
@@ -250,14 +250,15 @@ described!(A B C);
 described!(A B C D);
 described!(A B C D E);
 
-/// It says only that the field may be left out, which is not the same as null.
+/// Removes `"default": null`. It only means that the field is optional, but readers would take null for a valid
+/// value.
 fn without_null_default(schema: &mut Schema) {
     if schema.get("default") == Some(&Value::Null) {
         schema.remove("default");
     }
 }
 
-/// The schemas of the document, by name.
+/// The named schemas of the document.
 pub(crate) struct Schemas {
     requests: SchemaGenerator,
     responses: SchemaGenerator,
@@ -281,18 +282,18 @@ impl Schemas {
         }
     }
 
-    /// The schema of what is read as a `T`.
+    /// The request schema of `T`: what clients may send.
     pub(crate) fn request_schema<T: JsonSchema>(&mut self) -> Value {
         self.requests.subschema_for::<T>().into()
     }
 
-    /// The schema of what a `T` is written as.
+    /// The response schema of `T`: what clients get.
     pub(crate) fn response_schema<T: JsonSchema>(&mut self) -> Value {
         self.responses.subschema_for::<T>().into()
     }
 }
 
-/// A router, and the document of all of its routes.
+/// A router and the document of its routes.
 pub(crate) struct Routes<S> {
     router: Router<S>,
     paths: Map<String, Value>,
@@ -312,7 +313,7 @@ impl<S: Clone + Send + Sync + 'static> Routes<S> {
         }
     }
 
-    /// What the routes that follow are about.
+    /// Starts a tag. All routes that are added after this call belong to it.
     #[must_use]
     pub(crate) fn about(mut self, tag: &'static str, description: &str) -> Self {
         self.tags
@@ -366,7 +367,7 @@ impl<S: Clone + Send + Sync + 'static> Routes<S> {
         self
     }
 
-    /// A GET whose handler is not of this crate, or answers no JSON.
+    /// Documents a GET route whose handler is in another crate, or whose response is not JSON.
     #[must_use]
     pub(crate) fn documented_get(mut self, path: &str, operation: Operation) -> Self {
         self.document("get", path, operation);
@@ -379,7 +380,7 @@ impl<S: Clone + Send + Sync + 'static> Routes<S> {
     }
 
     pub(crate) fn finish(mut self, info: Value) -> (Router<S>, Value) {
-        // Refusals name it without a generator.
+        // Refusals refer to this schema by its name only, so the generator does not see that it is used.
         self.schemas.response_schema::<Body>();
         let mut schemas = self.schemas.responses.take_definitions(true);
         schemas.append(&mut self.schemas.requests.take_definitions(true));
@@ -393,7 +394,7 @@ impl<S: Clone + Send + Sync + 'static> Routes<S> {
         let document = json!({
             "openapi": "3.1.0",
             "info": info,
-            "servers": [{ "url": "/", "description": "The service that this document comes from." }],
+            "servers": [{ "url": "/", "description": "The service that serves this document." }],
             "tags": self.tags,
             "paths": self.paths,
             "components": {
@@ -405,14 +406,14 @@ impl<S: Clone + Send + Sync + 'static> Routes<S> {
                     CLIENT: {
                         "type": "http",
                         "scheme": "bearer",
-                        "description": "A key from the `API_KEYS_FILE` of the service, or its `ADMIN_TOKEN`. Where no such \
-                            file is set, none is needed.",
+                        "description": "A key from the `API_KEYS_FILE` of the service, or its `ADMIN_TOKEN`. If \
+                            `API_KEYS_FILE` is not set, no key is needed.",
                     },
                     ADMIN: {
                         "type": "http",
                         "scheme": "bearer",
-                        "description": "The `ADMIN_TOKEN` of the service. Where none is set, admin acts need none, \
-                            and are open only to the machine itself.",
+                        "description": "The `ADMIN_TOKEN` of the service. If it is not set, admin requests need no \
+                            token, but are allowed only from the same machine.",
                     },
                 },
             },

@@ -20,14 +20,14 @@ use crate::{
 pub(crate) const DEFAULT_LIMIT: i64 = 20;
 const MAX_LIMIT: i64 = 100;
 
-/// Rows of a list, and where it goes on.
+/// Rows of a list, and the link to the next page.
 pub(crate) struct Paged<T> {
     next: Option<[(HeaderName, HeaderValue); 1]>,
     rows: Arc<Vec<T>>,
 }
 
 impl<T> Paged<T> {
-    /// `rows` has one more than `limit` if there is a next page.
+    /// `rows` has one row more than `limit` if there is a next page.
     pub(crate) fn new(uri: &Uri, mut rows: Vec<T>, limit: i64, id: fn(&T) -> i64) -> Self {
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
         let more = rows.len() > limit;
@@ -38,7 +38,7 @@ impl<T> Paged<T> {
         }
     }
 
-    /// All there are.
+    /// The whole list on one page.
     pub(crate) fn whole(rows: Arc<Vec<T>>) -> Self {
         Self { next: None, rows }
     }
@@ -57,11 +57,12 @@ impl<T: JsonSchema> Describe for Paged<T> {
             "schema": { "type": "string" },
         } });
         let schema = schemas.response_schema::<Vec<T>>();
-        operation.answer(StatusCode::OK, "As asked.", schema, link);
+        operation.answer(StatusCode::OK, "The request succeeded.", schema, link);
     }
 }
 
-/// The header with the address of the page behind `last`: the same query (RFC 8288, relative to its own address).
+/// The `Link` header (RFC 8288) with the address of the page after `last`. It keeps the query's other parameters, and
+/// is relative to the address of this page.
 fn next(uri: &Uri, last: Option<i64>) -> [(HeaderName, HeaderValue); 1] {
     let query = uri.query().unwrap_or_default();
     let kept = form_urlencoded::parse(query.as_bytes())
@@ -70,22 +71,22 @@ fn next(uri: &Uri, last: Option<i64>) -> [(HeaderName, HeaderValue); 1] {
     next.extend_pairs(kept)
         .extend_pairs(last.map(|id| ("after_id", id.to_string())));
     let link = format!("<{}?{}>; rel=\"next\"", uri.path(), next.finish());
-    // What is written as a form is ASCII, and a path that has come here is one of our own.
+    // This cannot fail: a serialized form is ASCII, and the path is one of our routes.
     let link = HeaderValue::try_from(link).unwrap_or_else(|_| HeaderValue::from_static(""));
     [(header::LINK, link)]
 }
 
-/// The parameters of every list: [`limit`], and the [`id`] to go on after.
+/// Describes the parameters of every list: `limit`, and `after_id`, the last id of the page before.
 pub(crate) fn describe<T: JsonSchema>(operation: &mut Operation, schemas: &mut Schemas) {
     let limit = json!({ "type": "integer", "minimum": 1, "maximum": MAX_LIMIT });
-    let most = format!("Most in a page: {DEFAULT_LIMIT}, unless told otherwise.");
+    let most = format!("Most rows on one page. The default is {DEFAULT_LIMIT}.");
     parameter(operation, "limit", &most, limit);
-    let after = "Only what comes after this one, as `Link` has it.";
+    let after = "Only rows after this id. The `Link` header has the value for the next page.";
     parameter(operation, "after_id", after, schemas.request_schema::<T>());
     operation.refuse(&[ProblemCode::InvalidQuery]);
 }
 
-/// A parameter of a query.
+/// Describes a query parameter.
 pub(crate) fn parameter(operation: &mut Operation, name: &str, description: &str, schema: Value) {
     operation.parameter(json!({
         "name": name,
@@ -100,7 +101,7 @@ pub(crate) fn limit(name: &str, value: &str) -> Result<i64, Problem> {
 }
 
 pub(crate) fn within(name: &str, value: &str, least: i64, most: i64) -> Result<i64, Problem> {
-    // i64's own parser would also take "+1".
+    // i64's own parser also accepts "+1".
     let digits = value.bytes().all(|byte| byte.is_ascii_digit());
     let number = value.parse().ok().filter(|_| digits);
     number

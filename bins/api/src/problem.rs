@@ -1,4 +1,4 @@
-//! Errors as clients see them: RFC 9457 problem details, each with a code of its own.
+//! Errors as clients see them: RFC 9457 problem details. Each kind of error has its own code.
 
 use std::borrow::Cow;
 
@@ -20,7 +20,7 @@ use crate::{
     json::{self, PROBLEM_JSON},
 };
 
-/// Everything that the API answers instead of what was asked for.
+/// Every error that the API answers.
 #[derive(Clone, Debug)]
 pub enum Problem {
     InvalidJson(String),
@@ -31,11 +31,11 @@ pub enum Problem {
     BodyTooLarge,
     NotFound,
     MethodNotAllowed,
-    /// What it takes is missing or wrong.
+    /// The secret that this text names is missing or wrong.
     Unauthorized(&'static str),
     Forbidden,
     Refused(Refusal),
-    /// One of several products that were to be had together.
+    /// The refusal of one product of a batch.
     RefusedOf(ProductId, Refusal),
     IdempotencyKeyInvalid,
     IdempotencyKeyReused,
@@ -46,37 +46,37 @@ pub enum Problem {
     Internal,
 }
 
-/// What seconds to wait before a retry is worth it, on every 503.
+/// The `Retry-After` header of every 503, in seconds. Most overloads are over by then.
 const RETRY_AFTER_SECONDS: &str = "1";
 
-/// What is answered instead of what was asked for, as RFC 9457 has it. Branch on `code`.
+/// An error, as RFC 9457 defines it. Programs should branch on `code`.
 #[derive(Serialize, JsonSchema)]
 #[schemars(rename = "Problem")]
 pub(crate) struct Body {
-    /// `urn:flashsale:problem:` and the code: a name, not an address.
+    /// `urn:flashsale:problem:` and the code. It is a name, not an address.
     #[schemars(extend("format" = "uri"))]
     r#type: String,
-    /// What the code means, the same each time.
+    /// What the code means. The same text for every problem with this code.
     title: &'static str,
-    /// The status of the answer, once more.
+    /// The HTTP status of the response.
     #[schemars(range(min = 400, max = 599))]
     status: u16,
-    /// What it was this time, for people.
+    /// What went wrong with this request, for people.
     detail: String,
     code: ProblemCode,
-    /// With `already_reserved`: the hold that stands in the way.
+    /// With `already_reserved`: the hold that the user already has.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "ReservationId")]
     reservation_id: Option<ReservationId>,
-    /// Where several products were to be had together: the one that could not be had.
+    /// For a batch: the first product that cannot be reserved.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "ProductId")]
     product_id: Option<ProductId>,
-    /// With `sold_out` and `insufficient_stock`: units that are free.
+    /// With `sold_out` and `insufficient_stock`: the number of free units.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "i32", range(min = 0))]
     stock: Option<i32>,
-    /// With `max_per_user_reached`: units that the user may still have.
+    /// With `max_per_user_reached`: the number of units that the user may still reserve.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "i32", range(min = 0))]
     remaining: Option<i32>,
@@ -106,7 +106,7 @@ impl Problem {
         }
     }
 
-    /// A problem that has this code, for the contract.
+    /// A problem that has this code, as an example for the OpenAPI document.
     pub(crate) fn example(code: ProblemCode) -> Self {
         match code {
             ProblemCode::InvalidJson => {
@@ -222,17 +222,17 @@ impl ProblemCode {
     }
 }
 
-/// What an answer tells of its problem to who counts and logs it.
+/// The problem of a response, for metrics and the log. It travels in the response's extensions.
 #[derive(Clone)]
 pub(crate) struct ProblemReport {
     pub(crate) code: ProblemCode,
-    /// For the log, if it has problems.
+    /// For the log. `None` if the log does not show problems, or if the detail quotes the client.
     pub(crate) detail: Option<String>,
 }
 
 impl ProblemReport {
     fn of(problem: &Problem) -> Self {
-        // Words of the client's are for the client alone: there could be a secret in the wrong place.
+        // These details quote text of the client. That text can contain a misplaced secret, so it is not logged.
         let quotes = matches!(
             problem,
             Problem::InvalidQuery(_) | Problem::InvalidRequest(_)
@@ -243,7 +243,7 @@ impl ProblemReport {
         }
     }
 
-    /// Of a refusal's body.
+    /// Reads the report from a stored problem body.
     pub(crate) fn in_body(body: &str) -> Option<Self> {
         #[derive(Deserialize)]
         struct Coded<'a> {
@@ -263,7 +263,7 @@ impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let told = ProblemReport::of(&self);
         let status = told.code.spec().status;
-        // Strings and numbers always serialise.
+        // Serialization cannot fail: the body has only strings and numbers.
         let mut response = json::body(PROBLEM_JSON, &self.body()).unwrap_or_default();
         *response.status_mut() = status;
         response.extensions_mut().insert(told);
@@ -317,7 +317,7 @@ impl From<NoAnswer> for Problem {
     }
 }
 
-/// Whether each problem has a line in the log.
+/// Whether the log has one line for each problem.
 fn logs_problems() -> bool {
     tracing::enabled!(Level::DEBUG)
 }

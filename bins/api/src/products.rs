@@ -53,8 +53,8 @@ pub(crate) fn start(builder: &LaneBuilder) -> Lanes {
     Arc::new(builder.lanes("get_product", 1, get))
 }
 
-/// A product as it is to be. A number or a time that is out of range makes an invalid product, not an invalid
-/// request. The inner option is `null`, the outer one "not given".
+/// The wanted fields of a product. A number or a time that is out of range is answered `invalid_product`, not
+/// `invalid_request`. The inner option is `None` for `null`. The outer option is `None` if the field is absent.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(inline)]
@@ -71,24 +71,25 @@ pub(crate) struct WantedProduct {
     #[schemars(with = "i32", range(min = 0, max = i32::MAX), example = 10)]
     stock: Option<Number>,
     #[serde(default, deserialize_with = "given")]
-    /// How long a hold lasts. Without it: as the API is set, `HOLD_SECONDS`.
+    /// Duration of a hold, in seconds. The default is the API's setting `HOLD_SECONDS`.
     #[schemars(with = "Option<i32>", range(min = 1, max = HOLD_MAX_SECONDS))]
     hold_seconds: Option<Option<Number>>,
     #[serde(default, deserialize_with = "given")]
-    /// The longest life of a hold that is extended, from its creation. Without it: as the API is set,
+    /// Longest duration of an extended hold, in seconds from its creation. The default is the API's setting
     /// `MAX_HOLD_SECONDS`.
     #[schemars(with = "Option<i32>", range(min = 1, max = HOLD_MAX_SECONDS))]
     max_hold_seconds: Option<Option<Number>>,
     #[serde(default, deserialize_with = "given")]
-    /// Most units that a user may hold and have bought. Without it: any number.
+    /// Most units that one user may hold and have bought, together. The default is no limit.
     #[schemars(with = "Option<Quantity>")]
     max_per_user: Option<Option<Number>>,
     #[serde(default, deserialize_with = "given")]
-    /// From then on it can be reserved, by the database's clock. Without it: always.
+    /// Start of the sale, by the database's clock. Reserves before it are refused. The default is no start.
     #[schemars(with = "Option<String>", extend("format" = "date-time"))]
     sale_starts_at: Option<Option<String>>,
     #[serde(default, deserialize_with = "given")]
-    /// Until just before it can be reserved. Later than `sale_starts_at`.
+    /// End of the sale, by the database's clock. Reserves from this time on are refused. It must be later than
+    /// `sale_starts_at`. The default is no end.
     #[schemars(with = "Option<String>", extend("format" = "date-time"))]
     sale_ends_at: Option<Option<String>>,
 }
@@ -103,7 +104,7 @@ fn with_name_and_stock(schema: &mut Schema) {
     schema.insert("required".into(), ["name", "stock"].into());
 }
 
-/// What a product is to become.
+/// The fields of a product to change.
 #[derive(Deserialize, JsonSchema)]
 #[serde(transparent)]
 #[schemars(transform = without_stock)]
@@ -130,7 +131,7 @@ impl WantedProduct {
     fn policy(&self) -> Result<Policy, InvalidProduct> {
         let seconds = |field, wanted: &Option<Option<Number>>| {
             checked(wanted, |number: &Number| {
-                // What is no i64 is out of range.
+                // A number that is not an i64 is out of range.
                 hold_seconds(field, number.as_i64().unwrap_or(i64::MAX))
             })
         };
@@ -163,7 +164,10 @@ fn checked<T, U>(
 
 pub(crate) fn create_operation() -> Operation {
     Operation::new("createProduct", "Create a product")
-        .explained("Its units are all free. Without `Idempotency-Key` not to be repeated blindly: look first.")
+        .explained(
+            "All units of the new product are free. This request is not idempotent: send an `Idempotency-Key` to \
+            make a repeat safe.",
+        )
         .refuses(&[ProblemCode::InvalidProduct])
 }
 
@@ -197,9 +201,7 @@ pub(crate) fn change_operation() -> Operation {
         "changeProduct",
         "Change a product's name or the rules of its sale",
     )
-    .explained(
-        "What is not given stays; `null` takes a rule away. What is held already is not touched.",
-    )
+    .explained("Absent fields stay unchanged. `null` removes a rule. Existing holds do not change.")
     .refuses(&[ProblemCode::InvalidProduct])
 }
 
@@ -210,7 +212,7 @@ pub(crate) async fn change(
     Json(ChangeProduct(body)): Json<ChangeProduct>,
 ) -> Result<Answer<Product>, Problem> {
     if body.stock.is_some() {
-        let detail = "stock is changed by POST /products/{id}/stock".to_owned();
+        let detail = "to change the stock, use POST /products/{id}/stock".to_owned();
         return Err(Problem::InvalidRequest(detail));
     }
     let policy = body.policy()?;
@@ -227,7 +229,7 @@ pub(crate) async fn change(
 
 pub(crate) fn list_operation() -> Operation {
     Operation::new("listProducts", "Products, by id")
-        .explained("All of them; with `limit` or `after_id` a page.")
+        .explained("All products. With `limit` or `after_id`, one page of them.")
 }
 
 pub(crate) async fn list(
@@ -242,13 +244,13 @@ pub(crate) async fn list(
     };
     let pool = bulkhead.pool();
     let listed = bulkhead.execute("list_products", async move {
-        // One more tells whether there is a next page.
+        // One row more shows whether there is a next page.
         product::page(&pool, after, limit + 1).await
     });
     Ok(Paged::new(&uri, listed.await?, limit, |last| last.id.get()))
 }
 
-/// How many products, after which. Without either: all of them.
+/// The limit, and the id before the page. `None`: the whole list.
 pub(crate) struct Page(Option<(i64, Option<ProductId>)>);
 
 impl<S: Send + Sync> FromRequestParts<S> for Page {

@@ -1,4 +1,4 @@
-//! `X-Request-Id`: what a request is called in its answer, in the log and in its trace.
+//! `X-Request-Id`: the id of a request in its response, in the log and in its trace.
 
 use std::{
     hash::{BuildHasher as _, RandomState},
@@ -15,13 +15,14 @@ pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-i
 
 const MAX_CHARACTERS: usize = 128;
 
-/// Tells the ids of this process from those of others. Only a hasher with keys of its own is random here: who
-/// guesses an id gains nothing.
+/// A random number that makes the ids of this process different from those of other processes. A hasher with random
+/// keys is random enough: the ids are not secret.
 static PROCESS: LazyLock<u64> = LazyLock::new(|| RandomState::new().hash_one(0));
 
 static NUMBER: AtomicU64 = AtomicU64::new(0);
 
-/// The client's own. What is too long, not visible ASCII or there twice is left alone: it is no reason to refuse.
+/// The client's own id. A value that is too long, not visible ASCII or present twice is ignored: the id is only for
+/// searching, so a bad one is no reason to refuse the request.
 pub(crate) fn given(headers: &HeaderMap) -> Option<HeaderValue> {
     let mut values = headers.get_all(X_REQUEST_ID).iter();
     let id = values.next().filter(|_| values.next().is_none())?;
@@ -29,29 +30,29 @@ pub(crate) fn given(headers: &HeaderMap) -> Option<HeaderValue> {
     (visible && (1..=MAX_CHARACTERS).contains(&id.len())).then(|| id.clone())
 }
 
-/// One that no other request has. It is made for problems alone: a good answer is found by what it answers, and
-/// most of the service's work is good answers.
+/// A new unique id. Only problems get one. A successful response can be found by the reservation that it shows, and
+/// most responses are successful, so they save this work.
 pub(crate) fn new() -> Option<HeaderValue> {
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);
     format!("{:016x}-{number:x}", *PROCESS).try_into().ok()
 }
 
-/// It, in the contract: what clients may send.
+/// The OpenAPI parameter for the `X-Request-Id` header of requests.
 pub(crate) fn parameter() -> Value {
     json!({
         "name": "X-Request-Id",
         "in": "header",
-        "description": "What the client calls the request. What cannot be a name is left alone.",
+        "description": "The client's id for the request. An invalid id is ignored.",
         "schema": schema(),
     })
 }
 
-/// What they get.
+/// The OpenAPI headers for the `X-Request-Id` header of responses.
 pub(crate) fn headers() -> Value {
     let header = |description: &str, required: bool| json!({ "description": description, "required": required, "schema": schema() });
     json!({
-        "RequestId": header("The client's name for the request, or else the service's.", true),
-        "GivenRequestId": header("The client's name for the request, if it gave one.", false),
+        "RequestId": header("The client's id for the request, or an id that the service made.", true),
+        "GivenRequestId": header("The client's id for the request, if the request had one.", false),
     })
 }
 

@@ -36,9 +36,8 @@ pub(crate) fn start(builder: &LaneBuilder) -> Lanes {
 }
 
 pub(crate) fn get_operation() -> Operation {
-    Operation::new("getReservation", "A reservation").explained(
-        "Its status is the effective one: from the second of its deadline on a hold is EXPIRED.",
-    )
+    Operation::new("getReservation", "A reservation")
+        .explained("The status is the effective status: from its deadline on, a hold is EXPIRED.")
 }
 
 pub(crate) async fn get(
@@ -65,14 +64,14 @@ pub(crate) async fn list(
     let pool = bulkhead.pool();
     let limit = page.limit;
     let listed = bulkhead.execute("list_reservations", async move {
-        // One more tells whether there is a next page.
+        // One row more shows whether there is a next page.
         page.limit += 1;
         list::list(&pool, &filter, page).await
     });
     Ok(Paged::new(&uri, listed.await?, limit, |last| last.id.get()))
 }
 
-/// Which reservations to list.
+/// The query of the list: filters and page.
 pub(crate) struct Listed {
     filter: Filter,
     page: Page,
@@ -104,7 +103,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Listed {
         }
         if offset.is_some() && page.after.is_some() {
             return Err(Problem::InvalidQuery(
-                "after_id and offset do not go together".to_owned(),
+                "after_id and offset cannot be combined".to_owned(),
             ));
         }
         page.offset = offset.unwrap_or(0);
@@ -114,30 +113,35 @@ impl<S: Send + Sync> FromRequestParts<S> for Listed {
 
 impl Describe for Listed {
     fn describe(operation: &mut Operation, schemas: &mut Schemas) {
-        let mut only = |name: &str, whose: &str, schema: Value| {
-            paging::parameter(operation, name, &format!("Only {whose}."), schema);
+        let mut only = |name: &str, which: &str, schema: Value| {
+            let description = format!("Only reservations {which}.");
+            paging::parameter(operation, name, &description, schema);
         };
-        only("user_id", "this user's", schemas.request_schema::<UserId>());
+        only(
+            "user_id",
+            "of this user",
+            schemas.request_schema::<UserId>(),
+        );
         only(
             "product_id",
-            "this product's",
+            "of this product",
             schemas.request_schema::<ProductId>(),
         );
         only(
             "reference",
-            "those with this reference",
+            "with this reference",
             schemas.request_schema::<Reference>(),
         );
         only(
             "status",
-            "those with this effective status",
+            "with this effective status",
             schemas.response_schema::<Status>(),
         );
         paging::describe::<ReservationId>(operation, schemas);
         let offset = json!({
             "type": "integer", "format": "int64", "minimum": 0, "default": 0,
         });
-        let words = "How many to leave out before them; not with `after_id`, which is faster.";
+        let words = "Number of rows to skip. Cannot be combined with `after_id`, which is faster.";
         paging::parameter(operation, "offset", words, offset);
     }
 }
@@ -145,5 +149,5 @@ impl Describe for Listed {
 fn parsed<T: FromStr>(name: &str, value: &str) -> Result<T, Problem> {
     value
         .parse()
-        .map_err(|_| Problem::InvalidQuery(format!("{name} cannot be {value:?}")))
+        .map_err(|_| Problem::InvalidQuery(format!("{value:?} is not a valid {name}")))
 }

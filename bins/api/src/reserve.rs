@@ -28,10 +28,10 @@ use crate::{
     verb::{Outcome, Verb, VerbSpec},
 };
 
-/// The verb, as the handler finds it.
+/// The verb in the router's state.
 pub(crate) type Lanes = Arc<Verb<Reserve, Created<Reservation>>>;
 
-/// Refusals of a reserve, in the order in which they are looked at.
+/// Refusals of a reserve, in the order in which the verb checks them.
 pub(crate) const REFUSALS: [ProblemCode; 6] = [
     ProblemCode::ProductNotFound,
     ProblemCode::SaleNotOpen,
@@ -44,8 +44,8 @@ pub(crate) const REFUSALS: [ProblemCode; 6] = [
 pub(crate) fn operation() -> Operation {
     Operation::new("reserve", "Hold units of a product for a user")
         .explained(
-            "Refusals come in the order of this page. A retry after a lost answer is safe: `already_reserved` \
-            names the hold that was made.",
+            "Refusals are checked in the order in which this page lists them. A retry after a lost answer is safe: \
+            `already_reserved` names the hold that the first request made.",
         )
         .refuses(&REFUSALS)
 }
@@ -60,11 +60,11 @@ pub(crate) struct CreateReservation {
     user_id: UserId,
     #[serde(default = "one")]
     quantity: Quantity,
-    /// Your own name for it, an order say: stored, shown and searchable.
+    /// Your own name for the reservation, for example an order number. It is stored, shown, and can be searched for.
     reference: Option<Reference>,
 }
 
-/// One unit, where the request does not say how many.
+/// The default quantity of a request.
 pub(crate) fn one() -> Quantity {
     Quantity::ONE
 }
@@ -84,7 +84,7 @@ pub(crate) async fn reserve(
     lanes.answer(product, key, request).await
 }
 
-/// `count` lanes for requests without a key, and as many for those with one.
+/// Starts `count` lanes for requests without a key, and `count` lanes for requests with a key.
 pub(crate) fn start(builder: &LaneBuilder, sale: &Arc<Sale>, count: usize) -> Lanes {
     let spec = VerbSpec {
         name: "reserve",

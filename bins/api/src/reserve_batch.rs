@@ -33,8 +33,8 @@ pub(crate) fn operation() -> Operation {
     let summary = "Hold units of several products for a user: all or none";
     Operation::new("reserveTogether", summary)
         .explained(
-            "The answer is in the order of the items. A refusal is that of the first item that cannot be had, \
-            and has its `product_id`.",
+            "The reservations in the answer are in the order of the items. A refusal is about the first item that \
+            cannot be reserved: `product_id` names the product.",
         )
         .refuses(&REFUSALS)
 }
@@ -47,7 +47,7 @@ pub(crate) struct CreateBatch {
     user_id: UserId,
     #[schemars(length(min = 1, max = MAX_ITEMS), example = json!([{ "product_id": 1, "quantity": 2 }]))]
     items: Vec<Item>,
-    /// Your own name for it, an order say: stored, shown and searchable.
+    /// Your own name for the reservations, for example an order number. It is stored, shown, and can be searched for.
     reference: Option<Reference>,
 }
 
@@ -59,7 +59,7 @@ struct Item {
     quantity: Quantity,
 }
 
-/// Not by a lane: a request that waits for several products must not make each of their lanes wait.
+/// Runs without a lane: a request that waits for several products must not delay the lane of each product.
 pub(crate) async fn reserve_batch(
     _: Client,
     State(bulkhead): State<Arc<Bulkhead>>,

@@ -20,8 +20,8 @@ use crate::{
 };
 
 pub(crate) fn operation() -> Operation {
-    Operation::new("return", "Take a sale back, and free its units")
-        .explained("Can be repeated.")
+    Operation::new("return", "Return a sale and free its units")
+        .explained("A repeat has no second effect.")
         .refuses(&[
             ProblemCode::ReservationExpired,
             ProblemCode::ReservationCanceled,

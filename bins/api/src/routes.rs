@@ -1,4 +1,4 @@
-//! Every route of the API. A verb's line stands here, and all else about it in its own module.
+//! Every route of the API. Each verb has one line here. Everything else about the verb is in its own module.
 
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ use crate::{
     sale::Sale,
 };
 
-/// The router's own part, and the document of the whole.
+/// The router of all documented handlers, and the OpenAPI document of all routes.
 pub(crate) fn routes<S>() -> (Router<S>, Value)
 where
     S: Clone + Send + Sync + 'static,
@@ -35,8 +35,9 @@ where
     cancel::Lanes: FromRef<S>,
     extend::Lanes: FromRef<S>,
 {
-    let products = "What is on sale, by which rules, and how many units are free, held and sold.";
-    let reservations = "Units held for a user, and what became of them.";
+    let products =
+        "Products, the rules of their sale, and the number of free, held and sold units.";
+    let reservations = "Units that are held for a user or sold to a user.";
     let routes = Routes::new()
         .about("Products", products)
         .get("/products", products::list, products::list_operation())
@@ -89,7 +90,7 @@ where
             return_sold::return_sold,
             return_sold::operation(),
         )
-        .about("Administration", "For those who run the service.")
+        .about("Administration", "For operators of the service.")
         .post(
             "/admin/reservations/sync-expired",
             admin::sync_expired,
@@ -122,16 +123,17 @@ where
         "title": "flashsale",
         "version": env!("CARGO_PKG_VERSION"),
         "summary": "Holds units of a product for a user, until they are sold, canceled or expire.",
-        "description": "Bodies are JSON, times RFC 3339. Answers may get new fields: do not refuse those that you do not \
-            know. A request with a field that the API does not know is refused.\n\n\
-            An error is a `Problem`: branch on its `code`. `overloaded` means that nothing was done, \
-            `outcome_unknown` that it may have been done. It has an `X-Request-Id`, which finds it in the service's log: \
-            the client's own, if the request had one, as other answers do then, too.",
+        "description": "Bodies are JSON. Times are in RFC 3339 format. Future versions may add fields to responses: \
+            ignore fields that you do not know. A request with an unknown field is refused.\n\n\
+            An error is a `Problem`: branch on its `code`. `overloaded` means that nothing was done. \
+            `outcome_unknown` means that the request may have been done.\n\n\
+            Every error has an `X-Request-Id` header: search the service's log for it. If the request has an \
+            `X-Request-Id`, every response repeats it.",
         "license": { "name": "MIT", "identifier": "MIT" },
     }))
 }
 
-/// The routes of `runtime::health`, which every process has.
+/// Documents the routes of `runtime::health`, which every process has.
 fn health<S: Clone + Send + Sync + 'static>(routes: Routes<S>) -> Routes<S> {
     let probe = |states: &[&str], description: &str| {
         let mut schema = json!({
@@ -145,7 +147,7 @@ fn health<S: Clone + Send + Sync + 'static>(routes: Routes<S>) -> Routes<S> {
         if states == ["unavailable"] {
             schema["properties"]["reason"] = json!({
                 "type": "string",
-                "description": "Why not, in words for people.",
+                "description": "Why the process is not ready, as text for people.",
                 "examples": ["schema is at 0, this program needs 1: run flashsale-api migrate"],
             });
         }
@@ -153,18 +155,21 @@ fn health<S: Clone + Send + Sync + 'static>(routes: Routes<S>) -> Routes<S> {
     };
     let ready = |id: &str, summary: &str| {
         Operation::new(id, summary)
-            .explained("PostgreSQL alone decides. Other servers are named, and do not count.")
-            .answers(StatusCode::OK, probe(&["ready"], "Requests can be served."))
+            .explained("Only PostgreSQL counts. The answer also lists other servers.")
+            .answers(
+                StatusCode::OK,
+                probe(&["ready"], "The process can serve requests."),
+            )
             .answers(
                 StatusCode::SERVICE_UNAVAILABLE,
                 probe(
                     &["unavailable"],
-                    "PostgreSQL does not answer, or this program cannot work with what is there.",
+                    "PostgreSQL does not answer, or its schema does not fit this program.",
                 ),
             )
     };
     let metrics = json!({
-        "description": "Prometheus's text format.",
+        "description": "Metrics in the Prometheus text format.",
         "content": { "text/plain": { "schema": { "type": "string" } } },
     });
     routes
@@ -172,26 +177,26 @@ fn health<S: Clone + Send + Sync + 'static>(routes: Routes<S>) -> Routes<S> {
         .documented_get(
             "/livez",
             Operation::new("isAlive", "Whether the process runs")
-                .answers(StatusCode::OK, probe(&["alive"], "It does.")),
+                .answers(StatusCode::OK, probe(&["alive"], "The process runs.")),
         )
         .documented_get(
             "/readyz",
-            ready("isReady", "Whether requests can be served"),
+            ready("isReady", "Whether the process can serve requests"),
         )
         .documented_get("/health", ready("health", "The same as `/readyz`"))
         .documented_get(
             "/metrics",
-            Operation::new("metrics", "What the process counts").answers(StatusCode::OK, metrics),
+            Operation::new("metrics", "Metrics of the process").answers(StatusCode::OK, metrics),
         )
 }
 
-/// The pages for people, and the documents that they are made of.
+/// Documents the pages for people, and the documents that the pages are made of.
 fn pages<S: Clone + Send + Sync + 'static>(routes: Routes<S>) -> Routes<S> {
     let document = |media_type: &str, schema: Value| json!({ "description": "The document.", "content": { media_type: { "schema": schema } } });
     let json = document("application/json", json!({ "type": "object" }));
     let text = |media_type| document(media_type, json!({ "type": "string" }));
     let mut file =
-        Operation::new("livePageFile", "A file of that page").refuses(&[ProblemCode::NotFound]);
+        Operation::new("livePageFile", "A file of the live page").refuses(&[ProblemCode::NotFound]);
     file.parameter(json!({
         "name": "file",
         "in": "path",
@@ -201,17 +206,20 @@ fn pages<S: Clone + Send + Sync + 'static>(routes: Routes<S>) -> Routes<S> {
     routes
         .about(
             "Pages",
-            "For people, and the documents that they are made of.",
+            "Pages for people, and the documents that the pages are made of.",
         )
         .documented_get(
             "/",
-            Operation::new("livePage", "How the service stands, as it happens")
-                .explained("What it shows comes from `/admin/live`.")
-                .answers(StatusCode::OK, text("text/html")),
+            Operation::new(
+                "livePage",
+                "The live page: the state of the service, once per second",
+            )
+            .explained("The page reads its data from `/admin/live`.")
+            .answers(StatusCode::OK, text("text/html")),
         )
         .documented_get(
             "/live/{file}",
-            file.explained("Style, scripts and pictures.").answers(
+            file.explained("Style sheets, scripts and images.").answers(
                 StatusCode::OK,
                 json!({ "description": "The file.", "content": {
                     "text/css": { "schema": { "type": "string" } },
@@ -231,11 +239,12 @@ fn pages<S: Clone + Send + Sync + 'static>(routes: Routes<S>) -> Routes<S> {
         )
         .documented_get(
             "/docs",
-            Operation::new("docs", "Both, for reading").answers(StatusCode::OK, text("text/html")),
+            Operation::new("docs", "The API and the events, as one page")
+                .answers(StatusCode::OK, text("text/html")),
         )
         .documented_get(
             "/docs/style.css",
-            Operation::new("docsStyle", "How that page looks")
+            Operation::new("docsStyle", "The style sheet of the page `/docs`")
                 .answers(StatusCode::OK, text("text/css")),
         )
 }

@@ -1,4 +1,4 @@
-//! The wiring: what the handlers find in the router's state.
+//! The wiring: starts the parts of the API and puts them into the router's state.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -25,18 +25,18 @@ use crate::{
     sale::Sale,
 };
 
-/// One for heartbeats, one for health checks.
+/// One connection for heartbeats, one for health checks.
 const MONITORING_CONNECTIONS: u32 = 2;
 
 /// Settings of the API.
 #[derive(clap::Args, Clone)]
 pub struct Settings {
-    /// How long a hold lasts, in seconds.
+    /// Duration of a hold, in seconds.
     #[arg(long, env = "HOLD_SECONDS", default_value_t = 300,
         value_parser = clap::value_parser!(i32).range(1..=31_536_000))]
     pub hold_seconds: i32,
 
-    /// The longest life of a hold that is extended, from its creation, in seconds.
+    /// Longest duration of an extended hold, counted from its creation, in seconds.
     #[arg(long, env = "MAX_HOLD_SECONDS", default_value_t = 3600,
         value_parser = clap::value_parser!(i32).range(1..=31_536_000))]
     pub max_hold_seconds: i32,
@@ -44,21 +44,23 @@ pub struct Settings {
     #[command(flatten)]
     pub events: event::Args,
 
-    /// The bearer token of the admin routes. Without it they answer only on a loopback address.
+    /// Bearer token of the admin routes. Without it, admin requests are allowed only from the same machine, while the
+    /// API listens on a loopback address.
     #[arg(long, env = "ADMIN_TOKEN", hide_env_values = true)]
     pub admin_token: Option<String>,
 
-    /// A file with the API keys that all other routes require: on each line a name and the SHA-256 of a key, as
-    /// the command new-key makes it. Changes count within a second or so. Without it they are open.
+    /// File with the API keys that all other routes require. Each line has a client's name and the SHA-256 of a key,
+    /// as the command new-key prints it. The API reads the file again every second. Without it, these routes need no
+    /// key.
     #[arg(long, env = "API_KEYS_FILE")]
     pub api_keys_file: Option<String>,
 
-    /// Most requests in one call of PostgreSQL.
+    /// Most requests in one batch, that is, in one call to PostgreSQL.
     #[arg(long, env = "BATCH_MAX_REQUESTS", default_value_t = 500,
         value_parser = clap::value_parser!(u16).range(1..=5000))]
     pub batch_max_requests: u16,
 
-    /// Most requests that wait in one lane; further ones are answered 503.
+    /// Most requests that wait in one lane. Further requests are answered 503.
     #[arg(long, env = "LANE_MAX_REQUESTS", default_value_t = 5000,
         value_parser = clap::value_parser!(u32).range(1..))]
     pub lane_max_requests: u32,
@@ -68,14 +70,14 @@ pub struct Settings {
         value_parser = clap::value_parser!(u64).range(1..))]
     pub lane_wait_milliseconds: u64,
 
-    /// Lanes for reserves; the reserves of one product share one. Fewer lanes make larger batches, which cost less for
-    /// each request; more lanes keep more connections of PostgreSQL busy.
+    /// Number of lanes for reserves. All reserves of one product use the same lane. Fewer lanes make larger batches,
+    /// which cost less per request. More lanes use more connections of PostgreSQL at the same time.
     #[arg(long, env = "RESERVE_LANES", default_value_t = 2,
         value_parser = clap::value_parser!(u16).range(1..=64))]
     pub reserve_lanes: u16,
 }
 
-/// Cheap to clone: one for every connection.
+/// The router's state. Clones share it, so a clone is cheap.
 #[derive(Clone)]
 pub struct AppState(Arc<Parts>);
 
@@ -112,7 +114,11 @@ parts! {
 }
 
 impl AppState {
-    /// Starts the lanes. `address` is what the API listens on.
+    /// Starts the lanes and the live page. `address` is the address that the API listens on.
+    ///
+    /// # Errors
+    ///
+    /// `ADMIN_TOKEN` is not printable ASCII, `API_KEYS_FILE` cannot be read, or a metric is registered twice.
     pub fn new(
         settings: Settings,
         pool: PgPool,
@@ -181,13 +187,13 @@ impl AppState {
         })))
     }
 
-    /// For heartbeats and health checks: an overload must not look like a death.
+    /// Connections for heartbeats and health checks only: an overloaded process must not look as if it were down.
     pub(crate) fn monitoring_pool(&self) -> PgPool {
         self.0.monitoring_pool.clone()
     }
 
-    /// Ends the lanes once they have answered what they hold, and the timers. Called when nobody waits
-    /// for an answer any more; a connection that never finished its request may still keep a clone.
+    /// Ends the timers, and the lanes after their last answer. It is called when no request waits for an answer any
+    /// more. Dropping the state would not be enough: a connection with an unfinished request may still have a clone.
     pub(crate) fn close(&self) {
         self.0.stop.cancel();
         self.0.timer.close();
@@ -200,8 +206,8 @@ fn access(
     metrics: &Metrics,
     process: &Process,
 ) -> anyhow::Result<Access> {
-    // A `.env` file that names the setting without a value means "none", not "the empty token", and a secret that
-    // `echo` has made ends in a newline.
+    // A setting without a value in a `.env` file means "none", not "the empty token". A secret that was made with
+    // `echo` ends with a newline.
     let given = |setting: &Option<String>| {
         let setting = setting.as_deref().map(str::trim);
         setting.filter(|text| !text.is_empty()).map(str::to_owned)
@@ -210,7 +216,7 @@ fn access(
     let can_be_sent = |token: &String| token.bytes().all(|byte| matches!(byte, b' '..=b'~'));
     ensure!(
         admin_token.as_ref().is_none_or(can_be_sent),
-        "ADMIN_TOKEN must be of printable ASCII characters: no header could carry it"
+        "ADMIN_TOKEN must have only printable ASCII characters, because an HTTP header carries it"
     );
     let requests = metrics.client_requests();
     let keys = given(&settings.api_keys_file)

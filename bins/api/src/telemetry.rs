@@ -1,8 +1,8 @@
-//! What is told of each request: it is counted, logged and traced, and has an id where somebody may ask for it.
+//! Counts, logs and traces each request, and gives problems an `X-Request-Id`.
 //!
-//! The log has one line at warn for each fault, where it happens: a call that failed, with the number of its requests,
-//! or a lane that is full. A line for each request would say the same five hundred times. What became of
-//! each request is told here, refusals and faults alike: at debug, with the id that the answer has.
+//! A fault is logged once, at level warn, where it happens: a failed call with its number of requests, or a full
+//! lane. A line per request would repeat the same text up to 500 times. This module logs the problem of each single
+//! request, refusal or fault, at level debug and with the id that the response has.
 
 use std::{sync::Arc, time::Instant};
 
@@ -20,7 +20,7 @@ use crate::{
     request_id::{self, X_REQUEST_ID},
 };
 
-/// Tells of a request by its route, so that ids in paths make no new series.
+/// Records a request under its route, so that ids in paths do not make new time series.
 pub(crate) async fn record(
     State(metrics): State<Arc<Metrics>>,
     route: Option<MatchedPath>,
@@ -33,7 +33,7 @@ pub(crate) async fn record(
     let span = Span::of_request(|name| request.headers().get(name)?.to_str().ok());
     let mut response = span.scope(next.run(request)).await;
     let route = route.as_ref().map(MatchedPath::as_str);
-    // A method can be any token: a client must not make series of its own.
+    // A method can be any token. Unknown methods are not labels, so that a client cannot make new time series.
     let known = method.is_safe() || method == "POST" || method == "PATCH";
     let method = known.then(|| method.as_str());
     let status = response.status();
@@ -62,7 +62,7 @@ pub(crate) async fn record(
     response
 }
 
-/// What metrics and the log call a request.
+/// The labels of a request in metrics and in the log: method and route.
 fn labels<'a>(answer: &Answer<'a>) -> (&'a str, &'a str) {
     (
         answer.method.unwrap_or("other"),
@@ -78,7 +78,7 @@ fn log(answer: &Answer<'_>, problem: &ProblemReport) {
         request_id,
         ..
     } = *answer;
-    // Nobody else tells of all that is internal.
+    // Not every internal error is logged where it happens, so this line is at level warn.
     if problem.code == ProblemCode::Internal {
         tracing::warn!(method, route, status, code, request_id, "a request failed");
     } else {

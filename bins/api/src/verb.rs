@@ -1,5 +1,5 @@
-//! A verb that takes many requests in one call, and its lanes: some for requests as they come, and some for
-//! those with a key, whose batches are transactions of several calls.
+//! A verb that handles many requests in one call, and its lanes. Requests with an idempotency key have lanes of their
+//! own, because their batch is a transaction that also reads and writes keys.
 
 use axum::response::IntoResponse;
 use futures_util::{FutureExt as _, future::BoxFuture};
@@ -18,13 +18,13 @@ use crate::{
     lane_builder::{LaneBuilder, LockOf, VerbLanes},
 };
 
-/// What a request came to.
+/// The result of one request: the reservation, or a refusal.
 pub(crate) type Outcome = Result<Reservation, Refusal>;
 
 /// How a verb is answered over HTTP.
 pub(crate) struct VerbSpec<Q, A> {
     pub(crate) name: &'static str,
-    /// Lanes for requests without a key; there are as many for those with one.
+    /// Number of lanes for requests without a key. Requests with a key get the same number of lanes.
     pub(crate) lanes: usize,
     pub(crate) lock_of: fn(&Q) -> LockOf,
     pub(crate) render: Render<A>,
@@ -44,7 +44,8 @@ where
     Q: Clone + Send + Sync + 'static,
     A: IntoResponse + Send + 'static,
 {
-    /// Starts the lanes. `decide` makes the call; it gets its turn where the call is its own transaction.
+    /// Starts the lanes. `decide` runs the verb. It gets its turn in the lane if the call is a transaction of its
+    /// own.
     pub(crate) fn start<F>(builder: &LaneBuilder, spec: VerbSpec<Q, A>, decide: F) -> Self
     where
         F: for<'a> Fn(Executor<'a>, Vec<Q>, Option<Turn<Q>>) -> BoxFuture<'a, Result<Batch, Error>>
@@ -61,7 +62,7 @@ where
         }
     }
 
-    /// The answer to a request, in the lane of its row.
+    /// Runs the request in the lane of its row, and returns the answer.
     pub(crate) async fn answer(
         &self,
         row: i64,
@@ -155,7 +156,7 @@ where
     builder.verb_lanes(spec.name, spec.lanes, lock_of, call)
 }
 
-/// The answer about a reservation that was there.
+/// Renders the outcome of a verb that changes an existing reservation.
 pub(crate) fn shown(outcome: Outcome) -> Result<Answer<Reservation>, Problem> {
     Ok(Answer(outcome?))
 }

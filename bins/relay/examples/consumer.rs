@@ -1,9 +1,9 @@
-//! A consumer of events, to start your own from: prints each event once, one a line.
+//! An example consumer of events, as a start for your own. It prints each event once, one per line.
 //!
-//! Delivery is at least once: after a crash or an outage an event can come again, with the same
-//! `message_id`. This example remembers the last ids in memory, which is all that a printer needs. A
-//! consumer that changes a database inserts the id in the same transaction, into a table whose primary
-//! key it is, and acks after the commit: a repeat then fails on the key, and is acked without effect.
+//! Delivery is at least once: after a crash or an outage an event can come again, with the same `message_id`. This
+//! example stores the latest ids in memory, which is enough for printing. A consumer that changes a database should
+//! insert the id into a table in the same transaction, with the id as primary key, and ack after the commit. A repeat
+//! then violates the primary key, and the consumer acks it without any effect.
 
 use std::{
     collections::{HashSet, VecDeque},
@@ -26,10 +26,10 @@ use lapin::{
 const EXCHANGE: &str = "flashsale.events";
 const ROUTING_KEY: &str = "reservation.confirmed";
 
-/// How many events the broker sends ahead of their acks.
+/// Most events that the broker sends before their acks.
 const PREFETCH: u16 = 200;
 
-/// How many ids are remembered. A repeat follows its event by seconds, not by a million events.
+/// Number of stored ids. A repeat usually comes within seconds, so older ids are not needed.
 const REMEMBERED_IDS: usize = 100_000;
 
 /// Prints `ready` once it is consuming, and then each event's body on a line of its own.
@@ -47,7 +47,7 @@ struct Args {
     #[arg(long, default_value = "reservation-confirmed")]
     queue: String,
 
-    /// Watch through a temporary queue instead, from now on: takes no event from anybody.
+    /// Use a temporary queue instead. It gets copies of new events, so other consumers still get all events.
     #[arg(long)]
     tap: bool,
 
@@ -55,7 +55,7 @@ struct Args {
     #[arg(long)]
     count: Option<u64>,
 
-    /// Fail if that takes longer.
+    /// Fail after this number of seconds.
     #[arg(long)]
     timeout_seconds: Option<u64>,
 }
@@ -109,14 +109,14 @@ async fn consume(args: &Args) -> anyhow::Result<()> {
             say(&delivery.data)?;
             events += 1;
         }
-        // Only now that its work is done: a crash before brings it back.
+        // Ack only after the work: after a crash before the ack, the broker delivers the event again.
         delivery.ack(BasicAckOptions::default()).await?;
     }
     connection.close(200, "done".into()).await?;
     Ok(())
 }
 
-/// A queue that is ours alone and goes when we do.
+/// Declares a queue for this connection only. The broker deletes it when the connection ends.
 async fn tap(channel: &Channel) -> anyhow::Result<ShortString> {
     let durable = ExchangeDeclareOptions {
         durable: true,
@@ -151,7 +151,7 @@ async fn tap(channel: &Channel) -> anyhow::Result<ShortString> {
     Ok(name)
 }
 
-/// Whoever reads us through a pipe gets each line at once.
+/// Prints a line and flushes, so that a reader of a pipe gets it at once.
 fn say(line: &[u8]) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
     out.write_all(line)?;
@@ -166,7 +166,7 @@ struct Seen {
 }
 
 impl Seen {
-    /// Whether an event is none of the last ones. One without an id cannot be told from others.
+    /// Whether the event is new. An event without an id always counts as new.
     fn is_new(&mut self, id: Option<&ShortString>) -> bool {
         let Some(id) = id else { return true };
         let new = self.ids.insert(id.clone());

@@ -1,4 +1,4 @@
-//! What a verb's call came to, request by request.
+//! The result of a verb's call, for each of its requests.
 
 use std::collections::HashMap;
 
@@ -10,19 +10,20 @@ use crate::{
     transition::{Change, Transition},
 };
 
-/// What a batch of requests came to.
+/// The result of a batch of requests.
 #[derive(Debug)]
 pub struct Batch {
     /// One answer for each request, in order.
     pub answers: Vec<Result<Reservation, Refusal>>,
-    /// One for each answer: what the request did. Of a refusal it means nothing.
+    /// One change for each answer. For a refusal it has no meaning.
     changes: Vec<Change>,
-    /// Due holds that this call expired on its way.
+    /// Number of due holds that this call also expired.
     pub expired: u64,
 }
 
 impl Batch {
-    /// One change for each answer.
+    /// `changes` must have one entry for each answer. `expired` is the number of due holds that the call also
+    /// expired.
     pub fn new(
         answers: Vec<Result<Reservation, Refusal>>,
         changes: Vec<Change>,
@@ -35,7 +36,7 @@ impl Batch {
         }
     }
 
-    /// How many reservations this call changed. Less than the successful answers where some were repeats.
+    /// Number of reservations that this call changed. Repeats are successful answers without a change.
     pub fn changed(&self) -> u64 {
         let changes = self.changes();
         changes
@@ -43,7 +44,7 @@ impl Batch {
             .count() as u64
     }
 
-    /// The transitions that this call made, and its repeats.
+    /// The transitions of this call, including repeats.
     pub fn transitions(&self) -> impl Iterator<Item = Transition<'_>> + Clone {
         let expired = (self.expired > 0).then_some(Transition::Expired(self.expired));
         self.changes()
@@ -51,7 +52,7 @@ impl Batch {
             .chain(expired)
     }
 
-    /// Puts `later`, which is the batch of one request, in the place of that request's refusal.
+    /// Replaces the refusal of a request with `later`, the result of a batch of only that request.
     pub(crate) fn replace(&mut self, position: usize, later: Self) {
         let (mut answers, mut changes) = (later.answers.into_iter(), later.changes.into_iter());
         if let (Some(answer), Some(change)) = (answers.next(), changes.next()) {
@@ -67,8 +68,8 @@ impl Batch {
     }
 }
 
-/// The batch of a verb after which a reservation is `wanted`, one answer for each id. `rows` are those of `confirm_v2`
-/// and its like: each reservation that there is, and whether the verb made the `change`.
+/// The result of a verb that moves reservations to the status `wanted`, with one answer for each id. `rows` is the
+/// result of `confirm_v2` and similar functions: each existing reservation, and whether the verb made the `change`.
 pub(crate) fn batch_ended_as(
     wanted: Status,
     change: Change,
@@ -79,7 +80,7 @@ pub(crate) fn batch_ended_as(
     for row in rows {
         let reservation = Reservation::from_row(row)?;
         let changed = row.try_get("changed")?;
-        // One that was changed may come again as it stood a statement later, which is the same.
+        // A changed reservation may appear twice: a later statement of the function read it again, unchanged.
         let (_, known) = found
             .entry(reservation.id)
             .or_insert((reservation, changed));
@@ -88,7 +89,8 @@ pub(crate) fn batch_ended_as(
     let (mut answers, mut changes) = (Vec::with_capacity(ids.len()), Vec::with_capacity(ids.len()));
     for id in ids {
         let of_id = found.get_mut(id);
-        // The first request of a batch that names a reservation is the one that changed it.
+        // If several requests name the same reservation, the first one counts as the change and the others as
+        // repeats.
         let changed = of_id.is_some_and(|(_, changed)| std::mem::take(changed));
         changes.push(if changed { change } else { Change::Repeated });
         let reservation = found.get(id).map(|(reservation, _)| reservation);

@@ -1,4 +1,4 @@
-//! confirm: sells what is held, and writes the event of the sale in the same transaction.
+//! confirm: sells the units of a hold, and writes the event of the sale in the same transaction.
 
 use sqlx::PgConnection;
 
@@ -12,11 +12,12 @@ use crate::{
     transition::Change,
 };
 
-/// A request to sell what is held.
+/// A request to sell the units of a hold.
 #[derive(Clone, Copy, Debug)]
 pub struct Confirm {
+    /// The hold.
     pub id: ReservationId,
-    /// Whether to sell the units of an expired hold all the same, if they are free: the payment came late.
+    /// Whether to sell the units of an expired hold, if enough units are free. This is for late payments.
     pub reacquire: bool,
 }
 
@@ -27,13 +28,16 @@ impl From<ReservationId> for Confirm {
     }
 }
 
-/// Confirms each hold that is ACTIVE and not past its deadline by the database's clock. A hold past its deadline is
-/// reacquired in the same transaction, where the request says so.
+/// Confirms each hold that is ACTIVE and before its deadline, by the database's clock. If a hold is past its deadline
+/// and the request has `reacquire`, its units are reacquired in the same transaction.
 ///
-/// What is CONFIRMED already answers the same again. Refuses with
-/// [`Refusal::ReservationNotFound`], [`Refusal::ReservationExpired`] (also before any sweep),
-/// [`Refusal::ReservationCanceled`] and [`Refusal::ReservationReturned`]; a late payment as
-/// [`reacquire`](crate::reacquire::reacquire) does.
+/// A repeat for a CONFIRMED reservation returns it again. The refusals are [`Refusal::ReservationNotFound`],
+/// [`Refusal::ReservationExpired`] (also before any sweep), [`Refusal::ReservationCanceled`],
+/// [`Refusal::ReservationReturned`], and with `reacquire` those of [`reacquire`](crate::reacquire::reacquire).
+///
+/// # Errors
+///
+/// The call was not done, or its outcome is unknown. A refusal is an answer, not an error.
 pub async fn confirm(
     executor: impl Into<Executor<'_>>,
     requests: &[Confirm],

@@ -1,4 +1,4 @@
-//! reacquire: sells again what an expired hold has lost.
+//! reacquire: sells the units of an expired hold, after a late payment.
 
 use sqlx::{FromRow as _, Row};
 
@@ -11,11 +11,15 @@ use crate::{
     transition::Change,
 };
 
-/// Takes the units of an expired hold again, if they are free, with a new reservation that is CONFIRMED from
-/// the start. A repeat answers the same one.
+/// Sells the units of an expired hold if enough units are free. The result is a new reservation, which is CONFIRMED
+/// from the start. A repeat returns the same reservation.
 ///
-/// Refuses with [`Refusal::ExpiredSoldOut`] and [`Refusal::MaxPerUserReached`]; and what has not expired as
-/// [`confirm`](crate::confirm::confirm) does.
+/// The refusals are [`Refusal::ExpiredSoldOut`] and [`Refusal::MaxPerUserReached`]. If the hold has not expired, they
+/// are those of [`confirm`](crate::confirm::confirm).
+///
+/// # Errors
+///
+/// The call was not done, or its outcome is unknown. A refusal is an answer, not an error.
 pub async fn reacquire(
     executor: impl Into<Executor<'_>>,
     id: ReservationId,

@@ -1,4 +1,4 @@
-//! Reservations: what they are, how they are read, and why a verb refuses.
+//! Reservations: their fields, their states, how they are read, and the refusals of the verbs.
 //!
 //! | verb | from | guard | to |
 //! |---|---|---|---|
@@ -19,70 +19,82 @@ use time::OffsetDateTime;
 
 use crate::{Error, ProductId, Quantity, ReservationId, UserId, database::fetch, schema};
 
-/// A reservation as it is now: its status is the effective one, EXPIRED from the deadline on.
+/// A reservation with its effective status: from the deadline on, a hold is EXPIRED.
 #[derive(Clone, Debug, Serialize, JsonSchema, FromRow)]
 pub struct Reservation {
+    /// Id of the reservation.
     pub id: ReservationId,
+    /// Product of the reservation.
     pub product_id: ProductId,
+    /// User of the reservation.
     pub user_id: UserId,
+    /// Number of units.
     pub quantity: Quantity,
+    /// Effective status.
     pub status: Status,
+    /// Deadline of the hold.
     #[serde(with = "time::serde::rfc3339")]
     #[schemars(with = "schema::Utc")]
     pub expires_at: OffsetDateTime,
+    /// Time of the reserve.
     #[serde(with = "time::serde::rfc3339")]
     #[schemars(with = "schema::Utc")]
     pub created_at: OffsetDateTime,
-    /// The end that it came to, if any: at most one of the three.
+    /// Time of the confirm. A reservation has at most one of `confirmed_at`, `canceled_at` and `expired_at`.
     #[serde(
         with = "time::serde::rfc3339::option",
         skip_serializing_if = "Option::is_none"
     )]
     #[schemars(with = "schema::Utc")]
     pub confirmed_at: Option<OffsetDateTime>,
+    /// Time of the cancel.
     #[serde(
         with = "time::serde::rfc3339::option",
         skip_serializing_if = "Option::is_none"
     )]
     #[schemars(with = "schema::Utc")]
     pub canceled_at: Option<OffsetDateTime>,
-    /// Equals `expires_at`, whenever the sweep came by.
+    /// Time of the expiry. It equals `expires_at`, whatever the time of the sweep.
     #[serde(
         with = "time::serde::rfc3339::option",
         skip_serializing_if = "Option::is_none"
     )]
     #[schemars(with = "schema::Utc")]
     pub expired_at: Option<OffsetDateTime>,
-    /// After `confirmed_at`.
+    /// Time of the return, after `confirmed_at`.
     #[serde(
         with = "time::serde::rfc3339::option",
         skip_serializing_if = "Option::is_none"
     )]
     #[schemars(with = "schema::Utc")]
     pub returned_at: Option<OffsetDateTime>,
+    /// The shop's own name for the reservation.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Reference")]
     pub reference: Option<Reference>,
-    /// The expired reservation whose units this one took again.
+    /// The expired reservation whose units this reservation sold after a late payment.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "ReservationId")]
     pub reacquired_from: Option<ReservationId>,
 }
 
-/// The order or cart, as the shop names it: 1–128 characters without NUL (which PostgreSQL cannot store).
+/// The shop's own name for a reservation, for example an order number: 1 to 128 characters without NUL, which
+/// PostgreSQL cannot store.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, sqlx::Type)]
 #[serde(try_from = "String")]
 #[sqlx(transparent)]
 pub struct Reference(String);
 
-/// The longest reference.
+/// Longest reference, in characters.
 pub const REFERENCE_MAX_CHARACTERS: usize = 128;
 
+/// The text is not a valid [`Reference`].
 #[derive(Debug, thiserror::Error)]
 #[error("a reference must have 1 to {REFERENCE_MAX_CHARACTERS} characters, and no NUL")]
 pub struct InvalidReference;
 
 impl Reference {
+    /// The reference as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -126,9 +138,14 @@ impl FromStr for Reference {
     }
 }
 
+/// The status of a reservation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema, sqlx::Type)]
 #[serde(rename_all = "UPPERCASE")]
 #[sqlx(type_name = "text", rename_all = "UPPERCASE")]
+#[allow(
+    missing_docs,
+    reason = "documented variants would turn the schema's enum into oneOf"
+)]
 pub enum Status {
     Active,
     Confirmed,
@@ -152,42 +169,69 @@ impl FromStr for Status {
     }
 }
 
-/// Why a verb did not do what it was asked: the state says no.
+/// The reason why a verb refuses a request. A refusal changes nothing.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
+    /// No product has this id.
     #[error("there is no such product")]
     ProductNotFound,
+    /// The product's `sale_starts_at` is in the future.
     #[error("the sale has not begun")]
     SaleNotOpen,
+    /// The product's `sale_ends_at` is in the past.
     #[error("the sale is over")]
     SaleClosed,
+    /// Fewer units are free than the request asks for.
     #[error("only {free} units are free")]
-    SoldOut { free: i32 },
+    SoldOut {
+        /// Number of free units.
+        free: i32,
+    },
+    /// The user would have more units than the product's `max_per_user`.
     #[error("the user may have only {remaining} more units")]
-    MaxPerUserReached { remaining: i32 },
+    MaxPerUserReached {
+        /// Number of units that the user may still reserve.
+        remaining: i32,
+    },
+    /// The user already has an unexpired hold of the product.
     #[error("the user already holds this product with reservation {reservation_id}")]
-    AlreadyReserved { reservation_id: ReservationId },
+    AlreadyReserved {
+        /// That hold.
+        reservation_id: ReservationId,
+    },
+    /// No reservation has this id.
     #[error("there is no such reservation")]
     ReservationNotFound,
+    /// The deadline of the hold has passed.
     #[error("the reservation's deadline has passed")]
     ReservationExpired,
+    /// The hold was canceled earlier.
     #[error("the reservation was canceled")]
     ReservationCanceled,
+    /// The units are already sold.
     #[error("the reservation was confirmed")]
     ReservationConfirmed,
+    /// The sale was returned earlier.
     #[error("the reservation was returned")]
     ReservationReturned,
+    /// The reservation is still a hold, and only a sale can be returned.
     #[error("the reservation was not confirmed")]
     ReservationNotConfirmed,
+    /// The hold expired, and too few units are free to reacquire it.
     #[error("the reservation's deadline has passed, and too few units are free to reserve again")]
     ExpiredSoldOut,
+    /// The adjustment removes more units than are free.
     #[error("only {free} units are free")]
-    InsufficientStock { free: i32 },
+    InsufficientStock {
+        /// Number of free units.
+        free: i32,
+    },
+    /// The adjustment makes the total larger than an `i32`.
     #[error("the total would be more than 2147483647")]
     TotalTooLarge,
 }
 
-/// The columns of a [`Reservation`] with its effective status, judged by the statement's start.
+/// The columns of a [`Reservation`] with its effective status as of the start of the transaction (`now()`).
 macro_rules! effective {
     () => {
         "select r.id, r.product_id, r.user_id, r.quantity, r.expires_at, r.created_at,
@@ -200,8 +244,8 @@ macro_rules! effective {
 }
 pub(crate) use effective;
 
-/// The columns of a [`Reservation`] out of a function's result. Named one by one: with `.*`, a prepared statement fails
-/// once the table has got another column.
+/// The columns of a [`Reservation`] in a function's result. They are named one by one, because a prepared statement
+/// with `.*` fails after a migration adds a column.
 macro_rules! of_result {
     () => {
         "(reservation).id, (reservation).product_id, (reservation).user_id, (reservation).quantity,
@@ -212,7 +256,12 @@ macro_rules! of_result {
 }
 pub(crate) use of_result;
 
-/// One answer for each id, in order.
+/// Reads reservations. The result has one entry for each id, in the order of `ids`. `None` if no reservation has the
+/// id.
+///
+/// # Errors
+///
+/// PostgreSQL cannot be read.
 pub async fn get(pool: &PgPool, ids: &[ReservationId]) -> Result<Vec<Option<Reservation>>, Error> {
     let query = sqlx::query(concat!(
         "-- reservation: get\n",
@@ -225,7 +274,7 @@ pub async fn get(pool: &PgPool, ids: &[ReservationId]) -> Result<Vec<Option<Rese
     Ok(ids.iter().map(|id| by_id.get(id).cloned()).collect())
 }
 
-/// What a verb says of a reservation that it leaves like this.
+/// The answer of a verb whose reservation is now in the state `found`. `wanted` is the status that the verb sets.
 pub(crate) fn answer(wanted: Status, found: Option<&Reservation>) -> Result<Reservation, Refusal> {
     let reservation = found.ok_or(Refusal::ReservationNotFound)?;
     match reservation.status {
@@ -234,8 +283,7 @@ pub(crate) fn answer(wanted: Status, found: Option<&Reservation>) -> Result<Rese
         Status::Canceled => Err(Refusal::ReservationCanceled),
         Status::Returned => Err(Refusal::ReservationReturned),
         Status::Expired => Err(Refusal::ReservationExpired),
-        // The functions judge the deadline by the time of their update: only return leaves what is still
-        // ACTIVE and unexpired as it is.
+        // confirm and cancel change every hold before its deadline. Only return leaves such a hold ACTIVE.
         Status::Active => Err(Refusal::ReservationNotConfirmed),
     }
 }

@@ -1,5 +1,5 @@
-//! The transitions that a call made, in one list: whoever follows reservations (timers, counters, metrics, the live
-//! page's feed) reads this list once the call is committed.
+//! The list of transitions of a call. All followers of reservations (timers, counters, metrics, and the live page's
+//! feed) read this list after the commit of the call.
 
 use crate::reservation::Reservation;
 
@@ -8,25 +8,25 @@ use crate::reservation::Reservation;
 pub enum Transition<'a> {
     /// A request changed this reservation, or repeated an earlier request.
     Of(Change, &'a Reservation),
-    /// This many due holds were expired on the way. Their ids are not known.
+    /// The call also expired this number of due holds. Their ids are not known.
     Expired(u64),
 }
 
-/// What a successful request did to its reservation.
+/// The change that a successful request made to its reservation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
     /// A new hold.
     Reserved,
-    /// The hold has the deadline that it was asked for, or its longest one.
+    /// The hold has a new deadline.
     Extended,
     /// The hold was sold.
     Confirmed,
     /// The units of an expired hold were sold with a new reservation, which is CONFIRMED from the start.
     Reacquired,
-    /// The hold was given up.
+    /// The hold was canceled.
     Canceled,
-    /// The sale was taken back.
+    /// The sale was returned.
     Returned,
-    /// Nothing: an earlier request did it, or another one of the same batch.
+    /// No change: an earlier request, or another request of the same batch, had already made it.
     Repeated,
 }

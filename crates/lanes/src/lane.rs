@@ -1,4 +1,4 @@
-//! One lane: a queue, and at most one call under way.
+//! One lane: a queue, and at most one running call.
 
 use std::{
     collections::VecDeque,
@@ -18,18 +18,18 @@ use trace::Span;
 
 use crate::overload::{NoAnswer, Overload};
 
-/// How much a lane takes.
+/// The limits of a lane.
 #[derive(Clone, Copy)]
 pub struct Limits {
     /// Most requests in one batch.
     pub batch: usize,
     /// Most requests that wait in one lane.
     pub depth: usize,
-    /// Longest time in the queue.
+    /// Longest time of a request in the queue.
     pub wait: Duration,
 }
 
-/// Several lanes to the same verb.
+/// Several lanes of the same verb.
 pub struct Lanes<Q, A> {
     lanes: Vec<Arc<Lane<Q, A>>>,
 }
@@ -39,16 +39,17 @@ struct Lane<Q, A> {
     limits: Limits,
     queue: Mutex<Queue<Q, A>>,
     arrived: Notify,
-    /// Those that wait for the answers of the call under way, in the order of its requests.
+    /// The channels for the answers of the running call, in the order of its requests.
     in_flight: Mutex<Vec<Reply<A>>>,
+    /// See [`Turn::waits`].
     waits: AtomicU32,
-    /// Whether some of them are latecomers.
+    /// Whether the running call has latecomers.
     with_latecomers: AtomicBool,
 }
 
 type Reply<A> = oneshot::Sender<Result<A, NoAnswer>>;
 
-/// What a call may ask of its lane while it is under way.
+/// Access of a running call to its lane.
 pub struct Turn<Q> {
     lane: Arc<dyn TakesAlong<Q>>,
 }
@@ -61,19 +62,19 @@ impl<Q> Clone for Turn<Q> {
 }
 
 impl<Q> Turn<Q> {
-    /// How many calls in a row had to wait for their turn: kept for the calls by themselves.
+    /// The number of calls in a row that had to wait for a lock. The lane only stores this counter; the calls use it.
     pub fn waits(&self) -> &AtomicU32 {
         self.lane.waits()
     }
 
-    /// Whether the call under way has taken latecomers along. It cannot be made again then: they are not among its
-    /// requests.
+    /// Whether the running call has taken latecomers. Such a call cannot be repeated, because latecomers are not
+    /// among the requests that the lane gave to it.
     pub fn has_latecomers(&self) -> bool {
         self.lane.has_latecomers()
     }
 
-    /// The requests that came since the batch was taken and that `suits`, as far as the batch has room. Their answers
-    /// come behind those of the batch.
+    /// Takes requests out of the queue that arrived after the batch was taken and for which `suits` is true, up to
+    /// the batch limit. The call must return their answers after the answers of the batch.
     pub fn latecomers(&self, suits: &dyn Fn(&Q) -> bool) -> Vec<Q> {
         self.lane.latecomers(suits)
     }
@@ -97,13 +98,13 @@ struct Waiting<Q, A> {
     span: Span,
 }
 
-/// Requests that go together, and their spans.
+/// The requests of one batch, and their spans.
 type Batch<Q> = (Vec<Q>, Vec<Span>);
 
 impl<Q: Send + 'static, A: Send + 'static> Lanes<Q, A> {
-    /// Starts `count` lanes to `verb`. `call_of_lane` makes the call of each. A lane makes one call at a time, with one
-    /// batch, and expects one answer for each request, in order, latecomers last. It ends once `stop` is cancelled and
-    /// its queue is empty.
+    /// Starts `count` lanes of `verb`. `call_of_lane` is called once per lane and returns the lane's call. A lane
+    /// runs one call at a time, with one batch. The call must return one answer for each request, in the order of the
+    /// requests, with the answers for latecomers last. A lane ends when `stop` is cancelled and its queue is empty.
     pub fn start<F, Fut>(
         verb: &'static str,
         count: usize,
@@ -138,10 +139,15 @@ impl<Q: Send + 'static, A: Send + 'static> Lanes<Q, A> {
         Self { lanes }
     }
 
-    /// Puts a request into the lane of its key, and waits for its answer.
+    /// Puts a request into the lane that `key` selects, and waits for its answer. The key is usually the id of the
+    /// row.
+    ///
+    /// # Errors
+    ///
+    /// [`NoAnswer::Overloaded`] if the queue is full or the request waited too long; the error of the call otherwise.
     pub async fn ask(&self, key: i64, request: Q) -> Result<A, NoAnswer> {
         let position = key.unsigned_abs() % self.lanes.len() as u64;
-        // A remainder of a usize fits a usize.
+        // The remainder is less than a usize, so the cast is exact.
         let lane = &self.lanes[position as usize];
         let (reply, answer) = oneshot::channel();
         lane.push(Waiting {
@@ -150,7 +156,7 @@ impl<Q: Send + 'static, A: Send + 'static> Lanes<Q, A> {
             since: Instant::now(),
             span: Span::current(),
         })?;
-        // The lane answers everybody; it can vanish only with the process.
+        // The lane answers every request. The channel closes without an answer only when the process ends.
         answer.await.unwrap_or(Err(NoAnswer::OutcomeUnknown))
     }
 }
@@ -180,9 +186,9 @@ impl<Q: Send + 'static, A: Send + 'static> Lane<Q, A> {
         }
     }
 
-    /// Waits for one batch, and meanwhile refuses what has been in the queue too long.
+    /// Runs the call of one batch. Meanwhile it refuses requests that are in the queue for too long.
     async fn serve(&self, call: impl Future<Output = Result<Vec<A>, NoAnswer>>) {
-        // A panic is a bug; it must cost its batch, not the lane.
+        // A panic is a bug. It must only affect its batch, not the lane.
         let call = AssertUnwindSafe(call).catch_unwind();
         tokio::pin!(call);
         let outcome = loop {
@@ -195,18 +201,19 @@ impl<Q: Send + 'static, A: Send + 'static> Lane<Q, A> {
             }
         };
         let replies = std::mem::take(&mut *lock(&self.in_flight));
-        // Whose answer is whose goes by their order: with one too few or too many, nobody is told anybody else's.
+        // Answers are matched to requests by order. With a wrong number of answers, no request gets an answer,
+        // because it could be the answer of another request.
         let outcome = outcome.and_then(|answers| {
             if answers.len() == replies.len() {
                 return Ok(answers);
             }
             tracing::error!(
                 verb = self.verb,
-                "a call has not one answer for each request"
+                "a call returned a wrong number of answers"
             );
             Err(NoAnswer::OutcomeUnknown)
         });
-        // A failed send means that the client hung up; a retry will find out.
+        // A failed send means that the client has disconnected. A retry of the client finds the outcome.
         match outcome {
             Ok(answers) => {
                 for (reply, answer) in replies.into_iter().zip(answers) {
@@ -242,7 +249,7 @@ impl<Q: Send + 'static, A: Send + 'static> Lane<Q, A> {
         while batch.0.len() < self.limits.batch
             && let Some(next) = queue.waiting.pop_front()
         {
-            // Whoever hung up takes nobody's place.
+            // Requests of disconnected clients do not use the room in the batch.
             if !next.reply.is_closed() {
                 batch.0.push(next.request);
                 in_flight.push(next.reply);

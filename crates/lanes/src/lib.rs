@@ -2,36 +2,37 @@
 //!
 //! # Problem
 //!
-//! A database commits changes of one row one after the other. With a transaction per request, a popular row allows some
-//! hundred changes per second, whatever the hardware.
+//! A database commits changes of one row one after the other. With one transaction per request, one row allows only a
+//! few hundred changes per second on any hardware.
 //!
 //! # Solution
 //!
-//! A **lane** is a queue in front of a call. At most one call is under way per lane. Requests that arrive meanwhile
-//! wait in the queue, and the next call takes all of them as one **batch**. There is no timer and no added delay: with
-//! one request at a time a batch has one request, and a lane is a direct call. The busier a lane, the larger its
-//! batches, and the less each request costs.
+//! A **lane** is a queue in front of a call. A lane runs at most one call at a time. Requests that arrive during the
+//! call wait in the queue, and the next call takes all of them as one **batch**. There is no timer and no added
+//! delay: if requests come one at a time, a batch has one request, and a lane is a direct call. The busier a lane,
+//! the larger its batches, and the less each request costs.
 //!
-//! Requests for the same row belong into the same lane, chosen by a key ([`Lanes::ask`]). Two batches under way for one
-//! row would only wait for each other's lock. Several lanes serve several rows at once.
+//! Requests for the same row belong in the same lane, which a key selects ([`Lanes::ask`]). Two concurrent batches
+//! for one row would only wait for each other's lock. Several lanes serve several rows at the same time.
 //!
 //! # Limits
 //!
-//! A batch, the queue, and the time in the queue are bounded ([`Limits`]). Nothing was done yet for a request in the
-//! queue. So it can be refused ([`NoAnswer::Overloaded`]), and it is dropped when its client has hung up. A call that
-//! panics, or that returns too few answers, costs its batch ([`NoAnswer::OutcomeUnknown`]), and the lane goes on.
+//! The size of a batch, the length of the queue, and the time in the queue have limits ([`Limits`]). Nothing was done
+//! yet for a request in the queue. Therefore it can be refused ([`NoAnswer::Overloaded`]), and it is dropped if its
+//! client has disconnected. If a call panics or returns the wrong number of answers, all requests of its batch get
+//! [`NoAnswer::OutcomeUnknown`], and the lane continues.
 //!
 //! # Several processes
 //!
-//! A batch that waits for a row's lock, because another process changes the same row, would miss the requests that
-//! arrive during the wait. A call can take these along once it has the lock: it asks its [`Turn`] for latecomers.
+//! If another process changes the same row, a batch waits for the row's lock. Requests that arrive during the wait
+//! are not part of the batch. Once the call has the lock, it can add them: it asks its [`Turn`] for latecomers.
 //!
 //! # Blocked rows
 //!
-//! A row whose lock is never released would fail each batch that needs it. [`Quarantine`] finds such rows, and keeps
-//! their requests out of the batches until the lock is free.
+//! A row whose lock is never released would make every batch with this row fail. [`Quarantine`] detects such rows,
+//! and keeps their requests out of the batches until the lock is free.
 //!
-//! This crate knows neither HTTP nor SQL.
+//! This crate depends on neither HTTP nor SQL.
 
 mod lane;
 mod overload;

@@ -1,36 +1,36 @@
-//! Refusals under overload, and their lines in the log: one when it begins, and one with their number when it is over.
-//! A line for each refused request would be thousands per second.
+//! Counts and logs refusals under overload. The log has one line when an overload begins, and one line with the
+//! number of refusals when it ends. One line per refused request would be thousands of lines per second.
 
 use std::time::{Duration, Instant};
 
-/// The overload is over after this time without a refusal. A lane at its limit is full and not full many times per
-/// second.
+/// An overload ends after this time without a refusal. A shorter time would log many overloads, because a lane at its
+/// limit changes between full and not full many times per second.
 const QUIET: Duration = Duration::from_secs(1);
 
 /// Why a request has no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NoAnswer {
-    /// Nothing was done for it.
+    /// The request was refused, and nothing was done for it.
     Overloaded,
-    /// It was sent, and the answer was lost.
+    /// The request was sent, but the answer was lost. It may have been done.
     OutcomeUnknown,
 }
 
 /// Counts the refusals of one queue.
 pub struct Overload {
     verb: &'static str,
-    /// How many there were, and the time of the last one.
+    /// The number of refusals of the current overload, and the time of the last one.
     refused: Option<(u64, Instant)>,
 }
 
 impl Overload {
-    /// `verb` names the queue in the log.
+    /// A queue without refusals. `verb` names the queue in the log.
     pub fn new(verb: &'static str) -> Self {
         let refused = None;
         Self { verb, refused }
     }
 
-    /// Counts one more refusal.
+    /// Counts a refusal, and logs the first one of an overload. Returns the answer for the refused request.
     pub fn refused(&mut self) -> NoAnswer {
         if self.refused.is_none() {
             let verb = self.verb;
@@ -41,7 +41,7 @@ impl Overload {
         NoAnswer::Overloaded
     }
 
-    /// Logs the end of the overload, if it is over. To be called now and then.
+    /// Logs the end of the overload, if it has ended. Call this regularly.
     pub fn settle(&mut self) {
         if let Some((requests, last)) = self.refused
             && last.elapsed() > QUIET
@@ -51,7 +51,7 @@ impl Overload {
             tracing::info!(
                 verb,
                 requests,
-                "no longer overloaded: so many requests were refused"
+                "no longer overloaded: this number of requests was refused"
             );
         }
     }

@@ -1,7 +1,7 @@
-//! Keeps requests out of the batches whose rows somebody else keeps locked.
+//! Keeps requests out of the batches if another session keeps their row locked.
 //!
-//! A batch waits for the locks of all its rows. One lock that cannot be had fails the whole batch, and the next one: a
-//! forgotten transaction on one row would stop all others.
+//! A batch waits for the locks of all its rows. If one lock is not available, the whole batch fails, and the next
+//! batch as well. Without quarantine, one forgotten transaction on one row would stop the requests for all rows.
 
 use std::{
     collections::HashSet,
@@ -13,31 +13,31 @@ use runtime::lock;
 
 use crate::NoAnswer;
 
-/// What the quarantine asks of the database.
+/// The queries that the quarantine needs.
 pub trait LockProbe: Send + Sync {
     /// A row that can be locked.
     type Row: Copy + Eq + Hash + Into<i64> + Send + Sync;
-    /// What tells the row of a request.
+    /// Describes the row that a request needs.
     type Need: Send;
-    /// What a call fails with.
+    /// The error of a call.
     type Error: Send;
 
-    /// Whether a call failed because it could not have a lock in time.
+    /// Whether a call failed because a lock was not available in time.
     fn is_lock_timeout(error: &Self::Error) -> bool;
 
-    /// The row of each need, in order; `None` where there is no such row.
+    /// The row of each need, in the order of `needs`. `None` if the row does not exist.
     fn rows(
         &self,
         needs: Vec<Self::Need>,
     ) -> impl Future<Output = Result<Vec<Option<Self::Row>>, Self::Error>> + Send;
 
-    /// Those of the rows that are locked now.
+    /// The rows of `rows` that are locked now.
     fn locked(
         &self,
         rows: Vec<Self::Row>,
     ) -> impl Future<Output = Result<Vec<Self::Row>, Self::Error>> + Send;
 
-    /// Whether a row stays locked for longer than one of our own calls would keep it.
+    /// Whether the row stays locked for longer than one of the service's own calls would lock it.
     fn stays_locked(
         &self,
         row: Self::Row,
@@ -60,7 +60,7 @@ impl<P: LockProbe> Clone for Quarantine<P> {
 }
 
 impl<P: LockProbe> Quarantine<P> {
-    /// With no row in it.
+    /// An empty quarantine.
     pub fn new(probe: P) -> Self {
         Self {
             probe: Arc::new(probe),
@@ -68,9 +68,15 @@ impl<P: LockProbe> Quarantine<P> {
         }
     }
 
-    /// Makes the call without the requests for blocked rows: these are refused, and nothing is done for them. A call
-    /// that fails for want of a lock is made once more, unless it `has_latecomers`, which are not among the requests.
-    /// Answers come in the order of the requests, those of latecomers last.
+    /// Runs the call without the requests for blocked rows. Those requests are refused, and nothing is done for them.
+    ///
+    /// If the call fails with a lock timeout, blocked rows are detected and the call is repeated once without them.
+    /// It is not repeated if it `has_latecomers`, because `requests` does not contain them. The answers are in the
+    /// order of `requests`. Answers for latecomers come last.
+    ///
+    /// # Errors
+    ///
+    /// The error of the call, or of a query of the probe.
     pub async fn run_without<Q, A, Fut>(
         &self,
         requests: Vec<Q>,
@@ -120,12 +126,12 @@ impl<P: LockProbe> Quarantine<P> {
             false => answers.next().ok_or(NoAnswer::OutcomeUnknown),
         });
         let mut own: Vec<_> = own.collect();
-        // The answers of latecomers.
+        // The remaining answers are for latecomers.
         own.extend(answers.map(Ok));
         Ok(own)
     }
 
-    /// The rows that are still blocked. The others are forgotten.
+    /// Removes rows whose lock is free again. Returns the rows that are still blocked.
     async fn refresh(&self) -> Result<HashSet<P::Row>, P::Error> {
         let before: Vec<P::Row> = lock(&self.blocked).iter().copied().collect();
         if before.is_empty() {
@@ -142,7 +148,7 @@ impl<P: LockProbe> Quarantine<P> {
         Ok(still)
     }
 
-    /// Looks for the rows that made a batch of these requests fail.
+    /// Finds the blocked rows of these requests, after a lock timeout.
     async fn detect<Q>(
         &self,
         requests: &[Q],
@@ -158,12 +164,13 @@ impl<P: LockProbe> Quarantine<P> {
             .collect();
         let rows: Vec<P::Row> = rows.into_iter().collect();
         for row in self.probe.locked(rows).await? {
-            // One of our own transactions may have it, which ends soon.
+            // The lock may belong to one of the service's own transactions, which ends soon. Then the row is not
+            // blocked.
             if self.probe.stays_locked(row).await? && lock(&self.blocked).insert(row) {
                 let product: i64 = row.into();
                 tracing::warn!(
                     product,
-                    "somebody keeps a product locked: its requests are refused meanwhile"
+                    "another session keeps a product locked: its requests are refused until the lock is free"
                 );
             }
         }

@@ -5,7 +5,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::*;
 
-/// One lane to a verb that answers each batch, doubled, when the test lets it.
+/// One lane of a verb that doubles each request. The test decides when a batch is answered.
 struct Bench {
     lanes: Arc<Lanes<i64, i64>>,
     batches: mpsc::UnboundedReceiver<Vec<i64>>,
@@ -32,7 +32,7 @@ impl Bench {
                         .forget();
                     batch.extend(turn.latecomers(&|request| *request >= LATE));
                     assert!(!batch.contains(&13), "thirteen is a bug");
-                    // Seven is forgotten.
+                    // The call gives no answer for 7.
                     let known = batch.iter().filter(|request| **request != 7);
                     Ok(known.map(|request| request * 2).collect())
                 }
@@ -48,7 +48,7 @@ impl Bench {
         }
     }
 
-    /// Asks in a task of its own, and returns once the request is in the queue or at the verb.
+    /// Sends a request from a task of its own. Returns when the request is in the queue or in the running call.
     async fn ask(&self, request: i64) -> tokio::task::JoinHandle<Result<i64, NoAnswer>> {
         let lanes = Arc::clone(&self.lanes);
         let asked = tokio::spawn(async move { lanes.ask(0, request).await });
@@ -61,7 +61,7 @@ impl Bench {
     }
 }
 
-/// Requests from here on are taken along by the call that goes before them.
+/// Requests from this number on are taken as latecomers by the running call.
 const LATE: i64 = 1_000;
 
 const LIMITS: Limits = Limits {
@@ -95,7 +95,7 @@ async fn a_batch_takes_along_what_suits_it_as_far_as_it_has_room() {
         asked.push(bench.ask(request).await);
     }
     bench.gate.add_permits(1);
-    // Two have gone with the first, which makes three; the others come in their order.
+    // Two latecomers have joined the first request, which makes three. The others follow in their order.
     assert_eq!(bench.batch().await, [2, LATE + 2]);
     bench.gate.add_permits(1);
     for (request, asked) in [1, LATE, 2, LATE + 1, LATE + 2].into_iter().zip(asked) {
@@ -145,7 +145,7 @@ async fn what_waits_too_long_is_refused_and_never_sent() {
     });
     let sent = bench.ask(1).await;
     bench.batch().await;
-    // The verb is stuck: only the limit can answer this one.
+    // The call does not end, so only the time limit can answer this request.
     assert_eq!(
         bench.ask(2).await.await.ok(),
         Some(Err(NoAnswer::Overloaded))
@@ -187,7 +187,7 @@ async fn many_that_hung_up_keep_nobody_waiting() {
         assert!(gone.await.is_err());
     }
     bench.gate.add_permits(9);
-    // Time passes once everybody waits.
+    // The paused clock advances when all tasks wait.
     let next = tokio::time::timeout(Duration::from_secs(10), bench.batch());
     assert_eq!(next.await, Ok(vec![50]));
 }

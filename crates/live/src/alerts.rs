@@ -1,4 +1,5 @@
-//! What is wrong, in words: what it is, what it means, and what to do. `RUNBOOK.md` says more of most.
+//! The alerts of the live page. Each has a title, a meaning, and what to do. `RUNBOOK.md` has more about most of
+//! them.
 
 use std::{collections::BTreeMap, fmt::Write as _};
 
@@ -7,13 +8,13 @@ use time::Duration;
 
 use crate::view::{Alert, Process, Reached, View};
 
-/// The limits of `deploy/prometheus/alerts.yml`.
+/// The same limits as in `deploy/prometheus/alerts.yml`.
 const LAG_MAX_SECONDS: f64 = 10.0;
 const OLDEST_MAX_SECONDS: f64 = 30.0;
 
-/// What is wrong with what a view shows, worst first. `failures` are the requests that failed in the last 10 s, by the
-/// code of their problem; `unreadable` is what PostgreSQL would not tell. Unless they are `heard`, what goes by
-/// what processes say of themselves is left out.
+/// The alerts of a view, worst first. `failures` are the requests that failed in the last 10 s, by problem code.
+/// `unreadable` names the data that PostgreSQL refused to return. If `heard` is false, heartbeats could not be read,
+/// so alerts that depend on heartbeats are left out.
 pub(crate) fn alerts(
     view: &View,
     heard: bool,
@@ -25,21 +26,25 @@ pub(crate) fn alerts(
         alerts.add(
             "postgres_down",
             "PostgreSQL does not answer",
-            "Nothing can be reserved or confirmed: requests are answered 503. Nothing is lost. What is shown here is how it \
-                stood last.",
-            "Bring PostgreSQL back, or look why this API cannot reach it. Everything then goes on by itself.",
+            "Requests are answered 503, so no reservation can be made or confirmed. No data is lost. The numbers \
+                here are the last known ones.",
+            "Restart PostgreSQL, or find out why this API cannot reach it. All processes then continue by \
+                themselves.",
         );
     } else {
         books(view, &mut alerts);
-        workers(view, heard, &mut alerts);
+        expirer(view, heard, &mut alerts);
+        relay(view, heard, &mut alerts);
+        lost_processes(view, heard, &mut alerts);
     }
     if !unreadable.is_empty() {
         alerts.add(
             "cannot_read",
-            format!("PostgreSQL does not tell of {}", unreadable.join(", ")),
-            "It answers, but refuses this or takes too long. The sale may well go on; what is shown of it here is old.",
-            "After an upgrade: run flashsale-api migrate, then deploy/postgres/roles.sql. Else look for who has locked the \
-                table. With RUST_LOG=info,flashsale_api=debug the API's log names the cause.",
+            format!("PostgreSQL does not return {}", unreadable.join(", ")),
+            "PostgreSQL answers, but refuses this query or takes too long. The sale may continue. The numbers here \
+                are old.",
+            "After an upgrade: run flashsale-api migrate, then deploy/postgres/roles.sql. Otherwise find the session \
+                that locks the table. With RUST_LOG=info,live=debug the API's log names the cause.",
         );
     }
     if !failures.is_empty() {
@@ -52,17 +57,19 @@ pub(crate) fn alerts(
         alerts.add(
             "requests_fail",
             title,
-            "Shops repeat such requests. overloaded: nothing was done. outcome_unknown: the answer was lost.",
-            "PostgreSQL up? Look for what holds a product's row, for a slow disk; or start more copies of the API.",
+            "Clients repeat these requests. overloaded: nothing was done. outcome_unknown: the request may have been \
+                done.",
+            "Check that PostgreSQL is up. Look for a session that locks a product's row, and for a slow disk. Or \
+                start more copies of the API.",
         );
     }
     if view.servers.redis == Reached::Down {
         alerts.add(
             "redis_down",
             "Redis does not answer",
-            "The sale goes on, and nothing is lost. Holds expire up to a second late, events leave up to a tenth of a second \
-                late, and the funnel is not counted.",
-            "Bring Redis back. Then set the funnel right: \"Rebuild counters\" beside it.",
+            "The sale continues, and no data is lost. Holds expire up to 1 s late, and events are published up to \
+                0.1 s late. The counters of reservations are not updated.",
+            "Restart Redis. Then use \"Rebuild counters\" on this page to correct the counters.",
         );
     }
     alerts.0
@@ -70,55 +77,65 @@ pub(crate) fn alerts(
 
 fn books(view: &View, alerts: &mut Alerts) {
     if let Some(audit) = view.audit.as_ref().filter(|audit| !audit.clean) {
+        let wrong = many(
+            audit.difference_count,
+            "counter is wrong",
+            "counters are wrong",
+        );
         alerts.add(
             "books_differ",
-            format!("The books differ: {}", many(audit.difference_count, "counter is wrong", "counters are wrong")),
-            "A product's counters are not what its reservations add up to. This cannot happen by itself: somebody has \
-                changed rows by hand, or restored a part of a backup.",
-            "Stop the sale of that product, find out who wrote to the tables, and correct the counters that the audit names.",
+            format!("Inventory inconsistent: {wrong}"),
+            "The counters of a product are not the sums of its reservations. The service itself does not cause this. \
+                Usually somebody changed rows by hand, or restored a part of a backup.",
+            "Stop the sale of the product, find out who changed the tables, and correct the counters that the audit \
+                names.",
         );
     }
 }
 
-/// The expirer and the relay, and what waits for them.
-fn workers(view: &View, heard: bool, alerts: &mut Alerts) {
-    let alive = |role| {
-        view.processes
-            .iter()
-            .filter(move |process| process.alive && process.role == role)
-            .count()
-    };
-    if heard && alive(Role::Expirer) == 0 {
+/// The number of running processes of this role.
+fn alive(view: &View, role: Role) -> usize {
+    let alive = |process: &&Process| process.alive && process.role == role;
+    view.processes.iter().filter(alive).count()
+}
+
+fn expirer(view: &View, heard: bool, alerts: &mut Alerts) {
+    if heard && alive(view, Role::Expirer) == 0 {
         alerts.add(
             "no_expirer",
-            "No expirer is heard",
-            "Shops notice nothing: a due hold reads as EXPIRED, and its unit is sold to who asks for it. But what is shown as \
-                held is too much.",
-            "Start flashsale-expirer; until then \"Expire due holds\" does the same once. One that runs all the same is of an \
-                older release, or needs deploy/postgres/roles.sql.",
+            "No expirer sends heartbeats",
+            "Clients are not affected: a due hold is shown as EXPIRED, and other users can reserve its units. But \
+                the number of held units is too high.",
+            "Start flashsale-expirer. Until then, \"Expire due holds\" does the same once. If an expirer is running, \
+                it is of an older release, or deploy/postgres/roles.sql must be run.",
         );
     }
     if view.expiry.lag_seconds > LAG_MAX_SECONDS {
         alerts.add(
             "holds_overdue",
             format!("Holds have been due for {:.0} s", view.expiry.lag_seconds),
-            "The expirer is away, cannot reach PostgreSQL, or is slower than holds fall due. No unit is lost to a sale.",
-            "Look at the expirer's log, or start another one. \"Expire due holds\" ends them now.",
+            "The expirer is down, cannot reach PostgreSQL, or is too slow. Other users can still reserve the units \
+                of due holds.",
+            "Read the expirer's log, or start another expirer. \"Expire due holds\" ends these holds now.",
         );
     }
-    if heard && alive(Role::Relay) == 0 {
+}
+
+fn relay(view: &View, heard: bool, alerts: &mut Alerts) {
+    if heard && alive(view, Role::Relay) == 0 {
         alerts.add(
             "no_relay",
-            "No relay is heard",
-            "Sales go on, but consumers get no events. Nothing is lost: the events wait in PostgreSQL.",
-            "Start flashsale-relay. One that runs all the same is of an older release, or needs deploy/postgres/roles.sql.",
+            "No relay sends heartbeats",
+            "Sales continue, but consumers get no events. No event is lost: the events wait in PostgreSQL.",
+            "Start flashsale-relay. If a relay is running, it is of an older release, or deploy/postgres/roles.sql \
+                must be run.",
         );
     } else if heard && view.servers.rabbitmq == Reached::Down {
         alerts.add(
             "rabbitmq_down",
-            "RabbitMQ does not take events",
-            "Sales go on, but consumers get no events. Nothing is lost: the events wait in PostgreSQL.",
-            "Bring RabbitMQ back; if it is up, free memory or disk: it blocks its publishers then.",
+            "RabbitMQ does not accept events",
+            "Sales continue, but consumers get no events. No event is lost: the events wait in PostgreSQL.",
+            "Restart RabbitMQ. If it is running, free memory or disk space: without them it blocks publishers.",
         );
     }
     if view.outbox.oldest_age_seconds > OLDEST_MAX_SECONDS {
@@ -128,36 +145,43 @@ fn workers(view: &View, heard: bool, alerts: &mut Alerts) {
                 "Events have waited for {:.0} s",
                 view.outbox.oldest_age_seconds
             ),
-            "Consumers are told late. Nothing is lost: the events wait in PostgreSQL.",
-            "Look at the relay's log: is RabbitMQ up, is a queue bound? If it only drains slowly, start another relay.",
+            "Consumers get events late. No event is lost: the events wait in PostgreSQL.",
+            "Read the relay's log. Check that RabbitMQ is up and that a queue is bound. If the relay is only slow, \
+                start another one.",
         );
     }
     if view.outbox.dead > 0 {
         alerts.add(
             "events_dead",
-            many(view.outbox.dead.unsigned_abs(), "event is dead", "events are dead"),
-            "The broker has refused them too often, or they cannot be read. They are kept, and are not tried any more.",
-            "Mend the cause (GET /admin/outbox/dead shows each with its error), then \"Requeue dead events\".",
+            many(view.outbox.dead.unsigned_abs(), "event is a dead letter", "events are dead letters"),
+            "The broker refused these events too often, or they cannot be parsed. They are stored, but not tried \
+                again.",
+            "Fix the cause (GET /admin/outbox/dead shows each event with its error). Then use \"Requeue dead \
+                letters\".",
         );
     }
+}
+
+fn lost_processes(view: &View, heard: bool, alerts: &mut Alerts) {
     for (role, name) in [
         (Role::Api, "API"),
         (Role::Expirer, "expirer"),
         (Role::Relay, "relay"),
     ] {
         let lost = lost(view, role);
-        if heard && lost > 0 && alive(role) > 0 {
+        if heard && lost > 0 && alive(view, role) > 0 {
             alerts.add(
                 "process_lost",
-                format!("{lost} of {} copies of the {name} died", lost + alive(role)),
-                "It ended without a farewell, or cannot reach PostgreSQL. The other copies do its work.",
-                "Look at its last line of log, and start it again. It is forgotten after ten minutes.",
+                format!("Down: {lost} of {} copies of the {name}", lost + alive(view, role)),
+                "The process crashed, or cannot reach PostgreSQL. The other copies do its work.",
+                "Read the last line of its log, and start it again. This alert ends after 10 min at the latest.",
             );
         }
     }
 }
 
-/// How many copies have died, and no other was started since in their place. One that was may have died, too.
+/// The number of copies that are down and were not replaced. A copy that was started after the first of them went
+/// down counts as a replacement, even if it is down as well.
 fn lost(view: &View, role: Role) -> usize {
     let copies = view.processes.iter().filter(|process| process.role == role);
     let lost = copies.clone().filter(|process| !process.alive);

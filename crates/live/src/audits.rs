@@ -1,4 +1,4 @@
-//! The last audit, by whomever.
+//! The latest audit of any process.
 
 use std::sync::{Arc, Mutex};
 
@@ -6,15 +6,15 @@ use inventory::audit::Audit;
 use presence::Audited;
 use runtime::lock;
 
-/// How many differences of an audit are shown.
+/// Most differences of an audit that the page shows.
 const DIFFERENCES_MAX: usize = 20;
 
-/// Clones share it.
+/// The latest audit. Clones share it.
 #[derive(Clone, Default)]
 pub(crate) struct LastAudit(Arc<Mutex<Option<Audited>>>);
 
 impl LastAudit {
-    /// It counts if it is the newest.
+    /// Keeps the audit if it is newer than the one before.
     pub(crate) fn take(&self, audit: Audited) {
         let mut last = lock(&self.0);
         if last.as_ref().is_none_or(|last| last.at < audit.at) {
@@ -27,7 +27,7 @@ impl LastAudit {
     }
 }
 
-/// What is told of an audit.
+/// The summary of an audit for reports and the page.
 pub(crate) fn audited(audit: &Audit) -> Audited {
     let differences = audit.differences.iter().take(DIFFERENCES_MAX);
     Audited {

@@ -1,22 +1,22 @@
-//! Whether a server is up, as several polls have it.
+//! Decides from several polls whether a server is up.
 
 use std::collections::VecDeque;
 
 use crate::view::Reached;
 
-/// Whether a server is there is judged by so many polls.
+/// Number of latest polls that decide.
 pub(crate) const STEADY_POLLS: usize = 10;
 
-/// Who fails again so often within them does not count as there.
+/// A server that goes from up to down this many times within these polls counts as down.
 const FALLS_MAX: usize = 3;
 
-/// Whether a server is there, as several polls have it: one that fails is no outage, and one that succeeds between
-/// others does not end it.
+/// The latest polls of a server. A single failed poll is not an outage, and a single successful poll does not end
+/// one.
 #[derive(Default)]
 pub(crate) struct Debounce(VecDeque<bool>);
 
 impl Debounce {
-    /// The next poll's word, and what it comes to.
+    /// Adds the result of a poll, and returns the state of the server.
     pub(crate) fn take(&mut self, up: bool) -> Reached {
         if self.0.len() == STEADY_POLLS {
             self.0.pop_front();

@@ -1,7 +1,7 @@
-//! The files of the page, which are part of the program.
+//! The files of the page. They are compiled into the program.
 
-/// The Content-Security-Policy of the page. It asks only this host, runs only these scripts, and makes no markup from
-/// text.
+/// The Content-Security-Policy of the page. The page may connect only to its own host, run only its own scripts, and
+/// not turn text into markup.
 pub const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
     img-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'";
 
@@ -11,7 +11,7 @@ pub const PAGE: File = File {
     text: include_str!("page/index.html"),
 };
 
-/// A file, and what it is.
+/// A file of the page.
 pub struct File {
     /// Its media type.
     pub media_type: &'static str,
@@ -25,7 +25,7 @@ macro_rules! files {
     };
 }
 
-/// Served under `/live/`.
+/// The files under `/live/`, by name.
 const FILES: &[(&str, &str)] = files! {
     "access.js"
     "act.js"
@@ -60,7 +60,7 @@ const FILES: &[(&str, &str)] = files! {
     "vendor/LICENSE"
 };
 
-/// The file of this name, under `/live/`.
+/// The file `/live/{name}`. `None` if there is no such file.
 pub fn file(name: &str) -> Option<File> {
     let (name, text) = FILES.iter().find(|(known, _)| *known == name)?;
     let media_type = match name.rsplit_once('.') {

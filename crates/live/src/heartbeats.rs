@@ -1,4 +1,4 @@
-//! What the processes have done, from one beat of each to its next.
+//! Computes what each process did between two of its heartbeats.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -10,16 +10,16 @@ use time::OffsetDateTime;
 
 use crate::view::Rates;
 
-/// A process's rates are those of its last beat, until the next is this late.
+/// The rates of a process are valid until its last heartbeat is this old.
 const BEAT_LATE: Duration = Duration::from_secs(3);
 
-/// Failures are told of for so long.
+/// How long failures are shown.
 pub(crate) const RECENT: Duration = Duration::from_secs(10);
 
-/// Who is older when it is heard for the first time has not done everything just now.
+/// A process that is older at its first known heartbeat did its work at unknown times, so its rates start at 0.
 const YOUNG: Duration = Duration::from_secs(5);
 
-/// The last beat of each process, by its instance.
+/// The last heartbeat of each process, by instance.
 pub(crate) struct Heartbeats {
     last: HashMap<String, Heartbeat>,
     is_failure: fn(&str) -> bool,
@@ -30,21 +30,21 @@ struct Heartbeat {
     counts: Counts,
     problems: BTreeMap<String, u64>,
     rates: Rates,
-    /// The number of its first transition that was not told.
+    /// The number of the first transition that was not yet shown.
     next_transition: u64,
 }
 
-/// What is new.
+/// The changes since the heartbeats before.
 #[derive(Default)]
 pub(crate) struct Heard {
     pub(crate) rates: Rates,
-    /// Requests that failed, by the code of their problem.
+    /// Requests that failed, by problem code.
     pub(crate) failures: BTreeMap<String, u64>,
     pub(crate) feed: Vec<FeedItem>,
 }
 
 impl Heartbeats {
-    /// `is_failure` tells whether a problem's code is a failure of the service, and not a refusal.
+    /// `is_failure` decides whether a problem code is a failure of the service, not a refusal.
     pub(crate) fn new(is_failure: fn(&str) -> bool) -> Self {
         Self {
             last: HashMap::new(),
@@ -86,7 +86,7 @@ impl Heartbeat {
             }
             None => (seen.seen_at, report.counts, report.problems.clone()),
         };
-        // Its first beat comes with its start.
+        // The first heartbeat is written at the start of the process, so the time can be close to 0.
         let seconds = (seen.seen_at - since).as_seconds_f64().max(1.0);
         let rate = |count: fn(&Counts) -> u64| {
             count(&report.counts).saturating_sub(count(&counts)) as f64 / seconds
@@ -106,7 +106,7 @@ impl Heartbeat {
                 continue;
             }
             if is_failure(code) {
-                // What comes late (PostgreSQL was away) is no news.
+                // After an outage of PostgreSQL the counts of the whole outage arrive at once. They are not recent.
                 if seconds < RECENT.as_secs_f64() {
                     *heard.failures.entry(code.clone()).or_default() += new;
                 }
@@ -177,23 +177,23 @@ mod tests {
     #[test]
     fn a_rate_is_what_was_done_between_two_beats() {
         let mut beats = Heartbeats::new(|code| code == "overloaded");
-        // It has run for long, and was never heard before: nobody knows when it did that.
+        // The process has run for long, and this is its first known heartbeat: the times of its work are unknown.
         let heard = beats.take(&[seen("old", 1000, 0, 5_000, 0)]);
         assert_eq!(heard.rates.reserved, 0.0);
-        // One goes on, and another was just started.
+        // The first process continues, and another was just started.
         let heard = beats.take(&[seen("old", 1002, 2, 5_100, 6), seen("new", 2, 2, 8, 0)]);
         assert_eq!(heard.rates.reserved, 50.0 + 4.0);
         assert_eq!(heard.rates.refused["sold_out"], 54.0);
         assert_eq!(heard.rates.failed["overloaded"], 3.0);
         assert_eq!(heard.failures["overloaded"], 6);
-        // No new beat: the rates stay for a while, and nothing is counted twice.
+        // Without a new heartbeat the rates stay for a while, and nothing is counted twice.
         let mut late = seen("old", 1002, 2, 5_100, 6);
         let heard = beats.take(std::slice::from_ref(&late));
         assert_eq!(heard.rates.reserved, 50.0);
         assert!(heard.failures.is_empty());
         late.silent = BEAT_LATE;
         assert_eq!(beats.take(&[late]).rates.reserved, 0.0);
-        // PostgreSQL has crashed, and with it all beats were gone.
+        // PostgreSQL has crashed and lost all heartbeats.
         beats.take(&[]);
         let heard = beats.take(&[seen("old", 1012, 12, 5_200, 6)]);
         assert_eq!(heard.rates.reserved, 0.0);

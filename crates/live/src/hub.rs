@@ -1,4 +1,4 @@
-//! One poll, any number of viewers: each reads what was made once for all of them.
+//! Sends the events of the live page to all viewers. Each event is rendered once, for all of them.
 
 use std::{
     collections::VecDeque,
@@ -15,14 +15,14 @@ use tokio_util::sync::CancellationToken;
 
 use crate::view::View;
 
-/// Viewers of one process.
+/// Most viewers of one process.
 const VIEWERS_MAX: usize = 64;
 
-/// How many ticks can be had again: a minute's.
+/// Number of ticks that a viewer can get after a lost connection: one minute.
 const TICKS_MAX: usize = 60;
 
 pub(crate) struct Hub {
-    /// Tells the ids of this process from those of another.
+    /// A random number that makes event ids of this process different from those of others.
     epoch: u32,
     news: Mutex<News>,
     newest: watch::Sender<u64>,
@@ -32,9 +32,9 @@ pub(crate) struct Hub {
 
 #[derive(Default)]
 struct News {
-    /// Everything there is, as of the newest tick.
+    /// The complete state as of the newest tick.
     state: Option<Arc<View>>,
-    /// Number and message of each, oldest first.
+    /// Number and message of each tick, oldest first.
     ticks: VecDeque<(u64, Bytes)>,
 }
 
@@ -53,7 +53,7 @@ impl Hub {
         VIEWERS_MAX - self.seats.available_permits()
     }
 
-    /// There is news: how everything stands, and what of it has changed.
+    /// Publishes the result of a poll: the complete state, and the changes.
     pub(crate) fn publish(&self, state: View, tick: &View) {
         let number = *self.newest.borrow() + 1;
         let message = self.message(number, "tick", tick);
@@ -68,10 +68,10 @@ impl Hub {
         self.newest.send_replace(number);
     }
 
-    /// The messages for a viewer who has read up to `last_id`. `None`: there are too many viewers.
+    /// The messages for a viewer that has read up to `last_id`. `None`: there are too many viewers.
     ///
-    /// Nothing is kept for a viewer who reads slowly: whoever falls behind further than ticks are kept is given
-    /// the state anew.
+    /// The hub stores nothing for a slow viewer. A viewer that is more than `TICKS_MAX` ticks behind gets the
+    /// complete state again.
     pub(crate) fn subscribe(
         self: &Arc<Self>,
         last_id: Option<&str>,
@@ -89,7 +89,8 @@ impl Hub {
         }))
     }
 
-    /// The first message after `read`, if there is one, and its number; or how everything stands.
+    /// The first tick after `read`, if there is one, and its number. If that tick is not stored any more, the
+    /// complete state.
     fn since(&self, read: Option<u64>) -> Option<(u64, Bytes)> {
         let news = lock(&self.news);
         let oldest = news.ticks.front()?.0;
@@ -110,7 +111,7 @@ impl Hub {
 
     fn message(&self, number: u64, event: &str, view: &impl Serialize) -> Bytes {
         let mut message = String::new();
-        // Neither writing to a String nor serialising text and numbers can fail.
+        // Neither writing to a String nor serializing text and numbers can fail.
         let _ = write!(
             message,
             "id: {:08x}-{number}\nevent: {event}\ndata: ",
@@ -121,7 +122,7 @@ impl Hub {
         message.into()
     }
 
-    /// The number in an id of this process.
+    /// The number in an event id of this process. `None` for ids of other processes.
     fn number(&self, id: &str) -> Option<u64> {
         let (epoch, number) = id.split_once('-')?;
         let ours = u32::from_str_radix(epoch, 16) == Ok(self.epoch);
@@ -131,7 +132,7 @@ impl Hub {
 
 struct Viewer {
     hub: Arc<Hub>,
-    /// The last tick that it was given, or of which the state was that it was given.
+    /// The number of the last tick or state that the viewer got.
     read: Option<u64>,
     newest: watch::Receiver<u64>,
     _seat: OwnedSemaphorePermit,
@@ -143,7 +144,7 @@ impl Viewer {
         hub.stop
             .run_until_cancelled(async {
                 loop {
-                    // Marked as seen before the look: what comes during it is news.
+                    // Marked as seen before the read. An event that is published during the read is not missed.
                     self.newest.borrow_and_update();
                     if let Some((number, message)) = hub.since(self.read) {
                         self.read = Some(number);

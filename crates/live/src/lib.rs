@@ -1,9 +1,8 @@
-//! The live page at `/`: how the sale goes, for operators.
+//! The live page at `/`: the state of the sale, for operators.
 //!
 //! Each process writes a heartbeat with a report once per second ([`presence`]). Each API reads the heartbeats,
-//! PostgreSQL and Redis once per second, on connections of its own ([`probe`]), and makes a view of what it found
-//! ([`monitor`]). All viewers are sent the same bytes ([`hub`]). So a viewer costs the reserves nothing, and this crate
-//! cannot reach into the path of a reserve.
+//! PostgreSQL and Redis once per second, on connections of its own ([`probe`]), and makes a view from them
+//! ([`monitor`]). All viewers get the same bytes ([`hub`]). Therefore viewers do not slow down reserves.
 
 mod alerts;
 mod audits;
@@ -46,31 +45,31 @@ use self::{
 
 const POLL_EVERY: Duration = Duration::from_secs(1);
 
-/// While somebody watches, the books are audited so often; but auditing takes at most a hundredth of the time,
-/// however many reservations there are.
+/// Pause between two audits while the page has viewers. After a long audit the pause is longer, so that audits take
+/// at most 1 % of the time, for any number of reservations.
 const AUDIT_EVERY: Duration = Duration::from_secs(60);
 
-/// What this process did since it was started.
+/// Counters of this process since its start.
 pub struct Activity {
     /// Reservations, by transition.
     pub counts: Counts,
-    /// Requests that were answered with a problem, by its code.
+    /// Requests that were answered with a problem, by problem code.
     pub problems: BTreeMap<String, u64>,
 }
 
-/// Where the page's figures come from.
+/// The sources of the page's data.
 pub struct Sources<A> {
     /// For audits.
     pub pool: PgPool,
-    /// For heartbeats: an overload of the other pool must not look like the death of this process.
+    /// For heartbeats. They have a pool of their own, because an overloaded process must not look as if it were down.
     pub monitoring_pool: PgPool,
     /// For the counters in Redis.
     pub timer: Timer,
     /// The latest transitions in this process.
     pub feed: Arc<Feed>,
-    /// What this process did.
+    /// Reads the counters of this process.
     pub activity: A,
-    /// Whether a problem's code is a failure of the service, and not a refusal.
+    /// Whether a problem code is a failure of the service, not a refusal.
     pub is_failure: fn(&str) -> bool,
 }
 
@@ -105,7 +104,7 @@ impl Live {
             let (live, pool, timer) = (live.clone(), pool.clone(), timer.clone());
             let stop = stop.clone();
             async move {
-                // Before that nobody may write into the database.
+                // Before the schema is migrated, no process may write to the database.
                 let usable = compatibility::until_usable(&pool);
                 if stop.run_until_cancelled(usable).await.is_some() {
                     let report = || live.report(activity(), &feed, &timer);
@@ -127,13 +126,13 @@ impl Live {
         live
     }
 
-    /// Takes in an audit that somebody asked for.
+    /// Shows the audit that an admin requested.
     pub fn audited(&self, audit: &Audit) {
         self.audit.take(audited(audit));
     }
 
-    /// The messages for a viewer who has read up to the event `last_id`, as Server-Sent Events. `None`: there are too
-    /// many viewers.
+    /// The Server-Sent Events for a viewer that has read up to the event `last_id`. `None`: there are too many
+    /// viewers.
     pub fn subscribe(
         &self,
         last_id: Option<&str>,
@@ -141,7 +140,7 @@ impl Live {
         self.hub.subscribe(last_id)
     }
 
-    /// What this process reports of itself.
+    /// The report of this process for its heartbeat.
     async fn report(&self, activity: Activity, feed: &Feed, timer: &Timer) -> Report {
         Report {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -174,7 +173,7 @@ impl Live {
             sleep(POLL_EVERY).await;
             let known = self.audit.get().map(|audit| audit.at);
             if known != last {
-                // Somebody else's does as well.
+                // An audit of another process counts as well.
                 (last, next) = (known, Instant::now() + pause);
             }
             if self.hub.viewers() == 0 || Instant::now() < next {

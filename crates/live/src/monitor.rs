@@ -1,4 +1,4 @@
-//! Makes views of what the polls find.
+//! Makes views from the snapshots of the polls.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
@@ -16,10 +16,10 @@ use crate::{
     view::{Expiry, Funnel, History, Outbox, Process, Reached, Servers, Shown, View},
 };
 
-/// How many transitions a state has.
+/// Most transitions in the feed of a `state`.
 const FEED_MAX: usize = 50;
 
-/// What is known from one poll to the next.
+/// The state that is kept between polls.
 pub(crate) struct Monitor {
     view: View,
     history: History,
@@ -30,9 +30,10 @@ pub(crate) struct Monitor {
     rabbitmq: Debounce,
     unreadable: Vec<&'static str>,
     failures: VecDeque<(Instant, BTreeMap<String, u64>)>,
-    /// PostgreSQL's clock, when it was read last.
+    /// PostgreSQL's time at the last read, and when that read was.
     clock: (OffsetDateTime, Instant),
-    /// When PostgreSQL answered for the first time, or for the first time again. The beats of the others need a moment.
+    /// Since when PostgreSQL answers without an outage. After an outage, the heartbeats of other processes need a
+    /// moment to arrive.
     answers_since: Option<Instant>,
 }
 
@@ -72,8 +73,8 @@ impl Monitor {
         }
     }
 
-    /// Takes in one poll: what PostgreSQL says, if it answers, and the counters of Redis, if it does. Answers how
-    /// everything stands, and what has changed.
+    /// Processes one poll: the snapshot of PostgreSQL and the counters of Redis, each `None` without an answer.
+    /// Returns the complete state, and the tick: the same state, but with only new feed items and changed products.
     pub(crate) fn update(
         &mut self,
         found: Option<Snapshot>,
@@ -144,7 +145,7 @@ impl Monitor {
         (state, tick)
     }
 
-    /// Answers the transitions that are new.
+    /// Returns the new transitions.
     fn take_processes(&mut self, processes: &[Instance]) -> Vec<FeedItem> {
         let Heard {
             rates,
@@ -166,7 +167,7 @@ impl Monitor {
         feed
     }
 
-    /// Answers those that have changed.
+    /// Returns the changed products.
     fn take_products(&mut self, mut found: Vec<Product>) -> Vec<Product> {
         let view = &mut self.view;
         view.products_shown = Shown::All;
@@ -190,20 +191,20 @@ impl Monitor {
         for (code, count) in self.failures.iter().flat_map(|(_, failures)| failures) {
             *failures.entry(code.clone()).or_default() += count;
         }
-        // Once is none.
+        // Only data that two polls in a row could not read causes an alert: a single failure may be chance.
         let before = std::mem::replace(&mut self.unreadable, unreadable);
         let mut twice = self.unreadable.clone();
         twice.retain(|what| before.contains(what));
         let settled = self
             .answers_since
             .is_some_and(|since| since.elapsed() > SILENCE_LIMIT);
-        // As long as PostgreSQL was away, or does not tell, nobody could say that they are there.
+        // During an outage of PostgreSQL, or if the heartbeats cannot be read, no process can show that it is up.
         let heard = settled && !self.unreadable.contains(&PROCESSES);
         self.view.alerts = alerts(&self.view, heard, &failures, &twice);
     }
 }
 
-/// As the relays say, if there are any.
+/// Whether RabbitMQ is up, as the relays report it. `None` without a relay.
 fn rabbitmq(processes: &[Instance]) -> Option<bool> {
     let relays = processes.iter();
     let relays = relays.filter(|seen| seen.role == Role::Relay && is_alive(seen));
@@ -240,7 +241,7 @@ mod tests {
 
     const COUNTERS: Option<[i64; 4]> = Some([0; 4]);
 
-    /// PostgreSQL answers, and nobody is there.
+    /// PostgreSQL answers, and no process has a heartbeat.
     fn nobody() -> Option<Snapshot> {
         Some(Snapshot {
             processes: Some((OffsetDateTime::now_utc(), Vec::new())),
@@ -298,12 +299,12 @@ mod tests {
             // A single bad poll changes nothing.
             let missed = told(&mut watch, None, COUNTERS);
             assert_eq!(missed, ["no_expirer", "no_relay"]);
-            // They could not either while PostgreSQL was away.
+            // During an outage of PostgreSQL no process can write a heartbeat.
             told(&mut watch, None, COUNTERS);
         }
     }
 
-    /// Two copies of a process, of which one crashes again and again.
+    /// Two copies of a process. One of them crashes repeatedly.
     #[tokio::test(start_paused = true)]
     async fn who_was_started_again_is_not_missed_however_often() {
         let now = OffsetDateTime::now_utc();

@@ -1,27 +1,27 @@
-//! What one poll finds in PostgreSQL.
+//! The data that one poll reads from PostgreSQL.
 
 use inventory::{outbox, product::Product};
 use presence::Instance;
 use time::OffsetDateTime;
 
-/// How many products are shown.
+/// Most products that the page shows.
 pub(crate) const PRODUCTS_MAX: usize = 500;
 
-/// What is read, as an alert calls it.
+// Names of the data, for the alert `cannot_read`.
 pub(crate) const PROCESSES: &str = "the processes";
 pub(crate) const PRODUCTS: &str = "the products";
-pub(crate) const HOLDS: &str = "the holds that are due";
-pub(crate) const EVENTS: &str = "the events that wait";
+pub(crate) const HOLDS: &str = "the due holds";
+pub(crate) const EVENTS: &str = "the waiting events";
 
-/// What a poll found in PostgreSQL. `None` is what it would not tell.
+/// The data of one poll. `None` was not read, or could not be read.
 #[derive(Default)]
 pub(crate) struct Snapshot {
     pub(crate) processes: Option<(OffsetDateTime, Vec<Instance>)>,
-    /// One more than are shown tells that there are more.
+    /// Up to `PRODUCTS_MAX` + 1 products. The additional one shows that the list is not complete.
     pub(crate) products: Option<Vec<Product>>,
     pub(crate) lag_seconds: Option<f64>,
-    /// Not counted each time.
+    /// `None` in most polls: a count is expensive if many events wait.
     pub(crate) outbox: Option<outbox::Status>,
-    /// What was asked for in vain.
+    /// Names of the data that PostgreSQL refused to return.
     pub(crate) unreadable: Vec<&'static str>,
 }

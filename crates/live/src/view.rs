@@ -1,4 +1,4 @@
-//! What a viewer is shown.
+//! The data that viewers of the live page get.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -8,38 +8,38 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use time::OffsetDateTime;
 
-/// How the service stands, or what of it has changed.
+/// The state of the service (`state`), or the changes since the event before (`tick`).
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 #[schemars(rename = "Live")]
 pub struct View {
     #[serde(with = "time::serde::rfc3339")]
     #[schemars(with = "Utc")]
     pub(crate) at: OffsetDateTime,
-    /// What is wrong, worst first.
+    /// Current alerts, worst first.
     pub(crate) alerts: Vec<Alert>,
     pub(crate) servers: Servers,
-    /// Those that run, and those that have died in the last ten minutes.
+    /// Running processes, and processes that went down in the last 10 min.
     pub(crate) processes: Vec<Process>,
-    /// Null where nobody knows.
+    /// Null if the rates are not known.
     pub(crate) rates: Option<Rates>,
-    /// Reservations since the counters in Redis began. Null while Redis is away.
+    /// Reservations since the counters in Redis were started. Null while Redis is down.
     pub(crate) funnel: Option<Funnel>,
     pub(crate) expiry: Expiry,
     pub(crate) outbox: Outbox,
-    /// The last one, by whomever.
+    /// The latest audit of any process. Null if there was none.
     pub(crate) audit: Option<Audited>,
     pub(crate) products_shown: Shown,
-    /// By id: in a `tick` those that have changed.
+    /// Products, ordered by id. A `tick` has only changed products.
     pub(crate) products: Vec<Product>,
-    /// What became of reservations, oldest first: in a `tick` what is new. Under load a sample.
+    /// Latest transitions of reservations, oldest first. A `tick` has only new ones. Under load they are a sample.
     pub(crate) feed: Vec<FeedItem>,
-    /// The last minutes, oldest first; in a `state` only.
+    /// The last five minutes, oldest first. Only a `state` has it.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "History")]
     pub(crate) history: Option<History>,
 }
 
-/// Something that an operator has to know of.
+/// A fault that an operator must know about.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 #[schemars(inline)]
 pub(crate) struct Alert {
@@ -65,7 +65,7 @@ pub(crate) enum Shown {
 pub(crate) enum Reached {
     Up,
     Down,
-    /// Nobody is there who could tell.
+    /// No process reports the state of this server.
     Unknown,
 }
 
@@ -88,11 +88,11 @@ pub(crate) struct Process {
     #[serde(with = "time::serde::rfc3339")]
     #[schemars(with = "Utc")]
     pub(crate) started_at: OffsetDateTime,
-    /// Servers that it cannot reach.
+    /// Servers that the process cannot reach.
     pub(crate) cannot_reach: Vec<String>,
 }
 
-/// So many a second, of all processes together.
+/// Rates per second, summed over all processes.
 #[derive(Clone, Debug, Default, Serialize, JsonSchema)]
 #[schemars(inline)]
 pub(crate) struct Rates {
@@ -101,9 +101,9 @@ pub(crate) struct Rates {
     pub(crate) canceled: f64,
     pub(crate) expired: f64,
     pub(crate) published: f64,
-    /// Requests that were refused, by the code of the problem.
+    /// Refused requests, by problem code.
     pub(crate) refused: BTreeMap<String, f64>,
-    /// Requests that failed, by the code of the problem.
+    /// Failed requests (5xx), by problem code.
     pub(crate) failed: BTreeMap<String, f64>,
 }
 
@@ -119,21 +119,22 @@ pub(crate) struct Funnel {
 #[derive(Clone, Copy, Debug, Default, Serialize, JsonSchema)]
 #[schemars(inline)]
 pub(crate) struct Expiry {
-    /// How long the oldest due hold has been due.
+    /// How long the oldest due hold has been due, in seconds.
     pub(crate) lag_seconds: f64,
 }
 
 #[derive(Clone, Copy, Debug, Default, Serialize, JsonSchema)]
 #[schemars(inline)]
 pub(crate) struct Outbox {
-    /// Events that wait to be published; counted up to 100,000.
+    /// Number of events that wait to be published. The count stops at 100,000.
     pub(crate) depth: i64,
     pub(crate) oldest_age_seconds: f64,
-    /// Events that are not tried any more.
+    /// Number of dead letters: events that are not tried again.
     pub(crate) dead: i64,
 }
 
-/// The last minutes, a point a poll: rates a second, and what waited. Null is what nobody knows.
+/// The last five minutes, with one point per poll: rates per second, the lag of the expirer, and the waiting events.
+/// Null means not known.
 #[derive(Clone, Debug, Default, Serialize, JsonSchema)]
 #[schemars(inline)]
 pub(crate) struct History {
@@ -147,14 +148,14 @@ pub(crate) struct History {
     pub(crate) depth: VecDeque<Option<f64>>,
 }
 
-/// Five minutes.
+/// Most points: five minutes at one poll per second.
 const HISTORY_MAX: usize = 300;
 
 impl History {
-    /// One more point, and none that is too old.
+    /// Adds a point, and removes the oldest one if there are too many.
     pub(crate) fn push(&mut self, view: &View) {
         let at = view.at.unix_timestamp_nanos() as f64 / 1e9;
-        // The clock was put back.
+        // The clock was set back. The history starts again, because its times must increase.
         if self.at.back().is_some_and(|last| *last >= at) {
             *self = Self::default();
         }
@@ -185,7 +186,7 @@ impl History {
     }
 }
 
-/// (The sum of no numbers would be -0.0.)
+/// The sum of the rates. `Iterator::sum` of no floats is -0.0, which JSON would show.
 fn total(rates: &BTreeMap<String, f64>) -> f64 {
     rates.values().fold(0.0, |total, rate| total + rate)
 }

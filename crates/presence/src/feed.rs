@@ -16,27 +16,34 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
-/// How many are kept, and how many are taken between two reports.
+/// Most transitions that the feed stores, and most that it accepts between two reports.
 const FEED_MAX: usize = 20;
 
-/// What happened to one reservation, or to several at once.
+/// A transition of one reservation, or of several reservations at once.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[schemars(rename = "Transition")]
 pub struct FeedItem {
     #[serde(with = "time::serde::rfc3339")]
     #[schemars(with = "Utc")]
+    /// Time of the transition.
     pub at: OffsetDateTime,
+    /// Kind of the transition.
     pub what: TransitionKind,
-    /// How many reservations.
+    /// Number of reservations.
     pub count: u64,
-    /// The reservation, where it is one.
+    /// The reservation. `None` if `count` reservations are one item.
     #[serde(flatten)]
     pub of: Option<Subject>,
 }
 
+/// The kind of a transition.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 #[schemars(inline)]
+#[allow(
+    missing_docs,
+    reason = "documented variants would turn the schema's enum into oneOf"
+)]
 pub enum TransitionKind {
     Reserved,
     Extended,
@@ -46,25 +53,32 @@ pub enum TransitionKind {
     Returned,
 }
 
+/// The reservation of a transition.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[schemars(inline)]
 pub struct Subject {
+    /// Id of the reservation.
     pub reservation_id: ReservationId,
+    /// Product of the reservation.
     pub product_id: ProductId,
+    /// User of the reservation.
     pub user_id: UserId,
+    /// Number of units.
     pub quantity: Quantity,
 }
 
-/// A transition as a report has it.
+/// A transition in a report.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct FeedEntry {
-    /// Its place among all that the process has noted: reports repeat themselves.
+    /// Sequence number in this process. Reports repeat entries, so readers skip numbers that they already have.
     pub number: u64,
+    /// The transition.
     #[serde(flatten)]
     pub item: FeedItem,
 }
 
-/// The latest transitions. Noting one costs next to nothing once there are enough for the next report.
+/// The latest transitions of this process. Once there are enough for the next report, further ones are skipped at
+/// almost no cost.
 #[derive(Debug, Default)]
 pub struct Feed(Mutex<Kept>);
 
@@ -72,12 +86,12 @@ pub struct Feed(Mutex<Kept>);
 struct Kept {
     latest: VecDeque<FeedEntry>,
     next_number: u64,
-    /// Since the last report.
+    /// Number of entries since the last report.
     noted: usize,
 }
 
 impl Feed {
-    /// Notes the transitions of a committed call. Repeats are none.
+    /// Adds the transitions of a committed call. Repeats are not transitions and are skipped.
     pub fn note<'a>(&self, transitions: impl Iterator<Item = Transition<'a>>) {
         let mut kept = self.kept();
         for transition in transitions {
@@ -91,15 +105,15 @@ impl Feed {
         }
     }
 
-    /// The latest, for a report: what an earlier report has is in it again, as far as there is room, since nobody
-    /// may have seen that one.
+    /// The latest transitions, for a report. It repeats entries of earlier reports, up to the limit, because an
+    /// earlier report may not have been read.
     pub fn report(&self) -> Vec<FeedEntry> {
         let mut kept = self.kept();
         kept.noted = 0;
         kept.latest.iter().cloned().collect()
     }
 
-    /// Nothing that is guarded here can be left half-changed.
+    /// Ignores a poisoned lock: no change under this lock can be half done.
     fn kept(&self) -> MutexGuard<'_, Kept> {
         lock(&self.0)
     }
@@ -127,14 +141,14 @@ impl Kept {
         self.push(what, at, 1, Some(subject));
     }
 
-    /// Notes reservations of which only the number is known. Those of the same kind between two reports are one item.
+    /// Adds reservations of which only the number is known. Between two reports, all of the same kind are one item.
     fn count(&mut self, what: TransitionKind, count: u64) {
         if count > 0 && !self.add(what, count) && self.noted < FEED_MAX {
             self.push(what, OffsetDateTime::now_utc(), count, None);
         }
     }
 
-    /// Adds to a count that is in no report yet, if there is one.
+    /// Adds to an item that is in no report yet, if there is one.
     fn add(&mut self, what: TransitionKind, count: u64) -> bool {
         let mut unreported = self.latest.iter_mut().rev().take(self.noted);
         let same = unreported.find(|noted| noted.item.what == what && noted.item.of.is_none());
@@ -207,11 +221,11 @@ mod tests {
         note(&feed, 1..4);
         assert_eq!(told(&feed), [1, 2, 3]);
         note(&feed, 4..5);
-        // Nobody may have seen the last report.
+        // The last report may not have been read, so its entries come again.
         assert_eq!(told(&feed), [1, 2, 3, 4]);
         note(&feed, 5..15);
         note(&feed, 15..100);
-        // The rest of the storm was not noted: a sample of it is enough.
+        // The other transitions were skipped: a sample is enough.
         assert_eq!(told(&feed), (5..25).collect::<Vec<_>>());
         note(&feed, 100..101);
         let last = feed.report().pop().expect("the last");

@@ -1,5 +1,5 @@
-//! Which processes run, and what each says of itself once a second: for whoever watches the service. Nothing is
-//! decided by it.
+//! Heartbeats: every process writes a report about itself to PostgreSQL once per second. Operators and the live page
+//! read the reports. No verb depends on them.
 
 mod feed;
 
@@ -20,19 +20,23 @@ use tokio_util::sync::CancellationToken;
 
 pub use feed::{Feed, FeedEntry, FeedItem, Subject, TransitionKind};
 
-/// How often a process says that it is there.
+/// Time between two heartbeats of a process.
 const BEAT_EVERY: Duration = Duration::from_secs(1);
 
-/// A process that was silent for longer is taken for dead.
+/// A process without a heartbeat for longer than this counts as down.
 pub const SILENCE_LIMIT: Duration = Duration::from_secs(5);
 
-/// How long the farewell of a process may take.
+/// Time limit for the deletion of the own entry at the end of the process.
 const FAREWELL_LIMIT: Duration = Duration::from_secs(1);
 
-/// What a process is there for.
+/// The program that a process runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema, sqlx::Type)]
 #[serde(rename_all = "lowercase")]
 #[sqlx(type_name = "text", rename_all = "lowercase")]
+#[allow(
+    missing_docs,
+    reason = "documented variants would turn the schema's enum into oneOf"
+)]
 pub enum Role {
     Api,
     Expirer,
@@ -56,63 +60,78 @@ impl FromStr for Role {
 #[derive(Debug)]
 pub struct UnknownRole;
 
-/// What a process says of itself. A field that is missing comes from another release.
+/// The report of a process about itself. Fields can be missing in reports of another release, and then have defaults.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Report {
+    /// Version of the program.
     pub version: String,
+    /// Counters since the start of the process.
     pub counts: Counts,
-    /// Requests that were answered with a problem, by its code.
+    /// Number of requests that were answered with a problem, by problem code.
     pub problems: BTreeMap<String, u64>,
     /// Whether a server other than PostgreSQL can be reached: `redis`, `rabbitmq`.
     pub reaches: BTreeMap<String, bool>,
+    /// The latest audit that the process knows.
     pub audit: Option<Audited>,
-    /// The latest of what it did to reservations; under load a sample.
+    /// The latest transitions of reservations in this process. Under load they are a sample.
     pub recent: Vec<FeedEntry>,
 }
 
-/// What a process did since it was started.
+/// Counters of a process since its start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Counts {
+    /// Holds that were created.
     pub reserved: u64,
+    /// Reservations that were confirmed.
     pub confirmed: u64,
+    /// Holds that were canceled.
     pub canceled: u64,
+    /// Holds that expired.
     pub expired: u64,
+    /// Events that were published.
     pub published: u64,
 }
 
-/// How an audit ended.
+/// The result of an audit.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[schemars(rename = "LastAudit")]
 pub struct Audited {
     #[serde(with = "time::serde::rfc3339")]
     #[schemars(with = "Utc")]
+    /// Time of the audit.
     pub at: OffsetDateTime,
+    /// Whether the audit found no difference.
     pub clean: bool,
-    /// How many were compared with their reservations.
+    /// Number of products that were compared with their reservations.
     pub products: u64,
+    /// Number of differences.
     pub difference_count: u64,
-    /// The first of them.
+    /// The first differences.
     #[schemars(length(max = 20))]
     pub differences: Vec<Difference>,
 }
 
-/// A process that runs, or has died in the last ten minutes without a farewell.
+/// A process that is running, or that went down in the last 10 min without deleting its entry.
 #[derive(Clone, Debug)]
 pub struct Instance {
+    /// The program that the process runs.
     pub role: Role,
-    /// Its name: the host's, the number of the process there, and some digits that tell it from an earlier one.
+    /// Unique name: host name, process id, and random digits, because a process id can be used again.
     pub instance: String,
+    /// Start of the process, by PostgreSQL's clock.
     pub started_at: OffsetDateTime,
-    /// When it said `report`.
+    /// Time of the last heartbeat, by PostgreSQL's clock.
     pub seen_at: OffsetDateTime,
+    /// Time since the last heartbeat.
     pub silent: Duration,
+    /// The report of the last heartbeat.
     pub report: Report,
 }
 
-/// Says once a second that this process is there, until `stop`; then says farewell. An outage of PostgreSQL only
-/// delays it.
+/// Writes a heartbeat once per second until `stop` is cancelled. Then it deletes the entry of this process. During an
+/// outage of PostgreSQL it keeps trying.
 pub async fn announce<F, Fut>(pool: &PgPool, role: Role, mut report: F, stop: &CancellationToken)
 where
     F: FnMut() -> Fut,
@@ -130,13 +149,13 @@ where
                 && !failing
             {
                 let cause = error.cause();
-                tracing::warn!(%error, cause, "cannot tell the live page that this process runs");
+                tracing::warn!(%error, cause, "cannot write the heartbeat of this process");
             }
             failing = beaten.is_err();
         }
     };
     stop.run_until_cancelled(beats).await;
-    // Who dies without one is missed, which is true.
+    // If the deletion fails, the process is shown as down until its entry is deleted. That is acceptable.
     let _ = timeout(FAREWELL_LIMIT, leave(pool, &instance)).await;
 }
 
@@ -148,7 +167,7 @@ fn instance() -> String {
     format!("{host}-{}-{:04x}", std::process::id(), fastrand::u16(..))
 }
 
-/// One statement, which also forgets who was lost ten minutes ago.
+/// Writes one heartbeat. The same statement deletes entries of processes without a heartbeat for 10 min.
 async fn beat(
     pool: &PgPool,
     role: Role,
@@ -181,7 +200,11 @@ async fn leave(pool: &PgPool, instance: &str) -> Result<(), Error> {
         .map(drop)
 }
 
-/// Who is there, and who was lost; and what time it is for PostgreSQL.
+/// PostgreSQL's current time, and all processes that are running or went down in the last 10 min.
+///
+/// # Errors
+///
+/// PostgreSQL cannot be read.
 pub async fn instances(
     executor: impl Into<Executor<'_>>,
 ) -> Result<(OffsetDateTime, Vec<Instance>), Error> {
@@ -204,14 +227,14 @@ pub async fn instances(
     let seen = rows.into_iter().filter_map(|row| {
         let seen_at = row.seen_at?;
         Some(Instance {
-            // Another release may have others.
+            // A process of another release may have an unknown role. It is left out.
             role: row.role?.parse().ok()?,
             instance: row.instance?,
             started_at: row.started_at?,
             seen_at,
-            // A time to come is one that the clock was put back from.
+            // After the clock was set back, `seen_at` can be in the future.
             silent: (now - seen_at).unsigned_abs(),
-            // Another release may say it in a way that this one cannot read: it is there all the same.
+            // A report of another release may be unreadable. The process is listed nevertheless.
             report: serde_json::from_value(row.report?.0).unwrap_or_default(),
         })
     });

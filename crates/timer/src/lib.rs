@@ -1,8 +1,8 @@
-//! Timers and counters in Redis: a hint, never the truth.
+//! Timers and counters in Redis. They only reduce latency. Correctness never depends on them.
 //!
-//! Every hold has a key that lives as long as the hold does; when it expires, Redis announces it and the
-//! expirer looks at the database at once instead of a little later. Nothing here decides anything: every
-//! call returns at once and cannot fail, and with Redis away the sweeps alone keep every promise.
+//! Every hold has a key in Redis that expires at the hold's deadline. Redis announces the expiry, and the expirer
+//! sweeps at once instead of at its next regular sweep. Notes to Redis return at once and cannot fail. Without Redis,
+//! holds expire by the regular sweeps.
 
 mod link;
 mod listener;
@@ -22,12 +22,12 @@ use shared::Shared;
 
 pub use queue::Counter;
 
-/// How long somebody waits who asks Redis.
+/// Time limit for a read from Redis.
 const ASK_LIMIT: Duration = Duration::from_millis(500);
 
-/// How Redis is reached, and how its keys are named.
+/// Settings of the connection to Redis.
 #[derive(clap::Args, Clone)]
-// Every crate calls its settings `Args`; without this, flattening two of them clashes by name.
+// Every crate calls its settings `Args`. Without `skip`, two flattened groups would have the same name.
 #[group(skip)]
 pub struct Args {
     /// Redis: `redis://[user:password@]host:port/database`, or `rediss://` for TLS.
@@ -39,23 +39,26 @@ pub struct Args {
     )]
     pub redis_url: String,
 
-    /// Put before every key, so that several installations can share one Redis database.
+    /// Prefix of every key, so that several installations can share one Redis database.
     #[arg(long, env = "REDIS_KEY_PREFIX", default_value = "")]
     pub redis_key_prefix: String,
 }
 
-/// Arms and disarms timers, counts, and hears expiries. Clones are cheap and share one connection.
+/// Arms and disarms timers, counts, and listens for expiries. Clones are cheap and share one connection.
 #[derive(Clone)]
 pub struct Timer {
     shared: Arc<Shared>,
     closing: CancellationToken,
-    /// The last clone to go tells the writer to send what is left and end.
+    /// When the last clone is dropped, the writer sends the rest of the queue and ends.
     _open: Arc<DropGuard>,
 }
 
 impl Timer {
-    /// Starts the writer. Succeeds at once whether or not Redis is there; the only errors are a
-    /// malformed URL and a registry that has these metrics already.
+    /// Starts the writer. It does not wait for a connection to Redis.
+    ///
+    /// # Errors
+    ///
+    /// The URL is malformed, or the registry already has these metrics.
     pub fn start(args: &Args, process: &Process) -> anyhow::Result<Self> {
         let (client, database) =
             link::client(&args.redis_url).context("REDIS_URL is not usable")?;
@@ -72,12 +75,12 @@ impl Timer {
         })
     }
 
-    /// Tells the writer to send what is left and end, though clones may still be about.
+    /// Tells the writer to send the rest of the queue and to end, even if clones still exist.
     pub fn close(&self) {
         self.closing.cancel();
     }
 
-    /// Queues what `note` adds, in one go. Never waits for Redis.
+    /// Queues all notes that `note` adds, as one step. Never waits for Redis.
     pub fn note(&self, note: impl FnOnce(&mut Notes<'_>)) {
         let overflow = {
             let mut queue = lock(&self.shared.queue);
@@ -90,8 +93,7 @@ impl Timer {
         self.shared.queued.notify_one();
     }
 
-    /// The counters: `[created, confirmed, canceled, expired]`. `None` where Redis does not answer, within half
-    /// a second.
+    /// The counters: `[created, confirmed, canceled, expired]`. `None` if Redis does not answer within 0.5 s.
     pub async fn counters(&self) -> Option<[i64; 4]> {
         let connection = lock(&self.shared.connection).clone();
         let mut connection = connection?;
@@ -101,29 +103,33 @@ impl Timer {
         Some(counts.map(Option::unwrap_or_default))
     }
 
-    /// Sets the counters, say after Redis lost them: `[created, confirmed, canceled, expired]`. What is on
-    /// its way to Redis at this moment is counted on top.
+    /// Sets the counters, for example after Redis lost its data: `[created, confirmed, canceled, expired]`. Counts
+    /// that are still in a queue at this moment are added later.
+    ///
+    /// # Errors
+    ///
+    /// Redis does not answer.
     pub async fn set_counters(&self, counts: [i64; 4]) -> anyhow::Result<()> {
         let connection = lock(&self.shared.connection).clone();
         let mut connection = connection.context("there is no connection to Redis")?;
         let set = self.shared.keys.set_counters(counts);
-        // It has the link's own time limit.
+        // The connection has its own time limit.
         Ok(set.exec_async(&mut connection).await?)
     }
 
-    /// Wakes its owner when a hold's timer runs out, and after each (re)subscribe. Has a connection of
-    /// its own: call it once and keep it.
+    /// Wakes its owner when the timer of a hold expires, and after each (re)subscribe. It has a connection of its
+    /// own, so call it once and keep the result.
     pub fn expiries(&self) -> Wakeups {
         listener::start(self.shared.clone(), listener::Topic::Expiries)
     }
 
-    /// Wakes its owner when holds were confirmed, by any process, and after each (re)subscribe. Has a
-    /// connection of its own: call it once and keep it.
+    /// Wakes its owner when any process has confirmed holds, and after each (re)subscribe. It has a connection of its
+    /// own, so call it once and keep the result.
     pub fn wakes(&self) -> Wakeups {
         listener::start(self.shared.clone(), listener::Topic::Outbox)
     }
 
-    /// Whether Redis answers, within half a second.
+    /// Whether Redis answers within 0.5 s.
     pub async fn is_up(&self) -> bool {
         let connection = lock(&self.shared.connection).clone();
         match connection {
@@ -138,21 +144,21 @@ impl Timer {
     }
 }
 
-/// What Redis is to be told.
+/// Notes for Redis: timers and counters.
 pub struct Notes<'a>(&'a mut Queue);
 
 impl Notes<'_> {
-    /// A hold has this deadline, in Unix milliseconds: it gets a timer, or its timer anew.
+    /// Sets the timer of a hold to its deadline, in Unix milliseconds.
     pub fn arm(&mut self, id: i64, deadline_unix_ms: i64) {
         self.0.arm((id, deadline_unix_ms));
     }
 
-    /// A hold has ended before its deadline: its timer goes.
+    /// Removes the timer of a hold that ended before its deadline.
     pub fn disarm(&mut self, id: i64) {
         self.0.disarm(id);
     }
 
-    /// Adds to a counter. [`Counter::Confirmed`] wakes the relay, too.
+    /// Adds to a counter. [`Counter::Confirmed`] also wakes the relay.
     pub fn count(&mut self, counter: Counter, by: u64) {
         self.0.count(counter, by);
     }

@@ -1,13 +1,13 @@
-//! What waits to be sent, and how it is said to Redis.
+//! The queue of notes for Redis, and their commands.
 
 use std::collections::VecDeque;
 
 use redis::{Cmd, Pipeline, RedisWrite as _};
 
-/// Most timers that may wait: 2 MB, five seconds of work at full speed.
+/// Most timers in the queue. They take 2 MB, and Redis needs about 5 s for them.
 const QUEUE_MAX_TIMERS: usize = 100_000;
 
-/// Most timers in one round trip: Redis serves nobody else meanwhile, for about 5 ms.
+/// Most timers in one round trip. Redis needs about 5 ms for them, and serves no other client during that time.
 const PIPELINE_MAX_TIMERS: usize = 5_000;
 
 /// A counter of reservations in Redis.
@@ -23,10 +23,11 @@ pub enum Counter {
     Expired,
 }
 
-/// The last part of each counter's key, in the order of `Counter`.
+/// The last part of each counter's key, in the order of [`Counter`].
 const COUNTERS: [&str; 4] = ["created", "confirmed", "canceled", "expired"];
 
-/// Facts, not commands: a thousand confirmations become one `DEL`, one `INCRBY` and one `PUBLISH`.
+/// The queue stores notes, not commands. Therefore a thousand confirms become one `DEL`, one `INCRBY` and one
+/// `PUBLISH`.
 #[derive(Default)]
 pub(crate) struct Queue {
     armed: VecDeque<(i64, i64)>,
@@ -35,7 +36,7 @@ pub(crate) struct Queue {
     overflow: u64,
 }
 
-/// What goes out in one round trip.
+/// The notes of one round trip.
 pub(crate) struct Batch {
     armed: Vec<(i64, i64)>,
     disarmed: Vec<i64>,
@@ -55,7 +56,7 @@ impl Queue {
         }
     }
 
-    /// Counts are never refused: four numbers need no room.
+    /// Counts are always accepted, because they take no space in the queue.
     pub(crate) fn count(&mut self, counter: Counter, by: u64) {
         self.counts[counter as usize] += by;
     }
@@ -70,15 +71,15 @@ impl Queue {
         room
     }
 
-    /// How many timers found no room since the last call.
+    /// Number of timers that were not accepted since the last call.
     pub(crate) fn take_overflow(&mut self) -> u64 {
         std::mem::take(&mut self.overflow)
     }
 
-    /// Takes the oldest part, or nothing if nothing is queued.
+    /// Takes the oldest notes for one round trip. `None` if the queue is empty.
     ///
-    /// All arming goes before any disarming. A hold is armed, perhaps anew with a later deadline, and in the
-    /// end disarmed: whatever came in between, this leaves each key as the last of its calls meant it.
+    /// All timers are armed before any is disarmed. A hold is armed first, then perhaps armed again with a later
+    /// deadline, and disarmed last. Therefore each key ends in the state of the hold's last note.
     pub(crate) fn take(&mut self) -> Option<Batch> {
         let armed = self.armed.len().min(PIPELINE_MAX_TIMERS);
         let armed: Vec<_> = self.armed.drain(..armed).collect();
@@ -95,7 +96,7 @@ impl Queue {
         (batch.commands() > 0).then_some(batch)
     }
 
-    /// Forgets the timers and says how many they were; the counts wait for Redis.
+    /// Removes all timers from the queue, and returns their number. The counts stay in the queue.
     pub(crate) fn discard_timers(&mut self) -> u64 {
         let timers = self.timers();
         self.armed.clear();
@@ -105,21 +106,22 @@ impl Queue {
 }
 
 impl Batch {
-    /// A `DEL` of many keys counts once for each.
+    /// Number of commands. A `DEL` counts once for each of its keys.
     pub(crate) fn commands(&self) -> usize {
         let counts = self.counts.iter().filter(|count| **count > 0).count();
         self.armed.len() + self.disarmed.len() + counts
     }
 }
 
-/// The names of everything in Redis.
+/// The names of all keys and channels in Redis.
 pub(crate) struct Keys {
-    /// `{prefix}reservation:`, to be followed by an id.
+    /// `{prefix}reservation:`. The id follows it.
     pub(crate) timer_prefix: String,
     counters: [String; 4],
-    /// Where each timer that runs out is announced, by its key.
+    /// The channel on which Redis announces the key of each expired timer.
     pub(crate) expired_channel: String,
-    /// Where the relay hears of new events. Channels know no databases, hence the number.
+    /// The channel that wakes relays. Its name has the database number, because channels are not separate per
+    /// database.
     pub(crate) outbox_channel: String,
 }
 
@@ -139,7 +141,7 @@ impl Keys {
         get
     }
 
-    /// All four at once: nobody sees some of them old and some new.
+    /// Sets all four at once, so that a reader never sees a mix of old and new counters.
     pub(crate) fn set_counters(&self, counts: [i64; 4]) -> Cmd {
         let mut set = redis::cmd("MSET");
         for (key, count) in self.counters.iter().zip(counts) {
@@ -148,7 +150,7 @@ impl Keys {
         set
     }
 
-    /// The batch as commands. Buffers are sized beforehand: this runs for every hold.
+    /// The batch as commands. Buffers get their full size at the start, because this runs for every hold.
     pub(crate) fn pipeline(&self, batch: &Batch) -> Pipeline {
         let mut pipeline = Pipeline::with_capacity(batch.armed.len() + COUNTERS.len() + 2);
         for (id, deadline_unix_ms) in &batch.armed {

@@ -1,4 +1,4 @@
-//! What the handles, the writer and the listeners have in common.
+//! State that the handles, the writer and the listeners share.
 
 use std::{
     fmt::Display,
@@ -15,18 +15,18 @@ use tokio::sync::Notify;
 
 use crate::queue::{Keys, Queue};
 
-/// What the handles, the writer and the listeners have in common.
+/// State that the handles, the writer and the listeners share.
 pub(crate) struct Shared {
     pub(crate) client: Client,
     pub(crate) keys: Keys,
     pub(crate) metrics: Metrics,
     pub(crate) process: Process,
     pub(crate) queue: Mutex<Queue>,
-    /// Tells the writer that something is queued.
+    /// Wakes the writer when the queue is not empty.
     pub(crate) queued: Notify,
-    /// Whether commands are being dropped, so that an outage is one line in the log.
+    /// Whether commands are being dropped. An outage is logged only once.
     dropping: AtomicBool,
-    /// The writer's connection while it has one, for asking whether Redis answers.
+    /// The writer's connection while it has one. Reads use it as well.
     pub(crate) connection: Mutex<Option<MultiplexedConnection>>,
 }
 
@@ -44,19 +44,19 @@ impl Shared {
         })
     }
 
-    /// Counts commands that will not be sent, and says so once until `recovered`.
+    /// Counts commands that will not be sent. Logs the first ones, and then none until `recovered`.
     pub(crate) fn dropped(&self, commands: u64, reason: &dyn Display) {
         self.metrics.dropped.inc_by(commands);
         if !self.dropping.swap(true, Relaxed) {
-            tracing::warn!(%reason, "Redis cannot take every timer and counter: holds still expire, by sweeps");
+            tracing::warn!(%reason, "Redis does not accept all timers and counters: holds still expire by sweeps");
         }
     }
 
-    /// Call after a success. With timers still waiting it is too early to tell: a queue that is full
-    /// now and then must not fill the log.
+    /// Call this after a success. While timers still wait, the outage does not count as over: a queue that is full
+    /// again and again must not fill the log.
     pub(crate) fn recovered(&self) {
         if lock(&self.queue).timers() == 0 && self.dropping.swap(false, Relaxed) {
-            tracing::info!("Redis takes timers and counters again");
+            tracing::info!("Redis accepts timers and counters again");
         }
     }
 }
@@ -71,7 +71,7 @@ impl Metrics {
     fn register(registry: &Registry) -> prometheus::Result<Self> {
         let dropped = IntCounter::new(
             "flashsale_redis_commands_dropped_total",
-            "Timer and counter commands that Redis did not take.",
+            "Timer and counter commands that were not sent to Redis.",
         )?;
         let reconnects = IntCounterVec::new(
             Opts::new(

@@ -271,7 +271,7 @@ async fn a_bad_file_changes_nothing_and_is_told_of_once() {
     let mut system = file.spawn().await;
     system.child().logs("API keys are required").await;
     file.write("# keys\n\nshop abc\n");
-    let told = system.child().logs("the keys stay as they were").await;
+    let told = system.child().logs("the keys stay unchanged").await;
     assert!(told["message"].to_string().contains("line 3"), "{told}");
     assert!(lets_in(&system, &key).await);
 
@@ -296,7 +296,7 @@ async fn a_bad_file_ends_the_start_and_is_explained() {
     let line = file.lines[0].clone();
     let hash = line.split_whitespace().last().unwrap();
     for (content, wanted) in [
-        ("# no key\n".to_owned(), "it has no key"),
+        ("# no key\n".to_owned(), "the file has no key"),
         (format!("{line}\nshop\n"), "line 3"),
         (format!("shop {hash} today\n"), "line 1"),
         (format!("shop {}\n", &hash[1..]), "64 hex digits"),

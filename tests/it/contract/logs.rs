@@ -66,7 +66,7 @@ async fn each_refusal_has_one_line_at_debug_with_the_id_of_its_answer() {
             "/products",
             405,
             "method_not_allowed",
-            Some("the Allow header names the methods"),
+            Some("use a method that the Allow header names"),
         ),
         (
             post("/products", json!({})),

@@ -137,7 +137,10 @@ async fn due_holds_are_expired_dead_events_requeued_and_the_books_audited() {
     browser.shows("#funnel-expired", "2").await;
     browser.click("#open-run-audit").await;
     browser
-        .shows("#dialog-run-audit [data-result]", "The books are right")
+        .shows(
+            "#dialog-run-audit [data-result]",
+            "The inventory is consistent",
+        )
         .await;
     browser.click("#dialog-run-audit [data-close]").await;
     browser.find(r#"#audit[data-audit="clean"]"#).await;
@@ -147,7 +150,10 @@ async fn due_holds_are_expired_dead_events_requeued_and_the_books_audited() {
         .unwrap();
     browser.click("#open-run-audit").await;
     browser
-        .shows("#dialog-run-audit [data-result]", "The books do not agree")
+        .shows(
+            "#dialog-run-audit [data-result]",
+            "The inventory is inconsistent",
+        )
         .await;
     browser.ends_clean().await;
 }
@@ -175,7 +181,7 @@ async fn an_outcome_that_is_unknown_is_called_so_and_a_retry_has_no_second_effec
     browser
         .shows(
             "#dialog-create-product [data-result]",
-            "It is not known whether it was done",
+            "The outcome is unknown",
         )
         .await;
     proxy.set(Traffic::Pass);

@@ -76,7 +76,7 @@ async fn a_copy_that_died_is_missed_and_one_that_was_stopped_is_not() {
         .until("the loss", |view| alerts(view).contains(&"process_lost"))
         .await;
     let alert = find(&view["alerts"], "code", "process_lost").unwrap();
-    assert_eq!(alert["title"], "1 of 2 copies of the expirer died");
+    assert_eq!(alert["title"], "Down: 1 of 2 copies of the expirer");
     is_told(&system, "process_lost").await;
 }
 
@@ -123,7 +123,7 @@ async fn what_cannot_be_read_is_no_outage() {
                 alert["title"]
                     .as_str()
                     .unwrap()
-                    .ends_with("the events that wait")
+                    .ends_with("the waiting events")
             })
         })
         .await;

@@ -1,4 +1,4 @@
-//! The page: operations, problems, events and schemas, each with an anchor.
+//! The page `/docs`: operations, problems, events and schemas, each with an anchor.
 
 use std::sync::LazyLock;
 
@@ -14,7 +14,7 @@ use crate::{
     openapi::ADMIN,
 };
 
-/// Where the service listens unless told otherwise, for examples to copy.
+/// The default address of the service, for the examples.
 const ADDRESS: &str = "http://127.0.0.1:8080";
 
 pub(super) fn page(openapi: &Value, asyncapi: &Value) -> Markup {
@@ -26,7 +26,7 @@ pub(super) fn page(openapi: &Value, asyncapi: &Value) -> Markup {
                 meta charset="utf-8";
                 meta name="viewport" content="width=device-width, initial-scale=1";
                 meta name="color-scheme" content="light dark";
-                title { (text(&info["title"])) " – the contract" }
+                title { (text(&info["title"])) " – API documentation" }
                 link rel="stylesheet" href="/docs/style.css";
             }
             body {
@@ -102,7 +102,7 @@ fn operation_card(openapi: &Value, path: &str, method: &str, operation: &Value) 
         Some(_) => Some("API_KEY"),
         None => None,
     };
-    // What all operations have in common is told above them.
+    // The page describes common parameters once, above the operations.
     let mut parameters = list(&operation["parameters"]).to_vec();
     parameters.retain(|parameter| parameter.get("$ref").is_none());
     html! {
@@ -163,7 +163,7 @@ fn answer_line(answer: &Value) -> Markup {
                 (line(text(&answer["description"])))
             }
         }
-        // What a problem may have, other answers of the operation may, too.
+        // An optional header of a problem is also a header of the operation's other responses, which list it already.
         @for (name, header) in headers {
             @if header.get("$ref").is_none() && (problem.is_none() || header["required"] == true) {
                 div.prose { "Header " code { (name) } ": " (line(text(&header["description"]))) }
@@ -193,11 +193,11 @@ fn problems() -> Markup {
             h2 { "Problems" }
             p {
                 "An error is a " a href="#schema-Problem" { "Problem" } ", as " code { "application/problem+json" }
-                " (RFC 9457). Branch on its code; the text is for people."
+                " (RFC 9457). Programs should branch on its code. The texts are for people."
             }
             div.wide {
                 table {
-                    thead { tr { th { "ProblemCode" } th { "Status" } th { "When" } th { "What to do" } } }
+                    thead { tr { th { "Code" } th { "Status" } th { "When" } th { "What to do" } } }
                     tbody {
                         @for code in ProblemCode::ALL {
                             @let ProblemSpec { code, status, title, when, action } = code.spec();
@@ -247,7 +247,7 @@ fn schema_card(name: &str, schema: &Value) -> Markup {
     html! {
         article id={ "schema-" (name) } {
             h3 { (name) }
-            @if name == "ProblemCode" {
+            @if name == "Code" {
                 p { "See " a href="#problems" { "Problems" } "." }
             } @else {
                 @if let Some(description) = schema["description"].as_str() { (prose(description)) }
@@ -257,7 +257,7 @@ fn schema_card(name: &str, schema: &Value) -> Markup {
     }
 }
 
-/// A tag's operations: path, method, operation.
+/// The operations of a tag, each as path, method and operation.
 fn tagged<'a>(openapi: &'a Value, tag: &Value) -> Vec<(&'a str, &'a str, &'a Value)> {
     let mut found = Vec::new();
     for (path, item) in map(&openapi["paths"]) {
@@ -270,7 +270,7 @@ fn tagged<'a>(openapi: &'a Value, tag: &Value) -> Vec<(&'a str, &'a str, &'a Val
     found
 }
 
-/// What a schema refers to, or itself.
+/// The schema that `schema` refers to, or `schema` itself.
 fn resolved<'a>(document: &'a Value, schema: &'a Value) -> &'a Value {
     match name(schema) {
         Some(name) => &document["components"]["schemas"][name],

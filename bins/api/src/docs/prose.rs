@@ -1,4 +1,4 @@
-//! Descriptions: the little of CommonMark that they use.
+//! Renders descriptions. They use only a small part of CommonMark: paragraphs, lists and `code`.
 
 use maud::{Markup, html};
 
@@ -17,7 +17,7 @@ pub(super) fn prose(text: &str) -> Markup {
     }
 }
 
-/// One line, with `code` in it.
+/// One line, which may contain `code`.
 pub(super) fn line(text: &str) -> Markup {
     html! {
         @for (position, part) in text.split('`').enumerate() {

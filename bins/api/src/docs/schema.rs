@@ -1,11 +1,11 @@
-//! JSON Schemas, as people read them.
+//! Renders JSON Schemas for people.
 
 use maud::{Markup, html};
 use serde_json::{Map, Value};
 
 use super::prose::line;
 
-/// What kind of value a schema allows, with a link where it has a name.
+/// The type of values that a schema allows. A named schema becomes a link.
 pub(super) fn kind(schema: &Value) -> Markup {
     if let Some(name) = name(schema) {
         return html! { a href={ "#schema-" (name) } { (name) } };
@@ -33,7 +33,7 @@ pub(super) fn name(schema: &Value) -> Option<&str> {
     schema.get("$ref")?.as_str()?.rsplit('/').next()
 }
 
-/// What else a value must fulfil.
+/// The limits of a value: range, length, default and allowed values.
 pub(super) fn limits(schema: &Value) -> Markup {
     let limit = |name: &str| schema.get(name).map(ToString::to_string);
     let mut limits = Vec::new();
@@ -91,7 +91,7 @@ pub(super) fn fields(schema: &Value) -> Markup {
     }
 }
 
-/// A value of an object schema, made of its fields' examples.
+/// An example of an object schema, made of the examples of its fields.
 pub(super) fn example(schema: &Value) -> Option<Value> {
     let properties = schema.get("properties")?.as_object()?;
     let examples = properties

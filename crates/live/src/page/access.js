@@ -1,14 +1,14 @@
-// Asks for the admin token where one is wanted, says so where none would help, and forgets it on demand.
+// Asks for the admin token if one is needed, explains if no token would help, and forgets the token on request.
 
 import { byId, setHidden, setText } from './dom.js';
 import { forgetToken, rememberToken, token } from './session.js';
 
 const NO_TOKEN_SET =
   'The API has no ADMIN_TOKEN, so it shows its numbers only to its own machine, over a loopback address. '
-  + 'Set ADMIN_TOKEN for flashsale-api, start it again, and come back with the token. '
-  + 'Or open this page on the machine itself, at http://127.0.0.1 and the port of the API.';
+  + 'Set ADMIN_TOKEN for flashsale-api, restart it, and enter the token here. '
+  + 'Or open this page on the same machine, at http://127.0.0.1 and the port of the API.';
 
-/** Whether the token that the stream refused was typed in here. */
+/** Whether the user entered the token that the stream refused. */
 let tried = false;
 
 export function openAccess(model, stream) {
@@ -16,8 +16,8 @@ export function openAccess(model, stream) {
   byId('token-form').addEventListener('submit', (event) => {
     event.preventDefault();
     const value = field.value.trim();
-    // A header takes no other characters.
-    if (!/^[\x20-\x7e]+$/.test(value)) return complain(value === '' ? 'Type the token in.' : 'No token has such characters.');
+    // An HTTP header can carry only these characters.
+    if (!/^[\x20-\x7e]+$/.test(value)) return complain(value === '' ? 'Enter the token.' : 'A token has only printable ASCII characters.');
     complain('');
     tried = true;
     rememberToken(value);
@@ -39,7 +39,7 @@ export function drawAccess(model, stream) {
   const section = byId('access');
   const appears = section.hidden && (wanted || forbidden);
   setHidden(byId('forget-token'), token() === null);
-  // While the token is on its way, the form stays where it is.
+  // While the token is being checked, the form stays visible.
   if (stream.phase === 'connecting' && !section.hidden) {
     byId('token-submit').disabled = true;
     return;
@@ -50,7 +50,7 @@ export function drawAccess(model, stream) {
   setHidden(byId('token-form'), !wanted);
   setHidden(byId('access-retry'), !forbidden);
   setText(byId('access-title'), forbidden ? 'Set ADMIN_TOKEN' : 'Admin token');
-  setText(byId('access-text'), forbidden ? NO_TOKEN_SET : 'This service shows its numbers, and does what the buttons say, for those who have its admin token.');
+  setText(byId('access-text'), forbidden ? NO_TOKEN_SET : 'You need the admin token of this service to see its numbers and to use the buttons.');
   if (!wanted && !forbidden) {
     tried = false;
     byId('token').value = '';
@@ -59,7 +59,7 @@ export function drawAccess(model, stream) {
   if (stream.phase === 'unauthorized' && token() !== null) {
     forgetToken();
     setHidden(byId('forget-token'), true);
-    complain(tried ? 'That is not the token.' : 'The token that this tab had is no longer right.');
+    complain(tried ? 'This token is wrong.' : 'The token of this tab is no longer valid.');
     byId('token').select();
   }
   if (appears && wanted) byId('token').focus();

@@ -1,15 +1,15 @@
-// Does an admin act, and tells what is known of it afterwards.
+// Sends an admin request, and returns its outcome.
 
 import { authorized, problemOf } from './session.js';
 
 const PATIENCE_MS = 30_000;
 
-/** Refusals after which the same request, with the same key, is the right thing to send. */
+/** Problem codes after which the same request with the same key should be sent again. */
 const AGAIN = ['overloaded', 'idempotency_key_in_use'];
 
 /**
  * Sends `request` (`{ method, path, body }`). The outcome is `done` with the answer, `refused` or `again` with the
- * problem, or `unknown`: no answer came, or one that says that the answer was lost.
+ * problem, or `unknown` if no answer came or the problem is `outcome_unknown`.
  */
 export async function act({ method, path, body }, key) {
   let response;
@@ -31,14 +31,14 @@ export async function act({ method, path, body }, key) {
   }
   const problem = await problemOf(response);
   if (problem === null) {
-    const bare = { title: `The answer was ${response.status}`, detail: 'It does not come from flashsale: something stands between.', code: String(response.status) };
+    const bare = { title: `The answer was ${response.status}`, detail: 'The answer is not from flashsale, but from a proxy in between.', code: String(response.status) };
     return { outcome: response.status < 500 ? 'refused' : 'unknown', problem: bare };
   }
   if (problem.code === 'outcome_unknown') return { outcome: 'unknown', problem };
   return { outcome: AGAIN.includes(problem.code) ? 'again' : 'refused', problem };
 }
 
-/** Random also on plain-http hosts, where `crypto.randomUUID` is missing. */
+/** A random key. `crypto.randomUUID` is not available on hosts with plain http. */
 export function randomKey() {
   return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, '0')).join('');
 }

@@ -1,10 +1,10 @@
-// A dialog that says what it will do, does it when told, and shows what happened.
+// A dialog that explains an action, runs it after a click, and shows the outcome.
 
 import { act, randomKey } from './act.js';
 import { byId, make, setText } from './dom.js';
 import { clearErrors, validate } from './fields.js';
 
-const UNKNOWN_TEXT = 'It is not known whether it was done: the answer was lost. Try again to find out. A repeat has the same key, and is not done twice.';
+const UNKNOWN_TEXT = 'The outcome is unknown, because the answer was lost. Try again to find out. The repeat has the same Idempotency-Key, so it has no second effect.';
 
 export class ActionDialog {
   #dialog;
@@ -20,8 +20,8 @@ export class ActionDialog {
   #phase;
 
   /**
-   * `action` has `request(form, context)` and `done(answer, context)`, which gives nodes or strings; and, where wanted,
-   * `prepare(form, context)` on opening, and `atOnce` for what only reads and needs no question.
+   * `action` has `request(form, context)`, and `done(answer, context)`, which returns nodes or strings. Optional are
+   * `prepare(form, context)`, which runs on opening, and `atOnce` for actions that only read and need no confirmation.
    */
   constructor(name, action) {
     this.#dialog = byId(`dialog-${name}`);
@@ -37,12 +37,12 @@ export class ActionDialog {
       event.preventDefault();
       if (validate(this.#form)) this.#run();
     });
-    // The outcome is worth the wait, which is bounded.
+    // A running action cannot be closed with Escape, because its outcome must be seen. It has a time limit.
     this.#dialog.addEventListener('cancel', (event) => this.#phase === 'busy' && event.preventDefault());
   }
 
   open(context) {
-    // A browser may close it against our will; what is under way is then still to be seen.
+    // A browser may close the dialog nevertheless. If the action still runs, the dialog shows it again.
     if (this.#phase !== 'busy') {
       this.#context = context;
       this.#form.reset();
@@ -62,7 +62,7 @@ export class ActionDialog {
     if (outcome === 'done') this.#enter('done', this.#action.done(answer, this.#context));
     else if (outcome === 'unknown') this.#enter('unknown', [make('p', { textContent: UNKNOWN_TEXT }), ...problemNodes(problem)]);
     else this.#enter(outcome, problemNodes(problem));
-    // A key keeps its first answer: another attempt after a refusal needs another one.
+    // The first answer to a key is stored, so another attempt after a refusal needs a new key.
     if (outcome === 'refused' || outcome === 'done') this.#key = randomKey();
   }
 
@@ -76,7 +76,7 @@ export class ActionDialog {
     this.#result.dataset.result = phase === 'ask' ? '' : phase;
     this.#result.replaceChildren(...result);
     if (this.#fields !== null) {
-      // What a repeat sends must be what was sent.
+      // A repeat must send the same request, so the fields cannot be changed.
       this.#fields.disabled = busy || again;
       this.#fields.hidden = finished;
     }
@@ -85,7 +85,7 @@ export class ActionDialog {
     this.#submit.hidden = finished && !this.#action.atOnce;
     setText(this.#submit, busy ? 'Working…' : again ? 'Try again' : this.#labels.submit);
     setText(this.#close, finished ? 'Close' : this.#labels.close);
-    // A disabled button has lost the focus.
+    // A button loses the focus while it is disabled.
     if (finished) this.#close.focus();
     else if (phase !== 'ask' && !busy) this.#submit.focus();
   }

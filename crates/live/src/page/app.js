@@ -1,4 +1,4 @@
-// Puts the page together: the stream fills the model, and the views draw it.
+// Connects the parts of the page: the stream updates the model, and the views draw the model.
 
 import { openAccess, drawAccess } from './access.js';
 import { openDialogs } from './dialogs.js';
@@ -24,13 +24,13 @@ const VIEWS = [
   drawRates, drawChart, drawFunnel, drawDelivery, drawAudit, drawServers, drawProcesses, drawProducts, drawFeed,
 ];
 
-// Title and announcement are for those, too, who look at another tab.
+// The title and the announcement are also updated in a hidden tab.
 function draw() {
   drawHealth(model, stream);
   drawSoon();
 }
 
-// In a hidden tab frames do not come, and what has come meanwhile is drawn in one go.
+// A hidden tab gets no animation frames. All changes are drawn at once when it is visible again.
 let due = false;
 function drawSoon() {
   if (due) return;
@@ -47,5 +47,5 @@ openDialogs(model);
 openProducts(drawSoon);
 openFeed(drawSoon);
 stream.start();
-// The clock goes on also where no news comes.
+// Ages and durations on the page change even without new data.
 setInterval(draw, 1000);

@@ -1,4 +1,4 @@
-// What is said of the books: `node --test`.
+// Tests of the audit texts: `node --test`.
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
@@ -10,7 +10,7 @@ const audit = (age, more = {}) => ({ at: new Date(NOW - age * 1000).toISOString(
 
 test('an audit says when it was made, and that it is old', () => {
   assert.match(describe(audit(125), NOW), /^12 products compared at \d\d:\d\d:\d\d, 2 min 5 s ago\.$/);
-  assert.match(describe(audit(420), NOW), /^12 products compared, but not audited since \d\d:\d\d:\d\d, 7 min ago\.$/);
+  assert.match(describe(audit(420), NOW), /^12 products compared; no audit since \d\d:\d\d:\d\d, 7 min ago\.$/);
 });
 
 test('differences that are not shown are counted', () => {

@@ -1,4 +1,4 @@
-// The chart of the last five minutes, and the same as a table.
+// The chart of the last five minutes, and a table with the same numbers.
 
 import uPlot from './vendor/uPlot.esm.js';
 
@@ -21,7 +21,7 @@ export function drawChart(model) {
   if (chart === null) chart = create();
   if (last === drawnAt) return;
   drawnAt = last;
-  // Where nothing fails, no red line lies on the axis.
+  // Without failures the red line is not drawn, because it would cover the axis.
   const failed = history.failed.some((each) => each > 0) ? history.failed : history.failed.map(() => null);
   chart.setData([history.at, history.reserved, history.confirmed, history.refused, failed]);
   if (chart.cursor.idx == null) readOut(null);
@@ -79,7 +79,7 @@ function create() {
   return made;
 }
 
-/** The canvas knows nothing of the style sheet. */
+/** Reads the colours from the style sheet, because a canvas cannot use it. */
 function readColours() {
   const style = getComputedStyle(document.documentElement);
   const names = {
@@ -88,7 +88,7 @@ function readColours() {
   colours = Object.fromEntries(Object.entries(names).map(([name, variable]) => [name, style.getPropertyValue(variable).trim()]));
 }
 
-/** The next of 1, 2, 5, 10, 20 … above, so that the scale moves seldom. */
+/** The next larger number of 1, 2, 5, 10, 20 …, so that the scale seldom changes. */
 function ceiling(max) {
   const least = Math.max((max ?? 0) * 1.05, 5);
   const power = 10 ** Math.floor(Math.log10(least));
@@ -98,11 +98,11 @@ function ceiling(max) {
 function readOut(index) {
   const at = index == null ? null : history?.at[index];
   setText(byId('chart-readout'), at == null
-    ? 'Last five minutes, a second'
-    : `${timeOfDay(at * 1000)} – reserved ${value('reserved', index)}, sold ${value('confirmed', index)}, refused ${value('refused', index)}, failed ${value('failed', index)}`);
+    ? 'Last five minutes, per second'
+    : `${timeOfDay(at * 1000)} – per second: reserved ${value('reserved', index)}, sold ${value('confirmed', index)}, refused ${value('refused', index)}, failed ${value('failed', index)}`);
 }
 
-const value = (name, index) => (history[name][index] == null ? 'not known' : rate(history[name][index]));
+const value = (name, index) => (history[name][index] == null ? 'unknown' : rate(history[name][index]));
 
 function drawTable() {
   const rows = [];

@@ -1,15 +1,15 @@
-// What runs behind: the sweep of due holds, and the events on their way to consumers.
+// The background work: sweeps of due holds, and events on their way to consumers.
 
 import { byId, setAttribute, setText } from './dom.js';
 import { amount, duration, rate, UNKNOWN } from './format.js';
 
 export function drawDelivery({ now: { alerts, expiry, outbox, rates }, history }) {
-  // What is too much is decided by the server, once, in its alerts.
+  // The limits are in one place: the server's alerts.
   const wrong = (...codes) => String(alerts.some((alert) => codes.includes(alert.code)));
 
   setAttribute(byId('expiry'), 'data-wrong', wrong('holds_overdue', 'no_expirer'));
   setText(byId('expiry-lag'), duration(expiry.lag_seconds));
-  setText(byId('expiry-text'), rates === null ? UNKNOWN : `${rate(rates.expired)} expired and ${rate(rates.canceled)} canceled a second.`);
+  setText(byId('expiry-text'), rates === null ? UNKNOWN : `${rate(rates.expired)} expired and ${rate(rates.canceled)} canceled per second.`);
   drawSpark(byId('expiry-spark'), history.at, history.lag_seconds, 5);
 
   setAttribute(byId('outbox'), 'data-wrong', wrong('events_wait', 'no_relay', 'rabbitmq_down'));
@@ -21,7 +21,7 @@ export function drawDelivery({ now: { alerts, expiry, outbox, rates }, history }
   drawSpark(byId('outbox-spark'), history.at, history.depth, 100);
 }
 
-/** A line of five minutes, 300 by 40, that does not blow small values up: `least` fills it at least. */
+/** A line of five minutes, 300 by 40 pixels. The top is at least `least`, so that small values look small. */
 function drawSpark(svg, at, values, least) {
   const last = at.at(-1) ?? 0;
   const top = values.reduce((most, value) => Math.max(most, value ?? 0), least);

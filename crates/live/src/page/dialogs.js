@@ -1,4 +1,4 @@
-// The dialogs of this page: what each one sends, and how it tells the answer.
+// The dialogs of this page: the request that each one sends, and the text for its answer.
 
 import { ActionDialog } from './action-dialog.js';
 import { differencesTable } from './audit.js';
@@ -12,7 +12,7 @@ const moment = (field) => (field.value === '' ? undefined : new Date(field.value
 const ACTIONS = {
   'create-product': {
     prepare() {
-      setText(byId('product-zone'), `Hours are in your time zone, ${Intl.DateTimeFormat().resolvedOptions().timeZone}.`);
+      setText(byId('product-zone'), `Times are in your time zone, ${Intl.DateTimeFormat().resolvedOptions().timeZone}.`);
     },
     request: ({ elements }) => ({
       method: 'POST',
@@ -31,7 +31,7 @@ const ACTIONS = {
 
   'adjust-stock': {
     prepare(form, { id, name }) {
-      setText(byId('adjust-stock-about'), `Changes how many units of ${name} (product ${id}) are free. The change is kept with its reason.`);
+      setText(byId('adjust-stock-about'), `Changes the number of free units of ${name} (product ${id}). The change is stored with its reason.`);
       preview(form);
     },
     request: ({ elements }, { id }) => ({
@@ -41,7 +41,7 @@ const ACTIONS = {
     }),
     done: ({ id, stock, total }) => [
       ...said(`Stock of product ${id} adjusted`),
-      make('p', { textContent: `Free now: ${count(stock)}, of ${count(total)} in all.` }),
+      make('p', { textContent: `Now ${count(stock)} of ${plural(total, 'unit')} are free.` }),
     ],
   },
 
@@ -52,7 +52,7 @@ const ACTIONS = {
 
   'requeue-events': {
     request: () => ({ method: 'POST', path: '/admin/outbox/requeue' }),
-    done: ({ requeued }) => said(requeued === 0 ? 'No event was dead' : `${plural(requeued, 'event')} requeued`),
+    done: ({ requeued }) => said(requeued === 0 ? 'There were no dead letters' : `${plural(requeued, 'event')} requeued`),
   },
 
   'rebuild-counters': {
@@ -67,9 +67,9 @@ const ACTIONS = {
     atOnce: true,
     request: () => ({ method: 'GET', path: '/admin/audit' }),
     done: ({ clean, products, differences }) => (clean
-      ? [...said('The books are right'), make('p', { textContent: `${plural(products.length, 'product')} compared, no difference.` })]
+      ? [...said('The inventory is consistent'), make('p', { textContent: `${plural(products.length, 'product')} compared, no difference.` })]
       : [
-        ...said('The books do not agree', 'bad'),
+        ...said('The inventory is inconsistent', 'bad'),
         make('p', { textContent: `${plural(products.length, 'product')} compared, ${plural(differences.length, 'difference')}:` }),
         make('div', { className: 'wide', tabIndex: 0, role: 'region', ariaLabel: 'Differences' }, differencesTable(differences)),
       ]),
@@ -94,12 +94,12 @@ function delta({ direction, units }) {
   return direction.value === 'remove' ? -Number(units.value) : Number(units.value);
 }
 
-/** What will be sent, in words, before it is. */
+/** Describes the change before it is sent. */
 function preview({ elements }) {
   const units = Number(elements.units.value);
   const valid = elements.units.value !== '' && elements.units.validity.valid;
   setText(byId('adjust-stock-preview'), !valid ? '' : elements.direction.value === 'remove'
-    ? `Takes ${plural(units, 'free unit')} away; refused if fewer are free.`
+    ? `Removes ${plural(units, 'free unit')}. The change is refused if fewer units are free.`
     : `Adds ${plural(units, 'free unit')}.`);
 }
 

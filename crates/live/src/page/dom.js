@@ -1,8 +1,8 @@
-// The few things that every view does to the document; each writes only what has changed.
+// Changes of the document that all views use. Each writes only changed values.
 
 export const byId = (id) => document.getElementById(id);
 
-/** A copy of what a `<template>` has. */
+/** A copy of the content of a `<template>`. */
 export const fromTemplate = (id) => byId(id).content.firstElementChild.cloneNode(true);
 
 export function make(tag, properties = {}, ...children) {
@@ -15,7 +15,7 @@ export function setText(node, text) {
   if (node.textContent !== text) node.textContent = text;
 }
 
-/** Sets an attribute; `null` takes it away. */
+/** Sets an attribute. `null` removes it. */
 export function setAttribute(node, name, value) {
   if (value === null) node.removeAttribute(name);
   else if (node.getAttribute(name) !== String(value)) node.setAttribute(name, value);
@@ -26,8 +26,8 @@ export function setHidden(node, hidden) {
 }
 
 /**
- * Makes the children of `parent` those of `keys`, in their order: keeps what is there, so that focus and
- * running transitions survive. `nodes` remembers what belongs to which key.
+ * Makes `parent` have one child per key, in the order of `keys`. Existing children stay, so that they keep the focus and
+ * their running transitions. `nodes` maps each key to its child.
  */
 export function keepInStep(parent, nodes, keys, create) {
   const wanted = new Set(keys);

@@ -1,4 +1,4 @@
-// The newest transitions; can be held still to be read.
+// The newest transitions. The user can pause the list to read it.
 
 import { byId, fromTemplate, setAttribute, setHidden, setText } from './dom.js';
 import { count, plural, timeOfDay } from './format.js';
@@ -7,7 +7,7 @@ import { transition } from './words.js';
 const SHOWN = 50;
 
 let paused = false;
-/** Which entries were drawn last: how many the feed had had, in which edition of it. */
+/** The last drawn state: the number of entries that the feed ever had, and its edition. */
 let drawn = 0;
 let edition = 0;
 
@@ -21,7 +21,7 @@ export function openFeed(redraw) {
 
 export function drawFeed(model) {
   const news = model.feedCount - drawn;
-  setText(byId('feed-pause'), !paused ? 'Pause' : news > 0 ? `Go on (${count(news)} new)` : 'Go on');
+  setText(byId('feed-pause'), !paused ? 'Pause' : news > 0 ? `Continue (${count(news)} new)` : 'Continue');
   if (paused) return;
   const anew = edition !== model.feedEdition;
   setHidden(byId('feed-none'), model.feed.length > 0);

@@ -1,8 +1,8 @@
-// Checks the fields of a form, and says beside each what is wrong with it.
+// Checks the fields of a form, and shows an error beside each invalid field.
 
 import { make } from './dom.js';
 
-/** Whether all is right; if not, the first field that is not has the focus. */
+/** Whether all fields are valid. If not, the first invalid field gets the focus. */
 export function validate(form) {
   const wrong = [...form.elements].filter((field) => field.willValidate && field.type !== 'fieldset' && !check(field));
   wrong[0]?.focus();
@@ -13,10 +13,10 @@ export function clearErrors(form) {
   for (const field of form.elements) if (field.dataset.message !== undefined) show(field, '');
 }
 
-/** `data-message` says what a field takes, and so what is wrong with anything else. */
+/** `data-message` describes the valid values of a field. It is also the error text. */
 function check(field) {
   if (field.dataset.message === undefined) return true;
-  // Blanks alone are no name, which `required` does not know.
+  // `required` accepts a text of spaces only, but the API does not.
   const blank = field.required && field.value.trim() === '';
   const message = field.validity.valid && !blank ? '' : field.dataset.message;
   show(field, message);
@@ -31,7 +31,7 @@ function show(field, message) {
     place = make('p', { id, className: 'error' });
     field.after(place);
     field.setAttribute('aria-describedby', [field.getAttribute('aria-describedby'), id].filter(Boolean).join(' '));
-    // Once it was wrong, it is said at once when it is right.
+    // After an error, the field is checked with every input, so that the error disappears at once.
     field.addEventListener('input', () => field.getAttribute('aria-invalid') === 'true' && check(field));
   }
   place.textContent = message;

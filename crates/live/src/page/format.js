@@ -1,28 +1,29 @@
-// Numbers, times and durations as people read them.
+// Formats numbers, times and durations for people.
 
 const whole = new Intl.NumberFormat('en', { maximumFractionDigits: 0 });
-const tenths = new Intl.NumberFormat('en', { minimumFractionDigits: 1, maximumFractionDigits: 1 });
+/** At most one decimal place; whole numbers without any. */
+const tenths = new Intl.NumberFormat('en', { maximumFractionDigits: 1 });
 const compact = new Intl.NumberFormat('en', { notation: 'compact', maximumSignificantDigits: 3 });
 const clock = new Intl.DateTimeFormat('en-GB', { hour: '2-digit', minute: '2-digit', second: '2-digit' });
 const day = new Intl.DateTimeFormat('en-GB', { day: 'numeric', month: 'short', hour: '2-digit', minute: '2-digit' });
 
-/** What stands where nothing is known. */
+/** The text for an unknown value. */
 export const UNKNOWN = '–';
 
 export const count = (value) => whole.format(value);
 export const plural = (value, one, many = `${one}s`) => `${count(value)} ${value === 1 ? one : many}`;
 
-/** In full as long as there is room for it: below ten million. */
+/** All digits below ten million, a short form above: `12.3M`. */
 export const amount = (value) => (Math.abs(value) < 1e7 ? whole.format(value) : compact.format(value));
 
-/** A rate: small ones with a tenth, large ones without; `null` is one that nobody knows. */
+/** A rate per second. Below 100 it has one decimal place, unless it is whole. `null` is an unknown rate. */
 export function rate(value) {
   if (value === null) return UNKNOWN;
   if (value === 0 || value >= 99.95) return amount(value);
   return tenths.format(Math.max(value, 0.1));
 }
 
-/** For the axis of a chart, which has little room. */
+/** A short form for the axis of the chart. */
 export const short = (value) => (value < 10 ? String(value) : compact.format(value));
 
 export function share(part, all) {
@@ -35,10 +36,10 @@ export function share(part, all) {
 
 const UNITS = [['d', 86_400], ['h', 3600], ['min', 60], ['s', 1]];
 
-/** Seconds, short ones with a tenth: `0 s`, `0.4 s`, `12 s`. */
+/** Seconds. Below 10 s they have one decimal place, unless they are whole: `0 s`, `0.4 s`, `4 s`, `12 s`. */
 export const duration = (seconds) => (seconds > 0 && seconds < 9.95 ? `${tenths.format(seconds)} s` : wholeDuration(seconds));
 
-/** Seconds, in at most two units: `4 s`, `3 min 5 s`, `2 h 14 min`, `5 d 3 h`. */
+/** Whole seconds in at most two units: `4 s`, `3 min 5 s`, `2 h 14 min`, `5 d 3 h`. */
 export function wholeDuration(seconds) {
   const rounded = Math.round(Math.max(seconds, 0));
   if (rounded === 0) return '0 s';

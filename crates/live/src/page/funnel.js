@@ -1,4 +1,4 @@
-// What became of all reservations since the counters began.
+// The outcome of all reservations since the counters were started.
 
 import { byId, setHidden, setText } from './dom.js';
 import { amount, share, UNKNOWN } from './format.js';
@@ -16,10 +16,10 @@ export function drawFunnel({ now: { funnel } }) {
   drawBar(parts, funnel?.reserved ?? 0);
 }
 
-/** The counters are not read at one instant, so that for a moment they may not add up. */
+/** The counters are not read at the same instant, so for a moment the difference can be negative. */
 const stillHeld = ({ reserved, confirmed, canceled, expired }) => Math.max(reserved - confirmed - canceled - expired, 0);
 
-/** Each part lies over the next, and ends where the parts before it and it end. */
+/** The parts are drawn as layers, the first on top. Each layer has the width of its part and all parts before it. */
 function drawBar(parts, reserved) {
   const bar = byId('funnel-bar');
   let end = 0;

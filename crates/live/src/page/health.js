@@ -1,4 +1,4 @@
-// The verdict at the top, and the alerts under it.
+// The status of the service at the top of the page, and the alerts below it.
 
 import { isOld } from './audit.js';
 import { byId, fromTemplate, keepInStep, make, setAttribute, setHidden, setText } from './dom.js';
@@ -28,49 +28,49 @@ export function drawHealth(model, stream) {
   document.title = `${verdict.short} · flashsale live`;
   drawLink(model, stream);
   drawAlerts(model.now?.alerts ?? []);
-  // Nobody is looking, and when somebody does, what has changed meanwhile is said.
+  // While the page is paused nobody reads it. Changes are announced when it continues.
   if (stream.phase !== 'paused') announce(verdict, model.now?.alerts ?? []);
 }
 
 export function assess(model, stream) {
   const unknown = (title, text) => ({ health: 'unknown', title, text, short: title });
   if (stream.phase === 'paused') {
-    const old = model.now === null ? '' : ` The numbers below are of ${timeOfDay(model.now.at)}.`;
-    return unknown('Paused', `Nobody has looked at this tab for a while, so it asked for no news.${old}`);
+    const old = model.now === null ? '' : ` The numbers below are from ${timeOfDay(model.now.at)}.`;
+    return unknown('Paused', `This tab was hidden, so it stopped reading new data.${old}`);
   }
   if (model.now === null) {
     switch (stream.phase) {
       case 'unauthorized':
-      case 'stopped': return unknown('Admin token needed', 'Nothing is known until you show that you may see it.');
+      case 'stopped': return unknown('Admin token needed', 'Enter the admin token to see the status.');
       case 'forbidden': return unknown('Not allowed from here', 'The service shows its numbers only to its own machine.');
-      case 'crowded': return unknown('Too many viewers', 'The service lets no more pages watch at once. Close some; this one tries again by itself.');
-      case 'lost': return unknown('No connection to the API', `${stream.problem?.title ?? 'It does not answer'}. Nothing is known yet; this page tries again by itself.`);
-      default: return unknown('Connecting', 'Waiting for the first numbers.');
+      case 'crowded': return unknown('Too many viewers', 'The service has its maximum number of viewers. Close other live pages. This page tries again automatically.');
+      case 'lost': return unknown('No connection to the API', `${stream.problem?.title ?? 'The API does not answer'}. There is no data yet. This page tries again automatically.`);
+      default: return unknown('Connecting', 'Waiting for the first data.');
     }
   }
   if (stream.silent || ['unauthorized', 'forbidden', 'stopped'].includes(stream.phase)) {
     const age = wholeDuration((Date.now() - stream.newsAt) / 1000);
     return {
       health: 'stale',
-      title: `No news since ${timeOfDay(model.now.at)}`,
-      text: `For ${age} nothing has come from the API${reason(stream)}. All numbers below are old.`,
-      short: 'No news',
+      title: `No data since ${timeOfDay(model.now.at)}`,
+      text: `The API has sent no data for ${age}${reason(stream)}. All numbers below are old.`,
+      short: 'No data',
     };
   }
   const { length } = model.now.alerts;
   if (length > 0) {
     return {
       health: 'ill',
-      title: length === 1 ? model.now.alerts[0].title : `${length} things are wrong`,
-      text: length === 1 ? 'What it means, and what to do:' : 'What they mean, and what to do, the worst first:',
+      title: length === 1 ? model.now.alerts[0].title : `${length} alerts`,
+      text: length === 1 ? 'Meaning, and what to do:' : 'Meaning, and what to do. The worst alert is first:',
       short: plural(length, 'alert'),
     };
   }
   const down = Object.keys(SERVERS).filter((name) => model.now.servers[name] === 'down').map((name) => SERVERS[name]);
-  // An alert takes a moment longer, to be sure.
+  // The server state changes some polls before the alert is sent.
   if (down.length > 0) {
     const title = `${down.join(' and ')} ${down.length === 1 ? 'does' : 'do'} not answer`;
-    return { health: 'ill', title, text: 'Sales depend on PostgreSQL alone. See the servers below.', short: title };
+    return { health: 'ill', title, text: 'Sales depend only on PostgreSQL. See the servers below.', short: title };
   }
   return { health: 'well', title: 'All is well', text: wellness(model), short: 'All is well' };
 }
@@ -85,14 +85,14 @@ function wellness(model) {
   const up = Object.keys(SERVERS).filter((name) => servers[name] === 'up').map((name) => SERVERS[name]);
   const running = processes.filter((process) => process.alive).length;
   const books = audit === null
-    ? 'books not audited yet'
-    : isOld(audit, model.time()) ? `books not audited since ${timeOfDay(audit.at)}` : 'books right';
+    ? 'inventory not audited yet'
+    : isOld(audit, model.time()) ? `inventory not audited since ${timeOfDay(audit.at)}` : 'inventory consistent';
   const soldOut = [...products.values()].filter(({ stock, total }) => stock === 0 && total > 0).length;
   return [
     `${up.join(', ')} up`,
     `${plural(running, 'process', 'processes')} running`,
     books,
-    ...(soldOut === 0 ? [] : [soldOut === products.size ? 'everything is sold out' : `${soldOut} of ${plural(products.size, 'product')} sold out`]),
+    ...(soldOut === 0 ? [] : [soldOut === products.size ? 'all products sold out' : `${soldOut} of ${plural(products.size, 'product')} sold out`]),
   ].join(' · ');
 }
 
@@ -107,7 +107,7 @@ function drawLink(model, stream) {
 }
 
 function drawAlerts(list) {
-  // One code may come more than once: copies of two roles are lost.
+  // A code can appear more than once, for example if copies of two roles are down.
   const keys = list.map(({ code }, index) => `${code} ${list.slice(0, index).filter((other) => other.code === code).length}`);
   setHidden(byId('alerts'), list.length === 0);
   keepInStep(byId('alerts-list'), alerts, keys, (key) => createAlert(key.split(' ')[0]));
@@ -132,7 +132,10 @@ function createAlert(code) {
   return node;
 }
 
-/** Spoken once for each change of what is wrong, not each second: the texts have numbers that move. */
+/**
+ * Announces each change of the set of alerts once. The texts have numbers that change every second, so they are
+ * not compared.
+ */
 function announce({ health, title }, list) {
   const key = [health, list.length === 0 ? title : '', ...list.map((alert) => alert.code).sort()].join(' ');
   if (key === announced) return;

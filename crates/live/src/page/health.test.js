@@ -1,4 +1,4 @@
-// The verdict at the top: `node --test`.
+// Tests of the status at the top of the page: `node --test`.
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
@@ -47,6 +47,6 @@ test('a hidden tab that asks for nothing claims nothing', () => {
 
 test('books that were not audited for five minutes are not called right', () => {
   const at = (seconds) => ({ at: new Date(NOW - seconds * 1000).toISOString(), clean: true, products: 1, differences: [] });
-  assert.match(assess(seen({ audit: at(299) }), live).text, /books right/);
-  assert.match(assess(seen({ audit: at(301) }), live).text, /books not audited since \d\d:\d\d:\d\d/);
+  assert.match(assess(seen({ audit: at(299) }), live).text, /inventory consistent/);
+  assert.match(assess(seen({ audit: at(301) }), live).text, /inventory not audited since \d\d:\d\d:\d\d/);
 });

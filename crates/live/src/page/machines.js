@@ -1,4 +1,4 @@
-// The servers that flashsale stands on, and its own processes.
+// The servers that flashsale uses, and its own processes.
 
 import { byId, fromTemplate, keepInStep, setAttribute, setText } from './dom.js';
 import { wholeDuration } from './format.js';
@@ -17,7 +17,7 @@ const copies = new Map();
 
 export function drawProcesses(model) {
   const { alerts, processes } = model.now;
-  // A role without a process is what has to be seen most.
+  // A role without a process is shown too: it is the most important fault.
   const names = [...new Set([...Object.keys(ROLES), ...processes.map(({ role }) => role)])];
   keepInStep(byId('processes-list'), roles, names, createRole);
   const missed = alerts.some(({ code }) => code === 'process_lost');
@@ -38,9 +38,9 @@ function drawRole(role, processes, missed, time) {
   const lost = processes.length - alive;
   setAttribute(node, 'data-alive', alive);
   setAttribute(node, 'data-lost', lost);
-  // Where others have taken the place of the lost, they are listed for the record.
+  // Processes that are down and were replaced are only listed, without a warning colour.
   setAttribute(node, 'data-replaced', String(lost > 0 && alive > 0 && !missed));
-  setText(node.querySelector('[data-word]'), `${alive === 0 ? 'none runs' : `${alive} ${alive === 1 ? 'runs' : 'run'}`}${lost > 0 ? `, ${lost} lost` : ''}`);
+  setText(node.querySelector('[data-word]'), `${alive === 0 ? 'none running' : `${alive} running`}${lost > 0 ? `, ${lost} down` : ''}`);
 
   const byInstance = new Map(processes.map((process) => [process.instance, process]));
   const nodes = copies.get(role);
@@ -62,6 +62,6 @@ function drawCopy(node, { version, alive, heard_seconds_ago, started_at, cannot_
   setText(node.querySelector('[data-version]'), version);
   setText(node.querySelector('[data-age]'), alive
     ? `for ${wholeDuration((time - Date.parse(started_at)) / 1000)}`
-    : `heard ${wholeDuration(heard_seconds_ago)} ago`);
-  setText(node.querySelector('[data-word]'), alive ? (unreached === '' ? 'alive' : `cannot reach ${unreached}`) : 'lost');
+    : `last heartbeat ${wholeDuration(heard_seconds_ago)} ago`);
+  setText(node.querySelector('[data-word]'), alive ? (unreached === '' ? 'up' : `cannot reach ${unreached}`) : 'down');
 }

@@ -1,27 +1,30 @@
-// What the stream has told so far, bounded however long it goes on.
+// The data from the stream. Its size has a limit, however long the stream runs.
 
 const HISTORY_SECONDS = 300;
 const GAP_SECONDS = 3;
-/** A clock that goes back by more was set anew; by less, its seconds are waited for. */
+/**
+ * If the server's clock goes back by more than this, the history starts again. After a smaller step, points are
+ * skipped until the clock has caught up.
+ */
 const CLOCK_BACK_SECONDS = 5;
 const FEED_ENTRIES = 100;
-/** How fast a product's activity is forgotten. */
+/** The half-life of a product's activity. */
 const ACTIVITY_HALF_LIFE_MS = 10_000;
 
 const SERIES = ['reserved', 'confirmed', 'refused', 'failed', 'lag_seconds', 'depth'];
-/** The total of what is given by code; `null` where that is not known. */
+/** The total of values by code. `null`: the values are unknown. */
 export const sum = (byCode) => (byCode === null ? null : Object.values(byCode).reduce((total, value) => total + value, 0));
 
 export class Model {
-  /** The last message, without what is kept apart below. */
+  /** The last message, without the parts in the fields below. */
   now = null;
   products = new Map();
   feed = [];
-  /** How many entries the feed ever had, and how often it was replaced as a whole. */
+  /** The number of entries that the feed ever had, and how often the whole feed was replaced. */
   feedCount = 0;
   feedEdition = 0;
   history = emptyHistory();
-  /** Ids of the products that are to be drawn again; null: all. */
+  /** Ids of the products to draw again. `null`: all. */
   #changed = null;
   #clockAhead = 0;
 
@@ -43,12 +46,12 @@ export class Model {
     this.#prune(now.products_shown);
   }
 
-  /** The time by the server's clock: the operator's may be wrong. */
+  /** The time by the server's clock, because the clock of the viewer's computer may be wrong. */
   time() {
     return Date.now() + this.#clockAhead;
   }
 
-  /** The products that changed since this was asked last. */
+  /** The products that changed since the last call. */
   takeChanged() {
     const changed = this.#changed ?? new Set(this.products.keys());
     this.#changed = new Set();
@@ -82,7 +85,7 @@ export class Model {
     this.#lengthen(now);
   }
 
-  /** An API that was started anew has only a short history; what this page saw before it stays. */
+  /** A restarted API has only a short history, so the older points of this page stay. */
   #join(history) {
     const seen = this.history;
     const begins = history.at[0] ?? Infinity;
@@ -104,7 +107,7 @@ export class Model {
 
   #lengthen({ at, rates, expiry, outbox }) {
     const second = Date.parse(at) / 1000;
-    // While PostgreSQL is away, the last that was known of it is not news.
+    // While PostgreSQL is down, the message repeats the last known values. They are not new points.
     const values = rates === null ? {} : {
       reserved: rates.reserved,
       confirmed: rates.confirmed,
@@ -122,7 +125,7 @@ export class Model {
     if (back > CLOCK_BACK_SECONDS) this.history = emptyHistory();
     else if (back >= 0) return;
     const { at } = this.history;
-    // A gap stays one: no line is drawn over what nobody has seen.
+    // A null makes a gap in the chart, so that no line is drawn over a time without data.
     if (at.length > 0 && second - at.at(-1) > GAP_SECONDS) {
       at.push(at.at(-1) + 1);
       for (const name of SERIES) this.history[name].push(null);
@@ -138,7 +141,7 @@ export class Model {
     if (old > 0) for (const name of ['at', ...SERIES]) this.history[name].splice(0, old);
   }
 
-  /** Where only the newest are shown, those that newer ones have pushed out go. */
+  /** If only the newest products are shown, removes the products that newer ones have replaced. */
   #prune(shown) {
     const most = Number(/^newest (\d+)$/.exec(shown)?.[1] ?? Infinity);
     if (this.products.size <= most) return;

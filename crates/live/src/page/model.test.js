@@ -1,4 +1,4 @@
-// What the page knows, message by message: `node --test`.
+// Tests of the page's data, message by message: `node --test`.
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';

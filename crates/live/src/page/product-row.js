@@ -1,10 +1,10 @@
-// One product: its name, its bar, its numbers, and what is to be said about its sale.
+// One product: its name, its bar, its numbers, and the state of its sale.
 
 import { fromTemplate, setAttribute, setText } from './dom.js';
 import { amount, count, dayAndTime, wholeDuration } from './format.js';
 
 const MARKS = {
-  'sold-out': 'Sold out', empty: 'No units yet', 'not-open': 'Not open yet', closed: 'Closed', open: '',
+  'sold-out': 'Sold out', empty: 'No units yet', 'not-open': 'Not started', closed: 'Ended', open: '',
 };
 
 export function createRow(id) {
@@ -26,7 +26,7 @@ export function drawRow(node, product, time) {
   }
   setAttribute(part('[data-action]'), 'aria-label', `Adjust stock of ${name} (#${id})`);
 
-  // The sold lie over the held, and these over the free: each layer ends where its units end.
+  // Layers: sold units are drawn over held units, and held units over free units.
   const soldEnd = end(sold, total);
   const heldEnd = sold + held === total && total > 0 ? 100 : Math.min(soldEnd + end(held, total), 100);
   part('.stock .sold').style.transform = `translateX(${soldEnd - 100}%)`;
@@ -38,7 +38,7 @@ export function drawRow(node, product, time) {
   setText(part('[data-hours]'), hours(product, time));
 }
 
-/** Few units of many are still to be seen. */
+/** The width of units in percent. A few units of many still have a visible width. */
 const end = (units, total) => (units === 0 ? 0 : Math.max((100 * units) / total, 0.6));
 
 function saleState({ stock, total, sale_starts_at, sale_ends_at }, time) {
@@ -48,13 +48,13 @@ function saleState({ stock, total, sale_starts_at, sale_ends_at }, time) {
   return Date.parse(sale_starts_at) > time ? 'not-open' : 'open';
 }
 
-/** Comparisons with an hour that is not set, which is not a number, are false. */
+/** A time that is not set is NaN, and all comparisons with NaN are false. */
 function hours({ sale_starts_at, sale_ends_at }, time) {
   const [starts, ends] = [Date.parse(sale_starts_at), Date.parse(sale_ends_at)];
   if (ends <= time) return `since ${dayAndTime(ends)}`;
-  if (starts > time) return `opens in ${wholeDuration((starts - time) / 1000)}`;
-  return ends > time ? `closes in ${wholeDuration((ends - time) / 1000)}` : '';
+  if (starts > time) return `starts in ${wholeDuration((starts - time) / 1000)}`;
+  return ends > time ? `ends in ${wholeDuration((ends - time) / 1000)}` : '';
 }
 
-/** Whether what is to be said of it changes by the clock alone. */
+/** Whether the text about the sale changes with time, without a change of the product. */
 export const hasHours = ({ sale_starts_at, sale_ends_at }) => Boolean(sale_starts_at ?? sale_ends_at);

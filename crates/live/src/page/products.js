@@ -1,12 +1,12 @@
-// The list of products: which are shown, in which order, and what they add up to.
+// The list of products: its filter, its order, and its totals.
 
 import { byId, keepInStep, setAttribute, setHidden, setText } from './dom.js';
 import { amount, plural } from './format.js';
 import { createRow, drawRow, hasHours } from './product-row.js';
 
-/** So many and fewer have room to be cards. */
+/** Up to this number, products are shown as cards. */
 const FEW = 12;
-/** How long an order by what moves is kept, so that it can be read. */
+/** Time between two changes of the order, so that the list can be read. */
 const ORDER_MS = 5000;
 
 const ORDERS = {
@@ -44,7 +44,7 @@ export function drawProducts(model) {
   const time = model.time();
   for (const id of ids) {
     const product = products.get(id);
-    // Hours come and go by the clock, without news of the product.
+    // The start and end of a sale change the row without a change of the product.
     if (changed.has(id) || hasHours(product)) drawRow(nodes.get(id), product, time);
   }
   filter(products, changed);
@@ -54,7 +54,8 @@ export function drawProducts(model) {
 function order(model) {
   const by = byId('products-sort').value;
   const list = byId('products-list');
-  // What is pointed at or has the focus does not move away. A finger that has left the glass points at nothing.
+  // The order does not change while the pointer or the focus is in the list. On touch screens `:hover` stays after
+  // a tap, so it does not count there.
   const held = list.contains(document.activeElement) || (POINTER.matches && list.matches(':hover'));
   const sameSet = ids.length === model.products.size && ids.every((id) => model.products.has(id));
   const outdated = by === 'id' ? !sameSet : !held && Date.now() - orderedAt > ORDER_MS;
@@ -82,7 +83,7 @@ function filter(products, changed) {
   setText(byId('products-found'), wanted === '' ? '' : `${plural(found, 'product')} of ${amount(ids.length)}`);
   setHidden(byId('products-found'), wanted === '');
   setHidden(byId('products-none'), found > 0);
-  setText(byId('products-none'), ids.length === 0 ? 'There are no products yet. Create the first one.' : 'No product is called so, or has this id.');
+  setText(byId('products-none'), ids.length === 0 ? 'There are no products yet. Create the first one.' : 'No product has this name or id.');
 }
 
 const matches = ({ id, name }, wanted) => name.toLowerCase().includes(wanted) || String(id).startsWith(wanted.replace('#', ''));

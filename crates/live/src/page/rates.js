@@ -1,14 +1,14 @@
-// What happens in a second: the large figures, and the reasons of refusals and failures.
+// Rates per second: the large numbers, and the reasons of refusals and failures.
 
 import { byId, fromTemplate, keepInStep, setAttribute, setHidden, setText } from './dom.js';
 import { rate, UNKNOWN } from './format.js';
 import { sum } from './model.js';
 import { failure, refusal } from './words.js';
 
-/** While PostgreSQL is away nobody knows them. */
+/** The rates while PostgreSQL is down: they are unknown. */
 const NONE_KNOWN = { reserved: null, confirmed: null, refused: null, failed: null };
 
-/** A reason that has not occurred for so long leaves the list; until then it stays, so that the list is calm. */
+/** A reason stays in the list for this long after its last request, so that the list does not change all the time. */
 const REMEMBERED_MS = 300_000;
 
 export function drawRates({ now }) {
@@ -29,7 +29,10 @@ class Reasons {
   #noneText;
   #words;
   #nodes = new Map();
-  /** By code: when it occurred last, and how much so far, which makes an order that seldom changes. */
+  /**
+   * By code: the last time, and the total so far. The list is ordered by the total, which seldom changes the
+   * order.
+   */
   #known = new Map();
 
   constructor(name, words) {
@@ -39,7 +42,7 @@ class Reasons {
     this.#words = words;
   }
 
-  /** `rates` by code; `null` where they are not known. */
+  /** `rates` by code. `null`: they are unknown. */
   draw(rates) {
     const time = Date.now();
     for (const [code, value] of Object.entries(rates ?? {})) {

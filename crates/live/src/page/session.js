@@ -1,4 +1,4 @@
-// The admin token: kept for this tab alone, and sent only as a header.
+// The admin token. It is stored only for this tab, and sent only as a header.
 
 const KEY = 'flashsale.admin-token';
 
@@ -6,13 +6,13 @@ export const token = () => sessionStorage.getItem(KEY);
 export const rememberToken = (value) => sessionStorage.setItem(KEY, value);
 export const forgetToken = () => sessionStorage.removeItem(KEY);
 
-/** The given headers, with the token where there is one. */
+/** The headers with the token, if there is one. */
 export function authorized(headers) {
   const value = token();
   return value === null ? headers : { ...headers, Authorization: `Bearer ${value}` };
 }
 
-/** The problem that an answer has as its body, or null where it has none (a proxy's page, for example). */
+/** The problem in the body of a response. `null` if the body is not a problem, for example a page of a proxy. */
 export async function problemOf(response) {
   if (!response.headers.get('Content-Type')?.startsWith('application/problem+json')) return null;
   return response.json().catch(() => null);

@@ -1,14 +1,14 @@
-// Reads server-sent events out of chunks of bytes, however these were split.
+// Parses server-sent events from chunks of bytes. A chunk may end anywhere.
 
 const IDS = ['user_id', 'reservation_id', 'product_id'];
 
-/** Parses JSON; an id that is too large for a number to hold exactly stays as its text where the browser tells it. */
+/** Parses JSON. An id that is too large for an exact number stays text, if the browser gives the source text. */
 export const parseData = (text) => JSON.parse(text, (key, value, context) => (
   typeof value === 'number' && !Number.isSafeInteger(value) && IDS.includes(key) ? context?.source ?? value : value
 ));
 
 export class EventParser {
-  // Streaming, so that a character whose bytes come in two chunks stays whole.
+  // The decoder is streaming, because the bytes of one character can be in two chunks.
   #decoder = new TextDecoder();
   #line = '';
   #afterReturn = false;
@@ -16,11 +16,11 @@ export class EventParser {
   #type = '';
   #data = [];
 
-  /** The events that are complete with this chunk, as `{ id, type, data }`. */
+  /** The events that this chunk completes, as `{ id, type, data }`. */
   push(bytes) {
     let text = this.#decoder.decode(bytes, { stream: true });
     if (text === '') return [];
-    // A line may end in CR LF, and the chunk between the two.
+    // A line may end with CR LF, and the chunk may end between the two.
     const rest = this.#afterReturn && text.startsWith('\n');
     this.#afterReturn = text.endsWith('\r');
     if (rest) text = text.slice(1);
@@ -39,7 +39,7 @@ export class EventParser {
     if (field === 'data') this.#data.push(value);
     else if (field === 'event') this.#type = value;
     else if (field === 'id' && !value.includes('\0')) this.#id = value;
-    // Comments have an empty field; `retry` is not followed, the page has its own back-off.
+    // Comments have an empty field name. `retry` is ignored, because the page has its own back-off.
     return null;
   }
 

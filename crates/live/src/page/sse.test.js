@@ -1,4 +1,4 @@
-// The parser of the stream: `node --test`.
+// Tests of the parser of the stream: `node --test`.
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';

@@ -1,19 +1,22 @@
-// Keeps the stream open: reads it, notices silence, and comes back by itself.
+// Reads the stream, detects silence, and reconnects automatically.
 
 import { authorized, problemOf } from './session.js';
 import { EventParser, parseData } from './sse.js';
 
-/** A message comes each second; after this time without one, what is shown is old. */
+/** A message comes every second. After this time without a message, the shown data is old. */
 const SILENCE_MS = 5000;
 const WAIT_MIN_MS = 500;
 const WAIT_MAX_MS = 5000;
-/** A browser has few connections to one host: tabs that nobody looks at must not use them up. */
+/** A hidden tab disconnects after this time, because a browser allows only few connections to one host. */
 const HIDDEN_MS = 30_000;
 
-/** Answers after which trying again by itself is of no use: somebody has to do something. */
+/** Statuses after which the page does not retry, because the user must act first. */
 const FINAL = { 401: 'unauthorized', 403: 'forbidden' };
 
-/** What an answer that is no stream means. Only the service itself counts viewers; a proxy's 503 says nothing of them. */
+/**
+ * The phase after a response that is not a stream. Only the service's own problem means too many viewers; a
+ * proxy's 503 does not.
+ */
 export function phaseOf(status, problem) {
   return problem?.code === 'too_many_viewers' ? 'crowded' : FINAL[status] ?? 'lost';
 }
@@ -22,7 +25,7 @@ export class Stream {
   /** `connecting`, `live`, `lost`, `crowded`, `paused` (hidden), `unauthorized`, `forbidden` or `stopped`. */
   phase = 'stopped';
   problem = null;
-  /** When the last message came; the wall clock also goes on while the machine sleeps. */
+  /** When the last message came, by the wall clock, which continues while the computer sleeps. */
   newsAt = null;
   #onEvent;
   #onChange;
@@ -30,15 +33,15 @@ export class Stream {
   #wait = WAIT_MIN_MS;
   #retry = null;
   #connection = null;
-  /** Since when nobody can see the page; null: somebody can. */
+  /** Since when the page is hidden. `null`: it is visible. */
   #hiddenAt = document.hidden ? Date.now() : null;
 
-  /** `onChange` is called after all events of a chunk, too, so that those of a catch-up are shown as one. */
+  /** `onChange` is called once per chunk, so that all events after a reconnect are drawn together. */
   constructor({ onEvent, onChange }) {
     this.#onEvent = onEvent;
     this.#onChange = onChange;
     setInterval(() => this.#watch(), 1000);
-    // Timers sleep in a hidden tab, and everything does in a closed laptop.
+    // Timers stop in a hidden tab and while the computer sleeps.
     document.addEventListener('visibilitychange', () => {
       this.#hiddenAt = document.hidden ? Date.now() : null;
       if (!document.hidden) this.#wake();
@@ -50,7 +53,7 @@ export class Stream {
     return this.newsAt !== null && Date.now() - this.newsAt >= SILENCE_MS;
   }
 
-  /** Connects anew, and asks for everything. */
+  /** Connects again, and requests the complete state. */
   start() {
     this.#leave();
     this.newsAt = null;
@@ -95,9 +98,9 @@ export class Stream {
         phase = phaseOf(response.status, problem);
       }
     } catch {
-      // No connection, a cut one, or one that was given up: the phase says all that is known.
+      // The connection failed, broke or was aborted. The phase has all that is known.
     }
-    // Another connection has taken its place, or nobody wants one.
+    // Another connection has replaced this one, or the stream was stopped.
     if (connection !== this.#connection) return;
     connection.abort();
     this.#connection = null;
@@ -121,7 +124,7 @@ export class Stream {
     try {
       message = parseData(data);
     } catch (error) {
-      // What follows could not be trusted; the next connection begins with everything.
+      // The following ticks would not fit. The next connection starts with the complete state.
       this.#lastId = null;
       throw error;
     }
@@ -139,7 +142,7 @@ export class Stream {
     this.#become('paused');
   }
 
-  /** A connection that says nothing is given up: the other end may be gone without a word. */
+  /** Aborts a silent connection: the server may be gone without closing it. */
   #listen() {
     const connection = this.#connection;
     if (connection === null) return;

@@ -1,4 +1,4 @@
-// How the stream is kept, and given up: `node --test`.
+// Tests of the stream's connection: `node --test`.
 
 import assert from 'node:assert/strict';
 import { afterEach, beforeEach, mock, test } from 'node:test';
@@ -14,7 +14,7 @@ test('only the service itself says that there are too many viewers', () => {
   assert.equal(phaseOf(403, { code: 'forbidden' }), 'forbidden');
 });
 
-/** Lets what has been promised come true. */
+/** Waits until all pending promises are settled. */
 const settle = async () => {
   for (let turn = 0; turn < 20; turn += 1) await Promise.resolve();
 };
@@ -36,7 +36,7 @@ beforeEach(() => {
       const body = new TransformStream();
       const writer = body.writable.getWriter();
       signal.addEventListener('abort', () => writer.abort().catch(() => {}));
-      // A server may not know yet that nobody reads.
+      // The server may not know yet that the client has disconnected.
       const send = (id) => writer.write(new TextEncoder().encode(`id: ${id}\nevent: tick\ndata: {}\n\n`)).catch(() => {});
       requests.push({ headers, signal, send });
       return Promise.resolve({ ok: true, body: body.readable });

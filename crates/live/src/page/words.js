@@ -1,33 +1,33 @@
-// The friendly words for what the stream has as codes. What is not listed is shown as its code reads.
+// Texts for the codes in the stream. A code that is not listed is shown with spaces instead of underscores.
 
 const REFUSALS = {
-  already_reserved: 'User holds it already',
-  expired_sold_out: 'Paid late, units gone',
-  forbidden: 'Admin act not allowed here',
-  idempotency_key_in_use: 'Same request under way',
-  idempotency_key_reused: 'Key of another request',
+  already_reserved: 'User already holds the product',
+  expired_sold_out: 'Paid late, units sold out',
+  forbidden: 'Admin request not allowed',
+  idempotency_key_in_use: 'Same request in progress',
+  idempotency_key_reused: 'Idempotency-Key of another request',
   insufficient_stock: 'Too few free units to remove',
   invalid_json: 'Body is not JSON',
-  invalid_query: 'Query not valid',
-  invalid_request: 'Request not valid',
+  invalid_query: 'Query is not valid',
+  invalid_request: 'Request is not valid',
   max_per_user_reached: 'Limit per user reached',
   product_not_found: 'No such product',
-  reservation_canceled: 'Was canceled before',
-  reservation_confirmed: 'Was confirmed before',
-  reservation_expired: 'Came after the deadline',
-  reservation_not_confirmed: 'Not confirmed yet',
+  reservation_canceled: 'Reservation already canceled',
+  reservation_confirmed: 'Reservation already confirmed',
+  reservation_expired: 'Reservation expired',
+  reservation_not_confirmed: 'Reservation not confirmed yet',
   reservation_not_found: 'No such reservation',
-  reservation_returned: 'Was returned before',
+  reservation_returned: 'Reservation already returned',
   sale_closed: 'Sale is over',
-  sale_not_open: 'Sale has not begun',
+  sale_not_open: 'Sale has not started',
   sold_out: 'Sold out',
-  unauthorized: 'Token missing or wrong',
+  unauthorized: 'Token is missing or wrong',
 };
 
 const FAILURES = {
-  internal: 'Fault in the service',
-  outcome_unknown: 'Answer was lost',
-  overloaded: 'Overloaded, nothing done',
+  internal: 'Unexpected server error',
+  outcome_unknown: 'Outcome unknown',
+  overloaded: 'Overloaded, nothing was done',
 };
 
 const TRANSITIONS = {
@@ -52,10 +52,10 @@ export const ROLES = { api: 'API', expirer: 'Expirer', relay: 'Relay' };
 export const SERVERS = { postgres: 'PostgreSQL', redis: 'Redis', rabbitmq: 'RabbitMQ' };
 export const roleName = (role) => ROLES[role] ?? spelled(role);
 
-/** The action that helps against an alert, where this page has one. */
+/** The action on this page that helps with an alert. */
 export const REMEDIES = {
   holds_overdue: ['sync-expired', 'Expire due holds…'],
   no_expirer: ['sync-expired', 'Expire due holds…'],
-  events_dead: ['requeue-events', 'Requeue dead events…'],
+  events_dead: ['requeue-events', 'Requeue dead letters…'],
   books_differ: ['run-audit', 'Run the audit'],
 };
