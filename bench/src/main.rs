@@ -2,6 +2,12 @@
 //!
 //! `make bench` runs it with servers of its own; see `deploy/local/bench.sh`.
 
+#![allow(
+    clippy::too_many_lines,
+    clippy::disallowed_methods,
+    reason = "the rules for the service's own code: a comparator is not the service"
+)]
+
 mod bench;
 mod broker;
 mod cases;

@@ -3,6 +3,12 @@
 //! The shoppers keep a journal of their answers. At the end the journal must match the products in the API, and the
 //! audit must be clean.
 
+#![allow(
+    clippy::too_many_lines,
+    clippy::disallowed_methods,
+    reason = "the rules for the service's own code: the demo is a client"
+)]
+
 mod catalog;
 mod journal;
 mod report;

@@ -3,6 +3,11 @@
 //! Every test has its own service and database ([`support::System`]). Answers and messages are checked as raw JSON,
 //! never with the server's own types, so that a renamed field fails here.
 
+#![allow(
+    clippy::too_many_lines,
+    clippy::disallowed_methods,
+    reason = "the rules for the service's own code: a test reads as one story"
+)]
 #![allow(clippy::unwrap_used, reason = "in a test, a panic is the report")]
 
 mod chaos;

@@ -19,6 +19,7 @@ use crate::{
 };
 
 /// The router of all documented handlers, and the OpenAPI document of all routes.
+#[expect(clippy::too_many_lines, reason = "one table of routes")]
 pub(crate) fn routes<S>() -> (Router<S>, Value)
 where
     S: Clone + Send + Sync + 'static,

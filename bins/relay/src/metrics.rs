@@ -21,6 +21,7 @@ pub(crate) struct Metrics {
 }
 
 impl Metrics {
+    #[expect(clippy::too_many_lines, reason = "one list of metrics")]
     pub(crate) fn register(to: &Registry) -> prometheus::Result<Self> {
         let counter = |name, help| keep(to, IntCounter::new(name, help)?);
         let gauge = |name, help| keep(to, IntGauge::new(name, help)?);

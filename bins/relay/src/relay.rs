@@ -3,7 +3,10 @@
 use std::{io, sync::Mutex, time::Duration};
 
 use anyhow::anyhow;
-use inventory::{Error, outbox};
+use inventory::{
+    Error,
+    outbox::{self, Claimed},
+};
 use runtime::{lock, retry::Delays};
 use sqlx::{PgConnection, PgPool};
 use time::OffsetDateTime;
@@ -207,16 +210,7 @@ impl Relay {
             transaction.rollback().await?;
             return Ok(Batch::default());
         }
-        let (mut sent, mut messages, mut unreadable) = (Vec::new(), Vec::new(), Vec::new());
-        for row in &rows {
-            match Message::new(row) {
-                Ok(message) => {
-                    sent.push(row);
-                    messages.push(message);
-                }
-                Err(error) => unreadable.push((row.id, format!("cannot be read: {error}"))),
-            }
-        }
+        let (sent, messages, unreadable) = messages(&rows);
         let (fates, result) = publisher
             .publish(&messages, began + outbox::PUBLISH_LIMIT)
             .await;
@@ -305,6 +299,21 @@ impl Relay {
         self.metrics.errors.with_label_values(&["rabbitmq"]).inc();
         self.rabbitmq.fails(error);
     }
+}
+
+/// The rows that can be sent, their messages, and why the others cannot be sent.
+fn messages(rows: &[Claimed]) -> (Vec<&Claimed>, Vec<Message>, Vec<(i64, String)>) {
+    let (mut sent, mut messages, mut unreadable) = (Vec::new(), Vec::new(), Vec::new());
+    for row in rows {
+        match Message::new(row) {
+            Ok(message) => {
+                sent.push(row);
+                messages.push(message);
+            }
+            Err(error) => unreadable.push((row.id, format!("cannot be read: {error}"))),
+        }
+    }
+    (sent, messages, unreadable)
 }
 
 /// Whether a dependency works. Each change is logged once.

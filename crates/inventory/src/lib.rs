@@ -5,6 +5,8 @@
 //! trip and one implicit transaction serve one request or a thousand. The product row is the mutex of its holds:
 //! every verb first locks the products that it changes, in id order, and then reads the clock once.
 
+#![warn(missing_docs)]
+
 pub mod adjust_stock;
 pub mod audit;
 pub mod batch;

@@ -34,6 +34,8 @@
 //!
 //! This crate depends on neither HTTP nor SQL.
 
+#![warn(missing_docs)]
+
 mod lane;
 mod overload;
 mod quarantine;

@@ -4,6 +4,8 @@
 //! PostgreSQL and Redis once per second, on connections of its own ([`probe`]), and makes a view from them
 //! ([`monitor`]). All viewers get the same bytes ([`hub`]). Therefore viewers do not slow down reserves.
 
+#![warn(missing_docs)]
+
 mod alerts;
 mod audits;
 mod debounce;

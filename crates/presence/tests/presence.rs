@@ -1,5 +1,10 @@
 //! The heartbeats of running processes.
 
+#![allow(
+    clippy::too_many_lines,
+    clippy::disallowed_methods,
+    reason = "the rules for the service's own code: a test reads as one story"
+)]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use std::time::Duration;

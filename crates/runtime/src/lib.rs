@@ -1,6 +1,8 @@
 //! What every process needs: telemetry, signals, graceful shutdown, health and metrics routes, retry delays, purging,
 //! and age gauges.
 
+#![warn(missing_docs)]
+
 pub mod age;
 pub mod health;
 pub mod http;
@@ -135,6 +137,7 @@ where
 }
 
 /// Locks a mutex and ignores poisoning. Only for data that a panic cannot leave half-changed.
+#[expect(clippy::disallowed_methods, reason = "this is the one place")]
 pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

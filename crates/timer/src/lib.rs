@@ -4,6 +4,8 @@
 //! sweeps at once instead of at its next regular sweep. Notes to Redis return at once and cannot fail. Without Redis,
 //! holds expire by the regular sweeps.
 
+#![warn(missing_docs)]
+
 mod link;
 mod listener;
 mod queue;

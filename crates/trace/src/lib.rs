@@ -4,6 +4,8 @@
 //! Work for a span runs within [`Span::scope`], and [`Span::current`] returns that span. A span ends when it is
 //! dropped.
 
+#![warn(missing_docs)]
+
 #[cfg(feature = "otel")]
 mod exporter;
 #[cfg(not(feature = "otel"))]

@@ -3,6 +3,11 @@
 //! Tests move `expires_at`, never the clock, and do not sleep. An action that must happen during a wait starts once
 //! PostgreSQL reports that the call waits.
 
+#![allow(
+    clippy::too_many_lines,
+    clippy::disallowed_methods,
+    reason = "the rules for the service's own code: a test reads as one story"
+)]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod after_sale;
