@@ -1,6 +1,6 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help up demo down test chaos bench lint deny ci
+.PHONY: help up demo down test chaos bench lint circles deny ci
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -52,6 +52,9 @@ deny: ## check licences, sources and banned crates of the dependencies
 	else \
 	    echo "deny: skipped, because cargo-deny is not installed (cargo install --locked cargo-deny)"; \
 	fi
+
+circles: ## check that no module uses itself by way of others (two minutes; needs cargo-modules)
+	@deploy/local/circles.sh
 
 # One after the other, also under 'make -j': they share the build directory, and their output is read by people.
 .NOTPARALLEL:

@@ -160,10 +160,13 @@ fn parse_line(line: &str) -> anyhow::Result<Key> {
         !hash.starts_with(PREFIX),
         "the line has the key itself, which only its client may know; write its SHA-256"
     );
-    let hash = from_hex(hash).context("the SHA-256 must be 64 hex digits")?;
+    let mut sha256 = [0; SHA256_OUTPUT_LEN];
+    hex::decode_to_slice(hash, &mut sha256)
+        .ok()
+        .context("the SHA-256 must be 64 hex digits")?;
     Ok(Key {
         client: client.into(),
-        hash,
+        hash: sha256,
     })
 }
 
@@ -176,20 +179,6 @@ fn check_name(client: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn from_hex(text: &str) -> Option<[u8; SHA256_OUTPUT_LEN]> {
-    let mut bytes = [0; SHA256_OUTPUT_LEN];
-    let digits: Option<Vec<u32>> = text.chars().map(|digit| digit.to_digit(16)).collect();
-    let digits = digits.filter(|digits| digits.len() == 2 * bytes.len())?;
-    for (byte, pair) in bytes.iter_mut().zip(digits.chunks(2)) {
-        *byte = u8::try_from(pair[0] << 4 | pair[1]).ok()?;
-    }
-    Some(bytes)
-}
-
-fn to_hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 /// Makes a key. Prints its line for the file to stdout, so that `>>` can append it. Prints the key itself, which is
 /// stored nowhere, to stderr.
 pub(crate) fn new_key(client: &str) -> anyhow::Result<()> {
@@ -198,9 +187,9 @@ pub(crate) fn new_key(client: &str) -> anyhow::Result<()> {
     SystemRandom::new()
         .fill(&mut secret)
         .map_err(|_| anyhow!("the operating system gives no random numbers"))?;
-    let key = format!("{PREFIX}{}", to_hex(&secret));
+    let key = format!("{PREFIX}{}", hex::encode(secret));
     let hash = digest(&SHA256, key.as_bytes());
-    println!("{client} {}", to_hex(hash.as_ref()));
+    println!("{client} {}", hex::encode(hash));
     eprintln!("the key of {client}; it is not shown again:\n{key}");
     Ok(())
 }

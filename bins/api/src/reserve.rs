@@ -117,8 +117,8 @@ async fn decide(
     let latecomers = |products: &HashSet<ProductId>| {
         turn.latecomers(&|late: &Reserve| products.contains(&late.product_id))
     };
-    let (requests, waits) = (&mut requests, turn.waits());
-    reserve::reserve_in_turn(pool, requests, hold_seconds, events, waits, latecomers).await
+    let (requests, waited) = (&mut requests, turn.waited());
+    reserve::reserve_in_turn(pool, requests, hold_seconds, events, waited, latecomers).await
 }
 
 fn render(outcome: Outcome) -> Result<Created<Reservation>, Problem> {

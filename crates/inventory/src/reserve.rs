@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashSet,
-    sync::atomic::{AtomicU32, Ordering},
+    sync::atomic::{AtomicBool, Ordering},
 };
 
 use sqlx::{PgConnection, PgPool, Row, postgres::PgRow};
@@ -46,41 +46,35 @@ pub async fn reserve(
     batch(decide(executor, RESERVE, requests, hold_seconds, events).await?)
 }
 
-/// After this many waits in a row, another process is clearly reserving the same product. A single wait can be
-/// chance, and then one call that waits is cheaper.
-pub const WAITS_IN_A_ROW: u32 = 1;
-
 /// As [`reserve`], for several processes that reserve the same products.
 ///
 /// A process that waits for a product's lock with a batch in hand cannot add the requests that arrive meanwhile, so
-/// several processes would send small batches in turns. After [`WAITS_IN_A_ROW`] waits this function first waits for
-/// the lock alone. With the lock it calls `latecomers` for requests of the same products, appends them to `requests`,
-/// and reserves all at once. `waits` counts the waits in a row, and this function updates it.
+/// several processes would send small batches in turns. So where the previous call had to wait (`waited`, which this
+/// function updates), it first waits for the lock alone. With the lock it calls `latecomers` for requests of the same
+/// products, appends them to `requests`, and reserves all at once.
 pub async fn reserve_in_turn(
     pool: &PgPool,
     requests: &mut Vec<Reserve>,
     hold_seconds: i32,
     events: &Events,
-    waits: &AtomicU32,
+    waited: &AtomicBool,
     latecomers: impl FnOnce(&HashSet<ProductId>) -> Vec<Reserve>,
 ) -> Result<Batch, Error> {
-    if waits.load(Ordering::Relaxed) < WAITS_IN_A_ROW {
+    if !waited.load(Ordering::Relaxed) {
         let decided = decide(pool, TRY, requests, hold_seconds, events).await?;
         if !decided.busy {
-            waits.store(0, Ordering::Relaxed);
             return batch(decided);
         }
-        waits.fetch_add(1, Ordering::Relaxed);
+        waited.store(true, Ordering::Relaxed);
         return batch(decide(pool, RESERVE, requests, hold_seconds, events).await?);
     }
     let products: HashSet<ProductId> = requests.iter().map(|request| request.product_id).collect();
     let work = async |transaction: &mut PgConnection| {
-        let waited = "-- reserve: wait for the products\nselect wait_for_products_v1($1) as waited";
+        let wait = "-- reserve: wait for the products\nselect wait_for_products_v1($1) as waited";
         let ids: Vec<i64> = products.iter().map(|product| product.get()).collect();
-        let rows = execute(&mut *transaction, sqlx::query(waited).bind(ids)).await?;
+        let rows = execute(&mut *transaction, sqlx::query(wait).bind(ids)).await?;
         let row = rows.first().ok_or(sqlx::Error::RowNotFound)?;
-        let waited: bool = row.try_get("waited")?;
-        waits.store(if waited { WAITS_IN_A_ROW } else { 0 }, Ordering::Relaxed);
+        waited.store(row.try_get("waited")?, Ordering::Relaxed);
         requests.extend(latecomers(&products));
         let decided = decide(transaction, RESERVE, requests, hold_seconds, events).await?;
         Ok((End::Commit, batch(decided)?))

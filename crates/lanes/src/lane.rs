@@ -5,7 +5,7 @@ use std::{
     panic::AssertUnwindSafe,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, AtomicU32, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -41,8 +41,8 @@ struct Lane<Q, A> {
     arrived: Notify,
     /// The channels for the answers of the running call, in the order of its requests.
     in_flight: Mutex<Vec<Reply<A>>>,
-    /// See [`Turn::waits`].
-    waits: AtomicU32,
+    /// See [`Turn::waited`].
+    waited: AtomicBool,
     /// Whether the running call has latecomers.
     with_latecomers: AtomicBool,
 }
@@ -62,9 +62,9 @@ impl<Q> Clone for Turn<Q> {
 }
 
 impl<Q> Turn<Q> {
-    /// The number of calls in a row that had to wait for a lock. The lane only stores this counter; the calls use it.
-    pub fn waits(&self) -> &AtomicU32 {
-        self.lane.waits()
+    /// Whether the lane\'s previous call had to wait for its turn. The calls keep it up to date.
+    pub fn waited(&self) -> &AtomicBool {
+        self.lane.waited()
     }
 
     /// Whether the running call has taken latecomers. Such a call cannot be repeated, because latecomers are not
@@ -81,7 +81,7 @@ impl<Q> Turn<Q> {
 }
 
 trait TakesAlong<Q>: Send + Sync {
-    fn waits(&self) -> &AtomicU32;
+    fn waited(&self) -> &AtomicBool;
     fn has_latecomers(&self) -> bool;
     fn latecomers(&self, suits: &dyn Fn(&Q) -> bool) -> Vec<Q>;
 }
@@ -128,7 +128,7 @@ impl<Q: Send + 'static, A: Send + 'static> Lanes<Q, A> {
                     }),
                     arrived: Notify::new(),
                     in_flight: Mutex::default(),
-                    waits: AtomicU32::new(0),
+                    waited: AtomicBool::new(false),
                     with_latecomers: AtomicBool::new(false),
                 })
             })
@@ -274,8 +274,8 @@ impl<Q: Send + 'static, A: Send + 'static> Lane<Q, A> {
 }
 
 impl<Q: Send + 'static, A: Send + 'static> TakesAlong<Q> for Lane<Q, A> {
-    fn waits(&self) -> &AtomicU32 {
-        &self.waits
+    fn waited(&self) -> &AtomicBool {
+        &self.waited
     }
 
     fn has_latecomers(&self) -> bool {
