@@ -7,7 +7,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use inventory::{
-    Error, ProductId, ReservationId, adjust_stock::InvalidAdjustment, product::InvalidProduct,
+    ProductId, ReservationId, adjust_stock::InvalidAdjustment, product::InvalidProduct,
     reservation::Refusal,
 };
 use lanes::NoAnswer;
@@ -296,15 +296,6 @@ impl From<InvalidProduct> for Problem {
 impl From<InvalidAdjustment> for Problem {
     fn from(invalid: InvalidAdjustment) -> Self {
         Self::InvalidRequest(invalid.to_string())
-    }
-}
-
-impl From<&Error> for Problem {
-    fn from(error: &Error) -> Self {
-        match error {
-            Error::NotDone(_) => Self::Overloaded,
-            Error::OutcomeUnknown(_) => Self::OutcomeUnknown,
-        }
     }
 }
 

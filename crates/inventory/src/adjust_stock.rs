@@ -8,7 +8,7 @@ use crate::{
     event::Events,
     product::{Product, columns},
     reservation::Refusal,
-    transition::Transition,
+    transition::{Transition, expired},
 };
 
 /// Maximum length of a reason, in characters.
@@ -59,8 +59,7 @@ pub struct Adjusted {
 impl Adjusted {
     /// The transitions that this call made.
     pub fn transitions(&self) -> impl Iterator<Item = Transition<'_>> + Clone {
-        let expired = (self.expired > 0).then_some(Transition::Expired(self.expired));
-        expired.into_iter()
+        expired(self.expired).into_iter()
     }
 }
 

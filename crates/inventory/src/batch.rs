@@ -7,7 +7,7 @@ use sqlx::{FromRow as _, Row, postgres::PgRow};
 use crate::{
     ReservationId,
     reservation::{Refusal, Reservation, Status, answer},
-    transition::{Change, Transition},
+    transition::{Change, Transition, expired},
 };
 
 /// The result of a batch of requests.
@@ -46,10 +46,9 @@ impl Batch {
 
     /// The transitions of this call, including repeats.
     pub fn transitions(&self) -> impl Iterator<Item = Transition<'_>> + Clone {
-        let expired = (self.expired > 0).then_some(Transition::Expired(self.expired));
         self.changes()
             .map(|(change, reservation)| Transition::Of(change, reservation))
-            .chain(expired)
+            .chain(expired(self.expired))
     }
 
     /// Replaces the refusal of a request with `later`, the result of a batch of only that request.

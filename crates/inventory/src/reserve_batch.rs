@@ -6,7 +6,7 @@ use crate::{
     event::Events,
     reservation::{Refusal, Reservation},
     reserve::{Reserve, decide},
-    transition::{Change, Transition},
+    transition::{Change, Transition, expired},
 };
 
 /// Result of [`reserve_batch`].
@@ -22,10 +22,9 @@ impl ReservedBatch {
     /// The transitions that this call made.
     pub fn transitions(&self) -> impl Iterator<Item = Transition<'_>> + Clone {
         let holds = self.answer.iter().flatten();
-        let expired = (self.expired > 0).then_some(Transition::Expired(self.expired));
         holds
             .map(|hold| Transition::Of(Change::Reserved, hold))
-            .chain(expired)
+            .chain(expired(self.expired))
     }
 }
 

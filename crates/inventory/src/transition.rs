@@ -30,3 +30,8 @@ pub enum Change {
     /// No change: an earlier request, or another request of the same batch, had already made it.
     Repeated,
 }
+
+/// The entry for due holds that a call expired on the way, if there were any.
+pub(crate) fn expired<'a>(holds: u64) -> Option<Transition<'a>> {
+    (holds > 0).then_some(Transition::Expired(holds))
+}
