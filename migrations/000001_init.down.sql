@@ -19,5 +19,6 @@ drop table outbox_events;
 drop table reservations;
 drop table stock_adjustments;
 drop table products;
+drop domain units, positive_integer, positive_bigint, product_name, reservation_reference;
 drop table installed_functions;
 drop table schema_version;

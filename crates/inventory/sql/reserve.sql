@@ -37,6 +37,7 @@ declare
   sold_out bigint[] := '{}'::bigint[];
   holds reservations_active[];
   locked bigint[];
+  fast record;
 begin
   busy := false;
   expired := 0;
@@ -57,15 +58,21 @@ begin
     select o.sold_out, o.holds into sold_out, holds from sold_out_v1(product_ids, user_ids) o;
   end if;
 
-  if one_product and sold_out = '{}' then
-    select o.busy, o.ids, o.numbers, o.reserved_at, o.locked into busy, ids, numbers, reserved_at, locked
-    from reserve_one_product_v1(first_id, user_ids, quantities, reference_texts, hold_seconds, wait) o;
-  elsif not one_product then
-    select o.busy, o.ids, o.numbers, o.reserved_at, o.locked into busy, ids, numbers, reserved_at, locked
-    from reserve_products_v1(product_ids, user_ids, quantities, reference_texts, hold_seconds, sold_out, wait) o;
-  end if;
-  if busy then
-    return;
+  if not one_product or sold_out = '{}' then
+    -- An assignment costs a third of `select … into … from`.
+    if one_product then
+      fast := reserve_one_product_v1(first_id, user_ids, quantities, reference_texts, hold_seconds, wait);
+    else
+      fast := reserve_products_v1(product_ids, user_ids, quantities, reference_texts, hold_seconds, sold_out, wait);
+    end if;
+    busy := fast.busy;
+    if busy then
+      return;
+    end if;
+    ids := fast.ids;
+    numbers := fast.numbers;
+    reserved_at := fast.reserved_at;
+    locked := fast.locked;
   end if;
   if cardinality(ids) = size and array_position(ids, null) is null then
     if 'ReservationCreated' = any(events) then

@@ -27,7 +27,7 @@ begin
         and (select max(q.id) from unnest(product_ids) as q (id))
       and h.user_id > 0 -- selects the index
   )
-  select q.n, q.product_id, q.user_id, q.quantity, p.stock, p.hold_seconds,
+  select q.n, q.product_id, q.user_id, q.quantity, p.stock::integer, p.hold_seconds::integer,
     case
       when p.sale_starts_at > t then 'sale_not_open'
       when p.sale_ends_at <= t then 'sale_closed'

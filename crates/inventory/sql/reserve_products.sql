@@ -50,7 +50,7 @@ begin
     array_agg(q.hold_seconds order by q.n)
   into ids, numbers
   from (
-    select q.n, p.hold_seconds,
+    select q.n, p.hold_seconds::integer as hold_seconds,
       p.stock >= sum(q.quantity) over (partition by q.product_id)
         and p.max_per_user is null
         and (p.sale_starts_at <= t) is not false and (p.sale_ends_at > t) is not false

@@ -22,7 +22,7 @@ const REFUSED: [(&str, &[&str]); 3] = [
         "flashsale_api",
         &[
             "drop table stock_adjustments",
-            "alter table reservations drop constraint reservations_one_end",
+            "alter table reservations_ended drop constraint reservations_ended_once",
             "create table mine (id bigint)",
             "create function mine() returns integer language sql return 1",
             DROP_FUNCTION,

@@ -85,7 +85,7 @@ struct Line {
 }
 
 /// Everything in the current schema that numbered files can create: columns, constraints, indexes, partitions,
-/// triggers and storage options. Functions and their triggers are compared when they are installed.
+/// triggers, domains and storage options. Functions and their triggers are compared when they are installed.
 async fn catalogue(connection: &mut PgConnection) -> anyhow::Result<BTreeSet<Line>> {
     let lines: Vec<Line> = sqlx::query_as(
         "-- migrate: read the catalogue
@@ -122,7 +122,12 @@ async fn catalogue(connection: &mut PgConnection) -> anyhow::Result<BTreeSet<Lin
         select 'table ' || c.relname, 'trigger ' || t.tgname
         from relations c
         join pg_trigger t on t.tgrelid = c.oid and not t.tgisinternal
-        join pg_proc p on p.oid = t.tgfoid and p.proname <> all($1)",
+        join pg_proc p on p.oid = t.tgfoid and p.proname <> all($1)
+        union all
+        select 'domain ' || t.typname, concat_ws(' ', format_type(t.typbasetype, t.typtypmod),
+            'constraint', k.conname, pg_get_constraintdef(k.oid), case when not k.convalidated then 'not valid' end)
+        from pg_type t left join pg_constraint k on k.contypid = t.oid
+        where t.typtype = 'd' and t.typnamespace = current_schema()::regnamespace",
     )
     .bind(functions::names())
     .fetch_all(connection)

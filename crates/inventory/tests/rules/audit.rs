@@ -59,7 +59,8 @@ async fn every_kind_of_difference_is_found_and_named(pool: PgPool) {
     shop.confirm(&[sale]).await;
     sqlx::raw_sql(
         "alter table products drop constraint products_conserved;
-        alter table reservations drop constraint reservations_one_end",
+        alter table reservations_active drop constraint reservations_active_not_ended;
+        alter table reservations_ended drop constraint reservations_ended_once",
     )
     .execute(&shop.pool)
     .await

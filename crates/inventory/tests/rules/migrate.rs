@@ -198,6 +198,11 @@ async fn a_difference_of_any_kind_is_named_and_nothing_is_changed(pool: PgPool) 
             "products_conserved",
         ),
         (
+            "alter domain units drop constraint units_not_negative",
+            "domain units",
+            "units_not_negative",
+        ),
+        (
             "drop index reservations_active_one_per_user",
             "table reservations_active",
             "reservations_active_one_per_user",
