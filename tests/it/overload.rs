@@ -90,6 +90,32 @@ async fn what_a_full_lane_cannot_take_is_refused_at_once_and_the_rest_is_done() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_lane_full_of_one_product_still_takes_the_others() {
+    let settings = [
+        ("RESERVE_LANES", "1"),
+        ("LANE_MAX_REQUESTS", "8"),
+        ("LANE_WAIT_MILLISECONDS", "600000"),
+    ];
+    let mut stuck = Stuck::with(&settings).await;
+    let quiet = stuck.system.create_product(1).await;
+    for user in 2..=20 {
+        stuck.reserve_in_background(user);
+    }
+    // The lane is full when the last eleven are refused.
+    for _ in 10..=20 {
+        stuck.next().await.1.expect_problem(503, "overloaded");
+    }
+    let client = stuck.system.client();
+    let other = tokio::spawn(async move { client.try_reserve(quiet, 1).await });
+    // One more of the busy product is still refused.
+    stuck.reserve_in_background(21);
+    stuck.next().await.1.expect_problem(503, "overloaded");
+    let (system, _) = stuck.release().await;
+    other.await.unwrap().expect(201);
+    system.assert_clean_audit().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_waits_too_long_in_a_lane_is_refused_and_never_done() {
     let mut stuck = Stuck::with(&[("LANE_WAIT_MILLISECONDS", "100")]).await;
     for user in 2..=6 {

@@ -115,7 +115,8 @@ async fn decide(
         return reserve::reserve(executor, &requests, hold_seconds, events).await;
     };
     let latecomers = |products: &HashSet<ProductId>| {
-        turn.latecomers(&|late: &Reserve| products.contains(&late.product_id))
+        let keys: Vec<i64> = products.iter().map(|product| product.get()).collect();
+        turn.latecomers(&keys)
     };
     let (requests, waited) = (&mut requests, turn.waited());
     reserve::reserve_in_turn(pool, requests, hold_seconds, events, waited, latecomers).await

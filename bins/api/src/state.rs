@@ -60,7 +60,8 @@ pub struct Settings {
         value_parser = clap::value_parser!(u16).range(1..=5000))]
     pub batch_max_requests: u16,
 
-    /// Most requests that wait in one lane. Further requests are answered 503.
+    /// Most requests that wait in one lane. Further requests are answered 503, except those of products that have
+    /// less than their equal share of the queue.
     #[arg(long, env = "LANE_MAX_REQUESTS", default_value_t = 5000,
         value_parser = clap::value_parser!(u32).range(1..))]
     pub lane_max_requests: u32,

@@ -1,7 +1,6 @@
 //! One lane: a queue, and at most one running call.
 
 use std::{
-    collections::VecDeque,
     panic::AssertUnwindSafe,
     sync::{
         Arc, Mutex,
@@ -16,14 +15,18 @@ use tokio::sync::{Notify, oneshot};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use trace::Span;
 
-use crate::overload::{NoAnswer, Overload};
+use crate::{
+    overload::{NoAnswer, Overload},
+    queue::FairQueue,
+};
 
 /// The limits of a lane.
 #[derive(Clone, Copy)]
 pub struct Limits {
     /// Most requests in one batch.
     pub batch: usize,
-    /// Most requests that wait in one lane.
+    /// Most requests that wait in one lane. A full lane still takes requests of a key that has less than its share,
+    /// which is `depth` divided by the number of waiting keys.
     pub depth: usize,
     /// Longest time of a request in the queue.
     pub wait: Duration,
@@ -62,7 +65,7 @@ impl<Q> Clone for Turn<Q> {
 }
 
 impl<Q> Turn<Q> {
-    /// Whether the lane\'s previous call had to wait for its turn. The calls keep it up to date.
+    /// Whether the lane's previous call had to wait for its turn. The calls keep it up to date.
     pub fn waited(&self) -> &AtomicBool {
         self.lane.waited()
     }
@@ -73,21 +76,21 @@ impl<Q> Turn<Q> {
         self.lane.has_latecomers()
     }
 
-    /// Takes requests out of the queue that arrived after the batch was taken and for which `suits` is true, up to
-    /// the batch limit. The call must return their answers after the answers of the batch.
-    pub fn latecomers(&self, suits: &dyn Fn(&Q) -> bool) -> Vec<Q> {
-        self.lane.latecomers(suits)
+    /// Takes requests of these keys out of the queue that arrived after the batch was taken, up to the batch limit.
+    /// The call must return their answers after the answers of the batch.
+    pub fn latecomers(&self, keys: &[i64]) -> Vec<Q> {
+        self.lane.latecomers(keys)
     }
 }
 
 trait TakesAlong<Q>: Send + Sync {
     fn waited(&self) -> &AtomicBool;
     fn has_latecomers(&self) -> bool;
-    fn latecomers(&self, suits: &dyn Fn(&Q) -> bool) -> Vec<Q>;
+    fn latecomers(&self, keys: &[i64]) -> Vec<Q>;
 }
 
 struct Queue<Q, A> {
-    waiting: VecDeque<Waiting<Q, A>>,
+    waiting: FairQueue<Waiting<Q, A>>,
     overload: Overload,
 }
 
@@ -123,7 +126,7 @@ impl<Q: Send + 'static, A: Send + 'static> Lanes<Q, A> {
                     verb,
                     limits,
                     queue: Mutex::new(Queue {
-                        waiting: VecDeque::new(),
+                        waiting: FairQueue::default(),
                         overload: Overload::new(verb),
                     }),
                     arrived: Notify::new(),
@@ -140,7 +143,7 @@ impl<Q: Send + 'static, A: Send + 'static> Lanes<Q, A> {
     }
 
     /// Puts a request into the lane that `key` selects, and waits for its answer. The key is usually the id of the
-    /// row.
+    /// row. The keys of a lane take turns.
     ///
     /// # Errors
     ///
@@ -150,12 +153,13 @@ impl<Q: Send + 'static, A: Send + 'static> Lanes<Q, A> {
         // The remainder is less than a usize, so the cast is exact.
         let lane = &self.lanes[position as usize];
         let (reply, answer) = oneshot::channel();
-        lane.push(Waiting {
+        let waiting = Waiting {
             request,
             reply,
             since: Instant::now(),
             span: Span::current(),
-        })?;
+        };
+        lane.push(key, waiting)?;
         // The lane answers every request. The channel closes without an answer only when the process ends.
         answer.await.unwrap_or(Err(NoAnswer::OutcomeUnknown))
     }
@@ -228,12 +232,12 @@ impl<Q: Send + 'static, A: Send + 'static> Lane<Q, A> {
         }
     }
 
-    fn push(&self, waiting: Waiting<Q, A>) -> Result<(), NoAnswer> {
+    fn push(&self, key: i64, waiting: Waiting<Q, A>) -> Result<(), NoAnswer> {
         let mut queue = lock(&self.queue);
-        if queue.waiting.len() >= self.limits.depth {
+        if !queue.waiting.has_room(key, self.limits.depth) {
             return Err(queue.overload.refused());
         }
-        queue.waiting.push_back(waiting);
+        queue.waiting.push(key, waiting);
         drop(queue);
         self.arrived.notify_one();
         Ok(())
@@ -246,30 +250,28 @@ impl<Q: Send + 'static, A: Send + 'static> Lane<Q, A> {
         let mut batch = Batch::default();
         let mut in_flight = lock(&self.in_flight);
         self.with_latecomers.store(false, Ordering::Relaxed);
-        while batch.0.len() < self.limits.batch
-            && let Some(next) = queue.waiting.pop_front()
-        {
+        queue.waiting.take(self.limits.batch, |next| {
             // Requests of disconnected clients do not use the room in the batch.
-            if !next.reply.is_closed() {
-                batch.0.push(next.request);
-                in_flight.push(next.reply);
-                batch.1.push(next.span);
+            if next.reply.is_closed() {
+                return false;
             }
-        }
+            batch.0.push(next.request);
+            in_flight.push(next.reply);
+            batch.1.push(next.span);
+            true
+        });
         batch
     }
 
     fn refuse_overdue(&self) {
-        let mut queue = lock(&self.queue);
-        while queue
-            .waiting
-            .front()
-            .is_some_and(|oldest| oldest.since.elapsed() > self.limits.wait)
-        {
-            if let Some(overdue) = queue.waiting.pop_front() {
-                let _ = overdue.reply.send(Err(queue.overload.refused()));
-            }
-        }
+        let Queue { waiting, overload } = &mut *lock(&self.queue);
+        let now = Instant::now();
+        waiting.remove_overdue(
+            |oldest| now.duration_since(oldest.since) > self.limits.wait,
+            |overdue| {
+                let _ = overdue.reply.send(Err(overload.refused()));
+            },
+        );
     }
 }
 
@@ -282,19 +284,21 @@ impl<Q: Send + 'static, A: Send + 'static> TakesAlong<Q> for Lane<Q, A> {
         self.with_latecomers.load(Ordering::Relaxed)
     }
 
-    fn latecomers(&self, suits: &dyn Fn(&Q) -> bool) -> Vec<Q> {
+    fn latecomers(&self, keys: &[i64]) -> Vec<Q> {
         let mut queue = lock(&self.queue);
         let mut in_flight = lock(&self.in_flight);
         let room = self.limits.batch.saturating_sub(in_flight.len());
         let mut taken = Vec::new();
-        for next in std::mem::take(&mut queue.waiting) {
-            if taken.len() < room && !next.reply.is_closed() && suits(&next.request) {
-                self.with_latecomers.store(true, Ordering::Relaxed);
-                taken.push(next.request);
-                in_flight.push(next.reply);
-            } else {
-                queue.waiting.push_back(next);
+        queue.waiting.take_of_keys(keys.iter().copied(), room, |next| {
+            if next.reply.is_closed() {
+                return false;
             }
+            taken.push(next.request);
+            in_flight.push(next.reply);
+            true
+        });
+        if !taken.is_empty() {
+            self.with_latecomers.store(true, Ordering::Relaxed);
         }
         taken
     }

@@ -15,6 +15,13 @@
 //! Requests for the same row belong in the same lane, which a key selects ([`Lanes::ask`]). Two concurrent batches
 //! for one row would only wait for each other's lock. Several lanes serve several rows at the same time.
 //!
+//! # Turns
+//!
+//! A lane serves many keys. If one of them has thousands of waiting requests, the others must not wait for all of
+//! these. So each key has a queue of its own, and the keys with waiting requests share each batch equally. A request
+//! of a quiet key waits for at most one batch. A lane that is full still accepts requests of a key that has less than
+//! its share of the queue.
+//!
 //! # Limits
 //!
 //! The size of a batch, the length of the queue, and the time in the queue have limits ([`Limits`]). Nothing was done
@@ -39,6 +46,7 @@
 mod lane;
 mod overload;
 mod quarantine;
+mod queue;
 
 pub use lane::{Lanes, Limits, Turn};
 pub use overload::{NoAnswer, Overload};

@@ -1,9 +1,14 @@
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
 
+use proptest::{collection::vec, prelude::*};
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::*;
+use super::{queue::FairQueue, *};
 
 /// One lane of a verb that doubles each request. The test decides when a batch is answered.
 struct Bench {
@@ -30,7 +35,7 @@ impl Bench {
                         .await
                         .map_err(|_| NoAnswer::OutcomeUnknown)?
                         .forget();
-                    batch.extend(turn.latecomers(&|request| *request >= LATE));
+                    batch.extend(turn.latecomers(&[LATE_KEY]));
                     assert!(!batch.contains(&13), "thirteen is a bug");
                     // The call gives no answer for 7.
                     let known = batch.iter().filter(|request| **request != 7);
@@ -51,7 +56,12 @@ impl Bench {
     /// Sends a request from a task of its own. Returns when the request is in the queue or in the running call.
     async fn ask(&self, request: i64) -> tokio::task::JoinHandle<Result<i64, NoAnswer>> {
         let lanes = Arc::clone(&self.lanes);
-        let asked = tokio::spawn(async move { lanes.ask(0, request).await });
+        let key = match request {
+            ..LATE => 0,
+            LATE..QUIET => LATE_KEY,
+            QUIET.. => request,
+        };
+        let asked = tokio::spawn(async move { lanes.ask(key, request).await });
         tokio::task::yield_now().await;
         asked
     }
@@ -61,8 +71,12 @@ impl Bench {
     }
 }
 
-/// Requests from this number on are taken as latecomers by the running call.
+/// Requests from this number on have this key, and are taken as latecomers by the running call.
 const LATE: i64 = 1_000;
+const LATE_KEY: i64 = 1;
+
+/// Each request from this number on has a key of its own.
+const QUIET: i64 = 2_000;
 
 const LIMITS: Limits = Limits {
     batch: 3,
@@ -96,7 +110,7 @@ async fn a_batch_takes_along_what_suits_it_as_far_as_it_has_room() {
     }
     bench.gate.add_permits(1);
     // Two latecomers have joined the first request, which makes three. The others follow in their order.
-    assert_eq!(bench.batch().await, [2, LATE + 2]);
+    assert_eq!(bench.batch().await, [LATE + 2, 2]);
     bench.gate.add_permits(1);
     for (request, asked) in [1, LATE, 2, LATE + 1, LATE + 2].into_iter().zip(asked) {
         assert_eq!(asked.await.ok(), Some(Ok(request * 2)));
@@ -134,6 +148,89 @@ async fn a_full_lane_refuses_at_once() {
     bench.gate.add_permits(9);
     for asked in waiting {
         assert!(asked.await.is_ok_and(|answer| answer.is_ok()));
+    }
+}
+
+#[tokio::test]
+async fn a_quiet_key_is_in_the_next_batch_however_many_wait_for_a_busy_one() {
+    let mut bench = Bench::new(LIMITS);
+    let _sent = bench.ask(1).await;
+    bench.batch().await;
+    let mut asked = Vec::new();
+    for request in [2, 3, 4, 5, QUIET] {
+        asked.push(bench.ask(request).await);
+    }
+    bench.gate.add_permits(9);
+    assert_eq!(bench.batch().await, [2, QUIET, 3]);
+    assert_eq!(bench.batch().await, [4, 5]);
+    for asked in asked {
+        assert!(asked.await.is_ok_and(|answer| answer.is_ok()));
+    }
+}
+
+#[tokio::test]
+async fn a_lane_that_a_busy_key_has_filled_still_takes_each_quiet_key_up_to_its_share() {
+    let mut bench = Bench::new(LIMITS);
+    let _sent = bench.ask(1).await;
+    bench.batch().await;
+    let mut asked = Vec::new();
+    // Four of the busy key fill the lane. The shares of two, three and four keys are two, one and one.
+    for request in [2, 3, 4, 5, QUIET, QUIET + 1, QUIET + 2] {
+        asked.push(bench.ask(request).await);
+    }
+    for refused in [6, QUIET, QUIET + 3] {
+        let answer = bench.ask(refused).await.await;
+        assert_eq!(answer.ok(), Some(Err(NoAnswer::Overloaded)), "{refused}");
+    }
+    bench.gate.add_permits(9);
+    for asked in asked {
+        assert!(asked.await.is_ok_and(|answer| answer.is_ok()));
+    }
+}
+
+proptest! {
+    /// Whatever is pushed comes out once, in the order of its key, and no key with items is left out of a batch with
+    /// room for all keys.
+    #[test]
+    fn keys_take_turns_and_nothing_is_lost(
+        pushed in vec((0_i64..6, 0_u32..100), 0..60),
+        batches in vec((1_usize..9, any::<bool>()), 60),
+        late in vec(0_i64..6, 0..3),
+    ) {
+        let mut queue = FairQueue::default();
+        let mut waiting: BTreeMap<i64, VecDeque<u32>> = BTreeMap::new();
+        for (key, item) in pushed {
+            queue.push(key, (key, item));
+            waiting.entry(key).or_default().push_back(item);
+        }
+        for (count, by_keys) in batches {
+            let mut taken = Vec::new();
+            let take = |item: (i64, u32)| {
+                // Odd items do not count, as requests of disconnected clients.
+                let counts = item.1 % 2 == 0;
+                taken.push(item);
+                counts
+            };
+            match by_keys {
+                true => queue.take_of_keys(late.iter().copied(), count, take),
+                false => queue.take(count, take),
+            }
+            let served: BTreeSet<i64> = taken.iter().map(|(key, _)| *key).collect();
+            if !by_keys && waiting.len() <= count {
+                prop_assert_eq!(&served, &waiting.keys().copied().collect());
+            }
+            prop_assert!(taken.iter().filter(|(_, item)| item % 2 == 0).count() <= count);
+            for (key, item) in taken {
+                let own = waiting.get_mut(&key);
+                prop_assert_eq!(own.and_then(VecDeque::pop_front), Some(item));
+            }
+            waiting.retain(|_, own| !own.is_empty());
+        }
+        let mut rest = Vec::new();
+        queue.remove_overdue(|_| true, |item| rest.push(item));
+        prop_assert_eq!(rest.len(), waiting.values().map(VecDeque::len).sum::<usize>());
+        prop_assert!(queue.has_room(0, 1), "an empty queue");
+        queue.take(9, |_| panic!("nothing is left"));
     }
 }
 
