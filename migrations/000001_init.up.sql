@@ -194,8 +194,8 @@ comment on column idempotency_keys.fingerprint is 'SHA-256 of the request';
 comment on column idempotency_keys.status is 'HTTP status of the answer; null only within the transaction that claimed the key';
 comment on column idempotency_keys.location is 'the Location header of the answer';
 
--- For the purge, oldest first.
-create index idempotency_keys_by_created on idempotency_keys (created_at);
+-- For the purge, oldest first. Refusals are kept for a shorter time.
+create index idempotency_keys_by_age on idempotency_keys ((status >= 400), created_at);
 
 -- The running processes. Unlogged: a heartbeat needs no disk flush, and after a crash every process reports again
 -- within a second.

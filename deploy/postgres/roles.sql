@@ -23,6 +23,17 @@ begin
     end if;
     execute format('grant connect on database %I to %I', current_database(), name);
     execute format('grant usage on schema %s to %I', schema, name);
+    -- Each session of the service sets these for itself, but not behind PgBouncer. A role that has a setting of its
+    -- own for synchronous_commit, such as remote_apply, keeps it.
+    execute format('alter role %I in database %I set default_transaction_isolation = ''read committed''',
+      name, current_database());
+    if not exists (
+      select from pg_db_role_setting s
+      where s.setrole = name::regrole
+        and exists (select from unnest(s.setconfig) as c (entry) where c.entry like 'synchronous\_commit=%')
+    ) then
+      execute format('alter role %I in database %I set synchronous_commit = ''on''', name, current_database());
+    end if;
   end loop;
 
   -- A role that is not a superuser must be a member of the owner to grant rights on the owner's tables.
@@ -46,6 +57,13 @@ begin
   -- Each process writes its heartbeat, and deletes old rows of stopped processes.
   grant select, insert, update (seen_at, report), delete on processes
     to flashsale_api, flashsale_expirer, flashsale_relay;
+
+  -- The live page shows the oldest transaction of any role. Without this right it sees those of the API only.
+  begin
+    grant pg_read_all_stats to flashsale_api;
+  exception when insufficient_privilege then
+    raise notice 'flashsale_api gets no pg_read_all_stats: a superuser must grant it';
+  end;
 
   -- The API. A reservation that ends moves from one partition of `reservations` to the other: a delete and an insert.
   -- Writes use the partitions' names, and reads the name of the whole table.

@@ -2,4 +2,5 @@
 
 mod commit;
 mod postgres;
+mod read_only;
 mod redis;

@@ -197,7 +197,7 @@ async fn what_another_authority_signed_is_refused() {
             "SSL_CERT_FILE",
             other,
             "down",
-            "cannot work yet",
+            "cannot work",
             unknown,
         ),
         (
@@ -205,7 +205,7 @@ async fn what_another_authority_signed_is_refused() {
             "DATABASE_URL",
             &database,
             "down",
-            "cannot work yet",
+            "cannot work",
             name,
         ),
         (
@@ -213,7 +213,7 @@ async fn what_another_authority_signed_is_refused() {
             "DATABASE_URL",
             &database,
             "down",
-            "cannot work yet",
+            "cannot work",
             name,
         ),
         (

@@ -25,8 +25,8 @@ use trace::Span;
 use crate::{
     Problem,
     after_commit::AfterCommit,
+    faults::Faults,
     idempotency::{Rendered, from_stored, to_stored},
-    lane_builder::failed,
 };
 
 pub(crate) struct Bulkhead {
@@ -35,13 +35,19 @@ pub(crate) struct Bulkhead {
     permits: Arc<Semaphore>,
     wait: Duration,
     overload: Mutex<Overload>,
+    faults: Arc<Faults>,
     tasks: TaskTracker,
 }
 
 impl Bulkhead {
     /// The number of permits is half of the pool's number of connections. Lanes always have the other half, however
     /// long these calls wait.
-    pub(crate) fn new(pool: PgPool, after_commit: AfterCommit, tasks: TaskTracker) -> Self {
+    pub(crate) fn new(
+        pool: PgPool,
+        after_commit: AfterCommit,
+        faults: Arc<Faults>,
+        tasks: TaskTracker,
+    ) -> Self {
         let options = pool.options();
         let permits = options.get_max_connections().div_ceil(2) as usize;
         Self {
@@ -50,6 +56,7 @@ impl Bulkhead {
             overload: Mutex::new(Overload::new("others")),
             pool,
             after_commit,
+            faults,
             tasks,
         }
     }
@@ -79,8 +86,7 @@ impl Bulkhead {
             done
         };
         match self.tasks.spawn(work).await {
-            Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(error)) => Err(Problem::from(failed(verb, 1, &error))),
+            Ok(done) => Ok(self.faults.answer(verb, 1, done)?),
             Err(panicked) => {
                 tracing::error!(verb, error = %panicked, "a call panicked");
                 Err(Problem::Internal)

@@ -6,9 +6,8 @@ use inventory::{Error, ProductId, ReservationId, database, locked};
 use lanes::{Lanes, Limits, LockProbe, NoAnswer, Quarantine, Turn};
 use sqlx::PgPool;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use trace::Span;
 
-use crate::{after_commit::AfterCommit, metrics::Metrics};
+use crate::{after_commit::AfterCommit, faults::Faults, metrics::Metrics};
 
 /// Lanes of a verb. A request whose product is blocked gets `NoAnswer`.
 pub(crate) type VerbLanes<Q, A> = Lanes<Q, Result<A, NoAnswer>>;
@@ -33,6 +32,7 @@ pub(crate) struct LaneBuilder {
     pub(crate) after_commit: AfterCommit,
     pub(crate) blocked: BlockedProducts,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) faults: Arc<Faults>,
     pub(crate) tasks: TaskTracker,
     pub(crate) stop: CancellationToken,
 }
@@ -93,9 +93,10 @@ impl LaneBuilder {
                 Connections::Own => database::beside(&self.pool, 1),
             };
             let (size, duration, call) = (size.clone(), duration.clone(), call.clone());
+            let faults = Arc::clone(&self.faults);
             move |requests: Vec<Q>, turn| {
                 let count = requests.len();
-                let size = size.clone();
+                let (size, faults) = (size.clone(), Arc::clone(&faults));
                 let timed = duration.start_timer();
                 let call = call(pool.clone(), requests, turn);
                 async move {
@@ -103,7 +104,7 @@ impl LaneBuilder {
                     timed.observe_duration();
                     // The number of answers includes the latecomers, which joined after the start of the call.
                     size.observe(answers.as_ref().map_or(count, Vec::len) as f64);
-                    answers.map_err(|error| failed(verb, count, &error))
+                    faults.answer(verb, count, answers)
                 }
             }
         };
@@ -115,18 +116,6 @@ impl LaneBuilder {
             &self.stop,
             call_of_lane,
         )
-    }
-}
-
-/// Logs a failed call. This is the one place where the error becomes the answer to all `requests` of the call, so it
-/// is logged once and not once per request.
-pub(crate) fn failed(verb: &'static str, requests: usize, error: &Error) -> NoAnswer {
-    let cause = error.cause();
-    tracing::warn!(verb, requests, cause, "{error}");
-    Span::current().failed(&cause);
-    match error {
-        Error::NotDone(_) => NoAnswer::Overloaded,
-        Error::OutcomeUnknown(_) => NoAnswer::OutcomeUnknown,
     }
 }
 

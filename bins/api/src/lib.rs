@@ -15,6 +15,7 @@ mod confirm;
 mod docs;
 mod extend;
 mod extract;
+mod faults;
 mod idempotency;
 mod json;
 mod keys;
@@ -105,12 +106,13 @@ pub async fn run(args: Args, process: Process) -> anyhow::Result<()> {
             let listener = http::listen(args.listen_addr).await?;
             let grace = Duration::from_secs(args.runtime.shutdown_seconds) / 2;
             let address = listener.local_addr()?;
-            let state = AppState::new(args.settings, pool.clone(), timer, address, &process)?;
+            let state = AppState::new(args.settings, pool, timer, address, &process)?;
+            let pool = state.monitoring_pool();
             let stop = process.shutdown.clone();
             process.tasks.spawn(async move {
                 // An API that is not ready gets no requests, so no failed request would log the reason. This does.
-                let usable = compatibility::wait_until_usable(&pool, Functions::Install, || {});
-                stop.run_until_cancelled(usable).await;
+                let watch = compatibility::watch(&pool, Functions::Install);
+                stop.run_until_cancelled(watch).await;
             });
             serve(listener, state, process, grace).await
         }

@@ -142,6 +142,11 @@ fn health<S: Clone + Send + Sync + 'static>(routes: Routes<S>) -> Routes<S> {
             "properties": {
                 "status": { "enum": states },
                 "dependencies": { "type": "object", "additionalProperties": { "enum": ["up", "down"] } },
+                "warnings": {
+                    "type": "array",
+                    "items": { "type": "string" },
+                    "description": "Settings of PostgreSQL that weaken a promise, as texts for people.",
+                },
             },
             "required": ["status"],
         });

@@ -18,6 +18,7 @@ use crate::{
     auth::Access,
     bulkhead::Bulkhead,
     cancel, code, confirm, extend,
+    faults::Faults,
     keys::Keys,
     lane_builder::{BlockedProducts, Connections, LaneBuilder, ProductLocks},
     metrics::Metrics,
@@ -143,8 +144,9 @@ impl AppState {
             activity,
             is_failure: code::is_failure,
         };
-        let live = Live::start(sources, process);
+        let live = Live::start(sources, process)?;
         let after_commit = AfterCommit::new(timer.clone(), metrics.clone(), feed);
+        let faults = Arc::new(Faults::default());
         let stop = CancellationToken::new();
         let builder = LaneBuilder {
             connections: Connections::Shared,
@@ -157,6 +159,7 @@ impl AppState {
             after_commit: after_commit.clone(),
             blocked: BlockedProducts::new(ProductLocks(pool.clone())),
             metrics: metrics.clone(),
+            faults: faults.clone(),
             tasks: process.tasks.clone(),
             stop: stop.clone(),
         };
@@ -178,7 +181,12 @@ impl AppState {
             confirm: confirm::start(&builder, &sale),
             cancel: cancel::start(&builder, &sale),
             extend: extend::start(&builder, &sale),
-            bulkhead: Arc::new(Bulkhead::new(pool, after_commit, process.tasks.clone())),
+            bulkhead: Arc::new(Bulkhead::new(
+                pool,
+                after_commit,
+                faults,
+                process.tasks.clone(),
+            )),
             sale,
             timer,
             metrics,

@@ -12,7 +12,7 @@ use inventory::{
     database,
     event::{self, Events},
     expire::{self, Swept},
-    idempotency,
+    idempotency::{self, Kept},
     transition::Transition,
 };
 use presence::{Counts, Feed, Report, Role};
@@ -37,6 +37,10 @@ const PAUSE_PER_LOOK: u32 = 10;
 
 /// How often the lag is read.
 const WATCH_EVERY: Duration = Duration::from_secs(1);
+
+/// How long refusals are kept under their `Idempotency-Key`. Long enough for the retries of a client. On a product that is
+/// sold out, millions of refusals per hour would fill the disk if they were kept for a day.
+const REFUSALS_KEPT: Duration = Duration::from_secs(600);
 
 /// Maximum delay between attempts to reach PostgreSQL.
 const RETRY_MAX: Duration = Duration::from_secs(2);
@@ -69,7 +73,7 @@ pub struct Args {
     #[arg(long, env = "EXPIRE_BATCH_ROWS", default_value_t = 250, value_parser = clap::value_parser!(i32).range(1..=100_000))]
     pub expire_batch_rows: i32,
 
-    /// How long an `Idempotency-Key` and its answer are kept, in hours.
+    /// How long an `Idempotency-Key` and its answer are kept, in hours. Refusals are kept for 10 min at most.
     #[arg(long, env = "IDEMPOTENCY_HOURS", default_value_t = 24, value_parser = clap::value_parser!(i32).range(0..))]
     pub idempotency_hours: i32,
 }
@@ -134,18 +138,25 @@ async fn work(context: Context, idempotency_hours: i32, shutdown: &CancellationT
         return;
     }
     let report = || here.report();
-    let purge = purge_keys(&here.pool, idempotency_hours, &here.metrics.keys_purged);
+    let purge = |kept, age| purge_keys(&here.pool, kept, age, &here.metrics.keys_purged);
+    let keep = Duration::from_secs(3_600) * idempotency_hours.unsigned_abs();
+    let purges = async {
+        tokio::join!(
+            purge(Kept::Done, keep),
+            purge(Kept::Refused, keep.min(REFUSALS_KEPT)),
+        )
+    };
     tokio::join!(
         run(context, expiries, shutdown.clone()),
         presence::announce(&here.pool, Role::Expirer, report, shutdown),
-        shutdown.run_until_cancelled(purge),
+        shutdown.run_until_cancelled(purges),
     );
 }
 
-/// Deletes idempotency keys that are older than this.
-async fn purge_keys(pool: &PgPool, hours: i32, purged: &IntCounter) {
+/// Deletes idempotency keys with such answers that are older than this.
+async fn purge_keys(pool: &PgPool, kept: Kept, age: Duration, purged: &IntCounter) {
     keep_purging(|max_rows| async move {
-        let gone = idempotency::purge(pool, hours, max_rows).await?;
+        let gone = idempotency::purge(pool, kept, age, max_rows).await?;
         purged.inc_by(gone);
         Ok::<_, Error>(gone)
     })

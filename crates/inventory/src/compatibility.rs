@@ -7,7 +7,7 @@ use tokio::time::sleep;
 
 use crate::{
     Error,
-    database::{CHECK_LIMIT, fetch, with_timeout},
+    database::{CHECK_LIMIT, READ_ONLY, fetch, why_no_connection, with_timeout},
     migrate,
 };
 
@@ -64,6 +64,14 @@ pub enum Unusable {
          run flashsale-api migrate"
     )]
     Unreleased,
+    /// Nothing can be written.
+    #[error("{READ_ONLY}")]
+    ReadOnly,
+    /// The database cannot store all names.
+    #[error(
+        "the encoding of the database is {0}, and must be UTF8: create database … encoding 'UTF8' template template0"
+    )]
+    Encoding(String),
     /// The sessions have another isolation level than read committed.
     #[error(
         "the isolation level is '{0}', and must be 'read committed': alter role … set default_transaction_isolation \
@@ -96,8 +104,16 @@ struct Found {
     version: i32,
     compatible_from: i32,
     isolation: String,
+    writable: bool,
+    encoding: String,
+    fsync: bool,
+    full_page_writes: bool,
+    synchronous_commit: bool,
     missing: Vec<String>,
 }
+
+/// Settings of PostgreSQL that weaken a promise, as texts for people.
+pub type Warnings = Vec<&'static str>;
 
 /// The schema version that this program needs: the highest number of its migrations.
 fn needed() -> i64 {
@@ -105,16 +121,30 @@ fn needed() -> i64 {
     versions.max().unwrap_or(0)
 }
 
-/// Fails unless PostgreSQL answers and this program can work with its schema. Any role of this service may call it.
-pub async fn check(pool: &PgPool) -> Result<(), Unusable> {
+/// Fails unless PostgreSQL answers, can be written to, and has a schema that this program can work with. Any role of
+/// this service may call it.
+pub async fn check(pool: &PgPool) -> Result<Warnings, Unusable> {
     let checked = async |connection: &mut PgConnection| Ok(check_on(connection).await);
-    with_timeout(CHECK_LIMIT, pool, checked).await?
+    match with_timeout(CHECK_LIMIT, pool, checked).await {
+        Ok(checked) => checked,
+        Err(error) if error.is_no_connection() => Err(match why_no_connection(pool).await {
+            Some(cause) if cause == READ_ONLY => Unusable::ReadOnly,
+            Some(cause) => Unusable::NoAnswer(cause),
+            None => error.into(),
+        }),
+        Err(error) => Err(error.into()),
+    }
 }
 
-async fn check_on(connection: &mut PgConnection) -> Result<(), Unusable> {
+async fn check_on(connection: &mut PgConnection) -> Result<Warnings, Unusable> {
     let query = sqlx::query(
         "-- health
         select version, compatible_from, current_setting('transaction_isolation') as isolation,
+            not current_setting('transaction_read_only')::boolean as writable,
+            current_setting('server_encoding') as encoding,
+            current_setting('fsync')::boolean as fsync,
+            current_setting('full_page_writes')::boolean as full_page_writes,
+            current_setting('synchronous_commit') <> 'off' as synchronous_commit,
             array(
                 select f.name from unnest($1::text[]) as f (name)
                 left join pg_proc p on p.proname = f.name and pg_function_is_visible(p.oid)
@@ -141,7 +171,10 @@ async fn check_on(connection: &mut PgConnection) -> Result<(), Unusable> {
     }
 }
 
-fn judge(found: &Found, needed: i64) -> Result<(), Unusable> {
+fn judge(found: &Found, needed: i64) -> Result<Warnings, Unusable> {
+    if !found.writable {
+        return Err(Unusable::ReadOnly);
+    }
     let (there, compatible_from) = (found.version.into(), found.compatible_from.into());
     if there < needed {
         return Err(Unusable::Older { there, needed });
@@ -160,7 +193,30 @@ fn judge(found: &Found, needed: i64) -> Result<(), Unusable> {
     if found.isolation != ISOLATION {
         return Err(Unusable::Isolation(found.isolation.clone()));
     }
-    Ok(())
+    if found.encoding != "UTF8" {
+        return Err(Unusable::Encoding(found.encoding.clone()));
+    }
+    Ok(warnings(found))
+}
+
+fn warnings(found: &Found) -> Warnings {
+    let settings = [
+        (
+            found.fsync,
+            "fsync is off: a crash of the machine can destroy the database. Set fsync = on",
+        ),
+        (
+            found.full_page_writes,
+            "full_page_writes is off: a crash of the machine can destroy the database. Set full_page_writes = on",
+        ),
+        (
+            found.synchronous_commit,
+            "synchronous_commit is off: a crash can lose acknowledged answers. Behind PgBouncer: alter role … set \
+             synchronous_commit = on",
+        ),
+    ];
+    let weak = settings.into_iter().filter(|(sound, _)| !sound);
+    weak.map(|(_, warning)| warning).collect()
 }
 
 /// What to do about missing functions.
@@ -176,7 +232,11 @@ pub enum Functions {
 /// `failed` after each failed check.
 pub async fn wait_until_usable(pool: &PgPool, functions: Functions, failed: impl Fn()) {
     let mut told = (String::new(), HashSet::new());
-    while let Err(unusable) = check(pool).await {
+    let warnings = loop {
+        let unusable = match check(pool).await {
+            Ok(warnings) => break warnings,
+            Err(unusable) => unusable,
+        };
         let mut cause = unusable.cause().map(str::to_owned);
         if let (Unusable::HalfMigrated { .. }, Functions::Install) = (&unusable, functions) {
             match migrate::install_by_hand(pool).await {
@@ -198,16 +258,29 @@ pub async fn wait_until_usable(pool: &PgPool, functions: Functions, failed: impl
         }
         // An outage has several alternating causes, such as a refused connection and a broken one. Log each once.
         if told.1.insert(cause.clone()) {
-            tracing::warn!(cause, "cannot work yet: {unusable}");
+            tracing::warn!(cause, "cannot work: {unusable}");
         }
         sleep(LOOK_EVERY).await;
-    }
+    };
     if !told.0.is_empty() {
         tracing::info!("PostgreSQL can be used now");
     }
+    for warning in warnings {
+        tracing::warn!("PostgreSQL: {warning}");
+    }
 }
 
-/// The same without logging, for background work: the process's main work already logs its wait.
+/// Looks every second for ever, and logs when the database cannot be used any more, and when it can again.
+pub async fn watch(pool: &PgPool, functions: Functions) {
+    loop {
+        wait_until_usable(pool, functions, || {}).await;
+        while check(pool).await.is_ok() {
+            sleep(LOOK_EVERY).await;
+        }
+    }
+}
+
+/// As [`wait_until_usable`] without logging, for background work: the process's main work already logs its wait.
 pub async fn until_usable(pool: &PgPool) {
     while check(pool).await.is_err() {
         sleep(LOOK_EVERY).await;
@@ -218,11 +291,16 @@ pub async fn until_usable(pool: &PgPool) {
 mod tests {
     use super::*;
 
-    fn judged(version: i32, compatible_from: i32, needed: i64) -> Result<(), Unusable> {
+    fn judged(version: i32, compatible_from: i32, needed: i64) -> Result<Warnings, Unusable> {
         let found = Found {
             version,
             compatible_from,
             isolation: ISOLATION.to_owned(),
+            writable: true,
+            encoding: "UTF8".to_owned(),
+            fsync: true,
+            full_page_writes: true,
+            synchronous_commit: true,
             missing: Vec::new(),
         };
         judge(&found, needed)
@@ -230,8 +308,8 @@ mod tests {
 
     #[test]
     fn a_newer_schema_is_used_as_long_as_it_is_compatible() {
-        assert_eq!(judged(7, 5, 5), Ok(()));
-        assert_eq!(judged(7, 5, 7), Ok(()));
+        assert_eq!(judged(7, 5, 5), Ok(Vec::new()));
+        assert_eq!(judged(7, 5, 7), Ok(Vec::new()));
         assert_eq!(
             judged(7, 6, 5),
             Err(Unusable::Newer {

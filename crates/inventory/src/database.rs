@@ -4,9 +4,9 @@ use std::{str::FromStr as _, time::Duration};
 
 use anyhow::Context as _;
 use sqlx::{
-    Connection as _, Execute as _, Executor as _, FromRow, PgConnection, PgPool, Postgres,
-    Transaction,
+    Connection as _, Execute as _, FromRow, PgConnection, PgPool, Postgres, Row as _, Transaction,
     error::DatabaseError,
+    pool::PoolConnection,
     postgres::{PgArguments, PgConnectOptions, PgDatabaseError, PgPoolOptions, PgRow, PgSeverity},
     query::Query,
 };
@@ -17,12 +17,37 @@ use trace::Span;
 /// `sql/reserve.sql`). No answer for longer means that the network drops packets.
 pub(crate) const CALL_LIMIT: Duration = Duration::from_secs(10);
 
+/// Time limit for each step of the search for why there is no connection.
+const CONNECT_LIMIT: Duration = Duration::from_millis(300);
+
 /// Time limit of a health check: callers such as Kubernetes probes wait for 2 s.
 pub(crate) const CHECK_LIMIT: Duration = Duration::from_millis(1_500);
 
 /// A connection that was idle for longer is tested before use. If PostgreSQL goes away within this time, the next
 /// call fails with an unknown outcome.
 const TRUSTED_IDLE: Duration = Duration::from_millis(10);
+
+/// A connection is replaced after this time, so that connections find their way to another server when a load
+/// balancer or a DNS name moves, even if nothing fails.
+const MAX_LIFETIME: Duration = Duration::from_secs(300);
+
+/// Settings of each session, as statements because PgBouncer refuses them as startup parameters.
+/// - The database or role may have another default isolation level, under which a statement after a lock wait does
+///   not see the changes of the previous lock holder.
+/// - Without a flush to disk at commit, an acknowledged answer could be lost in a crash.
+/// - PostgreSQL notices after a minute that the host of a session has vanished. Its default is two hours.
+///
+/// The last statement says whether the session can write.
+const SET_UP: &str = "
+    set default_transaction_isolation = 'read committed';
+    set tcp_keepalives_idle = 30;
+    set tcp_keepalives_interval = 10;
+    set tcp_keepalives_count = 3;
+    select set_config('synchronous_commit', 'on', false) where current_setting('synchronous_commit') = 'off';
+    select not current_setting('transaction_read_only')::boolean as writable";
+
+/// Whether the session can write. On a standby, and with `default_transaction_read_only`, it cannot.
+const WRITABLE: &str = "select not current_setting('transaction_read_only')::boolean as writable";
 
 /// Settings of every process that uses PostgreSQL.
 #[derive(clap::Args, Clone)]
@@ -57,23 +82,63 @@ pub fn connect(args: &Args, application_name: &str) -> anyhow::Result<PgPool> {
         .acquire_timeout(Duration::from_millis(args.database_acquire_milliseconds))
         // The pool's own test would cost every batch of a busy lane a round trip.
         .test_before_acquire(false)
+        .max_lifetime(MAX_LIFETIME)
         .before_acquire(|connection, usage| {
             Box::pin(async move {
-                if usage.idle_for > TRUSTED_IDLE {
-                    connection.ping().await?;
+                match usage.idle_for > TRUSTED_IDLE {
+                    // If not, the pool closes this connection and opens a new one.
+                    true => is_writable(connection, WRITABLE).await,
+                    false => Ok(true),
                 }
-                Ok(true)
             })
         })
         .after_connect(|connection, _| {
             Box::pin(async move {
-                // The database or role may have another default, under which a statement after a lock wait does not
-                // see the changes of the previous lock holder. PgBouncer would refuse a startup parameter.
-                let isolation = "set default_transaction_isolation = 'read committed'";
-                connection.execute(isolation).await.map(drop)
+                match is_writable(connection, SET_UP).await? {
+                    true => Ok(()),
+                    // The pool tries again until the time limit of the call.
+                    false => Err(sqlx::Error::Configuration(READ_ONLY.into())),
+                }
             })
         })
         .connect_lazy_with(options))
+}
+
+/// Why a session cannot be used for writes.
+pub(crate) const READ_ONLY: &str =
+    "PostgreSQL is read-only: it is a standby, or default_transaction_read_only is on";
+
+/// Runs `statements`, the last of which returns whether the session can write.
+async fn is_writable(
+    connection: &mut PgConnection,
+    statements: &'static str,
+) -> Result<bool, sqlx::Error> {
+    let rows = sqlx::raw_sql(statements).fetch_all(connection).await?;
+    let row = rows.last().ok_or(sqlx::Error::RowNotFound)?;
+    row.try_get("writable")
+}
+
+/// Why no connection could be opened, as a text for the log with the address of the server. `None`: one can be opened
+/// now. It opens a connection that is not part of the pool, because the pool only tells that its time limit ended.
+pub(crate) async fn why_no_connection(pool: &PgPool) -> Option<String> {
+    let options = pool.connect_options();
+    let address = match options.get_socket() {
+        Some(socket) => socket.display().to_string(),
+        None => format!("{}:{}", options.get_host(), options.get_port()),
+    };
+    let connected = timeout(CONNECT_LIMIT, PgConnection::connect_with(&options)).await;
+    let mut connection = match connected {
+        Ok(Ok(connection)) => connection,
+        Ok(Err(error)) => return Some(format!("{address}: {error}")),
+        Err(_) => return Some(format!("{address}: no answer within {CONNECT_LIMIT:?}")),
+    };
+    let writable = timeout(CONNECT_LIMIT, is_writable(&mut connection, WRITABLE)).await;
+    match writable {
+        Ok(Ok(false)) => Some(READ_ONLY.to_owned()),
+        Ok(Ok(true)) => None,
+        Ok(Err(error)) => Some(format!("{address}: {error}")),
+        Err(_) => Some(format!("{address}: no answer within {CONNECT_LIMIT:?}")),
+    }
 }
 
 /// A second pool with the same settings and its own `connections`. Its calls do not wait when all connections of the
@@ -178,24 +243,51 @@ pub(crate) async fn transact<T>(
     work: impl AsyncFnOnce(&mut PgConnection) -> Result<(End, T), Error>,
 ) -> Result<T, Error> {
     let mut connection = pool.acquire().await.map_err(Error::NotDone)?;
-    let Ok(prepared) = timeout(CALL_LIMIT, prepare(&mut connection, work)).await else {
-        // A connection with an outstanding answer would block the pool.
-        drop(connection.detach());
-        return Err(Error::NotDone(sqlx::Error::PoolTimedOut));
+    match run(&mut connection, work).await {
+        Ok(Ok(done)) => Ok(done),
+        Ok(Err(error)) => {
+            close_if_read_only(connection, &error);
+            Err(error)
+        }
+        Err(TimedOut(error)) => {
+            // A connection with an outstanding answer would block the pool.
+            drop(connection.detach());
+            Err(error)
+        }
+    }
+}
+
+/// PostgreSQL did not answer in time.
+struct TimedOut(Error);
+
+async fn run<T>(
+    connection: &mut PgConnection,
+    work: impl AsyncFnOnce(&mut PgConnection) -> Result<(End, T), Error>,
+) -> Result<Result<T, Error>, TimedOut> {
+    let timed_out = || sqlx::Error::PoolTimedOut;
+    let prepared = timeout(CALL_LIMIT, prepare(connection, work)).await;
+    let prepared = prepared.map_err(|_| TimedOut(Error::NotDone(timed_out())))?;
+    let (end, transaction, done) = match prepared.map_err(Error::before_commit) {
+        Ok(prepared) => prepared,
+        Err(error) => return Ok(Err(error)),
     };
-    let (end, transaction, done) = prepared.map_err(Error::before_commit)?;
     if let End::Rollback = end {
         // The error is ignored: without a commit nothing is done.
         let _ = timeout(CALL_LIMIT, transaction.rollback()).await;
-        return Ok(done);
+        return Ok(Ok(done));
     }
     let commit = Span::of_statement("commit").scope(transaction.commit());
-    let Ok(committed) = timeout(CALL_LIMIT, commit).await else {
+    let committed = timeout(CALL_LIMIT, commit).await;
+    let committed = committed.map_err(|_| TimedOut(Error::OutcomeUnknown(timed_out())))?;
+    Ok(committed.map(|()| done).map_err(Error::from))
+}
+
+/// A server that refuses writes was demoted, or the connection leads to the wrong one. A new connection may lead to
+/// the right one.
+fn close_if_read_only(connection: PoolConnection<Postgres>, error: &Error) {
+    if error.is_read_only() {
         drop(connection.detach());
-        return Err(Error::OutcomeUnknown(sqlx::Error::PoolTimedOut));
-    };
-    committed?;
-    Ok(done)
+    }
 }
 
 /// Everything before the commit or rollback.
@@ -220,7 +312,11 @@ pub(crate) async fn with_timeout<T>(
     // An error before there is a connection means that nothing was sent.
     let mut connection = pool.acquire().await.map_err(Error::NotDone)?;
     match timeout(limit, work(&mut connection)).await {
-        Ok(done) => done,
+        Ok(Ok(done)) => Ok(done),
+        Ok(Err(error)) => {
+            close_if_read_only(connection, &error);
+            Err(error)
+        }
         Err(_) => {
             // A connection with an outstanding answer would block the pool.
             drop(connection.detach());
@@ -275,6 +371,22 @@ impl Error {
     /// Whether PostgreSQL answered with an error, and is therefore up.
     pub fn is_refusal(&self) -> bool {
         matches!(self, Self::NotDone(sqlx::Error::Database(_)))
+    }
+
+    /// Whether PostgreSQL refused a write because the server or the session is read-only. The connection is closed
+    /// then.
+    pub fn is_read_only(&self) -> bool {
+        self.is_code("25006")
+    }
+
+    /// Whether there was no connection, or none that can write.
+    pub fn is_outage(&self) -> bool {
+        self.is_read_only() || self.is_no_connection()
+    }
+
+    /// Whether nothing was sent because there was no connection.
+    pub(crate) fn is_no_connection(&self) -> bool {
+        matches!(self, Self::NotDone(error) if !matches!(error, sqlx::Error::Database(_)))
     }
 
     /// Whether another transaction kept a lock for longer than the call's lock timeout.

@@ -4,7 +4,7 @@
 //! request with the same key waits for the first one's commit. There is no "in progress" mark, so a process that
 //! crashes leaves nothing behind.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 use futures_util::future::BoxFuture;
 use sqlx::{PgConnection, PgPool, Row, postgres::PgRow};
@@ -329,20 +329,31 @@ fn column<'a, T>(keys: &'a [Key], positions: &[usize], value: impl Fn(&'a Key) -
     keys.map(value).collect()
 }
 
-/// Deletes up to `max_rows` keys older than `hours`, oldest first. Returns the number of rows. Several processes may
-/// purge at once.
-pub async fn purge(pool: &PgPool, hours: i32, max_rows: i64) -> Result<u64, Error> {
+/// The answers that [`purge`] deletes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Kept {
+    /// Answers of requests that were done.
+    Done,
+    /// Refusals. Nothing was done for these requests, so a late repeat does no harm. A product that is sold out can
+    /// have millions of them per hour.
+    Refused,
+}
+
+/// Deletes up to `max_rows` keys with such answers older than `age`, oldest first. Returns the number of rows. Several
+/// processes may purge at once.
+pub async fn purge(pool: &PgPool, kept: Kept, age: Duration, max_rows: i64) -> Result<u64, Error> {
     let query = sqlx::query(
         "-- idempotency purge
         with gone as (
             delete from idempotency_keys where ctid = any(array(
                 select ctid from idempotency_keys
-                where created_at < statement_timestamp() - make_interval(hours => $1)
-                order by created_at limit $2 for update skip locked))
+                where (status >= 400) = $1 and created_at < statement_timestamp() - make_interval(secs => $2)
+                order by created_at limit $3 for update skip locked))
             returning 1)
         select count(*) as purged from gone",
     )
-    .bind(hours)
+    .bind(kept == Kept::Refused)
+    .bind(age.as_secs_f64())
     .bind(max_rows);
     let rows = execute(pool, query).await?;
     let row = rows.first().ok_or(sqlx::Error::RowNotFound)?;

@@ -30,6 +30,7 @@ pub mod reserve;
 pub mod reserve_batch;
 pub mod return_sold;
 pub mod schema;
+pub mod server;
 pub mod transition;
 
 pub use database::{Error, Executor};

@@ -289,14 +289,16 @@ impl<Q: Send + 'static, A: Send + 'static> TakesAlong<Q> for Lane<Q, A> {
         let mut in_flight = lock(&self.in_flight);
         let room = self.limits.batch.saturating_sub(in_flight.len());
         let mut taken = Vec::new();
-        queue.waiting.take_of_keys(keys.iter().copied(), room, |next| {
-            if next.reply.is_closed() {
-                return false;
-            }
-            taken.push(next.request);
-            in_flight.push(next.reply);
-            true
-        });
+        queue
+            .waiting
+            .take_of_keys(keys.iter().copied(), room, |next| {
+                if next.reply.is_closed() {
+                    return false;
+                }
+                taken.push(next.request);
+                in_flight.push(next.reply);
+                true
+            });
         if !taken.is_empty() {
             self.with_latecomers.store(true, Ordering::Relaxed);
         }

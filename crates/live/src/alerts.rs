@@ -11,6 +11,8 @@ use crate::view::{Alert, Process, Reached, View};
 /// The same limits as in `deploy/prometheus/alerts.yml`.
 const LAG_MAX_SECONDS: f64 = 10.0;
 const OLDEST_MAX_SECONDS: f64 = 30.0;
+const SNAPSHOT_MAX_SECONDS: f64 = 60.0;
+const COMMIT_MAX_SECONDS: f64 = 2.0;
 
 /// The alerts of a view, worst first. `failures` are the requests that failed in the last 10 s, by problem code.
 /// `unreadable` names the data that PostgreSQL refused to return. If `heard` is false, heartbeats could not be read,
@@ -31,7 +33,17 @@ pub(crate) fn alerts(
             "Restart PostgreSQL, or find out why this API cannot reach it. All processes then continue by \
                 themselves.",
         );
+    } else if view.database.read_only {
+        // Without writes there are no heartbeats and no sweeps. The processes are not to blame.
+        alerts.add(
+            "postgres_read_only",
+            "PostgreSQL is read-only",
+            "Requests are answered 503, so no reservation can be made or confirmed. No data is lost. The server is a \
+                standby, or default_transaction_read_only is on.",
+            "Promote the server, or let DATABASE_URL lead to the primary. All processes then continue by themselves.",
+        );
     } else {
+        database(view, &mut alerts);
         books(view, &mut alerts);
         expirer(view, heard, &mut alerts);
         relay(view, heard, &mut alerts);
@@ -73,6 +85,29 @@ pub(crate) fn alerts(
         );
     }
     alerts.0
+}
+
+fn database(view: &View, alerts: &mut Alerts) {
+    let stalled = view.database.stalled_commit_seconds;
+    if stalled > COMMIT_MAX_SECONDS {
+        alerts.add(
+            "commits_stalled",
+            format!("Commits have waited for a standby for {stalled:.0} s"),
+            "No synchronous standby confirms. Requests wait, and are then answered outcome_unknown: they may have \
+                been done.",
+            "Bring the standby back, or remove it from synchronous_standby_names and reload. The second gives up the \
+                copy of each commit.",
+        );
+    }
+    let oldest = view.database.oldest_snapshot_seconds;
+    if oldest > SNAPSHOT_MAX_SECONDS {
+        alerts.add(
+            "old_snapshot",
+            format!("A transaction has been open for {oldest:.0} s"),
+            "PostgreSQL cannot remove old row versions. A product on sale becomes slower by the minute.",
+            "Find the session (RUNBOOK.md, \"A transaction stays open\"). Take dumps from a standby.",
+        );
+    }
 }
 
 fn books(view: &View, alerts: &mut Alerts) {

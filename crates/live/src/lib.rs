@@ -12,6 +12,7 @@ mod debounce;
 mod files;
 mod heartbeats;
 mod hub;
+mod metrics;
 mod monitor;
 mod probe;
 mod snapshot;
@@ -41,6 +42,7 @@ pub use view::View;
 use self::{
     audits::{LastAudit, audited},
     hub::Hub,
+    metrics::Metrics,
     monitor::Monitor,
     probe::Probe,
 };
@@ -84,7 +86,11 @@ pub struct Live {
 
 impl Live {
     /// Starts the heartbeats, polls and audits, until the process is told to stop.
-    pub fn start<A>(sources: Sources<A>, process: &Process) -> Self
+    ///
+    /// # Errors
+    ///
+    /// The registry already has these metrics.
+    pub fn start<A>(sources: Sources<A>, process: &Process) -> prometheus::Result<Self>
     where
         A: Fn() -> Activity + Send + Sync + 'static,
     {
@@ -101,6 +107,7 @@ impl Live {
             audit: LastAudit::default(),
         };
         let database = pool.connect_options();
+        let metrics = Metrics::register(&process.registry)?;
         let stop = &process.shutdown;
         process.tasks.spawn({
             let (live, pool, timer) = (live.clone(), pool.clone(), timer.clone());
@@ -117,7 +124,7 @@ impl Live {
         process.tasks.spawn({
             let (live, stop) = (live.clone(), stop.clone());
             async move {
-                let polls = live.poll(&database, &timer, is_failure);
+                let polls = live.poll(&database, &timer, is_failure, &metrics);
                 stop.run_until_cancelled(polls).await
             }
         });
@@ -125,7 +132,7 @@ impl Live {
             let (live, stop) = (live.clone(), stop.clone());
             async move { stop.run_until_cancelled(live.keep_auditing(&pool)).await }
         });
-        live
+        Ok(live)
     }
 
     /// Shows the audit that an admin requested.
@@ -154,7 +161,13 @@ impl Live {
         }
     }
 
-    async fn poll(&self, database: &PgConnectOptions, timer: &Timer, is_failure: fn(&str) -> bool) {
+    async fn poll(
+        &self,
+        database: &PgConnectOptions,
+        timer: &Timer,
+        is_failure: fn(&str) -> bool,
+        metrics: &Metrics,
+    ) {
         let mut ticks = interval(POLL_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut monitor = Monitor::new(self.audit.clone(), is_failure);
@@ -164,6 +177,7 @@ impl Live {
             let snapshot = probe.snapshot().await;
             let counters = timer.counters().await;
             let (state, tick) = monitor.update(snapshot, counters);
+            metrics.set(&state.database);
             self.hub.publish(state, &tick);
         }
     }

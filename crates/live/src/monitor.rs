@@ -13,7 +13,7 @@ use crate::{
     debounce::Debounce,
     heartbeats::{Heard, Heartbeats, RECENT},
     snapshot::{PROCESSES, PRODUCTS_MAX, Snapshot},
-    view::{Expiry, Funnel, History, Outbox, Process, Reached, Servers, Shown, View},
+    view::{Database, Expiry, Funnel, History, Outbox, Process, Reached, Servers, Shown, View},
 };
 
 /// Most transitions in the feed of a `state`.
@@ -49,6 +49,7 @@ impl Monitor {
                     redis: Reached::Unknown,
                     rabbitmq: Reached::Unknown,
                 },
+                database: Database::default(),
                 processes: Vec::new(),
                 rates: None,
                 funnel: None,
@@ -106,6 +107,16 @@ impl Monitor {
                 Snapshot::default()
             }
         };
+        if let Some(server) = found.server {
+            self.view.database = Database {
+                read_only: !server.writable,
+                oldest_snapshot_seconds: server.oldest_snapshot_seconds,
+                stalled_commit_seconds: server.stalled_commit_seconds,
+            };
+            if !server.writable {
+                self.answers_since = Some(Instant::now());
+            }
+        }
         if let Some((now, processes)) = found.processes {
             self.clock = (now, Instant::now());
             feed = self.take_processes(&processes);
@@ -234,6 +245,7 @@ fn process(seen: &Instance) -> Process {
 mod tests {
     use std::time::Duration;
 
+    use inventory::server::Server;
     use presence::Report;
 
     use super::*;
@@ -254,6 +266,30 @@ mod tests {
         assert_eq!(state.alerts, tick.alerts);
         let alerts = state.alerts.iter();
         alerts.map(|alert| alert.code).collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_old_snapshot_and_a_stalled_commit_are_told() {
+        let server = |oldest_snapshot_seconds, stalled_commit_seconds| Snapshot {
+            server: Some(Server {
+                writable: true,
+                oldest_snapshot_seconds,
+                stalled_commit_seconds,
+            }),
+            ..Snapshot::default()
+        };
+        let mut watch = Monitor::new(LastAudit::default(), |_| true);
+        for (oldest, stalled, wanted) in [
+            (59.0, 1.0, &[][..]),
+            (61.0, 1.0, &["old_snapshot"]),
+            (61.0, 3.0, &["commits_stalled", "old_snapshot"]),
+            (0.0, 0.0, &[]),
+        ] {
+            assert_eq!(
+                told(&mut watch, Some(server(oldest, stalled)), COUNTERS),
+                wanted
+            );
+        }
     }
 
     #[tokio::test(start_paused = true)]

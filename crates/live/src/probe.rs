@@ -3,11 +3,11 @@
 use std::time::{Duration, Instant};
 
 use futures_util::{FutureExt as _, future::BoxFuture};
-use inventory::{Error, expire, outbox, product};
+use inventory::{Error, expire, outbox, product, server};
 use sqlx::{ConnectOptions as _, Connection as _, PgConnection, postgres::PgConnectOptions};
 use tokio::time::timeout;
 
-use crate::snapshot::{EVENTS, HOLDS, PROCESSES, PRODUCTS, PRODUCTS_MAX, Snapshot};
+use crate::snapshot::{EVENTS, HOLDS, PROCESSES, PRODUCTS, PRODUCTS_MAX, SERVER, Snapshot};
 
 /// Without an answer for this long, PostgreSQL is shown as down. A slow statement ends earlier, after 1 s.
 const SILENCE_LIMIT: Duration = Duration::from_secs(2);
@@ -42,7 +42,10 @@ impl<'a> Probe<'a> {
                 .ok()?,
         };
         let found = self.find(&mut connection).await?;
-        self.connection = Some(connection);
+        // A connection to a read-only server is closed. The next one may lead to another server.
+        if found.server.is_none_or(|server| server.writable) {
+            self.connection = Some(connection);
+        }
         Some(found)
     }
 
@@ -52,6 +55,9 @@ impl<'a> Probe<'a> {
             connection,
             unreadable: Vec::new(),
         };
+        found.server = reader
+            .read(SERVER, |executor| server::state(executor).boxed())
+            .await?;
         found.processes = reader
             .read(PROCESSES, |executor| presence::instances(executor).boxed())
             .await?;

@@ -1,6 +1,6 @@
 //! The data that one poll reads from PostgreSQL.
 
-use inventory::{outbox, product::Product};
+use inventory::{outbox, product::Product, server::Server};
 use presence::Instance;
 use time::OffsetDateTime;
 
@@ -8,6 +8,7 @@ use time::OffsetDateTime;
 pub(crate) const PRODUCTS_MAX: usize = 500;
 
 // Names of the data, for the alert `cannot_read`.
+pub(crate) const SERVER: &str = "its state";
 pub(crate) const PROCESSES: &str = "the processes";
 pub(crate) const PRODUCTS: &str = "the products";
 pub(crate) const HOLDS: &str = "the due holds";
@@ -16,6 +17,7 @@ pub(crate) const EVENTS: &str = "the waiting events";
 /// The data of one poll. `None` was not read, or could not be read.
 #[derive(Default)]
 pub(crate) struct Snapshot {
+    pub(crate) server: Option<Server>,
     pub(crate) processes: Option<(OffsetDateTime, Vec<Instance>)>,
     /// Up to `PRODUCTS_MAX` + 1 products. The additional one shows that the list is not complete.
     pub(crate) products: Option<Vec<Product>>,

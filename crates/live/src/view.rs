@@ -18,6 +18,7 @@ pub struct View {
     /// Current alerts, worst first.
     pub(crate) alerts: Vec<Alert>,
     pub(crate) servers: Servers,
+    pub(crate) database: Database,
     /// Running processes, and processes that went down in the last 10 min.
     pub(crate) processes: Vec<Process>,
     /// Null if the rates are not known.
@@ -114,6 +115,18 @@ pub(crate) struct Funnel {
     pub(crate) confirmed: i64,
     pub(crate) canceled: i64,
     pub(crate) expired: i64,
+}
+
+/// The state of PostgreSQL.
+#[derive(Clone, Copy, Debug, Default, Serialize, JsonSchema)]
+#[schemars(inline)]
+pub(crate) struct Database {
+    /// Whether nothing can be written, for example because PostgreSQL is a standby.
+    pub(crate) read_only: bool,
+    /// Age of the oldest snapshot, in seconds.
+    pub(crate) oldest_snapshot_seconds: f64,
+    /// How long the oldest commit has waited for a synchronous standby, in seconds.
+    pub(crate) stalled_commit_seconds: f64,
 }
 
 #[derive(Clone, Copy, Debug, Default, Serialize, JsonSchema)]

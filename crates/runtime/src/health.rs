@@ -23,8 +23,8 @@ const CHECK_LIMIT: Duration = Duration::from_secs(2);
 
 type Check = Box<dyn Fn() -> Pin<Box<dyn Future<Output = Reached> + Send>> + Send + Sync>;
 
-/// Whether a dependency is up, or the reason why not.
-type Reached = Result<(), String>;
+/// Whether a dependency is up, with warnings about it, or the reason why not.
+type Reached = Result<Vec<&'static str>, String>;
 
 /// The dependencies of a process, each with its check.
 #[derive(Default)]
@@ -41,12 +41,12 @@ enum Need {
 }
 
 impl Health {
-    /// Adds a dependency that the process cannot work without.
+    /// Adds a dependency that the process cannot work without. A successful check returns warnings for people.
     #[must_use]
     pub fn required<F, Fut, E>(self, name: &'static str, check: F) -> Self
     where
         F: Fn() -> Fut + Send + Sync + 'static,
-        Fut: Future<Output = Result<(), E>> + Send + 'static,
+        Fut: Future<Output = Result<Vec<&'static str>, E>> + Send + 'static,
         E: Display,
     {
         self.with(name, Need::Required, move || {
@@ -62,7 +62,13 @@ impl Health {
         Fut: Future<Output = bool> + Send + 'static,
     {
         self.with(name, Need::Optional, move || {
-            check().map(|up| if up { Ok(()) } else { Err(String::new()) })
+            check().map(|up| {
+                if up {
+                    Ok(Vec::new())
+                } else {
+                    Err(String::new())
+                }
+            })
         })
     }
 
@@ -98,14 +104,19 @@ async fn ready(State(health): State<Arc<Health>>) -> Response {
     let mut reason = None;
     let mut ready = true;
     let mut states = String::new();
+    let mut warnings = Vec::new();
     for (name, (need, check)) in &health.checks {
         let state = tokio::time::timeout(CHECK_LIMIT, check())
             .await
             .unwrap_or_else(|_| Err(format!("{name} does not answer")));
         let up = state.is_ok();
-        if let (Err(why), Need::Required) = (state, need) {
-            ready = false;
-            reason.get_or_insert(why);
+        match state {
+            Ok(warned) => warnings.extend(warned),
+            Err(why) if *need == Need::Required => {
+                ready = false;
+                reason.get_or_insert(why);
+            }
+            Err(_) => {}
         }
         let comma = if states.is_empty() { "" } else { "," };
         let state = if up { "up" } else { "down" };
@@ -120,9 +131,13 @@ async fn ready(State(health): State<Arc<Health>>) -> Response {
     let reason = reason.map_or_else(String::new, |reason| {
         format!(r#""reason":{},"#, serde_json::Value::from(reason))
     });
+    let warnings = match warnings.is_empty() {
+        true => String::new(),
+        false => format!(r#","warnings":{}"#, serde_json::Value::from(warnings)),
+    };
     json(
         code,
-        format!(r#"{{"status":"{status}",{reason}"dependencies":{{{states}}}}}"#),
+        format!(r#"{{"status":"{status}",{reason}"dependencies":{{{states}}}{warnings}}}"#),
     )
 }
 

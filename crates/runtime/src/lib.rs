@@ -185,7 +185,9 @@ fn check_ca_file() -> anyhow::Result<()> {
 
 fn init_telemetry(args: &Args) -> anyhow::Result<()> {
     let filter = EnvFilter::try_new(&args.log)
-        .with_context(|| format!("RUST_LOG is not a log filter: {:?}", args.log))?;
+        .with_context(|| format!("RUST_LOG is not a log filter: {:?}", args.log))?
+        // The pool logs each attempt to connect to a read-only PostgreSQL. The processes log the condition, once.
+        .add_directive("sqlx_core::pool::inner=off".parse()?);
     let registry = tracing_subscriber::registry().with(filter);
     match args.log_format {
         LogFormat::Text => registry

@@ -131,13 +131,13 @@ impl Timer {
         listener::start(self.shared.clone(), listener::Topic::Outbox)
     }
 
-    /// Whether Redis answers within 0.5 s.
+    /// Whether Redis answers within 0.5 s and accepts writes.
     pub async fn is_up(&self) -> bool {
         let connection = lock(&self.shared.connection).clone();
         match connection {
             Some(mut connection) => {
                 matches!(
-                    tokio::time::timeout(ASK_LIMIT, link::ping(&mut connection)).await,
+                    tokio::time::timeout(ASK_LIMIT, link::check(&mut connection)).await,
                     Ok(Ok(()))
                 )
             }

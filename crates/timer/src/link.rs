@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use redis::{
-    AsyncConnectionConfig, Client, IntoConnectionInfo as _, ProtocolVersion, PushInfo, PushKind,
-    RedisResult,
+    AsyncConnectionConfig, Client, ErrorKind, IntoConnectionInfo as _, ProtocolVersion, PushInfo,
+    PushKind, RedisError, RedisResult, ServerErrorKind,
     aio::{MultiplexedConnection, SendError},
     io::tcp::TcpSettings,
 };
@@ -17,7 +17,7 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(1);
 const RESPONSE_LIMIT: Duration = Duration::from_secs(2);
 
 /// A peer that vanishes is detected after this time plus `RESPONSE_LIMIT`.
-const PING_EVERY: Duration = Duration::from_secs(2);
+const CHECK_EVERY: Duration = Duration::from_secs(2);
 
 /// Maximum delay between attempts to reach Redis.
 pub(crate) const RETRY_MAX: Duration = Duration::from_secs(2);
@@ -63,27 +63,42 @@ impl Link {
             .set_connection_timeout(Some(CONNECT_LIMIT))
             .set_response_timeout(Some(RESPONSE_LIMIT))
             .set_push_sender(on_push);
-        let connection = client
+        let mut connection = client
             .get_multiplexed_async_connection_with_config(&config)
             .await?;
+        check(&mut connection).await?;
         Ok(Self { connection, closed })
     }
 
-    /// Returns once the connection is lost: at once if it was closed, after a missed PING if the peer is frozen or
-    /// the network drops packets. Cancel safe.
+    /// Returns once the connection is lost or useless: at once if it was closed, after a failed check if the peer is
+    /// frozen, has become a replica, or the network drops packets. Cancel safe.
     pub(crate) async fn lost(&mut self) {
         loop {
             tokio::select! {
                 () = self.closed.cancelled() => return,
-                () = tokio::time::sleep(PING_EVERY) => {}
+                () = tokio::time::sleep(CHECK_EVERY) => {}
             }
-            if ping(&mut self.connection).await.is_err() {
+            if check(&mut self.connection).await.is_err() {
                 return;
             }
         }
     }
 }
 
-pub(crate) async fn ping(connection: &mut MultiplexedConnection) -> RedisResult<()> {
-    redis::cmd("PING").exec_async(connection).await
+/// Fails unless the server answers and is a primary. A replica refuses writes, and announces no expiries.
+pub(crate) async fn check(connection: &mut MultiplexedConnection) -> RedisResult<()> {
+    let role: RedisResult<Vec<redis::Value>> = redis::cmd("ROLE").query_async(connection).await;
+    let role = match role {
+        Ok(role) => role,
+        // The user may not ask, or a proxy does not know the command. The server answers all the same.
+        Err(error) if matches!(error.kind(), ErrorKind::Server(_)) => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    match role.first() {
+        Some(redis::Value::BulkString(role)) if role == b"slave" => Err(RedisError::from((
+            ErrorKind::Server(ServerErrorKind::ReadOnly),
+            "this server is a replica",
+        ))),
+        _ => Ok(()),
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use redis::Value;
+use redis::{ServerErrorKind, Value};
 use runtime::{lock, retry::Delays};
 use tokio_util::sync::CancellationToken;
 
@@ -109,11 +109,17 @@ async fn send(shared: &Shared, link: &mut Link, batch: &Batch) -> redis::RedisRe
                 Value::ServerError(error) => Some(error),
                 _ => None,
             });
-            match refused.clone().next() {
-                Some(error) => shared.dropped(refused.count() as u64, &error),
-                None => shared.recovered(),
+            let Some(error) = refused.clone().next() else {
+                shared.recovered();
+                return Ok(());
+            };
+            let is_replica = error.kind() == Some(ServerErrorKind::ReadOnly);
+            shared.dropped(refused.count() as u64, &error);
+            match is_replica {
+                // The connection leads to a server that was demoted. A new one may lead to its successor.
+                true => Err(error.clone().into()),
+                false => Ok(()),
             }
-            Ok(())
         }
         Err(error) => {
             shared.dropped(batch.commands() as u64, &error);

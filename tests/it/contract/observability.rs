@@ -16,7 +16,10 @@ async fn health_tells_of_each_dependency() {
     for path in ["/readyz", "/health"] {
         // The connection to Redis is made in the background.
         eventually("both are up", async || {
-            (system.get(path).await.expect(200) == wanted).then_some(())
+            let mut told = system.get(path).await.expect(200);
+            // The test's server may run without fsync.
+            told.as_object_mut().unwrap().remove("warnings");
+            (told == wanted).then_some(())
         })
         .await;
     }

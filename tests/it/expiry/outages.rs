@@ -66,7 +66,7 @@ async fn postgresql_may_restart_and_crash_under_the_expirer() {
     let product = system.create_product(99).await;
     let mut expirer = Expirer::start(&system, &[]).await;
     assert_eq!(expirer.sees("postgres", "up").await, 200);
-    // It has started to work. Otherwise it would log "cannot work yet".
+    // It has started to work. Otherwise it would log "cannot work".
     expirer.sweeps().await;
     let hold = system.reserve(product, 1).await;
     server.stop();

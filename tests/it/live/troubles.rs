@@ -6,7 +6,7 @@ use super::{
     browser::Browser,
     stage::{Viewer, alerts, find},
 };
-use crate::support::{Child, Database, System, Traffic};
+use crate::support::{Child, Database, Server, Service, System, Traffic};
 
 /// A port without a server.
 const NO_REDIS: (&str, &str) = ("REDIS_URL", "redis://127.0.0.1:1/0");
@@ -254,4 +254,49 @@ async fn requests_that_fail() {
     let failed = answers.join_all().await;
     assert!(failed.iter().filter(|status| **status == 503).count() >= 4);
     is_mended(&system, "requests_fail").await;
+}
+
+#[tokio::test]
+async fn a_postgresql_that_is_read_only_is_named_and_not_the_processes() {
+    let superuser = ("FLASHSALE_LOCAL_POSTGRES_ROLE", "superuser");
+    let server = Server::start_with(Service::Postgres, &[superuser]);
+    let database = Database::create_on(&server.url).await;
+    let system = System::spawn_on(database, &[]).await;
+    system
+        .database
+        .configure("default_transaction_read_only", "on")
+        .await;
+    is_told(&system, "postgres_read_only").await;
+    let mut viewer = Viewer::of(&system).await;
+    let view = viewer.next().await.unwrap().data;
+    assert_eq!(alerts(&view), ["postgres_read_only"]);
+    system
+        .database
+        .configure("default_transaction_read_only", "off")
+        .await;
+    is_mended(&system, "postgres_read_only").await;
+}
+
+#[tokio::test]
+async fn commits_that_wait_for_a_standby() {
+    let superuser = ("FLASHSALE_LOCAL_POSTGRES_ROLE", "superuser");
+    let server = Server::start_with(Service::Postgres, &[superuser]);
+    let database = Database::create_on(&server.url).await;
+    let system = System::spawn_on(database, &[]).await;
+    let product = system.create_product(1).await;
+    system
+        .database
+        .configure("synchronous_standby_names", "nobody")
+        .await;
+    let client = system.client();
+    let reserve = tokio::spawn(async move { client.try_reserve(product, 1).await });
+    is_told(&system, "commits_stalled").await;
+    system
+        .database
+        .configure("synchronous_standby_names", "")
+        .await;
+    is_mended(&system, "commits_stalled").await;
+    // The reserve was answered before or after, but it was done.
+    reserve.await.unwrap();
+    assert_eq!(system.stock(product).await, 0);
 }

@@ -134,7 +134,7 @@ async fn an_api_that_may_not_install_functions_waits_for_who_may() {
         .iter()
         .filter(|entry| entry["level"] == "WARN" && entry.get("cause").is_some());
     let first = waited.next().unwrap();
-    assert_eq!(first["message"], format!("cannot work yet: {reason}"));
+    assert_eq!(first["message"], format!("cannot work: {reason}"));
     let cause = first["cause"].as_str().unwrap();
     assert!(
         cause.contains("cannot install them") && cause.contains("permission denied"),

@@ -154,7 +154,7 @@ impl Processes {
                 let messages = log.iter().filter_map(|entry| entry["message"].as_str());
                 messages.filter(|message| *message == words).count()
             };
-            assert_eq!(said(&format!("cannot work yet: {reason}")), 1, "{name}");
+            assert_eq!(said(&format!("cannot work: {reason}")), 1, "{name}");
             assert_eq!(said(works), 1, "{name}");
         }
     }

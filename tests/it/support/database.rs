@@ -89,6 +89,21 @@ impl Database {
             .expect(statements);
     }
 
+    /// Changes a setting for all sessions of the server, also for those that are open. For private servers only.
+    pub(crate) async fn configure(&self, setting: &str, value: &str) {
+        let mut connection = PgConnection::connect_with(&self.server).await.unwrap();
+        for statement in [
+            "set default_transaction_read_only = off".to_owned(),
+            format!("alter system set {setting} = '{value}'"),
+            "select pg_reload_conf()".to_owned(),
+        ] {
+            sqlx::query(AssertSqlSafe(statement))
+                .execute(&mut connection)
+                .await
+                .unwrap();
+        }
+    }
+
     /// `host:port`
     pub(crate) fn server_address(&self) -> String {
         format!("{}:{}", self.server.get_host(), self.server.get_port())

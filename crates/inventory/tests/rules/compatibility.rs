@@ -4,6 +4,7 @@ use inventory::{
     compatibility::{self, Functions, wait_until_usable},
     database,
     migrate::{NUMBERED, install_by_hand, migrate},
+    server,
 };
 use sqlx::{
     AssertSqlSafe, ConnectOptions as _, Connection as _, PgConnection, PgPool,
@@ -14,7 +15,7 @@ use crate::support::{Shop, one};
 
 async fn said(pool: &PgPool) -> String {
     match compatibility::check(pool).await {
-        Ok(()) => "usable".to_owned(),
+        Ok(_) => "usable".to_owned(),
         Err(unusable) => unusable.to_string(),
     }
 }
@@ -164,4 +165,114 @@ async fn an_isolation_level_that_is_not_ours_is_named(_: PgPoolOptions, options:
         said.contains("'serializable'") && said.contains("must be 'read committed'"),
         "{said}"
     );
+}
+
+#[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
+async fn settings_that_void_a_promise_are_overruled_or_named(pool: PgPool) {
+    let shop = Shop::new(pool);
+    let settings = "
+        alter database DB set synchronous_commit = off;
+        alter database DB set default_transaction_isolation = 'serializable'";
+    let name = text(&shop.pool, "select current_database()::text").await;
+    let settings = settings.replace("DB", &format!("{name:?}"));
+    sqlx::raw_sql(AssertSqlSafe(settings))
+        .execute(&shop.pool)
+        .await
+        .unwrap();
+    let options = shop.pool.connect_options();
+    let args = database::Args {
+        database_url: options.to_url_lossy().to_string(),
+        database_max_connections: 1,
+        database_acquire_milliseconds: 1_000,
+    };
+    // The sessions of the service set what they need.
+    let service = database::connect(&args, "test").unwrap();
+    let commit = "select current_setting('synchronous_commit')";
+    assert_eq!(text(&service, commit).await, "on");
+    let isolation = "select current_setting('transaction_isolation')";
+    assert_eq!(text(&service, isolation).await, "read committed");
+    // Sessions that cannot, as behind PgBouncer, are warned.
+    let plain = PgPoolOptions::new().connect_lazy_with(options.as_ref().clone());
+    let warnings = warnings_of_read_committed(&plain).await;
+    assert!(
+        warnings
+            .iter()
+            .any(|warning| warning.starts_with("synchronous_commit is off")),
+        "{warnings:?}"
+    );
+    let fsync = text(&service, "select current_setting('fsync')").await;
+    let warned = warnings
+        .iter()
+        .any(|warning| warning.starts_with("fsync is off"));
+    assert_eq!(warned, fsync == "off");
+}
+
+/// One text that `query` returns.
+async fn text(pool: &PgPool, query: &'static str) -> String {
+    sqlx::query_scalar(query).fetch_one(pool).await.unwrap()
+}
+
+/// The warnings for sessions that have the right isolation level.
+async fn warnings_of_read_committed(pool: &PgPool) -> compatibility::Warnings {
+    let refused = compatibility::check(pool).await;
+    assert!(
+        matches!(&refused, Err(compatibility::Unusable::Isolation(level)) if level == "serializable"),
+        "{refused:?}"
+    );
+    let mut options = pool.connect_options().as_ref().clone();
+    options = options.options([("default_transaction_isolation", "read committed")]);
+    let pool = PgPoolOptions::new().connect_lazy_with(options);
+    compatibility::check(&pool).await.unwrap()
+}
+
+#[sqlx::test(migrations = false)]
+async fn a_database_that_cannot_store_every_name_is_refused(pool: PgPool) {
+    let own = text(&pool, "select current_database()::text").await;
+    let name = own.replace("_sqlx_test", "ascii");
+    let create =
+        format!("create database {name:?} encoding 'SQL_ASCII' locale 'C' template template0");
+    sqlx::raw_sql(AssertSqlSafe(create))
+        .execute(&pool)
+        .await
+        .unwrap();
+    let options = pool.connect_options().as_ref().clone().database(&name);
+    let ascii = PgPoolOptions::new().connect_lazy_with(options);
+    migrate(&mut ascii.acquire().await.unwrap()).await.unwrap();
+    let told = said(&ascii).await;
+    assert!(
+        told.contains("SQL_ASCII") && told.contains("encoding 'UTF8'"),
+        "{told}"
+    );
+    ascii.close().await;
+    let drop = format!("drop database {name:?}");
+    sqlx::raw_sql(AssertSqlSafe(drop))
+        .execute(&pool)
+        .await
+        .unwrap();
+}
+
+#[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
+async fn the_oldest_snapshot_is_seen(pool: PgPool) {
+    let mut session = pool.acquire().await.unwrap();
+    let before = server::state(&mut session).await.unwrap();
+    assert!(
+        before.writable && before.stalled_commit_seconds == 0.0,
+        "{before:?}"
+    );
+    let mut old = pool
+        .begin_with("begin isolation level repeatable read")
+        .await
+        .unwrap();
+    sqlx::query("select 1").execute(&mut *old).await.unwrap();
+    let oldest = async |session: &mut PgConnection| {
+        server::state(session)
+            .await
+            .unwrap()
+            .oldest_snapshot_seconds
+    };
+    let first = oldest(&mut session).await;
+    let later = oldest(&mut session).await;
+    assert!(later > first && first > 0.0, "{first} {later}");
+    old.rollback().await.unwrap();
+    assert_eq!(oldest(&mut session).await, 0.0);
 }

@@ -1,12 +1,14 @@
 //! Idempotency keys: work that is done once, stored answers, and waits between transactions.
 
+use std::time::Duration;
+
 use futures_util::{
     FutureExt as _,
     future::{self, join_all},
 };
 use inventory::{
     Error, Executor, ProductId,
-    idempotency::{self, Answer, Executed, Key, KeyOutcome, WorkOutcome},
+    idempotency::{self, Answer, Executed, Kept, Key, KeyOutcome, WorkOutcome},
     reserve::{self, Reserve},
 };
 use sqlx::{
@@ -306,19 +308,30 @@ async fn a_purge_takes_the_oldest_keys_in_bits_and_no_others(pool: PgPool) {
     let keys: Vec<Key> = names.iter().map(|name| key(name, 1)).collect();
     batch(&pool, "x", &keys).await.unwrap();
     sqlx::query(
-        "update idempotency_keys set created_at = created_at - make_interval(hours => key::integer)",
+        "update idempotency_keys
+        set created_at = created_at - make_interval(hours => key::integer),
+            status = case when key::integer in (3, 7) then 409 else status end",
     )
     .execute(&pool)
     .await
     .unwrap();
-    // 5 to 9 hours old.
-    for wanted in [3, 2, 0] {
-        assert_eq!(idempotency::purge(&pool, 5, 3).await.unwrap(), wanted);
+    let purge = async |kept, hours: u64, max_rows| {
+        let age = Duration::from_secs(hours * 3_600);
+        idempotency::purge(&pool, kept, age, max_rows)
+            .await
+            .unwrap()
+    };
+    // Refusals that are 3 and 7 hours old.
+    assert_eq!(purge(Kept::Refused, 4, 3).await, 1);
+    assert_eq!(purge(Kept::Refused, 2, 3).await, 1);
+    // Answers that are 5, 6, 8 and 9 hours old.
+    for wanted in [3, 1, 0] {
+        assert_eq!(purge(Kept::Done, 5, 3).await, wanted);
     }
     let outcomes = batch(&pool, "y", &keys).await.unwrap();
     for (n, outcome) in outcomes.into_iter().enumerate() {
         let wanted = match n {
-            0..5 => KeyOutcome::Replayed(answer(&format!("x{n}"))),
+            0..=2 | 4 => KeyOutcome::Replayed(answer(&format!("x{n}"))),
             _ => KeyOutcome::Done(answer(&format!("y{n}"))),
         };
         assert_eq!(outcome, wanted);

@@ -1,0 +1,58 @@
+//! Logs failed calls to PostgreSQL.
+
+use std::{
+    collections::HashSet,
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+};
+
+use inventory::Error;
+use lanes::NoAnswer;
+use runtime::lock;
+use trace::Span;
+
+/// The causes of the current outage that were already logged.
+#[derive(Default)]
+pub(crate) struct Faults {
+    told: Mutex<HashSet<String>>,
+    /// Whether `told` is not empty. Every successful call reads it.
+    any: AtomicBool,
+}
+
+impl Faults {
+    /// Converts the result of a call. Logs an error here, once for all `requests` of the call. While there is no
+    /// connection, or none that can write, each cause is logged once until a call succeeds.
+    pub(crate) fn answer<T>(
+        &self,
+        verb: &'static str,
+        requests: usize,
+        result: Result<T, Error>,
+    ) -> Result<T, NoAnswer> {
+        let error = match result {
+            Ok(done) => {
+                if self.any.swap(false, Relaxed) {
+                    lock(&self.told).clear();
+                }
+                return Ok(done);
+            }
+            Err(error) => error,
+        };
+        let cause = error.cause();
+        Span::current().failed(&cause);
+        if !error.is_outage() || self.is_new(&cause) {
+            tracing::warn!(verb, requests, cause, "{error}");
+        }
+        Err(match error {
+            Error::NotDone(_) => NoAnswer::Overloaded,
+            Error::OutcomeUnknown(_) => NoAnswer::OutcomeUnknown,
+        })
+    }
+
+    fn is_new(&self, cause: &str) -> bool {
+        let is_new = lock(&self.told).insert(cause.to_owned());
+        self.any.store(true, Relaxed);
+        is_new
+    }
+}

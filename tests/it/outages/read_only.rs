@@ -1,0 +1,134 @@
+//! Servers that answer but cannot be written to: a demoted PostgreSQL, a Redis that became a replica, and a PostgreSQL
+//! whose synchronous standby is gone.
+
+use serde_json::{Value, json};
+
+use crate::support::{Database, Server, Service, System, eventually};
+
+/// It may change the settings of the server.
+const SUPERUSER: (&str, &str) = ("FLASHSALE_LOCAL_POSTGRES_ROLE", "superuser");
+
+/// The reason that `/readyz` gives, or `None` when the process is ready.
+async fn reason(base: &str) -> Option<String> {
+    let answer = reqwest::get(format!("http://{base}/readyz")).await.unwrap();
+    let is_ready = answer.status() == 200;
+    let told: Value = answer.json().await.unwrap();
+    (!is_ready).then(|| told["reason"].as_str().unwrap_or_default().to_owned())
+}
+
+fn mentions(log: &[Value], words: &str) -> usize {
+    let lines = log.iter().map(Value::to_string);
+    lines.filter(|line| line.contains(words)).count()
+}
+
+#[tokio::test]
+async fn a_postgresql_that_turns_read_only_is_named_and_left_as_soon_as_another_can_write() {
+    let server = Server::start_with(Service::Postgres, &[SUPERUSER]);
+    let database = Database::create_on(&server.url).await;
+    let mut system = System::spawn_on(database, &[]).await;
+    let mut workers = Vec::new();
+    for name in ["flashsale-expirer", "flashsale-relay"] {
+        let mut worker = system.beside(name, &[]);
+        let base = worker.address().await;
+        eventually("ready", async || {
+            reason(&base).await.is_none().then_some(())
+        })
+        .await;
+        workers.push((worker, base));
+    }
+    let product = system.create_product(9).await;
+    let hold = system.reserve(product, 1).await;
+
+    system
+        .database
+        .configure("default_transaction_read_only", "on")
+        .await;
+    for user in 2..=9 {
+        let refused = system.try_reserve(product, user).await;
+        refused.expect_problem(503, "overloaded");
+    }
+    let confirm = format!("/reservations/{}/confirm", hold["id"]);
+    let refused = system.post(&confirm).await;
+    refused.expect_problem(503, "overloaded");
+    let readiness = eventually("not ready", async || {
+        let readiness = system.get("/readyz").await;
+        (readiness.status == 503).then(|| readiness.json())
+    })
+    .await;
+    let told = readiness["reason"].as_str().unwrap();
+    assert!(told.starts_with("PostgreSQL is read-only"), "{told}");
+    for (_, base) in &workers {
+        let told = eventually("not ready", async || reason(base).await).await;
+        assert!(told.starts_with("PostgreSQL is read-only"), "{told}");
+    }
+    system
+        .child()
+        .logs("cannot work: PostgreSQL is read-only")
+        .await;
+
+    system
+        .database
+        .configure("default_transaction_read_only", "off")
+        .await;
+    // No restart and no wait for old connections to age.
+    eventually("a reserve", async || {
+        let answer = system.try_reserve(product, 2).await;
+        (answer.status == 201).then_some(())
+    })
+    .await;
+    system.confirm(&hold).await;
+    for (_, base) in &workers {
+        eventually("ready", async || reason(base).await.is_none().then_some(())).await;
+    }
+    system.child().logs("PostgreSQL can be used now").await;
+    system.assert_clean_audit().await;
+    let log = system.stop().await;
+    let condition = mentions(&log, "cannot work");
+    assert_eq!(condition, 1, "one line for the condition");
+    // One line for each cause: the refused write, and the time limit of the pool.
+    let calls = mentions(&log, "did not execute the call");
+    assert!(calls <= 4, "a line for each of {calls} calls");
+}
+
+#[tokio::test]
+async fn a_redis_that_becomes_a_replica_is_left_until_it_is_a_primary_again() {
+    let [redis, other] = [(); 2].map(|()| Server::start_new(Service::Redis));
+    let mut system = System::spawn(&[("REDIS_URL", &redis.url)]).await;
+    let product = system.create_product(9).await;
+    sees_redis(&system, "up").await;
+
+    let address = other.address();
+    let (host, port) = address.rsplit_once(':').unwrap();
+    replicate(&redis, host, port).await;
+    sees_redis(&system, "down").await;
+    system.reserve(product, 1).await;
+    let rebuild = system.post("/admin/counters/rebuild").await;
+    assert_eq!(rebuild.status, 503, "{rebuild:?}");
+
+    replicate(&redis, "NO", "ONE").await;
+    sees_redis(&system, "up").await;
+    system.post("/admin/counters/rebuild").await.expect(200);
+    let log = system.stop().await;
+    let lines = mentions(&log, "Redis does not accept");
+    assert!(lines <= 1, "{lines} lines for one condition");
+}
+
+async fn replicate(redis: &Server, host: &str, port: &str) {
+    let client = redis::Client::open(redis.url.as_str()).unwrap();
+    let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+    let mut replicate = redis::cmd("REPLICAOF");
+    let () = replicate
+        .arg(host)
+        .arg(port)
+        .query_async(&mut connection)
+        .await
+        .unwrap();
+}
+
+async fn sees_redis(system: &System, state: &str) {
+    eventually(&format!("redis {state}"), async || {
+        let ready = system.get("/readyz").await.expect(200);
+        (ready["dependencies"] == json!({"postgres": "up", "redis": state})).then_some(())
+    })
+    .await;
+}
