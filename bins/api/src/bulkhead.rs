@@ -25,7 +25,7 @@ use trace::Span;
 use crate::{
     Problem,
     after_commit::AfterCommit,
-    faults::Faults,
+    failed_calls::FailedCalls,
     idempotency::{Rendered, from_stored, to_stored},
 };
 
@@ -35,7 +35,7 @@ pub(crate) struct Bulkhead {
     permits: Arc<Semaphore>,
     wait: Duration,
     overload: Mutex<Overload>,
-    faults: Arc<Faults>,
+    failed_calls: Arc<FailedCalls>,
     tasks: TaskTracker,
 }
 
@@ -45,7 +45,7 @@ impl Bulkhead {
     pub(crate) fn new(
         pool: PgPool,
         after_commit: AfterCommit,
-        faults: Arc<Faults>,
+        failed_calls: Arc<FailedCalls>,
         tasks: TaskTracker,
     ) -> Self {
         let options = pool.options();
@@ -56,7 +56,7 @@ impl Bulkhead {
             overload: Mutex::new(Overload::new("others")),
             pool,
             after_commit,
-            faults,
+            failed_calls,
             tasks,
         }
     }
@@ -86,7 +86,7 @@ impl Bulkhead {
             done
         };
         match self.tasks.spawn(work).await {
-            Ok(done) => Ok(self.faults.answer(verb, 1, done)?),
+            Ok(done) => Ok(self.failed_calls.answer(verb, 1, done)?),
             Err(panicked) => {
                 tracing::error!(verb, error = %panicked, "a call panicked");
                 Err(Problem::Internal)

@@ -7,7 +7,7 @@ use lanes::{Lanes, Limits, LockProbe, NoAnswer, Quarantine, Turn};
 use sqlx::PgPool;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::{after_commit::AfterCommit, faults::Faults, metrics::Metrics};
+use crate::{after_commit::AfterCommit, failed_calls::FailedCalls, metrics::Metrics};
 
 /// Lanes of a verb. A request whose product is blocked gets `NoAnswer`.
 pub(crate) type VerbLanes<Q, A> = Lanes<Q, Result<A, NoAnswer>>;
@@ -32,7 +32,7 @@ pub(crate) struct LaneBuilder {
     pub(crate) after_commit: AfterCommit,
     pub(crate) blocked: BlockedProducts,
     pub(crate) metrics: Arc<Metrics>,
-    pub(crate) faults: Arc<Faults>,
+    pub(crate) failed_calls: Arc<FailedCalls>,
     pub(crate) tasks: TaskTracker,
     pub(crate) stop: CancellationToken,
 }
@@ -93,10 +93,10 @@ impl LaneBuilder {
                 Connections::Own => database::beside(&self.pool, 1),
             };
             let (size, duration, call) = (size.clone(), duration.clone(), call.clone());
-            let faults = Arc::clone(&self.faults);
+            let failed_calls = Arc::clone(&self.failed_calls);
             move |requests: Vec<Q>, turn| {
                 let count = requests.len();
-                let (size, faults) = (size.clone(), Arc::clone(&faults));
+                let (size, failed_calls) = (size.clone(), Arc::clone(&failed_calls));
                 let timed = duration.start_timer();
                 let call = call(pool.clone(), requests, turn);
                 async move {
@@ -104,7 +104,7 @@ impl LaneBuilder {
                     timed.observe_duration();
                     // The number of answers includes the latecomers, which joined after the start of the call.
                     size.observe(answers.as_ref().map_or(count, Vec::len) as f64);
-                    faults.answer(verb, count, answers)
+                    failed_calls.answer(verb, count, answers)
                 }
             }
         };

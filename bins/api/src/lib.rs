@@ -15,7 +15,7 @@ mod confirm;
 mod docs;
 mod extend;
 mod extract;
-mod faults;
+mod failed_calls;
 mod idempotency;
 mod json;
 mod keys;

@@ -18,7 +18,7 @@ use crate::{
     auth::Access,
     bulkhead::Bulkhead,
     cancel, code, confirm, extend,
-    faults::Faults,
+    failed_calls::FailedCalls,
     keys::Keys,
     lane_builder::{BlockedProducts, Connections, LaneBuilder, ProductLocks},
     metrics::Metrics,
@@ -146,7 +146,7 @@ impl AppState {
         };
         let live = Live::start(sources, process)?;
         let after_commit = AfterCommit::new(timer.clone(), metrics.clone(), feed);
-        let faults = Arc::new(Faults::default());
+        let failed_calls = Arc::new(FailedCalls::default());
         let stop = CancellationToken::new();
         let builder = LaneBuilder {
             connections: Connections::Shared,
@@ -159,7 +159,7 @@ impl AppState {
             after_commit: after_commit.clone(),
             blocked: BlockedProducts::new(ProductLocks(pool.clone())),
             metrics: metrics.clone(),
-            faults: faults.clone(),
+            failed_calls: failed_calls.clone(),
             tasks: process.tasks.clone(),
             stop: stop.clone(),
         };
@@ -184,7 +184,7 @@ impl AppState {
             bulkhead: Arc::new(Bulkhead::new(
                 pool,
                 after_commit,
-                faults,
+                failed_calls,
                 process.tasks.clone(),
             )),
             sale,

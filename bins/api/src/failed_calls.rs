@@ -15,13 +15,13 @@ use trace::Span;
 
 /// The causes of the current outage that were already logged.
 #[derive(Default)]
-pub(crate) struct Faults {
+pub(crate) struct FailedCalls {
     told: Mutex<HashSet<String>>,
     /// Whether `told` is not empty. Every successful call reads it.
     any: AtomicBool,
 }
 
-impl Faults {
+impl FailedCalls {
     /// Converts the result of a call. Logs an error here, once for all `requests` of the call. While there is no
     /// connection, or none that can write, each cause is logged once until a call succeeds.
     pub(crate) fn answer<T>(
