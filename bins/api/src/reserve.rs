@@ -34,9 +34,9 @@ pub(crate) type Lanes = Arc<Verb<Reserve, Created<Reservation>>>;
 /// Refusals of a reserve, in the order in which the verb checks them.
 pub(crate) const REFUSALS: [ProblemCode; 6] = [
     ProblemCode::ProductNotFound,
+    ProblemCode::AlreadyReserved,
     ProblemCode::SaleNotOpen,
     ProblemCode::SaleClosed,
-    ProblemCode::AlreadyReserved,
     ProblemCode::SoldOut,
     ProblemCode::MaxPerUserReached,
 ];
@@ -45,7 +45,7 @@ pub(crate) fn operation() -> Operation {
     Operation::new("reserve", "Hold units of a product for a user")
         .explained(
             "Refusals are checked in the order in which this page lists them. A retry after a lost answer is safe: \
-            `already_reserved` names the hold that the first request made.",
+            `already_reserved` names the hold that the first request made, also after the end of the sale.",
         )
         .refuses(&REFUSALS)
 }
