@@ -9,6 +9,7 @@ mod lifecycle;
 mod listing;
 mod logs;
 mod observability;
+mod origins;
 mod policy;
 mod products;
 mod request_ids;

@@ -59,6 +59,9 @@ codes! {
     InvalidQuery "invalid_query" BAD_REQUEST "The query is not valid"
         when "a query parameter is unknown, appears twice, or is out of range"
         do "correct the parameter that `detail` names";
+    InvalidHost "invalid_host" BAD_REQUEST "The request does not name one host"
+        when "an HTTP/1.1 request has no `Host` header, more than one, or one that is not valid"
+        do "send one Host header";
     IdempotencyKeyInvalid "idempotency_key_invalid" BAD_REQUEST "The Idempotency-Key is not valid"
         when "the header `Idempotency-Key` appears twice, or its value is not a valid key"
         do "send one Idempotency-Key of 1 to 255 visible ASCII characters, with or without quotes";
@@ -66,10 +69,10 @@ codes! {
         when "an admin request does not have the configured `ADMIN_TOKEN`; or `API_KEYS_FILE` is set and another \
             request does not have a valid API key"
         do "send Authorization: Bearer with the secret that `detail` names";
-    Forbidden "forbidden" FORBIDDEN "The admin request is not allowed"
-        when "no `ADMIN_TOKEN` is set, and the request comes from another machine or through a proxy"
-        do "set ADMIN_TOKEN; without it, admin requests must come directly from the same machine, and the API must \
-            listen on a loopback address";
+    Forbidden "forbidden" FORBIDDEN "The request is not allowed"
+        when "no `ADMIN_TOKEN` is set, and an admin request does not come directly from the same machine; or no \
+            `API_KEYS_FILE` is set, and another site's page may have caused the request"
+        do "set ADMIN_TOKEN for admin requests, and API_KEYS_FILE for all others; `detail` says what was noticed";
     NotFound "not_found" NOT_FOUND "There is no such route"
         when "no route has this path" do "see /docs for the routes";
     ProductNotFound "product_not_found" NOT_FOUND "There is no such product"

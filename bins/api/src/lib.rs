@@ -22,6 +22,7 @@ mod lane_builder;
 mod live;
 mod metrics;
 mod openapi;
+mod origin;
 mod pages;
 mod paging;
 mod problem;

@@ -33,7 +33,9 @@ pub enum Problem {
     MethodNotAllowed,
     /// The secret that this text names is missing or wrong.
     Unauthorized(&'static str),
-    Forbidden,
+    /// Why, for people.
+    Forbidden(String),
+    InvalidHost,
     Refused(Refusal),
     /// The refusal of one product of a batch.
     RefusedOf(ProductId, Refusal),
@@ -94,7 +96,8 @@ impl Problem {
             Self::NotFound => ProblemCode::NotFound,
             Self::MethodNotAllowed => ProblemCode::MethodNotAllowed,
             Self::Unauthorized(_) => ProblemCode::Unauthorized,
-            Self::Forbidden => ProblemCode::Forbidden,
+            Self::Forbidden(_) => ProblemCode::Forbidden,
+            Self::InvalidHost => ProblemCode::InvalidHost,
             Self::Refused(refusal) | Self::RefusedOf(_, refusal) => ProblemCode::of(refusal),
             Self::IdempotencyKeyInvalid => ProblemCode::IdempotencyKeyInvalid,
             Self::IdempotencyKeyReused => ProblemCode::IdempotencyKeyReused,
@@ -117,7 +120,11 @@ impl Problem {
             }
             ProblemCode::IdempotencyKeyInvalid => Self::IdempotencyKeyInvalid,
             ProblemCode::Unauthorized => Self::Unauthorized("an API key"),
-            ProblemCode::Forbidden => Self::Forbidden,
+            ProblemCode::Forbidden => Self::Forbidden(
+                "no ADMIN_TOKEN is set, and the API does not listen on a loopback address"
+                    .to_owned(),
+            ),
+            ProblemCode::InvalidHost => Self::InvalidHost,
             ProblemCode::NotFound => Self::NotFound,
             ProblemCode::ProductNotFound => Self::Refused(Refusal::ProductNotFound),
             ProblemCode::ReservationNotFound => Self::Refused(Refusal::ReservationNotFound),
@@ -160,7 +167,8 @@ impl Problem {
             Self::InvalidJson(detail)
             | Self::InvalidQuery(detail)
             | Self::InvalidRequest(detail)
-            | Self::InvalidProduct(detail) => detail.clone(),
+            | Self::InvalidProduct(detail)
+            | Self::Forbidden(detail) => detail.clone(),
             Self::Unauthorized(wanted) => format!("send Authorization: Bearer with {wanted}"),
             Self::Refused(refusal) | Self::RefusedOf(_, refusal) => refusal.to_string(),
             _ => self.code().spec().action.to_owned(),

@@ -18,10 +18,10 @@ use serde::Deserialize;
 use crate::{
     Problem,
     answer::Created,
+    auth::ActingClient,
     code::ProblemCode,
     extract::Json,
     idempotency::{Keyed, Rendered},
-    keys::Client,
     lane_builder::{LaneBuilder, LockOf},
     openapi::Operation,
     sale::Sale,
@@ -70,7 +70,7 @@ pub(crate) fn one() -> Quantity {
 }
 
 pub(crate) async fn reserve(
-    _: Client,
+    _: ActingClient,
     State(lanes): State<Lanes>,
     Keyed(key, Json(body)): Keyed<Json<CreateReservation>>,
 ) -> Result<Rendered<Created<Reservation>>, Problem> {

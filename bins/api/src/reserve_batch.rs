@@ -17,10 +17,10 @@ use serde_json::json;
 use crate::{
     Problem,
     answer::AllCreated,
+    auth::ActingClient,
     bulkhead::Bulkhead,
     extract::Json,
     idempotency::{Keyed, Rendered},
-    keys::Client,
     openapi::Operation,
     reserve::{REFUSALS, one},
     sale::Sale,
@@ -61,7 +61,7 @@ struct Item {
 
 /// Runs without a lane: a request that waits for several products must not delay the lane of each product.
 pub(crate) async fn reserve_batch(
-    _: Client,
+    _: ActingClient,
     State(bulkhead): State<Arc<Bulkhead>>,
     State(sale): State<Arc<Sale>>,
     Keyed(key, Json(body)): Keyed<Json<CreateBatch>>,
