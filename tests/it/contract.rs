@@ -3,6 +3,7 @@
 mod admin;
 mod bodies;
 mod documents;
+mod edges;
 mod idempotency;
 mod keys;
 mod lifecycle;

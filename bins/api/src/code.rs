@@ -118,9 +118,11 @@ codes! {
     BodyTooLarge "body_too_large" PAYLOAD_TOO_LARGE "The body is too large"
         when "the body is larger than the limit" do "send a body of at most 16384 bytes";
     UnsupportedMediaType "unsupported_media_type" UNSUPPORTED_MEDIA_TYPE "The body must be application/json"
-        when "the request has a body, but its Content-Type is not JSON" do "send Content-Type: application/json";
+        when "the Content-Type of the body is not JSON in UTF-8, or another header says that the body is encoded, is a \
+            part, or has a digest"
+        do "send Content-Type: application/json, and the body without Content-Encoding";
     InvalidRequest "invalid_request" UNPROCESSABLE_ENTITY "The request is not valid"
-        when "a field is missing, unknown, or out of range" do "correct the field that `detail` names";
+        when "a field is missing, unknown, or out of range" do "correct the fields that `errors` names";
     InvalidProduct "invalid_product" UNPROCESSABLE_ENTITY "The product is not valid"
         when "a field of the product is not valid, or contradicts another field"
         do "correct the field that `detail` names";

@@ -15,6 +15,7 @@ mod confirm;
 mod docs;
 mod extend;
 mod extract;
+mod faults;
 mod idempotency;
 mod json;
 mod keys;

@@ -30,7 +30,9 @@ pub mod reserve;
 pub mod reserve_batch;
 pub mod return_sold;
 pub mod schema;
+mod timestamp;
 pub mod transition;
 
 pub use database::{Error, Executor};
-pub use ids::{NotPositive, ProductId, Quantity, ReservationId, Seconds, UserId};
+pub use ids::{NotPositive, ProductId, Quantity, ReservationId, Seconds, UserId, whole_number};
+pub use timestamp::{InvalidTimestamp, Timestamp};

@@ -6,6 +6,7 @@ pub(super) fn strange() -> impl Strategy<Value = Vec<u8>> {
     let json = || prop_oneof![3 => objects(), 1 => values()];
     prop_oneof![
         8 => json().prop_map(String::into_bytes),
+        4 => extremes().prop_map(String::into_bytes),
         3 => right().prop_map(String::into_bytes),
         // Truncated.
         2 => (json(), any::<prop::sample::Index>()).prop_map(|(json, at)| {
@@ -41,6 +42,59 @@ pub(super) fn strange() -> impl Strategy<Value = Vec<u8>> {
     ]
 }
 
+/// Valid bodies of every route, with one field of any value.
+fn extremes() -> impl Strategy<Value = String> {
+    let body = select(&[
+        r#"{"name":"x","stock":1,"hold_seconds":@}"#,
+        r#"{"name":"x","stock":1,"max_hold_seconds":@}"#,
+        r#"{"name":"x","stock":1,"max_per_user":@}"#,
+        r#"{"name":"x","stock":1,"sale_starts_at":@}"#,
+        r#"{"name":"x","stock":1,"sale_ends_at":@}"#,
+        r#"{"name":"x","stock":@}"#,
+        r#"{"name":@,"stock":1}"#,
+        r#"{"max_per_user":@}"#,
+        r#"{"sale_starts_at":null,"sale_ends_at":@}"#,
+        r#"{"delta":@,"reason":"x"}"#,
+        r#"{"delta":1,"reason":@}"#,
+        r#"{"product_id":1,"user_id":1,"quantity":@}"#,
+        r#"{"product_id":1,"user_id":1,"reference":@}"#,
+        r#"{"user_id":1,"items":[{"product_id":1,"quantity":@}]}"#,
+        r#"{"user_id":1,"items":[{"product_id":@}]}"#,
+        r#"{"user_id":@,"items":[{"product_id":1}]}"#,
+        r#"{"user_id":1,"items":@}"#,
+        r#"{"seconds":@}"#,
+        r#"{"from":@,"to":"9999-12-31T23:59:59Z"}"#,
+        r#"{"from":"0000-01-01T00:00:00Z","to":@}"#,
+    ]);
+    (body, values()).prop_map(|(body, value)| body.replace('@', &value))
+}
+
+fn times() -> impl Strategy<Value = String> {
+    let day = select(&[
+        "0000-01-01",
+        "9999-12-31",
+        "2026-11-27",
+        "2024-02-29",
+        "2026-02-29",
+        "0000-00-00",
+        "1970-01-01",
+        "99999-01-01",
+    ]);
+    let time = select(&[
+        "T00:00:00",
+        "T23:59:59",
+        "T23:59:60",
+        "T24:00:00",
+        " 12:00:00",
+        "t12:00:00.9999999999",
+        "",
+    ]);
+    let offset = select(&[
+        "Z", "z", "-01:00", "+01:00", "-23:59", "+23:59", "+24:00", "-00:00", "+99:99", "",
+    ]);
+    (day, time, offset).prop_map(|(day, time, offset)| format!("\"{day}{time}{offset}\""))
+}
+
 /// Valid bodies.
 fn right() -> impl Strategy<Value = String> {
     prop_oneof![
@@ -70,6 +124,9 @@ fn objects() -> impl Strategy<Value = String> {
         "reason",
         "reacquire",
         "hold_seconds",
+        "max_hold_seconds",
+        "from",
+        "to",
         "max_per_user",
         "sale_starts_at",
         "sale_ends_at",
@@ -107,6 +164,7 @@ fn values() -> impl Strategy<Value = String> {
             "1.", "0x1", "'x'", "undefined", "// x", "/* x */ 1",
         ])
         .prop_map(str::to_owned),
+        2 => times(),
         1 => any::<i64>().prop_map(|number| number.to_string()),
         1 => any::<f64>().prop_map(|number| number.to_string()),
         1 => (1..400_usize).prop_map(|digits| "9".repeat(digits)),

@@ -49,7 +49,7 @@ impl Request {
             Framing::None => String::new(),
         };
         let mut bytes = format!(
-            "{} {} HTTP/1.1\r\nhost: api\r\nconnection: close\r\n",
+            "{} {} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n",
             self.method, self.target
         )
         .into_bytes();
@@ -150,6 +150,22 @@ pub(super) fn strange() -> impl Strategy<Value = Request> {
                 framing,
             }
         ),
+        // The same for admin requests and for changes.
+        3 => (
+            select(&[
+                ("POST", "/products"), ("PATCH", "/products/1"), ("POST", "/products/1/stock"),
+                ("POST", "/reservations/batch"), ("POST", "/reservations/1/extend"), ("POST", "/admin/outbox/replay"),
+                ("POST", "/admin/outbox/requeue"), ("POST", "/admin/reservations/sync-expired"),
+            ]),
+            bodies::strange(),
+        )
+            .prop_map(|((method, target), body)| Request {
+                method,
+                target: target.to_owned(),
+                headers: vec!["content-type: application/json".to_owned()],
+                body,
+                framing: Framing::Length,
+            }),
         // Valid except for the target.
         2 => (select(&["GET", "POST"]), targets()).prop_map(|(method, target)| Request {
             method,
