@@ -100,8 +100,8 @@ impl Describe for Admin {
     }
 }
 
-/// Proof that the request may read, and the client that sent it. The admin token is accepted too. If
-/// keys are in use, the client is also put into the request's extensions, where the idempotency key reads it.
+/// Proof that the request may read, and the client that sent it. The admin token is accepted too. If keys are in use,
+/// the client is also put into the request's extensions, where the idempotency key reads it.
 impl<S> FromRequestParts<S> for Client
 where
     S: Send + Sync,

@@ -137,7 +137,7 @@ mod tests {
     }
 
     fn faults(text: &str) -> Vec<(String, String)> {
-        let faults = of_body::<Object<Order>>(text).unwrap().into_iter();
+        let faults = of_body::<Object<Order>>(text).expect(text).into_iter();
         faults.map(|fault| (fault.pointer, fault.detail)).collect()
     }
 

@@ -11,8 +11,8 @@ use serde::{
 /// 2⁵³−1. Up to this number, no other whole number has the same `f64`.
 const EXACT_MAX: f64 = 9_007_199_254_740_991.0;
 
-/// Reads a whole number in this range. `1.0` and `1e2` are whole numbers, too, as JSON Schema defines them, but only below
-/// 2⁵³: beyond that, a number with a fraction or an exponent may not be the one that the client means.
+/// Reads a whole number in this range. `1.0` and `1e2` are whole numbers, too, as JSON Schema defines them, but only
+/// below 2⁵³: beyond that, a number with a fraction or an exponent may not be the one that the client means.
 pub fn whole_number<'de, D: Deserializer<'de>>(
     deserializer: D,
     least: i64,
