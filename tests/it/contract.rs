@@ -3,12 +3,14 @@
 mod admin;
 mod bodies;
 mod documents;
+mod edges;
 mod idempotency;
 mod keys;
 mod lifecycle;
 mod listing;
 mod logs;
 mod observability;
+mod origins;
 mod policy;
 mod products;
 mod request_ids;

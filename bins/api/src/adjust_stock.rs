@@ -9,9 +9,10 @@ use inventory::{
     adjust_stock::{self, Adjustment, REASON_MAX_CHARACTERS},
     product::Product,
     schema::WITHOUT_NUL,
+    whole_number,
 };
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer, de::Error as _};
 
 use crate::{
     Problem,
@@ -39,7 +40,8 @@ pub(crate) fn operation() -> Operation {
 #[serde(deny_unknown_fields)]
 pub(crate) struct AdjustStock {
     /// Number of units to add. A negative number removes free units.
-    #[schemars(extend("not" = { "const": 0 }), example = -5)]
+    #[serde(deserialize_with = "any_i32")]
+    #[schemars(range(min = i32::MIN, max = i32::MAX), extend("not" = { "const": 0 }), example = -5)]
     delta: i32,
     #[schemars(
         length(min = 1, max = REASON_MAX_CHARACTERS),
@@ -47,6 +49,11 @@ pub(crate) struct AdjustStock {
         example = &"damaged"
     )]
     reason: String,
+}
+
+fn any_i32<'de, D: Deserializer<'de>>(deserializer: D) -> Result<i32, D::Error> {
+    let number = whole_number(deserializer, i32::MIN.into(), i32::MAX.into())?;
+    number.try_into().map_err(D::Error::custom)
 }
 
 pub(crate) async fn adjust_stock(

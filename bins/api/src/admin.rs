@@ -5,6 +5,7 @@ use std::{iter, sync::Arc};
 use axum::extract::State;
 use futures_util::{FutureExt as _, future};
 use inventory::{
+    Timestamp,
     audit::{self, Audit, Tally},
     expire,
     idempotency::Key,
@@ -14,7 +15,6 @@ use inventory::{
 use live::Live;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use time::OffsetDateTime;
 use timer::Timer;
 
 use crate::{
@@ -23,6 +23,7 @@ use crate::{
     auth::Admin,
     bulkhead::Bulkhead,
     extract::{Json, NoBody},
+    faults::Fault,
     idempotency::{Keyed, Rendered},
     openapi::Operation,
     sale::Sale,
@@ -193,21 +194,11 @@ pub(crate) async fn requeue(
 #[serde(deny_unknown_fields)]
 pub(crate) struct ReplayEvents {
     /// Start of the range. Events that were published at this time are included.
-    #[serde(with = "time::serde::rfc3339")]
-    #[schemars(
-        with = "String",
-        extend("format" = "date-time"),
-        example = &"2026-11-27T12:00:00Z"
-    )]
-    from: OffsetDateTime,
+    #[schemars(example = &"2026-11-27T12:00:00Z")]
+    from: Timestamp,
     /// End of the range. Events that were published at this time are not included. It must be later than `from`.
-    #[serde(with = "time::serde::rfc3339")]
-    #[schemars(
-        with = "String",
-        extend("format" = "date-time"),
-        example = &"2026-11-27T12:05:00Z"
-    )]
-    to: OffsetDateTime,
+    #[schemars(example = &"2026-11-27T12:05:00Z")]
+    to: Timestamp,
 }
 
 /// The number of events that will be published again.
@@ -233,13 +224,12 @@ pub(crate) async fn replay(
     Keyed(key, Json(ReplayEvents { from, to })): Keyed<Json<ReplayEvents>>,
 ) -> Result<Rendered<Answer<Replayed>>, Problem> {
     if from >= to {
-        let detail = "from must be before to".to_owned();
-        return Err(Problem::InvalidRequest(detail));
+        return Err(Fault::of("/to", "to must be later than from").into());
     }
     let once = bulkhead.execute_once(
         "replay_events",
         key,
-        move |executor| outbox::replay(executor, from, to).boxed(),
+        move |executor| outbox::replay(executor, from.get(), to.get()).boxed(),
         |_, _| (),
         |replayed| {
             let replayed = *replayed;

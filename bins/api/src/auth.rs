@@ -1,10 +1,10 @@
 //! Access control: shops' backends authenticate with API keys, the administrator with a token.
 
-use std::{net::IpAddr, sync::Arc};
+use std::sync::Arc;
 
 use axum::{
     extract::{FromRef, FromRequestParts},
-    http::{HeaderMap, HeaderName, HeaderValue, header, request::Parts},
+    http::{HeaderMap, header, request::Parts},
 };
 use subtle::ConstantTimeEq as _;
 
@@ -13,9 +13,8 @@ use crate::{
     code::ProblemCode,
     keys::{Client, Keys},
     openapi::{ADMIN, CLIENT, Describe, Operation, Schemas},
+    origin,
 };
-
-const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 /// The access settings.
 pub(crate) struct Access {
@@ -42,6 +41,11 @@ impl Access {
             keys,
         }
     }
+
+    fn is_admin(&self, given: &str) -> bool {
+        let token = self.admin_token.as_ref();
+        token.is_some_and(|token| same(given, token))
+    }
 }
 
 /// Proof that the request may use the admin routes.
@@ -58,16 +62,35 @@ where
         let access = Arc::<Access>::from_ref(state);
         let headers = &parts.headers;
         match &access.admin_token {
-            Some(token) if bearer(headers).is_some_and(|given| same(given, token)) => Ok(Self),
+            Some(_) if bearer(headers).is_some_and(|given| access.is_admin(given)) => Ok(Self),
             Some(_) => Err(Problem::Unauthorized("the ADMIN_TOKEN")),
-            // Requests from a local proxy, or from a browser that shows another site's page, also have the loopback
-            // address. Both must be refused.
-            None if access.loopback && !is_forwarded(headers) && is_of_this_host(headers) => {
-                Ok(Self)
-            }
-            None => Err(Problem::Forbidden),
+            None if !access.loopback => Err(Problem::Forbidden(
+                "no ADMIN_TOKEN is set, and the API does not listen on a loopback address"
+                    .to_owned(),
+            )),
+            None => directly_from_here(parts).map(|()| Self),
         }
     }
+}
+
+/// Refuses requests from a local proxy, and from a browser that shows another site's page: both have the loopback
+/// address, too.
+fn directly_from_here(parts: &Parts) -> Result<(), Problem> {
+    let refused = |why: String| {
+        Err(Problem::Forbidden(format!(
+            "no ADMIN_TOKEN is set, and the request does not come directly from this machine: {why}"
+        )))
+    };
+    if let Some(sign) = origin::sign_of_a_proxy(parts) {
+        return refused(sign);
+    }
+    if origin::is_of_another_site(parts) {
+        return refused("it comes from another site's page".to_owned());
+    }
+    if !origin::is_for_an_address(parts) {
+        return refused("its host is neither an address nor localhost".to_owned());
+    }
+    Ok(())
 }
 
 impl Describe for Admin {
@@ -77,8 +100,8 @@ impl Describe for Admin {
     }
 }
 
-/// Proof that the request may use the other routes, and the client that sent it. The admin token is accepted too. If
-/// keys are in use, the client is also put into the request's extensions, where the idempotency key reads it.
+/// Proof that the request may read, and the client that sent it. The admin token is accepted too. If keys are in use,
+/// the client is also put into the request's extensions, where the idempotency key reads it.
 impl<S> FromRequestParts<S> for Client
 where
     S: Send + Sync,
@@ -92,10 +115,9 @@ where
             return Ok(Self::default());
         };
         let given = bearer(&parts.headers).unwrap_or_default();
-        let admin = |token: &String| same(given, token);
         let client = match keys.client_of(given) {
             Some(client) => client,
-            None if access.admin_token.as_ref().is_some_and(admin) => Self::default(),
+            None if access.is_admin(given) => Self::default(),
             None => return Err(Problem::Unauthorized("an API key")),
         };
         parts.extensions.insert(client.clone());
@@ -109,9 +131,53 @@ impl Describe for Client {
     }
 }
 
+/// Proof that the request may change something: a [`Client`] whose request no other site's page caused. Pages do not
+/// know the keys. Without keys, the request itself must show that it comes from no such page.
+pub(crate) struct ActingClient;
+
+impl<S> FromRequestParts<S> for ActingClient
+where
+    S: Send + Sync,
+    Arc<Access>: FromRef<S>,
+{
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        Client::from_request_parts(parts, state).await?;
+        let access = Arc::<Access>::from_ref(state);
+        if access.keys.is_some() || !may_be_of_a_page(parts, access.loopback) {
+            return Ok(Self);
+        }
+        match bearer(&parts.headers).is_some_and(|given| access.is_admin(given)) {
+            true => Ok(Self),
+            false => Err(Problem::Forbidden(
+                "no API_KEYS_FILE is set, and the request comes from another site's page, or is for a host that is \
+                    neither an address nor a name without dots"
+                    .to_owned(),
+            )),
+        }
+    }
+}
+
+impl Describe for ActingClient {
+    fn describe(operation: &mut Operation, schemas: &mut Schemas) {
+        Client::describe(operation, schemas);
+        operation.refuse(&[ProblemCode::Forbidden]);
+    }
+}
+
+/// Whether another site's page may have caused the request. On a loopback address the clients are programs of this
+/// machine, so the API's host is no site's name. In a network it can have such a name, but a client is no browser.
+fn may_be_of_a_page(parts: &Parts, loopback: bool) -> bool {
+    let checks_host = loopback || origin::is_of_a_browser(&parts.headers);
+    origin::is_of_another_site(parts) || (checks_host && !origin::is_for_a_local_name(parts))
+}
+
+/// The secret in the header `Authorization`. Two headers are none: it would not be clear which of them counts.
 fn bearer(headers: &HeaderMap) -> Option<&str> {
-    let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
-    let (scheme, given) = value.split_once(' ')?;
+    let mut values = headers.get_all(header::AUTHORIZATION).iter();
+    let value = values.next().filter(|_| values.next().is_none())?;
+    let (scheme, given) = value.to_str().ok()?.split_once(' ')?;
     scheme
         .eq_ignore_ascii_case("bearer")
         .then_some(given.trim())
@@ -119,37 +185,4 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
 
 fn same(given: &str, token: &str) -> bool {
     given.as_bytes().ct_eq(token.as_bytes()).into()
-}
-
-/// Whether the request does not come from another site's page in a browser. Requests of such a page have its origin.
-/// If the page's name is made to resolve to this machine (DNS rebinding), they have that name as the host.
-fn is_of_this_host(headers: &HeaderMap) -> bool {
-    let text = |name: HeaderName| headers.get(name).map(HeaderValue::to_str);
-    let host = match text(header::HOST) {
-        Some(Ok(host)) => host,
-        None => "localhost",
-        Some(Err(_)) => return false,
-    };
-    let name = match host.rsplit_once(':') {
-        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
-        _ => host,
-    };
-    let address = name.trim_start_matches('[').trim_end_matches(']');
-    let local = name.eq_ignore_ascii_case("localhost") || address.parse::<IpAddr>().is_ok();
-    let origin = match text(header::ORIGIN) {
-        Some(Ok(origin)) => origin
-            .strip_prefix("http://")
-            .is_some_and(|origin| origin.eq_ignore_ascii_case(host)),
-        None => true,
-        Some(Err(_)) => false,
-    };
-    // Browsers state in this header which site's page caused the request.
-    let site = text(SEC_FETCH_SITE).is_none_or(|site| matches!(site, Ok("same-origin" | "none")));
-    local && origin && site
-}
-
-fn is_forwarded(headers: &HeaderMap) -> bool {
-    headers
-        .keys()
-        .any(|name| name == header::FORWARDED || name.as_str().starts_with("x-forwarded-"))
 }

@@ -9,10 +9,10 @@ use inventory::{ReservationId, cancel, reservation::Reservation};
 use crate::{
     Problem,
     answer::Answer,
+    auth::ActingClient,
     code::ProblemCode,
     extract::{Id, NoBody},
     idempotency::{Keyed, Rendered},
-    keys::Client,
     lane_builder::{LaneBuilder, LockOf},
     openapi::Operation,
     sale::Sale,
@@ -33,7 +33,7 @@ pub(crate) fn operation() -> Operation {
 }
 
 pub(crate) async fn cancel(
-    _: Client,
+    _: ActingClient,
     Id(id): Id<ReservationId>,
     State(lanes): State<Lanes>,
     Keyed(key, _): Keyed<NoBody>,

@@ -59,6 +59,9 @@ codes! {
     InvalidQuery "invalid_query" BAD_REQUEST "The query is not valid"
         when "a query parameter is unknown, appears twice, or is out of range"
         do "correct the parameter that `detail` names";
+    InvalidHost "invalid_host" BAD_REQUEST "The request does not name one host"
+        when "an HTTP/1.1 request has no `Host` header, more than one, or one that is not valid"
+        do "send one Host header";
     IdempotencyKeyInvalid "idempotency_key_invalid" BAD_REQUEST "The Idempotency-Key is not valid"
         when "the header `Idempotency-Key` appears twice, or its value is not a valid key"
         do "send one Idempotency-Key of 1 to 255 visible ASCII characters, with or without quotes";
@@ -66,10 +69,10 @@ codes! {
         when "an admin request does not have the configured `ADMIN_TOKEN`; or `API_KEYS_FILE` is set and another \
             request does not have a valid API key"
         do "send Authorization: Bearer with the secret that `detail` names";
-    Forbidden "forbidden" FORBIDDEN "The admin request is not allowed"
-        when "no `ADMIN_TOKEN` is set, and the request comes from another machine or through a proxy"
-        do "set ADMIN_TOKEN; without it, admin requests must come directly from the same machine, and the API must \
-            listen on a loopback address";
+    Forbidden "forbidden" FORBIDDEN "The request is not allowed"
+        when "no `ADMIN_TOKEN` is set, and an admin request does not come directly from the same machine; or no \
+            `API_KEYS_FILE` is set, and another site's page may have caused the request"
+        do "set ADMIN_TOKEN for admin requests, and API_KEYS_FILE for all others; `detail` says what was noticed";
     NotFound "not_found" NOT_FOUND "There is no such route"
         when "no route has this path" do "see /docs for the routes";
     ProductNotFound "product_not_found" NOT_FOUND "There is no such product"
@@ -115,9 +118,11 @@ codes! {
     BodyTooLarge "body_too_large" PAYLOAD_TOO_LARGE "The body is too large"
         when "the body is larger than the limit" do "send a body of at most 16384 bytes";
     UnsupportedMediaType "unsupported_media_type" UNSUPPORTED_MEDIA_TYPE "The body must be application/json"
-        when "the request has a body, but its Content-Type is not JSON" do "send Content-Type: application/json";
+        when "the Content-Type of the body is not JSON in UTF-8, or another header says that the body is encoded, is a \
+            part, or has a digest"
+        do "send Content-Type: application/json, and the body without Content-Encoding";
     InvalidRequest "invalid_request" UNPROCESSABLE_ENTITY "The request is not valid"
-        when "a field is missing, unknown, or out of range" do "correct the field that `detail` names";
+        when "a field is missing, unknown, or out of range" do "correct the fields that `errors` names";
     InvalidProduct "invalid_product" UNPROCESSABLE_ENTITY "The product is not valid"
         when "a field of the product is not valid, or contradicts another field"
         do "correct the field that `detail` names";

@@ -15,10 +15,10 @@ use serde::Deserialize;
 use crate::{
     Problem,
     answer::Answer,
+    auth::ActingClient,
     code::ProblemCode,
     extract::{Id, OptionalJson},
     idempotency::{Keyed, Rendered},
-    keys::Client,
     lane_builder::{LaneBuilder, LockOf},
     openapi::Operation,
     sale::Sale,
@@ -54,7 +54,7 @@ pub(crate) struct Payment {
 }
 
 pub(crate) async fn confirm(
-    _: Client,
+    _: ActingClient,
     Id(id): Id<ReservationId>,
     State(lanes): State<Lanes>,
     Keyed(key, OptionalJson(Payment { reacquire })): Keyed<OptionalJson<Payment>>,

@@ -15,10 +15,10 @@ use serde::Deserialize;
 use crate::{
     Problem,
     answer::Answer,
+    auth::ActingClient,
     code::ProblemCode,
     extract::{Id, Json},
     idempotency::{Keyed, Rendered},
-    keys::Client,
     lane_builder::{LaneBuilder, LockOf},
     openapi::Operation,
     sale::Sale,
@@ -52,7 +52,7 @@ pub(crate) struct MoreTime {
 }
 
 pub(crate) async fn extend(
-    _: Client,
+    _: ActingClient,
     Id(id): Id<ReservationId>,
     State(lanes): State<Lanes>,
     Keyed(key, Json(MoreTime { seconds })): Keyed<Json<MoreTime>>,

@@ -5,16 +5,18 @@ use std::collections::HashSet;
 use axum::{
     body::{self, Body, Bytes, HttpBody as _},
     extract::{FromRequest, FromRequestParts, RawPathParams, Request},
-    http::{HeaderMap, header, request::Parts},
+    http::{HeaderMap, HeaderValue, header, request::Parts},
 };
 use inventory::{ProductId, ReservationId, reservation::Refusal};
 use schemars::JsonSchema;
-use serde::{Deserialize, de::DeserializeOwned, de::IgnoredAny};
+use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::json;
 
 use crate::{
     Problem,
     code::{BODY_MAX_BYTES, ProblemCode},
+    faults,
+    json::Object,
     openapi::{Describe, Operation, Schemas},
 };
 
@@ -25,9 +27,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
-        if !is_json(request.headers()) {
-            return Err(Problem::UnsupportedMediaType);
-        }
+        check_headers(request.headers())?;
         parse(&read(request.into_body()).await?).map(Self)
     }
 }
@@ -63,13 +63,13 @@ impl<T: Default + DeserializeOwned, S: Send + Sync> FromRequest<S> for OptionalJ
     type Rejection = Problem;
 
     async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
-        let json = is_json(request.headers());
+        let checked = check_headers(request.headers());
         let bytes = read(request.into_body()).await?;
-        match (bytes.is_empty(), json) {
-            (true, _) => Ok(Self(T::default())),
-            (false, false) => Err(Problem::UnsupportedMediaType),
-            (false, true) => parse(&bytes).map(Self),
+        if bytes.is_empty() {
+            return Ok(Self(T::default()));
         }
+        checked?;
+        parse(&bytes).map(Self)
     }
 }
 
@@ -80,25 +80,62 @@ impl<T: JsonSchema> Describe for OptionalJson<T> {
     }
 }
 
-fn is_json(headers: &HeaderMap) -> bool {
-    let Some(Ok(value)) = headers
-        .get(header::CONTENT_TYPE)
-        .map(|value| value.to_str())
-    else {
-        return false;
-    };
+/// Checks what the headers say of a body: JSON in UTF-8, and sent as it is. What the service does not support is
+/// refused. It is never ignored, because the client means another body than the service would read.
+fn check_headers(headers: &HeaderMap) -> Result<(), Problem> {
+    let refused = |detail| Err(Problem::UnsupportedMediaType(detail));
+    let mut is_typed = false;
+    for (name, value) in headers {
+        if name == header::CONTENT_TYPE {
+            if is_typed || !is_json(value) {
+                return refused(
+                    "send one Content-Type: application/json, with no charset but UTF-8",
+                );
+            }
+            is_typed = true;
+        } else if name == header::CONTENT_ENCODING {
+            if value != "identity" {
+                return refused("send the body without Content-Encoding");
+            }
+        } else if name == header::TRANSFER_ENCODING {
+            if !value.as_bytes().eq_ignore_ascii_case(b"chunked") {
+                return refused("send the body with no Transfer-Encoding but chunked");
+            }
+        } else if name == header::CONTENT_RANGE {
+            return refused("send the whole body, without Content-Range");
+        } else if DIGESTS.contains(&name.as_str()) {
+            return refused("send the body without a digest: the service does not check it");
+        }
+    }
+    match is_typed {
+        true => Ok(()),
+        false => refused("send Content-Type: application/json"),
+    }
+}
+
+/// Headers with a digest of the body (RFC 9530, and its predecessors).
+const DIGESTS: [&str; 4] = ["content-digest", "repr-digest", "digest", "content-md5"];
+
+/// Whether this is the media type of JSON, or of a format that is JSON (`application/…+json`). Its only parameter may
+/// be the charset UTF-8, which all JSON has (RFC 8259).
+fn is_json(media_type: &HeaderValue) -> bool {
     // Most clients send exactly this value, which needs no parsing.
-    if value == "application/json" {
+    if media_type == "application/json" {
         return true;
     }
-    let essence = value
-        .split(';')
-        .next()
-        .unwrap_or_default()
-        .trim()
-        .to_ascii_lowercase();
-    essence == "application/json"
-        || (essence.starts_with("application/") && essence.ends_with("+json"))
+    let Ok(text) = media_type.to_str() else {
+        return false;
+    };
+    let text = text.to_ascii_lowercase();
+    let mut parts = text.split(';').map(str::trim);
+    let essence = parts.next().unwrap_or_default();
+    let subtype = essence.strip_prefix("application/").unwrap_or_default();
+    let format = subtype.strip_suffix("+json");
+    let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    let is_name = |name: &str| !name.is_empty() && name.bytes().all(is_token);
+    (subtype == "json" || format.is_some_and(is_name))
+        // Empty parameters are allowed (RFC 9110, section 5.6.6).
+        && parts.all(|parameter| matches!(parameter, "" | "charset=utf-8" | "charset=\"utf-8\""))
 }
 
 pub(crate) async fn read(body: Body) -> Result<Bytes, Problem> {
@@ -121,24 +158,13 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     let Ok(text) = str::from_utf8(bytes) else {
         return Err(Problem::InvalidJson("the body is not UTF-8".to_owned()));
     };
-    let refusal = match serde_json::from_str(text) {
-        // serde also reads structs from arrays. The OpenAPI document allows only objects.
-        Ok(value) if first_byte(bytes) == Some(b'{') => return Ok(value),
-        Ok(_) => "the body must be a JSON object".to_owned(),
-        Err(error) => error.to_string(),
-    };
-    // A syntax error may follow the wrong value. Then the body is not JSON at all, which is the problem to report.
-    match serde_json::from_str::<IgnoredAny>(text) {
-        Ok(_) => Err(Problem::InvalidRequest(refusal)),
-        Err(error) => Err(Problem::InvalidJson(error.to_string())),
+    match serde_json::from_str(text) {
+        Ok(Object(value)) => Ok(value),
+        Err(_) => Err(match faults::of_body::<Object<T>>(text) {
+            Ok(faults) => Problem::InvalidRequest(faults),
+            Err(reason) => Problem::InvalidJson(reason),
+        }),
     }
-}
-
-fn first_byte(bytes: &[u8]) -> Option<u8> {
-    bytes
-        .iter()
-        .copied()
-        .find(|byte| !byte.is_ascii_whitespace())
 }
 
 /// An id in the path. Text that is not a positive 64-bit integer is answered like an unknown id: not found.
@@ -167,9 +193,7 @@ impl<T: Named, S: Send + Sync> FromRequestParts<S> for Id<T> {
         params
             .iter()
             .find(|(name, _)| *name == "id")
-            // i64's own parser also accepts "+1".
-            .filter(|(_, text)| text.bytes().all(|byte| byte.is_ascii_digit()))
-            .and_then(|(_, text)| text.parse::<i64>().ok())
+            .and_then(|(_, text)| digits(text))
             .and_then(|number| T::try_from(number).ok())
             .map(Self)
             .ok_or_else(|| T::NOT_FOUND.into())
@@ -188,9 +212,24 @@ impl<T: Named + JsonSchema> Describe for Id<T> {
     }
 }
 
-/// The query parameters. A parameter that appears twice is refused.
+/// A whole number in a path or in a query, written as JSON writes it: without a plus sign and without leading zeros.
+/// A negative number is out of range everywhere.
+pub(crate) fn digits(text: &str) -> Option<i64> {
+    let is_plain = text.bytes().all(|byte| byte.is_ascii_digit());
+    let leads_with_zero = text.len() > 1 && text.starts_with('0');
+    text.parse().ok().filter(|_| is_plain && !leads_with_zero)
+}
+
+/// The query parameters. A parameter that appears twice is refused, and text that is not UTF-8.
 pub(crate) fn query_pairs(parts: &Parts) -> Result<Vec<(String, String)>, Problem> {
     let query = parts.uri.query().unwrap_or_default();
+    // form_urlencoded would replace the wrong bytes, and the value would be another one than the client means.
+    if percent_encoding::percent_decode_str(query)
+        .decode_utf8()
+        .is_err()
+    {
+        return Err(Problem::InvalidQuery("the query is not UTF-8".to_owned()));
+    }
     let pairs: Vec<(String, String)> = form_urlencoded::parse(query.as_bytes())
         .map(|(name, value)| (name.into_owned(), value.into_owned()))
         .collect();

@@ -83,7 +83,8 @@ impl Operation {
         if schema.get("type").is_some() && schema.get("properties").is_none() {
             return;
         }
-        let content = json!({ "application/json": { "schema": schema } });
+        let schema = json!({ "schema": schema });
+        let content = json!({ "application/json": schema, "application/*+json": schema });
         let body = json!({ "required": required, "content": content });
         self.fields.insert("requestBody".into(), body);
     }

@@ -14,6 +14,7 @@ use crate::{
     Problem,
     answer::Answer,
     code::ProblemCode,
+    extract::digits,
     openapi::{Describe, Operation, Schemas},
 };
 
@@ -101,10 +102,7 @@ pub(crate) fn limit(name: &str, value: &str) -> Result<i64, Problem> {
 }
 
 pub(crate) fn within(name: &str, value: &str, least: i64, most: i64) -> Result<i64, Problem> {
-    // i64's own parser also accepts "+1".
-    let digits = value.bytes().all(|byte| byte.is_ascii_digit());
-    let number = value.parse().ok().filter(|_| digits);
-    number
+    digits(value)
         .filter(|number| (least..=most).contains(number))
         .ok_or_else(|| {
             Problem::InvalidQuery(format!(

@@ -17,6 +17,7 @@ use tracing::Level;
 
 use crate::{
     code::ProblemCode,
+    faults::{self, Fault},
     json::{self, PROBLEM_JSON},
 };
 
@@ -25,15 +26,19 @@ use crate::{
 pub enum Problem {
     InvalidJson(String),
     InvalidQuery(String),
-    InvalidRequest(String),
+    /// At least one fault.
+    InvalidRequest(Vec<Fault>),
     InvalidProduct(String),
-    UnsupportedMediaType,
+    /// What is not supported, for people.
+    UnsupportedMediaType(&'static str),
     BodyTooLarge,
     NotFound,
     MethodNotAllowed,
     /// The secret that this text names is missing or wrong.
     Unauthorized(&'static str),
-    Forbidden,
+    /// Why, for people.
+    Forbidden(String),
+    InvalidHost,
     Refused(Refusal),
     /// The refusal of one product of a batch.
     RefusedOf(ProductId, Refusal),
@@ -64,6 +69,10 @@ pub(crate) struct Body {
     /// What went wrong with this request, for people.
     detail: String,
     code: ProblemCode,
+    /// With `invalid_request`: what is wrong, and where in the body.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Vec<Fault>", length(min = 1))]
+    errors: Option<Vec<Fault>>,
     /// With `already_reserved`: the hold that the user already has.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "ReservationId")]
@@ -89,12 +98,13 @@ impl Problem {
             Self::InvalidQuery(_) => ProblemCode::InvalidQuery,
             Self::InvalidRequest(_) => ProblemCode::InvalidRequest,
             Self::InvalidProduct(_) => ProblemCode::InvalidProduct,
-            Self::UnsupportedMediaType => ProblemCode::UnsupportedMediaType,
+            Self::UnsupportedMediaType(_) => ProblemCode::UnsupportedMediaType,
             Self::BodyTooLarge => ProblemCode::BodyTooLarge,
             Self::NotFound => ProblemCode::NotFound,
             Self::MethodNotAllowed => ProblemCode::MethodNotAllowed,
             Self::Unauthorized(_) => ProblemCode::Unauthorized,
-            Self::Forbidden => ProblemCode::Forbidden,
+            Self::Forbidden(_) => ProblemCode::Forbidden,
+            Self::InvalidHost => ProblemCode::InvalidHost,
             Self::Refused(refusal) | Self::RefusedOf(_, refusal) => ProblemCode::of(refusal),
             Self::IdempotencyKeyInvalid => ProblemCode::IdempotencyKeyInvalid,
             Self::IdempotencyKeyReused => ProblemCode::IdempotencyKeyReused,
@@ -117,7 +127,11 @@ impl Problem {
             }
             ProblemCode::IdempotencyKeyInvalid => Self::IdempotencyKeyInvalid,
             ProblemCode::Unauthorized => Self::Unauthorized("an API key"),
-            ProblemCode::Forbidden => Self::Forbidden,
+            ProblemCode::Forbidden => Self::Forbidden(
+                "no ADMIN_TOKEN is set, and the API does not listen on a loopback address"
+                    .to_owned(),
+            ),
+            ProblemCode::InvalidHost => Self::InvalidHost,
             ProblemCode::NotFound => Self::NotFound,
             ProblemCode::ProductNotFound => Self::Refused(Refusal::ProductNotFound),
             ProblemCode::ReservationNotFound => Self::Refused(Refusal::ReservationNotFound),
@@ -140,10 +154,10 @@ impl Problem {
             ProblemCode::InsufficientStock => Self::Refused(Refusal::InsufficientStock { free: 3 }),
             ProblemCode::IdempotencyKeyInUse => Self::IdempotencyKeyInUse,
             ProblemCode::BodyTooLarge => Self::BodyTooLarge,
-            ProblemCode::UnsupportedMediaType => Self::UnsupportedMediaType,
-            ProblemCode::InvalidRequest => {
-                Self::InvalidRequest("unknown field `colour`".to_owned())
+            ProblemCode::UnsupportedMediaType => {
+                Self::UnsupportedMediaType("send Content-Type: application/json")
             }
+            ProblemCode::InvalidRequest => Fault::of("/colour", "there is no such field").into(),
             ProblemCode::InvalidProduct => {
                 Self::InvalidProduct("sale_ends_at must be later than sale_starts_at".to_owned())
             }
@@ -159,8 +173,10 @@ impl Problem {
         match self {
             Self::InvalidJson(detail)
             | Self::InvalidQuery(detail)
-            | Self::InvalidRequest(detail)
-            | Self::InvalidProduct(detail) => detail.clone(),
+            | Self::InvalidProduct(detail)
+            | Self::Forbidden(detail) => detail.clone(),
+            Self::InvalidRequest(faults) => faults::detail(faults),
+            Self::UnsupportedMediaType(detail) => (*detail).to_owned(),
             Self::Unauthorized(wanted) => format!("send Authorization: Bearer with {wanted}"),
             Self::Refused(refusal) | Self::RefusedOf(_, refusal) => refusal.to_string(),
             _ => self.code().spec().action.to_owned(),
@@ -176,11 +192,15 @@ impl Problem {
             status: terms.status.as_u16(),
             detail: self.detail(),
             code,
+            errors: None,
             reservation_id: None,
             product_id: None,
             stock: None,
             remaining: None,
         };
+        if let Self::InvalidRequest(faults) = self {
+            body.errors = Some(faults.clone());
+        }
         if let Self::RefusedOf(product_id, _) = self {
             body.product_id = Some(*product_id);
         }
@@ -191,6 +211,9 @@ impl Problem {
                 }
                 Refusal::SoldOut { free } | Refusal::InsufficientStock { free } => {
                     body.stock = Some(*free);
+                }
+                Refusal::TotalTooLarge => {
+                    body.errors = Some(vec![Fault::of("/delta", &refusal.to_string())]);
                 }
                 Refusal::MaxPerUserReached { remaining } => body.remaining = Some(*remaining),
                 _ => {}
@@ -295,7 +318,17 @@ impl From<InvalidProduct> for Problem {
 
 impl From<InvalidAdjustment> for Problem {
     fn from(invalid: InvalidAdjustment) -> Self {
-        Self::InvalidRequest(invalid.to_string())
+        let pointer = match invalid {
+            InvalidAdjustment::Delta => "/delta",
+            InvalidAdjustment::Reason => "/reason",
+        };
+        Fault::of(pointer, &invalid.to_string()).into()
+    }
+}
+
+impl From<Fault> for Problem {
+    fn from(fault: Fault) -> Self {
+        Self::InvalidRequest(vec![fault])
     }
 }
 

@@ -8,13 +8,14 @@ use axum::{
 };
 use futures_util::FutureExt as _;
 use inventory::{
-    ProductId, Quantity,
+    ProductId, Quantity, Timestamp,
     product::{
         self, HOLD_MAX_SECONDS, InvalidProduct, NAME_MAX_CHARACTERS, NewProduct, Policy, Product,
         hold_seconds, sale_time,
     },
     reservation::Refusal,
     schema::WITHOUT_NUL,
+    whole_number,
 };
 use schemars::{JsonSchema, Schema};
 use serde::{Deserialize, Deserializer};
@@ -27,6 +28,7 @@ use crate::{
     bulkhead::Bulkhead,
     code::ProblemCode,
     extract::{Id, Json, query_pairs},
+    faults::Fault,
     idempotency::{Keyed, Rendered},
     keys::Client,
     lane_builder::LaneBuilder,
@@ -69,29 +71,39 @@ pub(crate) struct WantedProduct {
     name: Option<String>,
     #[serde(default, deserialize_with = "given")]
     #[schemars(with = "i32", range(min = 0, max = i32::MAX), example = 10)]
-    stock: Option<Number>,
+    stock: Option<WantedNumber>,
     #[serde(default, deserialize_with = "given")]
     /// Duration of a hold, in seconds. The default is the API's setting `HOLD_SECONDS`.
     #[schemars(with = "Option<i32>", range(min = 1, max = HOLD_MAX_SECONDS))]
-    hold_seconds: Option<Option<Number>>,
+    hold_seconds: Option<Option<WantedNumber>>,
     #[serde(default, deserialize_with = "given")]
     /// Longest duration of an extended hold, in seconds from its creation. The default is the API's setting
     /// `MAX_HOLD_SECONDS`.
     #[schemars(with = "Option<i32>", range(min = 1, max = HOLD_MAX_SECONDS))]
-    max_hold_seconds: Option<Option<Number>>,
+    max_hold_seconds: Option<Option<WantedNumber>>,
     #[serde(default, deserialize_with = "given")]
     /// Most units that one user may hold and have bought, together. The default is no limit.
     #[schemars(with = "Option<Quantity>")]
-    max_per_user: Option<Option<Number>>,
+    max_per_user: Option<Option<WantedNumber>>,
     #[serde(default, deserialize_with = "given")]
     /// Start of the sale, by the database's clock. Reserves before it are refused. The default is no start.
-    #[schemars(with = "Option<String>", extend("format" = "date-time"))]
+    #[schemars(with = "Option<Timestamp>")]
     sale_starts_at: Option<Option<String>>,
     #[serde(default, deserialize_with = "given")]
     /// End of the sale, by the database's clock. Reserves from this time on are refused. It must be later than
     /// `sale_starts_at`. The default is no end.
-    #[schemars(with = "Option<String>", extend("format" = "date-time"))]
+    #[schemars(with = "Option<Timestamp>")]
     sale_ends_at: Option<Option<String>>,
+}
+
+/// A number of a [`WantedProduct`]. `None`: it is not a whole number, or far too large.
+struct WantedNumber(Option<i64>);
+
+impl<'de> Deserialize<'de> for WantedNumber {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let number = Number::deserialize(deserializer)?;
+        Ok(Self(whole_number(&number, i64::MIN, i64::MAX).ok()))
+    }
 }
 
 /// A product to create.
@@ -129,10 +141,10 @@ where
 
 impl WantedProduct {
     fn policy(&self) -> Result<Policy, InvalidProduct> {
-        let seconds = |field, wanted: &Option<Option<Number>>| {
-            checked(wanted, |number: &Number| {
-                // A number that is not an i64 is out of range.
-                hold_seconds(field, number.as_i64().unwrap_or(i64::MAX))
+        let seconds = |field, wanted: &Option<Option<WantedNumber>>| {
+            checked(wanted, |number: &WantedNumber| {
+                let seconds = number.0.ok_or(InvalidProduct::Seconds(field))?;
+                hold_seconds(field, seconds)
             })
         };
         let time = |field, wanted: &Option<Option<String>>| {
@@ -142,7 +154,7 @@ impl WantedProduct {
             hold_seconds: seconds("hold_seconds", &self.hold_seconds)?,
             max_hold_seconds: seconds("max_hold_seconds", &self.max_hold_seconds)?,
             max_per_user: checked(&self.max_per_user, |number| {
-                let units = number.as_i64().and_then(|units| units.try_into().ok());
+                let units = number.0.and_then(|units| units.try_into().ok());
                 units.ok_or(InvalidProduct::MaxPerUser)
             })?,
             sale_starts_at: time("sale_starts_at", &self.sale_starts_at)?,
@@ -177,10 +189,17 @@ pub(crate) async fn create(
     Keyed(key, Json(CreateProduct(body))): Keyed<Json<CreateProduct>>,
 ) -> Result<Rendered<Created<Product>>, Problem> {
     let policy = body.policy();
-    let missing = |field| Problem::InvalidRequest(format!("missing field `{field}`"));
-    let name = body.name.ok_or_else(|| missing("name"))?;
-    let stock = body.stock.ok_or_else(|| missing("stock"))?;
-    let stock = stock.as_i64().ok_or(InvalidProduct::Stock)?;
+    let (Some(name), Some(stock)) = (&body.name, &body.stock) else {
+        let fields = [
+            ("name", body.name.is_none()),
+            ("stock", body.stock.is_none()),
+        ];
+        let missing = fields.into_iter().filter(|(_, is_missing)| *is_missing);
+        let missing =
+            missing.map(|(name, _)| Fault::of(&format!("/{name}"), "the field is missing"));
+        return Err(Problem::InvalidRequest(missing.collect()));
+    };
+    let (name, stock) = (name.clone(), stock.0.ok_or(InvalidProduct::Stock)?);
     let new = NewProduct::new(name, stock, policy?)?;
     let once = bulkhead.execute_once(
         "create_product",
@@ -212,8 +231,8 @@ pub(crate) async fn change(
     Json(ChangeProduct(body)): Json<ChangeProduct>,
 ) -> Result<Answer<Product>, Problem> {
     if body.stock.is_some() {
-        let detail = "to change the stock, use POST /products/{id}/stock".to_owned();
-        return Err(Problem::InvalidRequest(detail));
+        let detail = "to change the stock, use POST /products/{id}/stock";
+        return Err(Fault::of("/stock", detail).into());
     }
     let policy = body.policy()?;
     let name = body.name.map(TryInto::try_into).transpose()?;

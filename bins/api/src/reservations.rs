@@ -139,7 +139,7 @@ impl Describe for Listed {
         );
         paging::describe::<ReservationId>(operation, schemas);
         let offset = json!({
-            "type": "integer", "format": "int64", "minimum": 0, "default": 0,
+            "type": "integer", "format": "int64", "minimum": 0, "maximum": i64::MAX, "default": 0,
         });
         let words = "Number of rows to skip. Cannot be combined with `after_id`, which is faster.";
         paging::parameter(operation, "offset", words, offset);

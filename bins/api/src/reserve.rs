@@ -18,10 +18,10 @@ use serde::Deserialize;
 use crate::{
     Problem,
     answer::Created,
+    auth::ActingClient,
     code::ProblemCode,
     extract::Json,
     idempotency::{Keyed, Rendered},
-    keys::Client,
     lane_builder::{LaneBuilder, LockOf},
     openapi::Operation,
     sale::Sale,
@@ -34,9 +34,9 @@ pub(crate) type Lanes = Arc<Verb<Reserve, Created<Reservation>>>;
 /// Refusals of a reserve, in the order in which the verb checks them.
 pub(crate) const REFUSALS: [ProblemCode; 6] = [
     ProblemCode::ProductNotFound,
+    ProblemCode::AlreadyReserved,
     ProblemCode::SaleNotOpen,
     ProblemCode::SaleClosed,
-    ProblemCode::AlreadyReserved,
     ProblemCode::SoldOut,
     ProblemCode::MaxPerUserReached,
 ];
@@ -45,7 +45,7 @@ pub(crate) fn operation() -> Operation {
     Operation::new("reserve", "Hold units of a product for a user")
         .explained(
             "Refusals are checked in the order in which this page lists them. A retry after a lost answer is safe: \
-            `already_reserved` names the hold that the first request made.",
+            `already_reserved` names the hold that the first request made, also after the end of the sale.",
         )
         .refuses(&REFUSALS)
 }
@@ -70,7 +70,7 @@ pub(crate) fn one() -> Quantity {
 }
 
 pub(crate) async fn reserve(
-    _: Client,
+    _: ActingClient,
     State(lanes): State<Lanes>,
     Keyed(key, Json(body)): Keyed<Json<CreateReservation>>,
 ) -> Result<Rendered<Created<Reservation>>, Problem> {

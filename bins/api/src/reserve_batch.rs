@@ -17,10 +17,12 @@ use serde_json::json;
 use crate::{
     Problem,
     answer::AllCreated,
+    auth::ActingClient,
     bulkhead::Bulkhead,
     extract::Json,
+    faults::Fault,
     idempotency::{Keyed, Rendered},
-    keys::Client,
+    json::Object,
     openapi::Operation,
     reserve::{REFUSALS, one},
     sale::Sale,
@@ -45,8 +47,9 @@ pub(crate) fn operation() -> Operation {
 pub(crate) struct CreateBatch {
     #[schemars(example = 42)]
     user_id: UserId,
-    #[schemars(length(min = 1, max = MAX_ITEMS), example = json!([{ "product_id": 1, "quantity": 2 }]))]
-    items: Vec<Item>,
+    /// Each has another product.
+    #[schemars(with = "Vec<Item>", length(min = 1, max = MAX_ITEMS), example = json!([{ "product_id": 1, "quantity": 2 }]))]
+    items: Vec<Object<Item>>,
     /// Your own name for the reservations, for example an order number. It is stored, shown, and can be searched for.
     reference: Option<Reference>,
 }
@@ -61,7 +64,7 @@ struct Item {
 
 /// Runs without a lane: a request that waits for several products must not delay the lane of each product.
 pub(crate) async fn reserve_batch(
-    _: Client,
+    _: ActingClient,
     State(bulkhead): State<Arc<Bulkhead>>,
     State(sale): State<Arc<Sale>>,
     Keyed(key, Json(body)): Keyed<Json<CreateBatch>>,
@@ -93,16 +96,17 @@ pub(crate) async fn reserve_batch(
 impl CreateBatch {
     fn requests(self) -> Result<Vec<Reserve>, Problem> {
         let mut products = HashSet::new();
-        let mut items = self.items.iter();
-        if let Some(twice) = items.find(|item| !products.insert(item.product_id)) {
-            let detail = format!("items name product {} twice", twice.product_id);
-            return Err(Problem::InvalidRequest(detail));
+        let mut items = self.items.iter().enumerate();
+        if let Some((position, twice)) = items.find(|(_, item)| !products.insert(item.0.product_id))
+        {
+            let detail = format!("items name product {} twice", twice.0.product_id);
+            return Err(Fault::of(&format!("/items/{position}/product_id"), &detail).into());
         }
         if !(1..=MAX_ITEMS).contains(&self.items.len()) {
             let detail = format!("items must be 1 to {MAX_ITEMS}");
-            return Err(Problem::InvalidRequest(detail));
+            return Err(Fault::of("/items", &detail).into());
         }
-        let requests = self.items.into_iter().map(|item| Reserve {
+        let requests = self.items.into_iter().map(|Object(item)| Reserve {
             product_id: item.product_id,
             user_id: self.user_id,
             quantity: item.quantity,

@@ -127,7 +127,8 @@ where
         "description": "Bodies are JSON. Times are in RFC 3339 format. Future versions may add fields to responses: \
             ignore fields that you do not know. A request with an unknown field is refused.\n\n\
             An error is a `Problem`: branch on its `code`. `overloaded` means that nothing was done. \
-            `outcome_unknown` means that the request may have been done.\n\n\
+            `outcome_unknown` means that the request may have been done. An HTTP/1.1 request without exactly one valid \
+            `Host` header is answered `invalid_host`.\n\n\
             Every error has an `X-Request-Id` header: search the service's log for it. If the request has an \
             `X-Request-Id`, every response repeats it.",
         "license": { "name": "MIT", "identifier": "MIT" },

@@ -45,8 +45,8 @@ pub struct Settings {
     #[command(flatten)]
     pub events: event::Args,
 
-    /// Bearer token of the admin routes. Without it, admin requests are allowed only from the same machine, while the
-    /// API listens on a loopback address.
+    /// Bearer token of the admin routes. Without it, admin requests are allowed only directly from the same machine,
+    /// while the API listens on a loopback address. Set it if there is a proxy.
     #[arg(long, env = "ADMIN_TOKEN", hide_env_values = true)]
     pub admin_token: Option<String>,
 

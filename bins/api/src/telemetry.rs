@@ -9,13 +9,15 @@ use std::{sync::Arc, time::Instant};
 use axum::{
     extract::{MatchedPath, Request, State},
     middleware::Next,
-    response::Response,
+    response::{IntoResponse as _, Response},
 };
 use trace::{Answer, Span};
 
 use crate::{
+    Problem,
     code::ProblemCode,
     metrics::Metrics,
+    origin,
     problem::ProblemReport,
     request_id::{self, X_REQUEST_ID},
 };
@@ -31,7 +33,11 @@ pub(crate) async fn record(
     let method = request.method().clone();
     let given = request_id::given(request.headers());
     let span = Span::of_request(|name| request.headers().get(name)?.to_str().ok());
-    let mut response = span.scope(next.run(request)).await;
+    // HTTP/1.1 requires this check of every request (RFC 9112). A layer of its own would cost every request more.
+    let mut response = match origin::names_its_host(request.version(), request.headers()) {
+        true => span.scope(next.run(request)).await,
+        false => Problem::InvalidHost.into_response(),
+    };
     let route = route.as_ref().map(MatchedPath::as_str);
     // A method can be any token. Unknown methods are not labels, so that a client cannot make new time series.
     let known = method.is_safe() || method == "POST" || method == "PATCH";

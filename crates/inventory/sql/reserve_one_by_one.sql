@@ -42,11 +42,12 @@ begin
 
       if request.stock is null then
         outcomes[request.n] := 'product_not_found';
-      elsif request.closed is not null then
-        outcomes[request.n] := request.closed;
       elsif request.held_until > t then
+        -- Before the sale's window: a retry after a lost answer must find its hold, also after the end of the sale.
         outcomes[request.n] := 'already_reserved';
         ids[request.n] := request.held_id;
+      elsif request.closed is not null then
+        outcomes[request.n] := request.closed;
       elsif request.repeated and request.user_id = any(holders) then
         outcomes[request.n] := 'already_reserved';
         ids[request.n] := holder_ids[array_position(holders, request.user_id)];

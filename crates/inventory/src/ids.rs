@@ -3,7 +3,62 @@
 use std::{borrow::Cow, fmt};
 
 use schemars::{JsonSchema, Schema, SchemaGenerator};
-use serde::{Deserialize, Serialize};
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{Error as _, Unexpected, Visitor},
+};
+
+/// 2⁵³−1. Up to this number, no other whole number has the same `f64`.
+const EXACT_MAX: f64 = 9_007_199_254_740_991.0;
+
+/// Reads a whole number in this range. `1.0` and `1e2` are whole numbers, too, as JSON Schema defines them, but only
+/// below 2⁵³: beyond that, a number with a fraction or an exponent may not be the one that the client means.
+pub fn whole_number<'de, D: Deserializer<'de>>(
+    deserializer: D,
+    least: i64,
+    most: i64,
+) -> Result<i64, D::Error> {
+    deserializer.deserialize_i64(WholeNumber { least, most })
+}
+
+struct WholeNumber {
+    least: i64,
+    most: i64,
+}
+
+impl WholeNumber {
+    fn within<E: serde::de::Error>(
+        &self,
+        number: Option<i64>,
+        given: Unexpected<'_>,
+    ) -> Result<i64, E> {
+        number
+            .filter(|number| (self.least..=self.most).contains(number))
+            .ok_or_else(|| E::invalid_value(given, self))
+    }
+}
+
+impl Visitor<'_> for WholeNumber {
+    type Value = i64;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a whole number from {} to {}", self.least, self.most)
+    }
+
+    fn visit_i64<E: serde::de::Error>(self, number: i64) -> Result<i64, E> {
+        self.within(Some(number), Unexpected::Signed(number))
+    }
+
+    fn visit_u64<E: serde::de::Error>(self, number: u64) -> Result<i64, E> {
+        self.within(i64::try_from(number).ok(), Unexpected::Unsigned(number))
+    }
+
+    fn visit_f64<E: serde::de::Error>(self, number: f64) -> Result<i64, E> {
+        let is_whole = number.fract() == 0.0 && number.abs() <= EXACT_MAX;
+        // Exact, because of the check above.
+        self.within(is_whole.then_some(number as i64), Unexpected::Float(number))
+    }
+}
 
 /// The number is not in the range from 1 to the given maximum.
 #[derive(Debug, thiserror::Error)]
@@ -13,8 +68,7 @@ pub struct NotPositive(i64);
 macro_rules! positive {
     ($(#[$doc:meta])* $name:ident($repr:ty)) => {
         $(#[$doc])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, sqlx::Type)]
-        #[serde(try_from = "i64")]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, sqlx::Type)]
         #[sqlx(transparent)]
         pub struct $name($repr);
 
@@ -36,6 +90,13 @@ macro_rules! positive {
                     Ok(value) if value > 0 => Ok(Self(value)),
                     _ => Err(NotPositive(<$repr>::MAX.into())),
                 }
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let number = whole_number(deserializer, 1, <$repr>::MAX.into())?;
+                Self::try_from(number).map_err(D::Error::custom)
             }
         }
 

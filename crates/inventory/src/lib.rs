@@ -31,7 +31,9 @@ pub mod reserve_batch;
 pub mod return_sold;
 pub mod schema;
 pub mod server;
+mod timestamp;
 pub mod transition;
 
 pub use database::{Error, Executor};
-pub use ids::{NotPositive, ProductId, Quantity, ReservationId, Seconds, UserId};
+pub use ids::{NotPositive, ProductId, Quantity, ReservationId, Seconds, UserId, whole_number};
+pub use timestamp::{InvalidTimestamp, Timestamp};

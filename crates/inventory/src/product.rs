@@ -3,10 +3,10 @@
 use schemars::JsonSchema;
 use serde::Serialize;
 use sqlx::{Encode, FromRow, PgPool, Postgres, QueryBuilder, Type};
-use time::{OffsetDateTime, UtcOffset, format_description::well_known::Rfc3339};
+use time::OffsetDateTime;
 
 use crate::{
-    Error, ProductId, Quantity, Seconds,
+    Error, ProductId, Quantity, Seconds, Timestamp,
     database::{Executor, fetch},
     schema::Utc,
 };
@@ -159,14 +159,10 @@ pub fn hold_seconds(field: &'static str, seconds: i64) -> Result<Seconds, Invali
         .ok_or(InvalidProduct::Seconds(field))
 }
 
-/// Parses the start or end of a sale, in RFC 3339. `field` is named in the error.
+/// Parses the start or end of a sale, a [`Timestamp`]. `field` is named in the error.
 pub fn sale_time(field: &'static str, text: &str) -> Result<OffsetDateTime, InvalidProduct> {
-    OffsetDateTime::parse(text, &Rfc3339)
-        .ok()
-        // In UTC the year can be outside the range of RFC 3339.
-        .and_then(|time| time.checked_to_offset(UtcOffset::UTC))
-        .filter(|time| time.year() >= 0)
-        .ok_or(InvalidProduct::Time(field))
+    let time: Timestamp = text.parse().map_err(|_| InvalidProduct::Time(field))?;
+    Ok(time.get())
 }
 
 /// Creates a product whose units are all free.

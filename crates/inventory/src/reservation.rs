@@ -2,7 +2,7 @@
 //!
 //! | verb | from | guard | to |
 //! |---|---|---|---|
-//! | [`reserve`](crate::reserve) | – | product exists, its sale is on, no unexpired hold of this user, stock, `max_per_user` | ACTIVE |
+//! | [`reserve`](crate::reserve) | – | product exists, no unexpired hold of this user, its sale is on, stock, `max_per_user` | ACTIVE |
 //! | [`extend`](crate::extend) | ACTIVE | `expires_at > t` | ACTIVE |
 //! | [`confirm`](crate::confirm) | ACTIVE | `expires_at > t` | CONFIRMED |
 //! | [`cancel`](crate::cancel) | ACTIVE | `expires_at > t` | CANCELED |

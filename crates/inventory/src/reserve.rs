@@ -33,8 +33,8 @@ pub struct Reserve {
 /// Reserves with the same result as one call per request in order. A hold lasts as long as its product defines, or
 /// else `hold_seconds`.
 ///
-/// Refuses, in this order: [`Refusal::ProductNotFound`], [`Refusal::SaleNotOpen`], [`Refusal::SaleClosed`],
-/// [`Refusal::AlreadyReserved`], [`Refusal::SoldOut`], [`Refusal::MaxPerUserReached`]. Holds past their deadline do
+/// Refuses, in this order: [`Refusal::ProductNotFound`], [`Refusal::AlreadyReserved`], [`Refusal::SaleNotOpen`],
+/// [`Refusal::SaleClosed`], [`Refusal::SoldOut`], [`Refusal::MaxPerUserReached`]. Holds past their deadline do
 /// not block a request: the user's own hold is expired, and holds of others are reclaimed as far as the batch lacks
 /// units.
 pub async fn reserve(

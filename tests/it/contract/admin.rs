@@ -99,8 +99,41 @@ async fn without_a_token_only_this_machine_may_do_admin_acts() {
             "X-Forwarded-Proto",
             "X-Forwarded-Host",
             "x-forwarded-anything",
+            "Via",
+            "X-Real-IP",
+            "X-Client-IP",
+            "True-Client-IP",
+            "CF-Connecting-IP",
+            "Fastly-Client-IP",
+            "X-Envoy-External-Address",
+            "X-Amzn-Trace-Id",
+            "X-Original-URL",
+            "CDN-Loop",
+            "Max-Forwards",
+            "Proxy-Connection",
+            // Of a product that nobody has heard of.
+            "X-Some-Gateway",
         ] {
-            expect_all(&system, (header, "for=127.0.0.1"), 403, "forbidden").await;
+            expect_all(&system, (header, "127.0.0.1"), 403, "forbidden").await;
+        }
+        // What clients send by themselves.
+        for header in [
+            ("Accept-Language", "en"),
+            ("Baggage", "a=b"),
+            ("Cache-Control", "no-cache"),
+            ("Cookie", "a=b"),
+            ("Origin", &format!("http://{}", system.address())),
+            ("Referer", "http://localhost/"),
+            ("Sec-Fetch-Site", "same-origin"),
+            (
+                "Traceparent",
+                "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+            ),
+            ("User-Agent", "curl/8"),
+            ("X-Request-Id", "1"),
+            ("X-Requested-With", "XMLHttpRequest"),
+        ] {
+            expect_allowed(&system, header).await;
         }
         // A foreign web page in a local browser: recognized by its Origin header, or by a host name that resolves to
         // this machine.
@@ -112,6 +145,7 @@ async fn without_a_token_only_this_machine_may_do_admin_acts() {
             ("Sec-Fetch-Site", "same-site"),
             ("Host", "evil.example"),
             ("Host", "evil.example:8080"),
+            ("Host", "api"),
         ] {
             expect_all(&system, header, 403, "forbidden").await;
         }

@@ -71,6 +71,7 @@ async fn json_that_is_no_reservation_is_an_invalid_request() {
         r#"{"product_id":1,"user_id":1,"product_id":1}"#,
         r#"{"product_id":1,"user_id":1,"user_id":2}"#,
         r#"{"Product_id":1,"user_id":1}"#,
+        r#"{"product_id":1,"user_id":1.5}"#,
     ] {
         let answer = system.post_raw("/reservations", body).await;
         answer.expect_problem(422, "invalid_request");
@@ -84,10 +85,11 @@ async fn json_that_is_no_reservation_is_an_invalid_request() {
         "0",
         "-1",
         "-0",
-        "1.0",
         "1.5",
-        "1e0",
+        "15e-1",
         "1e400",
+        // Parsers round it.
+        "9007199254740993.0",
         "9223372036854775808",
         "-9223372036854775809",
         "99999999999999999999999999999999999999999",
@@ -135,6 +137,19 @@ async fn the_order_of_fields_and_white_space_do_not_matter() {
 }
 
 #[tokio::test]
+async fn a_whole_number_may_have_a_fraction_or_an_exponent_that_is_nothing() {
+    let system = System::start().await;
+    let product = system.create_product(10).await;
+    for (user, quantity) in [("1.0", "1e0"), ("20e-1", "1.0"), ("0.3e1", "1")] {
+        let body =
+            format!(r#"{{"product_id":{product}.0,"user_id":{user},"quantity":{quantity}}}"#);
+        let hold = system.post_raw("/reservations", body).await.expect(201);
+        assert!(hold["user_id"].is_i64() && hold["quantity"] == 1, "{hold}");
+    }
+    assert_eq!(system.stock(product).await, 7);
+}
+
+#[tokio::test]
 async fn only_json_media_types_are_read() {
     let system = System::start().await;
     let product = system.create_product(10).await;
@@ -150,6 +165,7 @@ async fn only_json_media_types_are_read() {
         (2, "application/json; charset=utf-8"),
         (3, "Application/JSON;charset=UTF-8"),
         (4, "application/vnd.shop+json"),
+        (5, "application/json;  charset=\"utf-8\" ;"),
     ] {
         send(media_type, user).await.expect(201);
     }
@@ -161,14 +177,83 @@ async fn only_json_media_types_are_read() {
         "application/jsonp",
         "application/octet-stream",
         "json",
+        "application/+json",
+        "application/a b+json",
+        "application/json, text/plain",
+        "application/json; charset=utf-16",
+        "application/json; charset=iso-8859-1",
+        "application/json; charset=us-ascii",
+        "application/json; charset",
+        "application/json; charset=utf-8; charset=utf-16",
+        "application/json; profile=x",
+        "application/json charset=utf-8",
+        "\u{e9}",
     ] {
-        let answer = send(media_type, 5).await;
+        let answer = send(media_type, 6).await;
         answer.expect_problem(415, "unsupported_media_type");
     }
-    let untyped = system.request(Method::POST, "/reservations").body(body(5));
+    let untyped = system.request(Method::POST, "/reservations").body(body(6));
     let answer = Answer::to(untyped).await;
     answer.expect_problem(415, "unsupported_media_type");
-    assert_eq!(system.stock(product).await, 6);
+    assert_eq!(system.stock(product).await, 5);
+}
+
+#[tokio::test]
+async fn what_a_header_says_of_a_body_is_never_ignored() {
+    let system = System::start().await;
+    let product = system.create_product(10).await;
+    let hold = system.reserve(product, 1).await;
+    let confirm = format!("/reservations/{}/confirm", hold["id"]);
+    let reserve = json!({"product_id": product, "user_id": 2});
+    let wrong = [
+        ("content-encoding", "gzip"),
+        ("content-encoding", "br"),
+        ("content-encoding", "identity, gzip"),
+        ("content-encoding", "x"),
+        ("content-type", "application/json"),
+        ("content-type", "text/plain"),
+        ("content-range", "bytes 0-9/20"),
+        (
+            "content-digest",
+            "sha-256=:X48E9qOokqqrvdts8nOJRJN3OWDUoyWxBf7kbu9DBPE=:",
+        ),
+        (
+            "repr-digest",
+            "sha-256=:X48E9qOokqqrvdts8nOJRJN3OWDUoyWxBf7kbu9DBPE=:",
+        ),
+        ("digest", "md5=x"),
+        ("content-md5", "x"),
+    ];
+    for header in wrong {
+        for (path, body) in [("/reservations", &reserve), (&confirm, &json!({}))] {
+            let request = system.request(Method::POST, path).json(body);
+            let headers = request.build().unwrap().headers().clone();
+            let request = system.request(Method::POST, path).headers(headers);
+            let request = request.header(header.0, header.1).body(body.to_string());
+            let answer = Answer::to(request).await;
+            answer.expect_problem(415, "unsupported_media_type");
+        }
+        // Without a body they say nothing.
+        let empty = system.request(Method::POST, "/reservations/999/confirm");
+        let answer = Answer::to(empty.header(header.0, header.1)).await;
+        answer.expect_problem(404, "reservation_not_found");
+    }
+    let request = system.request(Method::POST, "/reservations").json(&reserve);
+    let request = request
+        .header("content-encoding", "identity")
+        .header("content-language", "en");
+    Answer::to(request).await.expect(201);
+
+    let body = reserve.to_string();
+    let mut wire = Wire::to(&system).await;
+    wire.send(&format!(
+        "POST /reservations HTTP/1.1\r\nhost: api\r\ncontent-type: application/json\r\n\
+         transfer-encoding: gzip, chunked\r\n\r\n{:x}\r\n{body}\r\n0\r\n\r\n",
+        body.len()
+    ))
+    .await;
+    let answer = wire.receive().await;
+    assert!(answer.starts_with("HTTP/1.1 415"), "{answer}");
 }
 
 #[tokio::test]

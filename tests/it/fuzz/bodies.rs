@@ -6,6 +6,7 @@ pub(super) fn strange() -> impl Strategy<Value = Vec<u8>> {
     let json = || prop_oneof![3 => objects(), 1 => values()];
     prop_oneof![
         8 => json().prop_map(String::into_bytes),
+        4 => extremes().prop_map(|(_, _, body)| body.into_bytes()),
         3 => right().prop_map(String::into_bytes),
         // Truncated.
         2 => (json(), any::<prop::sample::Index>()).prop_map(|(json, at)| {
@@ -41,6 +42,100 @@ pub(super) fn strange() -> impl Strategy<Value = Vec<u8>> {
     ]
 }
 
+/// A valid request of each route with a body, with one field of any value: method, path and body.
+pub(super) fn extremes() -> impl Strategy<Value = (&'static str, &'static str, String)> {
+    // `@` is any value, and `#` is rather a time.
+    let request = select(&[
+        (
+            "POST",
+            "/products",
+            r#"{"name":"x","stock":1,"hold_seconds":@}"#,
+        ),
+        (
+            "POST",
+            "/products",
+            r#"{"name":"x","stock":1,"max_hold_seconds":@}"#,
+        ),
+        (
+            "POST",
+            "/products",
+            r#"{"name":"x","stock":1,"max_per_user":@}"#,
+        ),
+        (
+            "POST",
+            "/products",
+            r#"{"name":"x","stock":1,"sale_starts_at":#}"#,
+        ),
+        (
+            "POST",
+            "/products",
+            r#"{"name":"x","stock":1,"sale_ends_at":#}"#,
+        ),
+        ("POST", "/products", r#"{"name":"x","stock":@}"#),
+        ("POST", "/products", r#"{"name":@,"stock":1}"#),
+        ("PATCH", "/products/1", r#"{"name":@}"#),
+        ("PATCH", "/products/1", r#"{"max_per_user":@}"#),
+        (
+            "PATCH",
+            "/products/1",
+            r#"{"sale_starts_at":null,"sale_ends_at":#}"#,
+        ),
+        ("POST", "/products/1/stock", r#"{"delta":@,"reason":"x"}"#),
+        ("POST", "/products/1/stock", r#"{"delta":1,"reason":@}"#),
+        ("POST", "/reservations", r#"{"product_id":1,"user_id":@}"#),
+        (
+            "POST",
+            "/reservations",
+            r#"{"product_id":1,"user_id":1,"quantity":@}"#,
+        ),
+        (
+            "POST",
+            "/reservations",
+            r#"{"product_id":1,"user_id":1,"reference":@}"#,
+        ),
+        (
+            "POST",
+            "/reservations/batch",
+            r#"{"user_id":1,"items":[{"product_id":@}]}"#,
+        ),
+        ("POST", "/reservations/batch", r#"{"user_id":1,"items":@}"#),
+        ("POST", "/reservations/1/extend", r#"{"seconds":@}"#),
+        (
+            "POST",
+            "/admin/outbox/replay",
+            r##"{"from":#,"to":"9999-12-31T23:59:59Z"}"##,
+        ),
+        (
+            "POST",
+            "/admin/outbox/replay",
+            r##"{"from":"0000-01-01T00:00:00Z","to":#}"##,
+        ),
+    ]);
+    let rather_a_time = prop_oneof![3 => times(), 1 => values()];
+    (request, values(), rather_a_time).prop_map(|((method, path, body), value, time)| {
+        let body = body.replace('@', &value).replace('#', &time);
+        (method, path, body)
+    })
+}
+
+/// Times around the ends of what RFC 3339 can write, and others.
+fn times() -> impl Strategy<Value = String> {
+    let day = prop_oneof![
+        2 => Just("0000-01-01"),
+        2 => Just("9999-12-31"),
+        2 => select(&["2026-11-27", "2024-02-29", "2026-02-29", "0000-00-00", "1970-01-01", "99999-01-01"]),
+    ];
+    let time = prop_oneof![
+        2 => select(&["T00:00:00", "T23:59:59"]),
+        1 => select(&["T23:59:60", "T24:00:00", " 12:00:00", "t12:00:00.9999999999", ""]),
+    ];
+    let offset = prop_oneof![
+        2 => select(&["-01:00", "+01:00", "-23:59", "+23:59"]),
+        1 => select(&["Z", "z", "+24:00", "-00:00", "+99:99", ""]),
+    ];
+    (day, time, offset).prop_map(|(day, time, offset)| format!("\"{day}{time}{offset}\""))
+}
+
 /// Valid bodies.
 fn right() -> impl Strategy<Value = String> {
     prop_oneof![
@@ -70,6 +165,9 @@ fn objects() -> impl Strategy<Value = String> {
         "reason",
         "reacquire",
         "hold_seconds",
+        "max_hold_seconds",
+        "from",
+        "to",
         "max_per_user",
         "sale_starts_at",
         "sale_ends_at",
@@ -107,6 +205,7 @@ fn values() -> impl Strategy<Value = String> {
             "1.", "0x1", "'x'", "undefined", "// x", "/* x */ 1",
         ])
         .prop_map(str::to_owned),
+        2 => times(),
         1 => any::<i64>().prop_map(|number| number.to_string()),
         1 => any::<f64>().prop_map(|number| number.to_string()),
         1 => (1..400_usize).prop_map(|digits| "9".repeat(digits)),

@@ -49,7 +49,7 @@ impl Request {
             Framing::None => String::new(),
         };
         let mut bytes = format!(
-            "{} {} HTTP/1.1\r\nhost: api\r\nconnection: close\r\n",
+            "{} {} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n",
             self.method, self.target
         )
         .into_bytes();
@@ -150,6 +150,26 @@ pub(super) fn strange() -> impl Strategy<Value = Request> {
                 framing,
             }
         ),
+        // Valid except for one field.
+        4 => bodies::extremes().prop_map(|(method, target, body)| Request {
+            method,
+            target: target.to_owned(),
+            headers: vec!["content-type: application/json".to_owned()],
+            body: body.into_bytes(),
+            framing: Framing::Length,
+        }),
+        // Other admin requests.
+        1 => (
+            select(&["/admin/outbox/requeue", "/admin/reservations/sync-expired", "/reservations/1/return"]),
+            bodies::strange(),
+        )
+            .prop_map(|(target, body)| Request {
+                method: "POST",
+                target: target.to_owned(),
+                headers: vec!["content-type: application/json".to_owned()],
+                body,
+                framing: Framing::Length,
+            }),
         // Valid except for the target.
         2 => (select(&["GET", "POST"]), targets()).prop_map(|(method, target)| Request {
             method,

@@ -226,6 +226,7 @@ impl Answer {
         let mut fields = vec!["type", "title", "status", "detail", "code"];
         fields.extend(more);
         match code {
+            "invalid_request" => fields.push("errors"),
             "already_reserved" => fields.push("reservation_id"),
             "sold_out" | "insufficient_stock" => fields.push("stock"),
             "max_per_user_reached" => fields.push("remaining"),

@@ -12,7 +12,10 @@ use sqlx::{
 };
 use time::{Duration, OffsetDateTime};
 
-use crate::support::{HOLD_SECONDS, Shop, one, only, outcomes, units};
+use crate::{
+    reserve_batch::together,
+    support::{HOLD_SECONDS, Shop, one, only, outcomes, units},
+};
 
 fn at_most(units: i64) -> Policy {
     Policy {
@@ -138,21 +141,64 @@ async fn refusals_come_in_their_order(pool: PgPool) {
     let product = shop.product_with(2, at_most(1)).await;
     let hold = shop.hold(product, 1).await.id;
     let ask = async || only(shop.reserve(&[units(product, 1, 5)]).await).unwrap_err();
+    let held = Refusal::AlreadyReserved {
+        reservation_id: hold,
+    };
+    change(&shop, product, window(Some(1), None)).await;
+    assert_eq!(ask().await, held);
+    change(&shop, product, window(None, Some(-1))).await;
+    assert_eq!(ask().await, held);
+    // A hold can still be confirmed after the end of the sale.
+    assert_eq!(shop.confirm(&[hold]).await.changed(), 1);
+    assert_eq!(ask().await, Refusal::SaleClosed);
     change(&shop, product, window(Some(1), None)).await;
     assert_eq!(ask().await, Refusal::SaleNotOpen);
-    change(&shop, product, window(None, Some(-1))).await;
-    assert_eq!(ask().await, Refusal::SaleClosed);
-    // A hold can still be confirmed after the end of the sale.
     change(&shop, product, window(None, None)).await;
-    assert!(
-        matches!(ask().await, Refusal::AlreadyReserved { reservation_id } if reservation_id == hold)
-    );
-    assert_eq!(shop.confirm(&[hold]).await.changed(), 1);
     assert_eq!(ask().await, Refusal::SoldOut { free: 1 });
     assert_eq!(
         only(shop.reserve(&[one(product, 1)]).await).unwrap_err(),
         Refusal::MaxPerUserReached { remaining: 0 }
     );
+}
+
+/// A client whose answer was lost repeats its request, perhaps after the end of the sale.
+#[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
+async fn a_repeated_reserve_finds_its_hold_outside_the_sale(pool: PgPool) {
+    let shop = Shop::new(pool);
+    for (starts, ends, refusal) in [
+        (Some(1), None, Refusal::SaleNotOpen),
+        (None, Some(-1), Refusal::SaleClosed),
+    ] {
+        // The last unit is decided in another way than one of several.
+        for stock in [1, 5] {
+            let [product, other] = [shop.product(stock).await, shop.product(stock).await];
+            let requests = [one(product, 1), one(other, 1)];
+            let batch = together(&shop, &requests).await;
+            let holds: Vec<_> = batch.answer.unwrap().iter().map(|hold| hold.id).collect();
+            let held = |position: usize| Refusal::AlreadyReserved {
+                reservation_id: holds[position],
+            };
+            change(&shop, product, window(starts, ends)).await;
+            change(&shop, other, window(starts, ends)).await;
+
+            for position in [0, 1] {
+                let repeated = shop.reserve(&requests[position..=position]).await;
+                assert_eq!(only(repeated).unwrap_err(), held(position));
+            }
+            let others = [one(other, 2), one(other, 1), one(product, 1)];
+            let wanted = [Err(refusal.clone()), Err(held(1)), Err(held(0))];
+            assert_eq!(outcomes(&shop.reserve(&others).await), wanted);
+            let repeated = together(&shop, &requests).await.answer;
+            assert_eq!(repeated.unwrap_err(), (product, held(0)));
+
+            // A hold past its deadline is not a hold any more, and a closed sale does not replace it.
+            shop.backdate(holds[0], 1).await;
+            let repeated = shop.reserve(&requests[..1]).await;
+            assert_eq!(repeated.expired, 0);
+            assert_eq!(only(repeated).unwrap_err(), refusal);
+        }
+    }
+    shop.assert_sound().await;
 }
 
 #[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]

@@ -14,7 +14,7 @@ use sqlx::{
 
 use crate::support::{HOLD_SECONDS, Shop, one, units};
 
-async fn together(shop: &Shop, requests: &[Reserve]) -> ReservedBatch {
+pub(crate) async fn together(shop: &Shop, requests: &[Reserve]) -> ReservedBatch {
     reserve_batch(&shop.pool, requests, HOLD_SECONDS, &shop.events)
         .await
         .unwrap()

@@ -92,10 +92,10 @@ fn max_per_user() -> impl Strategy<Value = Option<i32>> {
 
 fn window() -> impl Strategy<Value = Window> {
     prop_oneof![
-        12 => Just(Window::Always),
+        8 => Just(Window::Always),
         4 => Just(Window::Open),
-        1 => Just(Window::Ahead),
-        1 => Just(Window::Over),
+        3 => Just(Window::Ahead),
+        3 => Just(Window::Over),
     ]
 }
 

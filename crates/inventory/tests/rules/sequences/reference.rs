@@ -165,15 +165,15 @@ impl Reference {
         let Some(product) = request.product else {
             return Answer::ProductNotFound;
         };
-        match self.products[product].rules.window {
-            Window::Ahead => return Answer::SaleNotOpen,
-            Window::Over => return Answer::SaleClosed,
-            Window::Always | Window::Open => {}
-        }
         let own = |hold: &Hold| hold.product == product && hold.user == request.user;
         let live = |hold: &Hold| hold.status == Status::Active && hold.due.is_none();
         if let Some(hold) = self.holds.iter().position(|hold| own(hold) && live(hold)) {
             return Answer::AlreadyReserved(hold);
+        }
+        match self.products[product].rules.window {
+            Window::Ahead => return Answer::SaleNotOpen,
+            Window::Over => return Answer::SaleClosed,
+            Window::Always | Window::Open => {}
         }
         let stock = self.products[product].stock;
         if request.quantity > stock {
