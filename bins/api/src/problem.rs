@@ -29,6 +29,7 @@ pub enum Problem {
     InvalidProduct(String),
     UnsupportedMediaType,
     BodyTooLarge,
+    RequestTimeout,
     NotFound,
     MethodNotAllowed,
     /// The secret that this text names is missing or wrong.
@@ -91,6 +92,7 @@ impl Problem {
             Self::InvalidProduct(_) => ProblemCode::InvalidProduct,
             Self::UnsupportedMediaType => ProblemCode::UnsupportedMediaType,
             Self::BodyTooLarge => ProblemCode::BodyTooLarge,
+            Self::RequestTimeout => ProblemCode::RequestTimeout,
             Self::NotFound => ProblemCode::NotFound,
             Self::MethodNotAllowed => ProblemCode::MethodNotAllowed,
             Self::Unauthorized(_) => ProblemCode::Unauthorized,
@@ -140,6 +142,7 @@ impl Problem {
             ProblemCode::InsufficientStock => Self::Refused(Refusal::InsufficientStock { free: 3 }),
             ProblemCode::IdempotencyKeyInUse => Self::IdempotencyKeyInUse,
             ProblemCode::BodyTooLarge => Self::BodyTooLarge,
+            ProblemCode::RequestTimeout => Self::RequestTimeout,
             ProblemCode::UnsupportedMediaType => Self::UnsupportedMediaType,
             ProblemCode::InvalidRequest => {
                 Self::InvalidRequest("unknown field `colour`".to_owned())

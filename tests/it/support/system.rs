@@ -57,11 +57,13 @@ impl System {
         let timer = Timer::start(&args.timer, &process).unwrap();
         let listener = TcpListener::bind(args.listen_addr).await.unwrap();
         let address = listener.local_addr().unwrap();
+        let limits = flashsale_api::limits(&args);
         let state = AppState::new(args.settings, pool, timer, address, &process).unwrap();
         let grace = Duration::from_secs(10);
         tokio::spawn(flashsale_api::serve(
             listener,
             state,
+            limits,
             process.clone(),
             grace,
         ));
@@ -176,6 +178,8 @@ impl Settings {
             // A slow machine must not cause overload errors.
             ("DATABASE_ACQUIRE_MILLISECONDS", "5000"),
             ("LANE_WAIT_MILLISECONDS", "60000"),
+            // No load balancer has to learn about the end of the process.
+            ("DRAIN_SECONDS", "0"),
         ];
         let pairs = own
             .iter()
