@@ -129,7 +129,8 @@ where
             An error is a `Problem`: branch on its `code`. `overloaded` means that nothing was done. \
             `outcome_unknown` means that the request may have been done.\n\n\
             Every error has an `X-Request-Id` header: search the service's log for it. If the request has an \
-            `X-Request-Id`, every response repeats it.",
+            `X-Request-Id`, every response repeats it.\n\n\
+            Every response has `Cache-Control: no-store`, except for pages and documents.",
         "license": { "name": "MIT", "identifier": "MIT" },
     }))
 }
