@@ -18,14 +18,9 @@ async fn while_it_drains_it_is_not_ready_but_answers_old_and_new_connections() {
     let mut system = System::spawn(&[("DRAIN_SECONDS", "3"), ("SHUTDOWN_SECONDS", "600")]).await;
     let mut old = used(&system).await;
     let mut idle = used(&system).await;
-    system.get("/readyz").await.expect(200);
+    readiness(&system, r#""status":"ready""#).await;
     system.child().terminate();
-    eventually("it is not ready", async || {
-        let ready = system.get("/readyz").await;
-        (ready.status == 503)
-            .then(|| assert!(ready.text.contains("shutting down"), "{}", ready.text))
-    })
-    .await;
+    readiness(&system, r#""reason":"the process is shutting down""#).await;
     for wire in [&mut old, &mut Wire::to(&system).await] {
         wire.send(LIVEZ).await;
         let answer = wire.receive().await;
@@ -40,6 +35,15 @@ async fn while_it_drains_it_is_not_ready_but_answers_old_and_new_connections() {
     assert!(says_close(&answer), "{answer}");
     assert_eq!(idle.receive_to_end().await, "");
     assert!(system.child().ends().await.success());
+}
+
+/// Waits until `/readyz` says this.
+async fn readiness(client: &Client, words: &str) {
+    eventually(words, async || {
+        let answer = client.get("/readyz").await;
+        answer.text.contains(words).then_some(())
+    })
+    .await;
 }
 
 /// Number of requests. `ROLLING_REQUESTS=100000` is the long run.
