@@ -155,7 +155,7 @@ fn main() -> ExitCode {
     let Args { command, runtime } = Args::parse();
     let run = match command {
         Command::Serve(args) => {
-            return runtime::run("flashsale-bench", &runtime, |process| {
+            return runtime::run("flashsale-bench", &runtime, Duration::ZERO, |process| {
                 serve::serve(args, process)
             });
         }

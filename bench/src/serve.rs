@@ -24,7 +24,7 @@ use inventory::{
 };
 use prometheus::{IntCounter, IntCounterVec, Opts, Registry};
 use redis::aio::MultiplexedConnection;
-use runtime::{Process, health::Health, http};
+use runtime::{Process, health::Health};
 use serde::Deserialize;
 use time::OffsetDateTime;
 
@@ -49,6 +49,9 @@ pub(crate) struct Args {
     /// PostgreSQL with the product's schema, for textbook. The default pool suits one hot product.
     #[command(flatten)]
     database: inventory::database::Args,
+
+    #[command(flatten)]
+    http: http_server::Limits,
 
     /// Redis, for redis-gate and textbook.
     #[arg(
@@ -85,9 +88,21 @@ pub(crate) async fn serve(args: Args, process: Process) -> anyhow::Result<()> {
             Answers::new(&process.registry)?,
             count,
         ))
-        .merge(Health::default().router(process.registry.clone()));
-    let listener = http::listen(args.listen_addr).await?;
-    http::serve(listener, router, process.shutdown, Duration::from_secs(5)).await
+        .merge(Health::of(&process).router(process.registry.clone()));
+    let listener = http_server::listen(args.listen_addr).await?;
+    let grace = Duration::from_secs(5);
+    let limits = args
+        .http
+        .beside_descriptors(args.database.database_max_connections);
+    http_server::serve(
+        listener,
+        router,
+        limits,
+        &process.registry,
+        process.shutdown,
+        grace,
+    )
+    .await
 }
 
 async fn connect(redis_url: &str) -> anyhow::Result<MultiplexedConnection> {

@@ -9,7 +9,7 @@ command -v cargo-modules >/dev/null || fail "cargo-modules is not installed (car
 only_uses=(--no-externs --no-sysroot --no-fns --no-traits --no-types --no-owns)
 targets=(
     "flashsale-api --lib" "flashsale-expirer --lib" "flashsale-relay --lib"
-    "inventory --lib" "lanes --lib" "live --lib" "presence --lib" "runtime --lib" "timer --lib" "trace --lib"
+    "http-server --lib" "inventory --lib" "lanes --lib" "live --lib" "presence --lib" "runtime --lib" "timer --lib" "trace --lib"
     "flashsale-bench --bin flashsale-bench" "flashsale-demo --bin flashsale-demo" "flashsale-tests --lib"
 )
 circles=

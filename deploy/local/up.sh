@@ -154,7 +154,8 @@ start() {
         stop_process "$pid_file" TERM "${SHUTDOWN_SECONDS:-60}" || kill_process "$pid_file"
     fi
     fingerprint "$1" >"$print"
-    launch "$pid_file" "$state/log/$1.log" env LISTEN_ADDR="${listen_addr[$1]}" "$binaries/flashsale-$1"
+    # No load balancer has to learn about a restart.
+    launch "$pid_file" "$state/log/$1.log" env LISTEN_ADDR="${listen_addr[$1]}" DRAIN_SECONDS="${DRAIN_SECONDS:-0}" "$binaries/flashsale-$1"
 }
 
 # base_url PROCESS: its URL on this machine, also if it listens on every interface.

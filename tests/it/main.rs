@@ -11,6 +11,7 @@
 #![allow(clippy::unwrap_used, reason = "in a test, a panic is the report")]
 
 mod chaos;
+mod connections;
 mod contract;
 mod demo;
 mod events;

@@ -77,6 +77,10 @@ async fn a_bad_setting_is_named_and_ends_the_process() {
         ("flashsale-api", "ADMIN_TOKEN", "two\nsecrets"),
         ("flashsale-api", "BATCH_MAX_REQUESTS", "0"),
         ("flashsale-api", "LANE_WAIT_MILLISECONDS", "-1"),
+        ("flashsale-api", "DRAIN_SECONDS", "-1"),
+        ("flashsale-api", "HTTP_MAX_CONNECTIONS", "0"),
+        ("flashsale-api", "HTTP_HEAD_MAX_BYTES", "100"),
+        ("flashsale-api", "HTTP_BODY_SECONDS", "0"),
         (
             "flashsale-api",
             "DATABASE_URL",

@@ -11,7 +11,7 @@ pub(crate) use client::{Answer, Client, assert_fields, assert_utc, id};
 pub(crate) use contract::{ASYNCAPI, OPENAPI};
 pub(crate) use database::Database;
 pub(crate) use flashsale_tests::{
-    Child, PATIENCE, Proxy, Server, Service, Traffic, eventually, output, start,
+    Child, PATIENCE, Proxy, Server, Service, Traffic, eventually, output, start, start_with_files,
 };
 pub(crate) use folder::Folder;
 pub(crate) use system::System;

@@ -13,7 +13,7 @@ mod proxy;
 mod servers;
 mod wait;
 
-pub use process::{Child, Log, output, start, start_with};
+pub use process::{Child, Log, output, start, start_with, start_with_files};
 pub use proxy::{Proxy, Traffic};
 pub use servers::{Server, Service};
 pub use wait::{PATIENCE, eventually};

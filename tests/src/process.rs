@@ -39,10 +39,24 @@ pub fn start(name: &str, settings: &[(&str, &str)]) -> Child {
 
 /// The same with command line arguments.
 pub fn start_with(name: &str, arguments: &[&str], settings: &[(&str, &str)], log: Log) -> Child {
+    let mut command = Command::new(binary(name));
+    command.args(arguments);
+    run(name, command, settings, log)
+}
+
+/// The same, for a process that may open at most this many files.
+pub fn start_with_files(name: &str, files: u32, settings: &[(&str, &str)]) -> Child {
+    let mut command = Command::new("/bin/sh");
+    let limited = r#"ulimit -n "$0" && exec "$1""#;
+    command.args(["-c", limited, &files.to_string()]);
+    command.arg(binary(name));
+    run(name, command, settings, Log::Shown)
+}
+
+fn run(name: &str, mut command: Command, settings: &[(&str, &str)], log: Log) -> Child {
     let mut shown = log;
     let (said, says) = std::io::pipe().unwrap();
-    let process = Command::new(binary(name))
-        .args(arguments)
+    let process = command
         .env_clear()
         .env("LOG_FORMAT", "json")
         .envs(settings.iter().copied())
@@ -167,6 +181,11 @@ impl Child {
         let command = ["-c", r#"kill -s "$0" "$1""#, name, &pid];
         let sent = Command::new("sh").args(command).status().unwrap();
         assert!(sent.success());
+    }
+
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.process.id()
     }
 
     /// Maximum resident memory so far, in KiB.

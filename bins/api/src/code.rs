@@ -81,6 +81,9 @@ codes! {
         when "no reservation has this id, or the path does not contain a valid id" do "check the id";
     MethodNotAllowed "method_not_allowed" METHOD_NOT_ALLOWED "The route does not support this method"
         when "a route has this path, but does not support the method" do "use a method that the Allow header names";
+    RequestTimeout "request_timeout" REQUEST_TIMEOUT "The body did not arrive in time"
+        when "the body has not arrived within `HTTP_BODY_SECONDS`; nothing was done"
+        do "send the whole request again, on a new connection";
     SaleNotOpen "sale_not_open" CONFLICT "The sale has not begun"
         when "`sale_starts_at` is in the future, by the database's clock" do "try again at that time";
     SaleClosed "sale_closed" CONFLICT "The sale is over"

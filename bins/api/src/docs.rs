@@ -7,7 +7,7 @@ mod schema;
 use axum::{
     Router,
     http::header,
-    response::IntoResponse,
+    response::{IntoResponse, Redirect},
     routing::{MethodRouter, get},
 };
 use serde_json::Value;
@@ -34,6 +34,8 @@ pub(crate) fn router<S: Clone + Send + Sync + 'static>(openapi: &Value) -> Route
             text("application/json", asyncapi.to_string()),
         )
         .route("/docs", text("text/html; charset=utf-8", page))
+        // People type it. The target is relative, because a proxy may serve the API under a prefix.
+        .route("/docs/", get(async || Redirect::permanent("../docs")))
         .route(
             "/docs/style.css",
             text("text/css", include_str!("docs/style.css").to_owned()),

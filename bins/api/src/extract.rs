@@ -1,12 +1,13 @@
 //! Extractors: request bodies, ids in paths, query parameters.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, error::Error};
 
 use axum::{
     body::{self, Body, Bytes, HttpBody as _},
     extract::{FromRequest, FromRequestParts, RawPathParams, Request},
     http::{HeaderMap, HeaderValue, header, request::Parts},
 };
+use http_server::BodyTimeout;
 use inventory::{ProductId, ReservationId, reservation::Refusal};
 use schemars::JsonSchema;
 use serde::{Deserialize, de::DeserializeOwned};
@@ -33,9 +34,10 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
 }
 
 /// The refusals of a body.
-const BAD_BODY: [ProblemCode; 4] = [
+const BAD_BODY: [ProblemCode; 5] = [
     ProblemCode::InvalidJson,
     ProblemCode::BodyTooLarge,
+    ProblemCode::RequestTimeout,
     ProblemCode::UnsupportedMediaType,
     ProblemCode::InvalidRequest,
 ];
@@ -143,14 +145,28 @@ pub(crate) async fn read(body: Body) -> Result<Bytes, Problem> {
     if body.size_hint().lower() > BODY_MAX_BYTES as u64 {
         return Err(Problem::BodyTooLarge);
     }
-    body::to_bytes(body, BODY_MAX_BYTES).await.map_err(|error| {
-        match std::error::Error::source(&error) {
-            Some(source) if source.is::<http_body_util::LengthLimitError>() => {
-                Problem::BodyTooLarge
-            }
-            _ => Problem::InvalidJson("the body is incomplete".to_owned()),
+    let read = body::to_bytes(body, BODY_MAX_BYTES).await;
+    read.map_err(|error| {
+        if caused_by::<http_body_util::LengthLimitError>(&error) {
+            Problem::BodyTooLarge
+        } else if caused_by::<BodyTimeout>(&error) {
+            Problem::RequestTimeout
+        } else {
+            Problem::InvalidJson("the body is incomplete".to_owned())
         }
     })
+}
+
+/// Whether the error or one of its causes is an `E`.
+fn caused_by<E: Error + 'static>(error: &axum::Error) -> bool {
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        if error.is::<E>() {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
 }
 
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {

@@ -3,6 +3,7 @@
 use std::{fmt, marker::PhantomData};
 
 use axum::{
+    body::Body,
     http::{HeaderValue, header},
     response::Response,
 };
@@ -23,11 +24,16 @@ pub(crate) fn body(
     // A reservation has about 200 bytes, a problem about 250 bytes.
     let mut bytes = Vec::with_capacity(256);
     serde_json::to_writer(&mut bytes, content)?;
-    let mut response = Response::new(bytes.into());
+    Ok(response(media_type, bytes))
+}
+
+/// A response with this JSON, and status 200.
+pub(crate) fn response(media_type: &'static str, json: impl Into<Body>) -> Response {
+    let mut response = Response::new(json.into());
     response
         .headers_mut()
         .insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
-    Ok(response)
+    response
 }
 
 /// A JSON object. serde also reads structs from arrays, but the OpenAPI document allows only objects.

@@ -21,6 +21,7 @@ mod idempotency;
 mod json;
 mod keys;
 mod lane_builder;
+mod list_memory;
 mod live;
 mod metrics;
 mod openapi;
@@ -45,8 +46,9 @@ use std::{net::SocketAddr, time::Duration};
 use anyhow::Context as _;
 use axum::{Router, extract::FromRef as _, middleware};
 use clap::Subcommand;
+use http_server::Limits;
 use inventory::compatibility::{self, Functions};
-use runtime::{Process, health::Health, http};
+use runtime::{Process, health::Health};
 use sqlx::Connection as _;
 use timer::Timer;
 use tokio::net::TcpListener;
@@ -69,9 +71,18 @@ pub struct Args {
     #[command(flatten)]
     pub settings: Settings,
 
+    #[command(flatten)]
+    pub http: Limits,
+
     /// Address and port to listen on.
     #[arg(long, env = "LISTEN_ADDR", default_value = "127.0.0.1:8080")]
     pub listen_addr: SocketAddr,
+
+    /// After SIGTERM, the API serves requests for this time, but is not ready, so that load balancers send no further
+    /// requests. In seconds.
+    #[arg(long, env = "DRAIN_SECONDS", default_value_t = 5,
+        value_parser = clap::value_parser!(u32).range(0..=3600))]
+    pub drain_seconds: u32,
 }
 
 /// Commands that run instead of the server.
@@ -105,7 +116,8 @@ pub async fn run(args: Args, process: Process) -> anyhow::Result<()> {
         None => {
             let pool = inventory::database::connect(&args.database, "flashsale-api")?;
             let timer = Timer::start(&args.timer, &process)?;
-            let listener = http::listen(args.listen_addr).await?;
+            let listener = http_server::listen(args.listen_addr).await?;
+            let limits = limits(&args);
             let grace = Duration::from_secs(args.runtime.shutdown_seconds) / 2;
             let address = listener.local_addr()?;
             let state = AppState::new(args.settings, pool, timer, address, &process)?;
@@ -116,9 +128,17 @@ pub async fn run(args: Args, process: Process) -> anyhow::Result<()> {
                 let watch = compatibility::watch(&pool, Functions::Install);
                 stop.run_until_cancelled(watch).await;
             });
-            serve(listener, state, process, grace).await
+            serve(listener, state, limits, process, grace).await
         }
     }
+}
+
+/// The limits of the HTTP server. They leave descriptors to every connection to PostgreSQL.
+pub fn limits(args: &Args) -> Limits {
+    let of_lanes = 2 * u32::from(args.settings.reserve_lanes);
+    let database =
+        args.database.database_max_connections + of_lanes + state::MONITORING_CONNECTIONS;
+    args.http.clone().beside_descriptors(database)
 }
 
 async fn migrate(database_url: &str) -> anyhow::Result<()> {
@@ -147,11 +167,20 @@ async fn migrate(database_url: &str) -> anyhow::Result<()> {
 pub async fn serve(
     listener: TcpListener,
     state: AppState,
+    limits: Limits,
     process: Process,
     grace: Duration,
 ) -> anyhow::Result<()> {
     let router = router(state.clone(), &process);
-    http::serve(listener, router, process.shutdown.clone(), grace).await?;
+    http_server::serve(
+        listener,
+        router,
+        limits,
+        &process.registry,
+        process.shutdown.clone(),
+        grace,
+    )
+    .await?;
     // Not earlier: until the last response is sent, a handler may still wait for its lane.
     state.close();
     Ok(())
@@ -160,7 +189,7 @@ pub async fn serve(
 fn router(state: AppState, process: &Process) -> Router {
     let health = {
         let (pool, timer) = (state.monitoring_pool(), Timer::from_ref(&state));
-        Health::default()
+        Health::of(process)
             .required("postgres", move || {
                 let pool = pool.clone();
                 async move { compatibility::check(&pool).await }

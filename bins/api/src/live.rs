@@ -57,7 +57,6 @@ impl IntoResponse for Views {
     fn into_response(self) -> Response {
         let headers = [
             (header::CONTENT_TYPE, HeaderValue::from_static(EVENT_STREAM)),
-            (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
             // Without this header, nginx buffers the events and delivers them late.
             (
                 HeaderName::from_static("x-accel-buffering"),

@@ -1,4 +1,4 @@
-use std::process::ExitCode;
+use std::{process::ExitCode, time::Duration};
 
 use clap::Parser as _;
 use flashsale_api::Args;
@@ -11,7 +11,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn main() -> ExitCode {
     let args = Args::parse();
     let common = args.runtime.clone();
-    runtime::run("flashsale-api", &common, |process| {
+    let drain = Duration::from_secs(args.drain_seconds.into());
+    runtime::run("flashsale-api", &common, drain, |process| {
         flashsale_api::run(args, process)
     })
 }

@@ -1,8 +1,7 @@
 //! Pages of a list: their parameters, and the link to the next one.
 
-use std::sync::Arc;
-
 use axum::{
+    body::Bytes,
     http::{HeaderName, HeaderValue, StatusCode, Uri, header},
     response::{IntoResponse, Response},
 };
@@ -15,6 +14,7 @@ use crate::{
     answer::Answer,
     code::ProblemCode,
     extract::digits,
+    json::{self, JSON},
     openapi::{Describe, Operation, Schemas},
 };
 
@@ -24,7 +24,13 @@ const MAX_LIMIT: i64 = 100;
 /// Rows of a list, and the link to the next page.
 pub(crate) struct Paged<T> {
     next: Option<[(HeaderName, HeaderValue); 1]>,
-    rows: Arc<Vec<T>>,
+    rows: Rows<T>,
+}
+
+enum Rows<T> {
+    Listed(Vec<T>),
+    /// As JSON, shared with other answers.
+    Rendered(Bytes),
 }
 
 impl<T> Paged<T> {
@@ -35,19 +41,26 @@ impl<T> Paged<T> {
         rows.truncate(limit);
         Self {
             next: more.then(|| next(uri, rows.last().map(id))),
-            rows: Arc::new(rows),
+            rows: Rows::Listed(rows),
         }
     }
 
     /// The whole list on one page.
-    pub(crate) fn whole(rows: Arc<Vec<T>>) -> Self {
-        Self { next: None, rows }
+    pub(crate) fn whole(json: Bytes) -> Self {
+        Self {
+            next: None,
+            rows: Rows::Rendered(json),
+        }
     }
 }
 
 impl<T: Serialize> IntoResponse for Paged<T> {
     fn into_response(self) -> Response {
-        (self.next, Answer(self.rows)).into_response()
+        let rows = match self.rows {
+            Rows::Listed(rows) => Answer(rows).into_response(),
+            Rows::Rendered(json) => json::response(JSON, json),
+        };
+        (self.next, rows).into_response()
     }
 }
 

@@ -32,6 +32,7 @@ pub enum Problem {
     /// What is not supported, for people.
     UnsupportedMediaType(&'static str),
     BodyTooLarge,
+    RequestTimeout,
     NotFound,
     MethodNotAllowed,
     /// The secret that this text names is missing or wrong.
@@ -100,6 +101,7 @@ impl Problem {
             Self::InvalidProduct(_) => ProblemCode::InvalidProduct,
             Self::UnsupportedMediaType(_) => ProblemCode::UnsupportedMediaType,
             Self::BodyTooLarge => ProblemCode::BodyTooLarge,
+            Self::RequestTimeout => ProblemCode::RequestTimeout,
             Self::NotFound => ProblemCode::NotFound,
             Self::MethodNotAllowed => ProblemCode::MethodNotAllowed,
             Self::Unauthorized(_) => ProblemCode::Unauthorized,
@@ -154,6 +156,7 @@ impl Problem {
             ProblemCode::InsufficientStock => Self::Refused(Refusal::InsufficientStock { free: 3 }),
             ProblemCode::IdempotencyKeyInUse => Self::IdempotencyKeyInUse,
             ProblemCode::BodyTooLarge => Self::BodyTooLarge,
+            ProblemCode::RequestTimeout => Self::RequestTimeout,
             ProblemCode::UnsupportedMediaType => {
                 Self::UnsupportedMediaType("send Content-Type: application/json")
             }

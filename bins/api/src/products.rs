@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use axum::{
+    body::Bytes,
     extract::{FromRequestParts, State},
     http::{Uri, request::Parts},
 };
@@ -31,21 +32,27 @@ use crate::{
     faults::Fault,
     idempotency::{Keyed, Rendered},
     keys::Client,
-    lane_builder::LaneBuilder,
+    lane_builder::{LaneBuilder, VerbLanes},
+    list_memory::ListMemory,
     openapi::{Describe, Operation, Schemas},
     paging::{self, Paged},
 };
 
 /// Reads of all products.
-pub(crate) type ListLanes = Arc<lanes::Lanes<(), Arc<Vec<Product>>>>;
+pub(crate) type ListLanes = Arc<VerbLanes<(), Bytes>>;
 
 /// Reads of products by id.
 pub(crate) type Lanes = Arc<lanes::Lanes<ProductId, Option<Product>>>;
 
 pub(crate) fn start_list(builder: &LaneBuilder) -> ListLanes {
-    let list = async |pool, requests: Vec<()>, _| {
-        let products = Arc::new(product::list(&pool).await?);
-        Ok(vec![products; requests.len()])
+    let memory = ListMemory::default();
+    let list = move |pool, requests: Vec<()>, _| {
+        let memory = memory.clone();
+        async move {
+            let products = product::list(&pool).await?;
+            let list = memory.rendered(&products);
+            Ok(vec![list; requests.len()])
+        }
     };
     Arc::new(builder.lanes("list_products", 1, list))
 }
@@ -259,7 +266,7 @@ pub(crate) async fn list(
     State(bulkhead): State<Arc<Bulkhead>>,
 ) -> Result<Paged<Product>, Problem> {
     let Page(Some((limit, after))) = page else {
-        return Ok(Paged::whole(lanes.ask(0, ()).await?));
+        return Ok(Paged::whole(lanes.ask(0, ()).await??));
     };
     let pool = bulkhead.pool();
     let listed = bulkhead.execute("list_products", async move {

@@ -130,7 +130,8 @@ where
             `outcome_unknown` means that the request may have been done. An HTTP/1.1 request without exactly one valid \
             `Host` header is answered `invalid_host`.\n\n\
             Every error has an `X-Request-Id` header: search the service's log for it. If the request has an \
-            `X-Request-Id`, every response repeats it.",
+            `X-Request-Id`, every response repeats it.\n\n\
+            Every response has `Cache-Control: no-store`, except for pages and documents.",
         "license": { "name": "MIT", "identifier": "MIT" },
     }))
 }

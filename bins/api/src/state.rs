@@ -27,7 +27,7 @@ use crate::{
 };
 
 /// One connection for heartbeats, one for health checks.
-const MONITORING_CONNECTIONS: u32 = 2;
+pub(crate) const MONITORING_CONNECTIONS: u32 = 2;
 
 /// Settings of the API.
 #[derive(clap::Args, Clone)]

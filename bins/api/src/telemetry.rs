@@ -1,4 +1,4 @@
-//! Counts, logs and traces each request, and gives problems an `X-Request-Id`.
+//! Counts, logs and traces each request, gives problems an `X-Request-Id`, and forbids caches to keep answers.
 //!
 //! A fault is logged once, at level warn, where it happens: a failed call with its number of requests, or a full
 //! lane. A line per request would repeat the same text up to 500 times. This module logs the problem of each single
@@ -8,6 +8,7 @@ use std::{sync::Arc, time::Instant};
 
 use axum::{
     extract::{MatchedPath, Request, State},
+    http::{HeaderValue, header},
     middleware::Next,
     response::{IntoResponse as _, Response},
 };
@@ -62,9 +63,13 @@ pub(crate) async fn record(
     let (method, route) = labels(&answer);
     metrics.answered(method, route, status.as_str(), started.elapsed());
     span.answered(&answer);
+    let headers = response.headers_mut();
     if let Some(id) = id {
-        response.headers_mut().insert(X_REQUEST_ID, id);
+        headers.insert(X_REQUEST_ID, id);
     }
+    // Without this header, a cache on the way may keep an answer, and show its stock later. Pages have their own.
+    let entry = headers.entry(header::CACHE_CONTROL);
+    entry.or_insert(HeaderValue::from_static("no-store"));
     response
 }
 

@@ -6,6 +6,7 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use clap::Parser;
+use http_server::Limits;
 use inventory::{
     Error,
     compatibility::{self, Functions},
@@ -17,7 +18,7 @@ use inventory::{
 };
 use presence::{Counts, Feed, Report, Role};
 use prometheus::{Gauge, Histogram, HistogramOpts, IntCounter, Registry};
-use runtime::{Process, age::Age, health::Health, http, purge::keep_purging, retry::Delays};
+use runtime::{Process, age::Age, health::Health, purge::keep_purging, retry::Delays};
 use sqlx::PgPool;
 use timer::{Counter, Notes, Timer, Wakeups};
 use tokio::time::{Instant, sleep, timeout};
@@ -82,7 +83,7 @@ pub struct Args {
 pub async fn start(args: Args, process: Process) -> anyhow::Result<()> {
     let pool = database::connect(&args.database, "flashsale-expirer")?;
     let timer = Timer::start(&args.timer, &process)?;
-    let health = Health::default()
+    let health = Health::of(&process)
         .required("postgres", {
             let pool = pool.clone();
             move || {
@@ -104,8 +105,9 @@ pub async fn start(args: Args, process: Process) -> anyhow::Result<()> {
         args.events.outbox_events,
         &process.registry,
     )?;
-    let listener = http::listen(args.listen_addr).await?;
-    let router = health.router(process.registry);
+    let listener = http_server::listen(args.listen_addr).await?;
+    let router = health.router(process.registry.clone());
+    let limits = Limits::for_probes().beside_descriptors(args.database.database_max_connections);
     let grace = Duration::from_secs(args.runtime.shutdown_seconds) / 2;
     let pool = context.pool.clone();
     let lag = Age::shown_by(context.metrics.lag_seconds.clone());
@@ -122,7 +124,14 @@ pub async fn start(args: Args, process: Process) -> anyhow::Result<()> {
     tokio::try_join!(
         work,
         lag,
-        http::serve(listener, router, process.shutdown.clone(), grace)
+        http_server::serve(
+            listener,
+            router,
+            limits,
+            &process.registry,
+            process.shutdown.clone(),
+            grace
+        )
     )?;
     Ok(())
 }

@@ -1,4 +1,4 @@
-use std::process::ExitCode;
+use std::{process::ExitCode, time::Duration};
 
 use clap::Parser as _;
 use flashsale_expirer::Args;
@@ -6,7 +6,8 @@ use flashsale_expirer::Args;
 fn main() -> ExitCode {
     let args = Args::parse();
     let common = args.runtime.clone();
-    runtime::run("flashsale-expirer", &common, |process| {
+    // No load balancer sends it requests.
+    runtime::run("flashsale-expirer", &common, Duration::ZERO, |process| {
         flashsale_expirer::start(args, process)
     })
 }

@@ -12,13 +12,14 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use clap::{ArgAction, Parser, Subcommand, value_parser};
 use futures_util::{FutureExt as _, future::join};
+use http_server::Limits;
 use inventory::{
     Error,
     compatibility::{self, Functions},
     database, outbox,
 };
 use presence::{Counts, Report, Role};
-use runtime::{Process, age::Age, health::Health, http, purge::keep_purging};
+use runtime::{Process, age::Age, health::Health, purge::keep_purging};
 use timer::Timer;
 use tokio::{
     task::JoinSet,
@@ -121,11 +122,14 @@ pub async fn start(args: Args, process: Process) -> anyhow::Result<()> {
         poll: Duration::from_millis(args.relay_poll_milliseconds),
     };
     let relay = Arc::new(Relay::new(pool, broker, settings, &process.registry)?);
-    let listener = http::listen(args.listen_addr).await?;
-    let router = health(&relay, &timer).router(process.registry);
+    let listener = http_server::listen(args.listen_addr).await?;
+    let router = health(&relay, &timer, &process).router(process.registry.clone());
+    // Each worker has one connection to PostgreSQL, and one to RabbitMQ.
+    let descriptors = args.database.database_max_connections + args.relay_workers;
+    let limits = Limits::for_probes().beside_descriptors(descriptors);
     let wakeups = Arc::new(timer.wakes());
 
-    let stop = process.shutdown;
+    let stop = process.shutdown.clone();
     // All database work shares one wait, so that the log gives the reason once.
     let usable = usable(relay.clone()).shared();
     let mut tasks = JoinSet::new();
@@ -157,7 +161,17 @@ pub async fn start(args: Args, process: Process) -> anyhow::Result<()> {
         stop.run_until_cancelled(join(purging, watch(&relay))).await;
         Ok(())
     });
-    tasks.spawn(http::serve(listener, router, stop, HTTP_GRACE));
+    tasks.spawn(async move {
+        http_server::serve(
+            listener,
+            router,
+            limits,
+            &process.registry,
+            stop,
+            HTTP_GRACE,
+        )
+        .await
+    });
     while let Some(ended) = tasks.join_next().await {
         // If a worker panics, the process must end. Otherwise it would look healthy.
         ended??;
@@ -170,9 +184,9 @@ async fn usable(relay: Arc<Relay>) {
     compatibility::wait_until_usable(&relay.pool, Functions::Await, || errors.inc()).await;
 }
 
-fn health(relay: &Arc<Relay>, timer: &Timer) -> Health {
+fn health(relay: &Arc<Relay>, timer: &Timer, process: &Process) -> Health {
     let (postgres, rabbitmq, timer) = (relay.clone(), relay.clone(), timer.clone());
-    Health::default()
+    Health::of(process)
         .required("postgres", move || {
             let relay = postgres.clone();
             async move { compatibility::check(&relay.pool).await }

@@ -1,4 +1,4 @@
-use std::process::ExitCode;
+use std::{process::ExitCode, time::Duration};
 
 use clap::Parser as _;
 use flashsale_relay::Args;
@@ -9,7 +9,8 @@ fn main() -> ExitCode {
     // lapin logs each failure several times, and the whole text of every returned message. The errors that it returns
     // have everything needed. A RUST_LOG that names lapin enables its log again.
     common.log = format!("lapin=off,{}", common.log);
-    runtime::run("flashsale-relay", &common, |process| {
+    // No load balancer sends it requests.
+    runtime::run("flashsale-relay", &common, Duration::ZERO, |process| {
         flashsale_relay::start(args, process)
     })
 }

@@ -17,6 +17,9 @@ use axum::{
 };
 use futures_util::FutureExt as _;
 use prometheus::{Registry, TextEncoder};
+use tokio_util::sync::CancellationToken;
+
+use crate::Process;
 
 /// A check that takes longer counts as failed: orchestrators probe every few seconds.
 const CHECK_LIMIT: Duration = Duration::from_secs(2);
@@ -27,8 +30,8 @@ type Check = Box<dyn Fn() -> Pin<Box<dyn Future<Output = Reached> + Send>> + Sen
 type Reached = Result<Vec<&'static str>, String>;
 
 /// The dependencies of a process, each with its check.
-#[derive(Default)]
 pub struct Health {
+    draining: CancellationToken,
     checks: BTreeMap<&'static str, (Need, Check)>,
 }
 
@@ -41,6 +44,14 @@ enum Need {
 }
 
 impl Health {
+    /// The health of a process without dependencies. It is ready until it drains.
+    pub fn of(process: &Process) -> Self {
+        Self {
+            draining: process.draining.clone(),
+            checks: BTreeMap::new(),
+        }
+    }
+
     /// Adds a dependency that the process cannot work without. A successful check returns warnings for people.
     #[must_use]
     pub fn required<F, Fut, E>(self, name: &'static str, check: F) -> Self
@@ -101,8 +112,8 @@ impl Health {
 }
 
 async fn ready(State(health): State<Arc<Health>>) -> Response {
-    let mut reason = None;
-    let mut ready = true;
+    let mut ready = !health.draining.is_cancelled();
+    let mut reason = (!ready).then(|| "the process is shutting down".to_owned());
     let mut states = String::new();
     let mut warnings = Vec::new();
     for (name, (need, check)) in &health.checks {
@@ -143,7 +154,7 @@ async fn ready(State(health): State<Arc<Health>>) -> Response {
 
 async fn metrics(State(registry): State<Registry>) -> Response {
     match TextEncoder::new().encode_to_string(&registry.gather()) {
-        Ok(text) => ([(header::CONTENT_TYPE, prometheus::TEXT_FORMAT)], text).into_response(),
+        Ok(text) => answer(StatusCode::OK, prometheus::TEXT_FORMAT, text),
         Err(error) => {
             tracing::error!(%error, "cannot render metrics");
             StatusCode::INTERNAL_SERVER_ERROR.into_response()
@@ -152,10 +163,14 @@ async fn metrics(State(registry): State<Registry>) -> Response {
 }
 
 fn json(status: StatusCode, body: impl Into<String>) -> Response {
-    (
-        status,
-        [(header::CONTENT_TYPE, "application/json")],
-        body.into(),
-    )
-        .into_response()
+    answer(status, "application/json", body.into())
+}
+
+fn answer(status: StatusCode, media_type: &'static str, body: String) -> Response {
+    let headers = [
+        (header::CONTENT_TYPE, media_type),
+        // The state of this moment.
+        (header::CACHE_CONTROL, "no-store"),
+    ];
+    (status, headers, body).into_response()
 }

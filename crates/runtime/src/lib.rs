@@ -1,11 +1,10 @@
 //! What every process needs: telemetry, signals, graceful shutdown, health and metrics routes, retry delays, purging,
-//! and age gauges.
+//! and age gauges. The HTTP server is the crate `http-server`.
 
 #![warn(missing_docs)]
 
 pub mod age;
 pub mod health;
-pub mod http;
 pub mod purge;
 pub mod retry;
 
@@ -40,7 +39,7 @@ pub struct Args {
     #[arg(long, env = "LOG_FORMAT", value_enum, default_value = "text")]
     pub log_format: LogFormat,
 
-    /// Time limit of the graceful shutdown after SIGTERM or SIGINT, in seconds.
+    /// Time limit of the graceful shutdown, in seconds. It starts after the drain, if the process has one.
     #[arg(long, env = "SHUTDOWN_SECONDS", default_value_t = 20)]
     pub shutdown_seconds: u64,
 }
@@ -57,7 +56,9 @@ pub enum LogFormat {
 /// The context that a process's main function gets.
 #[derive(Clone)]
 pub struct Process {
-    /// Cancelled at the first SIGTERM or SIGINT: accept no new work, and finish the work in flight.
+    /// Cancelled at the first SIGTERM or SIGINT: the process is no longer ready, but still does its work.
+    pub draining: CancellationToken,
+    /// Cancelled after the drain: accept no new work, and finish the work in flight.
     pub shutdown: CancellationToken,
     /// Tasks that must finish before the process ends.
     pub tasks: TaskTracker,
@@ -69,6 +70,7 @@ impl Process {
     /// A context without signal handling, for tests that run a process within their own.
     pub fn detached() -> Self {
         Self {
+            draining: CancellationToken::new(),
             shutdown: CancellationToken::new(),
             tasks: TaskTracker::new(),
             registry: Registry::new(),
@@ -78,14 +80,16 @@ impl Process {
 
 /// Runs `main` until it returns, and returns the exit code of the process.
 ///
-/// After a signal, `main` has `shutdown_seconds` to return. Unfinished work is then abandoned and an error is logged:
-/// an orchestrator would kill the process without a log line. A second signal ends the process at once.
-pub fn run<F, Fut>(name: &'static str, args: &Args, main: F) -> ExitCode
+/// After SIGTERM, the process works on for the time of `drain`, but says that it is not ready, so that load balancers
+/// send no further requests. SIGINT comes from a person, so no drain follows. Then `main` has `shutdown_seconds` to
+/// return. Unfinished work is abandoned and an error is logged: an orchestrator would kill the process without a log
+/// line. A second signal ends the process at once.
+pub fn run<F, Fut>(name: &'static str, args: &Args, drain: Duration, main: F) -> ExitCode
 where
     F: FnOnce(Process) -> Fut,
     Fut: Future<Output = anyhow::Result<()>>,
 {
-    match start(name, args, main) {
+    match start(name, args, drain, main) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!(process = name, "{error:#}");
@@ -98,7 +102,7 @@ where
     }
 }
 
-fn start<F, Fut>(name: &'static str, args: &Args, main: F) -> anyhow::Result<()>
+fn start<F, Fut>(name: &'static str, args: &Args, drain: Duration, main: F) -> anyhow::Result<()>
 where
     F: FnOnce(Process) -> Fut,
     Fut: Future<Output = anyhow::Result<()>>,
@@ -112,7 +116,7 @@ where
         .context("cannot start the async runtime")?;
     let result = runtime.block_on(async {
         let process = Process::detached();
-        listen_for_signals(process.shutdown.clone())?;
+        listen_for_signals(process.clone(), drain)?;
         let limit = Duration::from_secs(args.shutdown_seconds);
         let work = async {
             main(process.clone()).await?;
@@ -126,7 +130,7 @@ where
         tokio::select! {
             result = work => result,
             () = elapsed_after(&process.shutdown, limit) => Err(anyhow::anyhow!(
-                "work was still unfinished {} s after the signal to stop", limit.as_secs()
+                "work was still unfinished {} s after the start of the shutdown", limit.as_secs()
             )),
         }
     });
@@ -143,27 +147,36 @@ pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// Returns `limit` after the signal to stop.
-pub(crate) async fn elapsed_after(shutdown: &CancellationToken, limit: Duration) {
+async fn elapsed_after(shutdown: &CancellationToken, limit: Duration) {
     shutdown.cancelled().await;
     tokio::time::sleep(limit).await;
 }
 
-fn listen_for_signals(shutdown: CancellationToken) -> anyhow::Result<()> {
+fn listen_for_signals(process: Process, drain: Duration) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
     tokio::spawn(async move {
-        loop {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
-            if shutdown.is_cancelled() {
-                tracing::warn!("second signal: stopping at once");
-                std::process::exit(1);
-            }
-            tracing::info!("signal received: finishing the work in flight");
-            shutdown.cancel();
+        let drain = tokio::select! {
+            _ = terminate.recv() => drain,
+            _ = interrupt.recv() => Duration::ZERO,
+        };
+        process.draining.cancel();
+        if !drain.is_zero() {
+            tracing::info!("signal received: not ready any more, and serving for {drain:?}");
         }
+        let stopping = async {
+            tokio::time::sleep(drain).await;
+            tracing::info!("signal received: finishing the work in flight");
+            process.shutdown.cancel();
+            std::future::pending().await
+        };
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+            () = stopping => {}
+        }
+        tracing::warn!("second signal: stopping at once");
+        std::process::exit(1);
     });
     Ok(())
 }

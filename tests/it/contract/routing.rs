@@ -118,3 +118,48 @@ async fn what_is_no_http_is_refused_and_hurts_nobody() {
     }
     system.get("/products").await.expect(200);
 }
+
+#[tokio::test]
+async fn no_cache_may_keep_an_answer() {
+    let system = System::start().await;
+    for path in [
+        "/",
+        "/live/style.css",
+        "/docs",
+        "/openapi.json",
+        "/asyncapi.json",
+        "/docs/style.css",
+    ] {
+        assert_eq!(
+            system.get(path).await.header("cache-control"),
+            "no-cache",
+            "{path}"
+        );
+    }
+    for (path, _) in ROUTES
+        .iter()
+        .filter(|(path, _)| !matches!(*path, "/" | "/live/style.css"))
+    {
+        for method in [Method::GET, Method::POST, Method::HEAD] {
+            let answer = Answer::to(system.request(method.clone(), path)).await;
+            assert_eq!(
+                answer.header("cache-control"),
+                "no-store",
+                "{method} {path}"
+            );
+        }
+    }
+    let nowhere = system.get("/nowhere").await;
+    assert_eq!(nowhere.header("cache-control"), "no-store");
+}
+
+#[tokio::test]
+async fn the_page_is_found_with_a_slash_too() {
+    let system = System::start().await;
+    let mut wire = Wire::to(&system).await;
+    wire.send("GET /docs/ HTTP/1.1\r\nhost: api\r\nconnection: close\r\n\r\n")
+        .await;
+    let answer = wire.receive_to_end().await;
+    assert!(answer.starts_with("HTTP/1.1 308"), "{answer}");
+    assert!(answer.contains("\r\nlocation: ../docs\r\n"), "{answer}");
+}

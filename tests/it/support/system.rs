@@ -14,7 +14,7 @@ use serde_json::Value;
 use timer::Timer;
 use tokio::net::TcpListener;
 
-use super::{Child, Client, Database, start, test_server};
+use super::{Child, Client, Database, start, start_with_files, test_server};
 
 /// The API on its own port, with its own database and Redis keys. Also its [`Client`].
 pub(crate) struct System {
@@ -57,11 +57,13 @@ impl System {
         let timer = Timer::start(&args.timer, &process).unwrap();
         let listener = TcpListener::bind(args.listen_addr).await.unwrap();
         let address = listener.local_addr().unwrap();
+        let limits = flashsale_api::limits(&args);
         let state = AppState::new(args.settings, pool, timer, address, &process).unwrap();
         let grace = Duration::from_secs(10);
         tokio::spawn(flashsale_api::serve(
             listener,
             state,
+            limits,
             process.clone(),
             grace,
         ));
@@ -77,6 +79,21 @@ impl System {
     /// Runs the real binary.
     pub(crate) async fn spawn(settings: &[(&str, &str)]) -> Self {
         Self::spawn_on(Database::create().await, settings).await
+    }
+
+    /// Runs the real binary, which may open at most this many files.
+    pub(crate) async fn spawn_with_files(files: u32, settings: &[(&str, &str)]) -> Self {
+        let (database, redis_prefix) = (Database::create().await, own_prefix());
+        let settings = Settings::new(&database, &redis_prefix, settings);
+        let child = start_with_files("flashsale-api", files, &settings.pairs());
+        let (child, client) = settings.reached(child).await;
+        Self {
+            client,
+            database,
+            redis_prefix,
+            settings,
+            host: Host::Child(child),
+        }
     }
 
     /// Runs the real binary on a prepared database. Settings may replace the URLs, for example by a proxy's.
@@ -176,6 +193,8 @@ impl Settings {
             // A slow machine must not cause overload errors.
             ("DATABASE_ACQUIRE_MILLISECONDS", "5000"),
             ("LANE_WAIT_MILLISECONDS", "60000"),
+            // No load balancer has to learn about the end of the process.
+            ("DRAIN_SECONDS", "0"),
         ];
         let pairs = own
             .iter()
@@ -208,7 +227,10 @@ impl Settings {
     }
 
     async fn spawn(&self) -> (Child, Client) {
-        let mut child = start("flashsale-api", &self.pairs());
+        self.reached(start("flashsale-api", &self.pairs())).await
+    }
+
+    async fn reached(&self, mut child: Child) -> (Child, Client) {
         let address = child.address().await;
         // A process that listens on every interface is reached on this one.
         let client = self.client(&address.replace("0.0.0.0", "127.0.0.1"));

@@ -16,6 +16,17 @@ impl Wire {
         Self(TcpStream::connect(client.address()).await.unwrap())
     }
 
+    /// A connection that the test made itself.
+    pub(crate) fn over(stream: TcpStream) -> Self {
+        Self(stream)
+    }
+
+    /// Sends as much as the kernel takes at once.
+    pub(crate) async fn try_send(&mut self, bytes: &str) {
+        self.0.writable().await.unwrap();
+        let _ = self.0.try_write(bytes.as_bytes());
+    }
+
     pub(crate) async fn send(&mut self, bytes: &str) {
         self.0.write_all(bytes.as_bytes()).await.unwrap();
     }
@@ -38,6 +49,23 @@ impl Wire {
             .expect("no answer")
             .unwrap();
         String::from_utf8_lossy(&buffer[..length]).into_owned()
+    }
+
+    /// Answers until one of them contains `words` in a whole line.
+    pub(crate) async fn receive_until(&mut self, words: &str) -> String {
+        let mut received = String::new();
+        while !received
+            .rsplit_once('\n')
+            .is_some_and(|(lines, _)| lines.contains(words))
+        {
+            let more = self.receive().await;
+            assert!(
+                !more.is_empty(),
+                "the end came before {words:?}: {received}"
+            );
+            received += &more;
+        }
+        received
     }
 
     /// Everything until the server closes the connection.

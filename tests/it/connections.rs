@@ -1,0 +1,8 @@
+//! What clients can make the HTTP server hold, and how it closes connections without losing an answer.
+
+mod limits;
+mod memory;
+mod rolling;
+mod stage;
+mod times;
+mod unread;

@@ -1,0 +1,95 @@
+//! Memory while thousands of clients misbehave: it stays below the limit of the Kubernetes manifest.
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::net::TcpSocket;
+
+use super::stage::{JSON, LIVEZ, head, used};
+use crate::support::{System, Wire, eventually};
+
+/// `limits.memory` in deploy/k8s/api.yaml.
+const MAX_MIB: u64 = 512;
+
+const PRODUCTS: i32 = 5000;
+
+/// The number of clients: 3,000, or what the machine's limit of open files allows.
+fn clients() -> usize {
+    let limit = getrlimit(Resource::Nofile);
+    let maximum = limit.maximum.unwrap_or(u64::MAX);
+    let wanted = Rlimit {
+        current: Some(maximum.min(20_000)),
+        maximum: limit.maximum,
+    };
+    setrlimit(Resource::Nofile, wanted).unwrap();
+    usize::try_from(maximum / 2).unwrap().min(3000)
+}
+
+/// Connects clients with small buffers that send this, and read nothing.
+async fn silent_clients(system: &System, request: &str) -> Vec<Wire> {
+    let address = system.address().parse().unwrap();
+    let mut wires = Vec::new();
+    for _ in 0..clients() {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(4096).unwrap();
+        let mut wire = Wire::over(socket.connect(address).await.unwrap());
+        wire.try_send(request).await;
+        wires.push(wire);
+    }
+    wires
+}
+
+async fn stays_small(trial: &str, settings: &[(&str, &str)], request: &str, answered: f64) {
+    let mut system = System::spawn(settings).await;
+    let insert = "insert into products (name, stock, total) select 'product ' || n, 9, 9 from generate_series(1, $1) n";
+    let inserted = sqlx::query(insert).bind(PRODUCTS);
+    inserted.execute(&system.database.pool).await.unwrap();
+    let mut witness = used(&system).await;
+    let wires = silent_clients(&system, request).await;
+    eventually("all clients are connected and served", async || {
+        let open = system.metric("http_connections").await;
+        let listed = system
+            .metric(r#"http_requests_total{method="GET",route="/products",status="200"}"#)
+            .await;
+        let refused = system
+            .metric(r#"http_requests_total{method="GET",route="/products",status="503"}"#)
+            .await;
+        let served = listed + refused >= answered * wires.len() as f64;
+        (open >= wires.len() as f64 && served).then_some(())
+    })
+    .await;
+    let peak = system.child().memory_peak_kib() / 1024;
+    assert!(peak < MAX_MIB, "{trial}: {peak} MiB");
+    println!("{trial}: {peak} MiB for {} clients", wires.len());
+    witness.send(LIVEZ).await;
+    assert!(witness.receive().await.starts_with("HTTP/1.1 200"));
+    drop(wires);
+}
+
+/// Limits that must not end the trials.
+const PATIENT: [(&str, &str); 4] = [
+    ("HTTP_HEAD_SECONDS", "3600"),
+    ("HTTP_BODY_SECONDS", "3600"),
+    ("HTTP_WRITE_SECONDS", "3600"),
+    ("HTTP_IDLE_SECONDS", "3600"),
+];
+
+#[tokio::test]
+async fn of_heads_that_do_not_end() {
+    let head = format!("GET / HTTP/1.1\r\nx: {}", "y".repeat(16_000));
+    stays_small("heads", &PATIENT, &head, 0.0).await;
+}
+
+#[tokio::test]
+async fn of_bodies_that_do_not_end() {
+    let body = format!(
+        "{}{}",
+        head("/reservations", JSON, 16_000),
+        " ".repeat(15_000)
+    );
+    stays_small("bodies", &PATIENT, &body, 0.0).await;
+}
+
+#[tokio::test]
+async fn of_lists_that_are_not_read() {
+    let list = "GET /products HTTP/1.1\r\nhost: api\r\n\r\n";
+    stays_small("lists", &PATIENT, list, 1.0).await;
+}
