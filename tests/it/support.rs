@@ -4,6 +4,7 @@ mod client;
 mod contract;
 mod database;
 mod folder;
+mod peer;
 mod system;
 mod wire;
 
@@ -14,6 +15,7 @@ pub(crate) use flashsale_tests::{
     Child, PATIENCE, Proxy, Server, Service, Traffic, eventually, output, start,
 };
 pub(crate) use folder::Folder;
+pub(crate) use peer::{NO_RABBITMQ, NO_REDIS, Peer};
 pub(crate) use system::System;
 pub(crate) use wire::Wire;
 

@@ -5,7 +5,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
-use crate::support::{Answer, Client, System, eventually, id};
+use crate::support::{Answer, Peer, System, eventually, id};
 
 /// A POST with a key. An empty text means no body.
 async fn post(system: &System, key: &str, path: &str, body: &str) -> Answer {
@@ -320,9 +320,7 @@ async fn sixty_four_at_once_make_one_hold() {
 #[tokio::test(flavor = "multi_thread")]
 async fn two_copies_of_the_service_share_the_keys() {
     let system = System::spawn(&[]).await;
-    let mut other = system.beside("flashsale-api", &[]);
-    let address = other.address().await;
-    let other = Client::new(format!("http://{address}"), None);
+    let other = Peer::api(&system, &[]).await;
     let products = [
         system.create_product(50).await,
         system.create_product(50).await,
@@ -483,7 +481,7 @@ async fn a_key_is_forgotten_after_its_time_and_acts_anew() {
         .execute(&system.database.pool)
         .await
         .unwrap();
-    let mut expirer = system.beside("flashsale-expirer", &[("IDEMPOTENCY_HOURS", "2")]);
+    let mut expirer = Peer::expirer(&system, &[("IDEMPOTENCY_HOURS", "2")]).await;
     eventually("the purge", async || {
         (keys(&system).await == 1).then_some(())
     })
@@ -492,6 +490,5 @@ async fn a_key_is_forgotten_after_its_time_and_acts_anew() {
     assert_ne!(anew.expect(201)["id"], first.json()["id"]);
     assert_eq!(anew.header("idempotency-replayed"), "");
     assert_replayed(&young, &reserve(&system, "young", product, 2).await);
-    expirer.terminate();
-    assert!(expirer.ends().await.success());
+    expirer.stop().await;
 }

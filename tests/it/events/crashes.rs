@@ -1,7 +1,7 @@
 //! Relays that crash or freeze with claimed events.
 
-use super::stage::{Broker, Event, Relay, comes_to, ids, insert_events, rows};
-use crate::support::{Proxy, System, Traffic, eventually, id};
+use super::stage::{Broker, Event, comes_to, ids, insert_events, rows};
+use crate::support::{Peer, Proxy, System, Traffic, eventually, id};
 
 const BATCHES_OF_TEN: [(&str, &str); 1] = [("RELAY_BATCH_ROWS", "10")];
 
@@ -21,14 +21,14 @@ async fn what_was_sold_is_told_however_often_the_relay_dies() {
             sold
         })
     };
-    let mut relay = Relay::start(&system, &broker.url, &BATCHES_OF_TEN).await;
+    let mut relay = Peer::relay(&system, &broker.url, &BATCHES_OF_TEN).await;
     for published in [20, 60, 100, 200, 300] {
         eventually(&format!("{published} events"), async || {
             (rows(&system, "published_at is not null").await >= published).then_some(())
         })
         .await;
         relay.child.kill();
-        relay = Relay::start(&system, &broker.url, &BATCHES_OF_TEN).await;
+        relay = Peer::relay(&system, &broker.url, &BATCHES_OF_TEN).await;
     }
     let sold = sales.await.unwrap();
     let events = broker.receive(400).await;
@@ -60,7 +60,7 @@ async fn a_frozen_relay_lets_go_of_its_events() {
     let proxy = Proxy::to(&address).await;
     let url = broker.url.replace(&address, &proxy.address);
     let system = System::start().await;
-    let frozen = Relay::start(&system, &url, &[]).await;
+    let frozen = Peer::relay(&system, &url, &[]).await;
     frozen.sees_rabbitmq("up").await;
     // The confirms are blocked, so the relay keeps its claim for a second. A slow machine may need several attempts
     // to observe the claim.
@@ -82,7 +82,7 @@ async fn a_frozen_relay_lets_go_of_its_events() {
         proxy.set(Traffic::Pass);
         frozen.sees_rabbitmq("up").await;
     }
-    let other = Relay::start(&system, &broker.url, &[]).await;
+    let other = Peer::relay(&system, &broker.url, &[]).await;
     let all = usize::try_from(inserted).unwrap();
     let mut events = broker.receive(all).await;
     let done = "published_at is not null and attempts = 0";

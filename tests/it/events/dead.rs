@@ -3,8 +3,8 @@
 use lapin::types::AMQPValue;
 use serde_json::{Value, json};
 
-use super::stage::{Broker, REFUSED, Relay, comes_to, ids, insert_events, rows};
-use crate::support::{System, assert_fields, assert_utc, eventually};
+use super::stage::{Broker, REFUSED, comes_to, ids, insert_events, rows};
+use crate::support::{Peer, System, assert_fields, assert_utc, eventually};
 
 async fn dead_events(system: &System) -> Vec<Value> {
     let dead = system.get("/admin/outbox/dead").await.expect(200);
@@ -38,7 +38,7 @@ async fn what_cannot_be_read_is_put_aside_and_can_be_tried_again() {
         ("RELAY_WORKERS", "1"),
         ("RELAY_MAX_ATTEMPTS", "1"),
     ];
-    let mut relay = Relay::start(&system, &broker.url, &settings).await;
+    let mut relay = Peer::relay(&system, &broker.url, &settings).await;
     broker.receive(2).await;
     comes_to(&system, 2, "published_at is not null").await;
     relay.child.logs("these events are dead").await;
@@ -111,7 +111,7 @@ async fn no_event_dies_of_a_queue_that_is_full() {
         ("RELAY_DECLARE_QUEUE", "false"),
         ("RELAY_MAX_ATTEMPTS", "1"),
     ];
-    let mut relay = Relay::start(&system, &broker.url, &settings).await;
+    let mut relay = Peer::relay(&system, &broker.url, &settings).await;
     comes_to(&system, 1, "published_at is not null").await;
     // Now the queue is full.
     insert_events(&system, 3).await;
@@ -174,7 +174,7 @@ async fn an_event_that_the_broker_refuses_alone_dies_after_its_attempts() {
         ("RELAY_DECLARE_QUEUE", "false"),
         ("RELAY_MAX_ATTEMPTS", "2"),
     ];
-    let mut relay = Relay::start(&system, &broker.url, &settings).await;
+    let mut relay = Peer::relay(&system, &broker.url, &settings).await;
     // Without other events, the cause could be the queue.
     relay.counts(REFUSED, 3.0).await;
     assert_eq!(rows(&system, "dead_at is null and attempts = 0").await, 1);

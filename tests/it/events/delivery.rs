@@ -6,11 +6,8 @@ use serde_json::json;
 use time::format_description::well_known::Rfc3339;
 use tokio::time::timeout;
 
-use super::stage::{Broker, Event, Relay, comes_to, ids, insert_events, rows, sell};
-use crate::support::{System, assert_utc, id};
-
-/// A port without a server.
-const NO_REDIS: (&str, &str) = ("REDIS_URL", "redis://127.0.0.1:1/0");
+use super::stage::{Broker, Event, comes_to, ids, insert_events, rows, sell};
+use crate::support::{NO_REDIS, Peer, System, assert_utc, id};
 
 async fn receive_one(broker: &Broker) -> Event {
     let mut events = broker.receive(1).await;
@@ -23,7 +20,7 @@ async fn a_sale_arrives_with_the_documented_body_and_properties() {
     let broker = Broker::shared().await;
     let system = System::start().await;
     let product = system.create_product(9).await;
-    let _relay = Relay::start(&system, &broker.url, &[]).await;
+    let _relay = Peer::relay(&system, &broker.url, &[]).await;
     let sold = sell(&system, product, 42).await;
 
     let event = receive_one(&broker).await;
@@ -77,7 +74,7 @@ async fn a_sale_arrives_with_the_documented_body_and_properties() {
 async fn times_are_in_utc_whatever_the_database_says() {
     let broker = Broker::shared().await;
     let system = System::start().await;
-    let _relay = Relay::start(&system, &broker.url, &[]).await;
+    let _relay = Peer::relay(&system, &broker.url, &[]).await;
     sqlx::query(
         r#"insert into outbox_events (event_type, payload) values ('ReservationConfirmed', '{"quantity": 3,
         "reservation_id": 1, "product_id": 2, "user_id": 42, "confirmed_at": "2026-02-14T18:00:00+05:30"}')"#,
@@ -97,7 +94,7 @@ async fn times_are_in_utc_whatever_the_database_says() {
 async fn an_event_that_becomes_visible_late_is_published_all_the_same() {
     let broker = Broker::shared().await;
     let system = System::start().await;
-    let _relay = Relay::start(&system, &broker.url, &[]).await;
+    let _relay = Peer::relay(&system, &broker.url, &[]).await;
     let mut slow = system.database.pool.begin().await.unwrap();
     sqlx::query(
         "insert into outbox_events (event_type, payload)
@@ -122,8 +119,8 @@ async fn several_relays_share_the_events_and_publish_none_twice() {
     let system = System::start().await;
     let small = [("RELAY_BATCH_ROWS", "10"), NO_REDIS];
     insert_events(&system, 1000).await;
-    let one = Relay::start(&system, &broker.url, &small).await;
-    let other = Relay::start(&system, &broker.url, &small).await;
+    let one = Peer::relay(&system, &broker.url, &small).await;
+    let other = Peer::relay(&system, &broker.url, &small).await;
     let mut events = broker.receive(1000).await;
     comes_to(&system, 1000, "published_at is not null").await;
     events.extend(broker.take_all().await);
@@ -149,7 +146,7 @@ async fn redis_wakes_the_relay() {
     let system = System::start().await;
     let product = system.create_product(9).await;
     let settings = [("RELAY_POLL_MILLISECONDS", "60000"), ("RELAY_WORKERS", "1")];
-    let _relay = Relay::start(&system, &broker.url, &settings).await;
+    let _relay = Peer::relay(&system, &broker.url, &settings).await;
     for user in 1..=4 {
         sell(&system, product, user).await;
         // The first event may be found by the poll at the start. The next poll would come a minute later.
@@ -164,7 +161,7 @@ async fn without_redis_events_are_polled() {
     let broker = Broker::shared().await;
     let system = System::with(&[NO_REDIS]).await;
     let product = system.create_product(9).await;
-    let relay = Relay::start(&system, &broker.url, &[]).await;
+    let relay = Peer::relay(&system, &broker.url, &[]).await;
     for user in 1..=4 {
         sell(&system, product, user).await;
         receive_one(&broker).await;
@@ -193,7 +190,7 @@ async fn published_events_are_kept_as_long_as_promised() {
         .execute(&system.database.pool)
         .await
         .unwrap();
-    let _relay = Relay::start(&system, &broker.url, &[]).await;
+    let _relay = Peer::relay(&system, &broker.url, &[]).await;
     comes_to(&system, 3, "true").await;
     assert_eq!(rows(&system, "id <= 2").await, 2);
     assert_eq!(rows(&system, "dead_at is not null").await, 1);
@@ -210,7 +207,7 @@ async fn a_sale_is_told_by_its_clock_not_by_the_relay() {
         .execute(&system.database.pool)
         .await
         .unwrap();
-    let _relay = Relay::start(&system, &broker.url, &[]).await;
+    let _relay = Peer::relay(&system, &broker.url, &[]).await;
     let event = receive_one(&broker).await;
     let an_hour_ago = assert_utc(&sold["confirmed_at"]).unix_timestamp() - 3600;
     assert_eq!(

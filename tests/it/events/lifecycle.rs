@@ -6,8 +6,8 @@ use lapin::types::AMQPValue;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::stage::{Broker, Event, Relay, rows};
-use crate::support::{ASYNCAPI, System, assert_fields, assert_utc, id};
+use super::stage::{Broker, Event, rows};
+use crate::support::{ASYNCAPI, Peer, System, assert_fields, assert_utc, id};
 
 const ALL: &str = "ReservationCreated,ReservationConfirmed,ReservationCanceled,ReservationExpired,\
     ReservationReturned,StockAdjusted";
@@ -96,7 +96,7 @@ async fn every_transition_is_told_where_it_is_wanted() {
     for (_, key, ..) in documented.values() {
         broker.bind_to(key).await;
     }
-    let _relay = Relay::start(&system, &broker.url, &[("RELAY_DECLARE_QUEUE", "false")]).await;
+    let _relay = Peer::relay(&system, &broker.url, &[("RELAY_DECLARE_QUEUE", "false")]).await;
     for event in broker.receive(8).await {
         let event_type = event.body["event_type"].as_str().unwrap();
         let (_, key, version, times) = documented[event_type];

@@ -2,8 +2,8 @@
 
 use std::{collections::BTreeSet, path::Path};
 
-use super::stage::{Broker, Relay, comes_to, sell};
-use crate::support::{Client, System};
+use super::stage::{Broker, comes_to, sell};
+use crate::support::{Peer, System};
 
 fn file(path: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path);
@@ -21,9 +21,8 @@ fn metrics(text: &str) -> BTreeSet<&str> {
 async fn alerts_and_dashboard_ask_for_metrics_that_the_processes_show() {
     let broker = Broker::shared().await;
     let system = System::start().await;
-    let relay = Relay::start(&system, &broker.url, &[]).await;
-    let mut expirer = system.beside("flashsale-expirer", &[]);
-    let expirer = Client::new(format!("http://{}", expirer.address().await), None);
+    let relay = Peer::relay(&system, &broker.url, &[]).await;
+    let expirer = Peer::expirer(&system, &[]).await;
     let product = system.create_product(9).await;
     sell(&system, product, 1).await;
     comes_to(&system, 1, "published_at is not null").await;

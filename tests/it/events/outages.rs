@@ -2,8 +2,8 @@
 
 use lapin::types::AMQPValue;
 
-use super::stage::{BROKER_ERRORS, Broker, Relay, comes_to, insert_events, rows, sell};
-use crate::support::{Proxy, Server, Service, System, Traffic, eventually};
+use super::stage::{BROKER_ERRORS, Broker, comes_to, insert_events, rows, sell};
+use crate::support::{Peer, Proxy, Server, Service, System, Traffic, eventually};
 
 const OLDEST: &str = "flashsale_outbox_oldest_age_seconds";
 const POSTGRES_ERRORS: &str = r#"flashsale_relay_errors_total{on="postgres"}"#;
@@ -36,7 +36,7 @@ async fn a_broker_may_be_away_at_the_start_and_crash_later() {
     let system = System::start().await;
     let product = system.create_product(9).await;
     // The strictest limit: a single counted attempt would be the last.
-    let mut relay = Relay::start(&system, &server.url, &[("RELAY_MAX_ATTEMPTS", "1")]).await;
+    let mut relay = Peer::relay(&system, &server.url, &[("RELAY_MAX_ATTEMPTS", "1")]).await;
     sell(&system, product, 1).await;
     relay.sees_rabbitmq("down").await;
     relay.counts(BROKER_ERRORS, 3.0).await;
@@ -78,7 +78,7 @@ async fn a_relay_that_cannot_use_postgresql_shows_errors_and_an_age_that_grows()
     let system = System::start().await;
     let (proxy, url) = system.database.behind_proxy().await;
     proxy.set(Traffic::Refuse);
-    let relay = Relay::start(&system, &broker.url, &[("DATABASE_URL", &url)]).await;
+    let relay = Peer::relay(&system, &broker.url, &[("DATABASE_URL", &url)]).await;
     for traffic in [Traffic::Refuse, Traffic::Blackhole] {
         proxy.set(traffic);
         let before = relay.metric(POSTGRES_ERRORS).await;
@@ -98,7 +98,7 @@ async fn a_broker_that_is_out_of_memory_takes_nothing_and_holds_up_nothing() {
     let broker = Broker::on(&server).await;
     let system = System::start().await;
     let settings = [("RELAY_MAX_ATTEMPTS", "1")];
-    let mut relay = Relay::start(&system, &server.url, &settings).await;
+    let mut relay = Peer::relay(&system, &server.url, &settings).await;
     relay.sees_rabbitmq("up").await;
     let watermark = |of| server.rabbitmqctl(&["set_vm_memory_high_watermark", of]);
     watermark("0.0001").unwrap();
@@ -120,7 +120,7 @@ async fn a_broker_that_falls_silent_is_given_up_and_asked_again() {
     let proxy = Proxy::to(&after_user).await;
     let url = broker.url.replace(&after_user, &proxy.address);
     let system = System::start().await;
-    let mut relay = Relay::start(&system, &url, &[("RELAY_MAX_ATTEMPTS", "1")]).await;
+    let mut relay = Peer::relay(&system, &url, &[("RELAY_MAX_ATTEMPTS", "1")]).await;
     relay.sees_rabbitmq("up").await;
 
     proxy.set(Traffic::Blackhole);
@@ -155,7 +155,7 @@ async fn connections_that_are_cut_lose_nothing() {
     let url = broker.url.replace(&after_user, &proxy.address);
     let system = System::start().await;
     let settings = [("RELAY_MAX_ATTEMPTS", "1"), ("RELAY_BATCH_ROWS", "50")];
-    let _relay = Relay::start(&system, &url, &settings).await;
+    let _relay = Peer::relay(&system, &url, &settings).await;
     let mut published = 0;
     for _ in 0..5 {
         insert_events(&system, 300).await;

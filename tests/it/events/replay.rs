@@ -3,8 +3,8 @@
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::stage::{Broker, Relay, comes_to, ids, sell};
-use crate::support::System;
+use super::stage::{Broker, comes_to, ids, sell};
+use crate::support::{Peer, System};
 
 async fn published_at(system: &System, event: &str) -> String {
     sqlx::query_scalar(
@@ -26,7 +26,7 @@ async fn replay(system: &System, from: &str, to: &str) -> Value {
 async fn a_range_of_time_is_published_again_under_the_same_ids() {
     let broker = Broker::shared().await;
     let system = System::start().await;
-    let relay = Relay::start(&system, &broker.url, &[]).await;
+    let relay = Peer::relay(&system, &broker.url, &[]).await;
     relay.sees_rabbitmq("up").await;
     let product = system.create_product(9).await;
     let mut events = Vec::new();

@@ -4,8 +4,10 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use sqlx::{Connection as _, PgConnection};
 
-use super::stage::{Broker, Relay, comes_to, insert_events};
-use crate::support::{Answer, Database, Server, Service, System, eventually, id, output};
+use super::stage::{Broker, comes_to, insert_events};
+use crate::support::{
+    Answer, Client, Database, Peer, Server, Service, System, eventually, id, output,
+};
 
 const SCRIPT: &str = include_str!("../../../deploy/postgres/roles.sql");
 
@@ -229,8 +231,8 @@ async fn a_whole_life_on_three_roles() {
         every_event,
         ("IDEMPOTENCY_HOURS", "0"),
     ];
-    let mut expirer = system.beside("flashsale-expirer", &settings);
-    is_ready(&expirer.address().await).await;
+    let expirer = Peer::expirer(&system, &settings).await;
+    is_ready(&expirer).await;
     let due = system.reserve(product, 5).await;
     system.backdate(&due).await;
     eventually("the hold is swept", async || {
@@ -257,8 +259,8 @@ async fn a_whole_life_on_three_roles() {
         .await
         .unwrap();
     let settings = [("DATABASE_URL", &*relay), ("RELAY_MAX_ATTEMPTS", "1")];
-    let mut first = Relay::start(&system, &broker.url, &settings).await;
-    is_ready(first.address()).await;
+    let mut first = Peer::relay(&system, &broker.url, &settings).await;
+    is_ready(&first).await;
     broker.receive(3).await;
     comes_to(&system, 3, "published_at is not null").await;
     comes_to(&system, 1, "dead_at is not null").await;
@@ -292,15 +294,14 @@ async fn a_whole_life_on_three_roles() {
         values ('ReservationConfirmed', '{}', now() - interval '1 day')";
     system.database.execute(old).await;
     let settings = [&settings[..], &[("OUTBOX_RETENTION_HOURS", "0")]].concat();
-    let _second = Relay::start(&system, &broker.url, &settings).await;
+    let _second = Peer::relay(&system, &broker.url, &settings).await;
     comes_to(&system, 0, "published_at < now() - interval '1 hour'").await;
     system.assert_clean_audit().await;
     // The role that drops the database may not end sessions of another role.
     system.child().kill();
 }
 
-async fn is_ready(address: &str) {
-    let client = crate::support::Client::new(format!("http://{address}"), None);
+async fn is_ready(client: &Client) {
     let ready = client.get("/readyz").await.expect(200);
     assert_eq!(ready["dependencies"]["postgres"], "up");
 }

@@ -1,6 +1,6 @@
-//! Helpers for tests of events: a broker as clients see it, the relay, and rows in the outbox.
+//! Helpers for tests of events: a broker as clients see it, and rows in the outbox.
 
-use std::{collections::HashSet, ops::Deref};
+use std::collections::HashSet;
 
 use lapin::{
     BasicProperties, Channel, Connection, ConnectionProperties, ExchangeKind,
@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use sqlx::AssertSqlSafe;
 use tokio::sync::{Mutex, MutexGuard};
 
-use crate::support::{ASYNCAPI, Child, Client, Server, System, eventually, test_server};
+use crate::support::{ASYNCAPI, Server, System, eventually, test_server};
 
 pub(super) const RETURNED: &str = "flashsale_events_returned_total";
 pub(super) const REFUSED: &str = "flashsale_events_refused_total";
@@ -323,47 +323,6 @@ fn table(entries: &[(&str, AMQPValue)]) -> FieldTable {
 
 pub(super) fn ids(events: &[Event]) -> HashSet<&str> {
     events.iter().map(|event| event.id.as_str()).collect()
-}
-
-/// The relay's process. Also a [`Client`] for its health and metrics.
-pub(super) struct Relay {
-    pub(super) child: Child,
-    client: Client,
-}
-
-impl Deref for Relay {
-    type Target = Client;
-
-    fn deref(&self) -> &Client {
-        &self.client
-    }
-}
-
-impl Relay {
-    pub(super) async fn start(system: &System, url: &str, more: &[(&str, &str)]) -> Self {
-        let settings = [&[("AMQP_URL", url)], more].concat();
-        let mut child = system.beside("flashsale-relay", &settings);
-        let address = child.address().await;
-        let client = Client::new(format!("http://{address}"), None);
-        Self { child, client }
-    }
-
-    /// Waits until a series in its `/metrics` has at least this value.
-    pub(super) async fn counts(&self, series: &str, at_least: f64) {
-        eventually(&format!("{series} of {at_least}"), async || {
-            (self.metric(series).await >= at_least).then_some(())
-        })
-        .await;
-    }
-
-    /// Waits until its `/readyz` shows this state of RabbitMQ. The relay is ready in any case.
-    pub(super) async fn sees_rabbitmq(&self, state: &str) {
-        eventually(&format!("rabbitmq {state}"), async || {
-            let ready = self.get("/readyz").await.expect(200);
-            (ready["dependencies"]["rabbitmq"] == state).then_some(())
-        })
-        .await;
-    }
 }
 
 /// Sells one unit. Returns the reservation.

@@ -3,8 +3,8 @@
 use lapin::types::AMQPValue;
 use tokio::time::timeout;
 
-use super::stage::{BROKER_ERRORS, Broker, RETURNED, Relay, comes_to, ids, insert_events, rows};
-use crate::support::{PATIENCE, System};
+use super::stage::{BROKER_ERRORS, Broker, RETURNED, comes_to, ids, insert_events, rows};
+use crate::support::{PATIENCE, Peer, System};
 
 /// The consumers own the queue.
 const OWN_TOPOLOGY: (&str, &str) = ("RELAY_DECLARE_QUEUE", "false");
@@ -25,7 +25,7 @@ async fn an_event_that_nobody_wants_yet_waits_for_ever() {
         ("RELAY_MAX_ATTEMPTS", "1"),
         ("RELAY_BATCH_ROWS", "10"),
     ];
-    let mut relay = Relay::start(&system, &broker.url, &settings).await;
+    let mut relay = Peer::relay(&system, &broker.url, &settings).await;
     relay.child.logs("no queue is bound").await;
     comes_to(&system, 30, "last_error like 'unroutable%'").await;
     // At least some events are retried.
@@ -50,7 +50,7 @@ async fn a_binding_that_comes_and_goes_in_the_middle_of_a_batch_loses_nothing() 
     let system = System::start().await;
     insert_events(&system, 4000).await;
     let settings = [OWN_TOPOLOGY, ("RELAY_MAX_ATTEMPTS", "1")];
-    let relay = Relay::start(&system, &broker.url, &settings).await;
+    let relay = Peer::relay(&system, &broker.url, &settings).await;
     relay.counts(RETURNED, 1.0).await;
     // Batches of 500 are in flight meanwhile, and RabbitMQ processes them one message at a time.
     let tried = "published_at is not null or last_error is not null";
@@ -81,7 +81,7 @@ async fn a_binding_that_comes_and_goes_in_the_middle_of_a_batch_loses_nothing() 
 async fn a_queue_that_is_deleted_is_made_again() {
     let broker = Broker::shared().await;
     let system = System::start().await;
-    let relay = Relay::start(&system, &broker.url, &[]).await;
+    let relay = Peer::relay(&system, &broker.url, &[]).await;
     relay.sees_rabbitmq("up").await;
     insert_events(&system, 1).await;
     broker.receive(1).await;
@@ -99,7 +99,7 @@ async fn a_queue_with_other_properties_is_reported_and_left_alone() {
         .await;
     let system = System::start().await;
     insert_events(&system, 3).await;
-    let mut relay = Relay::start(&system, &broker.url, &[]).await;
+    let mut relay = Peer::relay(&system, &broker.url, &[]).await;
     relay.counts(BROKER_ERRORS, 5.0).await;
     relay.sees_rabbitmq("down").await;
     // A claim would set xmax by its lock.
@@ -110,9 +110,7 @@ async fn a_queue_with_other_properties_is_reported_and_left_alone() {
     let events = broker.receive(3).await;
     assert_eq!(ids(&events).len(), 3);
     relay.sees_rabbitmq("up").await;
-    relay.child.terminate();
-    assert!(relay.child.ends().await.success());
-    let said = relay.child.all_it_said().await;
+    let said = relay.stop().await;
     let errors: Vec<&str> = said.lines().filter(|line| line.contains("ERROR")).collect();
     assert_eq!(errors.len(), 1, "{said}");
     assert!(errors[0].contains("cannot declare the queue reservation-confirmed"));
@@ -124,7 +122,7 @@ async fn a_topology_that_others_own_is_not_touched() {
     let broker = Broker::shared().await;
     let system = System::start().await;
     insert_events(&system, 1).await;
-    let relay = Relay::start(&system, &broker.url, &[OWN_TOPOLOGY]).await;
+    let relay = Peer::relay(&system, &broker.url, &[OWN_TOPOLOGY]).await;
     relay.sees_rabbitmq("up").await;
     comes_to(&system, 1, "last_error like 'unroutable%'").await;
     relay.counts(RETURNED, 2.0).await;

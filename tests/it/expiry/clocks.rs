@@ -1,14 +1,14 @@
 //! Only the database's clock decides, whatever the state of the keys in Redis is.
 
-use super::stage::{Expirer, Redis, SHORT_HOLDS, is_swept, stored_status, timer_key};
-use crate::support::{System, test_server};
+use super::stage::{Redis, SHORT_HOLDS, is_swept, stored_status, timer_key};
+use crate::support::{Peer, System, test_server};
 
 #[tokio::test]
 async fn a_timer_that_goes_early_ends_no_hold() {
     let system = System::start().await;
     let mut redis = Redis::at(&test_server("TEST_REDIS_URL")).await;
     let product = system.create_product(9).await;
-    let mut expirer = Expirer::start(&system, &[]).await;
+    let mut expirer = Peer::expirer(&system, &[]).await;
     expirer.child.logs("listening to Redis").await;
     // Removed by hand, by a fast clock, and by a deadline in the past, for which Redis deletes the key instead of
     // expiring it.
@@ -30,7 +30,7 @@ async fn a_timer_that_goes_late_or_never_delays_no_end() {
     let system = System::with(&[SHORT_HOLDS]).await;
     let mut redis = Redis::at(&test_server("TEST_REDIS_URL")).await;
     let product = system.create_product(9).await;
-    let _expirer = Expirer::start(&system, &[]).await;
+    let _expirer = Peer::expirer(&system, &[]).await;
     for user in 1..=3 {
         let hold = system.reserve(product, user).await;
         let key = timer_key(&system, &hold);
@@ -53,7 +53,7 @@ async fn a_forged_timer_ends_nothing() {
     let mut redis = Redis::at(&test_server("TEST_REDIS_URL")).await;
     let product = system.create_product(1).await;
     let hold = system.reserve(product, 1).await;
-    let mut expirer = Expirer::start(&system, &[]).await;
+    let mut expirer = Peer::expirer(&system, &[]).await;
     expirer.child.logs("listening to Redis").await;
     for name in ["0", "x", "", "99999999999999999999", "-1"] {
         let forged = format!("SET {}reservation:{name} 1 PX 1", system.redis_prefix());

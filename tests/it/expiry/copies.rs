@@ -2,8 +2,8 @@
 
 use serde_json::json;
 
-use super::stage::{Expirer, Redis};
-use crate::support::{Client, System, eventually, test_server};
+use super::stage::Redis;
+use crate::support::{Client, Peer, System, eventually, test_server};
 
 const PRODUCTS: usize = 4;
 const HOLDS_EACH: i64 = 250;
@@ -31,8 +31,8 @@ async fn each_unit_returns_once() {
     }
     // Small transactions, so that all processes take part.
     let small = [("EXPIRE_BATCH_ROWS", "7")];
-    let one = Expirer::start(&system, &small).await;
-    let other = Expirer::start(&system, &small).await;
+    let one = Peer::expirer(&system, &small).await;
+    let other = Peer::expirer(&system, &small).await;
     sqlx::query("update reservations set expires_at = clock_timestamp() - interval '1 s'")
         .execute(&system.database.pool)
         .await

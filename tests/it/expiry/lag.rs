@@ -1,11 +1,11 @@
 //! The lag gauge while no sweep succeeds.
 
-use super::stage::{Expirer, is_swept};
-use crate::support::{System, Traffic, eventually};
+use super::stage::is_swept;
+use crate::support::{Peer, System, Traffic, eventually};
 
 const LAG: &str = "flashsale_expiry_lag_seconds";
 
-async fn is_zero_again(expirer: &Expirer) {
+async fn is_zero_again(expirer: &Peer) {
     eventually("no lag", async || {
         (expirer.metric(LAG).await == 0.0).then_some(())
     })
@@ -18,7 +18,7 @@ async fn the_lag_is_told_while_sweeps_wait_for_a_lock() {
     let product = system.create_product(9).await;
     let hold = system.reserve(product, 1).await;
     let lock = system.database.lock_product(product).await;
-    let expirer = Expirer::start(&system, &[]).await;
+    let expirer = Peer::expirer(&system, &[]).await;
     system.backdate(&hold).await;
     expirer.counts(LAG, 3.0).await;
     // A sweep that did not get the lock must not reset the gauge.
@@ -35,7 +35,7 @@ async fn the_lag_grows_while_it_cannot_be_read() {
     let (proxy, url) = system.database.behind_proxy().await;
     // PostgreSQL is unreachable at first, and later does not answer.
     proxy.set(Traffic::Refuse);
-    let expirer = Expirer::start(&system, &[("DATABASE_URL", &url)]).await;
+    let expirer = Peer::expirer(&system, &[("DATABASE_URL", &url)]).await;
     for traffic in [Traffic::Refuse, Traffic::Blackhole] {
         proxy.set(traffic);
         expirer.counts(LAG, 3.0).await;

@@ -1,8 +1,9 @@
 //! Expirers during outages of Redis or PostgreSQL, and during shutdown.
 
-use super::stage::{Expirer, NO_REDIS, Redis, SHORT_HOLDS, is_swept};
+use super::stage::{Redis, SHORT_HOLDS, is_swept};
 use crate::support::{
-    Database, Proxy, Server, Service, System, Traffic, eventually, start, test_server,
+    Database, NO_REDIS, Peer, Proxy, Server, Service, System, Traffic, eventually, start,
+    test_server,
 };
 
 #[tokio::test]
@@ -10,7 +11,7 @@ async fn holds_expire_while_redis_crashes_forgets_and_returns() {
     let redis = Server::start_new(Service::Redis);
     let system = System::with(&[SHORT_HOLDS, ("REDIS_URL", &redis.url)]).await;
     let product = system.create_product(1).await;
-    let expirer = Expirer::start(&system, &[]).await;
+    let expirer = Peer::expirer(&system, &[]).await;
     expirer.sees("redis", "up").await;
     let hold = system.reserve(product, 1).await;
     redis.kill();
@@ -46,7 +47,7 @@ async fn expiries_that_redis_told_to_nobody_are_not_missed() {
     let url = format!("redis://{}/0", proxy.address);
     let system = System::with(&[SHORT_HOLDS, ("REDIS_URL", &redis.url)]).await;
     let product = system.create_product(9).await;
-    let expirer = Expirer::start(&system, &[("REDIS_URL", &url)]).await;
+    let expirer = Peer::expirer(&system, &[("REDIS_URL", &url)]).await;
     expirer.sees("redis", "up").await;
     for (user, traffic) in (1..).zip([Traffic::Blackhole, Traffic::Refuse]) {
         proxy.set(traffic);
@@ -64,7 +65,7 @@ async fn postgresql_may_restart_and_crash_under_the_expirer() {
     let database = Database::create_on(&server.url).await;
     let system = System::spawn_on(database, &[]).await;
     let product = system.create_product(99).await;
-    let mut expirer = Expirer::start(&system, &[]).await;
+    let mut expirer = Peer::expirer(&system, &[]).await;
     assert_eq!(expirer.sees("postgres", "up").await, 200);
     // It has started to work. Otherwise it would log "cannot work yet".
     expirer.sweeps().await;

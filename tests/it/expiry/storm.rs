@@ -10,8 +10,8 @@ use sqlx::AssertSqlSafe;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::stage::{Expirer, NO_REDIS, Redis};
-use crate::support::{Server, Service, System, eventually};
+use super::stage::Redis;
+use crate::support::{NO_REDIS, Peer, Server, Service, System, eventually};
 use trade::{Traded, trade};
 
 /// The size of the planned storm, and a smaller one for variants of the environment.
@@ -35,7 +35,7 @@ struct Storm {
     system: System,
     product: i64,
     holds: i64,
-    expirers: Vec<Expirer>,
+    expirers: Vec<Peer>,
 }
 
 impl Storm {
@@ -48,7 +48,7 @@ impl Storm {
         let mut started = Vec::new();
         for _ in 0..expirers {
             let settings = [("EXPIRE_BATCH_ROWS", batch_rows)];
-            let mut expirer = Expirer::start(&system, &settings).await;
+            let mut expirer = Peer::expirer(&system, &settings).await;
             if redis_url != NO_REDIS.1 {
                 expirer.child.logs("listening to Redis").await;
             }
@@ -184,7 +184,7 @@ impl Storm {
 
 /// With nothing due, an expirer sweeps once per second. If it queued every wake-up of the storm, it would sweep every
 /// 20 ms for half an hour.
-async fn comes_to_rest(expirer: &Expirer) {
+async fn comes_to_rest(expirer: &Peer) {
     eventually("an expirer at rest", async || {
         let since = Instant::now();
         expirer.sweeps().await;

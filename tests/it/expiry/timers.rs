@@ -7,8 +7,10 @@ use time::OffsetDateTime;
 use timer::Timer;
 use tokio::time::timeout;
 
-use super::stage::{Expirer, NO_REDIS, Redis, SHORT_HOLDS, is_swept, timer_key};
-use crate::support::{PATIENCE, Server, Service, System, assert_utc, eventually, test_server};
+use super::stage::{Redis, SHORT_HOLDS, is_swept, timer_key};
+use crate::support::{
+    NO_REDIS, PATIENCE, Peer, Server, Service, System, assert_utc, eventually, test_server,
+};
 
 fn milliseconds(time: OffsetDateTime) -> i64 {
     i64::try_from(time.unix_timestamp_nanos() / 1_000_000).unwrap()
@@ -97,7 +99,7 @@ async fn a_timer_that_runs_out_is_heard() {
 async fn a_unit_returns_with_redis() {
     let system = System::with(&[SHORT_HOLDS]).await;
     let product = system.create_product(1).await;
-    let mut expirer = Expirer::start(&system, &[]).await;
+    let mut expirer = Peer::expirer(&system, &[]).await;
     assert_eq!(expirer.sees("redis", "up").await, 200);
     let hold = system.reserve(product, 1).await;
     is_swept(&system, &hold).await;
@@ -111,7 +113,7 @@ async fn a_unit_returns_with_redis() {
 async fn a_unit_returns_without_redis() {
     let system = System::with(&[SHORT_HOLDS, NO_REDIS]).await;
     let product = system.create_product(1).await;
-    let mut expirer = Expirer::start(&system, &[]).await;
+    let mut expirer = Peer::expirer(&system, &[]).await;
     for user in 1..=3 {
         let hold = system.reserve(product, user).await;
         is_swept(&system, &hold).await;
@@ -133,7 +135,7 @@ async fn a_unit_returns_where_redis_may_not_be_configured() {
     let url = redis.url.replace("redis://", "redis://limited:secret@");
     let system = System::with(&[SHORT_HOLDS, ("REDIS_URL", &url)]).await;
     let product = system.create_product(1).await;
-    let mut expirer = Expirer::start(&system, &[]).await;
+    let mut expirer = Peer::expirer(&system, &[]).await;
     assert_eq!(expirer.sees("redis", "up").await, 200);
     let hold = system.reserve(product, 1).await;
     is_swept(&system, &hold).await;
@@ -160,7 +162,7 @@ async fn what_others_asked_of_redis_stays() {
         .ask::<()>("CONFIG SET notify-keyspace-events Kg")
         .await;
     let system = System::with(&[("REDIS_URL", &redis.url)]).await;
-    let mut expirer = Expirer::start(&system, &[]).await;
+    let mut expirer = Peer::expirer(&system, &[]).await;
     expirer.child.logs("listening to Redis").await;
     let events: Vec<String> = operator.ask("CONFIG GET notify-keyspace-events").await;
     for flag in ["K", "g", "E", "x"] {

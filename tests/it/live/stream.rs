@@ -4,7 +4,7 @@ use reqwest::Method;
 use serde_json::json;
 
 use super::stage::{Viewer, find};
-use crate::support::{Answer, Client, System, eventually, id};
+use crate::support::{Answer, Peer, System, eventually, id};
 
 #[tokio::test]
 async fn a_viewer_is_told_everything_and_then_what_changes() {
@@ -116,8 +116,7 @@ async fn one_poll_serves_all_viewers_and_there_is_an_end_to_them() {
 #[tokio::test]
 async fn every_copy_tells_of_all() {
     let system = System::start().await;
-    let mut child = system.beside("flashsale-api", &[]);
-    let other = Client::new(format!("http://{}", child.address().await), None);
+    let other = Peer::api(&system, &[]).await;
     let mut viewer = Viewer::of(&system).await;
     let product = system.create_product(3).await;
     let hold = other.reserve(product, 7).await;

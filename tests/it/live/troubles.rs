@@ -6,11 +6,7 @@ use super::{
     browser::Browser,
     stage::{Viewer, alerts, find},
 };
-use crate::support::{Child, Database, System, Traffic};
-
-/// A port without a server.
-const NO_REDIS: (&str, &str) = ("REDIS_URL", "redis://127.0.0.1:1/0");
-const NO_RABBITMQ: (&str, &str) = ("AMQP_URL", "amqp://127.0.0.1:1/%2f");
+use crate::support::{Database, NO_RABBITMQ, NO_REDIS, Peer, System, Traffic};
 
 /// Waits until the stream has the alert. If there is a browser, its page must show the alert.
 async fn is_told(system: &System, code: &str) {
@@ -33,25 +29,12 @@ async fn is_mended(system: &System, code: &str) {
         .await;
 }
 
-async fn execute(database: &Database, statement: &'static str) {
-    sqlx::raw_sql(statement)
-        .execute(&database.pool)
-        .await
-        .unwrap();
-}
-
-async fn expirer(system: &System) -> Child {
-    let mut expirer = system.beside("flashsale-expirer", &[]);
-    expirer.address().await;
-    expirer
-}
-
 #[tokio::test]
 async fn no_expirer_and_no_relay() {
     let system = System::start().await;
     is_told(&system, "no_expirer").await;
     is_told(&system, "no_relay").await;
-    let _expirer = expirer(&system).await;
+    let _expirer = Peer::expirer(&system, &[]).await;
     is_mended(&system, "no_expirer").await;
 }
 
@@ -59,9 +42,9 @@ async fn no_expirer_and_no_relay() {
 async fn a_copy_that_died_is_missed_and_one_that_was_stopped_is_not() {
     let system = System::start().await;
     let [_stays, mut stopped, mut killed] = [
-        expirer(&system).await,
-        expirer(&system).await,
-        expirer(&system).await,
+        Peer::expirer(&system, &[]).await,
+        Peer::expirer(&system, &[]).await,
+        Peer::expirer(&system, &[]).await,
     ];
     let mut viewer = Viewer::of(&system).await;
     viewer
@@ -69,9 +52,8 @@ async fn a_copy_that_died_is_missed_and_one_that_was_stopped_is_not() {
             view["processes"].as_array().unwrap().len() == 4
         })
         .await;
-    stopped.terminate();
-    stopped.ends().await;
-    killed.kill();
+    stopped.stop().await;
+    killed.child.kill();
     let view = viewer
         .until("the loss", |view| alerts(view).contains(&"process_lost"))
         .await;
@@ -83,15 +65,15 @@ async fn a_copy_that_died_is_missed_and_one_that_was_stopped_is_not() {
 #[tokio::test]
 async fn a_copy_that_was_started_again_is_not_missed() {
     let system = System::start().await;
-    let mut killed = expirer(&system).await;
+    let mut killed = Peer::expirer(&system, &[]).await;
     let mut viewer = Viewer::of(&system).await;
     viewer
         .until("the expirer", |view| {
             find(&view["processes"], "role", "expirer").is_some()
         })
         .await;
-    killed.kill();
-    let _again = expirer(&system).await;
+    killed.child.kill();
+    let _again = Peer::expirer(&system, &[]).await;
     let view = viewer
         .until("its death", |view| {
             find(&view["processes"], "alive", false).is_some()
@@ -105,7 +87,7 @@ async fn what_cannot_be_read_is_no_outage() {
     let system = System::start().await;
     let product = system.create_product(9).await;
     // As before `migrate`, and as when another session holds a lock.
-    execute(&system.database, "drop table processes").await;
+    system.database.execute("drop table processes").await;
     is_told(&system, "cannot_read").await;
     let mut viewer = Viewer::of(&system).await;
     let view = viewer.next().await.unwrap().data;
@@ -172,22 +154,25 @@ async fn postgresql_away() {
 #[tokio::test]
 async fn rabbitmq_away() {
     let system = System::start().await;
-    let mut relay = system.beside("flashsale-relay", &[NO_RABBITMQ]);
-    relay.address().await;
+    let _relay = Peer::start(&system, "flashsale-relay", &[NO_RABBITMQ]).await;
     is_told(&system, "rabbitmq_down").await;
 }
 
 #[tokio::test]
 async fn events_that_wait_and_events_that_are_dead() {
     let system = System::start().await;
-    execute(
-        &system.database,
-        "insert into outbox_events (event_type, payload, created_at)
+    system
+        .database
+        .execute(
+            "insert into outbox_events (event_type, payload, created_at)
         values ('ReservationConfirmed', '{}', now() - interval '1 min')",
-    )
-    .await;
+        )
+        .await;
     is_told(&system, "events_wait").await;
-    execute(&system.database, "update outbox_events set dead_at = now()").await;
+    system
+        .database
+        .execute("update outbox_events set dead_at = now()")
+        .await;
     is_told(&system, "events_dead").await;
     is_mended(&system, "events_wait").await;
 }
@@ -197,11 +182,10 @@ async fn holds_that_are_overdue() {
     let system = System::start().await;
     let product = system.create_product(1).await;
     system.reserve(product, 1).await;
-    execute(
-        &system.database,
-        "update reservations set expires_at = now() - interval '20 s'",
-    )
-    .await;
+    system
+        .database
+        .execute("update reservations set expires_at = now() - interval '20 s'")
+        .await;
     is_told(&system, "holds_overdue").await;
     let swept = system.post("/admin/reservations/sync-expired").await;
     assert_eq!(swept.expect(200), json!({"expired": 1}));
@@ -212,11 +196,10 @@ async fn holds_that_are_overdue() {
 async fn books_that_differ() {
     let system = System::start().await;
     let product = system.create_product(9).await;
-    execute(
-        &system.database,
-        "update products set stock = stock - 1, held = held + 1",
-    )
-    .await;
+    system
+        .database
+        .execute("update products set stock = stock - 1, held = held + 1")
+        .await;
     // A viewer causes audits.
     is_told(&system, "books_differ").await;
     let mut viewer = Viewer::of(&system).await;
@@ -229,11 +212,10 @@ async fn books_that_differ() {
             .contains(&difference),
         "{view}"
     );
-    execute(
-        &system.database,
-        "update products set stock = stock + 1, held = held - 1",
-    )
-    .await;
+    system
+        .database
+        .execute("update products set stock = stock + 1, held = held - 1")
+        .await;
     system.assert_clean_audit().await;
     is_mended(&system, "books_differ").await;
 }

@@ -6,7 +6,7 @@ use reqwest::Method;
 use serde_json::json;
 
 use super::stage::{becomes_ready, looks_again, migrate, said_by_migrate};
-use crate::support::{Client, Database, Folder, System, id, test_server};
+use crate::support::{Database, Folder, Peer, System, id, test_server};
 
 async fn reservation_db() -> Database {
     Database::create_empty_named("reservation_db", &test_server("TEST_DATABASE_URL")).await
@@ -89,9 +89,8 @@ async fn the_other_processes_may_be_started_before_the_api() {
     let nowhere = ("DATABASE_URL", "postgres://nobody@127.0.0.1:1/nothing");
     let system = System::spawn_on(database, &[nowhere]).await;
     let here = ("DATABASE_URL", &*system.database.url);
-    let mut expirer = system.beside("flashsale-expirer", &[here]);
-    let client = Client::new(format!("http://{}", expirer.address().await), None);
-    let readiness = client.get("/readyz").await.expect(503);
+    let expirer = Peer::expirer(&system, &[here]).await;
+    let readiness = expirer.get("/readyz").await.expect(503);
     let reason = readiness["reason"].as_str().unwrap();
     assert!(
         reason.starts_with("schema is at 1, but the functions adjust_stock_v1, ")
@@ -99,9 +98,8 @@ async fn the_other_processes_may_be_started_before_the_api() {
         "{reason}"
     );
 
-    let mut api = system.beside("flashsale-api", &[here]);
-    let api = Client::new(format!("http://{}", api.address().await), None);
-    becomes_ready("flashsale-expirer", &client).await;
+    let api = Peer::api(&system, &[here]).await;
+    becomes_ready("flashsale-expirer", &expirer).await;
     becomes_ready("flashsale-api", &api).await;
     let product = api.create_product(1).await;
     let request = api.request(Method::GET, &format!("/products/{product}"));

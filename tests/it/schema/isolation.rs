@@ -2,8 +2,8 @@
 
 use futures_util::future::join_all;
 
-use super::stage::{NO_RABBITMQ, Processes, becomes_ready, migrated};
-use crate::support::Client;
+use super::stage::{Processes, becomes_ready, migrated};
+use crate::support::{Client, NO_RABBITMQ, Peer};
 
 const USERS: i64 = 60;
 const STOCK: i32 = 40;
@@ -28,12 +28,11 @@ async fn sells_at(level: &str) {
         end $$"
     );
     database.execute(&set).await;
-    let processes = Processes::start(database, NO_RABBITMQ).await;
+    let processes = Processes::start(database, NO_RABBITMQ.1).await;
     processes.become_ready().await;
     let system = &processes.system;
     // Two copies, so that calls of one wait for the other's.
-    let mut copy = system.beside("flashsale-api", &[]);
-    let copy = Client::new(format!("http://{}", copy.address().await), None);
+    let copy = Peer::api(system, &[]).await;
     becomes_ready("the copy", &copy).await;
 
     let product = system.create_product(STOCK).await;

@@ -1,7 +1,7 @@
 //! Schemas of other releases, and one that was migrated only partly.
 
-use super::stage::{NO_RABBITMQ, Processes, contents, empty, migrate, migrated, said_by_migrate};
-use crate::support::eventually;
+use super::stage::{Processes, contents, empty, migrate, migrated, said_by_migrate};
+use crate::support::{NO_RABBITMQ, eventually};
 
 /// Work that each process would do at once: a due hold, and old rows to delete.
 const WORK: &str = "
@@ -22,7 +22,7 @@ async fn a_newer_schema_is_used_as_long_as_it_is_compatible() {
     database
         .execute("update schema_version set version = 99")
         .await;
-    let processes = Processes::start(database, NO_RABBITMQ).await;
+    let processes = Processes::start(database, NO_RABBITMQ.1).await;
     processes.become_ready().await;
     let system = &processes.system;
     let product = system.create_product(1).await;
@@ -42,7 +42,7 @@ async fn a_schema_that_is_too_new_is_left_alone_until_it_is_compatible() {
     let contract = "update schema_version set version = 99, compatible_from = 99";
     database.execute(contract).await;
     let before = contents(&database).await;
-    let processes = Processes::start(database, NO_RABBITMQ).await;
+    let processes = Processes::start(database, NO_RABBITMQ.1).await;
     processes.are_not_ready(TOO_NEW).await;
     processes.look_again().await;
     let database = &processes.system.database;
@@ -86,7 +86,7 @@ async fn functions_that_are_missing_are_named_until_migrate_has_installed_them()
     let reason = format!(
         "schema is at 1, but the functions {missing} are missing: run flashsale-api migrate"
     );
-    let processes = Processes::start(database, NO_RABBITMQ).await;
+    let processes = Processes::start(database, NO_RABBITMQ.1).await;
     for _ in 0..2 {
         processes.are_not_ready(&reason).await;
         processes.look_again().await;
@@ -130,7 +130,7 @@ async fn the_layout_from_before_the_first_release_is_refused_and_left_alone() {
     let before = contents(&database).await;
     let reason = "the schema is of a version from before the first release: make a new database, set DATABASE_URL to \
         it, and run flashsale-api migrate";
-    let processes = Processes::start(database, NO_RABBITMQ).await;
+    let processes = Processes::start(database, NO_RABBITMQ.1).await;
     processes.are_not_ready(reason).await;
     processes.look_again().await;
 

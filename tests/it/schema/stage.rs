@@ -9,10 +9,7 @@ use futures_util::future::join_all;
 use serde_json::Value;
 use sqlx::AssertSqlSafe;
 
-use crate::support::{Child, Client, Database, System, eventually, output, test_server};
-
-/// A port without a server. A relay is ready without a broker.
-pub(super) const NO_RABBITMQ: &str = "amqp://127.0.0.1:1/%2f";
+use crate::support::{Client, Database, Peer, System, eventually, output, test_server};
 
 /// The reason on an empty database.
 pub(super) const EMPTY: &str = "schema is at 0, this program needs 1: run flashsale-api migrate";
@@ -73,7 +70,7 @@ pub(super) async fn contents(database: &Database) -> BTreeMap<String, String> {
 /// One of each process on one database. The [`System`] is the API.
 pub(super) struct Processes {
     pub(super) system: System,
-    others: Vec<(&'static str, Child, Client)>,
+    others: Vec<Peer>,
 }
 
 impl Processes {
@@ -81,15 +78,13 @@ impl Processes {
         let system = System::spawn_on(database, &[]).await;
         let mut others = Vec::new();
         for name in ["flashsale-expirer", "flashsale-relay"] {
-            let mut child = system.beside(name, &[("AMQP_URL", amqp_url)]);
-            let address = child.address().await;
-            others.push((name, child, Client::new(format!("http://{address}"), None)));
+            others.push(Peer::start(&system, name, &[("AMQP_URL", amqp_url)]).await);
         }
         Self { system, others }
     }
 
     fn clients(&self) -> Vec<(&'static str, &Client)> {
-        let others = self.others.iter().map(|(name, _, client)| (*name, client));
+        let others = self.others.iter().map(|peer| (peer.name, &**peer));
         [("flashsale-api", &*self.system)]
             .into_iter()
             .chain(others)
@@ -128,10 +123,9 @@ impl Processes {
     /// Stops them and returns their logs. None may have caused an error in PostgreSQL.
     pub(super) async fn stop(mut self) -> Vec<(&'static str, Vec<Value>)> {
         let mut logs = vec![("flashsale-api", self.system.stop().await)];
-        for (name, child, _) in &mut self.others {
-            child.terminate();
-            assert!(child.ends().await.success(), "{name}");
-            logs.push((*name, child.entries().await));
+        for peer in &mut self.others {
+            peer.stop().await;
+            logs.push((peer.name, peer.child.entries().await));
         }
         for (name, log) in &logs {
             let missing = |entry: &&Value| entry.to_string().contains("does not exist");
@@ -146,8 +140,8 @@ impl Processes {
         // Each checks at its own interval.
         let works = "PostgreSQL can be used now";
         self.system.child().logs(works).await;
-        for (_, child, _) in &mut self.others {
-            child.logs(works).await;
+        for peer in &mut self.others {
+            peer.child.logs(works).await;
         }
         for (name, log) in self.stop().await {
             let said = |words: &str| {
