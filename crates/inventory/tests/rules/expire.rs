@@ -249,6 +249,31 @@ async fn a_locked_product_with_all_that_a_look_sees_hides_nobody(pool: PgPool) {
     shop.assert_sound().await;
 }
 
+/// The function that ends given holds checks each deadline itself. A caller that is wrong ends no live hold.
+#[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
+async fn of_given_holds_only_the_due_ones_end(pool: PgPool) {
+    let shop = Shop::new(pool);
+    let product = shop.product(3).await;
+    let [due, live] = [
+        shop.stale_hold(product, 1, 60).await,
+        shop.hold(product, 2).await.id,
+    ];
+    let ended: i64 = sqlx::query_scalar(
+        "select expire_holds_v1(array[$1, $2], array[$3], clock_timestamp(), '{}')",
+    )
+    .bind(due)
+    .bind(live)
+    .bind(product)
+    .fetch_one(&shop.pool)
+    .await
+    .unwrap();
+    assert_eq!(ended, 1);
+    assert_eq!(shop.stored(due).await.status, "EXPIRED");
+    assert_eq!(shop.stored(live).await.status, "ACTIVE");
+    assert_eq!(shop.counters(product).await, (2, 1, 0));
+    shop.assert_sound().await;
+}
+
 #[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
 async fn an_expired_unit_and_its_user_are_free_again(pool: PgPool) {
     let shop = Shop::new(pool);

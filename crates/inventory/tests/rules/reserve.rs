@@ -364,3 +364,25 @@ async fn a_thousand_due_holds_are_one_pass_and_a_batch_makes_as_many_as_it_needs
     assert_eq!(shop.counters(wholesale).await, (0, 2600, 0));
     shop.assert_sound().await;
 }
+
+/// The long way serves locked products only, also if another one exists by now.
+#[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
+async fn a_product_that_is_not_locked_is_not_found(pool: PgPool) {
+    let shop = Shop::new(pool);
+    let [locked, new] = [shop.product(1).await, shop.product(1).await];
+    let outcomes: Vec<String> = sqlx::query_scalar(
+        "select outcomes
+        from reserve_one_by_one_v1(
+            array[$1, $2], '{1,1}', '{1,1}', '{}', 300, '{}', array[$1], clock_timestamp()
+        )",
+    )
+    .bind(locked)
+    .bind(new)
+    .fetch_one(&shop.pool)
+    .await
+    .unwrap();
+    assert_eq!(outcomes, ["reserved", "product_not_found"]);
+    assert_eq!(shop.counters(locked).await, (0, 1, 0));
+    assert_eq!(shop.counters(new).await, (1, 0, 0));
+    shop.assert_sound().await;
+}
