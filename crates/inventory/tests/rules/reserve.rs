@@ -162,6 +162,47 @@ async fn a_user_named_twice_in_a_batch_gets_one_hold_a_product(pool: PgPool) {
 }
 
 #[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
+async fn with_plenty_of_units_each_user_still_gets_one_hold(pool: PgPool) {
+    let shop = Shop::new(pool);
+    let [product, other] = [shop.product(90).await, shop.product(90).await];
+    for (user, elsewhere) in [(1, None), (11, Some(one(other, 11)))] {
+        let held = shop.hold(product, user).await.id;
+        let already = |reservation_id| Err(Refusal::AlreadyReserved { reservation_id });
+
+        let requests = [one(product, user), one(product, user + 1)];
+        let batch = shop
+            .reserve(&[&requests[..], elsewhere.as_slice()].concat())
+            .await;
+        assert_eq!(outcomes(&batch)[..2], [already(held), Ok(())]);
+        let second = batch.answers[1].as_ref().unwrap().id;
+
+        let requests = [
+            one(product, user + 1),
+            one(product, user + 2),
+            one(product, user + 2),
+            one(product, user + 3),
+        ];
+        let batch = shop
+            .reserve(&[&requests[..], elsewhere.as_slice()].concat())
+            .await;
+        let third = batch.answers[1].as_ref().unwrap().id;
+        let wanted = [already(second), Ok(()), already(third), Ok(())];
+        assert_eq!(outcomes(&batch)[..4], wanted);
+
+        // Only a repeat, and no holder.
+        let requests = [one(product, user + 4), one(product, user + 4)];
+        let batch = shop
+            .reserve(&[&requests[..], elsewhere.as_slice()].concat())
+            .await;
+        let last = batch.answers[0].as_ref().unwrap().id;
+        assert_eq!(outcomes(&batch)[..2], [Ok(()), already(last)]);
+    }
+    assert_eq!(shop.counters(product).await, (80, 10, 0));
+    assert_eq!(shop.counters(other).await, (89, 1, 0));
+    shop.assert_sound().await;
+}
+
+#[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
 async fn a_refused_duplicate_leaves_its_unit_to_the_next_in_line(pool: PgPool) {
     let shop = Shop::new(pool);
     let product = shop.product(3).await;
