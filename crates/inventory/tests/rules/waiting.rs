@@ -193,23 +193,28 @@ async fn what_falls_due_while_the_last_unit_goes_is_not_overlooked(pool: PgPool)
 #[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
 async fn a_hold_lives_its_full_time_from_the_end_of_the_wait(pool: PgPool) {
     let shop = Shop::new(pool);
-    let product = shop.product(1).await;
+    let [product, other] = [shop.product(2).await, shop.product(2).await];
+    for products in [vec![product], vec![other, product]] {
+        let requests: Vec<_> = products.iter().map(|&id| one(id, 1)).collect();
+        let lock = shop.lock(product).await;
+        let reserve = in_the_background!(shop, reserve::reserve, requests, HOLD_SECONDS);
+        shop.until_waiting(&[reserve.abort_handle()]).await;
+        let released: time::OffsetDateTime = sqlx::query_scalar("select clock_timestamp()")
+            .fetch_one(&shop.pool)
+            .await
+            .unwrap();
+        lock.commit().await.unwrap();
 
-    let lock = shop.lock(product).await;
-    let reserve = in_the_background!(shop, reserve::reserve, [one(product, 1)], HOLD_SECONDS);
-    shop.until_waiting(&[reserve.abort_handle()]).await;
-    let released: time::OffsetDateTime = sqlx::query_scalar("select clock_timestamp()")
-        .fetch_one(&shop.pool)
-        .await
-        .unwrap();
-    lock.commit().await.unwrap();
-
-    let hold = only(reserve.await.unwrap()).unwrap();
-    assert!(hold.created_at >= released);
-    assert_eq!(
-        hold.expires_at - hold.created_at,
-        time::Duration::seconds(300)
-    );
+        for hold in reserve.await.unwrap().answers {
+            let hold = hold.unwrap();
+            assert!(hold.created_at >= released);
+            assert_eq!(
+                hold.expires_at - hold.created_at,
+                time::Duration::seconds(300)
+            );
+            shop.cancel(&[hold.id]).await;
+        }
+    }
 }
 
 #[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
