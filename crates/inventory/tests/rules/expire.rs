@@ -166,6 +166,8 @@ async fn a_sweep_tells_when_to_come_again(pool: PgPool) {
     shop.stale_hold(product, 1, 3600).await;
     shop.stale_hold(product, 2, 60).await;
     shop.hold(product, 3).await;
+    let before = due(&shop.pool).await.unwrap().next_due.unwrap();
+    assert!(before.as_secs() <= HOLD_SECONDS as u64, "{before:?}");
 
     let swept = expire::sweep(&shop.pool, 10, &shop.events, |_| true)
         .await

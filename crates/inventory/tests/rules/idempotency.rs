@@ -118,6 +118,35 @@ async fn a_batch_does_what_is_new_and_repeats_what_is_not(pool: PgPool) {
     assert_eq!(batch(&pool, "z", &mixed).await.unwrap(), wanted);
 }
 
+/// Also with the way that claims the keys first.
+#[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
+async fn two_clients_may_use_the_same_key(pool: PgPool) {
+    let mut others = key("a", 1);
+    others.client = "other".to_owned();
+    let both = [key("a", 1), others];
+    let once = async |name: &'static str, keys: &[Key]| {
+        let once = idempotency::execute_once(&pool, keys, move |_, new| {
+            let answers = new.iter().map(|n| answer(&format!("{name}{n}"))).collect();
+            async move { Ok(WorkOutcome::<_, ()>::Keep(answers, ())) }.boxed()
+        });
+        match once.await.unwrap() {
+            Executed::Kept(outcomes, _) => outcomes,
+            Executed::Undone(()) => panic!("nothing was to be undone"),
+        }
+    };
+    assert_eq!(
+        once("x", &both[..1]).await,
+        [KeyOutcome::Done(answer("x0"))]
+    );
+    assert_eq!(
+        once("y", &both[1..]).await,
+        [KeyOutcome::Done(answer("y0"))]
+    );
+    let replayed = ["x0", "y0"].map(|body| KeyOutcome::Replayed(answer(body)));
+    assert_eq!(once("z", &both).await, replayed);
+    assert_eq!(batch(&pool, "z", &both).await.unwrap(), replayed);
+}
+
 #[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
 async fn a_key_that_comes_twice_in_a_batch_counts_once(pool: PgPool) {
     let keys = [key("a", 1), key("b", 1), key("a", 1), key("a", 2)];

@@ -2,6 +2,7 @@
 
 use inventory::{
     ProductId,
+    product::Policy,
     reservation::{Refusal, Status},
 };
 use sqlx::PgPool;
@@ -346,15 +347,17 @@ async fn what_is_refused_for_another_reason_still_ends_the_users_stale_hold(pool
 #[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
 async fn with_no_expirer_a_reserve_reclaims_what_it_lacks_longest_due_first(pool: PgPool) {
     let shop = Shop::new(pool);
-    let product = shop.product(4).await;
+    let product = shop.product(5).await;
     let latest = shop.stale_hold(product, 1, 10).await;
     let longest = shop.stale_hold(product, 2, 30).await;
     let second = shop.stale_hold(product, 3, 20).await;
     let live = shop.hold(product, 4).await.id;
 
-    let batch = shop.reserve(&[one(product, 5), one(product, 6)]).await;
+    // One unit is free.
+    let requests = [5, 6, 7].map(|user| one(product, user));
+    let batch = shop.reserve(&requests).await;
 
-    assert_eq!((batch.changed(), batch.expired), (2, 2));
+    assert_eq!((batch.changed(), batch.expired), (3, 2));
     for (id, status) in [
         (longest, "EXPIRED"),
         (second, "EXPIRED"),
@@ -363,7 +366,27 @@ async fn with_no_expirer_a_reserve_reclaims_what_it_lacks_longest_due_first(pool
     ] {
         assert_eq!(shop.stored(id).await.status, status);
     }
-    assert_eq!(shop.counters(product).await, (0, 4, 0));
+    assert_eq!(shop.counters(product).await, (0, 5, 0));
+    shop.assert_sound().await;
+}
+
+#[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
+async fn a_product_with_units_enough_keeps_its_due_holds(pool: PgPool) {
+    let shop = Shop::new(pool);
+    // A limit, so that both products are decided request by request.
+    let limited = Policy {
+        max_per_user: Some(Some(9.try_into().unwrap())),
+        ..Policy::default()
+    };
+    let [enough, lacking] = [shop.product_with(3, limited).await, shop.product(1).await];
+    let kept = shop.stale_hold(enough, 1, 60).await;
+    let reclaimed = shop.stale_hold(lacking, 1, 60).await;
+
+    let batch = shop.reserve(&[one(enough, 2), one(lacking, 2)]).await;
+
+    assert_eq!((batch.changed(), batch.expired), (2, 1));
+    assert_eq!(shop.stored(kept).await.status, "ACTIVE");
+    assert_eq!(shop.stored(reclaimed).await.status, "EXPIRED");
     shop.assert_sound().await;
 }
 

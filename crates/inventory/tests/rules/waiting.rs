@@ -8,7 +8,7 @@ use inventory::{
 };
 use sqlx::{Connection as _, PgConnection, PgPool};
 
-use crate::support::{HOLD_SECONDS, Shop, one, only, outcomes};
+use crate::support::{HOLD_SECONDS, Shop, one, outcomes};
 
 /// Calls a verb in a separate task, as another process would.
 macro_rules! in_the_background {
@@ -144,6 +144,8 @@ async fn who_comes_too_late_waits_for_nobody(pool: PgPool) {
     let shop = Shop::new(pool);
     let [gone, open] = [shop.product(1).await, shop.product(5).await];
     let standing = shop.hold(gone, 1).await.id;
+    // Another product's due hold gives it nothing.
+    shop.stale_hold(open, 9, 60).await;
 
     let lock = shop.lock(gone).await;
     let batch = shop
