@@ -5,9 +5,11 @@ mod contract;
 mod database;
 mod folder;
 mod peer;
+mod redis;
 mod system;
 mod wire;
 
+pub(crate) use self::redis::{Redis, timer_key};
 pub(crate) use client::{Answer, Client, assert_fields, assert_utc, id};
 pub(crate) use contract::{ASYNCAPI, OPENAPI};
 pub(crate) use database::Database;

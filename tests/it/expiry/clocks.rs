@@ -1,7 +1,7 @@
 //! Only the database's clock decides, whatever the state of the keys in Redis is.
 
-use super::stage::{Redis, SHORT_HOLDS, is_swept, stored_status, timer_key};
-use crate::support::{Peer, System, test_server};
+use super::stage::{SHORT_HOLDS, is_swept, stored_status};
+use crate::support::{Peer, Redis, System, test_server, timer_key};
 
 #[tokio::test]
 async fn a_timer_that_goes_early_ends_no_hold() {

@@ -2,8 +2,7 @@
 
 use serde_json::json;
 
-use super::stage::Redis;
-use crate::support::{Client, Peer, System, eventually, test_server};
+use crate::support::{Client, Peer, Redis, System, eventually, test_server};
 
 const PRODUCTS: usize = 4;
 const HOLDS_EACH: i64 = 250;

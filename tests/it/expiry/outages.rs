@@ -1,8 +1,8 @@
 //! Expirers during outages of Redis or PostgreSQL, and during shutdown.
 
-use super::stage::{Redis, SHORT_HOLDS, is_swept};
+use super::stage::{SHORT_HOLDS, is_swept};
 use crate::support::{
-    Database, NO_REDIS, Peer, Proxy, Server, Service, System, Traffic, eventually, start,
+    Database, NO_REDIS, Peer, Proxy, Redis, Server, Service, System, Traffic, eventually, start,
     test_server,
 };
 

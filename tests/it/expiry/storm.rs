@@ -10,8 +10,7 @@ use sqlx::AssertSqlSafe;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::stage::Redis;
-use crate::support::{NO_REDIS, Peer, Server, Service, System, eventually};
+use crate::support::{NO_REDIS, Peer, Redis, Server, Service, System, eventually};
 use trade::{Traded, trade};
 
 /// The size of the planned storm, and a smaller one for variants of the environment.

@@ -7,9 +7,10 @@ use time::OffsetDateTime;
 use timer::Timer;
 use tokio::time::timeout;
 
-use super::stage::{Redis, SHORT_HOLDS, is_swept, timer_key};
+use super::stage::{SHORT_HOLDS, is_swept};
 use crate::support::{
-    NO_REDIS, PATIENCE, Peer, Server, Service, System, assert_utc, eventually, test_server,
+    NO_REDIS, PATIENCE, Peer, Redis, Server, Service, System, assert_utc, eventually, test_server,
+    timer_key,
 };
 
 fn milliseconds(time: OffsetDateTime) -> i64 {

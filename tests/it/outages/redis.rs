@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::support::{Proxy, Server, Service, System, Traffic, eventually, id};
+use crate::support::{Proxy, Redis, Server, Service, System, Traffic, eventually, timer_key};
 
 /// Number of trades, and their time limit. The normal time is a small part of it. If only one of the four requests of
 /// a trade waited for Redis, the trade would take 0.8 s more (for a reply) or 1 s more (for a connection).
@@ -36,11 +36,8 @@ async fn sees_redis(system: &System, state: &str) {
 
 /// The remaining time of a hold's timer in milliseconds. Negative if there is none.
 async fn timer(server: &Server, system: &System, hold: &Value) -> i64 {
-    let client = redis::Client::open(server.url.as_str()).unwrap();
-    let mut connection = client.get_multiplexed_async_connection().await.unwrap();
-    let key = format!("{}reservation:{}", system.redis_prefix(), id(hold));
-    let mut left = redis::cmd("PTTL");
-    left.arg(key).query_async(&mut connection).await.unwrap()
+    let left = format!("PTTL {}", timer_key(system, hold));
+    Redis::at(&server.url).await.ask(&left).await
 }
 
 async fn has_a_timer(server: &Server, system: &System, hold: &Value) {
@@ -131,32 +128,21 @@ async fn counters_that_went_wrong_are_rebuilt_by_one_call() {
     assert_eq!(swept.expect(200), json!({"expired": 1}));
     let truth = json!({"created": 7, "confirmed": 1, "canceled": 1, "expired": 1});
 
-    let client = redis::Client::open(redis.url.as_str()).unwrap();
-    let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+    let mut asked = Redis::at(&redis.url).await;
     let counters = ["created", "confirmed", "canceled", "expired"]
         .map(|name| format!("{}metrics:reservations:{name}", system.redis_prefix()));
+    let counters = format!("MGET {}", counters.join(" "));
     // First wait for all commands in flight, so that none is applied later.
     eventually("the counters", async || {
-        let counts: Vec<Option<i64>> = redis::cmd("MGET")
-            .arg(&counters)
-            .query_async(&mut connection.clone())
-            .await
-            .unwrap();
+        let counts: Vec<Option<i64>> = asked.ask(&counters).await;
         (counts == [Some(7), Some(1), Some(1), Some(1)]).then_some(())
     })
     .await;
-    let _: () = redis::cmd("FLUSHALL")
-        .query_async(&mut connection)
-        .await
-        .unwrap();
+    let () = asked.ask("FLUSHALL").await;
 
     let rebuilt = system.post("/admin/counters/rebuild").await.expect(200);
     assert_eq!(rebuilt, truth);
-    let counts: Vec<i64> = redis::cmd("MGET")
-        .arg(&counters)
-        .query_async(&mut connection)
-        .await
-        .unwrap();
+    let counts: Vec<i64> = asked.ask(&counters).await;
     assert_eq!(counts, [7, 1, 1, 1]);
 
     redis.kill();
