@@ -120,10 +120,13 @@ async fn redis_away() {
     let system = System::with(&[NO_REDIS]).await;
     is_told(&system, "redis_down").await;
     let mut viewer = Viewer::of(&system).await;
-    let view = viewer.next().await.unwrap().data;
+    let view = viewer
+        .until("the API's heartbeat", |view| {
+            view["processes"][0]["cannot_reach"] == json!(["redis"])
+        })
+        .await;
     assert_eq!(view["servers"]["redis"], "down");
     assert_eq!(view["funnel"], json!(null));
-    assert_eq!(view["processes"][0]["cannot_reach"], json!(["redis"]));
 }
 
 #[tokio::test]

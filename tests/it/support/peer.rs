@@ -78,9 +78,14 @@ impl Peer {
         .await
     }
 
-    /// Waits until a relay's health shows this state of RabbitMQ. The relay is ready in any case.
+    /// Waits until a relay is ready and its health shows this state of RabbitMQ. It is ready in any state.
     pub(crate) async fn sees_rabbitmq(&self, state: &str) {
-        assert_eq!(self.sees("rabbitmq", state).await, 200);
+        eventually(&format!("rabbitmq {state}"), async || {
+            let ready = self.get("/readyz").await;
+            let is_seen = ready.json()["dependencies"]["rabbitmq"] == state;
+            (ready.status == 200 && is_seen).then_some(())
+        })
+        .await;
     }
 
     /// Stops it as an operator would. Returns its log.
