@@ -144,8 +144,9 @@ async fn who_comes_too_late_waits_for_nobody(pool: PgPool) {
     let shop = Shop::new(pool);
     let [gone, open] = [shop.product(1).await, shop.product(5).await];
     let standing = shop.hold(gone, 1).await.id;
-    // Another product's due hold gives it nothing.
-    shop.stale_hold(open, 9, 60).await;
+    // A due hold of another product changes nothing.
+    let other = shop.product(1).await;
+    shop.stale_hold(other, 9, 60).await;
 
     let lock = shop.lock(gone).await;
     let batch = shop
