@@ -51,6 +51,16 @@ async fn a_look_tells_which_products_how_late_and_what_comes_next(pool: PgPool) 
     assert!((3600.0..7200.0).contains(&seen.lag_seconds), "{seen:?}");
     let next = seen.next_due.unwrap().as_secs_f64();
     assert!(next > 0.0 && next <= HOLD_SECONDS.into(), "{seen:?}");
+
+    // Products that are left out count neither for the list nor for the lag.
+    let (products, lag_seconds): (Vec<i64>, f64) =
+        sqlx::query_as("select products, lag_seconds from due_v2(array[$1])")
+            .bind(second)
+            .fetch_one(&shop.pool)
+            .await
+            .unwrap();
+    assert_eq!(products, [first.get()]);
+    assert!((60.0..3600.0).contains(&lag_seconds), "{lag_seconds}");
 }
 
 #[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
