@@ -17,7 +17,7 @@ down: ## stop what 'make up' started; the data stay
 test: ## run the tests, with servers of their own; ARGS="..." goes to cargo test; PG=18 (15 to 18): the rules on that PostgreSQL
 	@deploy/local/test.sh $(ARGS)
 
-mutants: ## take one guard after the other out of the SQL, and see the tests of the rules notice (half an hour); ONLY="confirm: cancel:"
+mutants: ## take one guard after the other out of the SQL, and see the tests of the rules notice (up to an hour); ONLY="confirm cancel"
 	@deploy/local/mutants.sh $(ONLY)
 
 chaos: ## break everything under load and check every promise (minutes); MINUTES=2 SEED=7
