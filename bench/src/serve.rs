@@ -22,7 +22,7 @@ use inventory::{
     ProductId, Quantity, UserId,
     reservation::{Refusal, Reservation, Status},
 };
-use prometheus::{IntCounter, IntCounterVec, Opts, Registry};
+use prometheus::{IntCounter, IntCounterVec, Registry, register_int_counter_vec_with_registry};
 use redis::aio::MultiplexedConnection;
 use runtime::{Process, health::Health};
 use serde::Deserialize;
@@ -168,11 +168,12 @@ struct Answers {
 
 impl Answers {
     fn new(registry: &Registry) -> prometheus::Result<Self> {
-        let all = IntCounterVec::new(
-            Opts::new("http_requests_total", "Requests answered."),
+        let all = register_int_counter_vec_with_registry!(
+            "http_requests_total",
+            "Requests answered.",
             &["method", "route", "status"],
+            registry
         )?;
-        registry.register(Box::new(all.clone()))?;
         let usual = [StatusCode::CREATED, StatusCode::CONFLICT]
             .map(|status| (status, Self::of(&all, status)));
         Ok(Self { usual, all })

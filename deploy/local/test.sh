@@ -110,5 +110,5 @@ cargo test --locked --workspace "$@"
 if (($# == 0)); then
     say "the tests of traces, with the feature otel"
     cargo build --locked --workspace --all-features --bins --examples
-    cargo test --locked --workspace --all-features --test it traces::
+    cargo test --locked --workspace --all-features --test end_to_end traces::
 fi

@@ -1,5 +1,5 @@
-//! Shared by the tests in `it` and the chaos run: real processes, real servers, and the network between them, each
-//! with ways to make it fail.
+//! The harness, shared by the end-to-end tests and the chaos run: real processes, real servers, and the network
+//! between them, each with ways to make it fail.
 
 #![allow(
     clippy::too_many_lines,

@@ -6,8 +6,9 @@ use inventory::transition::{Change, Transition};
 use live::Activity;
 use presence::Counts;
 use prometheus::{
-    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Opts, Registry,
-    core::Collector, exponential_buckets,
+    Histogram, HistogramVec, IntCounter, IntCounterVec, Registry, exponential_buckets,
+    register_histogram_vec_with_registry, register_int_counter_vec_with_registry,
+    register_int_counter_with_registry,
 };
 
 use crate::code::ProblemCode;
@@ -28,74 +29,71 @@ pub(crate) struct Metrics {
 
 impl Metrics {
     pub(crate) fn new(registry: &Registry) -> prometheus::Result<Self> {
-        let counter = |name: &str, help: &str| register(registry, IntCounter::new(name, help)?);
-        let problems = register(
-            registry,
-            IntCounterVec::new(
-                Opts::new(
-                    "flashsale_problems_total",
-                    "Requests answered with a problem, by its code.",
-                ),
-                &["code"],
-            )?,
+        let problems = register_int_counter_vec_with_registry!(
+            "flashsale_problems_total",
+            "Requests answered with a problem, by its code.",
+            &["code"],
+            registry
         )?;
         let latency = exponential_buckets(0.0005, 2.0, 14)?;
         Ok(Self {
-            requests: register(
-                registry,
-                IntCounterVec::new(
-                    Opts::new("http_requests_total", "Requests answered."),
-                    &["method", "route", "status"],
-                )?,
+            requests: register_int_counter_vec_with_registry!(
+                "http_requests_total",
+                "Requests answered.",
+                &["method", "route", "status"],
+                registry
             )?,
             // Every counter starts at 0. If a series started with its first event, a rate would not show that event.
             problems: ProblemCode::ALL
                 .iter()
                 .map(|code| problems.with_label_values(&[code.spec().code]))
                 .collect(),
-            request_seconds: register(
-                registry,
-                HistogramVec::new(
-                    HistogramOpts::new(
-                        "http_request_duration_seconds",
-                        "Time from request to response.",
-                    )
-                    .buckets(latency.clone()),
-                    &["method", "route"],
-                )?,
+            request_seconds: register_histogram_vec_with_registry!(
+                "http_request_duration_seconds",
+                "Time from request to response.",
+                &["method", "route"],
+                latency.clone(),
+                registry
             )?,
-            batch_requests: register(
-                registry,
-                HistogramVec::new(
-                    HistogramOpts::new("flashsale_batch_requests", "Requests in one batch.")
-                        .buckets(exponential_buckets(1.0, 2.0, 12)?),
-                    &["verb"],
-                )?,
+            batch_requests: register_histogram_vec_with_registry!(
+                "flashsale_batch_requests",
+                "Requests in one batch.",
+                &["verb"],
+                exponential_buckets(1.0, 2.0, 12)?,
+                registry
             )?,
-            batch_seconds: register(
-                registry,
-                HistogramVec::new(
-                    HistogramOpts::new("flashsale_batch_duration_seconds", "Time of one batch.")
-                        .buckets(latency),
-                    &["verb"],
-                )?,
+            batch_seconds: register_histogram_vec_with_registry!(
+                "flashsale_batch_duration_seconds",
+                "Time of one batch.",
+                &["verb"],
+                latency,
+                registry
             )?,
-            client_requests: register(
-                registry,
-                IntCounterVec::new(
-                    Opts::new(
-                        "flashsale_client_requests_total",
-                        "Requests with an API key, by the name of its client.",
-                    ),
-                    &["client"],
-                )?,
+            client_requests: register_int_counter_vec_with_registry!(
+                "flashsale_client_requests_total",
+                "Requests with an API key, by the name of its client.",
+                &["client"],
+                registry
             )?,
-            created: counter("flashsale_reservations_created_total", "Holds created.")?,
-            confirmed: counter("flashsale_reservations_confirmed_total", "Holds confirmed.")?,
-            canceled: counter("flashsale_reservations_canceled_total", "Holds canceled.")?,
-            expired: counter(
+            created: register_int_counter_with_registry!(
+                "flashsale_reservations_created_total",
+                "Holds created.",
+                registry
+            )?,
+            confirmed: register_int_counter_with_registry!(
+                "flashsale_reservations_confirmed_total",
+                "Holds confirmed.",
+                registry
+            )?,
+            canceled: register_int_counter_with_registry!(
+                "flashsale_reservations_canceled_total",
+                "Holds canceled.",
+                registry
+            )?,
+            expired: register_int_counter_with_registry!(
                 "flashsale_reservations_expired_total",
                 "Holds expired by this process: reclaimed by a reserve, or by an admin's sweep.",
+                registry
             )?,
         })
     }
@@ -156,12 +154,4 @@ impl Metrics {
             self.batch_seconds.with_label_values(&[verb]),
         )
     }
-}
-
-fn register<C: Collector + Clone + 'static>(
-    registry: &Registry,
-    collector: C,
-) -> prometheus::Result<C> {
-    registry.register(Box::new(collector.clone()))?;
-    Ok(collector)
 }

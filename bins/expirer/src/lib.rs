@@ -17,7 +17,10 @@ use inventory::{
     transition::Transition,
 };
 use presence::{Counts, Feed, Report, Role};
-use prometheus::{Gauge, Histogram, HistogramOpts, IntCounter, Registry};
+use prometheus::{
+    Gauge, Histogram, IntCounter, Registry, register_gauge_with_registry,
+    register_histogram_with_registry, register_int_counter_with_registry,
+};
 use runtime::{Process, age::Age, health::Health, purge::keep_purging, retry::Delays};
 use sqlx::PgPool;
 use timer::{Counter, Notes, Timer, Wakeups};
@@ -312,38 +315,37 @@ struct Metrics {
 
 impl Metrics {
     fn register(registry: &Registry) -> prometheus::Result<Self> {
-        let metrics = Self {
-            expired: IntCounter::new(
+        Ok(Self {
+            expired: register_int_counter_with_registry!(
                 "flashsale_reservations_expired_total",
                 "Holds that this process expired.",
+                registry
             )?,
-            batches: IntCounter::new(
+            batches: register_int_counter_with_registry!(
                 "flashsale_expiry_batches_total",
                 "Transactions that expired holds of one product.",
+                registry
             )?,
-            errors: IntCounter::new(
+            errors: register_int_counter_with_registry!(
                 "flashsale_expiry_errors_total",
                 "Sweeps that failed in PostgreSQL.",
+                registry
             )?,
-            keys_purged: IntCounter::new(
+            keys_purged: register_int_counter_with_registry!(
                 "flashsale_idempotency_keys_purged_total",
                 "Idempotency keys that were deleted.",
+                registry
             )?,
-            sweep_seconds: Histogram::with_opts(HistogramOpts::new(
+            sweep_seconds: register_histogram_with_registry!(
                 "flashsale_expiry_sweep_seconds",
                 "Duration of a sweep, from the search for due holds to the last batch.",
-            ))?,
-            lag_seconds: Gauge::new(
+                registry
+            )?,
+            lag_seconds: register_gauge_with_registry!(
                 "flashsale_expiry_lag_seconds",
                 "How long the oldest due hold has been due. Keeps growing while it cannot be read.",
+                registry
             )?,
-        };
-        registry.register(Box::new(metrics.expired.clone()))?;
-        registry.register(Box::new(metrics.batches.clone()))?;
-        registry.register(Box::new(metrics.errors.clone()))?;
-        registry.register(Box::new(metrics.keys_purged.clone()))?;
-        registry.register(Box::new(metrics.sweep_seconds.clone()))?;
-        registry.register(Box::new(metrics.lag_seconds.clone()))?;
-        Ok(metrics)
+        })
     }
 }

@@ -1,8 +1,9 @@
 //! The relay's metrics.
 
 use prometheus::{
-    Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
-    core::Collector,
+    Gauge, Histogram, IntCounter, IntCounterVec, IntGauge, Registry, register_gauge_with_registry,
+    register_histogram_with_registry, register_int_counter_vec_with_registry,
+    register_int_counter_with_registry, register_int_gauge_with_registry,
 };
 
 pub(crate) struct Metrics {
@@ -23,19 +24,12 @@ pub(crate) struct Metrics {
 impl Metrics {
     #[expect(clippy::too_many_lines, reason = "one list of metrics")]
     pub(crate) fn register(to: &Registry) -> prometheus::Result<Self> {
-        let counter = |name, help| keep(to, IntCounter::new(name, help)?);
-        let gauge = |name, help| keep(to, IntGauge::new(name, help)?);
-        let histogram = |name, help, buckets: &[f64]| {
-            keep(
-                to,
-                Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets.into()))?,
-            )
-        };
-        let errors = Opts::new(
+        let errors = register_int_counter_vec_with_registry!(
             "flashsale_relay_errors_total",
             "Failed batches and connections, by the dependency that failed.",
-        );
-        let errors = keep(to, IntCounterVec::new(errors, &["on"])?)?;
+            &["on"],
+            to
+        )?;
         for on in ["postgres", "rabbitmq"] {
             // Exported from the start: a rate does not count the first error of a series that starts with it.
             errors.with_label_values(&[on]);
@@ -44,62 +38,65 @@ impl Metrics {
             0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
         ];
         Ok(Self {
-            published: counter(
+            published: register_int_counter_with_registry!(
                 "flashsale_events_published_total",
                 "Events that the broker has acked.",
+                to
             )?,
-            returned: counter(
+            returned: register_int_counter_with_registry!(
                 "flashsale_events_returned_total",
                 "Deliveries returned as unroutable: no queue is bound.",
+                to
             )?,
-            refused: counter(
+            refused: register_int_counter_with_registry!(
                 "flashsale_events_refused_total",
                 "Deliveries that the broker refused, and events that cannot be parsed.",
+                to
             )?,
-            purged: counter(
+            purged: register_int_counter_with_registry!(
                 "flashsale_events_purged_total",
                 "Published events that were deleted.",
+                to
             )?,
-            reconnects: counter(
+            reconnects: register_int_counter_with_registry!(
                 "flashsale_amqp_reconnects_total",
                 "Reconnects to RabbitMQ after a lost connection.",
+                to
             )?,
             errors,
-            dead: gauge(
+            dead: register_int_gauge_with_registry!(
                 "flashsale_events_dead",
                 "Dead letters: events that are not retried.",
+                to
             )?,
-            depth: gauge(
+            depth: register_int_gauge_with_registry!(
                 "flashsale_outbox_depth",
                 "Events to be published, counted up to 100,000.",
+                to
             )?,
-            oldest_age_seconds: keep(
-                to,
-                Gauge::new(
-                    "flashsale_outbox_oldest_age_seconds",
-                    "Age of the oldest unpublished event. Keeps growing while it cannot be read.",
-                )?,
+            oldest_age_seconds: register_gauge_with_registry!(
+                "flashsale_outbox_oldest_age_seconds",
+                "Age of the oldest unpublished event. Keeps growing while it cannot be read.",
+                to
             )?,
-            batch_events: histogram(
+            batch_events: register_histogram_with_registry!(
                 "flashsale_relay_batch_events",
                 "Events in one transaction.",
-                &[1.0, 4.0, 16.0, 64.0, 256.0, 1024.0, 4096.0],
+                vec![1.0, 4.0, 16.0, 64.0, 256.0, 1024.0, 4096.0],
+                to
             )?,
-            batch_seconds: histogram(
+            batch_seconds: register_histogram_with_registry!(
                 "flashsale_relay_batch_seconds",
                 "Duration of one transaction.",
-                &seconds,
+                seconds.to_vec(),
+                to
             )?,
-            latency_seconds: histogram(
+            latency_seconds: register_histogram_with_registry!(
                 "flashsale_event_publish_latency_seconds",
                 "Time from an event's creation (PostgreSQL's clock) to the broker's ack (the relay's clock).",
-                &[&seconds[..], &[10.0, 60.0, 600.0]].concat(),
+                [&seconds[..], &[10.0, 60.0, 600.0]].concat(),
+                to
             )?,
         })
     }
-}
-
-fn keep<C: Collector + Clone + 'static>(to: &Registry, metric: C) -> prometheus::Result<C> {
-    to.register(Box::new(metric.clone()))?;
-    Ok(metric)
 }

@@ -14,7 +14,7 @@ as $$
 #variable_conflict use_column
 declare
   t timestamptz;
-  swept bigint;
+  freed record;
   adjustment bigint;
 begin
   -- adjust stock: lock the product
@@ -25,13 +25,11 @@ begin
   t := clock_timestamp();
   expired := 0;
 
-  while product.stock + delta::bigint < 0 loop
-    swept := reclaim_v2(adjust_stock_v1.product_id, t, 1000, events);
-    exit when swept = 0;
-    expired := expired + swept;
-    -- adjust stock: read the product again
-    select * into product from products p where p.id = adjust_stock_v1.product_id;
-  end loop;
+  if product.stock + delta::bigint < 0 then
+    select * into freed from free_units_v1(adjust_stock_v1.product_id, -delta::bigint, t, events);
+    product := freed.product;
+    expired := freed.expired;
+  end if;
   adjusted := product.stock + delta::bigint >= 0 and product.total + delta::bigint <= 2147483647;
   if not adjusted then
     return;

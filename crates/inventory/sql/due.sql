@@ -18,51 +18,12 @@ as $$
 #variable_conflict use_column
 declare
   t timestamptz := clock_timestamp();
-  current bigint;
-  deadline timestamptz;
   next_deadline timestamptz;
   due bigint[];
   due_since timestamptz[];
   seen bigint := 0::bigint;
 begin
-  -- due: the first deadline of each product, from product to product. An index on expires_at alone would cost each
-  -- reserve about a microsecond.
-  with recursive firsts (product_id, expires_at) as (
-    (
-      select r.product_id, r.expires_at
-      from reservations_active r
-      where r.quantity > 0 -- selects the index
-      order by r.product_id, r.expires_at
-      limit 1
-    )
-    union all
-    select n.product_id, n.expires_at
-    from firsts f
-    cross join lateral (
-      select r.product_id, r.expires_at
-      from reservations_active r
-      where r.product_id > f.product_id
-        and r.quantity > 0 -- selects the index
-      order by r.product_id, r.expires_at
-      limit 1
-    ) n
-  )
-  select array_agg(f.product_id order by f.expires_at) filter (where f.expires_at <= t),
-    array_agg(f.expires_at order by f.expires_at) filter (where f.expires_at <= t),
-    min(f.expires_at) filter (where f.expires_at > t)
-  into due, due_since, next_deadline
-  from firsts f;
-
-  foreach current in array coalesce(due, '{}'::bigint[]) loop
-    -- due: a product's first deadline that has not passed
-    select r.expires_at into deadline
-    from reservations_active r
-    where r.product_id = current and r.expires_at > t
-      and r.quantity > 0 -- selects the index
-    order by r.product_id, r.expires_at
-    limit 1;
-    next_deadline := least(next_deadline, deadline);
-  end loop;
+  select f.due, f.due_since, f.next_deadline into due, due_since, next_deadline from first_deadlines_v1(t) f;
   next_due_seconds := extract(epoch from next_deadline - t)::float8;
 
   -- due: without those that are left out

@@ -16,9 +16,9 @@ as $$
 #variable_conflict use_column
 declare
   t timestamptz;
+  earlier reservations;
+  freed record;
   product products;
-  swept bigint;
-  again bigint;
   allowed bigint;
 begin
   expired := 0;
@@ -38,38 +38,25 @@ begin
   end if;
 
   -- reacquire: find an earlier reacquire
-  select r.id into again from reservations_ended r where r.reacquired_from = reacquire_v1.id;
+  select * into earlier from reservations_ended r where r.reacquired_from = reacquire_v1.id;
   if found then
-    -- reacquire: read it
-    select * into reservation from reservations_ended r where r.id = again;
+    reservation := earlier;
     return;
   end if;
 
-  loop
-    -- reacquire: read the free units
-    select * into product from products p where p.id = reservation.product_id;
-    exit when product.stock >= reservation.quantity;
-    -- The hold of this reservation may itself still be unswept.
-    swept := reclaim_v2(product.id, t, 1000, events);
-    if swept = 0 then
-      outcome := 'expired_sold_out';
-      return;
-    end if;
-    expired := expired + swept;
-  end loop;
-
-  if product.max_per_user is not null then
-    -- reacquire: count what the user holds and has bought since
-    select product.max_per_user - bought_v1(reservation.user_id, product.id) - coalesce(sum(r.quantity), 0)
-    into allowed
-    from reservations_active r
-    where r.user_id = reservation.user_id and r.product_id = product.id and r.expires_at > t
-      and r.user_id > 0; -- selects the index
-    if reservation.quantity > allowed then
-      outcome := 'max_per_user_reached';
-      remaining := greatest(allowed, 0)::integer;
-      return;
-    end if;
+  -- The hold of this reservation may itself still be unswept.
+  select * into freed from free_units_v1(reservation.product_id, reservation.quantity, t, events);
+  product := freed.product;
+  expired := freed.expired;
+  if product.stock < reservation.quantity then
+    outcome := 'expired_sold_out';
+    return;
+  end if;
+  allowed := still_allowed_v1(product, reservation.user_id, t);
+  if reservation.quantity > allowed then
+    outcome := 'max_per_user_reached';
+    remaining := greatest(allowed, 0)::integer;
+    return;
   end if;
 
   -- reacquire: take the units

@@ -8,7 +8,10 @@ use std::{
     },
 };
 
-use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, Opts, Registry};
+use prometheus::{
+    Histogram, IntCounter, IntCounterVec, Registry, register_histogram_with_registry,
+    register_int_counter_vec_with_registry, register_int_counter_with_registry,
+};
 use redis::{Client, aio::MultiplexedConnection};
 use runtime::{Process, lock};
 use tokio::sync::Notify;
@@ -69,31 +72,24 @@ pub(crate) struct Metrics {
 
 impl Metrics {
     fn register(registry: &Registry) -> prometheus::Result<Self> {
-        let dropped = IntCounter::new(
-            "flashsale_redis_commands_dropped_total",
-            "Timer and counter commands that were not sent to Redis.",
-        )?;
-        let reconnects = IntCounterVec::new(
-            Opts::new(
+        Ok(Self {
+            dropped: register_int_counter_with_registry!(
+                "flashsale_redis_commands_dropped_total",
+                "Timer and counter commands that were not sent to Redis.",
+                registry
+            )?,
+            reconnects: register_int_counter_vec_with_registry!(
                 "flashsale_redis_reconnects_total",
                 "Connections to Redis made again after one was lost.",
-            ),
-            &["purpose"],
-        )?;
-        let pipeline = Histogram::with_opts(
-            HistogramOpts::new(
+                &["purpose"],
+                registry
+            )?,
+            pipeline: register_histogram_with_registry!(
                 "flashsale_redis_pipeline_commands",
                 "Commands sent to Redis in one round trip.",
-            )
-            .buckets(vec![1.0, 4.0, 16.0, 64.0, 256.0, 1024.0, 4096.0]),
-        )?;
-        registry.register(Box::new(dropped.clone()))?;
-        registry.register(Box::new(reconnects.clone()))?;
-        registry.register(Box::new(pipeline.clone()))?;
-        Ok(Self {
-            dropped,
-            reconnects,
-            pipeline,
+                vec![1.0, 4.0, 16.0, 64.0, 256.0, 1024.0, 4096.0],
+                registry
+            )?,
         })
     }
 }

@@ -16,7 +16,7 @@ macro_rules! files {
 }
 
 /// The text of each file in `sql/`.
-static FILES: [&str; 32] = files![
+static FILES: [&str; 35] = files![
     "adjust_stock",
     "as_of",
     "bought",
@@ -28,6 +28,8 @@ static FILES: [&str; 32] = files![
     "expire",
     "expire_holds",
     "extend",
+    "first_deadlines",
+    "free_units",
     "get_reservations",
     "insert_answers",
     "keep_answers",
@@ -47,6 +49,7 @@ static FILES: [&str; 32] = files![
     "reserve_batch",
     "return",
     "sold_out",
+    "still_allowed",
     "wait_for_products",
     "write_events",
 ];

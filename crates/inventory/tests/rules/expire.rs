@@ -51,6 +51,16 @@ async fn a_look_tells_which_products_how_late_and_what_comes_next(pool: PgPool) 
     assert!((3600.0..7200.0).contains(&seen.lag_seconds), "{seen:?}");
     let next = seen.next_due.unwrap().as_secs_f64();
     assert!(next > 0.0 && next <= HOLD_SECONDS.into(), "{seen:?}");
+
+    // Products that are left out count neither for the list nor for the lag.
+    let (products, lag_seconds): (Vec<i64>, f64) =
+        sqlx::query_as("select products, lag_seconds from due_v2(array[$1])")
+            .bind(second)
+            .fetch_one(&shop.pool)
+            .await
+            .unwrap();
+    assert_eq!(products, [first.get()]);
+    assert!((60.0..3600.0).contains(&lag_seconds), "{lag_seconds}");
 }
 
 #[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
@@ -166,6 +176,8 @@ async fn a_sweep_tells_when_to_come_again(pool: PgPool) {
     shop.stale_hold(product, 1, 3600).await;
     shop.stale_hold(product, 2, 60).await;
     shop.hold(product, 3).await;
+    let before = due(&shop.pool).await.unwrap().next_due.unwrap();
+    assert!(before.as_secs() <= HOLD_SECONDS as u64, "{before:?}");
 
     let swept = expire::sweep(&shop.pool, 10, &shop.events, |_| true)
         .await
@@ -246,6 +258,31 @@ async fn a_locked_product_with_all_that_a_look_sees_hides_nobody(pool: PgPool) {
         let swept = expire::sweep(&shop.pool, 1000, &shop.events, |_| true).await;
         assert_eq!(shop.counters(product).await, (1000, 0, 0), "{swept:?}");
     }
+    shop.assert_sound().await;
+}
+
+/// The function that ends given holds checks each deadline itself. A caller that is wrong ends no live hold.
+#[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
+async fn of_given_holds_only_the_due_ones_end(pool: PgPool) {
+    let shop = Shop::new(pool);
+    let product = shop.product(3).await;
+    let [due, live] = [
+        shop.stale_hold(product, 1, 60).await,
+        shop.hold(product, 2).await.id,
+    ];
+    let ended: i64 = sqlx::query_scalar(
+        "select expire_holds_v1(array[$1, $2], array[$3], clock_timestamp(), '{}')",
+    )
+    .bind(due)
+    .bind(live)
+    .bind(product)
+    .fetch_one(&shop.pool)
+    .await
+    .unwrap();
+    assert_eq!(ended, 1);
+    assert_eq!(shop.stored(due).await.status, "EXPIRED");
+    assert_eq!(shop.stored(live).await.status, "ACTIVE");
+    assert_eq!(shop.counters(product).await, (2, 1, 0));
     shop.assert_sound().await;
 }
 

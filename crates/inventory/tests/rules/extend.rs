@@ -54,6 +54,25 @@ async fn a_deadline_only_moves_away_and_not_too_far(pool: PgPool) {
 }
 
 #[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
+async fn of_several_requests_for_one_hold_the_longest_counts(pool: PgPool) {
+    let shop = Shop::new(pool);
+    let product = shop.product(1).await;
+    let hold = shop.hold(product, 1).await;
+    let requests = [600, 900, 500].map(|seconds: i64| Extend {
+        id: hold.id,
+        seconds: seconds.try_into().unwrap(),
+    });
+    let batch = extend(&shop.pool, &requests, MAX_HOLD_SECONDS)
+        .await
+        .unwrap();
+    assert_eq!(batch.changed(), 1);
+    for answer in batch.answers {
+        let lasts = answer.unwrap().expires_at - hold.created_at;
+        assert!(lasts >= Duration::seconds(900), "{lasts}");
+    }
+}
+
+#[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
 async fn what_has_ended_is_not_extended(pool: PgPool) {
     let shop = Shop::new(pool);
     let product = shop.product(9).await;

@@ -49,6 +49,19 @@ async fn batch(pool: &PgPool, name: &str, keys: &[Key]) -> Result<Vec<KeyOutcome
     }
 }
 
+/// The same in the way that claims the keys before the work.
+async fn once(pool: &PgPool, name: &str, keys: &[Key]) -> Vec<KeyOutcome> {
+    let name = name.to_owned();
+    let once = idempotency::execute_once(pool, keys, move |_, new| {
+        let answers = new.iter().map(|n| answer(&format!("{name}{n}"))).collect();
+        async move { Ok(WorkOutcome::<_, ()>::Keep(answers, ())) }.boxed()
+    });
+    match once.await.unwrap() {
+        Executed::Kept(outcomes, _) => outcomes,
+        Executed::Undone(()) => panic!("nothing was to be undone"),
+    }
+}
+
 /// Reserves with keys. The stored body is the hold's id, or empty.
 async fn reserve(
     shop: &Shop,
@@ -118,6 +131,25 @@ async fn a_batch_does_what_is_new_and_repeats_what_is_not(pool: PgPool) {
         KeyOutcome::Done(answer("z3")),
     ];
     assert_eq!(batch(&pool, "z", &mixed).await.unwrap(), wanted);
+}
+
+/// Also with the way that claims the keys first.
+#[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
+async fn two_clients_may_use_the_same_key(pool: PgPool) {
+    let mut others = key("a", 1);
+    others.client = "other".to_owned();
+    let both = [key("a", 1), others];
+    assert_eq!(
+        once(&pool, "x", &both[..1]).await,
+        [KeyOutcome::Done(answer("x0"))]
+    );
+    assert_eq!(
+        once(&pool, "y", &both[1..]).await,
+        [KeyOutcome::Done(answer("y0"))]
+    );
+    let replayed = ["x0", "y0"].map(|body| KeyOutcome::Replayed(answer(body)));
+    assert_eq!(once(&pool, "z", &both).await, replayed);
+    assert_eq!(batch(&pool, "z", &both).await.unwrap(), replayed);
 }
 
 #[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
@@ -203,14 +235,14 @@ async fn a_batch_that_waits_for_a_key_has_none_that_comes_after_it(pool: PgPool)
     let mut first = occupy(&shop, "m").await;
     let second = {
         let (pool, keys) = (pool.clone(), [key("z", 1), key("m", 1)]);
-        tokio::spawn(async move { batch(&pool, "x", &keys).await })
+        tokio::spawn(async move { once(&pool, "x", &keys).await })
     };
     shop.until_waiting(&[second.abort_handle()]).await;
     // In another order, the two would deadlock.
     claim(&mut first, "z").await;
     first.rollback().await.unwrap();
     let done = ["x0", "x1"].map(|body| KeyOutcome::Done(answer(body)));
-    assert_eq!(second.await.unwrap().unwrap(), done);
+    assert_eq!(second.await.unwrap(), done);
 }
 
 #[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]

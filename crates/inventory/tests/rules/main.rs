@@ -19,6 +19,7 @@ mod errors;
 mod expire;
 mod extend;
 mod idempotency;
+mod locks;
 mod migrate;
 mod migrate_live;
 mod plans;

@@ -46,11 +46,14 @@ async fn change(shop: &Shop, product: ProductId, policy: Policy) -> product::Pro
 #[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
 async fn a_product_can_say_how_long_its_holds_last(pool: PgPool) {
     let shop = Shop::new(pool);
-    let short = Policy {
+    let short = |limit: Policy| Policy {
         hold_seconds: Some(Some(7.try_into().unwrap())),
-        ..Policy::default()
+        ..limit
     };
-    let [product, other] = [shop.product_with(2, short).await, shop.product(2).await];
+    let [product, other] = [
+        shop.product_with(3, short(Policy::default())).await,
+        shop.product(2).await,
+    ];
     let batch = shop.reserve(&[one(product, 1), one(other, 1)]).await;
     for (hold, seconds) in batch.answers.iter().zip([7, HOLD_SECONDS]) {
         let hold = hold.as_ref().unwrap();
@@ -58,14 +61,29 @@ async fn a_product_can_say_how_long_its_holds_last(pool: PgPool) {
         assert_eq!(lasts, Duration::seconds(seconds.into()));
         assert_eq!(shop.get(hold.id).await.expires_at, hold.expires_at);
     }
+    // Also alone, and where a rule is checked request by request.
+    for product in [product, shop.product_with(1, short(at_most(1))).await] {
+        let hold = shop.hold(product, 2).await;
+        assert_eq!(hold.expires_at - hold.created_at, Duration::seconds(7));
+        assert_eq!(shop.get(hold.id).await.expires_at, hold.expires_at);
+    }
 }
 
 #[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
 async fn a_users_limit_counts_what_is_held_and_what_was_bought(pool: PgPool) {
     let shop = Shop::new(pool);
-    let product = shop.product_with(10, at_most(3)).await;
+    let [product, other] = [
+        shop.product_with(10, at_most(3)).await,
+        shop.product(10).await,
+    ];
     let too_many = shop.reserve(&[units(product, 1, 4)]).await;
     assert_eq!(outcomes(&too_many), [reached(3)]);
+    // Also among requests for other products. What was bought of them does not count.
+    let elsewhere = [units(product, 1, 4), units(other, 1, 4)];
+    let batch = shop.reserve(&elsewhere).await;
+    assert_eq!(outcomes(&batch), [reached(3), Ok(())]);
+    let elsewhere = batch.answers[1].as_ref().unwrap().id;
+    shop.confirm(&[elsewhere]).await;
 
     let hold = only(shop.reserve(&[units(product, 1, 2)]).await).unwrap();
     shop.confirm(&[hold.id]).await;
@@ -85,8 +103,14 @@ async fn a_users_limit_counts_what_is_held_and_what_was_bought(pool: PgPool) {
     // A returned purchase does not count.
     shop.return_sold(&[hold.id]).await;
     only(shop.reserve(&[units(product, 1, 2)]).await).unwrap();
-    // A later limit does not remove anything.
+    // A later limit does not remove anything, and what remains is never negative.
     change(&shop, product, at_most(1)).await;
+    let held = batch.answers[1].as_ref().unwrap().id;
+    shop.confirm(&[held]).await;
+    assert_eq!(
+        outcomes(&shop.reserve(&[one(product, 2)]).await),
+        [reached(0)]
+    );
     shop.assert_sound().await;
 }
 
@@ -126,12 +150,15 @@ async fn a_sale_is_on_from_its_start_until_its_end(pool: PgPool) {
     ] {
         // Also for a product without free units, which is decided without a lock.
         let [product, empty] = [
-            shop.product_with(1, window(starts, ends)).await,
+            shop.product_with(2, window(starts, ends)).await,
             shop.product_with(0, window(starts, ends)).await,
         ];
         let batch = shop.reserve(&[one(product, 1), one(empty, 1)]).await;
         let sold_out = outcome.clone().and(Err(Refusal::SoldOut { free: 0 }));
-        assert_eq!(outcomes(&batch), [outcome, sold_out], "{starts:?} {ends:?}");
+        let both = [outcome.clone(), sold_out];
+        assert_eq!(outcomes(&batch), both, "{starts:?} {ends:?}");
+        let alone = shop.reserve(&[one(product, 2)]).await;
+        assert_eq!(outcomes(&alone), [outcome], "{starts:?} {ends:?}");
     }
 }
 

@@ -2,6 +2,7 @@
 
 use inventory::{
     ProductId,
+    product::Policy,
     reservation::{Refusal, Status},
 };
 use sqlx::PgPool;
@@ -162,6 +163,47 @@ async fn a_user_named_twice_in_a_batch_gets_one_hold_a_product(pool: PgPool) {
 }
 
 #[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
+async fn with_plenty_of_units_each_user_still_gets_one_hold(pool: PgPool) {
+    let shop = Shop::new(pool);
+    let [product, other] = [shop.product(90).await, shop.product(90).await];
+    for (user, elsewhere) in [(1, None), (11, Some(one(other, 11)))] {
+        let held = shop.hold(product, user).await.id;
+        let already = |reservation_id| Err(Refusal::AlreadyReserved { reservation_id });
+
+        let requests = [one(product, user), one(product, user + 1)];
+        let batch = shop
+            .reserve(&[&requests[..], elsewhere.as_slice()].concat())
+            .await;
+        assert_eq!(outcomes(&batch)[..2], [already(held), Ok(())]);
+        let second = batch.answers[1].as_ref().unwrap().id;
+
+        let requests = [
+            one(product, user + 1),
+            one(product, user + 2),
+            one(product, user + 2),
+            one(product, user + 3),
+        ];
+        let batch = shop
+            .reserve(&[&requests[..], elsewhere.as_slice()].concat())
+            .await;
+        let third = batch.answers[1].as_ref().unwrap().id;
+        let wanted = [already(second), Ok(()), already(third), Ok(())];
+        assert_eq!(outcomes(&batch)[..4], wanted);
+
+        // Only a repeat, and no holder.
+        let requests = [one(product, user + 4), one(product, user + 4)];
+        let batch = shop
+            .reserve(&[&requests[..], elsewhere.as_slice()].concat())
+            .await;
+        let last = batch.answers[0].as_ref().unwrap().id;
+        assert_eq!(outcomes(&batch)[..2], [Ok(()), already(last)]);
+    }
+    assert_eq!(shop.counters(product).await, (80, 10, 0));
+    assert_eq!(shop.counters(other).await, (89, 1, 0));
+    shop.assert_sound().await;
+}
+
+#[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
 async fn a_refused_duplicate_leaves_its_unit_to_the_next_in_line(pool: PgPool) {
     let shop = Shop::new(pool);
     let product = shop.product(3).await;
@@ -305,15 +347,17 @@ async fn what_is_refused_for_another_reason_still_ends_the_users_stale_hold(pool
 #[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
 async fn with_no_expirer_a_reserve_reclaims_what_it_lacks_longest_due_first(pool: PgPool) {
     let shop = Shop::new(pool);
-    let product = shop.product(4).await;
+    let product = shop.product(5).await;
     let latest = shop.stale_hold(product, 1, 10).await;
     let longest = shop.stale_hold(product, 2, 30).await;
     let second = shop.stale_hold(product, 3, 20).await;
     let live = shop.hold(product, 4).await.id;
 
-    let batch = shop.reserve(&[one(product, 5), one(product, 6)]).await;
+    // One unit is free.
+    let requests = [5, 6, 7].map(|user| one(product, user));
+    let batch = shop.reserve(&requests).await;
 
-    assert_eq!((batch.changed(), batch.expired), (2, 2));
+    assert_eq!((batch.changed(), batch.expired), (3, 2));
     for (id, status) in [
         (longest, "EXPIRED"),
         (second, "EXPIRED"),
@@ -322,7 +366,27 @@ async fn with_no_expirer_a_reserve_reclaims_what_it_lacks_longest_due_first(pool
     ] {
         assert_eq!(shop.stored(id).await.status, status);
     }
-    assert_eq!(shop.counters(product).await, (0, 4, 0));
+    assert_eq!(shop.counters(product).await, (0, 5, 0));
+    shop.assert_sound().await;
+}
+
+#[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
+async fn a_product_with_units_enough_keeps_its_due_holds(pool: PgPool) {
+    let shop = Shop::new(pool);
+    // A limit, so that both products are decided request by request.
+    let limited = Policy {
+        max_per_user: Some(Some(9.try_into().unwrap())),
+        ..Policy::default()
+    };
+    let [enough, lacking] = [shop.product_with(3, limited).await, shop.product(1).await];
+    let kept = shop.stale_hold(enough, 1, 60).await;
+    let reclaimed = shop.stale_hold(lacking, 1, 60).await;
+
+    let batch = shop.reserve(&[one(enough, 2), one(lacking, 2)]).await;
+
+    assert_eq!((batch.changed(), batch.expired), (2, 1));
+    assert_eq!(shop.stored(kept).await.status, "ACTIVE");
+    assert_eq!(shop.stored(reclaimed).await.status, "EXPIRED");
     shop.assert_sound().await;
 }
 
@@ -362,5 +426,27 @@ async fn a_thousand_due_holds_are_one_pass_and_a_batch_makes_as_many_as_it_needs
     let batch = shop.reserve(&[units(wholesale, 1, 2500)]).await;
     assert_eq!((batch.changed(), batch.expired), (1, 2500));
     assert_eq!(shop.counters(wholesale).await, (0, 2600, 0));
+    shop.assert_sound().await;
+}
+
+/// The long way serves locked products only, also if another one exists by now.
+#[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
+async fn a_product_that_is_not_locked_is_not_found(pool: PgPool) {
+    let shop = Shop::new(pool);
+    let [locked, new] = [shop.product(1).await, shop.product(1).await];
+    let outcomes: Vec<String> = sqlx::query_scalar(
+        "select outcomes
+        from reserve_one_by_one_v1(
+            array[$1, $2], '{1,1}', '{1,1}', '{}', 300, '{}', array[$1], clock_timestamp()
+        )",
+    )
+    .bind(locked)
+    .bind(new)
+    .fetch_one(&shop.pool)
+    .await
+    .unwrap();
+    assert_eq!(outcomes, ["reserved", "product_not_found"]);
+    assert_eq!(shop.counters(locked).await, (0, 1, 0));
+    assert_eq!(shop.counters(new).await, (1, 0, 0));
     shop.assert_sound().await;
 }

@@ -113,14 +113,18 @@ async fn a_batch_that_finds_the_lock_free_goes_at_once(pool: PgPool) {
 #[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
 async fn a_batch_that_finds_the_lock_taken_for_once_waits_as_it_is(pool: PgPool) {
     let shop = Shop::new(pool);
-    let product = shop.product(9).await;
-    let lane = Lane::default();
-    let lock = shop.lock(product).await;
-    let batch = lane.send(&shop, vec![one(product, 1)], vec![one(product, 2)]);
-    shop.until_waiting(&[batch.abort_handle()]).await;
-    lock.commit().await.unwrap();
-    assert_eq!(outcomes(&batch.await.unwrap().unwrap()), [Ok(())]);
-    assert!(lane.waits());
+    let [product, other] = [shop.product(9).await, shop.product(9).await];
+    for (user, products) in [(1, vec![product]), (2, vec![other, product])] {
+        let lane = Lane::default();
+        let lock = shop.lock(product).await;
+        let requests: Vec<_> = products.iter().map(|&id| one(id, user)).collect();
+        let wanted = vec![Ok(()); requests.len()];
+        let batch = lane.send(&shop, requests, vec![one(product, 9)]);
+        shop.until_waiting(&[batch.abort_handle()]).await;
+        lock.commit().await.unwrap();
+        assert_eq!(outcomes(&batch.await.unwrap().unwrap()), wanted);
+        assert!(lane.waits());
+    }
     shop.assert_sound().await;
 }
 
@@ -144,6 +148,7 @@ async fn an_unknown_product_is_not_waited_for(pool: PgPool) {
                 batch.answers[0].clone().unwrap_err(),
                 Refusal::ProductNotFound
             );
+            assert!(!lane.waits());
         }
     }
     shop.assert_sound().await;

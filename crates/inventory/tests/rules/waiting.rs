@@ -8,7 +8,7 @@ use inventory::{
 };
 use sqlx::{Connection as _, PgConnection, PgPool};
 
-use crate::support::{HOLD_SECONDS, Shop, one, only, outcomes};
+use crate::support::{HOLD_SECONDS, Shop, one, outcomes};
 
 /// Calls a verb in a separate task, as another process would.
 macro_rules! in_the_background {
@@ -144,6 +144,9 @@ async fn who_comes_too_late_waits_for_nobody(pool: PgPool) {
     let shop = Shop::new(pool);
     let [gone, open] = [shop.product(1).await, shop.product(5).await];
     let standing = shop.hold(gone, 1).await.id;
+    // A due hold of another product changes nothing.
+    let other = shop.product(1).await;
+    shop.stale_hold(other, 9, 60).await;
 
     let lock = shop.lock(gone).await;
     let batch = shop
@@ -193,23 +196,28 @@ async fn what_falls_due_while_the_last_unit_goes_is_not_overlooked(pool: PgPool)
 #[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
 async fn a_hold_lives_its_full_time_from_the_end_of_the_wait(pool: PgPool) {
     let shop = Shop::new(pool);
-    let product = shop.product(1).await;
+    let [product, other] = [shop.product(2).await, shop.product(2).await];
+    for products in [vec![product], vec![other, product]] {
+        let requests: Vec<_> = products.iter().map(|&id| one(id, 1)).collect();
+        let lock = shop.lock(product).await;
+        let reserve = in_the_background!(shop, reserve::reserve, requests, HOLD_SECONDS);
+        shop.until_waiting(&[reserve.abort_handle()]).await;
+        let released: time::OffsetDateTime = sqlx::query_scalar("select clock_timestamp()")
+            .fetch_one(&shop.pool)
+            .await
+            .unwrap();
+        lock.commit().await.unwrap();
 
-    let lock = shop.lock(product).await;
-    let reserve = in_the_background!(shop, reserve::reserve, [one(product, 1)], HOLD_SECONDS);
-    shop.until_waiting(&[reserve.abort_handle()]).await;
-    let released: time::OffsetDateTime = sqlx::query_scalar("select clock_timestamp()")
-        .fetch_one(&shop.pool)
-        .await
-        .unwrap();
-    lock.commit().await.unwrap();
-
-    let hold = only(reserve.await.unwrap()).unwrap();
-    assert!(hold.created_at >= released);
-    assert_eq!(
-        hold.expires_at - hold.created_at,
-        time::Duration::seconds(300)
-    );
+        for hold in reserve.await.unwrap().answers {
+            let hold = hold.unwrap();
+            assert!(hold.created_at >= released);
+            assert_eq!(
+                hold.expires_at - hold.created_at,
+                time::Duration::seconds(300)
+            );
+            shop.cancel(&[hold.id]).await;
+        }
+    }
 }
 
 #[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]

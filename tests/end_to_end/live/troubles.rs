@@ -1,0 +1,287 @@
+//! Every alert is sent, shown in red, and removed once the cause is gone.
+
+use serde_json::json;
+
+use super::{
+    browser::Browser,
+    stage::{Viewer, alerts, find},
+};
+use crate::support::{Database, NO_RABBITMQ, NO_REDIS, Peer, Server, Service, System, Traffic};
+
+/// Waits until the stream has the alert. If there is a browser, its page must show the alert.
+async fn is_told(system: &System, code: &str) {
+    let mut viewer = Viewer::of(system).await;
+    let view = viewer
+        .until(code, |view| alerts(view).contains(&code))
+        .await;
+    let alert = find(&view["alerts"], "code", code).unwrap();
+    if let Some(browser) = Browser::open(system).await {
+        browser.shows_alert(alert).await;
+        browser.ends_clean().await;
+    }
+}
+
+async fn is_mended(system: &System, code: &str) {
+    let mut viewer = Viewer::of(system).await;
+    let mended = format!("the end of {code}");
+    viewer
+        .until(&mended, |view| !alerts(view).contains(&code))
+        .await;
+}
+
+#[tokio::test]
+async fn no_expirer_and_no_relay() {
+    let system = System::start().await;
+    is_told(&system, "no_expirer").await;
+    is_told(&system, "no_relay").await;
+    let _expirer = Peer::expirer(&system, &[]).await;
+    is_mended(&system, "no_expirer").await;
+}
+
+#[tokio::test]
+async fn a_copy_that_died_is_missed_and_one_that_was_stopped_is_not() {
+    let system = System::start().await;
+    let [_stays, mut stopped, mut killed] = [
+        Peer::expirer(&system, &[]).await,
+        Peer::expirer(&system, &[]).await,
+        Peer::expirer(&system, &[]).await,
+    ];
+    let mut viewer = Viewer::of(&system).await;
+    viewer
+        .until("three expirers", |view| {
+            view["processes"].as_array().unwrap().len() == 4
+        })
+        .await;
+    stopped.stop().await;
+    killed.child.kill();
+    let view = viewer
+        .until("the loss", |view| alerts(view).contains(&"process_lost"))
+        .await;
+    let alert = find(&view["alerts"], "code", "process_lost").unwrap();
+    assert_eq!(alert["title"], "Down: 1 of 2 copies of the expirer");
+    is_told(&system, "process_lost").await;
+}
+
+#[tokio::test]
+async fn a_copy_that_was_started_again_is_not_missed() {
+    let system = System::start().await;
+    let mut killed = Peer::expirer(&system, &[]).await;
+    let mut viewer = Viewer::of(&system).await;
+    viewer
+        .until("the expirer", |view| {
+            find(&view["processes"], "role", "expirer").is_some()
+        })
+        .await;
+    killed.child.kill();
+    let _again = Peer::expirer(&system, &[]).await;
+    let view = viewer
+        .until("its death", |view| {
+            find(&view["processes"], "alive", false).is_some()
+        })
+        .await;
+    assert_eq!(alerts(&view), ["no_relay"]);
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_is_no_outage() {
+    let system = System::start().await;
+    let product = system.create_product(9).await;
+    // As before `migrate`, and as when another session holds a lock.
+    system.database.execute("drop table processes").await;
+    is_told(&system, "cannot_read").await;
+    let mut viewer = Viewer::of(&system).await;
+    let view = viewer.next().await.unwrap().data;
+    assert_eq!(view["servers"]["postgres"], "up");
+    assert_eq!(view["rates"], json!(null));
+    let mut keeper = system.database.pool.begin().await.unwrap();
+    sqlx::raw_sql("lock outbox_events")
+        .execute(&mut *keeper)
+        .await
+        .unwrap();
+    let view = viewer
+        .until("both", |view| {
+            let alert = find(&view["alerts"], "code", "cannot_read");
+            alert.is_some_and(|alert| {
+                alert["title"]
+                    .as_str()
+                    .unwrap()
+                    .ends_with("the waiting events")
+            })
+        })
+        .await;
+    assert_eq!(alerts(&view), ["cannot_read"]);
+    assert_eq!(view["servers"]["postgres"], "up");
+    system.reserve(product, 1).await;
+    keeper.rollback().await.unwrap();
+}
+
+#[tokio::test]
+async fn redis_away() {
+    let system = System::with(&[NO_REDIS]).await;
+    is_told(&system, "redis_down").await;
+    let mut viewer = Viewer::of(&system).await;
+    let view = viewer
+        .until("the API's heartbeat", |view| {
+            view["processes"][0]["cannot_reach"] == json!(["redis"])
+        })
+        .await;
+    assert_eq!(view["servers"]["redis"], "down");
+    assert_eq!(view["funnel"], json!(null));
+}
+
+#[tokio::test]
+async fn postgresql_away() {
+    let database = Database::create().await;
+    let (proxy, url) = database.behind_proxy().await;
+    let system = System::spawn_on(database, &[("DATABASE_URL", &url)]).await;
+    let product = system.create_product(7).await;
+    let mut viewer = Viewer::of(&system).await;
+    viewer
+        .until("the product", |view| {
+            view["products"].as_array().unwrap().len() == 1
+        })
+        .await;
+    for away in [Traffic::Refuse, Traffic::Blackhole] {
+        proxy.set(away);
+        is_told(&system, "postgres_down").await;
+        let mut viewer = Viewer::of(&system).await;
+        let view = viewer.next().await.unwrap().data;
+        // A new viewer gets the last known state.
+        assert_eq!(view["servers"]["postgres"], "down");
+        assert_eq!(view["products"][0]["id"], product);
+        proxy.set(Traffic::Pass);
+        is_mended(&system, "postgres_down").await;
+    }
+}
+
+#[tokio::test]
+async fn rabbitmq_away() {
+    let system = System::start().await;
+    let _relay = Peer::start(&system, "flashsale-relay", &[NO_RABBITMQ]).await;
+    is_told(&system, "rabbitmq_down").await;
+}
+
+#[tokio::test]
+async fn events_that_wait_and_events_that_are_dead() {
+    let system = System::start().await;
+    system
+        .database
+        .execute(
+            "insert into outbox_events (event_type, payload, created_at)
+        values ('ReservationConfirmed', '{}', now() - interval '1 min')",
+        )
+        .await;
+    is_told(&system, "events_wait").await;
+    system
+        .database
+        .execute("update outbox_events set dead_at = now()")
+        .await;
+    is_told(&system, "events_dead").await;
+    is_mended(&system, "events_wait").await;
+}
+
+#[tokio::test]
+async fn holds_that_are_overdue() {
+    let system = System::start().await;
+    let product = system.create_product(1).await;
+    system.reserve(product, 1).await;
+    system
+        .database
+        .execute("update reservations set expires_at = now() - interval '20 s'")
+        .await;
+    is_told(&system, "holds_overdue").await;
+    let swept = system.post("/admin/reservations/sync-expired").await;
+    assert_eq!(swept.expect(200), json!({"expired": 1}));
+    is_mended(&system, "holds_overdue").await;
+}
+
+#[tokio::test]
+async fn books_that_differ() {
+    let system = System::start().await;
+    let product = system.create_product(9).await;
+    system
+        .database
+        .execute("update products set stock = stock - 1, held = held + 1")
+        .await;
+    // A viewer causes audits.
+    is_told(&system, "books_differ").await;
+    let mut viewer = Viewer::of(&system).await;
+    let view = viewer.next().await.unwrap().data;
+    let difference = json!({"product_id": product, "counter": "held", "counted": 1, "expected": 0});
+    assert!(
+        view["audit"]["differences"]
+            .as_array()
+            .unwrap()
+            .contains(&difference),
+        "{view}"
+    );
+    system
+        .database
+        .execute("update products set stock = stock + 1, held = held - 1")
+        .await;
+    system.assert_clean_audit().await;
+    is_mended(&system, "books_differ").await;
+}
+
+#[tokio::test]
+async fn requests_that_fail() {
+    let system = System::with(&[("LANE_MAX_REQUESTS", "1")]).await;
+    let product = system.create_product(9).await;
+    let lock = system.database.lock_product(product).await;
+    // One runs, one waits, and the others are refused.
+    let mut answers = tokio::task::JoinSet::new();
+    for user in 1..=6 {
+        let client = system.client();
+        answers.spawn(async move { client.try_reserve(product, user).await.status });
+    }
+    is_told(&system, "requests_fail").await;
+    lock.rollback().await.unwrap();
+    let failed = answers.join_all().await;
+    assert!(failed.iter().filter(|status| **status == 503).count() >= 4);
+    is_mended(&system, "requests_fail").await;
+}
+
+#[tokio::test]
+async fn a_postgresql_that_is_read_only_is_named_and_not_the_processes() {
+    let superuser = ("FLASHSALE_LOCAL_POSTGRES_ROLE", "superuser");
+    let server = Server::start_with(Service::Postgres, &[superuser]);
+    let database = Database::create_on(&server.url).await;
+    let system = System::spawn_on(database, &[]).await;
+    system
+        .database
+        .configure("default_transaction_read_only", "on")
+        .await;
+    is_told(&system, "postgres_read_only").await;
+    let mut viewer = Viewer::of(&system).await;
+    let view = viewer.next().await.unwrap().data;
+    assert_eq!(alerts(&view), ["postgres_read_only"]);
+    system
+        .database
+        .configure("default_transaction_read_only", "off")
+        .await;
+    is_mended(&system, "postgres_read_only").await;
+}
+
+#[tokio::test]
+async fn commits_that_wait_for_a_standby() {
+    let superuser = ("FLASHSALE_LOCAL_POSTGRES_ROLE", "superuser");
+    let server = Server::start_with(Service::Postgres, &[superuser]);
+    let database = Database::create_on(&server.url).await;
+    let system = System::spawn_on(database, &[]).await;
+    let product = system.create_product(1).await;
+    system
+        .database
+        .configure("synchronous_standby_names", "nobody")
+        .await;
+    let client = system.client();
+    let reserve = tokio::spawn(async move { client.try_reserve(product, 1).await });
+    is_told(&system, "commits_stalled").await;
+    system
+        .database
+        .configure("synchronous_standby_names", "")
+        .await;
+    is_mended(&system, "commits_stalled").await;
+    // The reserve was answered before or after, but it was done.
+    reserve.await.unwrap();
+    assert_eq!(system.stock(product).await, 0);
+}

@@ -1,0 +1,43 @@
+//! Redis, as an operator sees it.
+
+use redis::{Cmd, FromRedisValue, aio::MultiplexedConnection};
+use serde_json::Value;
+
+use super::{System, eventually, id};
+
+/// Redis, as an operator with `redis-cli` sees it.
+pub(crate) struct Redis(MultiplexedConnection);
+
+impl Redis {
+    pub(crate) async fn at(url: &str) -> Self {
+        let client = redis::Client::open(url).unwrap();
+        Self(client.get_multiplexed_async_connection().await.unwrap())
+    }
+
+    pub(crate) async fn ask<T: FromRedisValue>(&mut self, command: &str) -> T {
+        let words: Vec<&str> = command.split(' ').collect();
+        self.ask_words(&words).await
+    }
+
+    /// For arguments with spaces.
+    pub(crate) async fn ask_words<T: FromRedisValue>(&mut self, words: &[&str]) -> T {
+        let mut command = Cmd::new();
+        for word in words {
+            command.arg(word);
+        }
+        command.query_async(&mut self.0).await.unwrap()
+    }
+
+    /// Waits until a command has this reply.
+    pub(crate) async fn answers(&mut self, command: &str, wanted: Option<i64>) {
+        eventually(&format!("{command} = {wanted:?}"), async || {
+            (self.ask::<Option<i64>>(command).await == wanted).then_some(())
+        })
+        .await;
+    }
+}
+
+/// The key of a hold's timer.
+pub(crate) fn timer_key(system: &System, hold: &Value) -> String {
+    format!("{}reservation:{}", system.redis_prefix(), id(hold))
+}
