@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use inventory::outbox::{Claimed, LEASE, LEASE_MAX};
+use inventory::outbox::{LEASE, LEASE_MAX};
 use lapin::types::ShortString;
 use time::OffsetDateTime;
 use tokio::time::Instant;
@@ -49,7 +49,7 @@ struct Batch {
 }
 
 /// A row of the outbox whose message was sent.
-struct Row {
+pub(crate) struct Row {
     id: i64,
     created_at: OffsetDateTime,
     routing_key: ShortString,
@@ -87,6 +87,18 @@ pub(crate) struct Decided {
     pub(crate) fate: Fate,
 }
 
+impl Row {
+    pub(crate) fn new(id: i64, created_at: OffsetDateTime, routing_key: ShortString) -> Self {
+        Self {
+            id,
+            created_at,
+            routing_key,
+            fate: Fate::Unknown,
+            closed: false,
+        }
+    }
+}
+
 impl Due {
     pub(crate) fn ids(&self) -> Vec<i64> {
         let decided = self.decided.iter().map(|row| row.id);
@@ -97,27 +109,14 @@ impl Due {
 
 impl Flight {
     /// A batch was sent, with consecutive tags. Its rows are locked by a transaction.
-    pub(crate) fn sent<'a>(
-        &mut self,
-        first: Tag,
-        rows: impl Iterator<Item = (&'a Claimed, ShortString)>,
-    ) {
-        let rows: Vec<Row> = rows
-            .map(|(claimed, routing_key)| Row {
-                id: claimed.id,
-                created_at: claimed.created_at,
-                routing_key,
-                fate: Fate::Unknown,
-                closed: false,
-            })
-            .collect();
+    pub(crate) fn push(&mut self, first: Tag, rows: Vec<Row>, now: Instant) {
         // A row that could be claimed again had lost its lease.
         if !self.batches.is_empty() {
             self.close(&rows.iter().map(|row| row.id).collect());
         }
         self.batches.push_back(Batch {
             first,
-            sent_at: Instant::now(),
+            sent_at: now,
             unknown: rows.len(),
             rows,
             news: false,
@@ -165,9 +164,14 @@ impl Flight {
     }
 
     /// The transaction of the newest batch has recorded what was decided, and granted a lease for the other rows.
-    pub(crate) fn lease_newest(&mut self, decided: &[Decided], until: OffsetDateTime) {
+    pub(crate) fn lease_newest(
+        &mut self,
+        decided: &[Decided],
+        until: OffsetDateTime,
+        now: Instant,
+    ) {
         if let Some(batch) = self.batches.back_mut() {
-            batch.lease = Some(Lease::granted(until, LEASE));
+            batch.lease = Some(Lease::granted(until, LEASE, now));
             batch.news = false;
         }
         self.close(&decided.iter().map(|row| row.id).collect());
@@ -184,22 +188,17 @@ impl Flight {
         }
     }
 
-    /// When [`Self::due`] has something to do.
+    /// When [`Self::due`] has something to do. A time in the past: now.
     pub(crate) fn due_at(&self) -> Option<Instant> {
         let due_at = |batch: &Batch| {
-            let lease = batch.lease.as_ref()?;
-            Some(if batch.news {
-                Instant::now()
-            } else {
-                lease.renew_at
-            })
+            let renew_at = batch.lease.as_ref()?.renew_at;
+            Some(if batch.news { batch.sent_at } else { renew_at })
         };
         self.batches.iter().filter_map(due_at).min()
     }
 
     /// Outcomes that can be recorded now, and leases that end soon.
-    pub(crate) fn due(&self) -> Due {
-        let now = Instant::now();
+    pub(crate) fn due(&self, now: Instant) -> Due {
         let is_due = |lease: &Lease, batch: &Batch| batch.news || lease.renew_at <= now;
         let mut due = Due::default();
         let leased = self.batches.iter();
@@ -212,14 +211,14 @@ impl Flight {
             if lease.renew_at > now {
                 continue;
             }
-            if self.is_given_up(batch) {
+            if self.is_given_up(batch, now) {
                 due.given_up.extend(waiting);
                 continue;
             }
             due.waiting.extend(waiting);
             due.renewed_batches.push(batch.first);
             // The longer the wait, the rarer the updates. A crash at most doubles it.
-            let lasts = batch.sent_at.elapsed().clamp(LEASE, LEASE_MAX);
+            let lasts = (now - batch.sent_at).clamp(LEASE, LEASE_MAX);
             due.lease_lasts = due.lease_lasts.max(lasts);
         }
         due
@@ -242,7 +241,13 @@ impl Flight {
     }
 
     /// A transaction has done this work. Only the rows in `ours` still had their lease.
-    pub(crate) fn done(&mut self, due: &Due, ours: &HashSet<i64>, until: Option<OffsetDateTime>) {
+    pub(crate) fn done(
+        &mut self,
+        due: &Due,
+        ours: &HashSet<i64>,
+        until: Option<OffsetDateTime>,
+        now: Instant,
+    ) {
         let decided = due.decided.iter().map(|row| row.id);
         let given_up = due.given_up.iter().copied();
         let lost = due.waiting.iter().copied().filter(|id| !ours.contains(id));
@@ -253,7 +258,7 @@ impl Flight {
             if let Some(until) = until
                 && due.renewed_batches.contains(&batch.first)
             {
-                batch.lease = Some(Lease::granted(until, due.lease_lasts));
+                batch.lease = Some(Lease::granted(until, due.lease_lasts, now));
             }
         }
         self.close(&decided.chain(given_up).chain(lost).collect());
@@ -269,13 +274,13 @@ impl Flight {
             .retain(|batch| batch.rows.iter().any(|row| !row.closed));
     }
 
-    fn is_given_up(&self, batch: &Batch) -> bool {
+    fn is_given_up(&self, batch: &Batch, now: Instant) -> bool {
         let overtaken = if self.has_room() {
             OVERTAKEN_LIMIT
         } else {
             OVERTAKEN_LIMIT_FULL
         };
-        let waited = batch.sent_at.elapsed();
+        let waited = now - batch.sent_at;
         let age = batch.rows.first().map_or(Duration::ZERO, |row| {
             let age = OffsetDateTime::now_utc() - row.created_at;
             age.try_into().unwrap_or(Duration::ZERO)
@@ -316,8 +321,8 @@ impl Batch {
 }
 
 impl Lease {
-    fn granted(until: OffsetDateTime, lasts: Duration) -> Self {
-        let renew_at = Instant::now() + lasts / 2;
+    fn granted(until: OffsetDateTime, lasts: Duration, now: Instant) -> Self {
+        let renew_at = now + lasts / 2;
         Self { until, renew_at }
     }
 }
@@ -330,5 +335,113 @@ impl Due {
         self.decided.extend(decided);
         self.batches.push(batch.first);
         waiting
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const UNTIL: OffsetDateTime = OffsetDateTime::UNIX_EPOCH;
+
+    /// Batches of these ids, all with a lease since the returned time.
+    fn flight(batches: &[&[i64]]) -> (Flight, Instant) {
+        let (mut flight, now) = (Flight::default(), Instant::now());
+        let mut first = 0;
+        for ids in batches {
+            push(&mut flight, first, ids, now);
+            flight.lease_newest(&[], UNTIL, now);
+            first += ids.len() as Tag;
+        }
+        (flight, now)
+    }
+
+    fn push(flight: &mut Flight, first: Tag, ids: &[i64], now: Instant) {
+        let row = |id: &i64| Row::new(*id, OffsetDateTime::now_utc(), "a".into());
+        flight.push(first, ids.iter().map(row).collect(), now);
+    }
+
+    fn decided(due: &Due) -> Vec<(i64, Fate)> {
+        due.decided.iter().map(|row| (row.id, row.fate)).collect()
+    }
+
+    /// All rows are still ours.
+    fn done(flight: &mut Flight, due: &Due, now: Instant) {
+        flight.done(due, &due.ids().into_iter().collect(), Some(UNTIL), now);
+    }
+
+    #[test]
+    fn what_was_confirmed_is_recorded_although_the_rest_was_not() {
+        let (mut flight, now) = flight(&[&[1, 2, 3], &[4]]);
+        assert!(flight.due_at() > Some(now));
+        flight.settle(&[(1, Fate::Acked), (3, Fate::Acked)]);
+        assert!(flight.due_at() <= Some(now));
+        let due = flight.due(now);
+        assert_eq!(decided(&due), [(2, Fate::Acked), (4, Fate::Acked)]);
+        assert_eq!(due.waiting, [0_i64; 0]);
+        done(&mut flight, &due, now);
+        assert_eq!(flight.due(now).ids(), [0_i64; 0]);
+        flight.settle(&[(0, Fate::Acked), (2, Fate::Acked)]);
+        let due = flight.due(now);
+        done(&mut flight, &due, now);
+        assert!(flight.is_empty());
+    }
+
+    #[test]
+    fn a_nack_is_judged_when_its_neighbours_are_known() {
+        let (mut flight, now) = flight(&[&[1, 2, 3]]);
+        flight.settle(&[(0, Fate::Acked), (1, Fate::QueueRejected)]);
+        let due = flight.due(now);
+        assert_eq!(decided(&due), [(1, Fate::Acked)]);
+        done(&mut flight, &due, now);
+        flight.settle(&[(2, Fate::Acked)]);
+        let due = flight.due(now);
+        assert_eq!(decided(&due), [(2, Fate::Refused), (3, Fate::Acked)]);
+    }
+
+    #[test]
+    fn a_lease_is_renewed_in_time_and_ever_more_rarely() {
+        let (mut flight, sent_at) = flight(&[&[1, 2]]);
+        let (mut renewals, mut granted, mut lease) = (0, sent_at, LEASE);
+        for second in 1..300 {
+            let now = sent_at + Duration::from_secs(second);
+            let due = flight.due(now);
+            if due.waiting.is_empty() {
+                continue;
+            }
+            assert_eq!(due.waiting, [1, 2]);
+            assert!(now < granted + lease, "too late");
+            assert!(due.lease_lasts >= lease && due.lease_lasts <= LEASE_MAX);
+            (granted, lease) = (now, due.lease_lasts);
+            renewals += 1;
+            done(&mut flight, &due, now);
+        }
+        assert!((15..25).contains(&renewals), "{renewals}");
+        let due = flight.due(sent_at + Duration::from_secs(320));
+        assert_eq!(due.given_up, [1, 2]);
+    }
+
+    #[test]
+    fn a_message_that_others_have_overtaken_by_far_is_given_up() {
+        let (mut flight, sent_at) = flight(&[&[1]]);
+        let now = sent_at + OVERTAKEN_LIMIT;
+        push(&mut flight, 1, &[2], now);
+        flight.lease_newest(&[], UNTIL, now);
+        assert_eq!(flight.due(now).given_up, [0_i64; 0]);
+        flight.settle(&[(1, Fate::Acked)]);
+        assert_eq!(flight.due(now).given_up, [1]);
+    }
+
+    #[test]
+    fn a_row_that_is_not_ours_any_more_is_forgotten() {
+        let (mut flight, sent_at) = flight(&[&[1, 2]]);
+        let now = sent_at + LEASE;
+        let due = flight.due(now);
+        flight.done(&due, &HashSet::from([2]), Some(UNTIL), now);
+        let now = now + LEASE;
+        assert_eq!(flight.due(now).waiting, [2]);
+        // Claimed again, after its lease had ended.
+        push(&mut flight, 2, &[2], now);
+        assert_eq!(flight.due(now).ids(), [0_i64; 0]);
     }
 }

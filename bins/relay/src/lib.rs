@@ -1,8 +1,8 @@
 //! Publishes each committed event to RabbitMQ at least once, also across outages.
 //!
 //! Any number of copies may run: they share the rows of the outbox. `inventory::outbox` owns the state of a row,
-//! `publish` the protocol, `confirms` the outcome of each message, `flight` the rows that wait for one, and `worker` the
-//! loop.
+//! `publish` the protocol, `confirms` the outcome of each message, `flight` the rows that wait for one,
+//! `record` the transactions, and `worker` the loop.
 
 mod asyncapi;
 mod confirms;
@@ -10,6 +10,7 @@ mod dependency;
 mod flight;
 mod metrics;
 pub mod publish;
+mod record;
 mod relay;
 mod worker;
 

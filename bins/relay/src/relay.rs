@@ -7,12 +7,12 @@ use sqlx::PgPool;
 use timer::Wakeups;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
 
 use crate::{
     dependency::DependencyStatus,
     metrics::Metrics,
     publish::{Broker, Dialing, EXCHANGE, Publisher},
+    record::Recorded,
     worker::{Pace, Worker},
 };
 
@@ -34,17 +34,6 @@ pub(crate) struct Settings {
     pub(crate) poll: Duration,
     /// How long a shutdown waits for confirms.
     pub(crate) linger: Duration,
-}
-
-/// Outcomes that one transaction has recorded.
-#[derive(Debug, Default)]
-pub(crate) struct Recorded {
-    pub(crate) published: usize,
-    pub(crate) returned: usize,
-    pub(crate) turned_away: usize,
-    pub(crate) refused: usize,
-    /// The new dead letters.
-    pub(crate) dead: Vec<Uuid>,
 }
 
 impl Relay {

@@ -5,7 +5,7 @@
 //! transactions of their own, and renews the leases while it waits. A relay that crashes delays its rows until their
 //! lease ends.
 
-use std::{collections::HashSet, io, time::Duration};
+use std::time::Duration;
 
 use anyhow::anyhow;
 use futures_util::{
@@ -20,14 +20,15 @@ use runtime::retry::Delays;
 use sqlx::PgConnection;
 use time::OffsetDateTime;
 use timer::Wakeups;
-use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     confirms::{Fate, Tag},
-    flight::{Decided, Due, Flight},
+    flight::{Decided, Due, Flight, Row},
     publish::{Message, Publisher, is_alive},
-    relay::{Recorded, Relay},
+    record::{Recorded, record, record_due, transaction},
+    relay::Relay,
 };
 
 /// Maximum delay between attempts to reach the broker or the database.
@@ -159,7 +160,7 @@ impl<'a> Worker<'a> {
         let now = Instant::now();
         let record_at = self.flight.due_at().map(|at| at.max(self.database_at));
         if record_at.is_some_and(|at| at <= now) {
-            let due = self.flight.due();
+            let due = self.flight.due(now);
             self.record_late(&due, WAITING).await;
             return Ok(());
         }
@@ -257,7 +258,10 @@ impl<'a> Worker<'a> {
 
     async fn claim_batch(&mut self) -> Result<Batch, Error> {
         let relay = self.relay;
-        let batch = transaction(relay, async |connection| self.claim_on(connection).await).await;
+        let batch = transaction(&relay.pool, async |connection| {
+            self.claim_on(connection).await
+        })
+        .await;
         // Rows without a lease are not ours after the transaction.
         self.flight.forget_newest();
         batch
@@ -298,7 +302,7 @@ impl<'a> Worker<'a> {
         transaction.commit().await?;
 
         if let Some(until) = until {
-            self.flight.lease_newest(&decided, until);
+            self.flight.lease_newest(&decided, until, Instant::now());
         }
         self.observe(&decided);
         let metrics = &self.relay.metrics;
@@ -336,7 +340,8 @@ impl<'a> Worker<'a> {
         for row in rows {
             match Message::new(row) {
                 Ok(message) => {
-                    sent.push((row, message.routing_key.clone()));
+                    let key = message.routing_key.clone();
+                    sent.push(Row::new(row.id, row.created_at, key));
                     messages.push(message);
                 }
                 Err(error) => unreadable.push((row.id, format!("cannot be read: {error}"))),
@@ -346,7 +351,7 @@ impl<'a> Worker<'a> {
             self.quiet_since = Instant::now();
         }
         let first = self.publisher.send(messages);
-        self.flight.sent(first, sent.into_iter());
+        self.flight.push(first, sent, Instant::now());
         unreadable
     }
 
@@ -372,11 +377,12 @@ impl<'a> Worker<'a> {
         let work = async |connection: &mut PgConnection| {
             record_due(connection, due, why, max_attempts).await
         };
-        match transaction(self.relay, work).await {
+        match transaction(&self.relay.pool, work).await {
             Ok(done) => {
                 self.relay.postgres.works();
                 self.database_delays.reset();
-                self.flight.done(due, &done.ours, done.until);
+                self.flight
+                    .done(due, &done.ours, done.until, Instant::now());
                 self.relay.tell(&done.recorded);
                 self.observe(&done.decided);
                 true
@@ -414,104 +420,6 @@ impl<'a> Worker<'a> {
             self.relay.metrics.latency_seconds.observe(latency);
         }
     }
-}
-
-/// Result of a transaction for leased rows.
-struct Done {
-    ours: HashSet<i64>,
-    decided: Vec<Decided>,
-    recorded: Recorded,
-    until: Option<OffsetDateTime>,
-}
-
-/// Runs a transaction within its time limit.
-async fn transaction<T>(
-    relay: &Relay,
-    work: impl AsyncFnOnce(&mut PgConnection) -> Result<T, Error>,
-) -> Result<T, Error> {
-    let mut connection = relay.pool.acquire().await.map_err(Error::NotDone)?;
-    match timeout(outbox::TRANSACTION_LIMIT, work(&mut connection)).await {
-        Ok(done) => done,
-        Err(_) => {
-            // PostgreSQL does not answer. A connection with an outstanding answer would block the pool.
-            drop(connection.detach());
-            Err(sqlx::Error::Io(io::ErrorKind::TimedOut.into()).into())
-        }
-    }
-}
-
-/// One transaction for leased rows. What is no longer ours is left alone.
-async fn record_due(
-    connection: &mut PgConnection,
-    due: &Due,
-    why: &str,
-    max_attempts: i32,
-) -> Result<Done, Error> {
-    let mut transaction = outbox::begin(connection).await?;
-    let ours = outbox::relock(&mut transaction, &due.ids(), &due.leases).await?;
-    let ours: HashSet<i64> = ours.into_iter().collect();
-    let mut decided = due.decided.clone();
-    decided.retain(|row| ours.contains(&row.id));
-    let recorded = record(&mut transaction, &decided, max_attempts).await?;
-    let of_ours = |ids: &[i64]| -> Vec<i64> {
-        let ids = ids.iter().copied();
-        ids.filter(|id| ours.contains(id)).collect()
-    };
-    let (given_up, waiting) = (of_ours(&due.given_up), of_ours(&due.waiting));
-    if !given_up.is_empty() {
-        outbox::back_off(&mut transaction, &given_up, why).await?;
-    }
-    let mut until = None;
-    if !waiting.is_empty() {
-        until = outbox::lease(&mut transaction, &waiting, due.lease_lasts, why).await?;
-    }
-    transaction.commit().await?;
-    Ok(Done {
-        ours,
-        decided,
-        recorded,
-        until,
-    })
-}
-
-/// Records outcomes of rows that the transaction has locked.
-async fn record(
-    transaction: &mut PgConnection,
-    decided: &[Decided],
-    max_attempts: i32,
-) -> Result<Recorded, Error> {
-    let ids = |fate| -> Vec<i64> {
-        let met = decided.iter().filter(|row| row.fate == fate);
-        met.map(|row| row.id).collect()
-    };
-    let (published, returned) = (ids(Fate::Acked), ids(Fate::Returned));
-    let turned_away = ids(Fate::QueueRejected);
-    let refused: Vec<_> = ids(Fate::Refused)
-        .into_iter()
-        .map(|id| (id, "refused by the broker, alone".to_owned()))
-        .collect();
-    if !published.is_empty() {
-        outbox::publish(transaction, &published).await?;
-    }
-    for (ids, why) in [
-        (&returned, "unroutable: no queue is bound"),
-        (&turned_away, "refused by the broker, and not alone"),
-    ] {
-        if !ids.is_empty() {
-            outbox::back_off(transaction, ids, why).await?;
-        }
-    }
-    let mut dead = Vec::new();
-    if !refused.is_empty() {
-        dead = outbox::refuse(transaction, &refused, max_attempts).await?;
-    }
-    Ok(Recorded {
-        published: published.len(),
-        returned: returned.len(),
-        turned_away: turned_away.len(),
-        refused: refused.len(),
-        dead,
-    })
 }
 
 async fn at(time: Option<Instant>) {

@@ -137,6 +137,8 @@ async fn a_broker_that_falls_silent_is_given_up_and_asked_again() {
     broker.receive(50).await;
     comes_to(&system, 50, "published_at is not null and attempts = 0").await;
 
+    broker.take_all().await;
+
     // Again, but this time the old connections stay dead.
     proxy.set(Traffic::Blackhole);
     insert_events(&system, 50).await;

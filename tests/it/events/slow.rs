@@ -132,13 +132,14 @@ async fn a_relay_that_dies_while_it_waits_leaves_its_events_to_others() {
     insert_events(&system, 20).await;
     broker.receive(20).await;
     comes_to(&system, 20, WAITING).await;
-    // Another relay leaves them alone while the first one is alive.
+    // Another relay leaves them alone while the first one lives and renews their lease.
     let _other = Relay::start(&system, &broker.url, &[]).await;
-    insert_events(&system, 1).await;
-    comes_to(&system, 1, DONE).await;
+    let renewed = "next_attempt_at > created_at + interval '12 s'";
+    comes_to(&system, 20, renewed).await;
     assert_eq!(rows(&system, WAITING).await, 20);
+    assert_eq!(broker.take_all().await.len(), 0);
     first.child.kill();
-    comes_to(&system, 21, DONE).await;
+    comes_to(&system, 20, DONE).await;
 }
 
 #[tokio::test]

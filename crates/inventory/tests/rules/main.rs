@@ -21,6 +21,7 @@ mod extend;
 mod idempotency;
 mod migrate;
 mod migrate_live;
+mod outbox;
 mod plans;
 mod policy;
 mod reads;
