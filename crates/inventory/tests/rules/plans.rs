@@ -284,10 +284,12 @@ async fn a_relay_reads_its_own_rows_and_not_the_whole_queue(
         outbox::refuse(&mut transaction, &refused, 9).await.unwrap();
         let until = outbox::lease(&mut transaction, late, outbox::LEASE, "late").await;
         transaction.commit().await.unwrap();
+        drop(connection);
         assert_read(&shop, &before, 4 * ROWS..=most, "a relay's batch").await;
 
         let before = read(&shop).await;
         let until = until.unwrap().unwrap();
+        let mut connection = shop.pool.acquire().await.unwrap();
         let mut transaction = outbox::begin(&mut connection).await.unwrap();
         let ours = outbox::relock(&mut transaction, late, &[until]).await;
         assert_eq!(ours.unwrap().len(), late.len());
