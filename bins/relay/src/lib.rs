@@ -2,7 +2,8 @@
 //!
 //! Any number of copies may run: they share the rows of the outbox. `inventory::outbox` owns the state of a row,
 //! `publish` the protocol, `confirms` the outcome of each message, `flight` the rows that wait for one,
-//! `record` the transactions, and `worker` the loop.
+//! `record` the transactions, `worker` the loop on one connection,
+//! and `run` its connections.
 
 mod asyncapi;
 mod confirms;
@@ -12,6 +13,7 @@ mod metrics;
 pub mod publish;
 mod record;
 mod relay;
+mod run;
 mod worker;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
@@ -141,7 +143,7 @@ pub async fn start(args: Args, process: Process) -> anyhow::Result<()> {
         let (relay, wakeups, stop) = (relay.clone(), wakeups.clone(), stop.clone());
         let usable = usable.clone();
         tasks.spawn(async move {
-            relay.run(&wakeups, usable, &stop).await;
+            run::run(&relay, &wakeups, usable, &stop).await;
             Ok(())
         });
     }

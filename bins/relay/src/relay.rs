@@ -1,19 +1,15 @@
-//! The state that all workers of the process share, and the connections of one worker.
+//! The state that all workers of the process share.
 
 use std::time::Duration;
 
 use anyhow::anyhow;
 use sqlx::PgPool;
-use timer::Wakeups;
-use tokio::time::sleep;
-use tokio_util::sync::CancellationToken;
 
 use crate::{
     dependency::DependencyStatus,
     metrics::Metrics,
-    publish::{Broker, Dialing, EXCHANGE, Publisher},
+    publish::{Broker, EXCHANGE},
     record::Recorded,
-    worker::{Pace, Worker},
 };
 
 /// State that all workers share.
@@ -54,65 +50,6 @@ impl Relay {
             broker,
             settings,
         })
-    }
-
-    /// Relays until `shutdown`, through all outages. Starts when `usable` says that the database can be used. Several
-    /// workers, in one process or many, share the rows: each has its own connection, channel and transactions.
-    pub(crate) async fn run(
-        &self,
-        wakeups: &Wakeups,
-        usable: impl Future<Output = ()> + Clone,
-        shutdown: &CancellationToken,
-    ) {
-        let mut pace = Pace::new(self.settings.batch_rows);
-        let mut dialing = Dialing::new(&self.broker);
-        let mut connected_before = false;
-        while !shutdown.is_cancelled() {
-            // Nothing is claimed without a connection to the broker.
-            let Some(connected) = shutdown.run_until_cancelled(dialing.attempt()).await else {
-                return;
-            };
-            match connected {
-                Ok(publisher) => {
-                    self.rabbitmq.works();
-                    self.metrics.reconnects.inc_by(u64::from(connected_before));
-                    connected_before = true;
-                    // Only now, so that the log and `/readyz` already know whether RabbitMQ can be reached.
-                    let usable = shutdown.run_until_cancelled(usable.clone());
-                    if usable.await.is_some() {
-                        self.relay_on(publisher, &mut pace, wakeups, shutdown).await;
-                    }
-                }
-                Err(error) => self.broker_failed(&error),
-            }
-            shutdown
-                .run_until_cancelled(sleep(pace.delays.next_delay()))
-                .await;
-        }
-    }
-
-    /// Relays on one connection, until it is of no more use.
-    async fn relay_on(
-        &self,
-        publisher: Publisher,
-        pace: &mut Pace,
-        wakeups: &Wakeups,
-        shutdown: &CancellationToken,
-    ) {
-        let mut worker = Worker::new(self, publisher, pace, wakeups);
-        loop {
-            worker.relay(shutdown).await;
-            if shutdown.is_cancelled() || !worker.publisher.only_refuses() {
-                break;
-            }
-            if let Err(error) = worker.publisher.reopen().await {
-                self.broker_failed(&error);
-                break;
-            }
-        }
-        if worker.publisher.is_usable() {
-            worker.publisher.close().await;
-        }
     }
 
     pub(crate) fn tell(&self, recorded: &Recorded) {
