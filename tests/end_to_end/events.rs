@@ -1,5 +1,6 @@
 //! From a confirmed reservation to the consumer, with all faults on the way.
 
+mod clock;
 mod consumer;
 mod crashes;
 mod dead;
@@ -7,7 +8,9 @@ mod delivery;
 mod lifecycle;
 mod monitoring;
 mod outages;
+mod refusing;
 mod replay;
 mod roles;
+mod slow;
 pub(crate) mod stage;
 mod topology;

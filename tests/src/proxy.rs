@@ -5,6 +5,8 @@
     reason = "what cannot be started fails the test, or the run"
 )]
 
+mod confirms;
+
 use std::{sync::Arc, time::Duration};
 
 use tokio::{
@@ -27,6 +29,10 @@ pub enum Traffic {
     Mute,
     /// All data is delayed by this time.
     Delay(Duration),
+    /// The broker's acks are delayed by this time. All else passes. Only with [`Proxy::to_broker`].
+    LateConfirms(Duration),
+    /// The broker's acks of every second message are held back until the fault ends. Only with [`Proxy::to_broker`].
+    SomeConfirms,
 }
 
 pub struct Proxy {
@@ -39,20 +45,34 @@ pub struct Proxy {
 #[derive(Clone)]
 struct Rules {
     target: Arc<str>,
+    speaks_amqp: bool,
     traffic: Traffic,
     /// Number of cuts so far.
     cuts: u32,
+    /// How often all connections were lost so far.
+    losses: u32,
 }
 
 impl Proxy {
     /// Listens on a free port, and forwards connections to `target`.
     pub async fn to(target: &str) -> Self {
+        Self::start(target, false).await
+    }
+
+    /// The same for a RabbitMQ without TLS.
+    pub async fn to_broker(target: &str) -> Self {
+        Self::start(target, true).await
+    }
+
+    async fn start(target: &str, speaks_amqp: bool) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let (rules, seen) = watch::channel(Rules {
             target: target.into(),
+            speaks_amqp,
             traffic: Traffic::Pass,
             cuts: 0,
+            losses: 0,
         });
         let accepting = tokio::spawn(accept(listener, seen));
         Self {
@@ -78,6 +98,12 @@ impl Proxy {
     /// Closes all connections. The treatment of new ones does not change.
     pub fn cut(&self) {
         self.rules.send_modify(|rules| rules.cuts += 1);
+    }
+
+    /// No data passes on the present connections any more, and nobody is told, as when a machine vanishes. The
+    /// treatment of new ones does not change.
+    pub fn lose(&self) {
+        self.rules.send_modify(|rules| rules.losses += 1);
     }
 }
 
@@ -107,28 +133,36 @@ async fn accept(listener: TcpListener, mut rules: watch::Receiver<Rules>) {
         if let Some(client) = accepted
             && now.traffic != Traffic::Refuse
         {
-            connections.spawn(join(client, now.target, rules.clone()));
+            connections.spawn(join(client, now, rules.clone()));
         }
         // Removes finished connections.
         while connections.try_join_next().is_some() {}
     }
 }
 
-async fn join(client: TcpStream, target: Arc<str>, rules: watch::Receiver<Rules>) {
-    let Ok(server) = TcpStream::connect(&*target).await else {
+async fn join(client: TcpStream, now: Rules, rules: watch::Receiver<Rules>) {
+    let Ok(server) = TcpStream::connect(&*now.target).await else {
         return;
     };
     let (from_client, to_client) = client.into_split();
     let (from_server, to_server) = server.into_split();
-    tokio::join!(
-        pump(from_client, to_server, rules.clone(), &[Traffic::Blackhole]),
-        pump(
-            from_server,
-            to_client,
-            rules,
-            &[Traffic::Blackhole, Traffic::Mute]
-        ),
-    );
+    let forth = pump(from_client, to_server, rules.clone(), &[Traffic::Blackhole]);
+    let stops = [Traffic::Blackhole, Traffic::Mute];
+    let back = async {
+        if now.speaks_amqp {
+            confirms::pump(from_server, to_client, rules.clone(), &stops).await;
+        } else {
+            pump(from_server, to_client, rules.clone(), &stops).await;
+        }
+    };
+    let mut both = std::pin::pin!(async { tokio::join!(forth, back) });
+    let mut lost = rules.clone();
+    let lost = async { drop(lost.wait_for(|rules| rules.losses > now.losses).await) };
+    tokio::select! {
+        _ = &mut both => {}
+        // The sockets stay open in the futures.
+        () = lost => std::future::pending().await,
+    }
 }
 
 /// Forwards one direction until it ends. Pauses while the traffic setting blocks it.
@@ -141,20 +175,23 @@ async fn pump(
     let mut buffer = vec![0; 64 * 1024];
     loop {
         let read = from.read(&mut buffer).await.unwrap_or(0);
-        let passable = |rules: &Rules| !stops.contains(&rules.traffic);
-        let Ok(traffic) = rules.wait_for(passable).await.map(|rules| rules.traffic) else {
+        if passed(&mut rules, stops).await.is_none() {
             return;
-        };
-        // The connection is cut: held-back data never arrives.
-        if traffic == Traffic::Refuse {
-            return;
-        }
-        if let Traffic::Delay(delay) = traffic {
-            tokio::time::sleep(delay).await;
         }
         // Dropping `to` forwards the end of the stream.
         if read == 0 || to.write_all(&buffer[..read]).await.is_err() {
             return;
         }
     }
+}
+
+/// Waits until data may pass, and as long as it is delayed. None: the connection is cut, and held-back data never
+/// arrives.
+async fn passed(rules: &mut watch::Receiver<Rules>, stops: &[Traffic]) -> Option<Traffic> {
+    let passable = |rules: &Rules| !stops.contains(&rules.traffic);
+    let traffic = rules.wait_for(passable).await.ok()?.traffic;
+    if let Traffic::Delay(delay) = traffic {
+        tokio::time::sleep(delay).await;
+    }
+    (traffic != Traffic::Refuse).then_some(traffic)
 }

@@ -1,12 +1,20 @@
 //! Publishes each committed event to RabbitMQ at least once, also across outages.
 //!
 //! Any number of copies may run: they share the rows of the outbox. `inventory::outbox` owns the state of a row,
-//! `publish` the protocol, and `relay` the loop.
+//! `publish` the protocol, `confirms` the outcome of each message, `flight` the rows that wait for one,
+//! `record` the transactions, `worker` the loop on one connection,
+//! and `run` its connections.
 
 mod asyncapi;
+mod confirms;
+mod dependency;
+mod flight;
 mod metrics;
 pub mod publish;
-pub mod relay;
+mod record;
+mod relay;
+mod run;
+mod worker;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -74,8 +82,8 @@ pub struct Args {
     )]
     pub amqp_url: String,
 
-    /// Whether the relay declares the queue `reservation-confirmed`. Set it to false where consumers own the
-    /// topology.
+    /// Whether the relay declares the exchange and the queue `reservation-confirmed`. With false it declares nothing,
+    /// and needs only the right to write to the exchange.
     #[arg(long, env = "RELAY_DECLARE_QUEUE", default_value_t = true, action = ArgAction::Set)]
     pub relay_declare_queue: bool,
 
@@ -120,6 +128,8 @@ pub async fn start(args: Args, process: Process) -> anyhow::Result<()> {
         batch_rows: args.relay_batch_rows,
         max_attempts: args.relay_max_attempts,
         poll: Duration::from_millis(args.relay_poll_milliseconds),
+        // The other half is for the rest of the shutdown.
+        linger: Duration::from_secs(args.runtime.shutdown_seconds) / 2,
     };
     let relay = Arc::new(Relay::new(pool, broker, settings, &process.registry)?);
     let listener = http_server::listen(args.listen_addr).await?;
@@ -137,7 +147,7 @@ pub async fn start(args: Args, process: Process) -> anyhow::Result<()> {
         let (relay, wakeups, stop) = (relay.clone(), wakeups.clone(), stop.clone());
         let usable = usable.clone();
         tasks.spawn(async move {
-            relay.run(&wakeups, usable, &stop).await;
+            run::run(&relay, &wakeups, usable, &stop).await;
             Ok(())
         });
     }

@@ -1,15 +1,16 @@
-//! The AMQP part of the relay: a connection with one confirm channel, and batches published on it.
+//! The AMQP part of the relay: a connection with one confirm channel, and messages published on it.
 
 use std::{
-    collections::{HashMap, HashSet},
     io,
     net::{Shutdown, TcpStream},
     os::fd::AsFd as _,
     time::Duration,
 };
 
-use anyhow::{Context as _, anyhow, bail};
-use futures_util::{StreamExt as _, stream::FuturesUnordered};
+use anyhow::{Context as _, anyhow};
+use futures_util::{
+    FutureExt as _, StreamExt as _, TryFutureExt as _, future::BoxFuture, stream::FuturesUnordered,
+};
 use inventory::{event::Event, outbox::Claimed};
 use lapin::{
     AsyncTcpStream, BasicProperties, Channel, Confirmation, Connection, ConnectionProperties,
@@ -23,8 +24,10 @@ use lapin::{
     types::{AMQPValue, FieldTable, ShortString},
     uri::{AMQPScheme, AMQPUri},
 };
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
+
+use crate::confirms::{Confirms, Fate, Tag};
 
 pub const EXCHANGE: &str = "flashsale.events";
 pub const QUEUE: &str = "reservation-confirmed";
@@ -34,14 +37,27 @@ pub(crate) const APP_ID: &str = "flashsale-relay";
 pub(crate) const DELIVERY_MODE: u8 = 2;
 const RESERVATION_CONFIRMED: &str = "reservation.confirmed";
 
-/// Time limit from the DNS lookup to the last declaration.
-const CONNECT_LIMIT: Duration = Duration::from_secs(5);
+/// Time limit from the DNS lookup to the last declaration: some eight round trips.
+const CONNECT_LIMIT: Duration = Duration::from_secs(60);
 
-/// An idle peer that vanishes is detected within twice this time; a busy one by missing confirms.
-const HEARTBEAT_SECONDS: u16 = 10;
+/// How long [`Dialing`] waits for its attempts before it starts another one, and how many it keeps. A slow broker
+/// answers an old attempt, and a broker that is back after an outage answers the newest one.
+const ATTEMPT_EVERY: Duration = Duration::from_secs(5);
+const ATTEMPTS: usize = 4;
 
-/// How often the state of a blocked connection is checked.
-const BLOCKED_POLL: Duration = Duration::from_millis(50);
+/// An idle peer that vanishes is detected within twice this time; a busy one by [`is_alive`]. Long enough for a network
+/// that delays every answer by half a minute.
+const HEARTBEAT_SECONDS: u16 = 30;
+
+/// How long a channel may bring nothing but refusals. At least in RabbitMQ 3.10, a channel can go on refusing messages
+/// for a queue that accepts them again (its limit was lifted), while a new channel is accepted at once.
+const ONLY_REFUSALS_LIMIT: Duration = Duration::from_secs(5);
+
+/// Time limit of an orderly close.
+const CLOSE_LIMIT: Duration = Duration::from_millis(500);
+
+/// Pause after a failed attempt to connect while an old connection is still waited for.
+const REDIAL_PAUSE: Duration = Duration::from_secs(1);
 
 /// The broker, and whether the relay declares the queue.
 pub struct Broker {
@@ -53,25 +69,10 @@ pub struct Broker {
 pub struct Message {
     id: ShortString,
     kind: ShortString,
-    routing_key: ShortString,
+    pub(crate) routing_key: ShortString,
     headers: FieldTable,
     created_unix_seconds: u64,
     body: Vec<u8>,
-}
-
-/// Outcome of a published message.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Fate {
-    /// The broker has stored it in every queue that is bound for it.
-    Acked,
-    /// No queue is bound for it.
-    Returned,
-    /// The broker refused this message, and accepted all others with its routing key.
-    Refused,
-    /// The broker refused it, but would have refused any message: for example, a queue is full.
-    QueueRejected,
-    /// No confirm came: the message may have arrived. Its row stays unpublished.
-    Unknown,
 }
 
 impl Message {
@@ -120,28 +121,24 @@ impl Broker {
         Ok(Self { uri, declare_queue })
     }
 
-    /// Connects and declares the topology. After an error nothing stays open.
+    /// Connects and declares the topology, or checks it. After an error nothing stays open.
     pub async fn connect(&self) -> anyhow::Result<Publisher> {
         let alive = CancellationToken::new();
         // Dropping the guard closes the socket on every return path.
         let socket = alive.clone().drop_guard();
         let open = async {
             let connection = self.dial(alive).await.context("cannot connect")?;
-            let channel = connection.create_channel().await?;
-            channel
-                .confirm_select(ConfirmSelectOptions::default())
-                .await?;
-            declare(&channel, self.declare_queue).await?;
+            let channel = open_channel(&connection, self.declare_queue).await?;
             anyhow::Ok((channel, connection))
         };
-        let (channel, connection) = timeout(CONNECT_LIMIT, open)
-            .await
-            .map_err(|_| anyhow!("no answer within {} s", CONNECT_LIMIT.as_secs()))??;
+        let (channel, connection) = within(CONNECT_LIMIT, open).await?;
         Ok(Publisher {
             channel,
             connection,
             declare_queue: self.declare_queue,
-            settled: true,
+            confirms: Confirms::default(),
+            next_tag: 0,
+            only_refuses_since: None,
             _socket: socket,
         })
     }
@@ -187,7 +184,77 @@ impl Broker {
     }
 }
 
-async fn declare(channel: &Channel, declare_queue: bool) -> anyhow::Result<()> {
+/// Attempts to connect that have no result yet.
+pub(crate) struct Dialing<'a> {
+    broker: &'a Broker,
+    attempts: FuturesUnordered<BoxFuture<'a, anyhow::Result<Publisher>>>,
+}
+
+impl<'a> Dialing<'a> {
+    pub(crate) fn new(broker: &'a Broker) -> Self {
+        let attempts = FuturesUnordered::new();
+        Self { broker, attempts }
+    }
+
+    /// Starts another attempt. The first one to succeed ends the others. An error of one attempt, or no result within
+    /// 5 s, is no end: the others continue with the next call.
+    pub(crate) async fn attempt(&mut self) -> anyhow::Result<Publisher> {
+        if self.attempts.len() < ATTEMPTS {
+            self.attempts.push(self.broker.connect().boxed());
+        }
+        let publisher = within(ATTEMPT_EVERY, self.attempts.select_next_some()).await?;
+        self.attempts.clear();
+        Ok(publisher)
+    }
+}
+
+async fn within<T>(
+    limit: Duration,
+    work: impl Future<Output = anyhow::Result<T>>,
+) -> anyhow::Result<T> {
+    let done = timeout(limit, work).await;
+    done.map_err(|_| anyhow!("no answer within {} s", limit.as_secs()))?
+}
+
+async fn open_channel(connection: &Connection, declare_queue: bool) -> anyhow::Result<Channel> {
+    let channel = connection.create_channel().await?;
+    channel
+        .confirm_select(ConfirmSelectOptions::default())
+        .await?;
+    prepare(&channel, declare_queue).await?;
+    Ok(channel)
+}
+
+/// Declares the topology, or only checks that the exchange exists: others own it.
+async fn prepare(channel: &Channel, declare_queue: bool) -> anyhow::Result<()> {
+    if declare_queue {
+        return declare(channel).await;
+    }
+    exchange_exists(channel).await.with_context(|| {
+        format!(
+            "cannot find the exchange {EXCHANGE}; with RELAY_DECLARE_QUEUE=false its owner must declare it \
+             (topic, durable)"
+        )
+    })
+}
+
+/// A passive declaration: needs no rights, and changes nothing.
+async fn exchange_exists(channel: &Channel) -> lapin::Result<()> {
+    let passive = ExchangeDeclareOptions {
+        passive: true,
+        ..Default::default()
+    };
+    channel
+        .exchange_declare(
+            EXCHANGE.into(),
+            ExchangeKind::Topic,
+            passive,
+            FieldTable::default(),
+        )
+        .await
+}
+
+async fn declare(channel: &Channel) -> anyhow::Result<()> {
     let durable = ExchangeDeclareOptions {
         durable: true,
         ..Default::default()
@@ -201,9 +268,6 @@ async fn declare(channel: &Channel, declare_queue: bool) -> anyhow::Result<()> {
         )
         .await
         .with_context(|| format!("cannot declare the exchange {EXCHANGE} (topic, durable)"))?;
-    if !declare_queue {
-        return Ok(());
-    }
     let durable = QueueDeclareOptions {
         durable: true,
         ..Default::default()
@@ -232,238 +296,140 @@ async fn declare(channel: &Channel, declare_queue: bool) -> anyhow::Result<()> {
         .with_context(|| format!("cannot bind the queue {QUEUE}"))
 }
 
-/// A connection with one channel, for one batch at a time. Dropping it closes the connection at once.
+/// A connection with one channel. Dropping it closes the connection at once.
 pub struct Publisher {
     channel: Channel,
     connection: Connection,
     declare_queue: bool,
-    /// Whether every message so far has an outcome. If not, a late return could be attributed to a later batch, so
-    /// the channel must not be used again.
-    settled: bool,
+    confirms: Confirms,
+    next_tag: Tag,
+    /// Since when the channel has brought nothing but refusals.
+    only_refuses_since: Option<Instant>,
     _socket: DropGuard,
 }
 
 impl Publisher {
-    /// Sends all messages at once and waits until `deadline` for the outcome of each. An error says why some stayed
-    /// [`Fate::Unknown`]. The publisher must not be used after an error.
-    pub async fn publish(
-        &mut self,
-        messages: &[Message],
-        deadline: Instant,
-    ) -> (Vec<Fate>, anyhow::Result<()>) {
-        self.settled = false;
-        let mut fates = vec![Fate::Unknown; messages.len()];
-        let mut returned = HashSet::new();
-        let mut error = None;
-        let channel = &self.channel;
-        // `basic_publish` returns when the message is on the wire. Sent one after the other, each would cost a write
-        // and two thread switches. Polled by one task they are sent together, in order.
-        let mut confirms: FuturesUnordered<_> = messages
-            .iter()
-            .enumerate()
-            .map(async |(index, message)| (index, send(channel, message).await))
-            .collect();
-        let settle = async {
-            while let Some((index, confirm)) = confirms.next().await {
-                let (fate, back) = match confirm {
-                    Ok(Confirmation::Ack(back)) => (Fate::Acked, back),
-                    Ok(Confirmation::Nack(back)) => (Fate::QueueRejected, back),
-                    Ok(Confirmation::NotRequested) => (Fate::Unknown, None),
-                    Err(cause) => {
-                        error.get_or_insert(anyhow::Error::new(cause));
-                        continue;
-                    }
-                };
-                fates[index] = fate;
-                returned.extend(back.and_then(|back| back.properties.message_id().clone()));
-            }
-        };
-        let in_time = timeout_at(deadline, settle).await.is_ok();
-        attribute(
-            &mut fates,
-            messages.iter().map(|message| &message.id),
-            &returned,
-        );
-        classify_nacks(
-            &mut fates,
-            messages.iter().map(|message| &message.routing_key),
-        );
-        let unknown = fates.iter().filter(|fate| **fate == Fate::Unknown).count();
-        self.settled = unknown == 0;
-        let result = match error {
-            None if self.settled => Ok(()),
-            None if self.is_blocked() => Err(anyhow!(
-                "the broker blocks publishers (memory or disk alarm)"
-            )),
-            None if in_time => Err(anyhow!("the channel lost its confirms")),
-            None => Err(anyhow!(
-                "{unknown} of {} confirms did not come in time",
-                messages.len()
-            )),
-            Some(error) => Err(error.context("the broker went away, or closed the channel")),
-        };
-        (fates, result)
-    }
-
-    /// Declares the topology again. A message may be unroutable because the queue was deleted.
-    pub async fn declare(&mut self) -> anyhow::Result<()> {
-        match timeout(CONNECT_LIMIT, declare(&self.channel, self.declare_queue)).await {
-            Ok(declared) => declared,
-            Err(_) => bail!("no answer within {} s", CONNECT_LIMIT.as_secs()),
+    /// Sends all messages at once, in order. Returns the tag of the first one; the others follow by one.
+    /// [`Self::outcomes`] reports what became of them.
+    pub(crate) fn send(&mut self, messages: Vec<Message>) -> Tag {
+        let first = self.next_tag;
+        for message in messages {
+            let id = message.id.clone();
+            let confirm = send(self.channel.clone(), message).boxed();
+            self.confirms.push(self.next_tag, id, confirm);
+            self.next_tag += 1;
         }
+        first
     }
 
-    /// Whether another batch may be published.
-    pub fn is_usable(&self) -> bool {
-        self.settled && self.connection.status().connected() && self.channel.status().connected()
+    /// Waits for the next outcomes. Never returns while nothing is in flight. After an error no more outcomes come.
+    /// Dropping the future loses nothing.
+    pub(crate) async fn outcomes(&mut self) -> anyhow::Result<Vec<(Tag, Fate)>> {
+        let outcomes = self.confirms.next().await;
+        let outcomes = outcomes.context("the broker went away, or closed the channel")?;
+        for (_, fate) in &outcomes {
+            match fate {
+                Fate::Acked => self.only_refuses_since = None,
+                Fate::QueueRejected => {
+                    self.only_refuses_since.get_or_insert_with(Instant::now);
+                }
+                Fate::Returned | Fate::Refused | Fate::Unknown => {}
+            }
+        }
+        Ok(outcomes)
     }
 
-    fn is_blocked(&self) -> bool {
+    /// Declares or checks the topology again. A message may be unroutable because the queue was deleted.
+    pub(crate) async fn prepare(&mut self) -> anyhow::Result<()> {
+        within(ATTEMPT_EVERY, prepare(&self.channel, self.declare_queue)).await
+    }
+
+    /// Whether more messages may be sent.
+    pub(crate) fn is_usable(&self) -> bool {
+        self.connection.status().connected() && self.channel.status().connected()
+    }
+
+    /// Whether the broker closed the channel, but not the connection: one of the messages is the cause.
+    pub(crate) fn lost_only_the_channel(&self) -> bool {
+        self.connection.status().connected() && !self.channel.status().connected()
+    }
+
+    /// Whether the channel has brought nothing but refusals for some seconds.
+    pub(crate) fn only_refuses(&self) -> bool {
+        self.only_refuses_since
+            .is_some_and(|since| since.elapsed() >= ONLY_REFUSALS_LIMIT)
+    }
+
+    /// Whether the broker accepts no messages on this connection (memory or disk alarm). A new connection would detect
+    /// it only by publishing, and every attempt would leave another copy of its messages in the socket buffers.
+    pub(crate) fn is_blocked(&self) -> bool {
         self.connection.status().blocked()
     }
 
-    /// Waits while the broker blocks this connection. A new connection would detect the block only by publishing, and
-    /// every attempt would leave another copy of its batch in the socket buffers.
-    pub async fn unblocked(&self) {
-        while self.is_blocked() && self.connection.status().connected() {
-            sleep(BLOCKED_POLL).await;
-        }
+    /// Replaces the channel. No outcome of the old one is reported any more.
+    pub(crate) async fn reopen(&mut self) -> anyhow::Result<()> {
+        let opening = open_channel(&self.connection, self.declare_queue);
+        let new = within(ATTEMPT_EVERY, opening).await?;
+        let old = std::mem::replace(&mut self.channel, new);
+        self.confirms = Confirms::default();
+        self.only_refuses_since = None;
+        within(
+            CLOSE_LIMIT,
+            old.close(200, "stopping".into()).map_err(Into::into),
+        )
+        .await
+    }
+
+    /// The channel, for [`is_alive`].
+    pub(crate) fn channel(&self) -> Channel {
+        self.channel.clone()
     }
 
     /// Closes the connection properly. Otherwise the broker logs a warning.
     pub async fn close(self) {
-        let _ = timeout(
-            Duration::from_millis(500),
-            self.connection.close(200, "stopping".into()),
-        )
-        .await;
+        let _ = timeout(CLOSE_LIMIT, self.connection.close(200, "stopping".into())).await;
     }
 }
 
-async fn send(channel: &Channel, message: &Message) -> lapin::Result<Confirmation> {
+/// Whether the peer of a channel without confirms still answers. A round trip on the channel races against a new
+/// connection, which needs many round trips. However slow the broker or the network is, a living connection wins, and
+/// a dead one loses as soon as the broker can be reached again.
+pub(crate) async fn is_alive(channel: Channel, broker: &Broker) -> bool {
+    let reached = async {
+        let mut dialing = Dialing::new(broker);
+        while dialing.attempt().await.is_err() {
+            sleep(REDIAL_PAUSE).await;
+        }
+    };
+    tokio::select! {
+        answered = exchange_exists(&channel) => answered.is_ok(),
+        () = reached => false,
+    }
+}
+
+async fn send(channel: Channel, message: Message) -> lapin::Result<Confirmation> {
     let properties = BasicProperties::default()
-        .with_message_id(message.id.clone())
-        .with_type(message.kind.clone())
+        .with_message_id(message.id)
+        .with_type(message.kind)
         .with_content_type(CONTENT_TYPE.into())
         .with_delivery_mode(DELIVERY_MODE)
-        .with_headers(message.headers.clone())
+        .with_headers(message.headers)
         .with_timestamp(message.created_unix_seconds)
         .with_app_id(APP_ID.into());
     let mandatory = BasicPublishOptions {
         mandatory: true,
         ..Default::default()
     };
-    let (exchange, routing_key) = (EXCHANGE.into(), message.routing_key.clone());
+    let (exchange, routing_key) = (EXCHANGE.into(), message.routing_key);
     channel
         .basic_publish(exchange, routing_key, mandatory, &message.body, properties)
         .await?
         .await
 }
 
-/// Gives each return to its message.
-///
-/// With several messages in flight, lapin 4 hands the oldest return to whichever confirm comes next. The return
-/// belongs to any message of this batch. A return comes before the ack of its own message, and every ack takes one
-/// waiting return along. So once all confirms are here, all returns are here. And while no ack brought a return, no
-/// acked message was returned. In between, when a confirm is missing and a return was seen, an unroutable message's
-/// ack may have come with the return of another message while its own return still waits. Then no ack counts.
-fn attribute<'a>(
-    fates: &mut [Fate],
-    ids: impl Iterator<Item = &'a ShortString>,
-    returned: &HashSet<ShortString>,
-) {
-    let doubtful = !returned.is_empty() && fates.contains(&Fate::Unknown);
-    for (fate, id) in fates.iter_mut().zip(ids) {
-        if returned.contains(id) {
-            *fate = Fate::Returned;
-        } else if doubtful && *fate == Fate::Acked {
-            *fate = Fate::Unknown;
-        }
-    }
-}
-
-/// Distinguishes the refusal of one message from the refusal of a full queue. If the broker accepted all other
-/// messages of the routing key, and at least one of them later, then the queues had room, and only this message was
-/// refused. The rule can fail when a consumer frees room in the middle of a batch. Therefore an event has several
-/// attempts.
-fn classify_nacks<'a>(fates: &mut [Fate], keys: impl Iterator<Item = &'a ShortString>) {
-    let mut by_key: HashMap<_, Vec<usize>> = HashMap::new();
-    if fates.contains(&Fate::QueueRejected) {
-        for (index, key) in keys.enumerate() {
-            by_key.entry(key).or_default().push(index);
-        }
-    }
-    for indexes in by_key.values() {
-        let mut others = indexes.iter().filter(|&&index| fates[index] != Fate::Acked);
-        if let (Some(&one), None) = (others.next(), others.next())
-            && fates[one] == Fate::QueueRejected
-            && indexes.last() != Some(&one)
-        {
-            fates[one] = Fate::Refused;
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{Fate::*, *};
-
-    fn judged<const N: usize>(messages: [(&str, Fate); N]) -> [Fate; N] {
-        let keys = messages.map(|(key, _)| ShortString::from(key));
-        let mut fates = messages.map(|(_, fate)| fate);
-        classify_nacks(&mut fates, keys.iter());
-        fates
-    }
-
-    #[test]
-    fn a_message_is_refused_alone_between_others_that_are_taken() {
-        let (yes, no) = (("a", Acked), ("a", QueueRejected));
-        assert_eq!(judged([yes, no, yes]), [Acked, Refused, Acked]);
-        assert_eq!(judged([no, yes]), [Refused, Acked]);
-        // A queue that becomes full, one that is full, and one that is being consumed.
-        assert_eq!(judged([yes, yes, no]), [Acked, Acked, QueueRejected]);
-        assert_eq!(judged([no]), [QueueRejected]);
-        assert_eq!(judged([no, no]), [QueueRejected, QueueRejected]);
-        assert_eq!(
-            judged([no, yes, no, yes])[..3],
-            [QueueRejected, Acked, QueueRejected]
-        );
-        // Other routing keys lead to other queues, and of some messages the outcome is unknown.
-        assert_eq!(judged([no, ("b", Acked)]), [QueueRejected, Acked]);
-        assert_eq!(
-            judged([no, ("b", QueueRejected), yes, ("b", Acked)])[..2],
-            [Refused, Refused]
-        );
-        assert_eq!(judged([no, ("a", Unknown), yes])[0], QueueRejected);
-    }
-
-    fn attributed(fates: &[Fate], returned: &[&str]) -> Vec<Fate> {
-        let ids: Vec<ShortString> = ["a", "b", "c"].map(Into::into).into();
-        let returned = returned.iter().map(|id| (*id).into()).collect();
-        let mut fates = fates.to_vec();
-        attribute(&mut fates, ids.iter(), &returned);
-        fates
-    }
-
-    #[test]
-    fn returns_go_by_message_id_and_cast_doubt_on_an_incomplete_batch() {
-        assert_eq!(
-            attributed(&[Acked, Acked, Acked], &["b"]),
-            [Acked, Returned, Acked]
-        );
-        assert_eq!(
-            attributed(&[Acked, Unknown, Acked], &[]),
-            [Acked, Unknown, Acked]
-        );
-        assert_eq!(
-            attributed(&[Acked, Unknown, QueueRejected], &["b"]),
-            [Unknown, Returned, QueueRejected]
-        );
-        assert_eq!(
-            attributed(&[Acked, Unknown, Acked], &["c"]),
-            [Unknown, Unknown, Returned]
-        );
-    }
+    use super::*;
 
     #[test]
     fn a_bad_url_is_not_repeated() {

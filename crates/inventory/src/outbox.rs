@@ -4,7 +4,10 @@
 //! |---|---|
 //! | (the verbs) | insert them, in the transaction of the change |
 //! | [`claim`] | locks rows that are ready to publish; SKIP LOCKED shares them among any number of relays |
+//! | [`claim_misdated`] | locks rows whose time is too far ahead, because PostgreSQL's clock was set back |
 //! | [`publish`] | marks rows as published after the broker's ack |
+//! | [`lease`] | keeps sent rows from other relays after the end of the transaction that claimed them |
+//! | [`relock`] | locks leased rows again, to record their outcome |
 //! | [`back_off`] | delays rows that were unroutable or rejected by a full queue; no limit on attempts |
 //! | [`refuse`] | counts a refusal; after the last attempt the row is a dead letter |
 //! | [`purge`] | deletes rows that were published long ago |
@@ -79,7 +82,8 @@ pub struct Dead {
 pub struct Status {
     /// Number of events to publish.
     pub depth: i64,
-    /// Age of the oldest of them, in seconds; 0 if there is none.
+    /// Age of the oldest of them, in seconds; 0 if there is none. After PostgreSQL's clock was set back, the age of an
+    /// older event is too high rather than 0.
     pub oldest_age_seconds: f64,
     /// Number of dead letters.
     pub dead: i64,
@@ -89,8 +93,16 @@ pub struct Status {
 /// at most this time.
 pub const TRANSACTION_LIMIT: Duration = Duration::from_secs(2);
 
-/// Time after [`begin`] by which publishing must end. The rest of [`TRANSACTION_LIMIT`] is for marking the rows.
-pub const PUBLISH_LIMIT: Duration = Duration::from_millis(1_100);
+/// How long the transaction of [`begin`] waits for confirms. Later confirms are awaited under a [`lease`], without a
+/// transaction. A lease costs one more update per row, so this is several times what a healthy broker usually needs.
+pub const CONFIRM_LIMIT: Duration = Duration::from_millis(500);
+
+/// Duration of the first [`lease`] of a row: how long a crashed relay can delay it.
+pub const LEASE: Duration = Duration::from_secs(5);
+
+/// Maximum duration of a [`lease`]. A lease is renewed for as long as the row has waited, so that a crash at most
+/// doubles the wait.
+pub const LEASE_MAX: Duration = Duration::from_secs(30);
 
 /// Counting stops here: this many index entries take some 50 ms, and a larger number tells an operator nothing more.
 pub const STATUS_MAX_ROWS: i64 = 100_000;
@@ -134,6 +146,24 @@ pub async fn claim(transaction: &mut PgConnection, max_rows: i64) -> Result<Vec<
         .await?)
 }
 
+/// Locks up to `max_rows` rows that would become ready in more than 10 min. No retry and no lease is that long. Such a
+/// time was written before PostgreSQL's clock was set back, or by a replay of more than 3 million events. These rows
+/// are ready now, but after all others: do not claim many of them at once.
+pub async fn claim_misdated(
+    transaction: &mut PgConnection,
+    max_rows: i64,
+) -> Result<Vec<Claimed>, Error> {
+    let claim = "-- outbox claim misdated: due in more than 10 min\n\
+        select id, event_id, event_type, payload::text as payload, created_at from outbox_events \
+        where published_at is null and dead_at is null and next_attempt_at > statement_timestamp() + interval '10 min' \
+        order by next_attempt_at, id limit $1 \
+        for update skip locked";
+    Ok(sqlx::query_as(claim)
+        .bind(max_rows)
+        .fetch_all(transaction)
+        .await?)
+}
+
 // Updates compute new values in FROM, because Citus allows only immutable functions over columns in SET.
 //
 // The statements below find their rows by id. They say `num_nonnulls(…) = 0` for "not published and not dead". From
@@ -148,6 +178,51 @@ pub async fn publish(transaction: &mut PgConnection, ids: &[i64]) -> Result<(), 
         where id = any($1) and num_nonnulls(published_at, dead_at) = 0";
     sqlx::query(publish).bind(ids).execute(transaction).await?;
     Ok(())
+}
+
+/// Makes locked rows ready again in `lasts`, and not before: meanwhile only this relay may record their outcome. Returns
+/// the new time of the rows, which identifies the lease. `None`: none of the rows waits any more.
+pub async fn lease(
+    transaction: &mut PgConnection,
+    ids: &[i64],
+    lasts: Duration,
+    error: &str,
+) -> Result<Option<OffsetDateTime>, Error> {
+    let lease = "-- outbox lease: sent, and not confirmed yet\n\
+        with leased as ( \
+          update outbox_events set last_error = $2, \
+            next_attempt_at = statement_timestamp() + $3 * interval '1 s' \
+          where id = any($1) and num_nonnulls(published_at, dead_at) = 0 \
+          returning next_attempt_at) \
+        select max(next_attempt_at) as until from leased";
+    let (until,) = sqlx::query_as(lease)
+        .bind(ids)
+        .bind(error)
+        .bind(lasts.as_secs_f64())
+        .fetch_all(transaction)
+        .await?
+        .pop()
+        .ok_or(sqlx::Error::RowNotFound)?;
+    Ok(until)
+}
+
+/// Locks those of the rows that still have one of these leases. All others were claimed by another relay after their
+/// lease had ended, or were changed by hand: their outcome is not ours to record. Without this check, a late confirm
+/// could mark an event that was published and then replayed meanwhile.
+pub async fn relock(
+    transaction: &mut PgConnection,
+    ids: &[i64],
+    leases: &[OffsetDateTime],
+) -> Result<Vec<i64>, Error> {
+    let relock = "-- outbox relock: leased rows\n\
+        select id from outbox_events \
+        where id = any($1) and next_attempt_at = any($2) and num_nonnulls(published_at, dead_at) = 0 \
+        for update skip locked";
+    Ok(sqlx::query_scalar(relock)
+        .bind(ids)
+        .bind(leases)
+        .fetch_all(transaction)
+        .await?)
 }
 
 /// Delays rows that no queue received, or that a full queue rejected. The delay is the row's age, between 1 s and 1
@@ -316,8 +391,9 @@ pub async fn replay(
 pub async fn status(executor: impl Into<Executor<'_>>) -> Result<Status, Error> {
     let status = "-- outbox status\n\
         select q.depth, q.oldest_age_seconds, d.dead from ( \
-          select count(*) as depth, coalesce(extract(epoch from \
-            greatest(statement_timestamp() - min(created_at), '0 s'))::float8, 0) as oldest_age_seconds \
+          select count(*) as depth, \
+            coalesce(extract(epoch from greatest(statement_timestamp() - min(created_at), \
+              max(created_at) - statement_timestamp()))::float8, 0) as oldest_age_seconds \
           from (select created_at from outbox_events where published_at is null and dead_at is null \
             order by next_attempt_at, id limit $1) unpublished) q, ( \
           select count(*) as dead from (select 1 from outbox_events where dead_at is not null \

@@ -125,14 +125,19 @@ async fn a_broker_that_falls_silent_is_given_up_and_asked_again() {
 
     proxy.set(Traffic::Blackhole);
     insert_events(&system, 50).await;
-    relay.child.logs("confirms did not come in time").await;
-    relay.child.logs("no answer within").await;
+    relay.child.logs("confirms take longer than 5 s").await;
+    relay.sees_rabbitmq("down").await;
+    let mut late = Peer::relay(&system, &url, &[]).await;
+    late.child.logs("no answer within 5 s").await;
+    drop(late);
     are_free(&system, 50).await;
     assert_eq!(rows(&system, UNTOUCHED).await, 50);
     // The held-back data arrives now, at worst as repeated deliveries.
     proxy.set(Traffic::Pass);
     broker.receive(50).await;
     comes_to(&system, 50, "published_at is not null and attempts = 0").await;
+
+    broker.take_all().await;
 
     // Again, but this time the old connections stay dead.
     proxy.set(Traffic::Blackhole);

@@ -5,8 +5,8 @@ use std::collections::HashSet;
 use lapin::{
     BasicProperties, Channel, Connection, ConnectionProperties, ExchangeKind,
     options::{
-        BasicGetOptions, ExchangeBindOptions, ExchangeDeclareOptions, QueueBindOptions,
-        QueueDeclareOptions, QueueDeleteOptions,
+        BasicGetOptions, ExchangeBindOptions, ExchangeDeclareOptions, ExchangeDeleteOptions,
+        QueueBindOptions, QueueDeclareOptions, QueueDeleteOptions,
     },
     types::{AMQPValue, FieldTable},
 };
@@ -151,6 +151,13 @@ impl Broker {
     pub(super) async fn delete_queue(&self) {
         self.channel
             .queue_delete(QUEUE.into(), QueueDeleteOptions::default())
+            .await
+            .unwrap();
+    }
+
+    pub(super) async fn delete_exchange(&self) {
+        self.channel
+            .exchange_delete(EXCHANGE.into(), ExchangeDeleteOptions::default())
             .await
             .unwrap();
     }

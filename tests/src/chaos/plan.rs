@@ -56,7 +56,7 @@ pub(crate) enum Healing {
 
 /// How many of each kind are in the bag from which faults are drawn. An empty bag is refilled, so even a short run
 /// contains most kinds.
-const WEIGHTS: [(Kind, usize); 14] = [
+const WEIGHTS: [(Kind, usize); 15] = [
     (Kind::Kill, 5),
     (Kind::Freeze, 4),
     (Kind::PostgresCrash, 3),
@@ -67,6 +67,7 @@ const WEIGHTS: [(Kind, usize); 14] = [
     (Kind::MemoryAlarm, 2),
     (Kind::Cut, 3),
     (Kind::Delay, 3),
+    (Kind::SlowConfirms, 3),
     (Kind::Refuse, 2),
     (Kind::Silence, 6),
     (Kind::Partition, 2),
@@ -85,6 +86,7 @@ enum Kind {
     MemoryAlarm,
     Cut,
     Delay,
+    SlowConfirms,
     Refuse,
     Silence,
     Partition,
@@ -151,6 +153,21 @@ fn draw(kind: Kind, rng: &mut Rng) -> (Fault, Duration) {
             let delay = Duration::from_millis(rng.u64(10..300));
             (on_link(Traffic::Delay(delay)), longer)
         }
+        Kind::SlowConfirms => {
+            let relays: Vec<usize> = links_to(End::Rabbitmq).collect();
+            let traffic = if rng.bool() {
+                Traffic::SomeConfirms
+            } else {
+                Traffic::LateConfirms(seconds(rng, 0.3, 6.0))
+            };
+            let link = relays[rng.usize(..relays.len())];
+            let fault = Fault::Link {
+                link,
+                traffic,
+                healing,
+            };
+            (fault, silence)
+        }
         Kind::Refuse => (on_link(Traffic::Refuse), longer),
         Kind::Silence => (on_link(silent), silence),
         Kind::Partition => {
@@ -201,6 +218,10 @@ impl Fault {
                 traffic: Traffic::Delay(_),
                 ..
             } => "link delayed",
+            Self::Link {
+                traffic: Traffic::LateConfirms(_) | Traffic::SomeConfirms,
+                ..
+            } => "confirms late",
             Self::Link {
                 traffic: Traffic::Mute,
                 ..

@@ -109,16 +109,13 @@ impl Stack {
         migrate(&postgres.url).await?;
         let mut links = Vec::new();
         for (_, end) in LINKS {
-            links.push(
-                Proxy::to(&match end {
-                    End::Postgres => postgres.address(),
-                    End::Redis => redis.address(),
-                    End::Rabbitmq => rabbitmq.address(),
-                    // Set once the API listens.
-                    End::Clients => "127.0.0.1:1".to_owned(),
-                })
-                .await,
-            );
+            links.push(match end {
+                End::Postgres => Proxy::to(&postgres.address()).await,
+                End::Redis => Proxy::to(&redis.address()).await,
+                End::Rabbitmq => Proxy::to_broker(&rabbitmq.address()).await,
+                // Set once the API listens.
+                End::Clients => Proxy::to("127.0.0.1:1").await,
+            });
         }
         let mut members = Vec::new();
         for (index, name) in MEMBERS.into_iter().enumerate() {

@@ -267,23 +267,39 @@ async fn a_relay_reads_its_own_rows_and_not_the_whole_queue(
 
     for call in 0..CALLS {
         // Rows that earlier calls marked leave dead entries at the front of the index until the vacuum.
-        let most = ROWS * (ENTRIES_PER_ROW + 3 * call);
+        let most = ROWS * (ENTRIES_PER_ROW + 4 * call);
         let before = read(&shop).await;
         let mut connection = shop.pool.acquire().await.unwrap();
         let mut transaction = outbox::begin(&mut connection).await.unwrap();
-        let rows = outbox::claim(&mut transaction, 3 * ROWS).await.unwrap();
+        let rows = outbox::claim(&mut transaction, 4 * ROWS).await.unwrap();
         let ids: Vec<i64> = rows.iter().map(|row| row.id).collect();
         let (acked, rest) = ids.split_at(ROWS as usize);
-        let (returned, refused) = rest.split_at(ROWS as usize);
+        let (returned, rest) = rest.split_at(ROWS as usize);
+        let (refused, late) = rest.split_at(ROWS as usize);
         let refused: Vec<_> = refused.iter().map(|id| (*id, "no".to_owned())).collect();
         outbox::publish(&mut transaction, acked).await.unwrap();
         outbox::back_off(&mut transaction, returned, "unroutable")
             .await
             .unwrap();
         outbox::refuse(&mut transaction, &refused, 9).await.unwrap();
+        let until = outbox::lease(&mut transaction, late, outbox::LEASE, "late").await;
         transaction.commit().await.unwrap();
         drop(connection);
-        assert_read(&shop, &before, 3 * ROWS..=most, "a relay's batch").await;
+        assert_read(&shop, &before, 4 * ROWS..=most, "a relay's batch").await;
+
+        let before = read(&shop).await;
+        let until = until.unwrap().unwrap();
+        let mut connection = shop.pool.acquire().await.unwrap();
+        let mut transaction = outbox::begin(&mut connection).await.unwrap();
+        let ours = outbox::relock(&mut transaction, late, &[until]).await;
+        assert_eq!(ours.unwrap().len(), late.len());
+        outbox::publish(&mut transaction, late).await.unwrap();
+        let none = outbox::claim_misdated(&mut transaction, ROWS).await;
+        assert_eq!(none.unwrap().len(), 0);
+        transaction.commit().await.unwrap();
+        drop(connection);
+        let most = ROWS * ENTRIES_PER_ROW;
+        assert_read(&shop, &before, ROWS..=most, "late confirms").await;
     }
 }
 

@@ -1,0 +1,126 @@
+//! Transactions that record outcomes.
+
+use std::{collections::HashSet, io};
+
+use inventory::{Error, outbox};
+use sqlx::{PgConnection, PgPool};
+use time::OffsetDateTime;
+use tokio::time::timeout;
+use uuid::Uuid;
+
+use crate::{
+    confirms::Fate,
+    flight::{Decided, Due},
+};
+
+/// Outcomes that one transaction has recorded.
+#[derive(Debug, Default)]
+pub(crate) struct Recorded {
+    pub(crate) published: usize,
+    pub(crate) returned: usize,
+    pub(crate) turned_away: usize,
+    pub(crate) refused: usize,
+    /// The new dead letters.
+    pub(crate) dead: Vec<Uuid>,
+}
+
+/// Result of a transaction for leased rows.
+pub(crate) struct Done {
+    /// The rows that still had their lease.
+    pub(crate) ours: HashSet<i64>,
+    /// Those whose outcome was recorded.
+    pub(crate) decided: Vec<Decided>,
+    pub(crate) recorded: Recorded,
+    /// The new lease of the waiting rows.
+    pub(crate) until: Option<OffsetDateTime>,
+}
+
+/// Runs a transaction within its time limit.
+pub(crate) async fn transaction<T>(
+    pool: &PgPool,
+    work: impl AsyncFnOnce(&mut PgConnection) -> Result<T, Error>,
+) -> Result<T, Error> {
+    let mut connection = pool.acquire().await.map_err(Error::NotDone)?;
+    match timeout(outbox::TRANSACTION_LIMIT, work(&mut connection)).await {
+        Ok(done) => done,
+        Err(_) => {
+            // PostgreSQL does not answer. A connection with an outstanding answer would block the pool.
+            drop(connection.detach());
+            Err(sqlx::Error::Io(io::ErrorKind::TimedOut.into()).into())
+        }
+    }
+}
+
+/// One transaction for leased rows. What is no longer ours is left alone.
+pub(crate) async fn record_due(
+    connection: &mut PgConnection,
+    due: &Due,
+    why: &str,
+    max_attempts: i32,
+) -> Result<Done, Error> {
+    let mut transaction = outbox::begin(connection).await?;
+    let ours = outbox::relock(&mut transaction, &due.ids(), &due.leases).await?;
+    let ours: HashSet<i64> = ours.into_iter().collect();
+    let mut decided = due.decided.clone();
+    decided.retain(|row| ours.contains(&row.id));
+    let recorded = record(&mut transaction, &decided, max_attempts).await?;
+    let of_ours = |ids: &[i64]| -> Vec<i64> {
+        let ids = ids.iter().copied();
+        ids.filter(|id| ours.contains(id)).collect()
+    };
+    let (given_up, waiting) = (of_ours(&due.given_up), of_ours(&due.waiting));
+    if !given_up.is_empty() {
+        outbox::back_off(&mut transaction, &given_up, why).await?;
+    }
+    let mut until = None;
+    if !waiting.is_empty() {
+        until = outbox::lease(&mut transaction, &waiting, due.lease_lasts, why).await?;
+    }
+    transaction.commit().await?;
+    Ok(Done {
+        ours,
+        decided,
+        recorded,
+        until,
+    })
+}
+
+/// Records outcomes of rows that the transaction has locked.
+pub(crate) async fn record(
+    transaction: &mut PgConnection,
+    decided: &[Decided],
+    max_attempts: i32,
+) -> Result<Recorded, Error> {
+    let ids = |fate| -> Vec<i64> {
+        let met = decided.iter().filter(|row| row.fate == fate);
+        met.map(|row| row.id).collect()
+    };
+    let (published, returned) = (ids(Fate::Acked), ids(Fate::Returned));
+    let turned_away = ids(Fate::QueueRejected);
+    let refused: Vec<_> = ids(Fate::Refused)
+        .into_iter()
+        .map(|id| (id, "refused by the broker, alone".to_owned()))
+        .collect();
+    if !published.is_empty() {
+        outbox::publish(transaction, &published).await?;
+    }
+    for (ids, why) in [
+        (&returned, "unroutable: no queue is bound"),
+        (&turned_away, "refused by the broker, and not alone"),
+    ] {
+        if !ids.is_empty() {
+            outbox::back_off(transaction, ids, why).await?;
+        }
+    }
+    let mut dead = Vec::new();
+    if !refused.is_empty() {
+        dead = outbox::refuse(transaction, &refused, max_attempts).await?;
+    }
+    Ok(Recorded {
+        published: published.len(),
+        returned: returned.len(),
+        turned_away: turned_away.len(),
+        refused: refused.len(),
+        dead,
+    })
+}
