@@ -207,7 +207,7 @@ proptest! {
             let mut taken = Vec::new();
             let take = |item: (i64, u32)| {
                 // Odd items do not count, as requests of disconnected clients.
-                let counts = item.1 % 2 == 0;
+                let counts = item.1.is_multiple_of(2);
                 taken.push(item);
                 counts
             };
@@ -219,7 +219,7 @@ proptest! {
             if !by_keys && waiting.len() <= count {
                 prop_assert_eq!(&served, &waiting.keys().copied().collect());
             }
-            prop_assert!(taken.iter().filter(|(_, item)| item % 2 == 0).count() <= count);
+            prop_assert!(taken.iter().filter(|(_, item)| item.is_multiple_of(2)).count() <= count);
             for (key, item) in taken {
                 let own = waiting.get_mut(&key);
                 prop_assert_eq!(own.and_then(VecDeque::pop_front), Some(item));

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
-use inventory::{ProductId, product::Product};
+use inventory::{ProductId, product::Product, server::Server};
 use presence::{FeedItem, Instance, Role, SILENCE_LIMIT};
 use time::OffsetDateTime;
 use tokio::time::Instant;
@@ -108,14 +108,7 @@ impl Monitor {
             }
         };
         if let Some(server) = found.server {
-            self.view.database = Database {
-                read_only: !server.writable,
-                oldest_snapshot_seconds: server.oldest_snapshot_seconds,
-                stalled_commit_seconds: server.stalled_commit_seconds,
-            };
-            if !server.writable {
-                self.answers_since = Some(Instant::now());
-            }
+            self.take_server(server);
         }
         if let Some((now, processes)) = found.processes {
             self.clock = (now, Instant::now());
@@ -154,6 +147,18 @@ impl Monitor {
             ..self.view.clone()
         };
         (state, tick)
+    }
+
+    fn take_server(&mut self, server: Server) {
+        self.view.database = Database {
+            read_only: !server.writable,
+            oldest_snapshot_seconds: server.oldest_snapshot_seconds,
+            stalled_commit_seconds: server.stalled_commit_seconds,
+        };
+        if !server.writable {
+            // No process can write its heartbeat. Like after an outage, the heartbeats then need a moment to arrive.
+            self.answers_since = Some(Instant::now());
+        }
     }
 
     /// Returns the new transitions.
@@ -245,7 +250,6 @@ fn process(seen: &Instance) -> Process {
 mod tests {
     use std::time::Duration;
 
-    use inventory::server::Server;
     use presence::Report;
 
     use super::*;

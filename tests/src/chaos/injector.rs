@@ -6,7 +6,8 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context as _, anyhow};
+use anyhow::{Context as _, anyhow, ensure};
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 use tokio::{
     task::{JoinSet, spawn_blocking},
     time::{Instant, sleep, sleep_until},
@@ -17,13 +18,16 @@ use super::{
     history::{Micros, Move},
     journal::{Journal, lock, now},
     plan::{Fault, Healing, Planned, links_to},
-    recovery::signs,
-    stack::Stack,
+    recovery::{sees, signs},
+    stack::{APIS, End, MEMBERS, Stack},
 };
 use crate::{
     proxy::{Proxy, Traffic},
     servers::Server,
 };
+
+/// Time after which `/readyz` knows that nothing can be written.
+const READINESS_LIMIT: Duration = Duration::from_millis(2_500);
 
 /// A fault that was injected.
 #[derive(Clone, Debug)]
@@ -133,12 +137,18 @@ impl Injector {
             }
             Fault::PostgresCrash => bounce(&stack.postgres, Server::kill, lasts).await?,
             Fault::PostgresStop => bounce(&stack.postgres, Server::stop, lasts).await?,
+            Fault::PostgresReadOnly => {
+                set_read_only(&stack.postgres, "on").await?;
+                self.watch_readiness(lasts).await?;
+                set_read_only(&stack.postgres, "off").await?;
+            }
             Fault::RedisCrash => bounce(&stack.redis, Server::kill, lasts).await?,
             Fault::RabbitmqCrash => bounce(&stack.rabbitmq, Server::kill, lasts).await?,
-            Fault::RedisFlush => {
-                let redis = redis::Client::open(stack.redis.url.as_str())?;
-                let mut connection = redis.get_multiplexed_async_connection().await?;
-                redis::cmd("FLUSHALL").exec_async(&mut connection).await?;
+            Fault::RedisFlush => redis(&stack.redis, &["FLUSHALL"]).await?,
+            Fault::RedisReplica => {
+                redis(&stack.redis, &["REPLICAOF", "127.0.0.1", "1"]).await?;
+                sleep(lasts).await;
+                redis(&stack.redis, &["REPLICAOF", "NO", "ONE"]).await?;
             }
             Fault::MemoryAlarm => {
                 set_watermark(&stack.rabbitmq, "0.0001").await?;
@@ -162,6 +172,22 @@ impl Injector {
                 self.disturb(&links, *traffic, *healing, lasts).await;
             }
             Fault::MoveDeadlines => self.move_deadlines().await,
+        }
+        Ok(())
+    }
+
+    /// Waits. Fails if an API is ready although nothing can be written: a load balancer would send it requests.
+    async fn watch_readiness(&self, lasts: Duration) -> anyhow::Result<()> {
+        let ends = Instant::now() + lasts;
+        sleep(lasts.min(READINESS_LIMIT)).await;
+        while Instant::now() < ends {
+            for (api, name) in MEMBERS.iter().enumerate().take(APIS) {
+                ensure!(
+                    !sees(&self.stack, api, End::Postgres).await || Instant::now() >= ends,
+                    "{name} is ready, but nothing can be written"
+                );
+            }
+            sleep(Duration::from_millis(100)).await;
         }
         Ok(())
     }
@@ -231,6 +257,31 @@ async fn bounce(server: &Arc<Server>, down: fn(&Server), lasts: Duration) -> any
     spawn_blocking(move || down(&stopped)).await?;
     sleep(lasts).await;
     spawn_blocking(move || drop(started.start())).await?;
+    Ok(())
+}
+
+async fn redis(server: &Server, command: &[&str]) -> anyhow::Result<()> {
+    let client = redis::Client::open(server.url.as_str())?;
+    let mut connection = client.get_multiplexed_async_connection().await?;
+    let mut all = redis::Cmd::new();
+    command.iter().for_each(|word| {
+        all.arg(word);
+    });
+    Ok(all.exec_async(&mut connection).await?)
+}
+
+/// Changes the setting for all sessions, also for those that are open.
+async fn set_read_only(server: &Server, value: &'static str) -> anyhow::Result<()> {
+    let mut connection = PgConnection::connect(&server.url).await?;
+    for statement in [
+        "set default_transaction_read_only = off".to_owned(),
+        format!("alter system set default_transaction_read_only = {value}"),
+        "select pg_reload_conf()".to_owned(),
+    ] {
+        sqlx::raw_sql(AssertSqlSafe(statement))
+            .execute(&mut connection)
+            .await?;
+    }
     Ok(())
 }
 

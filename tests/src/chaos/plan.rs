@@ -25,8 +25,12 @@ pub(crate) enum Fault {
     Freeze(usize),
     PostgresCrash,
     PostgresStop,
+    /// It answers, but refuses writes, as a demoted primary does.
+    PostgresReadOnly,
     RedisCrash,
     RedisFlush,
+    /// It answers, but is a replica of a server that does not exist.
+    RedisReplica,
     RabbitmqCrash,
     MemoryAlarm,
     /// Cuts all connections of a link once.
@@ -56,13 +60,15 @@ pub(crate) enum Healing {
 
 /// How many of each kind are in the bag from which faults are drawn. An empty bag is refilled, so even a short run
 /// contains most kinds.
-const WEIGHTS: [(Kind, usize); 15] = [
+const WEIGHTS: [(Kind, usize); 17] = [
     (Kind::Kill, 5),
     (Kind::Freeze, 4),
     (Kind::PostgresCrash, 3),
     (Kind::PostgresStop, 1),
+    (Kind::PostgresReadOnly, 2),
     (Kind::RedisCrash, 2),
     (Kind::RedisFlush, 2),
+    (Kind::RedisReplica, 1),
     (Kind::RabbitmqCrash, 2),
     (Kind::MemoryAlarm, 2),
     (Kind::Cut, 3),
@@ -80,8 +86,10 @@ enum Kind {
     Freeze,
     PostgresCrash,
     PostgresStop,
+    PostgresReadOnly,
     RedisCrash,
     RedisFlush,
+    RedisReplica,
     RabbitmqCrash,
     MemoryAlarm,
     Cut,
@@ -144,6 +152,8 @@ fn draw(kind: Kind, rng: &mut Rng) -> (Fault, Duration) {
         Kind::Freeze => (Fault::Freeze(member), longer),
         Kind::PostgresCrash => (Fault::PostgresCrash, brief),
         Kind::PostgresStop => (Fault::PostgresStop, brief),
+        Kind::PostgresReadOnly => (Fault::PostgresReadOnly, longer),
+        Kind::RedisReplica => (Fault::RedisReplica, longer),
         Kind::RedisCrash => (Fault::RedisCrash, longer),
         Kind::RedisFlush => (Fault::RedisFlush, Duration::ZERO),
         Kind::RabbitmqCrash => (Fault::RabbitmqCrash, brief),
@@ -192,8 +202,10 @@ impl Fault {
     pub(crate) fn targets(&self) -> Vec<String> {
         match self {
             Self::Kill(member) | Self::Freeze(member) => vec![MEMBERS[*member].to_owned()],
-            Self::PostgresCrash | Self::PostgresStop => vec!["PostgreSQL".to_owned()],
-            Self::RedisCrash | Self::RedisFlush => vec!["Redis".to_owned()],
+            Self::PostgresCrash | Self::PostgresStop | Self::PostgresReadOnly => {
+                vec!["PostgreSQL".to_owned()]
+            }
+            Self::RedisCrash | Self::RedisFlush | Self::RedisReplica => vec!["Redis".to_owned()],
             Self::RabbitmqCrash | Self::MemoryAlarm => vec!["RabbitMQ".to_owned()],
             Self::Cut(link) | Self::Link { link, .. } => vec![link_name(*link)],
             Self::Partition { from, .. } => links_to(*from).map(link_name).collect(),
@@ -209,6 +221,8 @@ impl Fault {
             Self::Freeze(_) => "SIGSTOP",
             Self::PostgresCrash => "PostgreSQL crash",
             Self::PostgresStop => "PostgreSQL stop",
+            Self::PostgresReadOnly => "PostgreSQL read-only",
+            Self::RedisReplica => "Redis replica",
             Self::RedisCrash => "Redis crash",
             Self::RedisFlush => "FLUSHALL",
             Self::RabbitmqCrash => "RabbitMQ crash",

@@ -33,8 +33,8 @@ pub(crate) fn signs(fault: &Fault) -> Vec<Sign> {
                 if relays { End::Rabbitmq } else { End::Postgres },
             )]
         }
-        Fault::PostgresCrash | Fault::PostgresStop => all(End::Postgres),
-        Fault::RedisCrash => all(End::Redis),
+        Fault::PostgresCrash | Fault::PostgresStop | Fault::PostgresReadOnly => all(End::Postgres),
+        Fault::RedisCrash | Fault::RedisReplica => all(End::Redis),
         Fault::RabbitmqCrash | Fault::MemoryAlarm => all(End::Rabbitmq)
             .into_iter()
             .chain([Sign::Delivers])
@@ -81,7 +81,7 @@ impl Sign {
 }
 
 /// Whether the `/readyz` of a process reports a server as up. Asked directly, not through a proxy.
-async fn sees(stack: &Stack, member: usize, end: End) -> bool {
+pub(crate) async fn sees(stack: &Stack, member: usize, end: End) -> bool {
     let name = match end {
         End::Postgres => "postgres",
         End::Redis => "redis",

@@ -95,7 +95,11 @@ impl Stack {
         logs: &Path,
     ) -> anyhow::Result<Self> {
         let server = |service| async move {
-            let started = spawn_blocking(move || Server::start_new(service));
+            let started = spawn_blocking(move || {
+                // It may change the settings of PostgreSQL.
+                let superuser = ("FLASHSALE_LOCAL_POSTGRES_ROLE", "superuser");
+                Server::start_with(service, &[superuser])
+            });
             started
                 .await
                 .map(Arc::new)
