@@ -368,7 +368,8 @@ async fn with_every_connection_busy_further_calls_are_refused_and_later_served()
 async fn calls_without_a_lane_leave_connections_to_the_lanes() {
     let settings = [
         ("DATABASE_MAX_CONNECTIONS", "2"),
-        ("DATABASE_ACQUIRE_MILLISECONDS", "500"),
+        // Long enough to open a connection on a busy machine.
+        ("DATABASE_ACQUIRE_MILLISECONDS", "2000"),
     ];
     let system = System::with(&settings).await;
     system.database.be_patient().await;

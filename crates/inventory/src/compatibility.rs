@@ -3,13 +3,17 @@
 use std::{collections::HashSet, time::Duration};
 
 use sqlx::{FromRow, PgConnection, PgPool};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use crate::{
     Error,
-    database::{CHECK_LIMIT, READ_ONLY, fetch, why_no_connection, with_timeout},
+    database::{CHECK_LIMIT, READ_ONLY, fetch, on_connection, was_read_only, why_no_connection},
     migrate,
 };
+
+/// Time limit for a connection from the pool. Shorter than the pool's own, so that the rest of a health check's time is
+/// enough to find out why there is none.
+const ACQUIRE_LIMIT: Duration = Duration::from_secs(1);
 
 /// Interval between checks while the database cannot be used.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -125,15 +129,16 @@ fn needed() -> i64 {
 /// this service may call it.
 pub async fn check(pool: &PgPool) -> Result<Warnings, Unusable> {
     let checked = async |connection: &mut PgConnection| Ok(check_on(connection).await);
-    match with_timeout(CHECK_LIMIT, pool, checked).await {
-        Ok(checked) => checked,
-        Err(error) if error.is_no_connection() => Err(match why_no_connection(pool).await {
-            Some(cause) if cause == READ_ONLY => Unusable::ReadOnly,
-            Some(cause) => Unusable::NoAnswer(cause),
-            None => error.into(),
-        }),
-        Err(error) => Err(error.into()),
-    }
+    let acquired = timeout(ACQUIRE_LIMIT, pool.acquire()).await;
+    let Ok(Ok(connection)) = acquired else {
+        if was_read_only() {
+            return Err(Unusable::ReadOnly);
+        }
+        let cause = why_no_connection(pool).await;
+        let all_in_use = || "all connections are in use".to_owned();
+        return Err(Unusable::NoAnswer(cause.unwrap_or_else(all_in_use)));
+    };
+    on_connection(CHECK_LIMIT, connection, checked).await?
 }
 
 async fn check_on(connection: &mut PgConnection) -> Result<Warnings, Unusable> {

@@ -1,6 +1,10 @@
 //! The connection pool, and the errors that say whether a failed call was done.
 
-use std::{str::FromStr as _, time::Duration};
+use std::{
+    str::FromStr as _,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
 
 use anyhow::Context as _;
 use sqlx::{
@@ -17,7 +21,7 @@ use trace::Span;
 /// `sql/reserve.sql`). No answer for longer means that the network drops packets.
 pub(crate) const CALL_LIMIT: Duration = Duration::from_secs(10);
 
-/// Time limit for each step of the search for why there is no connection.
+/// Time limit of the connection that shows why the pool has none.
 const CONNECT_LIMIT: Duration = Duration::from_millis(300);
 
 /// Time limit of a health check: callers such as Kubernetes probes wait for 2 s.
@@ -96,12 +100,30 @@ pub fn connect(args: &Args, application_name: &str) -> anyhow::Result<PgPool> {
             Box::pin(async move {
                 match is_writable(connection, SET_UP).await? {
                     true => Ok(()),
-                    // The pool tries again until the time limit of the call.
-                    false => Err(sqlx::Error::Configuration(READ_ONLY.into())),
+                    // The pool tries again until the time limit of the call, and then only says that it ended.
+                    false => {
+                        *read_only_seen() = Some(Instant::now());
+                        Err(sqlx::Error::Configuration(READ_ONLY.into()))
+                    }
                 }
             })
         })
         .connect_lazy_with(options))
+}
+
+/// When this process last opened a session that cannot write. A process has one database.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this crate does not depend on runtime"
+)]
+fn read_only_seen() -> MutexGuard<'static, Option<Instant>> {
+    static SEEN: Mutex<Option<Instant>> = Mutex::new(None);
+    SEEN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Whether PostgreSQL was read-only a moment ago. The pool opens sessions all the time while it has none.
+pub(crate) fn was_read_only() -> bool {
+    read_only_seen().is_some_and(|seen| seen.elapsed() < Duration::from_secs(1))
 }
 
 /// Why a session cannot be used for writes.
@@ -127,15 +149,8 @@ pub(crate) async fn why_no_connection(pool: &PgPool) -> Option<String> {
         None => format!("{}:{}", options.get_host(), options.get_port()),
     };
     let connected = timeout(CONNECT_LIMIT, PgConnection::connect_with(&options)).await;
-    let mut connection = match connected {
-        Ok(Ok(connection)) => connection,
-        Ok(Err(error)) => return Some(format!("{address}: {error}")),
-        Err(_) => return Some(format!("{address}: no answer within {CONNECT_LIMIT:?}")),
-    };
-    let writable = timeout(CONNECT_LIMIT, is_writable(&mut connection, WRITABLE)).await;
-    match writable {
-        Ok(Ok(false)) => Some(READ_ONLY.to_owned()),
-        Ok(Ok(true)) => None,
+    match connected {
+        Ok(Ok(_)) => None,
         Ok(Err(error)) => Some(format!("{address}: {error}")),
         Err(_) => Some(format!("{address}: no answer within {CONNECT_LIMIT:?}")),
     }
@@ -310,7 +325,16 @@ pub(crate) async fn with_timeout<T>(
     work: impl AsyncFnOnce(&mut PgConnection) -> Result<T, Error>,
 ) -> Result<T, Error> {
     // An error before there is a connection means that nothing was sent.
-    let mut connection = pool.acquire().await.map_err(Error::NotDone)?;
+    let connection = pool.acquire().await.map_err(Error::NotDone)?;
+    on_connection(limit, connection, work).await
+}
+
+/// Runs `work` on this connection, with a time limit.
+pub(crate) async fn on_connection<T>(
+    limit: Duration,
+    mut connection: PoolConnection<Postgres>,
+    work: impl AsyncFnOnce(&mut PgConnection) -> Result<T, Error>,
+) -> Result<T, Error> {
     match timeout(limit, work(&mut connection)).await {
         Ok(Ok(done)) => Ok(done),
         Ok(Err(error)) => {

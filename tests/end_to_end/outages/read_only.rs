@@ -1,6 +1,7 @@
 //! Servers that answer but cannot be written to: a demoted PostgreSQL, a Redis that became a replica, and a PostgreSQL
 //! whose synchronous standby is gone.
 
+use futures_util::future::join_all;
 use serde_json::{Value, json};
 
 use crate::support::{Database, Server, Service, System, eventually};
@@ -43,8 +44,8 @@ async fn a_postgresql_that_turns_read_only_is_named_and_left_as_soon_as_another_
         .database
         .configure("default_transaction_read_only", "on")
         .await;
-    for user in 2..=9 {
-        let refused = system.try_reserve(product, user).await;
+    let refused = (2..=9).map(|user| system.try_reserve(product, user));
+    for refused in join_all(refused).await {
         refused.expect_problem(503, "overloaded");
     }
     let confirm = format!("/reservations/{}/confirm", hold["id"]);

@@ -6,13 +6,17 @@ use std::{
     time::Duration,
 };
 
+use ::runtime::Process;
 use clap::{CommandFactory as _, FromArgMatches as _};
 use flashsale_api::AppState;
 use prometheus::Registry;
-use runtime::Process;
 use serde_json::Value;
 use timer::Timer;
-use tokio::net::TcpListener;
+use tokio::{
+    net::TcpListener,
+    runtime::{self, Runtime},
+    task::JoinHandle,
+};
 
 use super::{Child, Client, Database, start, start_with_files, test_server};
 
@@ -27,9 +31,38 @@ pub(crate) struct System {
 
 enum Host {
     /// Inside the test process: starts quickly.
-    Test(Process),
+    Test(#[expect(dead_code, reason = "dropped at the end")] OwnRuntime),
     /// The real binary.
     Child(Child),
+}
+
+/// Runs apart from the test. A test that ends blocks its own runtime while it drops its database. PostgreSQL waits for
+/// connections that are being opened at that moment, so somebody must still open them.
+struct OwnRuntime(Option<Runtime>);
+
+impl OwnRuntime {
+    fn start() -> Self {
+        let mut builder = runtime::Builder::new_multi_thread();
+        Self(Some(
+            builder.worker_threads(1).enable_all().build().unwrap(),
+        ))
+    }
+
+    fn spawn<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> JoinHandle<T> {
+        self.0.as_ref().unwrap().spawn(work)
+    }
+}
+
+impl Drop for OwnRuntime {
+    fn drop(&mut self) {
+        // A plain drop would wait for the tasks, which is not allowed here.
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
 }
 
 impl Deref for System {
@@ -52,27 +85,28 @@ impl System {
         let redis_prefix = own_prefix();
         let settings = Settings::new(&database, &redis_prefix, settings);
         let args = settings.parse();
-        let process = Process::detached();
-        let pool = inventory::database::connect(&args.database, "flashsale-api").unwrap();
-        let timer = Timer::start(&args.timer, &process).unwrap();
-        let listener = TcpListener::bind(args.listen_addr).await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let limits = flashsale_api::limits(&args);
-        let state = AppState::new(args.settings, pool, timer, address, &process).unwrap();
-        let grace = Duration::from_secs(10);
-        tokio::spawn(flashsale_api::serve(
-            listener,
-            state,
-            limits,
-            process.clone(),
-            grace,
-        ));
+        let runtime = OwnRuntime::start();
+        let listening = runtime.spawn(async move {
+            let process = Process::detached();
+            let pool = inventory::database::connect(&args.database, "flashsale-api").unwrap();
+            let timer = Timer::start(&args.timer, &process).unwrap();
+            let listener = TcpListener::bind(args.listen_addr).await.unwrap();
+            let address = listener.local_addr().unwrap();
+            let limits = flashsale_api::limits(&args);
+            let state = AppState::new(args.settings, pool, timer, address, &process).unwrap();
+            let grace = Duration::from_secs(10);
+            tokio::spawn(flashsale_api::serve(
+                listener, state, limits, process, grace,
+            ));
+            address
+        });
+        let address = listening.await.unwrap();
         Self {
             client: settings.client(&address.to_string()),
             database,
             redis_prefix,
             settings,
-            host: Host::Test(process),
+            host: Host::Test(runtime),
         }
     }
 
@@ -168,14 +202,6 @@ impl System {
         )
         .unwrap();
         flashsale_expirer::run_once(&context).await.unwrap().expired
-    }
-}
-
-impl Drop for System {
-    fn drop(&mut self) {
-        if let Host::Test(process) = &self.host {
-            process.shutdown.cancel();
-        }
     }
 }
 
