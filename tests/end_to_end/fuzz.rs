@@ -93,6 +93,7 @@ impl Seen {
             let location = answer.header("location").unwrap_or_default();
             self.products += i64::from(location.starts_with("/products/"));
             self.reservations += i64::from(location.starts_with("/reservations/"));
+            self.reservations += answer.batch_size();
         }
         Ok(())
     }

@@ -90,6 +90,16 @@ impl Received {
         found.map(|(_, value)| value.as_str())
     }
 
+    /// The number of reservations of a batch, which has no `Location`.
+    pub(super) fn batch_size(&self) -> i64 {
+        let body: Value = serde_json::from_str(&self.body).unwrap_or_default();
+        let made = body.as_array();
+        match (self.status, self.header("location")) {
+            (201, None) => made.map_or(0, |made| made.len() as i64),
+            _ => 0,
+        }
+    }
+
     /// Never a server error, and each refusal is a problem document.
     pub(super) fn check(&self, request: &Request) -> Result<(), TestCaseError> {
         prop_assert!((200..500).contains(&self.status), "{self:?}");

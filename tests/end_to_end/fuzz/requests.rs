@@ -99,9 +99,13 @@ impl Request {
                 .contains(['"', '<', '>', '\\', '^', '`', '{', '|', '}', '#'])
             && self.headers.iter().all(|header| is_header(header))
             && self.headers.len() < 50
+            && self.headers.iter().map(String::len).sum::<usize>() + self.target.len() < HEAD_MAX
             && matches!(self.framing, Framing::Length | Framing::Chunked)
     }
 }
+
+/// A head of this size is still accepted: the limit is 16 KiB, and the fixed headers need some of it.
+const HEAD_MAX: usize = 15_000;
 
 fn is_header(line: &str) -> bool {
     let Some((name, value)) = line.split_once(':') else {
