@@ -281,8 +281,11 @@ async fn an_expirer_that_redis_cut_off_for_not_listening_comes_back() {
     let storm = Storm::before(MANY, &redis.url, 1).await;
     let expirer = &storm.expirers[0];
     let listeners = "CLIENT LIST TYPE pubsub";
-    let listening: String = operator.ask(listeners).await;
-    assert_eq!(listening.lines().count(), 1, "{listening}");
+    eventually("listening to Redis", async || {
+        let listening: String = operator.ask(listeners).await;
+        (listening.lines().count() == 1).then_some(())
+    })
+    .await;
 
     expirer.child.freeze();
     storm.gathers().await;
