@@ -7,7 +7,9 @@ use tokio::time::{sleep, timeout};
 
 use crate::{
     Error,
-    database::{CHECK_LIMIT, READ_ONLY, fetch, on_connection, was_read_only, why_no_connection},
+    database::{
+        CHECK_LIMIT, CONNECT_LIMIT, READ_ONLY, connect_beside, fetch, on_connection, was_read_only,
+    },
     migrate,
 };
 
@@ -134,9 +136,10 @@ pub async fn check(pool: &PgPool) -> Result<Warnings, Unusable> {
         if was_read_only() {
             return Err(Unusable::ReadOnly);
         }
-        let cause = why_no_connection(pool).await;
-        let all_in_use = || "all connections are in use".to_owned();
-        return Err(Unusable::NoAnswer(cause.unwrap_or_else(all_in_use)));
+        // Either the pool cannot connect, or all its connections are busy, which does not make the database unusable.
+        let mut beside = connect_beside(pool).await.map_err(Unusable::NoAnswer)?;
+        let checked = timeout(CONNECT_LIMIT, check_on(&mut beside)).await;
+        return checked.unwrap_or_else(|_| Err(Unusable::NoAnswer("no answer in time".to_owned())));
     };
     on_connection(CHECK_LIMIT, connection, checked).await?
 }

@@ -21,8 +21,8 @@ use trace::Span;
 /// `sql/reserve.sql`). No answer for longer means that the network drops packets.
 pub(crate) const CALL_LIMIT: Duration = Duration::from_secs(10);
 
-/// Time limit of the connection that shows why the pool has none.
-const CONNECT_LIMIT: Duration = Duration::from_millis(300);
+/// Time limit of [`connect_beside`].
+pub(crate) const CONNECT_LIMIT: Duration = Duration::from_millis(500);
 
 /// Time limit of a health check: callers such as Kubernetes probes wait for 2 s.
 pub(crate) const CHECK_LIMIT: Duration = Duration::from_millis(1_500);
@@ -140,19 +140,22 @@ async fn is_writable(
     row.try_get("writable")
 }
 
-/// Why no connection could be opened, as a text for the log with the address of the server. `None`: one can be opened
-/// now. It opens a connection that is not part of the pool, because the pool only tells that its time limit ended.
-pub(crate) async fn why_no_connection(pool: &PgPool) -> Option<String> {
+/// Opens a connection that is not part of the pool, because a pool without connections only tells that its time limit
+/// ended. The error is a text for the log, with the address of the server.
+pub(crate) async fn connect_beside(pool: &PgPool) -> Result<PgConnection, String> {
     let options = pool.connect_options();
     let address = match options.get_socket() {
         Some(socket) => socket.display().to_string(),
         None => format!("{}:{}", options.get_host(), options.get_port()),
     };
-    let connected = timeout(CONNECT_LIMIT, PgConnection::connect_with(&options)).await;
-    match connected {
-        Ok(Ok(_)) => None,
-        Ok(Err(error)) => Some(format!("{address}: {error}")),
-        Err(_) => Some(format!("{address}: no answer within {CONNECT_LIMIT:?}")),
+    let connecting = async {
+        let mut connection = PgConnection::connect_with(&options).await?;
+        is_writable(&mut connection, SET_UP).await?;
+        Ok::<_, sqlx::Error>(connection)
+    };
+    match timeout(CONNECT_LIMIT, connecting).await {
+        Ok(connected) => connected.map_err(|error| format!("{address}: {error}")),
+        Err(_) => Err(format!("{address}: no answer within {CONNECT_LIMIT:?}")),
     }
 }
 
