@@ -42,6 +42,10 @@ impl Access {
         }
     }
 
+    fn is_sent_by_admin(&self, headers: &HeaderMap) -> bool {
+        bearer(headers).is_some_and(|given| self.is_admin(given))
+    }
+
     fn is_admin(&self, given: &str) -> bool {
         let token = self.admin_token.as_ref();
         token.is_some_and(|token| same(given, token))
@@ -60,9 +64,8 @@ where
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         let access = Arc::<Access>::from_ref(state);
-        let headers = &parts.headers;
         match &access.admin_token {
-            Some(_) if bearer(headers).is_some_and(|given| access.is_admin(given)) => Ok(Self),
+            Some(_) if access.is_sent_by_admin(&parts.headers) => Ok(Self),
             Some(_) => Err(Problem::Unauthorized("the ADMIN_TOKEN")),
             None if !access.loopback => Err(Problem::Forbidden(
                 "no ADMIN_TOKEN is set, and the API does not listen on a loopback address"
@@ -148,7 +151,7 @@ where
         if access.keys.is_some() || !may_be_of_a_page(parts, access.loopback) {
             return Ok(Self);
         }
-        match bearer(&parts.headers).is_some_and(|given| access.is_admin(given)) {
+        match access.is_sent_by_admin(&parts.headers) {
             true => Ok(Self),
             false => Err(Problem::Forbidden(
                 "no API_KEYS_FILE is set, and the request comes from another site's page, or is for a host that is \

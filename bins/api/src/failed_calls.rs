@@ -32,7 +32,7 @@ impl FailedCalls {
     ) -> Result<T, NoAnswer> {
         let error = match result {
             Ok(done) => {
-                if self.any.swap(false, Relaxed) {
+                if self.any.load(Relaxed) && self.any.swap(false, Relaxed) {
                     lock(&self.told).clear();
                 }
                 return Ok(done);
