@@ -59,6 +59,9 @@ begin
   end if;
 
   if not one_product or sold_out = '{}' then
+    if wait then
+      perform wait_for_products_v1(array(select q.id from unnest(product_ids) as q (id) where q.id <> all(sold_out)));
+    end if;
     -- An assignment costs a third of `select … into … from`.
     if one_product then
       fast := reserve_one_product_v1(first_id, user_ids, quantities, reference_texts, hold_seconds, wait);

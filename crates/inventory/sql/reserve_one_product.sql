@@ -11,17 +11,12 @@ as $$
 #variable_conflict use_variable
 declare
   size integer := cardinality(user_ids);
-  t timestamptz;
   product record;
   units bigint;
-  users bigint;
+  users bigint := 1::bigint;
   holders bigint[];
-  hold interval;
+  deadline timestamptz;
 begin
-  if wait then
-    perform wait_for_products_v1(array[product_id]);
-  end if;
-
   -- reserve: lock the product, the newest version first. A lookup by `id = …` would visit every row version that an
   -- old snapshot still needs, oldest first. A product on sale gains hundreds of versions per second.
   select p.ctid as stored_at, p.stock, p.hold_seconds, p.max_per_user, p.sale_starts_at, p.sale_ends_at
@@ -35,30 +30,21 @@ begin
   busy := false;
   if not found and not wait then
     busy := exists (select from products p where p.id = product_id);
-    if busy then
-      return;
-    end if;
   end if;
-  t := clock_timestamp();
-  reserved_at := t;
-  numbers := '{}';
+  reserved_at := clock_timestamp();
   locked := case when product.stock is null then '{}' else array[product_id] end;
-  if product.stock is null or product.max_per_user is not null
-    or product.sale_starts_at > t or product.sale_ends_at <= t
-  then
-    return;
-  end if;
 
+  -- Here and below: for a single request, an expression costs a tenth of the query.
   if size = 1 then
-    -- Here and below: for a single request, an expression costs a tenth of the query.
     units := quantities[1]::bigint;
-    users := 1;
   else
     -- reserve: count the units and the users
     select sum(q.quantity), count(distinct q.user_id) into units, users
     from unnest(user_ids, quantities) as q (user_id, quantity);
   end if;
-  if product.stock < units then
+  if product.stock is null or product.stock < units or product.max_per_user is not null
+    or product.sale_starts_at > reserved_at or product.sale_ends_at <= reserved_at
+  then
     return;
   end if;
 
@@ -75,26 +61,13 @@ begin
     -- reserve: draw the ids
     ids := array(select nextval('reservations_id_seq') from generate_series(1, size));
   else
-    -- reserve: draw the ids, except for users who hold the product, and for repeated users
-    select array_agg(q.id order by q.n), coalesce(sum(q.quantity) filter (where q.id is not null), 0)
-    into ids, units
-    from (
-      select q.n, q.quantity,
-        case when q.user_id not in (select u.id from unnest(holders) as u (id)) and q.nth = 1
-          then nextval('reservations_id_seq')
-        end as id
-      from (
-        select q.*, row_number() over (partition by q.user_id order by q.n) as nth
-        from unnest(user_ids, quantities) with ordinality as q (user_id, quantity, n)
-        order by q.n
-      ) q
-    ) q;
+    select d.ids, d.units into ids, units from draw_ids_v1(user_ids, quantities, holders) d;
   end if;
 
-  hold := coalesce(product.hold_seconds, hold_seconds) * interval '1 second';
+  deadline := reserved_at + coalesce(product.hold_seconds, hold_seconds) * interval '1 second';
   -- reserve: write the holds
   insert into reservations_active (id, product_id, user_id, quantity, reference, expires_at, created_at)
-  select q.id, product_id, q.user_id, q.quantity, q.reference, t + hold, t
+  select q.id, product_id, q.user_id, q.quantity, q.reference, deadline, reserved_at
   from unnest(ids, user_ids, quantities, reference_texts) as q (id, user_id, quantity, reference)
   where q.id is not null;
 
@@ -102,8 +75,7 @@ begin
   update products p
   set stock = p.stock - units, held = p.held + units
   where p.ctid = product.stored_at and units > 0;
-  if product.hold_seconds is not null then
-    numbers := array_fill(product.hold_seconds, array[size]);
-  end if;
+  numbers := case when product.hold_seconds is null then '{}'
+    else array_fill(product.hold_seconds::integer, array[size]) end;
 end
 $$;

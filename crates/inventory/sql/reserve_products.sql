@@ -13,10 +13,6 @@ declare
   rows products[];
   holds reservations_active[];
 begin
-  if wait then
-    perform wait_for_products_v1(array(select q.id from unnest(product_ids) as q (id) where q.id <> all(sold_out)));
-  end if;
-
   -- reserve: lock the products, in id order
   select coalesce(array_agg(p.product), '{}'), coalesce(array_agg((p.product).id), '{}') into rows, locked
   from (
@@ -61,23 +57,8 @@ begin
     left join unnest(holds) h on h.user_id = q.user_id and h.product_id = q.product_id
   ) q;
 
-  -- reserve: write the holds
-  insert into reservations_active (id, product_id, user_id, quantity, reference, expires_at, created_at)
-  select q.id, q.product_id, q.user_id, q.quantity, q.reference,
-    t + coalesce(q.own_seconds, hold_seconds) * interval '1 second', t
-  from unnest(ids, product_ids, user_ids, quantities, reference_texts, numbers)
-    as q (id, product_id, user_id, quantity, reference, own_seconds)
-  where q.id is not null;
-
-  -- reserve: take the stock, one update a product
-  update products p
-  set stock = p.stock - g.units, held = p.held + g.units
-  from (
-    select q.product_id, sum(q.quantity)::integer as units
-    from unnest(ids, product_ids, quantities) as q (id, product_id, quantity)
-    where q.id is not null
-    group by 1
-  ) g
-  where p.id = any(locked) and p.id = g.product_id;
+  perform place_holds_v1(
+    ids, product_ids, user_ids, quantities, reference_texts, numbers, hold_seconds, locked, t
+  );
 end
 $$;

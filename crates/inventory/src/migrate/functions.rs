@@ -16,13 +16,14 @@ macro_rules! files {
 }
 
 /// The text of each file in `sql/`.
-static FILES: [&str; 35] = files![
+static FILES: [&str; 38] = files![
     "adjust_stock",
     "as_of",
     "bought",
     "cancel",
     "claim_keys",
     "confirm",
+    "draw_ids",
     "due",
     "event_payload",
     "expire",
@@ -35,6 +36,7 @@ static FILES: [&str; 35] = files![
     "keep_answers",
     "kept_answers",
     "lock_products",
+    "place_holds",
     "products_initial",
     "products_keep",
     "reacquire",
@@ -44,6 +46,7 @@ static FILES: [&str; 35] = files![
     "reserve_candidates",
     "reserve_one_by_one",
     "reserve_one_product",
+    "reserve_pass",
     "reserve_products",
     "reserve_rest",
     "reserve_batch",

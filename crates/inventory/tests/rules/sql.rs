@@ -186,6 +186,30 @@ async fn plpgsql_check_finds_errors_and_warnings(pool: PgPool) {
     }
 }
 
+/// Files whose function has a body of more than 70 lines. `too-many-lines-threshold` in clippy.toml says the same of
+/// Rust.
+fn with_long_functions(files: &[Source]) -> Vec<&str> {
+    let is_long = |file: &&Source| {
+        let body = file.sql.split("$$").nth(1).expect("a function");
+        body.trim().lines().count() > 70
+    };
+    files
+        .iter()
+        .filter(is_long)
+        .map(|file| &*file.place)
+        .collect()
+}
+
+#[test]
+fn a_function_has_at_most_70_lines() {
+    assert_eq!(with_long_functions(&function_files()), [""; 0]);
+    let of = |lines: usize| Source {
+        place: format!("{lines} lines"),
+        sql: format!("create function f() as $$\n{}$$;", "line\n".repeat(lines)),
+    };
+    assert_eq!(with_long_functions(&[of(70), of(71)]), ["71 lines"]);
+}
+
 /// Places where Rust reads a column by its number: `try_get(0)`, or rows as tuples of several columns.
 fn columns_by_number(rust: &str) -> Vec<&str> {
     let after = |mark: &'static str| {
