@@ -37,6 +37,18 @@ if [[ -z ${PG-} && -z ${TEST_WEBDRIVER_URL-} ]] && ! deploy/local/install.sh chr
     say "continuing without Chromium: the tests of the live page in a browser are SKIPPED."
 fi
 
+# Generated clients, the linters of the documents, and examples/ need packages of other languages.
+if [[ -z ${PG-} && -z ${TEST_PYTHON_TOOLS-} ]]; then
+    if folder=$(deploy/local/fetch-tools.sh python); then export TEST_PYTHON_TOOLS=$folder; else
+        say "continuing without PyPI: the tests of the generated Python clients and of a consumer are SKIPPED."
+    fi
+fi
+if [[ -z ${PG-} && -z ${TEST_NODE_TOOLS-} ]]; then
+    if folder=$(deploy/local/fetch-tools.sh node); then export TEST_NODE_TOOLS=$folder; else
+        say "continuing without npm: the tests of the TypeScript client, a shop, a consumer, and the linters are SKIPPED."
+    fi
+fi
+
 work=$(mktemp -d "${TMPDIR:-/tmp}/flashsale-test.XXXXXX")
 # As root, PostgreSQL runs as another user, who must be able to enter the folder.
 chmod 711 "$work"

@@ -2,6 +2,7 @@
 
 mod clock;
 mod consumer;
+mod consumers;
 mod crashes;
 mod dead;
 mod delivery;

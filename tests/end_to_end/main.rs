@@ -11,10 +11,12 @@
 #![allow(clippy::unwrap_used, reason = "in a test, a panic is the report")]
 
 mod chaos;
+mod clients;
 mod connections;
 mod contract;
 mod demo;
 mod events;
+mod examples;
 mod expiry;
 mod fuzz;
 mod lanes;

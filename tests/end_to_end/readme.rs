@@ -8,14 +8,13 @@ use std::{
     env,
     ffi::OsString,
     fs, iter,
-    path::{Path, PathBuf},
     process::Command,
 };
 
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::support::{Folder, System, id, output};
+use crate::support::{Folder, System, id, output, root};
 
 /// The address that the pages speak of.
 const ADDRESS: &str = "http://127.0.0.1:8080";
@@ -85,10 +84,6 @@ fn timeless(mut value: Value) -> Value {
         _ => {}
     }
     value
-}
-
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
 fn text_of(page: &str) -> String {

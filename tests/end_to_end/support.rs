@@ -5,8 +5,10 @@ mod contract;
 mod database;
 mod folder;
 mod peer;
+mod program;
 mod redis;
 mod system;
+mod tools;
 mod wire;
 
 pub(crate) use self::redis::{Redis, timer_key};
@@ -18,7 +20,9 @@ pub(crate) use flashsale_tests::{
 };
 pub(crate) use folder::Folder;
 pub(crate) use peer::{NO_RABBITMQ, NO_REDIS, Peer};
+pub(crate) use program::Program;
 pub(crate) use system::System;
+pub(crate) use tools::{Tools, is_installed, root, succeeds};
 pub(crate) use wire::Wire;
 
 /// An environment variable set by `deploy/local/test.sh`.

@@ -35,11 +35,15 @@ const EXPIRE_BATCH_ROWS: i32 = 250;
 /// The number of holds that this request expired.
 #[derive(Clone, Copy, Serialize, JsonSchema)]
 pub(crate) struct Expired {
+    #[schemars(example = 3)]
     expired: u64,
 }
 
 pub(crate) fn sync_expired_operation() -> Operation {
-    Operation::new("syncExpired", "Expire all holds whose deadline has passed")
+    Operation::new(
+        "syncExpiredReservations",
+        "Expire all holds whose deadline has passed",
+    )
 }
 
 pub(crate) async fn sync_expired(
@@ -66,7 +70,7 @@ pub(crate) async fn sync_expired(
 
 pub(crate) fn audit_operation() -> Operation {
     Operation::new(
-        "audit",
+        "auditInventory",
         "Compare the counters of every product with its reservations",
     )
 }
@@ -161,6 +165,7 @@ pub(crate) async fn dead_events(
 /// The number of dead letters that will be tried again.
 #[derive(Serialize, JsonSchema)]
 pub(crate) struct Requeued {
+    #[schemars(example = 3)]
     requeued: u64,
 }
 
@@ -204,6 +209,7 @@ pub(crate) struct ReplayEvents {
 /// The number of events that will be published again.
 #[derive(Serialize, JsonSchema)]
 pub(crate) struct Replayed {
+    #[schemars(example = 3)]
     replayed: u64,
 }
 

@@ -15,6 +15,7 @@ use crate::{
     idempotency::{Keyed, Rendered},
     lane_builder::{LaneBuilder, LockOf},
     openapi::Operation,
+    reservations::example,
     sale::Sale,
     verb::{Verb, VerbSpec, shown},
 };
@@ -23,13 +24,14 @@ use crate::{
 pub(crate) type Lanes = Arc<Verb<ReservationId, Answer<Reservation>>>;
 
 pub(crate) fn operation() -> Operation {
-    Operation::new("cancel", "Cancel a hold and free its units")
+    Operation::new("cancelReservation", "Cancel a hold and free its units")
         .explained("A repeat has no second effect.")
         .refuses(&[
             ProblemCode::ReservationExpired,
             ProblemCode::ReservationConfirmed,
             ProblemCode::ReservationReturned,
         ])
+        .example(example("CANCELED", &["canceled_at"]))
 }
 
 pub(crate) async fn cancel(

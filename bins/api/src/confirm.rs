@@ -21,6 +21,7 @@ use crate::{
     idempotency::{Keyed, Rendered},
     lane_builder::{LaneBuilder, LockOf},
     openapi::Operation,
+    reservations::example,
     sale::Sale,
     verb::{Verb, VerbSpec, shown},
 };
@@ -29,7 +30,7 @@ use crate::{
 pub(crate) type Lanes = Arc<Verb<Confirm, Answer<Reservation>>>;
 
 pub(crate) fn operation() -> Operation {
-    Operation::new("confirm", "Sell the held units after the user has paid")
+    Operation::new("confirmReservation", "Sell the held units after the user has paid")
         .explained(
             "A repeat has no second effect. With `reacquire`, the units of an expired hold are sold if enough units \
             are free. The answer is then a new confirmed reservation, and its `reacquired_from` names the expired \
@@ -42,6 +43,7 @@ pub(crate) fn operation() -> Operation {
             ProblemCode::ExpiredSoldOut,
             ProblemCode::MaxPerUserReached,
         ])
+        .example(example("CONFIRMED", &["confirmed_at"]))
 }
 
 /// How to confirm.

@@ -29,7 +29,7 @@ use crate::{
 pub(crate) type Lanes = Arc<Verb<Extend, Answer<Reservation>>>;
 
 pub(crate) fn operation() -> Operation {
-    Operation::new("extend", "Move a hold's deadline to a number of seconds from now")
+    Operation::new("extendReservation", "Move a hold's deadline to a number of seconds from now")
         .explained(
             "The deadline never moves to an earlier time, and never beyond the longest duration of a hold. The \
             answer has the new deadline.",

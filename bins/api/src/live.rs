@@ -74,14 +74,17 @@ impl Describe for Views {
         let answer = json!({
             "description": "Server-Sent Events, one per second. The first event is a `state`, all others are `tick`. \
                 The data of an event is a `Live`, as JSON.",
-            "content": { EVENT_STREAM: { "schema": { "type": "string" } } },
+            "content": { EVENT_STREAM: {
+                "schema": { "type": "string" },
+                "example": "event: tick\nid: 9f86d081-2\ndata: {\"at\":\"2026-02-14T12:00:00Z\"}\n\n",
+            } },
         });
         operation.answer_with(StatusCode::OK, answer);
     }
 }
 
 pub(crate) fn operation() -> Operation {
-    Operation::new("watch", "The data of the live page, as a stream")
+    Operation::new("watchLive", "The data of the live page, as a stream")
         .refuses(&[ProblemCode::TooManyViewers])
 }
 

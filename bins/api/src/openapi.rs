@@ -3,6 +3,11 @@
 //! The types in the handler's signature describe the operation: its parameters, its body, its response, and the
 //! refusals of its extractors. Only the operation's name, its texts and the refusals of its verb are written by hand.
 
+mod example;
+mod schemas;
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 
 use axum::{
@@ -12,11 +17,6 @@ use axum::{
     http::{StatusCode, Uri},
     routing::MethodFilter,
 };
-use schemars::{
-    JsonSchema, Schema, SchemaGenerator,
-    generate::{Contract, SchemaSettings},
-    transform::RecursiveTransform,
-};
 use serde_json::{Map, Value, json};
 
 use crate::{
@@ -25,6 +25,8 @@ use crate::{
     problem::Body,
     request_id,
 };
+
+pub(crate) use schemas::Schemas;
 
 /// The security scheme of admin requests.
 pub(crate) const ADMIN: &str = "admin_token";
@@ -39,10 +41,11 @@ pub(crate) struct Operation {
     answers: BTreeMap<u16, Value>,
     refusals: Vec<ProblemCode>,
     headers: Map<String, Value>,
+    example: Option<Value>,
 }
 
 impl Operation {
-    /// `id` is the name of the operation in generated clients.
+    /// `id` is the name of the operation in generated clients: a verb and what it acts on, such as `confirmReservation`.
     pub(crate) fn new(id: &str, summary: &str) -> Self {
         let fields = json!({ "operationId": id, "summary": summary });
         Self {
@@ -51,6 +54,7 @@ impl Operation {
             answers: BTreeMap::new(),
             refusals: Vec::new(),
             headers: Map::new(),
+            example: None,
         }
     }
 
@@ -64,6 +68,20 @@ impl Operation {
     #[must_use]
     pub(crate) fn refuses(mut self, codes: &[ProblemCode]) -> Self {
         self.refuse(codes);
+        self
+    }
+
+    /// The example of the successful answer. Without it, the example is that of the answer's type.
+    #[must_use]
+    pub(crate) fn example(mut self, example: Value) -> Self {
+        self.example = Some(example);
+        self
+    }
+
+    /// Says that everyone may send the request.
+    #[must_use]
+    pub(crate) fn open(mut self) -> Self {
+        self.fields.insert("security".into(), json!([]));
         self
     }
 
@@ -84,7 +102,8 @@ impl Operation {
             return;
         }
         let schema = json!({ "schema": schema });
-        let content = json!({ "application/json": schema, "application/*+json": schema });
+        // Other types of JSON are accepted, too. A range of them would be sent literally by generated clients.
+        let content = json!({ "application/json": schema });
         let body = json!({ "required": required, "content": content });
         self.fields.insert("requestBody".into(), body);
     }
@@ -134,6 +153,12 @@ impl Operation {
         let request_id = json!({ "$ref": "#/components/parameters/RequestId" });
         self.parameters.push(request_id);
         fields.insert("parameters".into(), self.parameters.into());
+        if let Some(example) = self.example {
+            let answers = self.answers.range_mut(200..300);
+            for content in answers.filter_map(|(_, answer)| answer.get_mut("content")) {
+                content["application/json"]["example"] = example.clone();
+            }
+        }
         for answer in self.answers.values_mut() {
             let request_id = json!({ "$ref": "#/components/headers/GivenRequestId" });
             answer["headers"]["X-Request-Id"] = request_id;
@@ -166,7 +191,8 @@ impl Operation {
     }
 }
 
-/// The response for these codes, which all have the same status.
+/// The response for these codes, which all have the same status. Its schema is a bare reference: beside other keywords,
+/// code generators make an empty class of it. The examples name the codes for programs.
 fn refusal(codes: &[ProblemCode]) -> Value {
     let mut description = String::new();
     let mut examples = Map::new();
@@ -178,10 +204,7 @@ fn refusal(codes: &[ProblemCode]) -> Value {
         let example = json!({ "$ref": format!("#/components/examples/{code}") });
         examples.insert((*code).into(), example);
     }
-    let schema = json!({
-        "$ref": "#/components/schemas/Problem",
-        "properties": { "code": { "enum": codes } },
-    });
+    let schema = json!({ "$ref": "#/components/schemas/Problem" });
     let content = json!({ "application/problem+json": { "schema": schema, "examples": examples } });
     let request_id = json!({ "$ref": "#/components/headers/RequestId" });
     let mut answer =
@@ -250,49 +273,6 @@ described!(A B);
 described!(A B C);
 described!(A B C D);
 described!(A B C D E);
-
-/// Removes `"default": null`. It only means that the field is optional, but readers would take null for a valid
-/// value.
-fn without_null_default(schema: &mut Schema) {
-    if schema.get("default") == Some(&Value::Null) {
-        schema.remove("default");
-    }
-}
-
-/// The named schemas of the document.
-pub(crate) struct Schemas {
-    requests: SchemaGenerator,
-    responses: SchemaGenerator,
-}
-
-impl Schemas {
-    fn new() -> Self {
-        let generator = |contract| {
-            let mut settings = SchemaSettings::draft2020_12();
-            settings.definitions_path = "/components/schemas".into();
-            settings.meta_schema = None;
-            settings.contract = contract;
-            settings
-                .transforms
-                .push(Box::new(RecursiveTransform(without_null_default)));
-            SchemaGenerator::new(settings)
-        };
-        Self {
-            requests: generator(Contract::Deserialize),
-            responses: generator(Contract::Serialize),
-        }
-    }
-
-    /// The request schema of `T`: what clients may send.
-    pub(crate) fn request_schema<T: JsonSchema>(&mut self) -> Value {
-        self.requests.subschema_for::<T>().into()
-    }
-
-    /// The response schema of `T`: what clients get.
-    pub(crate) fn response_schema<T: JsonSchema>(&mut self) -> Value {
-        self.responses.subschema_for::<T>().into()
-    }
-}
 
 /// A router and the document of its routes.
 pub(crate) struct Routes<S> {
@@ -383,15 +363,14 @@ impl<S: Clone + Send + Sync + 'static> Routes<S> {
     pub(crate) fn finish(mut self, info: Value) -> (Router<S>, Value) {
         // Refusals refer to this schema by its name only, so the generator does not see that it is used.
         self.schemas.response_schema::<Body>();
-        let mut schemas = self.schemas.responses.take_definitions(true);
-        schemas.append(&mut self.schemas.requests.take_definitions(true));
-        schemas.sort_keys();
+        let schemas = self.schemas.take();
         let example = |code: &ProblemCode| {
             let example =
                 json!({ "summary": code.spec().title, "value": Problem::example(*code).body() });
             (code.spec().code.to_owned(), example)
         };
         let examples: Map<_, _> = ProblemCode::ALL.iter().map(example).collect();
+        example::add(&mut self.paths, &schemas);
         let document = json!({
             "openapi": "3.1.0",
             "info": info,

@@ -35,6 +35,16 @@ pub(crate) fn start(builder: &LaneBuilder) -> Lanes {
     ))
 }
 
+/// An example of a reservation with this status, and with these times.
+pub(crate) fn example(status: &str, times: &[&str]) -> Value {
+    let mut example = Reservation::example();
+    example["status"] = status.into();
+    for name in times {
+        example[name] = "2026-02-14T12:01:00Z".into();
+    }
+    example
+}
+
 pub(crate) fn get_operation() -> Operation {
     Operation::new("getReservation", "A reservation")
         .explained("The status is the effective status: from its deadline on, a hold is EXPIRED.")
@@ -139,9 +149,9 @@ impl Describe for Listed {
         );
         paging::describe::<ReservationId>(operation, schemas);
         let offset = json!({
-            "type": "integer", "format": "int64", "minimum": 0, "maximum": i64::MAX, "default": 0,
+            "type": "integer", "format": "int64", "minimum": 0, "maximum": i64::MAX,
         });
-        let words = "Number of rows to skip. Cannot be combined with `after_id`, which is faster.";
+        let words = "Number of rows to skip, 0 if absent. Cannot be combined with `after_id`, which is faster.";
         paging::parameter(operation, "offset", words, offset);
     }
 }

@@ -42,7 +42,7 @@ pub(crate) const REFUSALS: [ProblemCode; 6] = [
 ];
 
 pub(crate) fn operation() -> Operation {
-    Operation::new("reserve", "Hold units of a product for a user")
+    Operation::new("reserveProduct", "Hold units of a product for a user")
         .explained(
             "Refusals are checked in the order in which this page lists them. A retry after a lost answer is safe: \
             `already_reserved` names the hold that the first request made, also after the end of the sale.",

@@ -33,7 +33,7 @@ const MAX_ITEMS: usize = 100;
 
 pub(crate) fn operation() -> Operation {
     let summary = "Hold units of several products for a user: all or none";
-    Operation::new("reserveTogether", summary)
+    Operation::new("reserveBatch", summary)
         .explained(
             "The reservations in the answer are in the order of the items. A refusal is about the first item that \
             cannot be reserved: `product_id` names the product.",

@@ -15,18 +15,20 @@ use crate::{
     extract::{Id, NoBody},
     idempotency::{Keyed, Rendered},
     openapi::Operation,
+    reservations::example,
     sale::Sale,
     verb::shown,
 };
 
 pub(crate) fn operation() -> Operation {
-    Operation::new("return", "Return a sale and free its units")
+    Operation::new("returnReservation", "Return a sale and free its units")
         .explained("A repeat has no second effect.")
         .refuses(&[
             ProblemCode::ReservationExpired,
             ProblemCode::ReservationCanceled,
             ProblemCode::ReservationNotConfirmed,
         ])
+        .example(example("RETURNED", &["confirmed_at", "returned_at"]))
 }
 
 pub(crate) async fn return_sold(

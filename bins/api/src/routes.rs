@@ -151,8 +151,17 @@ fn health<S: Clone + Send + Sync + 'static>(routes: Routes<S>) -> Routes<S> {
                 },
             },
             "required": ["status"],
+            "examples": [{ "status": states[0], "dependencies": { "postgres": "up", "redis": "up" } }],
         });
+        if states == ["alive"] {
+            schema["examples"] = json!([{ "status": "alive" }]);
+        }
         if states == ["unavailable"] {
+            schema["examples"] = json!([{
+                "status": "unavailable",
+                "dependencies": { "postgres": "down", "redis": "up" },
+                "reason": "PostgreSQL does not answer",
+            }]);
             schema["properties"]["reason"] = json!({
                 "type": "string",
                 "description": "Why the process is not ready, as text for people.",
@@ -163,6 +172,7 @@ fn health<S: Clone + Send + Sync + 'static>(routes: Routes<S>) -> Routes<S> {
     };
     let ready = |id: &str, summary: &str| {
         Operation::new(id, summary)
+            .open()
             .explained("Only PostgreSQL counts. The answer also lists other servers.")
             .answers(
                 StatusCode::OK,
@@ -178,33 +188,53 @@ fn health<S: Clone + Send + Sync + 'static>(routes: Routes<S>) -> Routes<S> {
     };
     let metrics = json!({
         "description": "Metrics in the Prometheus text format.",
-        "content": { "text/plain": { "schema": { "type": "string" } } },
+        "content": { "text/plain": {
+            "schema": { "type": "string" },
+            "example": "# TYPE flashsale_reservations_total counter\n\
+                flashsale_reservations_total{to=\"confirmed\"} 10\n",
+        } },
     });
     routes
         .about("Health", "For orchestrators and monitoring.")
         .documented_get(
             "/livez",
-            Operation::new("isAlive", "Whether the process runs")
+            Operation::new("getLiveness", "Whether the process runs")
+                .open()
                 .answers(StatusCode::OK, probe(&["alive"], "The process runs.")),
         )
         .documented_get(
             "/readyz",
-            ready("isReady", "Whether the process can serve requests"),
+            ready("getReadiness", "Whether the process can serve requests"),
         )
-        .documented_get("/health", ready("health", "The same as `/readyz`"))
+        .documented_get("/health", ready("getHealth", "The same as `/readyz`"))
         .documented_get(
             "/metrics",
-            Operation::new("metrics", "Metrics of the process").answers(StatusCode::OK, metrics),
+            Operation::new("getMetrics", "Metrics of the process")
+                .open()
+                .answers(StatusCode::OK, metrics),
         )
 }
 
+/// Examples of the files of pages.
+const STYLE: &str = "body { margin: 0; }\n";
+const SCRIPT: &str = "export const INTERVAL_SECONDS = 1;\n";
+
 /// Documents the pages for people, and the documents that the pages are made of.
 fn pages<S: Clone + Send + Sync + 'static>(routes: Routes<S>) -> Routes<S> {
-    let document = |media_type: &str, schema: Value| json!({ "description": "The document.", "content": { media_type: { "schema": schema } } });
-    let json = document("application/json", json!({ "type": "object" }));
-    let text = |media_type| document(media_type, json!({ "type": "string" }));
+    let document = |media_type: &str, kind: &str, example: Value| {
+        let content = json!({ "schema": { "type": kind }, "example": example });
+        json!({ "description": "The document.", "content": { media_type: content } })
+    };
+    let json = |name: &str, version: &str| {
+        document("application/json", "object", json!({ name: version }))
+    };
+    let html = || {
+        let text = "<!DOCTYPE html>\n<html lang=\"en\">…</html>\n";
+        document("text/html", "string", text.into())
+    };
+    let page = |id: &str, summary: &str| Operation::new(id, summary).open();
     let mut file =
-        Operation::new("livePageFile", "A file of the live page").refuses(&[ProblemCode::NotFound]);
+        page("getLivePageFile", "A file of the live page").refuses(&[ProblemCode::NotFound]);
     file.parameter(json!({
         "name": "file",
         "in": "path",
@@ -218,41 +248,44 @@ fn pages<S: Clone + Send + Sync + 'static>(routes: Routes<S>) -> Routes<S> {
         )
         .documented_get(
             "/",
-            Operation::new(
-                "livePage",
+            page(
+                "getLivePage",
                 "The live page: the state of the service, once per second",
             )
             .explained("The page reads its data from `/admin/live`.")
-            .answers(StatusCode::OK, text("text/html")),
+            .answers(StatusCode::OK, html()),
         )
         .documented_get(
             "/live/{file}",
             file.explained("Style sheets, scripts and images.").answers(
                 StatusCode::OK,
                 json!({ "description": "The file.", "content": {
-                    "text/css": { "schema": { "type": "string" } },
-                    "text/javascript": { "schema": { "type": "string" } },
-                    "image/svg+xml": { "schema": { "type": "string" } },
+                    "text/css": { "schema": { "type": "string" }, "example": STYLE },
+                    "text/javascript": { "schema": { "type": "string" }, "example": SCRIPT },
+                    "image/svg+xml": {
+                        "schema": { "type": "string" },
+                        "example": "<svg xmlns=\"http://www.w3.org/2000/svg\"/>",
+                    },
                 } }),
             ),
         )
         .documented_get(
             "/openapi.json",
-            Operation::new("openapi", "The HTTP API, as OpenAPI 3.1")
-                .answers(StatusCode::OK, json.clone()),
+            page("getOpenapi", "The HTTP API, as OpenAPI 3.1")
+                .answers(StatusCode::OK, json("openapi", "3.1.0")),
         )
         .documented_get(
             "/asyncapi.json",
-            Operation::new("asyncapi", "The events, as AsyncAPI 3.0").answers(StatusCode::OK, json),
+            page("getAsyncapi", "The events, as AsyncAPI 3.0")
+                .answers(StatusCode::OK, json("asyncapi", "3.0.0")),
         )
         .documented_get(
             "/docs",
-            Operation::new("docs", "The API and the events, as one page")
-                .answers(StatusCode::OK, text("text/html")),
+            page("getDocs", "The API and the events, as one page").answers(StatusCode::OK, html()),
         )
         .documented_get(
             "/docs/style.css",
-            Operation::new("docsStyle", "The style sheet of the page `/docs`")
-                .answers(StatusCode::OK, text("text/css")),
+            page("getDocsStyle", "The style sheet of the page `/docs`")
+                .answers(StatusCode::OK, document("text/css", "string", STYLE.into())),
         )
 }

@@ -24,6 +24,7 @@ pub fn asyncapi() -> Value {
     let bodies = generator.root_schema_for::<Event>();
     let mut schemas = generator.take_definitions(true);
     schemas.insert("Properties".into(), properties());
+    let summaries = schemas.clone();
 
     let (mut channels, mut operations, mut messages) = (Map::new(), Map::new(), Map::new());
     for event in examples() {
@@ -54,23 +55,28 @@ pub fn asyncapi() -> Value {
                 } },
             }),
         );
-        messages.insert(
-            name.to_owned(),
-            json!({
-                "name": name,
-                "title": name,
-                "summary": schemas[name]["description"],
-                "contentType": CONTENT_TYPE,
-                "headers": headers(version),
-                "payload": body(bodies.as_value(), name),
-                "bindings": { "amqp": { "messageType": name, "bindingVersion": "0.3.0" } },
-                "x-amqp-properties": {
-                    "$ref": "#/components/schemas/Properties",
-                    "properties": { "type": { "const": name } },
-                },
-                "examples": [{ "name": "example", "payload": example }],
-            }),
-        );
+        // Generators name a type after its schema, so each schema has a name.
+        let mut named = |part: &str, schema: Value| {
+            let schema_name = format!("{name}{part}");
+            let reference = json!({ "$ref": format!("#/components/schemas/{schema_name}") });
+            schemas.insert(schema_name, schema);
+            reference
+        };
+        let message = json!({
+            "name": name,
+            "title": name,
+            "summary": summaries[name]["description"],
+            "contentType": CONTENT_TYPE,
+            "headers": named("Headers", headers(version)),
+            "payload": named("Body", body(bodies.as_value(), name)),
+            "bindings": { "amqp": { "messageType": name, "bindingVersion": "0.3.0" } },
+            "x-amqp-properties": { "$ref": "#/components/schemas/Properties" },
+            "examples": [{ "name": "example", "payload": example }],
+        });
+        messages.insert(name.to_owned(), message);
+    }
+    for (name, schema) in &mut schemas {
+        schema["title"] = name.as_str().into();
     }
     json!({
         "asyncapi": "3.0.0",
@@ -135,7 +141,10 @@ fn properties() -> Value {
                 "type": "string", "format": "uuid",
                 "description": "Id of the event, the same on each delivery. Use it to drop repeats.",
             },
-            "type": { "type": "string", "description": "The type of the event, as in the body." },
+            "type": {
+                "type": "string",
+                "description": "The type of the event, as in the body. It is the name of the message.",
+            },
             "content_type": { "type": "string", "const": CONTENT_TYPE },
             "delivery_mode": { "type": "integer", "const": DELIVERY_MODE, "description": "Persistent." },
             "timestamp": {

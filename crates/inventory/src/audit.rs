@@ -4,6 +4,7 @@ use std::{borrow::Cow, time::Duration};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use sqlx::{
     FromRow, PgConnection, PgPool, Postgres,
     postgres::{PgArguments, PgRow},
@@ -56,6 +57,13 @@ pub struct Difference {
 
 /// Result of an audit.
 #[derive(Debug, Serialize, JsonSchema)]
+#[schemars(example = json!({
+    "clean": true,
+    "products": [{
+        "product_id": 1, "stock": 7, "held": 2, "sold": 1, "total": 10, "reservations_held": 2, "reservations_sold": 1,
+    }],
+    "differences": [],
+}))]
 pub struct Audit {
     /// Start of the audit, by PostgreSQL's clock.
     #[serde(skip)]
@@ -70,6 +78,7 @@ pub struct Audit {
 
 /// Number of reservations, by how they ended.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, JsonSchema, FromRow)]
+#[schemars(example = json!({ "created": 10, "confirmed": 6, "canceled": 1, "expired": 2 }))]
 pub struct Tally {
     /// All reservations.
     pub created: i64,

@@ -20,6 +20,7 @@ use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::Serialize;
+use serde_json::json;
 use sqlx::{
     Connection as _, FromRow, PgConnection, PgPool, Postgres, Transaction, postgres::PgRow,
 };
@@ -56,7 +57,13 @@ impl Claimed {
 
 /// A dead letter: an event that was refused too often or that cannot be parsed.
 #[derive(Clone, Debug, Serialize, JsonSchema, FromRow)]
-#[schemars(rename = "DeadEvent")]
+#[schemars(rename = "DeadEvent", example = json!({
+    "id": 12, "event_id": "6f1d0e1e-8a52-4c53-9f4b-6f0a2b3c4d5e", "event_type": "ReservationConfirmed",
+    "payload": {
+        "reservation_id": 1, "product_id": 1, "user_id": 42, "quantity": 1, "confirmed_at": "2026-02-14T12:01:00Z",
+    },
+    "attempts": 10, "last_error": "nacked by RabbitMQ", "dead_at": "2026-02-14T12:30:00Z",
+}))]
 pub struct Dead {
     /// Primary key of the row.
     pub id: i64,

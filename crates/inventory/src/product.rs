@@ -2,6 +2,7 @@
 
 use schemars::JsonSchema;
 use serde::Serialize;
+use serde_json::json;
 use sqlx::{Encode, FromRow, PgPool, Postgres, QueryBuilder, Type};
 use time::OffsetDateTime;
 
@@ -13,6 +14,9 @@ use crate::{
 
 /// A product. `total = stock + held + sold` at every commit.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema, FromRow)]
+#[schemars(example = json!({
+    "id": 1, "name": "iPhone 15", "stock": 7, "held": 2, "sold": 1, "total": 10, "created_at": "2026-02-14T12:00:00Z",
+}))]
 pub struct Product {
     /// The product's id.
     pub id: ProductId,

@@ -14,6 +14,7 @@ use std::{borrow::Cow, collections::HashMap, str::FromStr};
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 use sqlx::{FromRow, PgPool};
 use time::OffsetDateTime;
 
@@ -21,6 +22,7 @@ use crate::{Error, ProductId, Quantity, ReservationId, UserId, database::fetch, 
 
 /// A reservation with its effective status: from the deadline on, a hold is EXPIRED.
 #[derive(Clone, Debug, Serialize, JsonSchema, FromRow)]
+#[schemars(example = Reservation::example())]
 pub struct Reservation {
     /// Id of the reservation.
     pub id: ReservationId,
@@ -76,6 +78,16 @@ pub struct Reservation {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "ReservationId")]
     pub reacquired_from: Option<ReservationId>,
+}
+
+impl Reservation {
+    /// A hold, as an example for the API's document.
+    pub fn example() -> Value {
+        json!({
+            "id": 1, "product_id": 1, "user_id": 42, "quantity": 1, "status": "ACTIVE",
+            "expires_at": "2026-02-14T12:05:00Z", "created_at": "2026-02-14T12:00:00Z",
+        })
+    }
 }
 
 /// The shop's own name for a reservation, for example an order number: 1 to 128 characters without NUL, which

@@ -138,10 +138,10 @@ fn good_body(operation: &str) -> Value {
         "createProduct" => json!({"name": "x", "stock": 1}),
         "changeProduct" => no_window,
         "adjustStock" => json!({"delta": -1, "reason": "x"}),
-        "reserve" => json!({"product_id": 7, "user_id": 1}),
-        "reserveTogether" => json!({"user_id": 1, "items": [{"product_id": 7, "quantity": 1}]}),
-        "confirm" => json!({}),
-        "extend" => json!({"seconds": 1}),
+        "reserveProduct" => json!({"product_id": 7, "user_id": 1}),
+        "reserveBatch" => json!({"user_id": 1, "items": [{"product_id": 7, "quantity": 1}]}),
+        "confirmReservation" => json!({}),
+        "extendReservation" => json!({"seconds": 1}),
         "replayEvents" => json!({"from": "0000-01-01T00:00:00Z", "to": "9999-12-31T23:59:59.9Z"}),
         other => panic!("a body that this test does not know: {other}"),
     }
@@ -189,7 +189,7 @@ fn bodies(operation: &str, schema: &Value) -> Vec<Body> {
         }
     };
     add("", schema);
-    if operation == "reserveTogether" {
+    if operation == "reserveBatch" {
         let item = schema["properties"]["items"]["items"]["$ref"]
             .as_str()
             .unwrap();

@@ -57,7 +57,7 @@ impl Drop for Consumer {
     }
 }
 
-async fn publish(broker: &Broker, id: &str, body: &str) {
+pub(super) async fn publish(broker: &Broker, id: &str, body: &str) {
     let channel = broker.channel().await;
     let properties = BasicProperties::default().with_message_id(id.into());
     channel
@@ -74,7 +74,7 @@ async fn publish(broker: &Broker, id: &str, body: &str) {
     channel.close(200, "done".into()).await.unwrap();
 }
 
-async fn with_a_queue() -> Broker {
+pub(super) async fn with_a_queue() -> Broker {
     let broker = Broker::shared().await;
     let quorum = AMQPValue::LongString("quorum".into());
     broker.make_queue(&[("x-queue-type", quorum)]).await;

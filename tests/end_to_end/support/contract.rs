@@ -189,6 +189,14 @@ impl Asked {
             escaped(media_type)
         );
         OPENAPI.check(&format!("{content}/schema"), &body)?;
+        is_in_utc(&body)?;
+        // The response's examples are the codes that the operation can answer with.
+        if let Some(examples) = documented["content"][media_type]["examples"].as_object() {
+            let code = body["code"].as_str().unwrap_or_default();
+            if !examples.contains_key(code) {
+                return Err(format!("the code {code}"));
+            }
+        }
         self.judge_key(answer, operation, &pointer)?;
         // A successful request must match the request schema.
         match &self.body {
@@ -235,6 +243,20 @@ fn operations_at(path: &str) -> Option<(&'static str, &'static Value)> {
         })
     });
     found.map(|(template, item)| (template.as_str(), item))
+}
+
+/// Checks that every time is in UTC, which the schema does not say in a form for programs.
+fn is_in_utc(value: &Value) -> Result<(), String> {
+    match value {
+        Value::Object(fields) => fields.iter().try_for_each(|(name, field)| match field {
+            Value::String(time) if name.ends_with("_at") && !time.ends_with('Z') => {
+                Err(format!("{name} is {time}, which is not in UTC"))
+            }
+            _ => is_in_utc(field),
+        }),
+        Value::Array(items) => items.iter().try_for_each(is_in_utc),
+        _ => Ok(()),
+    }
 }
 
 fn is_problem(answer: &Answer, code: &str) -> Result<(), String> {

@@ -150,11 +150,11 @@ fn operation_card(openapi: &Value, path: &str, method: &str, operation: &Value) 
 }
 
 fn answer_line(answer: &Value) -> Markup {
-    let problem = answer.pointer("/content/application~1problem+json/schema/properties/code/enum");
+    let problem = answer.pointer("/content/application~1problem+json/examples");
     let headers = map(&answer["headers"]);
     html! {
-        @if let Some(codes) = problem.and_then(Value::as_array) {
-            @for code in codes { a.code href={ "#problem-" (text(code)) } { (text(code)) } " " }
+        @if let Some(codes) = problem.and_then(Value::as_object) {
+            @for code in codes.keys() { a.code href={ "#problem-" (code) } { (code) } " " }
         } @else {
             @let schema = &answer["content"]["application/json"]["schema"];
             @if schema.get("$ref").or(schema.get("items")).is_some() {
@@ -226,10 +226,12 @@ fn events(asyncapi: &Value) -> Markup {
                     h3 { (name) " " code { (text(&channel["address"])) } }
                     p.summary { (text(&message["summary"])) }
                     h4 { "Payload" }
-                    (fields(resolved(asyncapi, &message["payload"]["properties"]["payload"])))
-                    @if !map(&message["headers"]["properties"]).is_empty() {
+                    @let body = resolved(asyncapi, &message["payload"]);
+                    (fields(resolved(asyncapi, &body["properties"]["payload"])))
+                    @let headers = resolved(asyncapi, &message["headers"]);
+                    @if !map(&headers["properties"]).is_empty() {
                         h4 { "Headers" }
-                        (fields(&message["headers"]))
+                        (fields(headers))
                     }
                     h4 { "Body" }
                     @for example in list(&message["examples"]) {
