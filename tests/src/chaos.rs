@@ -9,6 +9,7 @@
 pub mod checker;
 mod clients;
 mod consumer;
+mod ha;
 pub mod history;
 mod injector;
 mod journal;
@@ -19,21 +20,21 @@ mod settle;
 mod stack;
 mod viewer;
 mod wire;
+mod world;
+
+pub use ha::kinds;
 
 use std::{fs, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, bail};
-use tokio::{
-    task::{JoinSet, spawn_blocking},
-    time::timeout,
-};
+use tokio::{task::JoinSet, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 use clients::Recent;
-use injector::{Injected, Injection, Injector};
-use journal::{Journal, Rules, lock};
-use settle::RECOVERY_LIMIT;
-use stack::{APIS, MEMBERS, Stack};
+use ha::Machines;
+use journal::{Journal, Rules};
+use stack::Stack;
+use world::{Injection, World};
 
 /// Short, so that many holds expire, but long enough to confirm in time on a busy machine.
 const HOLD_SECONDS: u32 = 4;
@@ -51,55 +52,69 @@ pub struct Settings {
     pub faults: Duration,
     /// Folder for the logs of the processes.
     pub logs: PathBuf,
+    /// Folder of the three machines that `deploy/local/ha.sh` has made. `None`: one machine.
+    pub machines: Option<PathBuf>,
+    /// The kinds of faults of three machines to draw from. Empty: all.
+    pub only: Vec<String>,
 }
 
 /// Runs once and prints the progress. Returns the number of violations. An error is one of the harness itself.
 pub async fn run(settings: Settings) -> anyhow::Result<usize> {
     let limit = settings.faults + OVERHEAD_LIMIT;
-    match timeout(limit, run_to_the_end(&settings)).await {
+    let run = async {
+        fs::create_dir_all(&settings.logs).context("cannot create the folder for the logs")?;
+        println!(
+            "seed {}: {} s of faults; the processes' logs are in {}",
+            settings.seed,
+            settings.faults.as_secs(),
+            settings.logs.display()
+        );
+        match &settings.machines {
+            None => run_in(&Arc::new(Stack::prepare(&settings).await?), &settings).await,
+            Some(folder) => {
+                let machines = Machines::prepare(folder, &settings).await?;
+                run_in(&Arc::new(machines), &settings).await
+            }
+        }
+    };
+    match timeout(limit, run).await {
         Ok(violations) => violations,
         Err(_) => bail!("the run did not finish within {} s", limit.as_secs()),
     }
 }
 
-async fn run_to_the_end(settings: &Settings) -> anyhow::Result<usize> {
-    fs::create_dir_all(&settings.logs).context("cannot create the folder for the logs")?;
-    println!(
-        "seed {}: {} s of faults; the processes' logs are in {}",
-        settings.seed,
-        settings.faults.as_secs(),
-        settings.logs.display()
-    );
-    let stack = Arc::new(prepare(settings).await?);
-    let journal = Arc::new(Journal::new(Rules {
+async fn run_in<W: World>(world: &Arc<W>, settings: &Settings) -> anyhow::Result<usize> {
+    let access = world.access();
+    let rules = Rules {
         hold_micros: i64::from(HOLD_SECONDS) * 1_000_000,
         max_hold_micros: i64::from(MAX_HOLD_SECONDS) * 1_000_000,
         max_per_user: MAX_PER_USER,
-    }));
+    };
+    let journal = Arc::new(Journal::new(rules, access.pages.len()));
     let mut background = JoinSet::new();
     background.spawn({
-        let (url, journal) = (stack.rabbitmq.url.clone(), journal.clone());
+        let (access, journal) = (access.clone(), journal.clone());
         async move {
-            consumer::run(url, journal).await;
+            consumer::run(access, journal).await;
             Ok(())
         }
     });
     background.spawn({
-        let (stack, journal) = (stack.clone(), journal.clone());
-        async move { stack.supervise(&journal).await }
+        let (world, journal) = (world.clone(), journal.clone());
+        async move { world::supervise(world.members(), &journal).await }
     });
-    for api in 0..APIS {
-        background.spawn(viewer::watch(api, stack.clone(), journal.clone()));
+    for api in 0..access.pages.len() {
+        background.spawn(viewer::watch(api, access.clone(), journal.clone()));
     }
-    let acts = act(settings, &stack, &journal);
-    let (injected, skipped) = tokio::select! {
+    let acts = act(settings, world, &journal);
+    let Injection { injected, skipped } = tokio::select! {
         done = acts => done?,
-        // Neither task ends unless it fails.
+        // No task ends unless it fails.
         Some(failed) = background.join_next() => bail!("the harness failed: {failed:?}"),
     };
-    let stored = settle::settle(&stack, &journal).await?;
+    let stored = settle::settle(&**world, &journal).await?;
     background.shutdown().await;
-    settle::shut_down(&stack, &journal).await?;
+    settle::shut_down(world.members(), &journal).await?;
 
     let (history, mut violations) = journal.close(stored);
     violations.extend(checker::check(&history));
@@ -107,77 +122,34 @@ async fn run_to_the_end(settings: &Settings) -> anyhow::Result<usize> {
     print!("{}", report::operations(&history));
     print!("{}", report::deliveries(&history));
     print!("{}", report::views(&history));
+    print!("{}", report::gaps(&injected));
     print!("{}", report::recovery(&injected));
     print!("{}", report::violations(&history, &violations));
     println!("violations: {}", violations.len());
     Ok(violations.len())
 }
 
-/// Starts everything and makes sure that the queue is durable.
-async fn prepare(settings: &Settings) -> anyhow::Result<Stack> {
-    let stack = Stack::start(HOLD_SECONDS, MAX_HOLD_SECONDS, &settings.logs).await?;
-    for member in 0..MEMBERS.len() {
-        stack.start_member(member).await?;
-    }
-    let ready = timeout(RECOVERY_LIMIT, recovery::all_well(&stack));
-    ready
-        .await
-        .context("not everything is ready at the start")?;
-    consumer::bind_to_all(&stack.rabbitmq.url).await?;
-    // RabbitMQ 3.10 can lose a quorum queue and all its confirmed messages when it is killed within seconds of the
-    // declaration. That is not a failure of the service. An orderly restart makes the queue permanent.
-    let rabbitmq = stack.rabbitmq.clone();
-    spawn_blocking(move || {
-        rabbitmq.stop();
-        rabbitmq.start();
-    })
-    .await?;
-    let ready = timeout(RECOVERY_LIMIT, recovery::all_well(&stack));
-    ready
-        .await
-        .context("not everything is ready after RabbitMQ's restart")?;
-    Ok(stack)
-}
-
 /// Runs clients and faults together, then clients alone until everything works again.
-async fn act(
+async fn act<W: World>(
     settings: &Settings,
-    stack: &Arc<Stack>,
+    world: &Arc<W>,
     journal: &Arc<Journal>,
-) -> anyhow::Result<(Vec<Injected>, usize)> {
+) -> anyhow::Result<Injection> {
     let (recent, stop) = (Arc::new(Recent::default()), CancellationToken::new());
-    let mut clients = clients::start(settings.seed, stack, journal, &recent, &stop)?;
-    let injected = Arc::default();
-    let injector = Injector {
-        stack: stack.clone(),
-        journal: journal.clone(),
-        recent,
-        injected: Arc::clone(&injected),
+    let mut clients = clients::start(settings.seed, world.access(), journal, &recent, &stop)?;
+    let injection = tokio::select! {
+        injection = world.inject(settings, journal, &recent) => injection?,
+        failed = world.watch(journal) => bail!("the harness failed: {failed:?}"),
     };
-    let plan = plan::plan(settings.seed, settings.faults);
-    let Injection {
-        mut recovering,
-        skipped,
-    } = injector.run(plan).await?;
-    // The last fault is over. From here on everything must recover.
-    let recovered = timeout(RECOVERY_LIMIT, async {
-        while let Some(recovered) = recovering.join_next().await {
-            recovered?;
-        }
-        anyhow::Ok(())
-    });
-    if let Ok(recovered) = recovered.await {
-        recovered?;
-    }
-    settle::wait_for_health(stack, journal).await;
+    settle::wait_for_health(&**world, journal).await;
     stop.cancel();
     while let Some(ended) = clients.join_next().await {
         ended?;
     }
-    let mut injected: Vec<Injected> = lock(&injected).clone();
-    injected.sort_by_key(|one| one.began);
-    for one in injected.iter().filter(|one| one.recovered.is_none()) {
-        journal.service_failed(format!("what this hit does not work again: {}", one.fault));
+    for one in &injection.injected {
+        if one.recovered.is_none() {
+            journal.service_failed(format!("what this hit does not work again: {}", one.what));
+        }
     }
-    Ok((injected, skipped))
+    Ok(injection)
 }

@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
-use clap::Parser;
+use clap::{Parser, builder::PossibleValuesParser};
 use flashsale_tests::chaos::{self, Settings};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -21,6 +21,15 @@ struct Args {
     /// Folder for the logs of the processes.
     #[arg(long, default_value = "target/chaos")]
     logs: PathBuf,
+
+    /// Runs on the three machines in this folder, which `deploy/local/ha.sh` makes.
+    #[arg(long)]
+    ha: Option<PathBuf>,
+
+    /// Kinds of faults to draw from, on three machines. All by default.
+    #[arg(long, env = "ONLY", value_delimiter = ' ', requires = "ha",
+        value_parser = PossibleValuesParser::new(chaos::kinds()))]
+    only: Vec<String>,
 }
 
 fn minutes(text: &str) -> Result<Duration, String> {
@@ -42,6 +51,8 @@ async fn main() -> ExitCode {
         seed,
         faults: args.minutes,
         logs: args.logs,
+        machines: args.ha,
+        only: args.only,
     };
     // Dropping the run stops its processes and servers, however it ends.
     tokio::select! {

@@ -46,11 +46,24 @@ pub fn start_with(name: &str, arguments: &[&str], settings: &[(&str, &str)], log
 
 /// The same, for a process that may open at most this many files.
 pub fn start_with_files(name: &str, files: u32, settings: &[(&str, &str)]) -> Child {
-    let mut command = Command::new("/bin/sh");
     let limited = r#"ulimit -n "$0" && exec "$1""#;
-    command.args(["-c", limited, &files.to_string()]);
-    command.arg(binary(name));
-    run(name, command, settings, Log::Shown)
+    let wrapper = ["/bin/sh", "-c", limited, &files.to_string()].map(str::to_owned);
+    start_through(&wrapper, name, settings, Log::Shown)
+}
+
+/// The same by a command that becomes the binary, such as one that enters a network namespace first.
+pub(crate) fn start_through(
+    wrapper: &[String],
+    name: &str,
+    settings: &[(&str, &str)],
+    log: Log,
+) -> Child {
+    let Some((program, arguments)) = wrapper.split_first() else {
+        return start_with(name, &[], settings, log);
+    };
+    let mut command = Command::new(program);
+    command.args(arguments).arg(binary(name));
+    run(name, command, settings, log)
 }
 
 fn run(name: &str, mut command: Command, settings: &[(&str, &str)], log: Log) -> Child {

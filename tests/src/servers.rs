@@ -109,7 +109,8 @@ impl Server {
     }
 }
 
-fn script(name: &str) -> PathBuf {
+/// A script in `deploy/local`.
+pub(crate) fn script(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("../deploy/local")
         .join(name)

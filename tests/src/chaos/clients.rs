@@ -16,8 +16,8 @@ use tokio_util::sync::CancellationToken;
 use super::{
     history::{Answer, Hold, Request},
     journal::{Journal, lock, now},
-    stack::{APIS, Stack},
     wire::{Client, UNITS},
+    world::Access,
 };
 
 const CLIENTS: usize = 16;
@@ -71,17 +71,18 @@ impl Recent {
 /// Starts the clients. When told to stop, each finishes its current work.
 pub(crate) fn start(
     seed: u64,
-    stack: &Arc<Stack>,
+    access: &Arc<Access>,
     journal: &Arc<Journal>,
     recent: &Arc<Recent>,
     stop: &CancellationToken,
 ) -> anyhow::Result<JoinSet<()>> {
     let mut clients = JoinSet::new();
     for number in 0..=CLIENTS {
-        let client = Client::new(number, stack.clone(), journal.clone())?;
+        let client = Client::new(number, access.clone(), journal.clone())?;
         let rng = Rng::with_seed(seed.wrapping_mul(1000).wrapping_add(number as u64));
         let shopper = Shopper {
             client,
+            apis: access.client_fronts,
             rng,
             recent: recent.clone(),
             named: 0,
@@ -99,6 +100,8 @@ pub(crate) fn start(
 
 struct Shopper {
     client: Client,
+    /// Number of fronts that it chooses from.
+    apis: usize,
     rng: Rng,
     recent: Arc<Recent>,
     /// Number of names created so far.
@@ -320,17 +323,17 @@ impl Shopper {
 
     /// Sends both requests at the same time, each to a different API.
     async fn race(&mut self, one: Request, other: Request) {
-        let first = self.rng.usize(..APIS);
+        let first = self.rng.usize(..self.apis);
         let (key, other_key) = (self.key_for(&one), self.key_for(&other));
         tokio::join!(
             self.client.ask(first, one, key.as_deref()),
             self.client
-                .ask((first + 1) % APIS, other, other_key.as_deref())
+                .ask((first + 1) % self.apis, other, other_key.as_deref())
         );
     }
 
     async fn ask_once(&mut self, request: Request, key: Option<&str>) -> Answer {
-        let api = self.rng.usize(..APIS);
+        let api = self.rng.usize(..self.apis);
         self.client.ask(api, request, key).await
     }
 
@@ -365,9 +368,9 @@ impl Shopper {
             self.keyed.pop_front();
         }
         let mut answer = if self.rng.u8(..6) == 0 {
-            let first = self.rng.usize(..APIS);
+            let first = self.rng.usize(..self.apis);
             let ask = |api| self.client.ask(api, request.clone(), Some(&key));
-            let (one, other) = tokio::join!(ask(first), ask((first + 1) % APIS));
+            let (one, other) = tokio::join!(ask(first), ask((first + 1) % self.apis));
             if known(&one) { one } else { other }
         } else {
             Answer::InUse
@@ -413,12 +416,13 @@ fn known(answer: &Answer) -> bool {
 pub(crate) async fn buy_out(
     free: &[(i64, i64)],
     round: i64,
-    stack: &Arc<Stack>,
+    access: &Arc<Access>,
     journal: &Arc<Journal>,
 ) -> anyhow::Result<()> {
     let mut buyers = JoinSet::new();
     for number in 0..4 {
-        let client = Client::new(CLIENTS + 1 + number, stack.clone(), journal.clone())?;
+        let client = Client::new(CLIENTS + 1 + number, access.clone(), journal.clone())?;
+        let apis = access.client_fronts;
         let mine: Vec<(i64, i64)> = free.iter().copied().skip(number).step_by(4).collect();
         buyers.spawn(async move {
             for (product, units) in mine {
@@ -430,7 +434,7 @@ pub(crate) async fn buy_out(
                         quantity: 1,
                         reference: None,
                     };
-                    client.ask(user as usize % APIS, request, None).await;
+                    client.ask(user as usize % apis, request, None).await;
                 }
             }
         });

@@ -17,6 +17,7 @@ use super::{
     history::{Delivery, Told},
     journal::{Journal, now},
     wire::instant,
+    world::Access,
 };
 
 const EXCHANGE: &str = "flashsale.events";
@@ -47,11 +48,11 @@ pub(crate) async fn bind_to_all(url: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Consumes forever, and reconnects whenever the connection is lost.
-pub(crate) async fn run(url: String, journal: Arc<Journal>) {
-    loop {
+/// Consumes forever, and reconnects to the next broker whenever the connection is lost.
+pub(crate) async fn run(access: Arc<Access>, journal: Arc<Journal>) {
+    for url in access.amqp.iter().cycle() {
         // The error is ignored: unacked messages are delivered again.
-        let _ = consume(&url, &journal).await;
+        let _ = consume(url, &journal).await;
         sleep(Duration::from_millis(200)).await;
     }
 }

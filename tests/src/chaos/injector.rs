@@ -10,7 +10,7 @@ use anyhow::{Context as _, anyhow, ensure};
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 use tokio::{
     task::{JoinSet, spawn_blocking},
-    time::{Instant, sleep, sleep_until},
+    time::{Instant, sleep, sleep_until, timeout},
 };
 
 use super::{
@@ -19,7 +19,9 @@ use super::{
     journal::{Journal, lock, now},
     plan::{Fault, Healing, Planned, links_to},
     recovery::{sees, signs},
+    settle::RECOVERY_LIMIT,
     stack::{APIS, End, MEMBERS, Stack},
+    world::{Injected, Injection},
 };
 use crate::{
     proxy::{Proxy, Traffic},
@@ -29,22 +31,12 @@ use crate::{
 /// Time after which `/readyz` knows that nothing can be written.
 const READINESS_LIMIT: Duration = Duration::from_millis(2_500);
 
-/// A fault that was injected.
-#[derive(Clone, Debug)]
-pub(crate) struct Injected {
-    pub(crate) fault: Fault,
-    pub(crate) began: Micros,
-    pub(crate) ended: Micros,
-    /// When everything that it had affected worked again.
-    pub(crate) recovered: Option<Micros>,
-}
-
-/// The result of a plan.
-pub(crate) struct Injection {
-    /// Faults that have not recovered yet.
-    pub(crate) recovering: JoinSet<()>,
-    /// Number of faults that were skipped because another fault affected their target.
-    pub(crate) skipped: usize,
+/// A fault that was injected, and how it is reported.
+#[derive(Clone)]
+struct Done {
+    fault: Fault,
+    began: Micros,
+    ended: Micros,
 }
 
 pub(crate) struct Injector {
@@ -57,9 +49,28 @@ pub(crate) struct Injector {
 }
 
 impl Injector {
-    /// Executes the plan. Returns when every fault is over.
+    /// Executes the plan. Returns when every fault is over, and what it had affected works again or should.
     pub(crate) async fn run(self, plan: Vec<Planned>) -> anyhow::Result<Injection> {
-        let injector = Arc::new(self);
+        let all = self.injected.clone();
+        let (mut recovering, skipped) = Arc::new(self).inject(plan).await?;
+        // The last fault is over. From here on everything must recover.
+        let recovered = timeout(RECOVERY_LIMIT, async {
+            while let Some(recovered) = recovering.join_next().await {
+                recovered?;
+            }
+            anyhow::Ok(())
+        });
+        if let Ok(recovered) = recovered.await {
+            recovered?;
+        }
+        let mut injected: Vec<Injected> = lock(&all).clone();
+        injected.sort_by_key(|one| one.began);
+        Ok(Injection { injected, skipped })
+    }
+
+    /// Returns the tasks that wait for the recovery, and the number of skipped faults.
+    async fn inject(self: Arc<Self>, plan: Vec<Planned>) -> anyhow::Result<(JoinSet<()>, usize)> {
+        let injector = self;
         let began = Instant::now();
         let busy: Arc<Mutex<HashSet<String>>> = Arc::default();
         let mut running = JoinSet::new();
@@ -89,29 +100,32 @@ impl Injector {
                     .await
                     .with_context(|| fault.to_string())?;
                 lock(&busy).retain(|target| !targets.contains(target));
-                anyhow::Ok(Injected {
+                anyhow::Ok(Done {
                     fault,
                     began,
                     ended: now(),
-                    recovered: None,
                 })
             });
         }
         while let Some(ended) = running.join_next().await {
             recovering.spawn(Self::recovery(injector.clone(), ended??));
         }
-        Ok(Injection {
-            recovering,
-            skipped,
-        })
+        Ok((recovering, skipped))
     }
 
     /// Records a fault that is over, and when everything that it had affected worked again.
-    async fn recovery(self: Arc<Self>, done: Injected) {
+    async fn recovery(self: Arc<Self>, done: Done) {
         let mut latest = done.ended;
         let place = {
             let mut injected = lock(&self.injected);
-            injected.push(done.clone());
+            injected.push(Injected {
+                kind: done.fault.kind(),
+                what: done.fault.to_string(),
+                began: done.began,
+                ended: done.ended,
+                recovered: None,
+                gaps: None,
+            });
             injected.len() - 1
         };
         for sign in signs(&done.fault) {
@@ -126,7 +140,7 @@ impl Injector {
     async fn perform(&self, fault: &Fault, lasts: Duration) -> anyhow::Result<()> {
         let stack = &self.stack;
         match fault {
-            Fault::Kill(member) => stack.crash_member(*member, lasts).await?,
+            Fault::Kill(member) => stack.members[*member].crash(lasts).await?,
             Fault::Freeze(member) => {
                 // Kept locked, so that `supervise` does not take a frozen process for one that hangs.
                 let child = stack.members[*member].child().await;

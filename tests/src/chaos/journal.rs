@@ -10,7 +10,6 @@ use time::OffsetDateTime;
 use super::{
     checker::{About, Promise, Violation, not_well},
     history::{Delivery, History, Micros, Move, Operation, Shown, Stored},
-    stack::APIS,
 };
 
 pub(crate) struct Journal {
@@ -44,7 +43,8 @@ pub(crate) fn micros(time: OffsetDateTime) -> Micros {
 }
 
 impl Journal {
-    pub(crate) fn new(rules: Rules) -> Self {
+    /// `apis`: the number of APIs whose live pages are watched.
+    pub(crate) fn new(rules: Rules, apis: usize) -> Self {
         Self {
             began: now(),
             rules,
@@ -52,7 +52,7 @@ impl Journal {
             operations: Mutex::default(),
             moves: Mutex::default(),
             deliveries: Mutex::default(),
-            viewers: Mutex::new(vec![Vec::new(); APIS]),
+            viewers: Mutex::new(vec![Vec::new(); apis]),
             seen: Mutex::default(),
         }
     }
@@ -118,6 +118,24 @@ impl Journal {
             .map(|delivery| delivery.at)
             .take_while(|at| *at >= since)
             .last()
+    }
+
+    /// The longest times without an acknowledged write, and without an event, in this time span.
+    pub(crate) fn longest_gaps(&self, from: Micros, to: Micros) -> (Micros, Micros) {
+        let longest = |mut times: Vec<Micros>| {
+            times.retain(|at| (from..to).contains(at));
+            times.extend([from, to]);
+            times.sort_unstable();
+            let gaps = times.windows(2).map(|two| two[1] - two[0]);
+            gaps.max().unwrap_or(0)
+        };
+        let writes = lock(&self.operations)
+            .iter()
+            .filter(|operation| operation.writes() && operation.acknowledged())
+            .map(|operation| operation.ended)
+            .collect();
+        let events = lock(&self.deliveries).iter().map(|one| one.at).collect();
+        (longest(writes), longest(events))
     }
 
     /// Number of these events that have not arrived yet.

@@ -95,16 +95,7 @@ pub(crate) async fn sees(stack: &Stack, member: usize, end: End) -> bool {
     body["dependencies"][name] == "up"
 }
 
-/// Waits until every process reports all its servers as up.
-pub(crate) async fn all_well(stack: &Stack) {
-    for (member, end) in LINKS {
-        while !sees(stack, member, end).await {
-            sleep(LOOK_EVERY).await;
-        }
-    }
-}
-
-/// The processes that do not, for a report.
+/// The processes that do not report a server as up.
 pub(crate) async fn not_well(stack: &Stack) -> Vec<String> {
     let mut not_well = Vec::new();
     for (member, end) in LINKS {

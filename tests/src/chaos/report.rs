@@ -8,7 +8,7 @@ use std::{
 use super::{
     checker::{About, Violation},
     history::{History, Micros, Operation, Request, Told},
-    injector::Injected,
+    world::{Gaps, Injected},
 };
 
 /// Maximum number of violations that are shown with their history.
@@ -23,7 +23,7 @@ pub(crate) fn faults(history: &History, injected: &[Injected], skipped: usize) -
             "  {} to {}  {}{}",
             history.clock(one.began),
             history.clock(one.ended),
-            one.fault,
+            one.what,
             match one.recovered {
                 Some(at) => format!(", works again after {:.2} s", seconds(at - one.ended)),
                 None => ", never recovered".to_owned(),
@@ -120,6 +120,28 @@ pub(crate) fn views(history: &History) -> String {
     format!("live page, of each API: {}\n", shown.join("; "))
 }
 
+/// What clients and consumers noticed, by kind of fault, where it was measured.
+pub(crate) fn gaps(injected: &[Injected]) -> String {
+    let mut kinds: BTreeMap<&str, Vec<Gaps>> = BTreeMap::new();
+    for one in injected {
+        if let Some(gaps) = one.gaps {
+            kinds.entry(one.kind).or_default().push(gaps);
+        }
+    }
+    if kinds.is_empty() {
+        return String::new();
+    }
+    let mut text =
+        String::from("longest times without an acknowledged write, and without an event:\n");
+    for (kind, all) in kinds {
+        let most = |of: fn(&Gaps) -> Micros| all.iter().map(of).max().map_or(0.0, seconds);
+        let (writes, events) = (most(|gaps| gaps.writes), most(|gaps| gaps.events));
+        let count = all.len();
+        let _ = writeln!(text, "  {kind}: {count}, {writes:.1} s, {events:.1} s");
+    }
+    text
+}
+
 /// Recovery times by kind of fault. Overlapping faults are left out.
 pub(crate) fn recovery(injected: &[Injected]) -> String {
     let mut times: BTreeMap<&str, Vec<Micros>> = BTreeMap::new();
@@ -133,7 +155,7 @@ pub(crate) fn recovery(injected: &[Injected]) -> String {
             disturbed += 1;
         } else {
             times
-                .entry(one.fault.kind())
+                .entry(one.kind)
                 .or_default()
                 .push(recovered - one.ended);
         }

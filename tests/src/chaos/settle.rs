@@ -13,8 +13,7 @@ use super::{
     consumer::told,
     history::{Adjustment, Event, Hold, Product, Status, Stored},
     journal::{Journal, micros, now},
-    recovery::{all_well, not_well},
-    stack::{EXPIRERS, Stack},
+    world::{Member, Process, World},
 };
 
 /// Time limit for recovery after the last fault, generous for slow machines. The service itself needs a few seconds:
@@ -28,37 +27,46 @@ const QUIET_LIMIT: Duration = Duration::from_secs(30);
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// Waits until every process reports every server as up.
-pub(crate) async fn wait_for_health(stack: &Stack, journal: &Journal) {
-    if timeout(RECOVERY_LIMIT, all_well(stack)).await.is_err() {
-        for what in not_well(stack).await {
+pub(crate) async fn wait_for_health(world: &impl World, journal: &Journal) {
+    if timeout(RECOVERY_LIMIT, all_well(world)).await.is_err() {
+        for what in world.not_well().await {
             journal.service_failed(format!("{RECOVERY_LIMIT:?} after the last fault, {what}"));
         }
     }
 }
 
+/// Waits until everything works.
+pub(crate) async fn all_well(world: &impl World) {
+    while !world.not_well().await.is_empty() {
+        sleep(LOOK_EVERY).await;
+    }
+}
+
 /// Without clients: waits until all holds expire and all events arrive. Then reserves every free unit twice more. At
 /// the second time the holds of the first are past their deadlines, and every expirer is stopped.
-pub(crate) async fn settle(stack: &Arc<Stack>, journal: &Arc<Journal>) -> anyhow::Result<Stored> {
-    let pool = stack.database();
+pub(crate) async fn settle(world: &impl World, journal: &Arc<Journal>) -> anyhow::Result<Stored> {
+    let (access, members) = (world.access(), world.members());
+    let pool = access.database.clone();
     quiet(&pool, journal).await?;
     let free: Vec<(i64, i64)> =
         sqlx::query_as("-- chaos: free units\nselect id, stock::bigint from products order by id")
             .fetch_all(&pool)
             .await?;
-    for expirer in EXPIRERS {
-        stack.kill_member(expirer).await;
+    let expirers = || (members.iter()).filter(|member| member.process == Process::Expirer);
+    for expirer in expirers() {
+        expirer.kill().await;
     }
-    buy_out(&free, 1, stack, journal).await?;
+    buy_out(&free, 1, access, journal).await?;
     until_none(&pool, "-- chaos: live holds
         select count(*) from reservations where status = 'ACTIVE' and expires_at > clock_timestamp()")
     .await?;
-    buy_out(&free, 2, stack, journal).await?;
-    for expirer in EXPIRERS {
-        stack.start_member(expirer).await?;
+    buy_out(&free, 2, access, journal).await?;
+    for expirer in expirers() {
+        expirer.start().await?;
     }
     quiet(&pool, journal).await?;
     let mut stored = read(&pool).await?;
-    stored.timers = timers_left(stack).await?;
+    stored.timers = timers_left(&access.redis).await?;
     let began = Instant::now();
     // The checker reports anything that is still missing.
     while !journal.all_are_shown(&stored) && began.elapsed() < QUIET_LIMIT {
@@ -102,8 +110,8 @@ async fn quiet(pool: &PgPool, journal: &Journal) -> anyhow::Result<()> {
 }
 
 /// The holds with timers in Redis. No hold is ACTIVE at this point.
-async fn timers_left(stack: &Stack) -> anyhow::Result<Vec<i64>> {
-    let client = redis::Client::open(stack.redis.url.as_str())?;
+async fn timers_left(url: &str) -> anyhow::Result<Vec<i64>> {
+    let client = redis::Client::open(url)?;
     let mut redis = client.get_multiplexed_async_connection().await?;
     let began = Instant::now();
     loop {
@@ -218,13 +226,13 @@ fn hold(row: PgRow) -> sqlx::Result<Hold> {
 }
 
 /// Stops every process, and checks that each ends in order.
-pub(crate) async fn shut_down(stack: &Stack, journal: &Journal) -> anyhow::Result<()> {
-    for member in &stack.members {
+pub(crate) async fn shut_down(members: &[Member], journal: &Journal) -> anyhow::Result<()> {
+    for member in members {
         if let Some(child) = member.child().await.as_ref() {
             child.terminate();
         }
     }
-    for member in &stack.members {
+    for member in members {
         let mut child = member.child().await;
         let child = child.as_mut().context("a process is missing")?;
         match timeout(RECOVERY_LIMIT, child.ends()).await {

@@ -2,17 +2,21 @@
 
 use std::{fs::File, path::Path, sync::Arc, time::Duration};
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use sqlx::{PgPool, postgres::PgPoolOptions};
-use tokio::{
-    sync::{Mutex, MutexGuard},
-    task::spawn_blocking,
-    time::{Instant, sleep},
-};
+use tokio::{sync::Mutex, task::spawn_blocking, time::timeout};
 
-use super::journal::{Journal, lock};
+use super::{
+    Settings,
+    clients::Recent,
+    consumer,
+    injector::Injector,
+    journal::Journal,
+    plan, recovery,
+    settle::{RECOVERY_LIMIT, all_well},
+    world::{Access, Injection, Member, Process, World, migrate, sale_settings},
+};
 use crate::{
-    process::{Child, Log, start_with},
     proxy::Proxy,
     servers::{Server, Service},
 };
@@ -20,8 +24,7 @@ use crate::{
 /// The processes, in the order that plans use.
 pub(crate) const MEMBERS: [&str; 6] = ["api1", "api2", "expirer1", "expirer2", "relay1", "relay2"];
 pub(crate) const APIS: usize = 2;
-pub(crate) const EXPIRERS: [usize; 2] = [2, 3];
-const BINARIES: [&str; 3] = ["flashsale-api", "flashsale-expirer", "flashsale-relay"];
+const PROCESSES: [Process; 3] = [Process::Api, Process::Expirer, Process::Relay];
 
 /// One end of a link. The other end is a process.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -55,13 +58,6 @@ pub(crate) const LINKS: [(usize, End); 16] = {
     ]
 };
 
-/// All event types.
-const EVENTS: &str = "ReservationCreated,ReservationConfirmed,ReservationCanceled,ReservationExpired,\
-    ReservationReturned,StockAdjusted";
-
-/// Only an overloaded machine needs this long to start a process.
-const START_LIMIT: Duration = Duration::from_secs(60);
-
 /// A frozen process does not answer.
 const ASK_LIMIT: Duration = Duration::from_secs(3);
 
@@ -72,28 +68,39 @@ pub(crate) struct Stack {
     pub(crate) members: Vec<Member>,
     /// For health requests that bypass the proxies.
     pub(crate) http: reqwest::Client,
-    links: Vec<Proxy>,
-    database: PgPool,
-}
-
-/// One process, which may be stopped and restarted.
-pub(crate) struct Member {
-    pub(crate) name: &'static str,
-    binary: &'static str,
-    settings: Vec<(&'static str, String)>,
-    log: File,
-    child: Mutex<Option<Child>>,
-    /// Its current address.
-    address: std::sync::Mutex<String>,
+    links: Vec<Arc<Proxy>>,
+    access: Arc<Access>,
 }
 
 impl Stack {
+    /// Starts everything and makes sure that the queue is durable.
+    pub(crate) async fn prepare(settings: &Settings) -> anyhow::Result<Self> {
+        let stack = Self::start(&settings.logs).await?;
+        for member in &stack.members {
+            member.start().await?;
+        }
+        let ready = timeout(RECOVERY_LIMIT, all_well(&stack));
+        ready
+            .await
+            .context("not everything is ready at the start")?;
+        consumer::bind_to_all(&stack.rabbitmq.url).await?;
+        // RabbitMQ 3.10 can lose a quorum queue and all its confirmed messages when it is killed within seconds of the
+        // declaration. That is not a failure of the service. An orderly restart makes the queue permanent.
+        let rabbitmq = stack.rabbitmq.clone();
+        spawn_blocking(move || {
+            rabbitmq.stop();
+            rabbitmq.start();
+        })
+        .await?;
+        let ready = timeout(RECOVERY_LIMIT, all_well(&stack));
+        ready
+            .await
+            .context("not everything is ready after RabbitMQ's restart")?;
+        Ok(stack)
+    }
+
     /// Starts the servers, migrates, and creates the links. `logs` is a folder for the processes' logs.
-    pub(crate) async fn start(
-        hold_seconds: u32,
-        max_hold_seconds: u32,
-        logs: &Path,
-    ) -> anyhow::Result<Self> {
+    async fn start(logs: &Path) -> anyhow::Result<Self> {
         let server = |service| async move {
             let started = spawn_blocking(move || {
                 // It may change the settings of PostgreSQL.
@@ -113,37 +120,39 @@ impl Stack {
         migrate(&postgres.url).await?;
         let mut links = Vec::new();
         for (_, end) in LINKS {
-            links.push(match end {
+            links.push(Arc::new(match end {
                 End::Postgres => Proxy::to(&postgres.address()).await,
                 End::Redis => Proxy::to(&redis.address()).await,
                 End::Rabbitmq => Proxy::to_broker(&rabbitmq.address()).await,
                 // Set once the API listens.
                 End::Clients => Proxy::to("127.0.0.1:1").await,
-            });
+            }));
         }
         let mut members = Vec::new();
         for (index, name) in MEMBERS.into_iter().enumerate() {
-            let mut settings = vec![
-                ("LISTEN_ADDR", "127.0.0.1:0".to_owned()),
-                ("HOLD_SECONDS", hold_seconds.to_string()),
-                ("MAX_HOLD_SECONDS", max_hold_seconds.to_string()),
-                ("OUTBOX_EVENTS", EVENTS.to_owned()),
-            ];
+            let mut settings = sale_settings();
+            settings.push(("LISTEN_ADDR".to_owned(), "127.0.0.1:0".to_owned()));
+            let mut front = None;
             for ((_, end), proxy) in LINKS.iter().zip(&links).filter(|((of, _), _)| *of == index) {
                 let (setting, server) = match end {
                     End::Postgres => ("DATABASE_URL", &postgres),
                     End::Redis => ("REDIS_URL", &redis),
                     End::Rabbitmq => ("AMQP_URL", &rabbitmq),
-                    End::Clients => continue,
+                    End::Clients => {
+                        front = Some(proxy.clone());
+                        continue;
+                    }
                 };
                 let url = server.url.replace(&server.address(), &proxy.address);
-                settings.push((setting, url));
+                settings.push((setting.to_owned(), url));
             }
             members.push(Member {
-                name,
-                binary: BINARIES[index / 2],
+                name: name.to_owned(),
+                process: PROCESSES[index / 2],
+                wrapper: Vec::new(),
                 settings,
                 log: File::create(logs.join(format!("{name}.log")))?,
+                front,
                 child: Mutex::default(),
                 address: std::sync::Mutex::default(),
             });
@@ -155,6 +164,19 @@ impl Stack {
         let database = PgPoolOptions::new()
             .max_connections(4)
             .connect_lazy(&postgres.url)?;
+        // The first links are the clients' links, in the order of the APIs.
+        let fronts: Vec<String> = (links.iter().take(APIS))
+            .map(|link| link.address.clone())
+            .collect();
+        let access = Arc::new(Access {
+            pages: fronts.clone(),
+            fronts,
+            client_fronts: APIS,
+            admin_token: None,
+            amqp: vec![rabbitmq.url.clone()],
+            redis: redis.url.clone(),
+            database,
+        });
         Ok(Self {
             postgres,
             redis,
@@ -162,113 +184,52 @@ impl Stack {
             members,
             http,
             links,
-            database,
+            access,
         })
     }
 
     /// The harness's own connection to PostgreSQL, without a proxy.
     pub(crate) fn database(&self) -> PgPool {
-        self.database.clone()
+        self.access.database.clone()
     }
 
     pub(crate) fn link(&self, index: usize) -> &Proxy {
         &self.links[index]
     }
+}
 
-    /// The address that clients use for an API.
-    pub(crate) fn front(&self, api: usize) -> &str {
-        // The first links are the clients' links, in the order of the APIs.
-        &self.links[api].address
+impl World for Stack {
+    fn access(&self) -> &Arc<Access> {
+        &self.access
     }
 
-    /// Starts a process that is not running.
-    pub(crate) async fn start_member(&self, index: usize) -> anyhow::Result<()> {
-        let member = &self.members[index];
-        let mut child = member.child.lock().await;
-        self.start_locked(index, &mut child).await
+    fn members(&self) -> &[Member] {
+        &self.members
     }
 
-    async fn start_locked(&self, index: usize, place: &mut Option<Child>) -> anyhow::Result<()> {
-        let member = &self.members[index];
-        let settings: Vec<_> = member
-            .settings
-            .iter()
-            .map(|(name, value)| (*name, value.as_str()))
-            .collect();
-        let log = Log::File(member.log.try_clone()?);
-        let child = place.insert(start_with(member.binary, &[], &settings, log));
-        let began = Instant::now();
-        let address = loop {
-            if let Some(entry) = child.logged("listening") {
-                break entry["address"].as_str().context("no address")?.to_owned();
-            }
-            if !child.runs() || began.elapsed() > START_LIMIT {
-                bail!("{} did not start; see its log", member.name);
-            }
-            sleep(Duration::from_millis(10)).await;
+    async fn not_well(&self) -> Vec<String> {
+        recovery::not_well(self).await
+    }
+
+    async fn inject(
+        self: &Arc<Self>,
+        settings: &Settings,
+        journal: &Arc<Journal>,
+        recent: &Arc<Recent>,
+    ) -> anyhow::Result<Injection> {
+        let injector = Injector {
+            stack: self.clone(),
+            journal: journal.clone(),
+            recent: recent.clone(),
+            injected: Arc::default(),
         };
-        if index < APIS {
-            self.links[index].retarget(&address);
-        }
-        *lock(&member.address) = address;
-        Ok(())
+        injector
+            .run(plan::plan(settings.seed, settings.faults))
+            .await
     }
 
-    /// Kills a process and starts it again after `pause`. Keeps it locked meanwhile.
-    pub(crate) async fn crash_member(&self, index: usize, pause: Duration) -> anyhow::Result<()> {
-        let mut child = self.members[index].child.lock().await;
-        if let Some(mut running) = child.take() {
-            running.kill();
-        }
-        sleep(pause).await;
-        self.start_locked(index, &mut child).await
+    /// Its faults check readiness while they last.
+    async fn watch(self: &Arc<Self>, _: &Arc<Journal>) -> anyhow::Result<()> {
+        std::future::pending().await
     }
-
-    /// Kills a process permanently.
-    pub(crate) async fn kill_member(&self, index: usize) {
-        if let Some(mut running) = self.members[index].child.lock().await.take() {
-            running.kill();
-        }
-    }
-
-    /// Restarts processes that ended by themselves, and records a violation.
-    pub(crate) async fn supervise(&self, journal: &Journal) -> anyhow::Result<()> {
-        loop {
-            for (index, member) in self.members.iter().enumerate() {
-                // A locked process is being restarted by a fault.
-                let Ok(mut child) = member.child.try_lock() else {
-                    continue;
-                };
-                if child.as_mut().is_some_and(|child| !child.runs()) {
-                    journal.service_failed(format!("{} ended by itself; see its log", member.name));
-                    self.start_locked(index, &mut child).await?;
-                }
-            }
-            sleep(Duration::from_millis(200)).await;
-        }
-    }
-}
-
-impl Member {
-    pub(crate) fn address(&self) -> String {
-        lock(&self.address).clone()
-    }
-
-    pub(crate) async fn child(&self) -> MutexGuard<'_, Option<Child>> {
-        self.child.lock().await
-    }
-}
-
-async fn migrate(url: &str) -> anyhow::Result<()> {
-    let mut migration = start_with(
-        "flashsale-api",
-        &["migrate"],
-        &[("DATABASE_URL", url)],
-        Log::Shown,
-    );
-    let status = migration.ends().await;
-    if !status.success() {
-        bail!("cannot migrate: {status}");
-    }
-    Ok(())
 }

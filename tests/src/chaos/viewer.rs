@@ -10,8 +10,8 @@ use tokio::time::{sleep, timeout};
 use super::{
     history::{Shown, View},
     journal::{Journal, now},
-    stack::Stack,
     wire::{instant, product},
+    world::Access,
 };
 
 /// As in the page: a message comes each second, and after this time without one the page reconnects.
@@ -28,7 +28,7 @@ const FORGETS_EVERY: usize = 4;
 /// Watches forever.
 pub(crate) async fn watch(
     api: usize,
-    stack: Arc<Stack>,
+    access: Arc<Access>,
     journal: Arc<Journal>,
 ) -> anyhow::Result<()> {
     let http = reqwest::Client::builder().no_proxy().build()?;
@@ -37,8 +37,8 @@ pub(crate) async fn watch(
         if connection % FORGETS_EVERY == 0 {
             last = None;
         }
-        let url = format!("http://{}/admin/live", stack.front(api));
-        let mut request = http.get(url);
+        let url = format!("http://{}/admin/live", access.pages[api]);
+        let mut request = access.authorize(http.get(url));
         if let Some(last) = &last {
             request = request.header("last-event-id", last);
         }

@@ -9,7 +9,7 @@ use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use super::{
     history::{Answer, Hold, Micros, Operation, Product, Request, Status},
     journal::{Journal, micros, now},
-    stack::Stack,
+    world::Access,
 };
 
 /// Client timeout. Shorter than the service's own limits, so that some answers are lost on the way.
@@ -20,14 +20,14 @@ const PATIENCE: Duration = Duration::from_secs(2);
 pub(crate) struct Client {
     pub(crate) number: usize,
     http: reqwest::Client,
-    stack: Arc<Stack>,
+    access: Arc<Access>,
     journal: Arc<Journal>,
 }
 
 impl Client {
     pub(crate) fn new(
         number: usize,
-        stack: Arc<Stack>,
+        access: Arc<Access>,
         journal: Arc<Journal>,
     ) -> anyhow::Result<Self> {
         let http = reqwest::Client::builder()
@@ -37,7 +37,7 @@ impl Client {
         Ok(Self {
             number,
             http,
-            stack,
+            access,
             journal,
         })
     }
@@ -45,8 +45,8 @@ impl Client {
     /// Sends a request to one API, with or without an `Idempotency-Key`, and records the outcome.
     pub(crate) async fn ask(&self, api: usize, request: Request, key: Option<&str>) -> Answer {
         let (method, path, body) = on_the_wire(&request, self.journal.max_per_user());
-        let url = format!("http://{}{path}", self.stack.front(api));
-        let mut asked = self.http.request(method, url);
+        let url = format!("http://{}{path}", self.access.fronts[api]);
+        let mut asked = self.access.authorize(self.http.request(method, url));
         if let Some(body) = body {
             asked = asked.json(&body);
         }

@@ -1,0 +1,86 @@
+//! The promise of `/readyz`: a copy that says it is ready can write. A load balancer sends it requests.
+
+use std::{sync::Arc, time::Duration};
+
+use futures_util::future::try_join_all;
+use tokio::time::{Instant, sleep};
+
+use super::{MACHINES, Machines};
+use crate::chaos::{
+    history::{Answer, Request},
+    journal::Journal,
+    wire::{Client, UNITS},
+};
+
+/// The longest time for which a copy may be ready while no write succeeds. A client's request may wait for 2 s, and
+/// `/readyz` may be as old.
+const LIMIT: Duration = Duration::from_secs(10);
+
+const PAUSE: Duration = Duration::from_millis(300);
+
+/// Of these users and clients nobody else has one.
+const FIRST_USER: i64 = 1_000_000;
+const FIRST_CLIENT: usize = 1000;
+
+/// Asks each API directly whether it is ready, and then writes. Never returns, unless it fails.
+pub(super) async fn watch(machines: &Arc<Machines>, journal: &Arc<Journal>) -> anyhow::Result<()> {
+    let watches = (0..MACHINES).map(|api| watch_one(machines, journal, api));
+    try_join_all(watches).await?;
+    Ok(())
+}
+
+async fn watch_one(
+    machines: &Arc<Machines>,
+    journal: &Arc<Journal>,
+    api: usize,
+) -> anyhow::Result<()> {
+    let front = machines.access.client_fronts + api;
+    let client = Client::new(FIRST_CLIENT + api, machines.access.clone(), journal.clone())?;
+    let url = format!("http://{}/readyz", machines.access.fronts[front]);
+    let mut product = None;
+    let mut user = FIRST_USER * (api as i64 + 1);
+    // Since when it has been ready although no write has succeeded.
+    let mut since = Instant::now();
+    loop {
+        let answer = machines.http.get(&url).send().await;
+        let ready = answer.is_ok_and(|answer| answer.status().is_success());
+        if !ready || writes(&client, front, journal, &mut product, &mut user).await {
+            since = Instant::now();
+        } else if since.elapsed() > LIMIT {
+            journal.service_failed(format!(
+                "api{} has said for {LIMIT:?} that it is ready, but no write succeeds",
+                api + 1
+            ));
+            since = Instant::now();
+        }
+        sleep(PAUSE).await;
+    }
+}
+
+/// Whether a write was done, or refused for a reason of the sale.
+async fn writes(
+    client: &Client,
+    front: usize,
+    journal: &Journal,
+    product: &mut Option<i64>,
+    user: &mut i64,
+) -> bool {
+    *user += 1;
+    let Some(product) = product else {
+        let name = format!("{}-{user}", client.number);
+        let made = client.ask(front, Request::CreateProduct(name), None).await;
+        if let Answer::Product(made) = made {
+            journal.product(made.id, UNITS);
+            *product = Some(made.id);
+        }
+        return product.is_some();
+    };
+    let request = Request::Reserve {
+        product: *product,
+        user: *user,
+        quantity: 1,
+        reference: None,
+    };
+    let answer = client.ask(front, request, None).await;
+    matches!(answer, Answer::Hold(_) | Answer::Refused { .. })
+}
