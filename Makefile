@@ -1,15 +1,18 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help up demo down test mutants chaos bench lint circles deny ci
+.PHONY: help up demo screenshot down test mutants chaos bench lint circles deny ci
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 up: ## start everything on this machine and make a first sale; quick and harmless when it runs already
 	@deploy/local/up.sh
 
 demo: ## hold a sale of two minutes on what 'make up' runs, and check it; SHOPPERS=5000 SALE_SECONDS=90 SEED=7
 	@deploy/local/demo.sh
+
+screenshot: ## make docs/live.png again: the live page of what 'make up' runs, during a 'make demo'
+	@deploy/local/screenshot.sh
 
 down: ## stop what 'make up' started; the data stay
 	@deploy/local/down.sh

@@ -32,5 +32,5 @@ url=${FLASHSALE_URL-http://127.0.0.1:8080}
 curl -s --noproxy '*' --max-time 5 -o /dev/null "$url/livez" ||
     fail "nothing answers at $url: run 'make up' first, or say where the API is with FLASHSALE_URL"
 
-cargo build --release --locked -p flashsale-demo
+build_release
 exec "${CARGO_TARGET_DIR:-target}/release/flashsale-demo"

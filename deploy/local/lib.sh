@@ -129,6 +129,38 @@ show_log() {
     tail -n 20 "$1" 2>/dev/null | sed 's/^/    /' >&2 || true
 }
 
+# build_release: builds what 'make up' and 'make demo' run. Always the same packages, because with another choice
+# dependencies can have other features, and cargo would build them again. All that cargo says is in the log.
+build_release() {
+    local log=$root/.local/log/build.log
+    mkdir -p "${log%/*}"
+    say "the log of the build is ${log#"$root/"}"
+    # cargo shows its progress only on a terminal, unless it is told to.
+    CARGO_TERM_COLOR=never CARGO_TERM_PROGRESS_WHEN=always CARGO_TERM_PROGRESS_WIDTH=80 \
+        cargo build --release --locked -p flashsale-api -p flashsale-expirer -p flashsale-relay -p flashsale-demo \
+        --bins --examples 2>&1 | show_progress "$log" || {
+        show_log "$log"
+        fail "the build failed; all of it is in ${log#"$root/"}."
+    }
+}
+
+# show_progress LOG: reads what cargo says. Writes its lines to the log, and says every five seconds how far it is.
+# cargo ends each state of its progress bar with a carriage return.
+show_progress() {
+    local chunk bar told=$SECONDS counted='([0-9]+)/([0-9]+)'
+    : >"$1"
+    while IFS= read -r -d $'\r' chunk; do
+        bar=${chunk##*$'\n'}
+        printf '%s' "${chunk%"$bar"}" >>"$1"
+        if ((SECONDS - told >= 5)) && [[ $bar =~ $counted ]]; then
+            told=$SECONDS
+            say "  ${BASH_REMATCH[1]} of ${BASH_REMATCH[2]} steps done"
+        fi
+    done
+    # What follows the last bar.
+    printf '%s' "$chunk" >>"$1"
+}
+
 # Servers outside the PATH: Debian has a folder for each PostgreSQL version, and its RabbitMQ on the PATH is a wrapper
 # that requires its own user and drops the settings of a private instance.
 

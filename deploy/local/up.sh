@@ -36,7 +36,7 @@ main() {
     write_env
 
     say "== build"
-    cargo build --release --locked -p flashsale-api -p flashsale-expirer -p flashsale-relay --bins --examples
+    build_release
     say "== migrations"
     "$binaries/flashsale-api" migrate
 
