@@ -204,7 +204,11 @@ pub async fn waits_for_standby(pool: &PgPool, limit: Duration) -> Result<Option<
         "-- restored: standbys\nselect current_setting('synchronous_standby_names') as names",
     );
     let names: Vec<(String,)> = fetch(pool, setting).await?;
-    let Some((names,)) = names.into_iter().next().filter(|(names,)| !names.is_empty()) else {
+    let Some((names,)) = names
+        .into_iter()
+        .next()
+        .filter(|(names,)| !names.is_empty())
+    else {
         return Ok(None);
     };
     // Any write will do.

@@ -30,7 +30,9 @@ async fn a_restored_dump_gives_out_no_id_of_the_original() {
     let api = Peer::api(&system, &[("DATABASE_URL", &*copy.url)]).await;
     let new = api.reserve(product, 3).await;
     assert!(id(&new) > GAP, "{new} {lost}");
-    api.try_confirm(&lost).await.expect_problem(404, "reservation_not_found");
+    api.try_confirm(&lost)
+        .await
+        .expect_problem(404, "reservation_not_found");
     api.confirm(&before).await;
     // The original is where it was.
     assert!(id(&system.reserve(product, 4).await) < GAP);

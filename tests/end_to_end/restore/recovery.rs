@@ -7,7 +7,9 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::stage::{GAP, lost, restored, said};
-use crate::support::{Answer, Client, Database, Peer, Redis, Server, Service, System, eventually, id, test_server};
+use crate::support::{
+    Answer, Client, Database, Peer, Redis, Server, Service, System, eventually, id, test_server,
+};
 
 /// A server with an archive, and a role that may back it up.
 fn archived() -> Server {
@@ -79,8 +81,11 @@ async fn after_a_recovery_to_the_middle_of_a_sale_old_clients_touch_nobody_elses
     // Both copies meet the new timeline.
     let other = Peer::api(&system, &[every_event]).await;
     let product = system.create_product(500).await;
-    let [kept, sold_later, canceled_later] =
-        [system.reserve(product, 1).await, system.reserve(product, 2).await, system.reserve(product, 3).await];
+    let [kept, sold_later, canceled_later] = [
+        system.reserve(product, 1).await,
+        system.reserve(product, 2).await,
+        system.reserve(product, 3).await,
+    ];
     let known_key = reserve_once(&system, product, 4, "known").await.expect(201);
     let sold_before = system.reserve(product, 5).await;
     system.confirm(&sold_before).await;
@@ -101,7 +106,10 @@ async fn after_a_recovery_to_the_middle_of_a_sale_old_clients_touch_nobody_elses
     let lost_product = system.create_product(3).await;
     let delta = json!({"delta": 1, "reason": "found"});
     let path = format!("/products/{product}/stock");
-    system.admin_json(Method::POST, &path, &delta).await.expect(201);
+    system
+        .admin_json(Method::POST, &path, &delta)
+        .await
+        .expect(201);
     let received = events(&system.database).await;
     archive_is_complete(&system.database).await;
     server.restore("middle of the sale");
@@ -110,20 +118,34 @@ async fn after_a_recovery_to_the_middle_of_a_sale_old_clients_touch_nobody_elses
 
     // New clients reserve while old ones confirm and cancel what they have.
     let new = (200..260).map(|user| {
-        let api = if user % 2 == 0 { system.client() } else { (*other).clone() };
+        let api = if user % 2 == 0 {
+            system.client()
+        } else {
+            (*other).clone()
+        };
         async move { api.reserve(product, user).await }
     });
-    let old = holds.iter().chain([&lost_key]).enumerate().map(async |(number, hold)| {
-        let answer = match number % 2 {
-            0 => system.try_confirm(hold).await,
-            _ => other.try_cancel(hold).await,
-        };
-        answer.expect_problem(404, "reservation_not_found");
-    });
+    let old = holds
+        .iter()
+        .chain([&lost_key])
+        .enumerate()
+        .map(async |(number, hold)| {
+            let answer = match number % 2 {
+                0 => system.try_confirm(hold).await,
+                _ => other.try_cancel(hold).await,
+            };
+            answer.expect_problem(404, "reservation_not_found");
+        });
     let (new, _) = tokio::join!(join_all(new), join_all(old));
     for hold in holds.iter().chain([&lost_key]) {
-        system.try_confirm(hold).await.expect_problem(404, "reservation_not_found");
-        system.try_cancel(hold).await.expect_problem(404, "reservation_not_found");
+        system
+            .try_confirm(hold)
+            .await
+            .expect_problem(404, "reservation_not_found");
+        system
+            .try_cancel(hold)
+            .await
+            .expect_problem(404, "reservation_not_found");
     }
     let ids: HashSet<i64> = new.iter().map(id).collect();
     assert_eq!(ids.len(), new.len());
@@ -133,7 +155,10 @@ async fn after_a_recovery_to_the_middle_of_a_sale_old_clients_touch_nobody_elses
     }
     let new_product = system.create_product(1).await;
     assert!(new_product > GAP, "{new_product} {lost_product}");
-    system.get(&format!("/products/{lost_product}")).await.expect_problem(404, "product_not_found");
+    system
+        .get(&format!("/products/{lost_product}"))
+        .await
+        .expect_problem(404, "product_not_found");
 
     // What was committed before is there, with its keys. A key of the lost time is unknown.
     for hold in [&kept, &sold_later, &canceled_later, &after_backup] {
@@ -157,11 +182,23 @@ async fn after_a_recovery_to_the_middle_of_a_sale_old_clients_touch_nobody_elses
     assert_eq!(again["status_now"], "ACTIVE");
     assert_eq!(again["action"], "confirm the reservation again");
     let again = of(&lost, "ReservationCanceled", &canceled_later);
-    assert_eq!(again["action"], "cancel the reservation again, or let it expire");
+    assert_eq!(
+        again["action"],
+        "cancel the reservation again, or let it expire"
+    );
     let gone = of(&lost, "ReservationConfirmed", sold);
     assert_eq!(gone["status_now"], Value::Null);
-    assert!(gone["action"].as_str().unwrap().starts_with("the sale is lost"), "{gone}");
-    assert!(lost.iter().any(|event| event["event_type"] == "StockAdjusted"));
+    assert!(
+        gone["action"]
+            .as_str()
+            .unwrap()
+            .starts_with("the sale is lost"),
+        "{gone}"
+    );
+    assert!(
+        lost.iter()
+            .any(|event| event["event_type"] == "StockAdjusted")
+    );
     let mut redis = Redis::at(&test_server("TEST_REDIS_URL")).await;
     let counter = format!("get {}metrics:reservations:created", system.redis_prefix());
     let created: i64 = redis.ask(&counter).await;
@@ -171,7 +208,11 @@ async fn after_a_recovery_to_the_middle_of_a_sale_old_clients_touch_nobody_elses
     // A person used it in vain twice: a snapshot of the disk would need it.
     assert!(id(&system.reserve(product, 999).await) > 2 * GAP);
     let log = system.stop().await;
-    let told = |words: &str| log.iter().filter(|line| line.to_string().contains(words)).count();
+    let told = |words: &str| {
+        log.iter()
+            .filter(|line| line.to_string().contains(words))
+            .count()
+    };
     assert!(told("all ids were advanced") <= 1, "{log:?}");
 }
 
@@ -184,13 +225,22 @@ async fn events_of_changes_that_the_database_has_are_not_reported() {
     );
     let system = System::spawn(&[every_event]).await;
     let product = system.create_product(9).await;
-    let [sold, canceled] = [system.reserve(product, 1).await, system.reserve(product, 2).await];
+    let [sold, canceled] = [
+        system.reserve(product, 1).await,
+        system.reserve(product, 2).await,
+    ];
     system.confirm(&sold).await;
-    system.post(&format!("/reservations/{}/return", id(&sold))).await.expect(200);
+    system
+        .post(&format!("/reservations/{}/return", id(&sold)))
+        .await
+        .expect(200);
     system.cancel(&canceled).await;
     let delta = json!({"delta": 1, "reason": "found"});
     let path = format!("/products/{product}/stock");
-    system.admin_json(Method::POST, &path, &delta).await.expect(201);
+    system
+        .admin_json(Method::POST, &path, &delta)
+        .await
+        .expect(201);
     let mut received = events(&system.database).await;
     assert_eq!(received.len(), 6);
     system.database.execute("delete from outbox_events").await;
@@ -204,7 +254,11 @@ async fn events_of_changes_that_the_database_has_are_not_reported() {
     let lost = lost(&report);
     assert_eq!(lost.len(), 1, "{lost:?}");
     assert_eq!(lost[0]["message_id"], unknown);
-    assert!(said(&report).contains("7 read, 1 of them"), "{}", said(&report));
+    assert!(
+        said(&report).contains("7 read, 1 of them"),
+        "{}",
+        said(&report)
+    );
 
     received.push("order 7".to_owned());
     let refused = restored(&system, &received);

@@ -53,9 +53,7 @@ async fn sequences(pool: &PgPool) -> Vec<(String, i64)> {
 }
 
 fn advanced(before: &[(String, i64)]) -> Vec<(String, i64)> {
-    let advanced = before
-        .iter()
-        .map(|(name, last)| (name.clone(), last + GAP));
+    let advanced = before.iter().map(|(name, last)| (name.clone(), last + GAP));
     advanced.collect()
 }
 
@@ -79,21 +77,22 @@ async fn whatever_moved_the_database_every_sequence_is_advanced_once(pool: PgPoo
     // With a cache, a session has drawn ids that it has not given out.
     execute(&pool, "alter sequence reservations_id_seq cache 50").await;
     shop.hold(product, 1).await;
-    for (user, column) in [
-        "system_identifier",
-        "timeline",
-        "database_oid",
-        "table_oid",
-    ]
-    .iter()
-    .enumerate()
+    for (user, column) in ["system_identifier", "timeline", "database_oid", "table_oid"]
+        .iter()
+        .enumerate()
     {
         let before = sequences(&pool).await;
         assert!(before.len() >= 4, "{before:?}");
-        execute(&pool, &format!("update id_epoch set {column} = {column} + 1")).await;
+        execute(
+            &pool,
+            &format!("update id_epoch set {column} = {column} + 1"),
+        )
+        .await;
         let service = opens_a_session(&pool).await;
         assert_eq!(sequences(&pool).await, advanced(&before), "{column}");
-        let last = before.iter().find(|(name, _)| name == "reservations_id_seq");
+        let last = before
+            .iter()
+            .find(|(name, _)| name == "reservations_id_seq");
         let shop = Shop::new(service.clone());
         let id = shop.hold(product, 2 + user as i64).await.id.get();
         assert_eq!(id, last.unwrap().1 + GAP + 1, "{column}");
@@ -181,8 +180,7 @@ async fn without_the_advance_nothing_is_given_out(pool: PgPool) {
         database_acquire_milliseconds: 300,
     };
     let service = database::connect(&args, "rules").unwrap();
-    let reserved =
-        reserve::reserve(&service, &[one(product, 1)], HOLD_SECONDS, &shop.events).await;
+    let reserved = reserve::reserve(&service, &[one(product, 1)], HOLD_SECONDS, &shop.events).await;
     assert!(matches!(reserved, Err(Error::NotDone(_))), "{reserved:?}");
     let new = NewProduct::new("iPhone 16".to_owned(), 1, Policy::default()).unwrap();
     let created = product::create(&service, &new).await;
