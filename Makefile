@@ -1,6 +1,6 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help up demo screenshot down test mutants chaos bench lint circles deny ci
+.PHONY: help up demo screenshot down test mutants chaos ha bench backup containers lint circles deny ci
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -28,6 +28,12 @@ chaos: ## break everything under load and check every promise (minutes); MINUTES
 
 bench: ## measure against comparators (minutes); CASES="..." SECONDS_PER_ROUND= ROUNDS= CONNECTIONS=
 	@deploy/local/bench.sh
+
+backup: ## back up a private PostgreSQL with pgBackRest as deploy/pgbackrest says, and restore it to the middle of a sale
+	@deploy/local/backup.sh
+
+containers: ## build the image, start everything in containers, make a sale, and remove them; skipped without Docker
+	@deploy/local/containers.sh
 
 lint: ## check formatting, clippy, the shell scripts, and the live page's modules
 	cargo fmt --all --check

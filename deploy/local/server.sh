@@ -3,16 +3,21 @@
 # instances can run at the same time. 'make up', 'make test' and the fault tests all start their servers with it.
 #
 # Usage: server.sh {postgres|redis|rabbitmq} {start|stop|kill|status|erase} DIR [PORT]
+#        server.sh postgres {backup DIR|restore DIR POINT}
 #   start   creates the instance if needed, waits until it is ready, and prints its URL
 #   stop    stops it in order, and waits until it has ended
 #   kill    sends SIGKILL to all its processes, as in a crash
 #   status  prints the URL if it runs, and fails otherwise
 #   erase   kills it and removes DIR
+#   backup  takes a base backup. The server needs an archive (below), and a role with the attribute replication
+#   restore kills it, and starts it again from the base backup and the archive as of a restore point, which
+#           pg_create_restore_point(POINT) has made
 # Without PORT, the previous port in DIR is used again, or a free one is chosen and saved there.
 # FLASHSALE_LOCAL_POSTGRES_BIN: the folder of PostgreSQL's programs. Default: the newest installed version.
 # FLASHSALE_LOCAL_POSTGRES_OPTIONS: more options for PostgreSQL, such as "-c fsync=off".
 # FLASHSALE_LOCAL_TLS: a folder with server.crt and server.key, for TLS. RabbitMQ and Redis then accept TLS only.
 # FLASHSALE_LOCAL_POSTGRES_ROLE: more attributes of the role in its URL, such as "createrole".
+# FLASHSALE_LOCAL_POSTGRES_ARCHIVE: "yes" keeps its write-ahead log in an archive.
 # FLASHSALE_LOCAL_POSTGRES_EXTENSIONS: extensions that each of its databases has, in schema pg_catalog, where they are
 # installed on this machine. Made with the instance, like the role.
 set -euo pipefail
@@ -24,9 +29,13 @@ ready_seconds=180
 stop_seconds=60
 
 (($# == 3 || $# == 4)) || fail "usage: server.sh {postgres|redis|rabbitmq} {start|stop|kill|status|erase} DIR [PORT]"
-service=$1 action=$2 dir=$3 fixed_port=${4-}
+service=$1 action=$2 dir=$3 fixed_port='' restore_point=''
 [[ " ${services[*]} " == *" $service "* ]] || fail "no service '$service'; there are: ${services[*]}"
-[[ $action =~ ^(start|stop|kill|status|erase)$ ]] || fail "no action '$action'; there are: start stop kill status erase"
+case $service.$action in
+    *.start | *.stop | *.kill | *.status | *.erase) fixed_port=${4-} ;;
+    postgres.backup | postgres.restore) restore_point=${4-} ;;
+    *) fail "no action '$action' of $service; there are: start stop kill status erase, for postgres also backup restore" ;;
+esac
 [[ $fixed_port =~ ^[0-9]*$ ]] || fail "PORT must be a number, not '$fixed_port'"
 tls=${FLASHSALE_LOCAL_TLS-}
 
@@ -156,6 +165,14 @@ start_postgres() {
         if ((EUID == 0)); then chown "$owner:" "$data"/server.*; fi
         options+=(-c ssl=on)
     fi
+    if [[ ${FLASHSALE_LOCAL_POSTGRES_ARCHIVE-} == yes ]]; then
+        new_folder "${data%/*}/archive" keep
+        options+=(-c archive_mode=on -c "archive_command=cp %p '${data%/*}/archive/%f'")
+    fi
+    if [[ -n $restore_point ]]; then
+        options+=(-c "restore_command=cp '${data%/*}/archive/%f' %p" -c recovery_target_name="$restore_point"
+            -c recovery_target_action=promote)
+    fi
     # No Unix socket: its path is limited to 107 bytes, and DIR may be longer.
     launch "$pid_file" "$log_file" "${as_owner[@]}" "$bin/postgres" -D "$data" \
         -c listen_addresses=127.0.0.1 -c port="$(<"$dir/port")" -c unix_socket_directories= \
@@ -188,7 +205,7 @@ make_cluster() {
     # are always in the search_path, and not in the schemas that tests compare, empty and drop.
     {
         "${as_owner[@]}" "$bin/initdb" -D "$new" --username=postgres --auth=reject --encoding=UTF8 --locale=C.UTF-8 &&
-            echo 'host all all 127.0.0.1/32 scram-sha-256' >"$new/pg_hba.conf" &&
+            printf 'host %s all 127.0.0.1/32 scram-sha-256\n' all replication >"$new/pg_hba.conf" &&
             "${as_owner[@]}" "$bin/postgres" --single -D "$new" -c exit_on_error=true template1 <<-SQL
 			create role flashsale login createdb ${FLASHSALE_LOCAL_POSTGRES_ROLE-} password 'flashsale'
 			do \$\$ declare one name; begin for one in select name from pg_available_extensions where name = any (string_to_array('$extensions', ' ')) loop execute format('create extension %I schema pg_catalog', one); end loop; end \$\$
@@ -201,10 +218,37 @@ make_cluster() {
     mv -T "$new" "${new%.new}"
 }
 
+# new_folder FOLDER [keep]: an empty folder of PostgreSQL's user. With 'keep', one that is there stays as it is.
 new_folder() {
+    if [[ ${2-} == keep && -d $1 ]]; then return; fi
     rm -rf "$1"
     mkdir -m 700 "$1"
     if ((EUID == 0)); then chown "$owner:" "$1" 2>/dev/null || true; fi
+}
+
+backup_server() {
+    local data
+    find_postgres_owner
+    data=$(readlink -m "$dir/data")
+    new_folder "${data%/*}/backup"
+    cd /
+    "${as_owner[@]}" "$(postgres_bin)/pg_basebackup" -d "$(url)" -D "${data%/*}/backup" -c fast >>"$log_file" 2>&1 || {
+        show_log "$log_file"
+        fail "could not back up $dir."
+    }
+}
+
+restore_server() {
+    local data
+    [[ -n $restore_point ]] || fail "usage: server.sh postgres restore DIR POINT"
+    find_postgres_owner
+    data=$(readlink -m "$dir/data")
+    [[ -e ${data%/*}/backup/PG_VERSION ]] || fail "there is no backup of $dir: server.sh postgres backup $dir"
+    kill_server
+    rm -rf "$data"
+    cp -a "${data%/*}/backup" "$data"
+    "${as_owner[@]}" touch "$data/recovery.signal"
+    start_server >/dev/null
 }
 
 # In this file PostgreSQL writes its PID and, on line 8, whether it accepts connections.

@@ -67,7 +67,7 @@ check_address() {
 # provide SERVICE: exports its URL, from the first source that works. A URL that an earlier run wrote to .local/env
 # does not count as set by the user, even if the user has sourced that file: the user wants the same server, started.
 provide() {
-    local service=$1 variable=${url_variable[$1]} url own_url=$state/run/$1.url
+    local service=$1 variable=${url_variable[$1]} url place own_url=$state/run/$1.url
     url=${!variable-}
     if [[ -n $url && $url != "$(cat "$own_url" 2>/dev/null)" ]]; then
         say "$service: from $variable in the environment"
@@ -75,16 +75,44 @@ provide() {
     fi
     if url=$("$here/server.sh" "$service" status "$state/$service"); then
         say "$service: already running, with its data in .local/$service"
-    elif docker_answers && provide_by_compose "$service"; then
-        url=$(compose_url "$service")
-        say "$service: in Docker, from docker-compose.yml"
+        place=private
     else
-        "$here/install.sh" "$service"
-        url=$("$here/server.sh" "$service" start "$state/$service")
-        say "$service: a private server, with its data in .local/$service"
+        place=$(place_of "$service")
+        if [[ -z $place ]] && docker_answers && provide_by_compose "$service"; then
+            place=docker
+        elif [[ $place == docker ]]; then
+            docker_answers || fail "the data of $service are in Docker, and Docker does not answer." \
+                "Start Docker. Or begin anew without these data: rm .local/run/$service.place"
+            provide_by_compose "$service" || fail "the data of $service are in Docker, which cannot start it." \
+                "See why: docker compose logs $service. Or begin anew without these data: rm .local/run/$service.place"
+        else
+            place=private
+        fi
+        if [[ $place == docker ]]; then
+            url=$(compose_url "$service")
+            say "$service: in Docker, from docker-compose.yml"
+        else
+            "$here/install.sh" "$service"
+            url=$("$here/server.sh" "$service" start "$state/$service")
+            say "$service: a private server, with its data in .local/$service"
+        fi
     fi
+    echo "$place" >"$state/run/$service.place"
     echo "$url" >"$own_url"
     export "$variable=$url"
+}
+
+# place_of SERVICE: where an earlier run has put its data: docker or private. Nothing if there was none. Otherwise the
+# data would seem to be gone as soon as Docker comes or goes.
+place_of() {
+    local place=''
+    if [[ -e $state/run/$1.place ]]; then place=$(<"$state/run/$1.place"); fi
+    # An older version wrote no such file.
+    if [[ -z $place && -d $state/$1 ]]; then place=private; fi
+    if [[ $place == private ]] && docker_answers; then
+        say "$1: not in Docker, because its data are in .local/$1 (to move to Docker: $here/server.sh $1 erase .local/$1; rm .local/run/$1.place)"
+    fi
+    echo "$place"
 }
 
 docker_answers() {
@@ -100,6 +128,12 @@ docker_answers() {
 
 # Containers that were started elsewhere are used, but not recorded: 'make down' stops only recorded ones.
 provide_by_compose() {
+    local project other
+    project=$(docker compose config 2>/dev/null | sed -n 's/^name: //p')
+    other=$(docker ps -a --filter "label=com.docker.compose.project=$project" \
+        --format '{{.Label "com.docker.compose.project.working_dir"}}' | grep -vxF -m 1 -- "$root") &&
+        fail "the containers of $other have the same project name as this folder's: $project." \
+            "Choose another one for this folder: export COMPOSE_PROJECT_NAME=$project-2"
     if [[ -n $(docker compose ps -q --status running "$1" 2>/dev/null) ]]; then return; fi
     touch "$state/run/$1.compose"
     if ! docker compose up -d --wait "$1"; then

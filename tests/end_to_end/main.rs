@@ -24,6 +24,7 @@ mod live;
 mod outages;
 mod overload;
 mod readme;
+mod restore;
 mod schema;
 mod settings;
 mod shutdown;

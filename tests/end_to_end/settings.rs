@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, path::Path};
 
 use clap::{Command, CommandFactory as _};
 
-use crate::support::start;
+use crate::support::{NO_RABBITMQ, Peer, System, eventually, output, start};
 
 type Setting = (String, String);
 
@@ -109,4 +109,79 @@ async fn a_bad_setting_is_named_and_ends_the_process() {
         );
         assert!(!said.contains("secret"), "{said}");
     }
+}
+
+/// The names in a service's `environment`, and in the settings that all three have.
+fn passed_on(compose: &str, service: &str) -> BTreeSet<String> {
+    let block = |head: &str| {
+        let (_, block) = compose.split_once(head).expect(head);
+        let lines = block.lines().skip(1);
+        // Up to the next service or the next part of the file.
+        let within =
+            |line: &&str| line.is_empty() || line.starts_with("    ") || head.starts_with("x-");
+        lines.take_while(within).collect::<Vec<_>>()
+    };
+    let common = block("x-settings: &settings");
+    let common = common.into_iter().take_while(|line| !line.is_empty());
+    let own = block(&format!("\n  {service}:\n"));
+    let names = common.chain(own).filter_map(|line| {
+        let (name, _) = line.trim().split_once(':')?;
+        let is_name = |c: char| c.is_ascii_uppercase() || c == '_';
+        (!name.is_empty() && name.chars().all(is_name)).then(|| name.to_owned())
+    });
+    names.collect()
+}
+
+/// A setting that somebody writes into `.env` must reach the container.
+#[test]
+fn docker_compose_passes_every_setting_on() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docker-compose.yml");
+    let compose = std::fs::read_to_string(path).expect("docker-compose.yml");
+    for (service, command) in [
+        ("api", flashsale_api::Args::command()),
+        ("expirer", flashsale_expirer::Args::command()),
+        ("relay", flashsale_relay::Args::command()),
+    ] {
+        let wanted: BTreeSet<String> = settings(&command)
+            .into_iter()
+            .map(|(name, _)| name)
+            .collect();
+        assert_eq!(passed_on(&compose, service), wanted, "{service}");
+    }
+}
+
+/// The health check of containers. A process that is not ready is not healthy.
+#[tokio::test]
+async fn each_process_says_whether_it_is_healthy() {
+    let system = System::spawn(&[]).await;
+    let expirer = Peer::expirer(&system, &[]).await;
+    let relay = Peer::relay(&system, NO_RABBITMQ.1, &[]).await;
+    for (name, client) in [
+        ("flashsale-api", &*system),
+        ("flashsale-expirer", &*expirer),
+        ("flashsale-relay", &*relay),
+    ] {
+        let healthy = || output(name, &["healthy"], &[("LISTEN_ADDR", client.address())]);
+        eventually(name, async || healthy().status.success().then_some(())).await;
+    }
+    system
+        .database
+        .execute("alter table schema_version rename to away")
+        .await;
+    for (name, client) in [
+        ("flashsale-api", &*system),
+        ("flashsale-expirer", &*expirer),
+        ("flashsale-relay", &*relay),
+    ] {
+        let unhealthy = output(name, &["healthy"], &[("LISTEN_ADDR", client.address())]);
+        let said = String::from_utf8(unhealthy.stderr).unwrap();
+        assert!(!unhealthy.status.success(), "{name}");
+        assert!(said.contains("run flashsale-api migrate"), "{name}: {said}");
+    }
+    let nobody = output(
+        "flashsale-api",
+        &["healthy"],
+        &[("LISTEN_ADDR", "127.0.0.1:1")],
+    );
+    assert!(!nobody.status.success());
 }

@@ -53,17 +53,27 @@ impl Server {
 
     /// Starts it and waits until it is ready. Returns its URL.
     pub fn start(&self) -> String {
-        self.run("start")
+        self.run(&["start"])
     }
 
     /// Stops it in order, as an operator would. Returns when it has ended.
     pub fn stop(&self) {
-        self.run("stop");
+        self.run(&["stop"]);
     }
 
     /// Kills it, as a crash would. Returns when it has ended.
     pub fn kill(&self) {
-        self.run("kill");
+        self.run(&["kill"]);
+    }
+
+    /// Takes a base backup of a PostgreSQL with an archive.
+    pub fn backup(&self) {
+        self.run(&["backup"]);
+    }
+
+    /// Kills this PostgreSQL and starts it again as it was at a restore point. Returns when it accepts writes.
+    pub fn restore(&self, point: &str) {
+        self.run(&["restore", point]);
     }
 
     /// Runs `rabbitmqctl` on it. The error is the program's output.
@@ -85,15 +95,16 @@ impl Server {
         after_user.to_owned()
     }
 
-    fn run(&self, action: &str) -> String {
+    /// An action, and its argument behind the folder.
+    fn run(&self, action: &[&str]) -> String {
         let output = self.command(action).output().unwrap();
         let said = String::from_utf8_lossy(&output.stdout).trim().to_owned();
         let errors = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{action}: {errors}");
+        assert!(output.status.success(), "{action:?}: {errors}");
         said
     }
 
-    fn command(&self, action: &str) -> Command {
+    fn command(&self, action: &[&str]) -> Command {
         let service = match self.service {
             Service::Postgres => "postgres",
             Service::Redis => "redis",
@@ -101,8 +112,9 @@ impl Server {
         };
         let mut command = Command::new(script("server.sh"));
         command
-            .args([service, action])
+            .args([service, action[0]])
             .arg(&self.folder)
+            .args(&action[1..])
             .envs(self.options.clone())
             .stdin(Stdio::null());
         command
@@ -119,6 +131,6 @@ pub(crate) fn script(name: &str) -> PathBuf {
 impl Drop for Server {
     fn drop(&mut self) {
         // Files that cannot be removed stay in the temporary folder.
-        let _ = self.command("erase").output();
+        let _ = self.command(&["erase"]).output();
     }
 }

@@ -34,6 +34,7 @@ mod request_id;
 mod reservations;
 mod reserve;
 mod reserve_batch;
+mod restored;
 mod return_sold;
 mod routes;
 mod sale;
@@ -90,11 +91,17 @@ pub struct Args {
 pub enum Command {
     /// Migrate the database to the schema that this version needs, and exit.
     Migrate,
+    /// After a restore to an earlier moment: skip all ids that may have been given out since then, rebuild the counters
+    /// in Redis, and print the events that consumers received and this database does not know. See RUNBOOK.md.
+    Restored(restored::Args),
     /// Make an API key for a shop's backend. Its line for API_KEYS_FILE goes to stdout, the key to stderr.
     NewKey {
         /// Name of the client that gets the key: letters, digits, dots, underscores, hyphens.
         name: String,
     },
+    /// Ask /readyz of the process that listens on LISTEN_ADDR on this machine, and exit: 0 if it is ready. For health
+    /// checks of containers.
+    Healthy,
     /// Print the OpenAPI document of the API, and exit.
     Openapi,
 }
@@ -108,7 +115,12 @@ pub fn openapi() -> serde_json::Value {
 pub async fn run(args: Args, process: Process) -> anyhow::Result<()> {
     match args.command {
         Some(Command::Migrate) => migrate(&args.database.database_url).await,
+        Some(Command::Restored(restored)) => {
+            let events = restored.events.as_deref();
+            restored::run(&args.database, &args.timer, events, &process).await
+        }
         Some(Command::NewKey { name }) => keys::new_key(&name),
+        Some(Command::Healthy) => http_server::probe(args.listen_addr).await,
         Some(Command::Openapi) => {
             println!("{:#}", openapi());
             Ok(())

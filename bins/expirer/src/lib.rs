@@ -5,7 +5,7 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use clap::Parser;
+use clap::{Parser, Subcommand};
 use http_server::Limits;
 use inventory::{
     Error,
@@ -57,6 +57,9 @@ const RETRY_MAX: Duration = Duration::from_secs(2);
     about = "Expires holds that are past their deadline."
 )]
 pub struct Args {
+    #[command(subcommand)]
+    pub command: Option<Command>,
+
     #[command(flatten)]
     pub runtime: runtime::Args,
 
@@ -82,8 +85,20 @@ pub struct Args {
     pub idempotency_hours: i32,
 }
 
-/// Runs the process until the signal to stop: sweeps, and serves health and metrics.
+/// Commands that run instead of the process.
+#[derive(Subcommand)]
+pub enum Command {
+    /// Ask /readyz of the process that listens on LISTEN_ADDR on this machine, and exit: 0 if it is ready. For health
+    /// checks of containers.
+    Healthy,
+}
+
+/// Runs the command of `args`. Without a command, runs the process until the signal to stop: sweeps, and serves health
+/// and metrics.
 pub async fn start(args: Args, process: Process) -> anyhow::Result<()> {
+    if let Some(Command::Healthy) = args.command {
+        return http_server::probe(args.listen_addr).await;
+    }
     let pool = database::connect(&args.database, "flashsale-expirer")?;
     let timer = Timer::start(&args.timer, &process)?;
     let health = Health::of(&process)

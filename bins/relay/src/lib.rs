@@ -111,15 +111,23 @@ pub struct Args {
 
 #[derive(Subcommand)]
 pub enum Command {
+    /// Ask /readyz of the process that listens on LISTEN_ADDR on this machine, and exit: 0 if it is ready. For health
+    /// checks of containers.
+    Healthy,
     /// Print the AsyncAPI document of the events, and exit.
     Asyncapi,
 }
 
-/// Runs the process until the signal to stop: relays, purges, and serves health and metrics.
+/// Runs the command of `args`. Without a command, runs the process until the signal to stop: relays, purges, and serves
+/// health and metrics.
 pub async fn start(args: Args, process: Process) -> anyhow::Result<()> {
-    if let Some(Command::Asyncapi) = args.command {
-        println!("{:#}", asyncapi());
-        return Ok(());
+    match args.command {
+        Some(Command::Healthy) => return http_server::probe(args.listen_addr).await,
+        Some(Command::Asyncapi) => {
+            println!("{:#}", asyncapi());
+            return Ok(());
+        }
+        None => {}
     }
     let pool = database::connect(&args.database, "flashsale-relay")?;
     let timer = Timer::start(&args.timer, &process)?;

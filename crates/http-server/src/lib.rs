@@ -12,9 +12,11 @@ mod descriptors;
 mod exchange;
 mod limits;
 mod metrics;
+mod probe;
 mod registry;
 mod stream;
 
 pub use accept::{listen, serve};
 pub use exchange::BodyTimeout;
 pub use limits::Limits;
+pub use probe::probe;

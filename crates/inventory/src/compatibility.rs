@@ -10,7 +10,7 @@ use crate::{
     database::{
         CHECK_LIMIT, CONNECT_LIMIT, READ_ONLY, connect_beside, fetch, on_connection, was_read_only,
     },
-    migrate,
+    id_epoch, migrate,
 };
 
 /// Time limit for a connection from the pool. Shorter than the pool's own, so that the rest of a health check's time is
@@ -73,6 +73,10 @@ pub enum Unusable {
     /// Nothing can be written.
     #[error("{READ_ONLY}")]
     ReadOnly,
+    /// The database may have been restored, and the sequences of ids cannot be advanced. The text is the cause, only
+    /// for the log.
+    #[error("ids cannot be advanced, and some could be given out twice")]
+    IdsNotAdvanced(String),
     /// The database cannot store all names.
     #[error(
         "the encoding of the database is {0}, and must be UTF8: create database … encoding 'UTF8' template template0"
@@ -98,7 +102,9 @@ impl From<Error> for Unusable {
 impl Unusable {
     fn cause(&self) -> Option<&str> {
         match self {
-            Self::NoAnswer(cause) | Self::Refused(cause) => Some(cause),
+            Self::NoAnswer(cause) | Self::Refused(cause) | Self::IdsNotAdvanced(cause) => {
+                Some(cause)
+            }
             _ => None,
         }
     }
@@ -115,6 +121,7 @@ struct Found {
     fsync: bool,
     full_page_writes: bool,
     synchronous_commit: bool,
+    commits_flow: bool,
     missing: Vec<String>,
 }
 
@@ -153,6 +160,11 @@ async fn check_on(connection: &mut PgConnection) -> Result<Warnings, Unusable> {
             current_setting('fsync')::boolean as fsync,
             current_setting('full_page_writes')::boolean as full_page_writes,
             current_setting('synchronous_commit') <> 'off' as synchronous_commit,
+            not exists (
+                select from pg_stat_activity a
+                where a.datname = current_database() and a.wait_event = 'SyncRep'
+                    and a.state_change < clock_timestamp() - interval '2 s'
+            ) as commits_flow,
             array(
                 select f.name from unnest($1::text[]) as f (name)
                 left join pg_proc p on p.proname = f.name and pg_function_is_visible(p.oid)
@@ -163,10 +175,14 @@ async fn check_on(connection: &mut PgConnection) -> Result<Warnings, Unusable> {
     .bind(migrate::function_names());
     let needed = needed();
     match fetch::<Found>(&mut *connection, query).await {
-        Ok(found) => match found.first() {
-            Some(found) => judge(found, needed),
-            None => Err(Unusable::Older { there: 0, needed }),
-        },
+        Ok(found) => {
+            let found = found.first();
+            let warnings = judge(found.ok_or(Unusable::Older { there: 0, needed })?, needed)?;
+            // Each session of the pool has done this. One that cannot never gets into the pool, so this says why.
+            let advanced = id_epoch::advance(connection).await;
+            advanced.map_err(|error| Unusable::IdsNotAdvanced(error.cause()))?;
+            Ok(warnings)
+        }
         Err(error) if error.is_undefined_table() => {
             let unreleased: Vec<(bool,)> =
                 fetch(connection, sqlx::query(migrate::UNRELEASED)).await?;
@@ -222,6 +238,11 @@ fn warnings(found: &Found) -> Warnings {
             "synchronous_commit is off: a crash can lose acknowledged answers. Behind PgBouncer: alter role … set \
              synchronous_commit = on",
         ),
+        (
+            found.commits_flow,
+            "commits wait for a standby that does not confirm. If synchronous_standby_names names one that does not \
+             exist, as after a restore, set it to ''",
+        ),
     ];
     let weak = settings.into_iter().filter(|(sound, _)| !sound);
     weak.map(|(_, warning)| warning).collect()
@@ -246,7 +267,11 @@ pub async fn wait_until_usable(pool: &PgPool, functions: Functions, failed: impl
             Err(unusable) => unusable,
         };
         let mut cause = unusable.cause().map(str::to_owned);
-        if let (Unusable::HalfMigrated { .. }, Functions::Install) = (&unusable, functions) {
+        let incomplete = matches!(
+            unusable,
+            Unusable::HalfMigrated { .. } | Unusable::Older { .. }
+        );
+        if incomplete && functions == Functions::Install {
             match migrate::install_by_hand(pool).await {
                 Ok(0) => {}
                 Ok(count) => {
@@ -256,7 +281,7 @@ pub async fn wait_until_usable(pool: &PgPool, functions: Functions, failed: impl
                     );
                     continue;
                 }
-                Err(error) => cause = Some(format!("cannot install them: {error:#}")),
+                Err(error) => cause = Some(format!("cannot install what is missing: {error:#}")),
             }
         }
         failed();
@@ -278,11 +303,22 @@ pub async fn wait_until_usable(pool: &PgPool, functions: Functions, failed: impl
     }
 }
 
-/// Looks every second for ever, and logs when the database cannot be used any more, and when it can again.
+/// Looks every second for ever, and logs when the database cannot be used any more, and when it can again. Also logs
+/// warnings that appear, and when they are over.
 pub async fn watch(pool: &PgPool, functions: Functions) {
     loop {
         wait_until_usable(pool, functions, || {}).await;
-        while check(pool).await.is_ok() {
+        let mut told: Option<Warnings> = None;
+        while let Ok(warnings) = check(pool).await {
+            if let Some(told) = &told {
+                for warning in warnings.iter().filter(|now| !told.contains(now)) {
+                    tracing::warn!("PostgreSQL: {warning}");
+                }
+                for warning in told.iter().filter(|told| !warnings.contains(told)) {
+                    tracing::info!("PostgreSQL: this is over: {warning}");
+                }
+            }
+            told = Some(warnings);
             sleep(LOOK_EVERY).await;
         }
     }
@@ -309,6 +345,7 @@ mod tests {
             fsync: true,
             full_page_writes: true,
             synchronous_commit: true,
+            commits_flow: true,
             missing: Vec::new(),
         };
         judge(&found, needed)

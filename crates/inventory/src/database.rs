@@ -2,13 +2,16 @@
 
 use std::{
     str::FromStr as _,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicI32, Ordering},
+    },
     time::{Duration, Instant},
 };
 
 use anyhow::Context as _;
 use sqlx::{
-    Connection as _, Execute as _, FromRow, PgConnection, PgPool, Postgres, Row as _, Transaction,
+    Connection as _, Execute as _, FromRow, PgConnection, PgPool, Postgres, Transaction,
     error::DatabaseError,
     pool::PoolConnection,
     postgres::{PgArguments, PgConnectOptions, PgDatabaseError, PgPoolOptions, PgRow, PgSeverity},
@@ -16,6 +19,8 @@ use sqlx::{
 };
 use tokio::time::timeout;
 use trace::Span;
+
+use crate::id_epoch;
 
 /// Time limit of one call. PostgreSQL answers within milliseconds, and a lock wait ends by itself after 5 s (see
 /// `sql/reserve.sql`). No answer for longer means that the network drops packets.
@@ -35,23 +40,43 @@ const TRUSTED_IDLE: Duration = Duration::from_millis(10);
 /// balancer or a DNS name moves, even if nothing fails.
 const MAX_LIFETIME: Duration = Duration::from_secs(300);
 
+/// What a session says about itself and its server.
+macro_rules! session {
+    () => {
+        concat!(
+            "select not current_setting('transaction_read_only')::boolean as writable, ",
+            id_epoch::columns!()
+        )
+    };
+}
+
+/// Reads a [`Session`].
+const SESSION: &str = session!();
+
 /// Settings of each session, as statements because PgBouncer refuses them as startup parameters.
 /// - The database or role may have another default isolation level, under which a statement after a lock wait does
 ///   not see the changes of the previous lock holder.
 /// - Without a flush to disk at commit, an acknowledged answer could be lost in a crash.
 /// - PostgreSQL notices after a minute that the host of a session has vanished. Its default is two hours.
 ///
-/// The last statement says whether the session can write.
-const SET_UP: &str = "
-    set default_transaction_isolation = 'read committed';
+/// The last statement reads a [`Session`].
+const SET_UP: &str = concat!(
+    "set default_transaction_isolation = 'read committed';
     set tcp_keepalives_idle = 30;
     set tcp_keepalives_interval = 10;
     set tcp_keepalives_count = 3;
-    select set_config('synchronous_commit', 'on', false) where current_setting('synchronous_commit') = 'off';
-    select not current_setting('transaction_read_only')::boolean as writable";
+    select set_config('synchronous_commit', 'on', false) where current_setting('synchronous_commit') = 'off';",
+    session!()
+);
 
-/// Whether the session can write. On a standby, and with `default_transaction_read_only`, it cannot.
-const WRITABLE: &str = "select not current_setting('transaction_read_only')::boolean as writable";
+/// What a session says about itself and its server.
+#[derive(FromRow)]
+struct Session {
+    /// False on a standby, and with `default_transaction_read_only`.
+    writable: bool,
+    timeline: i32,
+    advances_ids: bool,
+}
 
 /// Settings of every process that uses PostgreSQL.
 #[derive(clap::Args, Clone)]
@@ -81,31 +106,39 @@ pub struct Args {
 /// invalid.
 pub fn connect(args: &Args, application_name: &str) -> anyhow::Result<PgPool> {
     let options = options(&args.database_url)?.application_name(application_name);
+    // The timeline on which this pool has advanced the ids. 0: none yet.
+    let timeline = Arc::new(AtomicI32::new(0));
+    let known = Arc::clone(&timeline);
     Ok(PgPoolOptions::new()
         .max_connections(args.database_max_connections)
         .acquire_timeout(Duration::from_millis(args.database_acquire_milliseconds))
         // The pool's own test would cost every batch of a busy lane a round trip.
         .test_before_acquire(false)
         .max_lifetime(MAX_LIFETIME)
-        .before_acquire(|connection, usage| {
+        .before_acquire(move |connection, usage| {
+            let known = (usage.idle_for > TRUSTED_IDLE).then(|| known.load(Ordering::Relaxed));
             Box::pin(async move {
-                match usage.idle_for > TRUSTED_IDLE {
-                    // If not, the pool closes this connection and opens a new one.
-                    true => is_writable(connection, WRITABLE).await,
-                    false => Ok(true),
-                }
+                let Some(known) = known else { return Ok(true) };
+                let session = session(connection, SESSION).await?;
+                // If not, the pool closes this connection and opens a new one.
+                Ok(session.writable && session.timeline == known)
             })
         })
-        .after_connect(|connection, _| {
+        .after_connect(move |connection, _| {
+            let timeline = Arc::clone(&timeline);
             Box::pin(async move {
-                match is_writable(connection, SET_UP).await? {
-                    true => Ok(()),
-                    // The pool tries again until the time limit of the call, and then only says that it ended.
-                    false => {
-                        *read_only_seen() = Some(Instant::now());
-                        Err(sqlx::Error::Configuration(READ_ONLY.into()))
-                    }
+                let session = session(connection, SET_UP).await?;
+                // The pool tries again until the time limit of the call, and then only says that it ended.
+                if !session.writable {
+                    *read_only_seen() = Some(Instant::now());
+                    return Err(sqlx::Error::Configuration(READ_ONLY.into()));
                 }
+                if session.advances_ids {
+                    let advanced = id_epoch::advance(connection).await;
+                    advanced.map_err(|error| sqlx::Error::Configuration(error.into()))?;
+                }
+                timeline.store(session.timeline, Ordering::Relaxed);
+                Ok(())
             })
         })
         .connect_lazy_with(options))
@@ -130,14 +163,13 @@ pub(crate) fn was_read_only() -> bool {
 pub(crate) const READ_ONLY: &str =
     "PostgreSQL is read-only: it is a standby, or default_transaction_read_only is on";
 
-/// Runs `statements`, the last of which returns whether the session can write.
-async fn is_writable(
+/// Runs `statements`, the last of which reads the session.
+async fn session(
     connection: &mut PgConnection,
     statements: &'static str,
-) -> Result<bool, sqlx::Error> {
+) -> Result<Session, sqlx::Error> {
     let rows = sqlx::raw_sql(statements).fetch_all(connection).await?;
-    let row = rows.last().ok_or(sqlx::Error::RowNotFound)?;
-    row.try_get("writable")
+    Session::from_row(rows.last().ok_or(sqlx::Error::RowNotFound)?)
 }
 
 /// Opens a connection that is not part of the pool, because a pool without connections only tells that its time limit
@@ -150,7 +182,7 @@ pub(crate) async fn connect_beside(pool: &PgPool) -> Result<PgConnection, String
     };
     let connecting = async {
         let mut connection = PgConnection::connect_with(&options).await?;
-        is_writable(&mut connection, SET_UP).await?;
+        session(&mut connection, SET_UP).await?;
         Ok::<_, sqlx::Error>(connection)
     };
     match timeout(CONNECT_LIMIT, connecting).await {

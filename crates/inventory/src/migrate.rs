@@ -29,6 +29,8 @@ use numbered::ups;
 use statements::execute;
 pub use statements::statements;
 
+use crate::id_epoch;
+
 /// The numbered files and the functions, for tests whose databases sqlx creates.
 pub static MIGRATOR: LazyLock<Migrator> = LazyLock::new(|| {
     let functions = Migration::new(
@@ -69,7 +71,12 @@ pub struct Migrated {
 /// Applies the missing migrations under sqlx's session lock. If the schema was created by hand and differs from the
 /// migrations, it changes nothing and returns an error with all differences.
 pub async fn migrate(connection: &mut PgConnection) -> anyhow::Result<Migrated> {
-    migrate_with(&NUMBERED, connection, PATIENCE).await
+    let migrated = migrate_with(&NUMBERED, connection, PATIENCE).await?;
+    // An old dump may have been restored, and then migrated.
+    id_epoch::advance(connection)
+        .await
+        .context("cannot advance the ids")?;
+    Ok(migrated)
 }
 
 /// The same with other migrations. Fails after trying for `patience` to lock a table, and names the sessions that

@@ -18,6 +18,7 @@ mod confirm_cancel;
 mod errors;
 mod expire;
 mod extend;
+mod id_epoch;
 mod idempotency;
 mod locks;
 mod migrate;
