@@ -16,18 +16,21 @@ macro_rules! files {
 }
 
 /// The text of each file in `sql/`.
-static FILES: [&str; 35] = files![
+static FILES: [&str; 38] = files![
     "adjust_stock",
     "as_of",
     "bought",
     "cancel",
+    "cancel_batch",
     "claim_keys",
     "confirm",
+    "confirm_batch",
     "due",
     "event_payload",
     "expire",
     "expire_holds",
     "extend",
+    "extend_batch",
     "first_deadlines",
     "free_units",
     "get_reservations",
