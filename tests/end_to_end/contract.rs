@@ -10,6 +10,7 @@ mod lifecycle;
 mod listing;
 mod logs;
 mod observability;
+mod orders;
 mod origins;
 mod policy;
 mod products;

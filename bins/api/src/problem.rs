@@ -41,8 +41,8 @@ pub enum Problem {
     Forbidden(String),
     InvalidHost,
     Refused(Refusal),
-    /// The refusal of one product of a batch.
-    RefusedOf(ProductId, Refusal),
+    /// The refusal of one part of a batch.
+    RefusedOf(Part, Refusal),
     IdempotencyKeyInvalid,
     IdempotencyKeyReused,
     IdempotencyKeyInUse,
@@ -50,6 +50,13 @@ pub enum Problem {
     Overloaded,
     OutcomeUnknown,
     Internal,
+}
+
+/// The part of a batch that was refused.
+#[derive(Clone, Debug)]
+pub enum Part {
+    Product(ProductId),
+    Reservation(ReservationId),
 }
 
 /// The `Retry-After` header of every 503, in seconds. Most overloads are over by then.
@@ -74,7 +81,8 @@ pub(crate) struct Body {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Vec<Fault>", length(min = 1))]
     errors: Option<Vec<Fault>>,
-    /// With `already_reserved`: the hold that the user already has.
+    /// With `already_reserved`: the hold that the user already has. For a batch of reservations: the first one for which
+    /// the request cannot be done.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "ReservationId")]
     reservation_id: Option<ReservationId>,
@@ -204,8 +212,10 @@ impl Problem {
         if let Self::InvalidRequest(faults) = self {
             body.errors = Some(faults.clone());
         }
-        if let Self::RefusedOf(product_id, _) = self {
-            body.product_id = Some(*product_id);
+        match self {
+            Self::RefusedOf(Part::Product(id), _) => body.product_id = Some(*id),
+            Self::RefusedOf(Part::Reservation(id), _) => body.reservation_id = Some(*id),
+            _ => {}
         }
         if let Self::Refused(refusal) | Self::RefusedOf(_, refusal) = self {
             match refusal {

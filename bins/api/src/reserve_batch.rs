@@ -24,6 +24,7 @@ use crate::{
     idempotency::{Keyed, Rendered},
     json::Object,
     openapi::Operation,
+    problem::Part,
     reserve::{REFUSALS, one},
     sale::Sale,
 };
@@ -35,7 +36,8 @@ pub(crate) fn operation() -> Operation {
     let summary = "Hold units of several products for a user: all or none";
     Operation::new("reserveBatch", summary)
         .explained(
-            "The reservations in the answer are in the order of the items. A refusal is about the first item that \
+            "The reservations in the answer are in the order of the items. All have the same deadline: it follows the \
+            shortest `hold_seconds` of their products. A refusal is about the first item that \
             cannot be reserved: `product_id` names the product.",
         )
         .refuses(&REFUSALS)
@@ -87,7 +89,10 @@ pub(crate) async fn reserve_batch(
         |after_commit, batch| after_commit.tell(batch.transitions()),
         |batch| match &batch.answer {
             Ok(holds) => Ok(AllCreated(holds.clone())),
-            Err((product_id, refusal)) => Err(Problem::RefusedOf(*product_id, refusal.clone())),
+            Err((product_id, refusal)) => {
+                let part = Part::Product(*product_id);
+                Err(Problem::RefusedOf(part, refusal.clone()))
+            }
         },
     );
     once.await

@@ -10,9 +10,9 @@ use crate::{
     adjust_stock, admin,
     auth::Access,
     bulkhead::Bulkhead,
-    cancel,
+    cancel, cancel_batch,
     code::ProblemCode,
-    confirm, extend, live,
+    confirm, confirm_batch, extend, extend_batch, live,
     openapi::{Operation, Routes},
     products, reservations, reserve, reserve_batch, return_sold,
     sale::Sale,
@@ -65,6 +65,21 @@ where
             "/reservations/batch",
             reserve_batch::reserve_batch,
             reserve_batch::operation(),
+        )
+        .post(
+            "/reservations/batch/confirm",
+            confirm_batch::confirm_all,
+            confirm_batch::operation(),
+        )
+        .post(
+            "/reservations/batch/cancel",
+            cancel_batch::cancel_all,
+            cancel_batch::operation(),
+        )
+        .post(
+            "/reservations/batch/extend",
+            extend_batch::extend_all,
+            extend_batch::operation(),
         )
         .get(
             "/reservations/{id}",

@@ -1,5 +1,6 @@
 -- Reserves all requests or none. Works as reserve_v2, but one refusal rolls back the others, which then have no
--- outcome.
+-- outcome. All holds get the same deadline, the earliest that one of them would have alone: an order must not lose a
+-- part of its holds.
 create or replace function reserve_batch_v1(
   product_ids bigint[], user_ids bigint[], quantities integer[], reference_texts text[],
   hold_seconds integer, events text[],
@@ -7,13 +8,33 @@ create or replace function reserve_batch_v1(
   out reserved_at timestamptz, out expired bigint
 )
 language plpgsql
+set enable_seqscan = off
+set plan_cache_mode = force_generic_plan
 as $$
 #variable_conflict use_column
+declare
+  shortest integer;
+  longest integer;
 begin
+  -- The events of the new holds are written here, because they have the deadline.
   select r.outcomes, r.ids, r.numbers, r.reserved_at, r.expired
   into outcomes, ids, numbers, reserved_at, expired
-  from reserve_v2(product_ids, user_ids, quantities, reference_texts, hold_seconds, events) r;
-  if 'reserved' = any(outcomes) and 'reserved' <> any(outcomes) then
+  from reserve_v2(
+    product_ids, user_ids, quantities, reference_texts, hold_seconds, array_remove(events, 'ReservationCreated')
+  ) r;
+  if 'reserved' = all(outcomes) then
+    select min(coalesce(q.own_seconds, hold_seconds)), max(coalesce(q.own_seconds, hold_seconds))
+    into shortest, longest
+    from unnest(numbers) as q (own_seconds);
+    if shortest < longest then
+      numbers := array_fill(shortest, array[cardinality(ids)]);
+      -- reserve batch: one deadline
+      update reservations_active h
+      set expires_at = reserved_at + shortest * interval '1 second'
+      where h.id = any(ids);
+    end if;
+    perform write_events_v1('ReservationCreated', ids, reserved_at, events);
+  elsif 'reserved' = any(outcomes) then
     -- Rolls back to the start of this block. Variables keep their values.
     raise exception using errcode = 'FS001';
   end if;

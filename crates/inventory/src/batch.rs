@@ -61,9 +61,46 @@ impl Batch {
         self.expired += later.expired;
     }
 
+    /// The batch as a whole, for a function that does all or none. The requests are named by `ids`.
+    pub(crate) fn all_or_none<Id: Copy>(self, ids: &[Id]) -> AllOrNone<Id> {
+        let answers = ids.iter().zip(self.answers);
+        let answer: Result<Vec<_>, _> = answers
+            .map(|(id, answer)| answer.map_err(|refusal| (*id, refusal)))
+            .collect();
+        // Where one request is refused, everything is rolled back.
+        let is_done = answer.is_ok();
+        AllOrNone {
+            answer,
+            changes: if is_done { self.changes } else { Vec::new() },
+            expired: if is_done { self.expired } else { 0 },
+        }
+    }
+
     fn changes(&self) -> impl Iterator<Item = (Change, &Reservation)> + Clone {
         let answers = self.answers.iter().zip(&self.changes);
         answers.filter_map(|(answer, change)| Some((*change, answer.as_ref().ok()?)))
+    }
+}
+
+/// The result of a batch that is done as a whole or not at all.
+#[derive(Debug)]
+pub struct AllOrNone<Id> {
+    /// All reservations, in the order of the requests. Or the first refusal, and which request it is.
+    pub answer: Result<Vec<Reservation>, (Id, Refusal)>,
+    /// One change for each reservation.
+    pub(crate) changes: Vec<Change>,
+    /// Number of due holds that this call also expired.
+    pub expired: u64,
+}
+
+impl<Id> AllOrNone<Id> {
+    /// The transitions of this call, including repeats.
+    pub fn transitions(&self) -> impl Iterator<Item = Transition<'_>> + Clone {
+        let reservations = self.answer.iter().flatten();
+        let changes = self.changes.iter().copied().zip(reservations);
+        changes
+            .map(|(change, reservation)| Transition::Of(change, reservation))
+            .chain(expired(self.expired))
     }
 }
 

@@ -1,6 +1,6 @@
 //! reacquire: sells the units of an expired hold, after a late payment.
 
-use sqlx::{FromRow as _, Row};
+use sqlx::{FromRow as _, Row, postgres::PgRow};
 
 use crate::{
     Error, ReservationId,
@@ -34,7 +34,11 @@ pub async fn reacquire(
     .bind(id)
     .bind(events.types());
     let rows = execute(executor, query).await?;
-    let row = rows.first().ok_or(sqlx::Error::RowNotFound)?;
+    Ok(read(rows.first().ok_or(sqlx::Error::RowNotFound)?)?)
+}
+
+/// Reads the result of `reacquire_v1`.
+pub(crate) fn read(row: &PgRow) -> Result<Batch, sqlx::Error> {
     let expired: i64 = row.try_get("expired")?;
     let changed: bool = row.try_get("changed")?;
     let found: Option<ReservationId> = row.try_get("id")?;

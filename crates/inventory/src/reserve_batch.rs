@@ -2,33 +2,18 @@
 
 use crate::{
     Error, ProductId,
+    batch::AllOrNone,
     database::Executor,
     event::Events,
-    reservation::{Refusal, Reservation},
     reserve::{Reserve, decide},
-    transition::{Change, Transition, expired},
+    transition::Change,
 };
 
-/// Result of [`reserve_batch`].
-#[derive(Debug)]
-pub struct ReservedBatch {
-    /// All holds, in the order of the requests. Or the first refusal and its product.
-    pub answer: Result<Vec<Reservation>, (ProductId, Refusal)>,
-    /// Number of due holds that this call expired.
-    pub expired: u64,
-}
+/// Result of [`reserve_batch`]: all holds, or the first refusal and its product.
+pub type ReservedBatch = AllOrNone<ProductId>;
 
-impl ReservedBatch {
-    /// The transitions that this call made.
-    pub fn transitions(&self) -> impl Iterator<Item = Transition<'_>> + Clone {
-        let holds = self.answer.iter().flatten();
-        holds
-            .map(|hold| Transition::Of(Change::Reserved, hold))
-            .chain(expired(self.expired))
-    }
-}
-
-/// Reserves all requests as [`reserve`](crate::reserve::reserve) does, or none of them.
+/// Reserves all requests as [`reserve`](crate::reserve::reserve) does, or none of them. All holds have the same deadline,
+/// the earliest that one of them would have alone.
 pub async fn reserve_batch(
     executor: impl Into<Executor<'_>>,
     requests: &[Reserve],
@@ -47,6 +32,7 @@ pub async fn reserve_batch(
                 answer.map(|answer| answer.map_err(|refusal| (request.product_id, refusal)))
             })
             .collect(),
+        changes: vec![Change::Reserved; requests.len()],
         expired: decided.expired,
     })
 }

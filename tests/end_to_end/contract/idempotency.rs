@@ -59,7 +59,7 @@ async fn state(system: &System) -> Vec<Value> {
 }
 
 /// For a product with 9 units, whose holds 1 to 4 are ACTIVE, ACTIVE, CONFIRMED and past the deadline.
-const POSTS: [(&str, &str, u16); 13] = [
+const POSTS: [(&str, &str, u16); 16] = [
     ("/products", r#"{"name": "x", "stock": 1}"#, 201),
     (
         "/products/1/stock",
@@ -77,6 +77,13 @@ const POSTS: [(&str, &str, u16); 13] = [
     ("/reservations/2/cancel", "", 200),
     ("/reservations/3/return", "", 200),
     ("/reservations/4/confirm", r#"{"reacquire": true}"#, 200),
+    (
+        "/reservations/batch/extend",
+        r#"{"ids": [6, 5], "seconds": 1000}"#,
+        200,
+    ),
+    ("/reservations/batch/cancel", r#"{"ids": [6, 2]}"#, 200),
+    ("/reservations/batch/confirm", r#"{"ids": [5, 1]}"#, 200),
     ("/admin/reservations/sync-expired", "", 200),
     ("/admin/counters/rebuild", "", 200),
     ("/admin/outbox/requeue", "", 200),
@@ -186,6 +193,14 @@ async fn a_refusal_is_repeated_though_it_would_be_none_now() {
     assert_replayed(
         &missing,
         &post(&system, "c", "/reservations/999/confirm", "").await,
+    );
+    // For an order, the refusal names the reservation that caused it.
+    let order = r#"{"ids": [999]}"#;
+    let refused = post(&system, "e", "/reservations/batch/cancel", order).await;
+    refused.expect_problem_with(404, "reservation_not_found", &["reservation_id"]);
+    assert_replayed(
+        &refused,
+        &post(&system, "e", "/reservations/batch/cancel", order).await,
     );
     // For several products, the refusal names the one that caused it.
     let several = r#"{"user_id": 5, "items": [{"product_id": 1}]}"#;

@@ -92,6 +92,9 @@ fn acts(system: &System) -> Vec<RequestBuilder> {
         post("/reservations/1/confirm"),
         post("/reservations/1/cancel"),
         post("/reservations/1/extend").json(&json!({"seconds": 1})),
+        post("/reservations/batch/confirm").json(&json!({"ids": [1]})),
+        post("/reservations/batch/cancel").json(&json!({"ids": [1]})),
+        post("/reservations/batch/extend").json(&json!({"ids": [1], "seconds": 1})),
     ]
 }
 

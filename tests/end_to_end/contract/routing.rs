@@ -22,12 +22,15 @@ pub(super) const NO_IDS: [&str; 14] = [
     "99999999999999999999999999999999",
 ];
 
-const ROUTES: [(&str, &str); 23] = [
+const ROUTES: [(&str, &str); 26] = [
     ("/products", "GET,HEAD,POST"),
     ("/products/1", "GET,HEAD,PATCH"),
     ("/products/1/stock", "POST"),
     ("/reservations", "GET,HEAD,POST"),
     ("/reservations/batch", "POST"),
+    ("/reservations/batch/confirm", "POST"),
+    ("/reservations/batch/cancel", "POST"),
+    ("/reservations/batch/extend", "POST"),
     ("/reservations/1", "GET,HEAD"),
     ("/reservations/1/confirm", "POST"),
     ("/reservations/1/cancel", "POST"),

@@ -100,6 +100,18 @@ pub(super) fn extremes() -> impl Strategy<Value = (&'static str, &'static str, S
         ),
         ("POST", "/reservations/batch", r#"{"user_id":1,"items":@}"#),
         ("POST", "/reservations/1/extend", r#"{"seconds":@}"#),
+        ("POST", "/reservations/batch/confirm", r#"{"ids":[1,@]}"#),
+        (
+            "POST",
+            "/reservations/batch/confirm",
+            r#"{"ids":[1],"reacquire":@}"#,
+        ),
+        ("POST", "/reservations/batch/cancel", r#"{"ids":@}"#),
+        (
+            "POST",
+            "/reservations/batch/extend",
+            r#"{"ids":[2],"seconds":@}"#,
+        ),
         (
             "POST",
             "/admin/outbox/replay",
@@ -160,6 +172,7 @@ fn objects() -> impl Strategy<Value = String> {
         "quantity",
         "reference",
         "items",
+        "ids",
         "seconds",
         "delta",
         "reason",

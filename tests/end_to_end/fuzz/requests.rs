@@ -145,7 +145,7 @@ pub(super) fn strange() -> impl Strategy<Value = Request> {
     );
     prop_oneof![
         // Valid except for the body.
-        3 => (select(&["/products", "/reservations", "/reservations/batch", "/products/1/stock"]), bodies::strange(), framings()).prop_map(
+        3 => (select(&["/products", "/reservations", "/reservations/batch", "/reservations/batch/confirm", "/products/1/stock"]), bodies::strange(), framings()).prop_map(
             |(path, body, framing)| Request {
                 method: "POST",
                 target: path.to_owned(),

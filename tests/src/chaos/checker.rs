@@ -12,6 +12,7 @@ mod finding;
 mod keys;
 mod live;
 mod lives;
+mod orders;
 mod rows;
 mod rules;
 #[cfg(test)]
@@ -28,6 +29,7 @@ use rules::Rules;
 pub fn check(history: &History) -> Vec<Violation> {
     let mut found = Found::default();
     let history = &keys::as_one(history, &mut found);
+    let history = &orders::as_singles(history, &mut found);
     let (lives, rules) = (Lives::of(history), Rules::of(history));
     answers::check(history, &lives, &rules, &mut found);
     rows::check(history, &lives, &rules, &mut found);

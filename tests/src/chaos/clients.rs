@@ -14,7 +14,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    history::{Answer, Hold, Request},
+    history::{Act, Answer, Hold, Request},
     journal::{Journal, lock, now},
     wire::{Client, UNITS},
     world::Access,
@@ -227,10 +227,51 @@ impl Shopper {
             reference: self.own_name(),
         };
         if let Answer::Holds(holds) = self.ask(request).await {
-            for hold in holds {
+            for hold in &holds {
                 self.recent.remember(hold.id);
-                self.decide(hold).await;
             }
+            match self.rng.bool() {
+                true => self.decide_together(&holds).await,
+                false => {
+                    for hold in holds {
+                        self.decide(hold).await;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Acts on a whole order, sometimes on a part of it first or at the same time.
+    async fn decide_together(&mut self, holds: &[Hold]) {
+        let mut ids: Vec<i64> = holds.iter().map(|hold| hold.id).collect();
+        self.rng.shuffle(&mut ids);
+        let (first, seconds) = (ids[0], self.rng.i64(4..9));
+        let all = |act| Request::Order(act, ids.clone());
+        let (confirm, cancel) = (all(Act::Confirm), all(Act::Cancel));
+        match self.rng.u8(..10) {
+            0..3 => {
+                self.ask(confirm).await;
+            }
+            3 => {
+                self.ask(cancel).await;
+            }
+            4 => self.race(confirm, cancel).await,
+            5 => self.race(confirm, Request::Cancel(first)).await,
+            6 => {
+                self.ask(Request::Confirm(first)).await;
+                self.race(cancel, confirm).await;
+            }
+            7 => {
+                self.ask(all(Act::Extend(seconds))).await;
+                self.ask(confirm).await;
+            }
+            8 => {
+                self.wait_for_deadline(&holds[0]).await;
+                self.race(all(Act::Reacquire), all(Act::Extend(seconds)))
+                    .await;
+            }
+            // The order is left to expire.
+            _ => {}
         }
     }
 

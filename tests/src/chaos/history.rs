@@ -64,6 +64,8 @@ pub enum Request {
     /// Confirms, or sells the units of an expired hold again.
     Reacquire(i64),
     Return(i64),
+    /// The same act on several holds: all or none.
+    Order(Act, Vec<i64>),
     /// The reason is unique to this request.
     Adjust {
         product: i64,
@@ -83,6 +85,28 @@ pub enum Request {
     },
     SyncExpired,
     Audit,
+}
+
+/// What can be done with a whole order.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Act {
+    Confirm,
+    Cancel,
+    /// By this number of seconds from now.
+    Extend(i64),
+    Reacquire,
+}
+
+impl Act {
+    /// The same act on one hold.
+    pub fn on(self, hold: i64) -> Request {
+        match self {
+            Self::Confirm => Request::Confirm(hold),
+            Self::Cancel => Request::Cancel(hold),
+            Self::Extend(seconds) => Request::Extend(hold, seconds),
+            Self::Reacquire => Request::Reacquire(hold),
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -382,7 +406,11 @@ impl Operation {
             Answer::Refused { standing, .. } => standing.iter().copied().collect(),
             _ => Vec::new(),
         };
-        self.request.hold().into_iter().chain(answered).collect()
+        let named = match &self.request {
+            Request::Order(_, ids) => ids.clone(),
+            request => request.hold().into_iter().collect(),
+        };
+        named.into_iter().chain(answered).collect()
     }
 
     /// The kind of request.
@@ -393,6 +421,10 @@ impl Operation {
             Request::Extend(..) => "extend",
             Request::Reacquire(_) => "reacquire",
             Request::Return(_) => "return",
+            Request::Order(Act::Confirm, _) => "confirm together",
+            Request::Order(Act::Cancel, _) => "cancel together",
+            Request::Order(Act::Extend(_), _) => "extend together",
+            Request::Order(Act::Reacquire, _) => "reacquire together",
             Request::Adjust { .. } => "adjust stock",
             Request::Confirm(_) => "confirm",
             Request::Cancel(_) => "cancel",

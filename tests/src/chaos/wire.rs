@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use super::{
-    history::{Answer, Hold, Micros, Operation, Product, Request, Status},
+    history::{Act, Answer, Hold, Micros, Operation, Product, Request, Status},
     journal::{Journal, micros, now},
     world::Access,
 };
@@ -127,6 +127,15 @@ fn on_the_wire(request: &Request, max_per_user: i64) -> (Method, String, Option<
             (post, format!("/reservations/{id}/confirm"), Some(body))
         }
         Request::Return(id) => (post, format!("/reservations/{id}/return"), None),
+        Request::Order(act, ids) => {
+            let (verb, body) = match act {
+                Act::Confirm => ("confirm", json!({"ids": ids})),
+                Act::Cancel => ("cancel", json!({"ids": ids})),
+                Act::Extend(seconds) => ("extend", json!({"ids": ids, "seconds": seconds})),
+                Act::Reacquire => ("confirm", json!({"ids": ids, "reacquire": true})),
+            };
+            (post, format!("/reservations/batch/{verb}"), Some(body))
+        }
         Request::Adjust {
             product,
             delta,
@@ -181,10 +190,11 @@ fn understand(request: &Request, status: u16, text: &str) -> Answer {
             | Request::Get(_),
             200,
         ) => hold(&body).map(Answer::Hold),
-        (Request::ListOfUser(_), 200) | (Request::Together { .. }, 201) => body
-            .as_array()
-            .and_then(|holds| holds.iter().map(hold).collect())
-            .map(Answer::Holds),
+        (Request::ListOfUser(_) | Request::Order(..), 200) | (Request::Together { .. }, 201) => {
+            body.as_array()
+                .and_then(|holds| holds.iter().map(hold).collect())
+                .map(Answer::Holds)
+        }
         (Request::Product(_) | Request::Adjust { .. } | Request::ChangeProduct { .. }, 200)
         | (Request::CreateProduct(_), 201) => product(&body).map(Answer::Product),
         (Request::SyncExpired, 200) => body["expired"].as_u64().map(|_| Answer::Done),

@@ -23,6 +23,7 @@ mod idempotency;
 mod locks;
 mod migrate;
 mod migrate_live;
+mod orders;
 mod outbox;
 mod plans;
 mod policy;

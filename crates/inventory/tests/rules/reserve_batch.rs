@@ -3,6 +3,7 @@
 use futures_util::future::join_all;
 use inventory::{
     ProductId,
+    product::Policy,
     reservation::Refusal,
     reserve::Reserve,
     reserve_batch::{ReservedBatch, reserve_batch},
@@ -12,7 +13,7 @@ use sqlx::{
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
-use crate::support::{HOLD_SECONDS, Shop, one, units};
+use crate::support::{ALL_EVENTS, HOLD_SECONDS, Shop, one, units};
 
 pub(crate) async fn together(shop: &Shop, requests: &[Reserve]) -> ReservedBatch {
     reserve_batch(&shop.pool, requests, HOLD_SECONDS, &shop.events)
@@ -85,6 +86,54 @@ async fn where_one_is_refused_nothing_is_held(pool: PgPool) {
         shop.count("select count(*) from outbox_events").await,
         before + 3
     );
+    shop.assert_sound().await;
+}
+
+/// Half of an order must not lapse while the user pays.
+#[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
+async fn all_holds_have_the_earliest_deadline(pool: PgPool) {
+    let mut shop = Shop::new(pool);
+    shop.events = ALL_EVENTS.parse().unwrap();
+    let lasting = async |seconds: i64| {
+        let hold_seconds = Some(Some(seconds.try_into().unwrap()));
+        let policy = Policy {
+            hold_seconds,
+            ..Policy::default()
+        };
+        shop.product_with(9, policy).await
+    };
+    let [longer, shorter, usual] = [
+        lasting(900).await,
+        lasting(200).await,
+        shop.product(9).await,
+    ];
+    let setting = i64::from(HOLD_SECONDS);
+    for (user, products, seconds) in [
+        (1, vec![longer], 900),
+        (2, vec![longer, usual], setting),
+        (3, vec![usual, shorter, longer], 200),
+        (4, vec![usual, shorter], 200),
+    ] {
+        // Also where the requests are decided one by one.
+        for stale in [false, true] {
+            let user = user + if stale { 10 } else { 0 };
+            if stale {
+                shop.stale_hold(products[0], user, 60).await;
+            }
+            let requests: Vec<_> = products.iter().map(|id| one(*id, user)).collect();
+            let holds = together(&shop, &requests).await.answer.unwrap();
+            for hold in holds {
+                assert_eq!((hold.expires_at - hold.created_at).whole_seconds(), seconds);
+                let read = shop.get(hold.id).await;
+                assert_eq!(format!("{read:?}"), format!("{hold:?}"));
+            }
+        }
+    }
+    let unlike = "select count(*) from reservations r
+        full join (select * from outbox_events where event_type = 'ReservationCreated') e
+            on (e.payload->>'reservation_id')::bigint = r.id
+        where r.status = 'ACTIVE' and r.expires_at is distinct from (e.payload->>'expires_at')::timestamptz";
+    assert_eq!(shop.count(unlike).await, 0);
     shop.assert_sound().await;
 }
 

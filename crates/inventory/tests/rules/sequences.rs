@@ -48,6 +48,12 @@ enum Step {
     Extend(Vec<(usize, i32)>),
     Reacquire(usize),
     Return(Vec<usize>),
+    ConfirmBatch {
+        holds: Vec<usize>,
+        reacquire: bool,
+    },
+    CancelBatch(Vec<usize>),
+    ExtendBatch(Vec<usize>, i32),
     /// Moves deadlines into the past. A greater age is further back.
     Backdate(Vec<(usize, i32)>),
     Expire {
@@ -151,6 +157,8 @@ fn sequences() -> impl Strategy<Value = Vec<Step>> {
     // Sometimes an unknown one.
     let hold = || prop_oneof![8 => 0..4_usize, 2 => 4..8_usize];
     let holds = move || vec(hold(), 1..5);
+    // Rarely an unknown one: it would refuse the whole order.
+    let order = || vec(prop_oneof![20 => 0..4_usize, 1 => 4..8_usize], 1..4);
     let reserve = vec(wish(), 3..9).prop_map(Step::Reserve).boxed();
     let backdate = vec((hold(), 1..4), 1..5).prop_map(Step::Backdate).boxed();
     let seconds = select(vec![1, 10_000, i32::MAX]);
@@ -162,9 +170,14 @@ fn sequences() -> impl Strategy<Value = Vec<Step>> {
         3 => together.prop_map(Step::ReserveBatch),
         3 => holds().prop_map(Step::Confirm),
         3 => holds().prop_map(Step::Cancel),
-        3 => vec((hold(), seconds), 1..5).prop_map(Step::Extend),
+        3 => vec((hold(), seconds.clone()), 1..5).prop_map(Step::Extend),
         8 => hold().prop_map(Step::Reacquire),
         3 => holds().prop_map(Step::Return),
+        4 => (order(), any::<bool>())
+            .prop_map(|(holds, reacquire)| Step::ConfirmBatch { holds, reacquire }),
+        2 => order().prop_map(Step::CancelBatch),
+        3 => (order(), seconds.clone())
+            .prop_map(|(holds, seconds)| Step::ExtendBatch(holds, seconds)),
         6 => backdate.clone(),
         2 => (product(), 0..3).prop_map(|(product, max_rows)| Step::Expire { product, max_rows }),
         1 => (1..3).prop_map(|max_rows| Step::Sweep { max_rows }),

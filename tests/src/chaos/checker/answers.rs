@@ -44,6 +44,13 @@ pub(super) fn check(history: &History, lives: &Lives, rules: &Rules, found: &mut
                         "not all requested products",
                     );
                 }
+                if holds
+                    .windows(2)
+                    .any(|pair| pair[0].expires != pair[1].expires)
+                {
+                    let why = "the holds of one batch have several deadlines";
+                    say(Promise::AllOrNone, About::Service, why);
+                }
                 for hold in holds {
                     asked_for(history, rules, operation, hold, &mut say);
                     lived(lives, operation, hold, &mut say);
@@ -133,7 +140,7 @@ fn asked_for(
     say: &mut impl FnMut(Promise, About, &str),
 ) {
     let within = |at: Micros| (operation.began..=operation.ended).contains(&at);
-    let lasts = rules.hold_micros(hold.product, (hold.created, hold.created));
+    let lasts = rules.hold_micros(hold);
     let fresh = hold.status == Status::Active
         && within(hold.created)
         && lasts.contains(&(hold.expires - hold.created));

@@ -302,7 +302,7 @@ fn ends(history: &History, rules: &Rules, life: &Life, found: &mut Found) {
         }
         return;
     }
-    let lasts = rules.hold_micros(hold.product, (hold.created, hold.created));
+    let lasts = rules.hold_micros(hold);
     if !lasts.contains(&until) && life.moved.is_none() {
         let extended = lasts.iter().any(|first| until > *first)
             && life.may_be_extended_to(hold.expires, history.max_hold_micros);

@@ -2,31 +2,60 @@
 
 use std::collections::HashMap;
 
-use crate::chaos::history::{Answer, History, Micros, Operation, Product, Request};
+use crate::chaos::history::{Answer, History, Hold, Micros, Operation, Product, Request};
 
 pub(super) struct Rules<'a> {
     history: &'a History,
     changes: HashMap<i64, Vec<&'a Operation>>,
+    /// The products of each reserve of several products, by its reference.
+    batches: HashMap<&'a str, Vec<i64>>,
 }
 
 impl<'a> Rules<'a> {
     pub(super) fn of(history: &'a History) -> Self {
         let mut changes: HashMap<i64, Vec<&Operation>> = HashMap::new();
+        let mut batches = HashMap::new();
         for operation in history.operations.iter().filter(|one| one.may_be_done()) {
             if let Request::ChangeProduct { product, .. } = operation.request {
                 changes.entry(product).or_default().push(operation);
             }
+            if let Request::Together { reference, .. } = &operation.request {
+                let items = operation.request.items().into_iter();
+                batches.insert(
+                    reference.as_str(),
+                    items.map(|(product, _)| product).collect(),
+                );
+            }
         }
-        Self { history, changes }
+        Self {
+            history,
+            changes,
+            batches,
+        }
     }
 
-    /// The possible durations of a hold that was created in this time span.
-    pub(super) fn hold_micros(&self, product: i64, span: (Micros, Micros)) -> Vec<Micros> {
-        let micros = |seconds: Option<i64>| {
-            seconds.map_or(self.history.hold_micros, |seconds| seconds * 1_000_000)
+    /// The possible durations of a new hold. The holds of one batch have the duration of the product with the shortest.
+    pub(super) fn hold_micros(&self, hold: &Hold) -> Vec<Micros> {
+        let reference = hold.reference.as_deref();
+        let batch = reference.and_then(|reference| self.batches.get(reference));
+        let products = batch.map_or(std::slice::from_ref(&hold.product), Vec::as_slice);
+        let of_each: Vec<Vec<Micros>> = products
+            .iter()
+            .map(|product| {
+                let seconds = self.hold_seconds(*product, (hold.created, hold.created));
+                let micros = |seconds| seconds * 1_000_000;
+                let seconds = seconds.into_iter();
+                let own =
+                    seconds.map(|own: Option<i64>| own.map_or(self.history.hold_micros, micros));
+                own.collect()
+            })
+            .collect();
+        let may_be_the_shortest = |lasts: &Micros| {
+            let mut products = of_each.iter();
+            products.all(|own| own.iter().any(|own| own >= lasts))
         };
-        let seconds = self.hold_seconds(product, span);
-        seconds.into_iter().map(micros).collect()
+        let all = of_each.iter().flatten().copied();
+        all.filter(may_be_the_shortest).collect()
     }
 
     /// The lowest and highest limit of units per user in this time span.

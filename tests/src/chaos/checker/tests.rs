@@ -10,8 +10,8 @@ mod units;
 
 use super::{Promise, Violation, check};
 use crate::chaos::history::{
-    Adjustment, Answer, Delivery, Event, History, Hold, Micros, Move, Operation, Product, Request,
-    Status, Stored, Told,
+    Act, Adjustment, Answer, Delivery, Event, History, Hold, Micros, Move, Operation, Product,
+    Request, Status, Stored, Told,
 };
 
 const HOLD: Micros = 4_000_000;

@@ -124,13 +124,15 @@ impl Run<'_> {
             .await
             .unwrap();
         let mut events = self.reference.adjustments.len();
+        let created: Vec<OffsetDateTime> =
+            read.iter().flatten().map(|read| read.created_at).collect();
         for ((position, id), read) in self.holds.iter().enumerate().zip(read) {
             let row = stored.remove(id).unwrap();
             prop_assert_eq!(&row, &self.row(position));
             events += row.events.len();
             let (hold, read) = (&self.reference.holds[position], read.unwrap());
             prop_assert_eq!(read.status, self.reference.effective(position));
-            compare_times(hold, &read)?;
+            compare_times(hold, &read, &created)?;
         }
         // No event belongs to work that was rolled back.
         let written = "select count(*) from outbox_events";
@@ -235,8 +237,13 @@ impl Run<'_> {
     }
 }
 
-/// A reservation has the times of its transitions, and its deadline is the last one that was set.
-fn compare_times(hold: &Hold, read: &Reservation) -> Result<(), TestCaseError> {
+/// A reservation has the times of its transitions, and its deadline is the last one that was set. `created` has the time of
+/// each hold.
+fn compare_times(
+    hold: &Hold,
+    read: &Reservation,
+    created: &[OffsetDateTime],
+) -> Result<(), TestCaseError> {
     let expired_at = (read.status == Status::Expired).then_some(read.expires_at);
     prop_assert_eq!(read.expired_at, expired_at);
     let sold = matches!(read.status, Status::Confirmed | Status::Returned);
@@ -248,6 +255,9 @@ fn compare_times(hold: &Hold, read: &Reservation) -> Result<(), TestCaseError> {
     match (hold.due, hold.deadline) {
         (Some(due), _) => prop_assert_eq!(read.expires_at, long_past(due)),
         (None, Deadline::AfterCreation(after)) => prop_assert_eq!(lasts, seconds(after)),
+        (None, Deadline::AfterCreationOf(other, after)) => {
+            prop_assert_eq!(read.expires_at, created[other] + seconds(after));
+        }
         (None, Deadline::AfterCall(after)) => {
             let latest = OffsetDateTime::now_utc() + seconds(after);
             prop_assert!(

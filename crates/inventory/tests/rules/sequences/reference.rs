@@ -45,6 +45,8 @@ pub(super) struct Hold {
     /// Its duration in seconds at creation. 0 if it was never ACTIVE.
     pub(super) made_for: i32,
     pub(super) deadline: Deadline,
+    /// The number of the call that created it. Holds of one call have the same time.
+    born: usize,
     /// When it fell due, in seconds of a distant past. `None`: not due.
     pub(super) due: Option<i32>,
     pub(super) reacquired_from: Option<usize>,
@@ -54,6 +56,8 @@ pub(super) struct Hold {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Deadline {
     AfterCreation(i32),
+    /// This many seconds after the creation of that hold, which limits its order.
+    AfterCreationOf(usize, i32),
     /// This many seconds after the call that moved it.
     AfterCall(i32),
 }
@@ -85,6 +89,9 @@ pub(super) enum Answer {
     Adjusted,
 }
 
+/// The answers to all holds of an order, or the position of the first refusal.
+pub(super) type Whole = Result<Vec<Answer>, (usize, Answer)>;
+
 #[derive(Clone, Debug)]
 pub(super) struct Adjustment {
     pub(super) product: usize,
@@ -99,6 +106,8 @@ pub(super) struct Reference {
     pub(super) products: Vec<Product>,
     pub(super) holds: Vec<Hold>,
     pub(super) adjustments: Vec<Adjustment>,
+    /// Number of calls that may have created holds.
+    calls: usize,
 }
 
 impl Reference {
@@ -115,6 +124,7 @@ impl Reference {
         for &hold in expired {
             self.end(hold, Status::Expired);
         }
+        self.calls += 1;
         let answers: Vec<Answer> = requests
             .iter()
             .map(|request| self.reserve_one(request))
@@ -156,8 +166,21 @@ impl Reference {
                 .map_or(Err("no refusal".to_owned()), |refusal| Ok(vec![refusal]))
         } else {
             let answers = self.reserve(requests, expired)?;
-            let refusal = answers.iter().find(|answer| !granted(answer));
-            Ok(refusal.map_or(answers.clone(), |refusal| vec![*refusal]))
+            if let Some(refusal) = answers.iter().find(|answer| !granted(answer)) {
+                return Ok(vec![*refusal]);
+            }
+            self.give_the_shortest_time(answers.len());
+            Ok(answers)
+        }
+    }
+
+    /// The newest holds, all of one batch, last as long as the one of them that lasts the shortest.
+    fn give_the_shortest_time(&mut self, count: usize) {
+        let first = self.holds.len() - count;
+        let shortest = self.holds[first..].iter().map(|hold| hold.made_for).min();
+        for hold in &mut self.holds[first..] {
+            hold.made_for = shortest.unwrap_or(0);
+            hold.deadline = Deadline::AfterCreation(hold.made_for);
         }
     }
 
@@ -196,6 +219,7 @@ impl Reference {
             status: Status::Active,
             made_for: lasts,
             deadline: Deadline::AfterCreation(lasts),
+            born: self.calls,
             due: None,
             reacquired_from: None,
         });
@@ -329,20 +353,100 @@ impl Reference {
         (answers, moved)
     }
 
-    /// The durations differ so much that all calls count as being at the time of the hold's creation.
     fn extend_one(&mut self, hold: usize, seconds: i32) -> bool {
-        let hold = &mut self.holds[hold];
-        let own = self.products[hold.product].rules.max_hold_seconds;
-        let longest = own.unwrap_or(MAX_HOLD_SECONDS);
-        let (Deadline::AfterCreation(lasts) | Deadline::AfterCall(lasts)) = hold.deadline;
-        if seconds < longest && seconds >= lasts {
-            hold.deadline = Deadline::AfterCall(seconds);
-        } else if longest < seconds && longest > lasts {
-            hold.deadline = Deadline::AfterCreation(longest);
+        self.extend_within(hold, seconds, hold)
+    }
+
+    /// Extends a hold as far as the rules of the hold `limit` allow it. The durations differ so much that all calls count
+    /// as being at the time of the hold's creation.
+    fn extend_within(&mut self, hold: usize, seconds: i32, limit: usize) -> bool {
+        let longest = self.longest(limit);
+        let (lasts, since) = match self.holds[hold].deadline {
+            Deadline::AfterCreation(lasts) => (lasts, self.holds[hold].born),
+            Deadline::AfterCreationOf(other, lasts) => (lasts, self.holds[other].born),
+            Deadline::AfterCall(lasts) => (lasts, usize::MAX),
+        };
+        self.holds[hold].deadline = if seconds < longest && seconds >= lasts {
+            Deadline::AfterCall(seconds)
+        } else if longest < seconds && (longest, self.holds[limit].born) > (lasts, since) {
+            Deadline::AfterCreationOf(limit, longest)
         } else {
             return false;
-        }
+        };
         true
+    }
+
+    fn longest(&self, hold: usize) -> i32 {
+        let own = self.products[self.holds[hold].product]
+            .rules
+            .max_hold_seconds;
+        own.unwrap_or(MAX_HOLD_SECONDS)
+    }
+
+    /// Extends all holds to the same deadline, or none. Also returns the extended ones.
+    pub(super) fn extend_batch(
+        &mut self,
+        holds: &[Option<usize>],
+        seconds: i32,
+    ) -> (Whole, HashSet<usize>) {
+        let mut answers = Vec::new();
+        for (position, hold) in holds.iter().enumerate() {
+            answers.push(match hold.map(|hold| (hold, self.effective(hold))) {
+                Some((hold, Status::Active)) => Answer::Ok(hold),
+                Some((_, status)) => {
+                    return (Err((position, Answer::Ended(status))), HashSet::new());
+                }
+                None => return (Err((position, Answer::ReservationNotFound)), HashSet::new()),
+            });
+        }
+        let all = holds.iter().copied().flatten();
+        let limit = all
+            .clone()
+            .min_by_key(|hold| (self.longest(*hold), self.holds[*hold].born));
+        let moved = all.filter(|hold| self.extend_within(*hold, seconds, limit.unwrap()));
+        let moved = moved.collect();
+        (Ok(answers), moved)
+    }
+
+    pub(super) fn cancel_batch(&mut self, holds: &[Option<usize>]) -> Whole {
+        self.all_or_none(holds, |reference, hold| reference.cancel(&[hold])[0])
+    }
+
+    /// Confirms all holds, or none. Also returns how many due holds were expired.
+    pub(super) fn confirm_batch(
+        &mut self,
+        holds: &[Option<usize>],
+        reacquire: bool,
+    ) -> (Whole, u64) {
+        let mut expired = 0;
+        let whole = self.all_or_none(holds, |reference, hold| {
+            let answer = reference.confirm(&[hold])[0];
+            if !reacquire || answer != Answer::Ended(Status::Expired) {
+                return answer;
+            }
+            let (answer, on_the_way) = reference.reacquire(hold);
+            expired += on_the_way;
+            answer
+        });
+        let expired = if whole.is_ok() { expired } else { 0 };
+        (whole, expired)
+    }
+
+    fn all_or_none(
+        &mut self,
+        holds: &[Option<usize>],
+        mut act: impl FnMut(&mut Self, Option<usize>) -> Answer,
+    ) -> Whole {
+        let mut trial = self.clone();
+        let mut answers = Vec::new();
+        for (position, hold) in holds.iter().enumerate() {
+            match act(&mut trial, *hold) {
+                Answer::Ok(done) => answers.push(Answer::Ok(done)),
+                refusal => return Err((position, refusal)),
+            }
+        }
+        *self = trial;
+        Ok(answers)
     }
 
     /// Sells the units of an expired hold again. Also returns how many holds were expired.

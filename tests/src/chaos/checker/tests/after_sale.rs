@@ -139,6 +139,54 @@ fn hold_together(history: &mut History, acknowledged: bool) {
     history.stored.holds.extend(rows);
 }
 
+/// As [`hold_together`], where the second product's holds last five seconds and the first product's longer.
+fn in_seconds(history: &mut History, seconds: i64) {
+    hold_together(history, true);
+    let rows = history.stored.products.iter_mut();
+    for (product, own) in rows.zip([9, 5]) {
+        product.hold_seconds = Some(own);
+        let change = Request::ChangeProduct {
+            product: product.id,
+            hold_seconds: Some(own),
+            max_per_user: None,
+        };
+        let answer = Answer::Product(product.clone());
+        history.operations.push(ask(8_900_000, change, answer));
+    }
+    let expires = 9_000_050 + seconds * 1_000_000;
+    for row in history.stored.holds.iter_mut().rev().take(2) {
+        (row.expires, row.ended) = (expires, Some(expires));
+    }
+    for operation in &mut history.operations {
+        if let (Request::Together { .. }, Answer::Holds(holds)) =
+            (&operation.request, &mut operation.answer)
+        {
+            holds.iter_mut().for_each(|hold| hold.expires = expires);
+        }
+    }
+    let events = history
+        .stored
+        .events
+        .iter_mut()
+        .map(|event| &mut event.told);
+    let delivered = history
+        .deliveries
+        .iter_mut()
+        .map(|delivery| &mut delivery.told);
+    for told in events.chain(delivered).flatten() {
+        if told.user == 7 && told.event_type == "ReservationExpired" {
+            told.at = expires;
+        }
+    }
+}
+
+/// User 1's purchase is confirmed again, as an order of its own.
+fn order(history: &mut History, answer: impl FnOnce(Hold) -> Answer) {
+    let request = Request::Order(Act::Confirm, vec![1]);
+    let answer = answer(history.stored.holds[0].clone());
+    history.operations.push(ask(9_000_000, request, answer));
+}
+
 #[test]
 fn what_goes_right_is_allowed() {
     allowed(|history| pay_late(history, 9, 9_000_000));
@@ -148,6 +196,10 @@ fn what_goes_right_is_allowed() {
     allowed(|history| adjust(history, -1, 9_000_000));
     allowed(|history| hold_together(history, true));
     allowed(|history| hold_together(history, false));
+    allowed(|history| in_seconds(history, 5));
+    allowed(|history| order(history, |sale| Answer::Holds(vec![sale])));
+    allowed(|history| order(history, |_| Answer::Overloaded));
+    allowed(|history| order(history, |_| Answer::Unknown(String::new())));
 }
 
 #[test]
@@ -290,6 +342,46 @@ fn a_batch_of_which_a_part_was_done() {
         {
             holds.pop();
         }
+    });
+}
+
+#[test]
+fn a_batch_whose_holds_do_not_end_with_the_shortest() {
+    caught(Promise::ExactDeadline, |history| in_seconds(history, 9));
+    caught(Promise::AllOrNone, |history| {
+        hold_together(history, true);
+        if let Some(Answer::Holds(holds)) =
+            history.operations.last_mut().map(|last| &mut last.answer)
+        {
+            holds[1].expires += 1;
+        }
+    });
+}
+
+#[test]
+fn an_order_that_was_not_done_as_a_whole() {
+    caught(Promise::AllOrNone, |history| {
+        order(history, |_| Answer::Holds(vec![]));
+    });
+    caught(Promise::AllOrNone, |history| {
+        order(history, |_| refused("reservation_canceled"));
+    });
+    let of = |code: &str, standing| Answer::Refused {
+        code: code.to_owned(),
+        standing: Some(standing),
+        product: None,
+    };
+    caught(Promise::AllOrNone, |history| {
+        order(history, |_| of("reservation_canceled", 2));
+    });
+    caught(Promise::OneEnd, |history| {
+        order(history, |_| of("reservation_canceled", 1));
+    });
+    caught(Promise::OneEnd, |history| {
+        order(history, |sale| {
+            let status = Status::Canceled;
+            Answer::Holds(vec![Hold { status, ..sale }])
+        });
     });
 }
 

@@ -1,0 +1,63 @@
+//! `POST /reservations/batch/cancel`
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use futures_util::FutureExt as _;
+use inventory::{cancel_batch::cancel_batch, reservation::Reservation};
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::{
+    Problem,
+    answer::Answer,
+    auth::ActingClient,
+    bulkhead::Bulkhead,
+    code::ProblemCode,
+    extract::Json,
+    idempotency::{Keyed, Rendered},
+    openapi::Operation,
+    orders::{self, Ids},
+    sale::Sale,
+};
+
+pub(crate) fn operation() -> Operation {
+    Operation::new("cancelTogether", "Cancel several holds: all or none")
+        .explained(
+            "All or none, in one transaction. The reservations in the answer are in the order of the ids. A refusal is about the \
+            first reservation that cannot be canceled: `reservation_id` names it. A repeat has no second effect.",
+        )
+        .refuses(&[
+            ProblemCode::ReservationNotFound,
+            ProblemCode::ReservationExpired,
+            ProblemCode::ReservationConfirmed,
+            ProblemCode::ReservationReturned,
+        ])
+}
+
+/// Reservations to cancel together.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct CancelBatch {
+    /// The reservations. None may be given twice.
+    ids: Ids,
+}
+
+/// Runs without a lane: a request for several products must not delay the lane of each product.
+pub(crate) async fn cancel_all(
+    _: ActingClient,
+    State(bulkhead): State<Arc<Bulkhead>>,
+    State(sale): State<Arc<Sale>>,
+    Keyed(key, Json(body)): Keyed<Json<CancelBatch>>,
+) -> Result<Rendered<Answer<Vec<Reservation>>>, Problem> {
+    let once = bulkhead.execute_once(
+        "cancel_together",
+        key,
+        move |executor| {
+            async move { cancel_batch(executor, body.ids.get(), &sale.events).await }.boxed()
+        },
+        |after_commit, done| after_commit.tell(done.transitions()),
+        orders::render,
+    );
+    once.await
+}

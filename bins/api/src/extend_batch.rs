@@ -1,0 +1,73 @@
+//! `POST /reservations/batch/extend`
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use futures_util::FutureExt as _;
+use inventory::{Seconds, extend_batch::extend_batch, reservation::Reservation};
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::{
+    Problem,
+    answer::Answer,
+    auth::ActingClient,
+    bulkhead::Bulkhead,
+    code::ProblemCode,
+    extract::Json,
+    idempotency::{Keyed, Rendered},
+    openapi::Operation,
+    orders::{self, Ids},
+    sale::Sale,
+};
+
+pub(crate) fn operation() -> Operation {
+    Operation::new("extendTogether", "Move the deadlines of several holds: all or none")
+        .explained(
+            "All or none, in one transaction. The reservations in the answer are in the order of the ids. A refusal is about the \
+            first reservation that cannot be extended: `reservation_id` names it. All \
+            get the same deadline: that number of seconds from now, or the earliest time that the longest \
+            durations of the holds allow. A deadline never moves to an earlier time.",
+        )
+        .refuses(&[
+            ProblemCode::ReservationNotFound,
+            ProblemCode::ReservationExpired,
+            ProblemCode::ReservationCanceled,
+            ProblemCode::ReservationConfirmed,
+            ProblemCode::ReservationReturned,
+        ])
+}
+
+/// More time for several holds.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ExtendBatch {
+    /// The reservations. None may be given twice.
+    ids: Ids,
+    /// Seconds from now to the new deadline.
+    #[schemars(example = 400)]
+    seconds: Seconds,
+}
+
+/// Runs without a lane: a request for several products must not delay the lane of each product.
+pub(crate) async fn extend_all(
+    _: ActingClient,
+    State(bulkhead): State<Arc<Bulkhead>>,
+    State(sale): State<Arc<Sale>>,
+    Keyed(key, Json(body)): Keyed<Json<ExtendBatch>>,
+) -> Result<Rendered<Answer<Vec<Reservation>>>, Problem> {
+    let once = bulkhead.execute_once(
+        "extend_together",
+        key,
+        move |executor| {
+            async move {
+                let (ids, longest) = (body.ids.get(), sale.max_hold_seconds);
+                extend_batch(executor, ids, body.seconds, longest).await
+            }
+            .boxed()
+        },
+        |after_commit, done| after_commit.tell(done.transitions()),
+        orders::render,
+    );
+    once.await
+}
