@@ -11,7 +11,9 @@ use std::{
 
 use anyhow::{Context as _, anyhow, bail};
 use inventory::{
-    audit, compatibility, database,
+    audit,
+    compatibility::{self, Unusable},
+    database,
     event::Event,
     id_epoch,
     restored::{self, Received},
@@ -27,6 +29,9 @@ const EVENTS_PER_CALL: usize = 20_000;
 
 /// How long a commit may take before this command says that it waits for a standby.
 const COMMIT_LIMIT: Duration = Duration::from_secs(3);
+
+/// How long a server that is still starting is waited for.
+const START_LIMIT: Duration = Duration::from_secs(30);
 
 /// Time limit for a connection to Redis.
 const REDIS_LIMIT: Duration = Duration::from_secs(3);
@@ -44,9 +49,7 @@ pub(crate) async fn run(
     process: &Process,
 ) -> anyhow::Result<()> {
     let pool = database::connect(database, "flashsale-api restored")?;
-    compatibility::check(&pool)
-        .await
-        .map_err(|unusable| anyhow!("cannot use the database: {unusable}"))?;
+    until_usable(&pool).await?;
     id_epoch::advance_always(&pool).await.map_err(|error| {
         anyhow!(
             "cannot advance the ids, which needs the role that migrates: {}",
@@ -78,6 +81,22 @@ pub(crate) async fn run(
         0 => Ok(()),
         count => bail!("{count} steps are left, see above"),
     }
+}
+
+/// Waits for a server that is still starting.
+async fn until_usable(pool: &PgPool) -> anyhow::Result<()> {
+    let usable = async {
+        loop {
+            match compatibility::check(pool).await {
+                Err(Unusable::NoAnswer(_)) => sleep(Duration::from_millis(200)).await,
+                checked => return checked,
+            }
+        }
+    };
+    let usable = timeout(START_LIMIT, usable).await;
+    let checked = usable.map_err(|_| anyhow!("PostgreSQL does not answer"))?;
+    checked.map_err(|unusable| anyhow!("cannot use the database: {unusable}"))?;
+    Ok(())
 }
 
 async fn rebuild_counters(

@@ -164,6 +164,8 @@ async fn check_on(connection: &mut PgConnection) -> Result<Warnings, Unusable> {
                 select from pg_stat_activity a
                 where a.datname = current_database() and a.wait_event = 'SyncRep'
                     and a.state_change < clock_timestamp() - interval '2 s'
+            ) and (
+                current_setting('synchronous_standby_names') = '' or exists (select from pg_stat_replication)
             ) as commits_flow,
             array(
                 select f.name from unnest($1::text[]) as f (name)

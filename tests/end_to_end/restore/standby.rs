@@ -19,7 +19,7 @@ async fn a_standby_that_does_not_exist_is_named_and_ids_are_advanced_without_it(
         .child()
         .logs("synchronous_standby_names is 'machine2'")
         .await;
-    // Its heartbeats wait.
+    // Also while nobody writes.
     let warnings = eventually("the warning", async || {
         let ready = system.get("/readyz").await.json();
         let warnings = ready["warnings"].to_string();
@@ -30,6 +30,10 @@ async fn a_standby_that_does_not_exist_is_named_and_ids_are_advanced_without_it(
     .await;
     assert!(warnings.contains("synchronous_standby_names"), "{warnings}");
     system.child().logs("commits wait for a standby").await;
+
+    let body = serde_json::json!({"name": "iPhone 15", "stock": 1});
+    let made = system.post_json("/products", &body).await;
+    made.expect_problem(503, "outcome_unknown");
 
     let report = restored(&system, &[]);
     assert!(!report.status.success(), "{report:?}");
@@ -45,8 +49,7 @@ async fn a_standby_that_does_not_exist_is_named_and_ids_are_advanced_without_it(
         .configure("synchronous_standby_names", "")
         .await;
     let product = eventually("a product", async || {
-        let product = serde_json::json!({"name": "iPhone 15", "stock": 1});
-        let made = system.post_json("/products", &product).await;
+        let made = system.post_json("/products", &body).await;
         (made.status == 201).then(|| id(&made.json()))
     })
     .await;
