@@ -19,6 +19,7 @@ use std::{
 use anyhow::Context as _;
 use sqlx::postgres::PgPoolOptions;
 use tokio::time::{Instant, sleep, timeout};
+use tokio_util::sync::CancellationToken;
 
 use super::{
     Settings,
@@ -58,6 +59,8 @@ pub(crate) struct Machines {
     access: Arc<Access>,
     http: reqwest::Client,
     patroni_password: String,
+    /// Time limits are this many times as long.
+    slowness: u32,
 }
 
 /// The address of a machine. Machines have numbers from 0 here, and from 1 in names.
@@ -99,6 +102,7 @@ impl Machines {
                 .timeout(ASK_LIMIT)
                 .build()?,
             patroni_password: cluster["PATRONI_PASSWORD"].clone(),
+            slowness: settings.slowness,
         };
         machines.start(&own[0]["DATABASE_URL"]).await?;
         Ok(machines)
@@ -121,6 +125,10 @@ impl Machines {
         consumer::bind_to_all(&self.access.amqp[0]).await
     }
 
+    fn recovery_limit(&self) -> Duration {
+        RECOVERY_LIMIT * self.slowness
+    }
+
     async fn well(
         &self,
         what: &str,
@@ -134,7 +142,7 @@ impl Machines {
                 return Ok(());
             }
             anyhow::ensure!(
-                began.elapsed() < RECOVERY_LIMIT,
+                began.elapsed() < self.recovery_limit(),
                 "{what} does not work at the start: {}",
                 left.join("; ")
             );
@@ -232,7 +240,9 @@ impl World for Machines {
                 .await
                 .with_context(|| fault.to_string())?;
             let ended = now();
-            let recovered = timeout(RECOVERY_LIMIT, all_well(&**self)).await.is_ok();
+            let recovered = timeout(self.recovery_limit(), all_well(&**self))
+                .await
+                .is_ok();
             let (writes, events) = journal.longest_gaps(start, now());
             injected.push(Injected {
                 kind: fault.kind(),
@@ -244,7 +254,10 @@ impl World for Machines {
             });
             if !recovered {
                 for what in self.not_well().await {
-                    journal.service_failed(format!("{RECOVERY_LIMIT:?} after {fault}, {what}"));
+                    journal.service_failed(format!(
+                        "{:?} after {fault}, {what}",
+                        self.recovery_limit()
+                    ));
                 }
                 break;
             }
@@ -255,7 +268,11 @@ impl World for Machines {
         })
     }
 
-    async fn watch(self: &Arc<Self>, journal: &Arc<Journal>) -> anyhow::Result<()> {
-        readiness::watch(self, journal).await
+    async fn watch(
+        self: &Arc<Self>,
+        journal: &Arc<Journal>,
+        stop: &CancellationToken,
+    ) -> anyhow::Result<()> {
+        readiness::watch(self, journal, stop).await
     }
 }

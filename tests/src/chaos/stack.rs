@@ -5,6 +5,7 @@ use std::{fs::File, path::Path, sync::Arc, time::Duration};
 use anyhow::Context as _;
 use sqlx::{PgPool, postgres::PgPoolOptions};
 use tokio::{sync::Mutex, task::spawn_blocking, time::timeout};
+use tokio_util::sync::CancellationToken;
 
 use super::{
     Settings,
@@ -229,7 +230,11 @@ impl World for Stack {
     }
 
     /// Its faults check readiness while they last.
-    async fn watch(self: &Arc<Self>, _: &Arc<Journal>) -> anyhow::Result<()> {
-        std::future::pending().await
+    async fn watch(
+        self: &Arc<Self>,
+        _: &Arc<Journal>,
+        _: &CancellationToken,
+    ) -> anyhow::Result<()> {
+        Ok(())
     }
 }
