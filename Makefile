@@ -1,6 +1,6 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help up demo down test mutants chaos bench lint circles deny ci
+.PHONY: help up demo down test mutants chaos ha bench lint circles deny ci
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -22,6 +22,9 @@ mutants: ## take one guard after the other out of the SQL, and see the tests of 
 
 chaos: ## break everything under load and check every promise (minutes); MINUTES=2 SEED=7
 	@deploy/local/chaos.sh
+
+ha: ## break three machines of deploy/ha, one fault at a time, and check every promise (minutes; needs root); MINUTES=3 SEED=7
+	@deploy/local/ha.sh
 
 bench: ## measure against comparators (minutes); CASES="..." SECONDS_PER_ROUND= ROUNDS= CONNECTIONS=
 	@deploy/local/bench.sh
