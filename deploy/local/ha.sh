@@ -40,6 +40,10 @@ check_settings() {
         fail "MINUTES must be a number above 0 and below 10000, such as 3 or 0.5, not '$MINUTES'."
     [[ ${SEED-0} =~ ^[0-9]{1,18}$ ]] || fail "SEED must be a whole number of at most 18 digits, not '$SEED'."
     [[ ${SLOWNESS-1} =~ ^([1-9]|1[0-9]|20)$ ]] || fail "SLOWNESS must be a whole number from 1 to 20, not '$SLOWNESS'."
+    local kind kinds=(switchover kill-machine kill-part hang-part restart-haproxy partition rolling-restart)
+    for kind in ${ONLY-}; do
+        [[ " ${kinds[*]} " == *" $kind "* ]] || fail "ONLY must be some of: ${kinds[*]}, not '$kind'."
+    done
     unshare --mount --net --pid --fork --mount-proc true 2>/dev/null ||
         fail "'make ha' needs network namespaces, which this user cannot make on this machine." \
             "Run it as root. In a container: with --privileged, or with the capability SYS_ADMIN and NET_ADMIN."

@@ -8,12 +8,12 @@ use tokio::{
 };
 
 use super::haproxy::{as_in_deploy, installed, three_hosts};
-use crate::support::{Answer, Client, Database, OPENAPI, Server, Service, System, eventually};
+use crate::support::{Answer, Database, OPENAPI, Server, Service, System, eventually};
 
 /// The servers that HAProxy sees as up in front of the API.
 async fn servers_up(host: &str) -> usize {
-    let stats = Client::new(format!("http://{host}:8404"), None);
-    let table = stats.get("/;csv").await.text;
+    let table = reqwest::get(format!("http://{host}:8404/;csv"));
+    let table = table.await.unwrap().text().await.unwrap();
     let up = |line: &&str| line.starts_with("api,ha") && line.contains(",UP,");
     table.lines().filter(up).count()
 }

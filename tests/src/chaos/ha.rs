@@ -44,6 +44,13 @@ const PAUSE: Duration = Duration::from_secs(2);
 /// A machine that was cut off does not answer.
 const ASK_LIMIT: Duration = Duration::from_secs(3);
 
+/// Longer than most faults.
+const SALE: Duration = Duration::from_secs(40);
+
+/// Milliseconds that a call may wait for a connection. After a failover every process opens all its connections at the
+/// same time, which takes a debug build longer than the default.
+const ACQUIRE_MILLISECONDS: u32 = 3000;
+
 /// Ports of each machine, as in the files of `deploy/ha`.
 const API_PROXY: u16 = 8080;
 const PROCESSES: [(Process, &str, u16); 3] = [
@@ -89,7 +96,7 @@ impl Machines {
         let mut members = Vec::new();
         for (process, name, port) in PROCESSES {
             for (machine, own) in own.iter().enumerate() {
-                members.push(member(process, name, machine, port, own, &settings.logs)?);
+                members.push(member(process, name, machine, port, own, settings)?);
             }
         }
         let cluster = read_settings(&folder.join("1/cluster.env"))?;
@@ -167,20 +174,27 @@ fn member(
     machine: usize,
     port: u16,
     own: &HashMap<String, String>,
-    logs: &Path,
+    run: &Settings,
 ) -> anyhow::Result<Member> {
     let name = format!("{name}{}", machine + 1);
     let mut settings = sale_settings();
-    settings.push((
-        "LISTEN_ADDR".to_owned(),
-        format!("{}:{port}", host(machine)),
-    ));
+    let acquire = ACQUIRE_MILLISECONDS * run.slowness;
+    settings.extend([
+        (
+            "LISTEN_ADDR".to_owned(),
+            format!("{}:{port}", host(machine)),
+        ),
+        (
+            "DATABASE_ACQUIRE_MILLISECONDS".to_owned(),
+            acquire.to_string(),
+        ),
+    ]);
     settings.extend(own.clone());
     Ok(Member {
         process,
         wrapper: on_machine(machine),
         settings,
-        log: File::create(logs.join(format!("{name}.log")))?,
+        log: File::create(run.logs.join(format!("{name}.log")))?,
         name,
         front: None,
         child: tokio::sync::Mutex::default(),
@@ -195,6 +209,7 @@ fn access(own: &[HashMap<String, String>]) -> anyhow::Result<Access> {
         // Directly only for the check of readiness.
         fronts: each(API_PROXY).chain(apis.clone()).collect(),
         client_fronts: MACHINES,
+        sale: SALE,
         pages: apis,
         admin_token: own[0].get("ADMIN_TOKEN").cloned(),
         amqp: own.iter().map(|own| own["AMQP_URL"].clone()).collect(),

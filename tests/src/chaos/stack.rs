@@ -62,6 +62,9 @@ pub(crate) const LINKS: [(usize, End); 16] = {
 /// A frozen process does not answer.
 const ASK_LIMIT: Duration = Duration::from_secs(3);
 
+/// Short, so that a short run has several.
+const SALE: Duration = Duration::from_secs(8);
+
 pub(crate) struct Stack {
     pub(crate) postgres: Arc<Server>,
     pub(crate) redis: Arc<Server>,
@@ -173,6 +176,7 @@ impl Stack {
             pages: fronts.clone(),
             fronts,
             client_fronts: APIS,
+            sale: SALE,
             admin_token: None,
             amqp: vec![rabbitmq.url.clone()],
             redis: redis.url.clone(),

@@ -72,6 +72,8 @@ pub(crate) struct Access {
     /// Addresses of the API, as indexes of operations. The first `client_fronts` are for clients.
     pub(crate) fronts: Vec<String>,
     pub(crate) client_fronts: usize,
+    /// Duration of each sale. At the end every product is bought out twice, so a long run has fewer, longer sales.
+    pub(crate) sale: Duration,
     /// Address of each API's live page.
     pub(crate) pages: Vec<String>,
     pub(crate) admin_token: Option<String>,
