@@ -13,9 +13,12 @@ use crate::chaos::{
     wire::{Client, UNITS},
 };
 
-/// The longest time for which a copy may be ready while no write succeeds. A client's request may wait for 2 s, and
-/// `/readyz` may be as old.
+/// The longest time for which a copy may be ready while no write succeeds.
 const LIMIT: Duration = Duration::from_secs(10);
+
+/// How long a write may take to count as one that succeeds: longer than the patience of the shoppers, because this is
+/// about readiness, and not about speed.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 const PAUSE: Duration = Duration::from_millis(300);
 
@@ -41,7 +44,12 @@ async fn watch_one(
     stop: &CancellationToken,
 ) -> anyhow::Result<()> {
     let front = machines.access.client_fronts + api;
-    let client = Client::new(FIRST_CLIENT + api, machines.access.clone(), journal.clone())?;
+    let client = Client::with_patience(
+        PATIENCE * machines.slowness,
+        FIRST_CLIENT + api,
+        machines.access.clone(),
+        journal.clone(),
+    )?;
     let url = format!("http://{}/readyz", machines.access.fronts[front]);
     let mut product = None;
     let mut user = FIRST_USER * (api as i64 + 1);
