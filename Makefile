@@ -26,6 +26,9 @@ mutants: ## take one guard after the other out of the SQL, and see the tests of 
 chaos: ## break everything under load and check every promise (minutes); MINUTES=2 SEED=7
 	@deploy/local/chaos.sh
 
+ha: ## break three machines of deploy/ha, one fault at a time, and check every promise (minutes; needs root); MINUTES=3 SEED=7
+	@deploy/local/ha.sh
+
 bench: ## measure against comparators (minutes); CASES="..." SECONDS_PER_ROUND= ROUNDS= CONNECTIONS=
 	@deploy/local/bench.sh
 

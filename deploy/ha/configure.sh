@@ -22,7 +22,8 @@ while IFS='=' read -r name value; do
 done <"$cluster"
 SELF=HOST$NUMBER
 SELF=${!SELF}
-# The same address as Erlang writes it.
+# The same address as Erlang writes it. Used by its name, below.
+# shellcheck disable=SC2034
 SELF_COMMAS=${SELF//./,}
 
 for file in etcd.yml patroni.yml post_bootstrap.sh redis.conf sentinel.conf rabbitmq.conf rabbitmq-env.conf haproxy.cfg flashsale.env; do

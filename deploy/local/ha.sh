@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # 'make ha': the configuration of deploy/ha on three machines, which are network namespaces of this one, under load and
-# faults. MINUTES and SEED as in 'make chaos'; ONLY="partition" selects kinds of faults. Everything runs in namespaces that end with this script: no process, address
+# faults. MINUTES and SEED as in 'make chaos'. ONLY="partition switchover" selects kinds of faults. SLOWNESS=3 makes the time
+# limits of Patroni, etcd and the run three times as long, for a machine that is busy with something else. Everything runs in namespaces that end with this script: no process, address
 # or mount is left. Does not touch .local/ or the processes of 'make up'.
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=lib.sh
@@ -38,6 +39,11 @@ check_settings() {
     [[ ${MINUTES-3} =~ ^[0-9]{1,4}([.][0-9]{1,3})?$ && ${MINUTES-3} =~ [1-9] ]] ||
         fail "MINUTES must be a number above 0 and below 10000, such as 3 or 0.5, not '$MINUTES'."
     [[ ${SEED-0} =~ ^[0-9]{1,18}$ ]] || fail "SEED must be a whole number of at most 18 digits, not '$SEED'."
+    [[ ${SLOWNESS-1} =~ ^([1-9]|1[0-9]|20)$ ]] || fail "SLOWNESS must be a whole number from 1 to 20, not '$SLOWNESS'."
+    local kind kinds=(switchover kill-machine kill-part hang-part restart-haproxy partition rolling-restart)
+    for kind in ${ONLY-}; do
+        [[ " ${kinds[*]} " == *" $kind "* ]] || fail "ONLY must be some of: ${kinds[*]}, not '$kind'."
+    done
     unshare --mount --net --pid --fork --mount-proc true 2>/dev/null ||
         fail "'make ha' needs network namespaces, which this user cannot make on this machine." \
             "Run it as root. In a container: with --privileged, or with the capability SYS_ADMIN and NET_ADMIN."
@@ -90,11 +96,14 @@ inside() {
 }
 
 make_folder() {
-    local folder=$work/$1 own
+    local folder=$work/$1 own name value
     mkdir -p "$folder"/data/{etcd,postgresql,rabbitmq,redis,sentinel}
     chmod 711 "$folder" "$folder/data"
     own=$(postgres_bin)
     sed -e "s|^DATA=.*|DATA=$folder/data|" -e "s|^POSTGRES_BIN=.*|POSTGRES_BIN=$own|" deploy/ha/cluster.env >"$folder/cluster.env"
+    while IFS='=' read -r name value; do
+        echo "$name=$((value * ${SLOWNESS-1}))"
+    done < <(grep -E '^(PATRONI_(TTL|LOOP_WAIT|RETRY_TIMEOUT)|ETCD_(HEARTBEAT|ELECTION))=' deploy/ha/cluster.env) >>"$folder/cluster.env"
     deploy/ha/configure.sh "$1" "$folder" "$folder/cluster.env"
     echo '[].' >"$folder/enabled_plugins"
     echo only-inside-make-ha >"$folder/data/rabbitmq/.erlang.cookie"

@@ -43,10 +43,16 @@ pub(crate) fn assert_refused(script: &str, name: &str, bad: &str) {
 
 #[test]
 fn bad_arguments_are_named_before_anything_is_built() {
-    for bad in ["x", "0", "0.0", "-1", "", "99999"] {
-        assert_refused("chaos.sh", "MINUTES", bad);
+    for script in ["chaos.sh", "ha.sh"] {
+        for bad in ["x", "0", "0.0", "-1", "", "99999"] {
+            assert_refused(script, "MINUTES", bad);
+        }
+        for bad in ["-1", "y", "", "9999999999999999999999"] {
+            assert_refused(script, "SEED", bad);
+        }
     }
-    for bad in ["-1", "y", "", "9999999999999999999999"] {
-        assert_refused("chaos.sh", "SEED", bad);
+    for bad in ["0", "1.5", "21", ""] {
+        assert_refused("ha.sh", "SLOWNESS", bad);
     }
+    assert_refused("ha.sh", "ONLY", "partition earthquake");
 }

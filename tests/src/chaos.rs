@@ -56,11 +56,13 @@ pub struct Settings {
     pub machines: Option<PathBuf>,
     /// The kinds of faults of three machines to draw from. Empty: all.
     pub only: Vec<String>,
+    /// Time limits of three machines are this many times as long.
+    pub slowness: u32,
 }
 
 /// Runs once and prints the progress. Returns the number of violations. An error is one of the harness itself.
 pub async fn run(settings: Settings) -> anyhow::Result<usize> {
-    let limit = settings.faults + OVERHEAD_LIMIT;
+    let limit = settings.faults + OVERHEAD_LIMIT * settings.slowness;
     let run = async {
         fs::create_dir_all(&settings.logs).context("cannot create the folder for the logs")?;
         println!(
@@ -137,12 +139,13 @@ async fn act<W: World>(
 ) -> anyhow::Result<Injection> {
     let (recent, stop) = (Arc::new(Recent::default()), CancellationToken::new());
     let mut clients = clients::start(settings.seed, world.access(), journal, &recent, &stop)?;
-    let injection = tokio::select! {
-        injection = world.inject(settings, journal, &recent) => injection?,
-        failed = world.watch(journal) => bail!("the harness failed: {failed:?}"),
+    let inject = async {
+        let injection = world.inject(settings, journal, &recent).await?;
+        settle::wait_for_health(&**world, journal).await;
+        stop.cancel();
+        anyhow::Ok(injection)
     };
-    settle::wait_for_health(&**world, journal).await;
-    stop.cancel();
+    let (injection, ()) = tokio::try_join!(inject, world.watch(journal, &stop))?;
     while let Some(ended) = clients.join_next().await {
         ended?;
     }

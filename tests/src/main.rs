@@ -30,6 +30,10 @@ struct Args {
     #[arg(long, env = "ONLY", value_delimiter = ' ', requires = "ha",
         value_parser = PossibleValuesParser::new(chaos::kinds()))]
     only: Vec<String>,
+
+    /// Time limits on three machines are this many times as long.
+    #[arg(long, env = "SLOWNESS", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=20))]
+    slowness: u32,
 }
 
 fn minutes(text: &str) -> Result<Duration, String> {
@@ -53,6 +57,7 @@ async fn main() -> ExitCode {
         logs: args.logs,
         machines: args.ha,
         only: args.only,
+        slowness: args.slowness,
     };
     // Dropping the run stops its processes and servers, however it ends.
     tokio::select! {

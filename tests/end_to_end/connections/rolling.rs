@@ -1,17 +1,14 @@
 //! A rolling restart under load: behind a real proxy, no request is lost.
 
-use std::{
-    fs,
-    net::TcpListener,
-    process::{Command, Stdio},
-    sync::atomic::{AtomicBool, AtomicI64, Ordering},
-};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use futures_util::future::join_all;
-use tokio::net::TcpStream;
 
-use super::stage::{LIVEZ, says_close, used};
-use crate::support::{Child, Client, Folder, System, Wire, eventually};
+use super::{
+    haproxy::{Layer, in_front_of, installed},
+    stage::{LIVEZ, says_close, used},
+};
+use crate::support::{Child, Client, System, Wire, eventually};
 
 #[tokio::test]
 async fn while_it_drains_it_is_not_ready_but_answers_old_and_new_connections() {
@@ -52,69 +49,18 @@ fn requests() -> i64 {
     wanted.map_or(3000, |wanted| wanted.parse().unwrap())
 }
 
-/// The program `haproxy`, or the one in HAPROXY.
-fn haproxy() -> Option<Command> {
-    let name = std::env::var("HAPROXY").unwrap_or_else(|_| "haproxy".to_owned());
-    let mut found = Command::new(&name);
-    found.arg("-v").stdout(Stdio::null()).stderr(Stdio::null());
-    found.status().is_ok().then(|| Command::new(name))
-}
-
-struct Haproxy {
-    process: std::process::Child,
-    address: String,
-    _folder: Folder,
-}
-
-impl Drop for Haproxy {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
-/// Starts it in front of these copies. It checks every 200 ms whether they shut down, and keeps connections to them
-/// open. On a slow machine a copy may be unready for a moment, which must not fail the test.
-async fn in_front_of(copies: &[String], mut program: Command) -> Haproxy {
-    let port = TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port();
-    let address = format!("127.0.0.1:{port}");
-    let folder = Folder::new();
-    let mut text = format!(
-        "defaults\n mode http\n timeout connect 5s\n timeout client 60s\n timeout server 60s\n\
-         timeout check 20s\n\
-         frontend shop\n bind {address}\n default_backend api\n\
-         backend api\n balance roundrobin\n http-reuse always\n option redispatch\n\
-         option httpchk GET /readyz\n http-check expect ! string shutting\n default-server check inter 200ms fall 1 rise 1\n"
-    );
-    for (number, copy) in copies.iter().enumerate() {
-        text += &format!(" server copy{number} {copy}\n");
-    }
-    let file = folder.path().join("haproxy.cfg");
-    fs::write(&file, text).unwrap();
-    let process = program.arg("-f").arg(&file).spawn().unwrap();
-    eventually("haproxy listens", async || {
-        TcpStream::connect(&address).await.ok()
-    })
-    .await;
-    Haproxy {
-        process,
-        address,
-        _folder: folder,
-    }
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rolling_restart_behind_haproxy_breaks_no_request() {
+    rolling_restart_behind(Layer::Http).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_rolling_restart_behind_haproxy_breaks_no_request() {
-    let Some(program) = haproxy() else {
-        println!(
-            "haproxy is not installed: the rolling restart is SKIPPED (apt-get install haproxy)"
-        );
-        return;
-    };
+async fn a_rolling_restart_behind_a_tcp_balancer_breaks_no_request() {
+    rolling_restart_behind(Layer::Tcp).await;
+}
+
+async fn rolling_restart_behind(layer: Layer) {
+    let Some(program) = installed() else { return };
     let system = System::spawn(&[]).await;
     let product = system.create_product(i32::MAX).await;
     let start_on = |address: &str| {
@@ -125,8 +71,8 @@ async fn a_rolling_restart_behind_haproxy_breaks_no_request() {
     };
     let mut copies = [start_on("127.0.0.1:0"), start_on("127.0.0.1:0")];
     let addresses = [copies[0].address().await, copies[1].address().await];
-    let proxy = in_front_of(&addresses, program).await;
-    let client = Client::new(format!("http://{}", proxy.address), None);
+    let proxy = in_front_of(&addresses, layer, program).await;
+    let client = proxy.client();
     eventually("haproxy knows the copies", async || {
         (client.get("/readyz").await.status == 200).then_some(())
     })

@@ -28,9 +28,8 @@ const USERS: i64 = 120;
 /// Number of keyed requests that a client remembers, to repeat them long after their answer.
 const REMEMBERED: usize = 8;
 
-/// Number of products on sale at the same time, and the duration of each sale.
+/// Number of products on sale at the same time.
 const SALES: usize = 4;
-const SALE: Duration = Duration::from_secs(8);
 
 /// State that all clients share: the products on sale, and holds that other clients may act on.
 #[derive(Default)]
@@ -83,6 +82,7 @@ pub(crate) fn start(
         let shopper = Shopper {
             client,
             apis: access.client_fronts,
+            sale: access.sale,
             rng,
             recent: recent.clone(),
             named: 0,
@@ -102,6 +102,8 @@ struct Shopper {
     client: Client,
     /// Number of fronts that it chooses from.
     apis: usize,
+    /// Duration of each sale.
+    sale: Duration,
     rng: Rng,
     recent: Arc<Recent>,
     /// Number of names created so far.
@@ -113,7 +115,7 @@ struct Shopper {
 impl Shopper {
     /// Opens a new sale whenever an old one ends.
     async fn sell(mut self, journal: Arc<Journal>, stop: CancellationToken) {
-        let pause = SALE / SALES as u32;
+        let pause = self.sale / SALES as u32;
         while !stop.is_cancelled() {
             let request = Request::CreateProduct(self.own_name());
             if let Answer::Product(product) = self.ask_if_safe(request).await {

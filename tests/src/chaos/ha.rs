@@ -19,6 +19,7 @@ use std::{
 use anyhow::Context as _;
 use sqlx::postgres::PgPoolOptions;
 use tokio::time::{Instant, sleep, timeout};
+use tokio_util::sync::CancellationToken;
 
 use super::{
     Settings,
@@ -43,6 +44,13 @@ const PAUSE: Duration = Duration::from_secs(2);
 /// A machine that was cut off does not answer.
 const ASK_LIMIT: Duration = Duration::from_secs(3);
 
+/// Longer than most faults.
+const SALE: Duration = Duration::from_secs(40);
+
+/// Milliseconds that a call may wait for a connection. After a failover every process opens all its connections at the
+/// same time, which takes a debug build longer than the default.
+const ACQUIRE_MILLISECONDS: u32 = 3000;
+
 /// Ports of each machine, as in the files of `deploy/ha`.
 const API_PROXY: u16 = 8080;
 const PROCESSES: [(Process, &str, u16); 3] = [
@@ -58,6 +66,8 @@ pub(crate) struct Machines {
     access: Arc<Access>,
     http: reqwest::Client,
     patroni_password: String,
+    /// Time limits are this many times as long.
+    slowness: u32,
 }
 
 /// The address of a machine. Machines have numbers from 0 here, and from 1 in names.
@@ -86,7 +96,7 @@ impl Machines {
         let mut members = Vec::new();
         for (process, name, port) in PROCESSES {
             for (machine, own) in own.iter().enumerate() {
-                members.push(member(process, name, machine, port, own, &settings.logs)?);
+                members.push(member(process, name, machine, port, own, settings)?);
             }
         }
         let cluster = read_settings(&folder.join("1/cluster.env"))?;
@@ -99,6 +109,7 @@ impl Machines {
                 .timeout(ASK_LIMIT)
                 .build()?,
             patroni_password: cluster["PATRONI_PASSWORD"].clone(),
+            slowness: settings.slowness,
         };
         machines.start(&own[0]["DATABASE_URL"]).await?;
         Ok(machines)
@@ -121,6 +132,10 @@ impl Machines {
         consumer::bind_to_all(&self.access.amqp[0]).await
     }
 
+    fn recovery_limit(&self) -> Duration {
+        RECOVERY_LIMIT * self.slowness
+    }
+
     async fn well(
         &self,
         what: &str,
@@ -134,7 +149,7 @@ impl Machines {
                 return Ok(());
             }
             anyhow::ensure!(
-                began.elapsed() < RECOVERY_LIMIT,
+                began.elapsed() < self.recovery_limit(),
                 "{what} does not work at the start: {}",
                 left.join("; ")
             );
@@ -159,20 +174,27 @@ fn member(
     machine: usize,
     port: u16,
     own: &HashMap<String, String>,
-    logs: &Path,
+    run: &Settings,
 ) -> anyhow::Result<Member> {
     let name = format!("{name}{}", machine + 1);
     let mut settings = sale_settings();
-    settings.push((
-        "LISTEN_ADDR".to_owned(),
-        format!("{}:{port}", host(machine)),
-    ));
+    let acquire = ACQUIRE_MILLISECONDS * run.slowness;
+    settings.extend([
+        (
+            "LISTEN_ADDR".to_owned(),
+            format!("{}:{port}", host(machine)),
+        ),
+        (
+            "DATABASE_ACQUIRE_MILLISECONDS".to_owned(),
+            acquire.to_string(),
+        ),
+    ]);
     settings.extend(own.clone());
     Ok(Member {
         process,
         wrapper: on_machine(machine),
         settings,
-        log: File::create(logs.join(format!("{name}.log")))?,
+        log: File::create(run.logs.join(format!("{name}.log")))?,
         name,
         front: None,
         child: tokio::sync::Mutex::default(),
@@ -187,6 +209,7 @@ fn access(own: &[HashMap<String, String>]) -> anyhow::Result<Access> {
         // Directly only for the check of readiness.
         fronts: each(API_PROXY).chain(apis.clone()).collect(),
         client_fronts: MACHINES,
+        sale: SALE,
         pages: apis,
         admin_token: own[0].get("ADMIN_TOKEN").cloned(),
         amqp: own.iter().map(|own| own["AMQP_URL"].clone()).collect(),
@@ -232,7 +255,9 @@ impl World for Machines {
                 .await
                 .with_context(|| fault.to_string())?;
             let ended = now();
-            let recovered = timeout(RECOVERY_LIMIT, all_well(&**self)).await.is_ok();
+            let recovered = timeout(self.recovery_limit(), all_well(&**self))
+                .await
+                .is_ok();
             let (writes, events) = journal.longest_gaps(start, now());
             injected.push(Injected {
                 kind: fault.kind(),
@@ -244,7 +269,10 @@ impl World for Machines {
             });
             if !recovered {
                 for what in self.not_well().await {
-                    journal.service_failed(format!("{RECOVERY_LIMIT:?} after {fault}, {what}"));
+                    journal.service_failed(format!(
+                        "{:?} after {fault}, {what}",
+                        self.recovery_limit()
+                    ));
                 }
                 break;
             }
@@ -255,7 +283,11 @@ impl World for Machines {
         })
     }
 
-    async fn watch(self: &Arc<Self>, journal: &Arc<Journal>) -> anyhow::Result<()> {
-        readiness::watch(self, journal).await
+    async fn watch(
+        self: &Arc<Self>,
+        journal: &Arc<Journal>,
+        stop: &CancellationToken,
+    ) -> anyhow::Result<()> {
+        readiness::watch(self, journal, stop).await
     }
 }

@@ -5,6 +5,7 @@ use std::{fs::File, path::Path, sync::Arc, time::Duration};
 use anyhow::Context as _;
 use sqlx::{PgPool, postgres::PgPoolOptions};
 use tokio::{sync::Mutex, task::spawn_blocking, time::timeout};
+use tokio_util::sync::CancellationToken;
 
 use super::{
     Settings,
@@ -60,6 +61,9 @@ pub(crate) const LINKS: [(usize, End); 16] = {
 
 /// A frozen process does not answer.
 const ASK_LIMIT: Duration = Duration::from_secs(3);
+
+/// Short, so that a short run has several.
+const SALE: Duration = Duration::from_secs(8);
 
 pub(crate) struct Stack {
     pub(crate) postgres: Arc<Server>,
@@ -172,6 +176,7 @@ impl Stack {
             pages: fronts.clone(),
             fronts,
             client_fronts: APIS,
+            sale: SALE,
             admin_token: None,
             amqp: vec![rabbitmq.url.clone()],
             redis: redis.url.clone(),
@@ -229,7 +234,11 @@ impl World for Stack {
     }
 
     /// Its faults check readiness while they last.
-    async fn watch(self: &Arc<Self>, _: &Arc<Journal>) -> anyhow::Result<()> {
-        std::future::pending().await
+    async fn watch(
+        self: &Arc<Self>,
+        _: &Arc<Journal>,
+        _: &CancellationToken,
+    ) -> anyhow::Result<()> {
+        Ok(())
     }
 }

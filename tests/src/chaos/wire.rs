@@ -30,9 +30,19 @@ impl Client {
         access: Arc<Access>,
         journal: Arc<Journal>,
     ) -> anyhow::Result<Self> {
+        Self::with_patience(PATIENCE, number, access, journal)
+    }
+
+    /// A client with another timeout.
+    pub(crate) fn with_patience(
+        patience: Duration,
+        number: usize,
+        access: Arc<Access>,
+        journal: Arc<Journal>,
+    ) -> anyhow::Result<Self> {
         let http = reqwest::Client::builder()
             .no_proxy()
-            .timeout(PATIENCE)
+            .timeout(patience)
             .build()?;
         Ok(Self {
             number,

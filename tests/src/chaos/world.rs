@@ -9,6 +9,7 @@ use tokio::{
     sync::{Mutex, MutexGuard},
     time::{Instant, sleep},
 };
+use tokio_util::sync::CancellationToken;
 
 use super::{
     HOLD_SECONDS, MAX_HOLD_SECONDS, Settings,
@@ -58,8 +59,12 @@ pub(crate) trait World: Send + Sync + 'static {
         recent: &Arc<Recent>,
     ) -> anyhow::Result<Injection>;
 
-    /// Watches a promise of its own while faults are injected. Never returns, unless the harness fails.
-    async fn watch(self: &Arc<Self>, journal: &Arc<Journal>) -> anyhow::Result<()>;
+    /// Watches a promise of its own, until it is told to stop.
+    async fn watch(
+        self: &Arc<Self>,
+        journal: &Arc<Journal>,
+        stop: &CancellationToken,
+    ) -> anyhow::Result<()>;
 }
 
 /// How the rest of the harness reaches the installation.
@@ -67,6 +72,8 @@ pub(crate) struct Access {
     /// Addresses of the API, as indexes of operations. The first `client_fronts` are for clients.
     pub(crate) fronts: Vec<String>,
     pub(crate) client_fronts: usize,
+    /// Duration of each sale. At the end every product is bought out twice, so a long run has fewer, longer sales.
+    pub(crate) sale: Duration,
     /// Address of each API's live page.
     pub(crate) pages: Vec<String>,
     pub(crate) admin_token: Option<String>,

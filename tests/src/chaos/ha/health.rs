@@ -69,7 +69,7 @@ impl Machines {
             .http
             .post(format!("http://{}:{PATRONI}/switchover", host(from)))
             .basic_auth("patroni", Some(&self.patroni_password))
-            .timeout(super::RECOVERY_LIMIT)
+            .timeout(self.recovery_limit())
             .json(&serde_json::json!({ "leader": leader }));
         let answer = asked.send().await?;
         let (status, text) = (answer.status(), answer.text().await?);

@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use futures_util::future::try_join_all;
 use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
 
 use super::{MACHINES, Machines};
 use crate::chaos::{
@@ -12,9 +13,12 @@ use crate::chaos::{
     wire::{Client, UNITS},
 };
 
-/// The longest time for which a copy may be ready while no write succeeds. A client's request may wait for 2 s, and
-/// `/readyz` may be as old.
+/// The longest time for which a copy may be ready while no write succeeds.
 const LIMIT: Duration = Duration::from_secs(10);
+
+/// How long a write may take to count as one that succeeds: longer than the patience of the shoppers, because this is
+/// about readiness, and not about speed.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 const PAUSE: Duration = Duration::from_millis(300);
 
@@ -22,9 +26,13 @@ const PAUSE: Duration = Duration::from_millis(300);
 const FIRST_USER: i64 = 1_000_000;
 const FIRST_CLIENT: usize = 1000;
 
-/// Asks each API directly whether it is ready, and then writes. Never returns, unless it fails.
-pub(super) async fn watch(machines: &Arc<Machines>, journal: &Arc<Journal>) -> anyhow::Result<()> {
-    let watches = (0..MACHINES).map(|api| watch_one(machines, journal, api));
+/// Asks each API directly whether it is ready, and then writes.
+pub(super) async fn watch(
+    machines: &Arc<Machines>,
+    journal: &Arc<Journal>,
+    stop: &CancellationToken,
+) -> anyhow::Result<()> {
+    let watches = (0..MACHINES).map(|api| watch_one(machines, journal, api, stop));
     try_join_all(watches).await?;
     Ok(())
 }
@@ -33,28 +41,36 @@ async fn watch_one(
     machines: &Arc<Machines>,
     journal: &Arc<Journal>,
     api: usize,
+    stop: &CancellationToken,
 ) -> anyhow::Result<()> {
     let front = machines.access.client_fronts + api;
-    let client = Client::new(FIRST_CLIENT + api, machines.access.clone(), journal.clone())?;
+    let client = Client::with_patience(
+        PATIENCE * machines.slowness,
+        FIRST_CLIENT + api,
+        machines.access.clone(),
+        journal.clone(),
+    )?;
     let url = format!("http://{}/readyz", machines.access.fronts[front]);
     let mut product = None;
     let mut user = FIRST_USER * (api as i64 + 1);
     // Since when it has been ready although no write has succeeded.
     let mut since = Instant::now();
-    loop {
+    let limit = LIMIT * machines.slowness;
+    while !stop.is_cancelled() {
         let answer = machines.http.get(&url).send().await;
         let ready = answer.is_ok_and(|answer| answer.status().is_success());
         if !ready || writes(&client, front, journal, &mut product, &mut user).await {
             since = Instant::now();
-        } else if since.elapsed() > LIMIT {
+        } else if since.elapsed() > limit {
             journal.service_failed(format!(
-                "api{} has said for {LIMIT:?} that it is ready, but no write succeeds",
+                "api{} has said for {limit:?} that it is ready, but no write succeeds",
                 api + 1
             ));
             since = Instant::now();
         }
-        sleep(PAUSE).await;
+        stop.run_until_cancelled(sleep(PAUSE)).await;
     }
+    Ok(())
 }
 
 /// Whether a write was done, or refused for a reason of the sale.
