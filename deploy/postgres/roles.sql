@@ -9,6 +9,7 @@
 -- another role: `reassign owned by THAT_ROLE to flashsale_owner`.
 --
 -- Functions run with the rights of the caller. Therefore each role needs rights on the tables that its functions use.
+-- One function has its owner's rights: advance_ids_v1, because no other role may set the sequences of ids.
 
 begin;
 
