@@ -13,12 +13,12 @@ begin
   select r.outcomes, r.ids, r.numbers, r.reserved_at, r.expired
   into outcomes, ids, numbers, reserved_at, expired
   from reserve_v2(product_ids, user_ids, quantities, reference_texts, hold_seconds, events) r;
-  if 'reserved' = any(outcomes) and 'reserved' <> any(outcomes) then
+  if 'reserved' = any(outcomes) and 'reserved' <> any(array_remove(outcomes, 'offered')) then
     -- Rolls back to the start of this block. Variables keep their values.
     raise exception using errcode = 'FS001';
   end if;
 exception when sqlstate 'FS001' then
-  outcomes := array_replace(outcomes, 'reserved', null);
+  outcomes := array_replace(array_remove(outcomes, 'offered'), 'reserved', null);
   expired := 0;
 end
 $$;

@@ -1,6 +1,7 @@
 -- The slow path of reserve, for the requests that the fast path left over. Decides request by request. Expires due
 -- holds when a user's own hold blocks a request or when units are lacking. The caller must have locked these products
--- and must have read t after locking. Returns the same arrays as reserve.
+-- and must have read t after locking. Returns the same arrays as reserve. Behind the outcomes of the requests comes one
+-- 'offered' for each hold that was offered to a waitlist.
 create or replace function reserve_one_by_one_v1(
   product_ids bigint[], user_ids bigint[], quantities integer[], reference_texts text[],
   hold_seconds integer, events text[], locked bigint[], t timestamptz,
@@ -15,6 +16,9 @@ declare
   stale bigint[];
   ended bigint;
   lacking boolean;
+  lines bigint[] := '{}'::bigint[];
+  served boolean := false;
+  offered bigint;
   current_product bigint;
   free_units integer;
   holders bigint[];
@@ -48,6 +52,11 @@ begin
         ids[request.n] := request.held_id;
       elsif request.closed is not null then
         outcomes[request.n] := request.closed;
+        if request.closed = 'sold_out' then
+          numbers[request.n] := free_units;
+          ids[request.n] := request.product_id;
+          lines := lines || request.product_id;
+        end if;
       elsif request.repeated and request.user_id = any(holders) then
         outcomes[request.n] := 'already_reserved';
         ids[request.n] := holder_ids[array_position(holders, request.user_id)];
@@ -72,6 +81,16 @@ begin
       end if;
     end loop;
 
+    if lines <> '{}' and not served then
+      -- Due units belong to the users who wait. Once nobody waits any more, the rest is for these requests.
+      served := true;
+      lines := array(select distinct l.id from unnest(lines) as l (id) order by l.id);
+      offered := offered_v1(lines);
+      expired := expired + serve_waitlists_v1(lines, t, events);
+      offered := offered_v1(lines) - offered;
+      ids := array_fill(null::bigint, array[size]);
+      continue;
+    end if;
     exit when not lacking and stale = '{}';
     ended := 0;
     if stale <> '{}' then
@@ -107,6 +126,9 @@ begin
     perform write_events_v1('ReservationCreated', array(
       select q.id from unnest(ids, outcomes) as q (id, outcome) where q.outcome = 'reserved'
     ), t, events);
+  end if;
+  if offered > 0 then
+    outcomes := outcomes || array_fill('offered'::text, array[offered::integer]);
   end if;
 end
 $$;

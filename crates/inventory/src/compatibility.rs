@@ -246,13 +246,17 @@ pub async fn wait_until_usable(pool: &PgPool, functions: Functions, failed: impl
             Err(unusable) => unusable,
         };
         let mut cause = unusable.cause().map(str::to_owned);
-        if let (Unusable::HalfMigrated { .. }, Functions::Install) = (&unusable, functions) {
+        let is_incomplete = matches!(
+            unusable,
+            Unusable::HalfMigrated { .. } | Unusable::Older { .. }
+        );
+        if is_incomplete && functions == Functions::Install {
             match migrate::install_by_hand(pool).await {
                 Ok(0) => {}
                 Ok(count) => {
                     tracing::info!(
                         count,
-                        "the schema was made by hand: installed its functions"
+                        "the schema was made by hand: completed it, and installed its functions"
                     );
                     continue;
                 }

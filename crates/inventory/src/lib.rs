@@ -19,6 +19,8 @@ pub mod expire;
 pub mod extend;
 pub mod idempotency;
 mod ids;
+pub mod join_waitlist;
+pub mod leave_waitlist;
 pub mod list;
 pub mod locked;
 pub mod migrate;
@@ -33,7 +35,10 @@ pub mod schema;
 pub mod server;
 mod timestamp;
 pub mod transition;
+pub mod waitlist;
 
 pub use database::{Error, Executor};
-pub use ids::{NotPositive, ProductId, Quantity, ReservationId, Seconds, UserId, whole_number};
+pub use ids::{
+    NotPositive, ProductId, Quantity, ReservationId, Seconds, UserId, WaitlistEntryId, whole_number,
+};
 pub use timestamp::{InvalidTimestamp, Timestamp};

@@ -6,7 +6,7 @@ use crate::{
     event::Events,
     reservation::{Refusal, Reservation},
     reserve::{Reserve, decide},
-    transition::{Change, Transition, expired},
+    transition::{Change, Transition, expired, offered},
 };
 
 /// Result of [`reserve_batch`].
@@ -16,6 +16,8 @@ pub struct ReservedBatch {
     pub answer: Result<Vec<Reservation>, (ProductId, Refusal)>,
     /// Number of due holds that this call expired.
     pub expired: u64,
+    /// Number of holds that this call offered to users who waited for units.
+    pub offered: u64,
 }
 
 impl ReservedBatch {
@@ -25,6 +27,7 @@ impl ReservedBatch {
         holds
             .map(|hold| Transition::Of(Change::Reserved, hold))
             .chain(expired(self.expired))
+            .chain(offered(self.offered))
     }
 }
 
@@ -48,5 +51,6 @@ pub async fn reserve_batch(
             })
             .collect(),
         expired: decided.expired,
+        offered: decided.offered,
     })
 }

@@ -7,6 +7,7 @@ use anyhow::Context as _;
 use sqlx::{Connection as _, PgConnection, PgPool};
 
 use super::{
+    numbered::{NUMBERED, for_transaction, ups},
     statements::{execute, statements},
     turn,
 };
@@ -16,7 +17,7 @@ macro_rules! files {
 }
 
 /// The text of each file in `sql/`.
-static FILES: [&str; 35] = files![
+static FILES: [&str; 45] = files![
     "adjust_stock",
     "as_of",
     "bought",
@@ -24,30 +25,40 @@ static FILES: [&str; 35] = files![
     "claim_keys",
     "confirm",
     "due",
+    "due_waitlists",
     "event_payload",
     "expire",
     "expire_holds",
     "extend",
     "first_deadlines",
+    "first_in_line",
     "free_units",
     "get_reservations",
     "insert_answers",
+    "join_waitlist",
     "keep_answers",
     "kept_answers",
+    "leave_waitlist",
     "lock_products",
+    "offer_each",
+    "offer_entries",
+    "offer_units",
+    "offered",
     "products_initial",
     "products_keep",
     "reacquire",
     "reclaim",
     "reclaim_short",
     "reserve",
+    "reserve_batch",
     "reserve_candidates",
     "reserve_one_by_one",
     "reserve_one_product",
     "reserve_products",
     "reserve_rest",
-    "reserve_batch",
     "return",
+    "serve_waitlists",
+    "settle_waitlist",
     "sold_out",
     "still_allowed",
     "wait_for_products",
@@ -161,9 +172,9 @@ fn suited(statement: &str, sharded: bool) -> Option<String> {
     (!is_trigger).then(|| statement.replace("set plan_cache_mode = force_generic_plan\n", ""))
 }
 
-/// Installs the functions for a schema that was created by hand with `psql < migrations/000001_init.up.sql`. Does
-/// nothing if migrations are recorded: then `flashsale-api migrate` decides what is installed. Returns the number of
-/// functions.
+/// Applies the later numbered files and installs the functions for a schema that was created by hand with `psql <
+/// migrations/000001_init.up.sql`. Does nothing if migrations are recorded: then `flashsale-api migrate` decides what is
+/// installed. Returns the number of functions.
 pub async fn install_by_hand(pool: &PgPool) -> anyhow::Result<usize> {
     let mut connection = pool.acquire().await?;
     let by_hand: bool = sqlx::query_scalar(
@@ -178,9 +189,26 @@ pub async fn install_by_hand(pool: &PgPool) -> anyhow::Result<usize> {
     let mut transaction = connection.begin().await?;
     // Several processes may start at once.
     turn::take_in(&mut transaction).await?;
+    apply_later_files(&mut transaction).await?;
     let installed = install(&mut transaction).await?;
     transaction.commit().await?;
     Ok(installed.len())
+}
+
+/// Applies the numbered files above the version of the schema.
+async fn apply_later_files(transaction: &mut PgConnection) -> anyhow::Result<()> {
+    let version: i32 = sqlx::query_scalar(
+        "-- migrate: the version of the schema\nselect version from schema_version",
+    )
+    .fetch_one(&mut *transaction)
+    .await?;
+    for migration in ups(&NUMBERED).filter(|up| up.version > version.into()) {
+        for statement in statements(&for_transaction(migration)) {
+            let applied = execute(transaction, statement).await;
+            applied.with_context(|| format!("cannot apply migration {}", migration.version))?;
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]

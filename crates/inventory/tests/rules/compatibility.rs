@@ -37,7 +37,7 @@ async fn make_by_hand(pool: &PgPool) {
 
 #[sqlx::test(migrations = false)]
 async fn each_state_of_a_schema_has_its_own_words(pool: PgPool) {
-    let empty = "schema is at 0, this program needs 1: run flashsale-api migrate";
+    let empty = "schema is at 0, this program needs 2: run flashsale-api migrate";
     assert_eq!(said(&pool).await, empty);
 
     execute(&pool, "create table reservations (id bigint)").await;
@@ -60,10 +60,10 @@ async fn each_state_of_a_schema_has_its_own_words(pool: PgPool) {
 
     execute(&pool, "update schema_version set version = 7").await;
     assert_eq!(said(&pool).await, "usable", "newer, and compatible");
-    execute(&pool, "update schema_version set compatible_from = 2").await;
+    execute(&pool, "update schema_version set compatible_from = 3").await;
     let newer = said(&pool).await;
     assert!(
-        newer.contains("schema is at 7") && newer.contains("needs 1"),
+        newer.contains("schema is at 7") && newer.contains("needs 2"),
         "{newer}"
     );
     execute(

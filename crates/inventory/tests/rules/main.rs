@@ -35,3 +35,4 @@ mod storm;
 mod support;
 mod turn;
 mod waiting;
+mod waitlist;

@@ -48,6 +48,9 @@ enum Step {
     Extend(Vec<(usize, i32)>),
     Reacquire(usize),
     Return(Vec<usize>),
+    Join(Wish),
+    /// Entries count from the newest back.
+    Leave(usize),
     /// Moves deadlines into the past. A greater age is further back.
     Backdate(Vec<(usize, i32)>),
     Expire {
@@ -165,6 +168,8 @@ fn sequences() -> impl Strategy<Value = Vec<Step>> {
         3 => vec((hold(), seconds), 1..5).prop_map(Step::Extend),
         8 => hold().prop_map(Step::Reacquire),
         3 => holds().prop_map(Step::Return),
+        8 => wish().prop_map(Step::Join),
+        2 => (0..4_usize).prop_map(Step::Leave),
         6 => backdate.clone(),
         2 => (product(), 0..3).prop_map(|(product, max_rows)| Step::Expire { product, max_rows }),
         1 => (1..3).prop_map(|max_rows| Step::Sweep { max_rows }),

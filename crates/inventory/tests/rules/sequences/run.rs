@@ -1,7 +1,9 @@
 //! Runs one sequence against PostgreSQL and the reference.
 
+mod line;
+
 use inventory::{
-    ProductId, ReservationId,
+    ProductId, ReservationId, WaitlistEntryId,
     adjust_stock::{self, Adjusted},
     batch::Batch,
     expire,
@@ -34,6 +36,7 @@ pub(super) struct Run<'a> {
     /// PostgreSQL's ids of the reference's products and holds.
     pub(super) products: Vec<ProductId>,
     pub(super) holds: Vec<ReservationId>,
+    pub(super) entries: Vec<WaitlistEntryId>,
 }
 
 impl<'a> Run<'a> {
@@ -43,6 +46,7 @@ impl<'a> Run<'a> {
             reference: Reference::default(),
             products: Vec::new(),
             holds: Vec::new(),
+            entries: Vec::new(),
         }
     }
 
@@ -59,7 +63,7 @@ impl<'a> Run<'a> {
     /// Removes all data of the previous sequence.
     async fn clear(&self) {
         let clear = "delete from outbox_events; delete from reservations;
-            delete from stock_adjustments; delete from products";
+            delete from stock_adjustments; delete from waitlist_entries; delete from waitlists; delete from products";
         sqlx::raw_sql(clear).execute(&self.shop.pool).await.unwrap();
     }
 
@@ -83,6 +87,8 @@ impl<'a> Run<'a> {
                 let before = self.count(Status::Canceled);
                 let answers = self.reference.cancel(&named);
                 let batch = self.shop.cancel(&ids).await;
+                let offered = self.offered().await;
+                prop_assert_eq!(batch.offered, offered);
                 let changed = self.count(Status::Canceled) - before;
                 self.compare_batch(&batch, &answers, changed, 0).await?;
             }
@@ -91,11 +97,15 @@ impl<'a> Run<'a> {
                 let before = self.count(Status::Returned);
                 let answers = self.reference.return_sold(&named);
                 let batch = self.shop.return_sold(&ids).await;
+                let offered = self.offered().await;
+                prop_assert_eq!(batch.offered, offered);
                 let changed = self.count(Status::Returned) - before;
                 self.compare_batch(&batch, &answers, changed, 0).await?;
             }
             Step::Extend(wishes) => self.extend(wishes).await?,
             Step::Reacquire(hold) => self.reacquire(*hold).await?,
+            Step::Join(wish) => self.join(wish).await?,
+            Step::Leave(entry) => self.leave(*entry).await?,
             Step::Backdate(holds) => {
                 for (hold, age) in holds {
                     self.backdate(*hold, *age).await;
@@ -106,11 +116,13 @@ impl<'a> Run<'a> {
                 let max = *max_rows as usize;
                 let expected = product.map_or(0, |product| self.reference.expire(product, max));
                 prop_assert_eq!(self.shop.expire(id, *max_rows).await, expected);
+                self.offered().await;
             }
             Step::Sweep { max_rows } => {
                 let swept =
                     expire::sweep(&self.shop.pool, *max_rows, &self.shop.events, |_| true).await;
                 prop_assert_eq!(swept.unwrap().expired, self.reference.sweep());
+                self.offered().await;
             }
         }
         Ok(())
@@ -135,7 +147,14 @@ impl<'a> Run<'a> {
 
     async fn change(&mut self, product: usize, change: &Change) -> Result<(), TestCaseError> {
         let (product, id) = self.named_product(product);
-        let changed = product::change(&self.shop.pool, id, None, &policy(change)).await;
+        let changed = product::change(
+            &self.shop.pool,
+            id,
+            None,
+            &policy(change),
+            &self.shop.events,
+        )
+        .await;
         let changed = changed.unwrap().unwrap();
         prop_assert_eq!(changed.is_some(), product.is_some());
         if let (Some(product), Some(changed)) = (product, changed) {
@@ -146,6 +165,8 @@ impl<'a> Run<'a> {
                 max_per_user: change.max_per_user.unwrap_or(rules.max_per_user),
                 window: change.window.unwrap_or(rules.window),
             };
+            self.reference.offer(product);
+            self.offered().await;
             self.compare_product(product, &changed)?;
         }
         Ok(())
@@ -157,7 +178,14 @@ impl<'a> Run<'a> {
         let adjustment = adjust_stock::Adjustment::new(delta, REASON.to_owned()).unwrap();
         let (pool, events) = (&self.shop.pool, &self.shop.events);
         let adjusted = adjust_stock::adjust_stock(pool, id, &adjustment, events).await;
-        let Adjusted { answer, expired } = adjusted.unwrap();
+        let Adjusted {
+            answer,
+            expired,
+            offered,
+        } = adjusted.unwrap();
+        let made = self.offered().await;
+        // Units of due holds that were offered on the way are not counted here.
+        prop_assert!(offered == made || expired > 0 && offered == 0);
         if let (Some(product), Ok(adjusted)) = (product, &answer) {
             self.compare_product(product, adjusted)?;
         }
@@ -193,6 +221,8 @@ impl<'a> Run<'a> {
             .reference
             .reserve(&known, &expired)
             .map_err(TestCaseError::fail)?;
+        let offered = self.offered().await;
+        prop_assert_eq!(batch.offered, offered);
         let granted = batch.answers.iter().flatten();
         self.made(granted)?;
         let changed = batch.answers.iter().flatten().count();
@@ -210,6 +240,8 @@ impl<'a> Run<'a> {
             .reference
             .reserve_batch(&known, &expired)
             .map_err(TestCaseError::fail)?;
+        let offered = self.offered().await;
+        prop_assert_eq!(reserved.offered, offered);
         self.made(reserved.answer.iter().flatten())?;
         let (answers_given, changed) = match reserved.answer {
             Ok(holds) => (holds.into_iter().map(Ok).collect(), answers.len()),
@@ -286,7 +318,8 @@ impl<'a> Run<'a> {
         let (answer, expired) = self.reference.reacquire(lost);
         let batch = reacquire::reacquire(&self.shop.pool, id, &self.shop.events).await;
         let batch = batch.unwrap();
-        let changed = self.reference.holds.len() - before;
+        self.offered().await;
+        let changed = usize::from(matches!(answer, Answer::Ok(hold) if hold >= before));
         if batch.changed() > 0 {
             self.made(batch.answers.iter().flatten())?;
         }
