@@ -16,3 +16,4 @@ mod products;
 mod request_ids;
 mod reservations;
 mod routing;
+mod waitlist;

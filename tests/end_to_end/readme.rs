@@ -21,7 +21,7 @@ use crate::support::{Folder, System, id, output};
 const ADDRESS: &str = "http://127.0.0.1:8080";
 
 /// The pages that have examples, in the order in which they are found.
-const PAGES: [&str; 10] = [
+const PAGES: [&str; 11] = [
     "README.md",
     "docs/api.md",
     "docs/events.md",
@@ -32,6 +32,7 @@ const PAGES: [&str; 10] = [
     "docs/sale-rules.md",
     "docs/security.md",
     "docs/start.md",
+    "docs/waitlist.md",
 ];
 
 /// A line of output that no example writes.

@@ -92,6 +92,8 @@ fn acts(system: &System) -> Vec<RequestBuilder> {
         post("/reservations/1/confirm"),
         post("/reservations/1/cancel"),
         post("/reservations/1/extend").json(&json!({"seconds": 1})),
+        post("/products/1/waitlist").json(&json!({"user_id": 1})),
+        post("/waitlist/1/leave"),
     ]
 }
 

@@ -100,6 +100,17 @@ pub(super) fn extremes() -> impl Strategy<Value = (&'static str, &'static str, S
         ),
         ("POST", "/reservations/batch", r#"{"user_id":1,"items":@}"#),
         ("POST", "/reservations/1/extend", r#"{"seconds":@}"#),
+        ("POST", "/products/2/waitlist", r#"{"user_id":@}"#),
+        (
+            "POST",
+            "/products/2/waitlist",
+            r#"{"user_id":1,"quantity":@}"#,
+        ),
+        (
+            "POST",
+            "/products/2/waitlist",
+            r#"{"user_id":2,"reference":@}"#,
+        ),
         (
             "POST",
             "/admin/outbox/replay",
