@@ -69,22 +69,30 @@ begin
   -- The API. A reservation that ends moves from one partition of `reservations` to the other: a delete and an insert.
   -- Writes use the partitions' names, and reads the name of the whole table.
   grant select, insert,
-    update (name, stock, held, sold, total, hold_seconds, max_hold_seconds, max_per_user, sale_starts_at, sale_ends_at)
+    update (name, stock, held, sold, total, waiting, hold_seconds, max_hold_seconds, max_per_user, sale_starts_at,
+      sale_ends_at)
     on products to flashsale_api;
   grant select on reservations to flashsale_api;
   grant select, insert, update (expires_at), delete on reservations_active to flashsale_api;
   grant select, insert, update (status, returned_at) on reservations_ended to flashsale_api;
   grant usage on sequence reservations_id_seq to flashsale_api;
   grant select, insert on stock_adjustments to flashsale_api;
+  grant select, insert, update (status, reservation_id, ended_at) on waitlist_entries to flashsale_api;
+  grant select, insert, update (due_at, offered) on waitlists to flashsale_api;
   grant select, insert, update (published_at, attempts, next_attempt_at, dead_at) on outbox_events to flashsale_api;
   grant select, insert, update (status, location, body) on idempotency_keys to flashsale_api;
 
   -- The expirer. It moves due holds and frees their units. For the events it reads `reservations` as a whole, and of
-  -- the ended ones those that it has written.
-  grant select, update (stock, held) on products to flashsale_expirer;
+  -- the ended ones those that it has written. It offers freed units to those who wait.
+  grant select, update (stock, held, waiting) on products to flashsale_expirer;
   grant select on reservations to flashsale_expirer;
-  grant select, delete on reservations_active to flashsale_expirer;
-  grant select (id, product_id, quantity),
+  grant select, delete,
+    insert (id, product_id, user_id, quantity, expires_at, created_at, reference)
+    on reservations_active to flashsale_expirer;
+  grant usage on sequence reservations_id_seq to flashsale_expirer;
+  grant select, update (status, reservation_id, ended_at) on waitlist_entries to flashsale_expirer;
+  grant select, update (due_at, offered) on waitlists to flashsale_expirer;
+  grant select (id, product_id, user_id, quantity, status),
     insert (id, product_id, user_id, quantity, status, expires_at, created_at, expired_at, reference, reacquired_from)
     on reservations_ended to flashsale_expirer;
   grant insert (event_type, payload, created_at, next_attempt_at) on outbox_events to flashsale_expirer;

@@ -17,3 +17,4 @@ mod products;
 mod request_ids;
 mod reservations;
 mod routing;
+mod waitlist;

@@ -24,6 +24,8 @@ async fn no_request_is_answered_with_a_fault_or_does_what_it_was_refused() {
     system.reserve(product, 1).await;
     let confirmed = system.reserve(product, 2).await;
     system.confirm(&confirmed).await;
+    // For waitlists: a line keeps the units of its product from all others.
+    system.create_product(0).await;
     let before = Rows::count(&system).await;
 
     let config = config();
@@ -51,7 +53,9 @@ async fn no_request_is_answered_with_a_fault_or_does_what_it_was_refused() {
     }
     let after = Rows::count(&system).await;
     assert_eq!(after.products, before.products + seen.products);
-    assert_eq!(after.reservations, before.reservations + seen.reservations);
+    let made = seen.reservations + after.offered;
+    assert_eq!(after.reservations, before.reservations + made);
+    assert_eq!(after.entries, seen.entries);
     assert_eq!(after.events, after.sold, "events and sales differ");
     system.assert_clean_audit().await;
     system.get("/livez").await.expect(200);
@@ -83,6 +87,8 @@ struct Seen {
     /// Products and reservations that were created, by the answers.
     products: i64,
     reservations: i64,
+    /// Entries of waitlists.
+    entries: i64,
 }
 
 impl Seen {
@@ -94,6 +100,7 @@ impl Seen {
             self.products += i64::from(location.starts_with("/products/"));
             self.reservations += i64::from(location.starts_with("/reservations/"));
             self.reservations += answer.batch_size();
+            self.entries += i64::from(location.starts_with("/waitlist/"));
         }
         Ok(())
     }
@@ -105,14 +112,18 @@ struct Rows {
     reservations: i64,
     sold: i64,
     events: i64,
+    entries: i64,
+    /// Holds that were offered to a waitlist.
+    offered: i64,
 }
 
 impl Rows {
     async fn count(system: &System) -> Self {
-        let (products, reservations, sold, events) = sqlx::query_as(
+        let (products, reservations, sold, events, entries, offered) = sqlx::query_as(
             "select (select count(*) from products), (select count(*) from reservations),
                 (select count(*) from reservations where status in ('CONFIRMED', 'RETURNED')),
-                (select count(*) from outbox_events)",
+                (select count(*) from outbox_events), (select count(*) from waitlist_entries),
+                (select count(*) from waitlist_entries where status = 'OFFERED')",
         )
         .fetch_one(&system.database.pool)
         .await
@@ -122,6 +133,8 @@ impl Rows {
             reservations,
             sold,
             events,
+            entries,
+            offered,
         }
     }
 }

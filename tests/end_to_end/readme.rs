@@ -4,12 +4,7 @@
 //! of a page that are opened with ` ```sh test `, one after the other, in one session, as a reader does. A ` ```json `
 //! block right behind one is what its last line of output must be; only times may differ.
 
-use std::{
-    env,
-    ffi::OsString,
-    fs, iter,
-    process::Command,
-};
+use std::{env, ffi::OsString, fs, iter, process::Command};
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -20,7 +15,7 @@ use crate::support::{Folder, System, id, output, root};
 const ADDRESS: &str = "http://127.0.0.1:8080";
 
 /// The pages that have examples, in the order in which they are found.
-const PAGES: [&str; 10] = [
+const PAGES: [&str; 11] = [
     "README.md",
     "docs/api.md",
     "docs/events.md",
@@ -31,6 +26,7 @@ const PAGES: [&str; 10] = [
     "docs/sale-rules.md",
     "docs/security.md",
     "docs/start.md",
+    "docs/waitlist.md",
 ];
 
 /// A line of output that no example writes.

@@ -1,6 +1,6 @@
 //! The verbs under `/admin`.
 
-use std::{iter, sync::Arc};
+use std::sync::Arc;
 
 use axum::extract::State;
 use futures_util::{FutureExt as _, future};
@@ -10,7 +10,6 @@ use inventory::{
     expire,
     idempotency::Key,
     outbox::{self, Dead},
-    transition::Transition,
 };
 use live::Live;
 use schemars::JsonSchema;
@@ -55,9 +54,9 @@ pub(crate) async fn sync_expired(
     let (pool, after_commit) = (bulkhead.pool(), bulkhead.after_commit());
     let sweep = async move {
         let mut began = false;
-        let swept = expire::sweep(&pool, EXPIRE_BATCH_ROWS, &sale.events, |expired| {
+        let swept = expire::sweep(&pool, EXPIRE_BATCH_ROWS, &sale.events, |done| {
             began = true;
-            after_commit.tell(iter::once(Transition::Expired(expired)));
+            after_commit.tell(done.transitions());
             true
         });
         let swept = swept.await;

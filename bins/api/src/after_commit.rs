@@ -47,6 +47,8 @@ fn note(notes: &mut Notes<'_>, transition: Transition<'_>) {
     let (change, reservation) = match transition {
         Transition::Of(change, reservation) => (change, reservation),
         Transition::Expired(count) => return notes.count(Counter::Expired, count),
+        // Without timers: the holds are not known here. The sweep that waits for the next deadline ends them in time.
+        Transition::Offered(count) => return notes.count(Counter::Created, count),
     };
     let id = reservation.id.get();
     match change {

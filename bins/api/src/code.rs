@@ -79,6 +79,8 @@ codes! {
         when "no product has this id, or the path does not contain a valid id" do "check the id";
     ReservationNotFound "reservation_not_found" NOT_FOUND "There is no such reservation"
         when "no reservation has this id, or the path does not contain a valid id" do "check the id";
+    WaitlistEntryNotFound "waitlist_entry_not_found" NOT_FOUND "There is no such entry in a waitlist"
+        when "no entry has this id, or the path does not contain a valid id" do "check the id";
     MethodNotAllowed "method_not_allowed" METHOD_NOT_ALLOWED "The route does not support this method"
         when "a route has this path, but does not support the method" do "use a method that the Allow header names";
     RequestTimeout "request_timeout" REQUEST_TIMEOUT "The body did not arrive in time"
@@ -93,8 +95,17 @@ codes! {
         when "the user has an unexpired hold of the product; `reservation_id` names the hold"
         do "if this is a retry after a lost answer, continue with that hold";
     SoldOut "sold_out" CONFLICT "The product is sold out"
-        when "fewer units are free than the request asks for; `stock` has the number of free units"
-        do "ask for fewer units, or try again later: units of expired holds become free";
+        when "fewer units are free than the request asks for, or, with `waitlist`, other users wait for the product; \
+            `stock` has the number of free units"
+        do "ask for fewer units, join the waitlist, or try again later: units of expired holds become free";
+    AlreadyWaiting "already_waiting" CONFLICT "The user already waits for this product"
+        when "the user has a waiting entry in the product's waitlist; `entry_id` names the entry"
+        do "if this is a retry after a lost answer, continue with that entry";
+    WaitlistEntryOffered "waitlist_entry_offered" CONFLICT "The entry does not wait any more: a hold was offered"
+        when "the user was offered a hold before the request; `reservation_id` names the hold"
+        do "to give the units up, cancel the reservation";
+    WaitlistEntryClosed "waitlist_entry_closed" CONFLICT "The entry does not wait any more: it was closed"
+        when "the sale has ended, or the user could not have so many units any more" do "nothing: the entry has ended";
     MaxPerUserReached "max_per_user_reached" CONFLICT "The user may not have that many units"
         when "with these units the user would have more than the product's `max_per_user`"
         do "ask for at most `remaining` units";

@@ -8,7 +8,7 @@ use axum::{
     http::{HeaderMap, HeaderValue, header, request::Parts},
 };
 use http_server::BodyTimeout;
-use inventory::{ProductId, ReservationId, reservation::Refusal};
+use inventory::{ProductId, ReservationId, WaitlistEntryId, reservation::Refusal};
 use schemars::JsonSchema;
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::json;
@@ -197,6 +197,10 @@ impl Named for ProductId {
 
 impl Named for ReservationId {
     const NOT_FOUND: Refusal = Refusal::ReservationNotFound;
+}
+
+impl Named for WaitlistEntryId {
+    const NOT_FOUND: Refusal = Refusal::WaitlistEntryNotFound;
 }
 
 impl<T: Named, S: Send + Sync> FromRequestParts<S> for Id<T> {

@@ -21,9 +21,11 @@ mod extract;
 mod failed_calls;
 mod faults;
 mod idempotency;
+mod join_waitlist;
 mod json;
 mod keys;
 mod lane_builder;
+mod leave_waitlist;
 mod list_memory;
 mod live;
 mod metrics;
@@ -45,6 +47,7 @@ mod sale;
 mod state;
 mod telemetry;
 mod verb;
+mod waitlist;
 
 use std::{net::SocketAddr, time::Duration};
 

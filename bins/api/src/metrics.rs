@@ -116,6 +116,7 @@ impl Metrics {
     pub(crate) fn count(&self, transition: Transition<'_>) {
         match transition {
             Transition::Expired(count) => self.expired.inc_by(count),
+            Transition::Offered(count) => self.created.inc_by(count),
             Transition::Of(Change::Reserved, _) => self.created.inc(),
             Transition::Of(Change::Confirmed, _) => self.confirmed.inc(),
             Transition::Of(Change::Reacquired, _) => {

@@ -1,5 +1,7 @@
 //! Pages of a list: their parameters, and the link to the next one.
 
+use std::str::FromStr;
+
 use axum::{
     body::Bytes,
     http::{HeaderName, HeaderValue, StatusCode, Uri, header},
@@ -127,6 +129,13 @@ pub(crate) fn within(name: &str, value: &str, least: i64, most: i64) -> Result<i
 pub(crate) fn id<T: TryFrom<i64>>(name: &str, value: &str) -> Result<T, Problem> {
     T::try_from(within(name, value, 1, i64::MAX)?)
         .map_err(|_| Problem::InvalidQuery(format!("{name} must be a positive number")))
+}
+
+/// A value of a type that has its own form.
+pub(crate) fn parsed<T: FromStr>(name: &str, value: &str) -> Result<T, Problem> {
+    value
+        .parse()
+        .map_err(|_| Problem::InvalidQuery(format!("{value:?} is not a valid {name}")))
 }
 
 pub(crate) fn unknown(name: &str) -> Problem {

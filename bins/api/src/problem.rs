@@ -7,8 +7,8 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use inventory::{
-    ProductId, ReservationId, adjust_stock::InvalidAdjustment, product::InvalidProduct,
-    reservation::Refusal,
+    ProductId, ReservationId, WaitlistEntryId, adjust_stock::InvalidAdjustment,
+    product::InvalidProduct, reservation::Refusal,
 };
 use lanes::NoAnswer;
 use schemars::JsonSchema;
@@ -81,8 +81,8 @@ pub(crate) struct Body {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Vec<Fault>", length(min = 1))]
     errors: Option<Vec<Fault>>,
-    /// With `already_reserved`: the hold that the user already has. For a batch of reservations: the first one for which
-    /// the request cannot be done.
+    /// With `already_reserved` and `waitlist_entry_offered`: the hold that the user already has. For a batch of
+    /// reservations: the first one for which the request cannot be done.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "ReservationId")]
     reservation_id: Option<ReservationId>,
@@ -94,6 +94,14 @@ pub(crate) struct Body {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "i32", range(min = 0))]
     stock: Option<i32>,
+    /// With `sold_out`: other users wait for the product, and get the units that come free. Missing if nobody waits.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "bool", extend("const" = true))]
+    waitlist: Option<bool>,
+    /// With `already_waiting`: the entry that the user already has.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "WaitlistEntryId")]
+    entry_id: Option<WaitlistEntryId>,
     /// With `max_per_user_reached`: the number of units that the user may still reserve.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "i32", range(min = 0))]
@@ -152,6 +160,14 @@ impl Problem {
                 reservation_id: ReservationId::ONE,
             }),
             ProblemCode::SoldOut => Self::Refused(Refusal::SoldOut { free: 0 }),
+            ProblemCode::AlreadyWaiting => Self::Refused(Refusal::AlreadyWaiting {
+                entry_id: WaitlistEntryId::ONE,
+            }),
+            ProblemCode::WaitlistEntryNotFound => Self::Refused(Refusal::WaitlistEntryNotFound),
+            ProblemCode::WaitlistEntryOffered => Self::Refused(Refusal::WaitlistEntryOffered {
+                reservation_id: ReservationId::ONE,
+            }),
+            ProblemCode::WaitlistEntryClosed => Self::Refused(Refusal::WaitlistEntryClosed),
             ProblemCode::MaxPerUserReached => {
                 Self::Refused(Refusal::MaxPerUserReached { remaining: 1 })
             }
@@ -207,6 +223,8 @@ impl Problem {
             reservation_id: None,
             product_id: None,
             stock: None,
+            waitlist: None,
+            entry_id: None,
             remaining: None,
         };
         if let Self::InvalidRequest(faults) = self {
@@ -219,12 +237,18 @@ impl Problem {
         }
         if let Self::Refused(refusal) | Self::RefusedOf(_, refusal) = self {
             match refusal {
-                Refusal::AlreadyReserved { reservation_id } => {
+                Refusal::AlreadyReserved { reservation_id }
+                | Refusal::WaitlistEntryOffered { reservation_id } => {
                     body.reservation_id = Some(*reservation_id);
                 }
                 Refusal::SoldOut { free } | Refusal::InsufficientStock { free } => {
                     body.stock = Some(*free);
                 }
+                Refusal::SoldOutToWaitlist { free } => {
+                    body.stock = Some(*free);
+                    body.waitlist = Some(true);
+                }
+                Refusal::AlreadyWaiting { entry_id } => body.entry_id = Some(*entry_id),
                 Refusal::TotalTooLarge => {
                     body.errors = Some(vec![Fault::of("/delta", &refusal.to_string())]);
                 }
@@ -244,7 +268,11 @@ impl ProblemCode {
             Refusal::SaleNotOpen => Self::SaleNotOpen,
             Refusal::SaleClosed => Self::SaleClosed,
             Refusal::MaxPerUserReached { .. } => Self::MaxPerUserReached,
-            Refusal::SoldOut { .. } => Self::SoldOut,
+            Refusal::SoldOut { .. } | Refusal::SoldOutToWaitlist { .. } => Self::SoldOut,
+            Refusal::AlreadyWaiting { .. } => Self::AlreadyWaiting,
+            Refusal::WaitlistEntryNotFound => Self::WaitlistEntryNotFound,
+            Refusal::WaitlistEntryOffered { .. } => Self::WaitlistEntryOffered,
+            Refusal::WaitlistEntryClosed => Self::WaitlistEntryClosed,
             Refusal::AlreadyReserved { .. } => Self::AlreadyReserved,
             Refusal::ReservationExpired => Self::ReservationExpired,
             Refusal::ReservationCanceled => Self::ReservationCanceled,

@@ -36,6 +36,7 @@ use crate::{
     list_memory::ListMemory,
     openapi::{Describe, Operation, Schemas},
     paging::{self, Paged},
+    sale::Sale,
 };
 
 /// Reads of all products.
@@ -235,6 +236,7 @@ pub(crate) async fn change(
     _: Admin,
     Id(id): Id<ProductId>,
     State(bulkhead): State<Arc<Bulkhead>>,
+    State(sale): State<Arc<Sale>>,
     Json(ChangeProduct(body)): Json<ChangeProduct>,
 ) -> Result<Answer<Product>, Problem> {
     if body.stock.is_some() {
@@ -245,7 +247,7 @@ pub(crate) async fn change(
     let name = body.name.map(TryInto::try_into).transpose()?;
     let pool = bulkhead.pool();
     let changed = bulkhead.execute("change_product", async move {
-        product::change(&pool, id, name.as_ref(), &policy).await
+        product::change(&pool, id, name.as_ref(), &policy, &sale.events).await
     });
     match changed.await?? {
         Some(product) => Ok(Answer(product)),

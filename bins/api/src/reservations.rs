@@ -1,6 +1,6 @@
 //! `GET /reservations` and `GET /reservations/{id}`
 
-use std::{str::FromStr, sync::Arc};
+use std::sync::Arc;
 
 use axum::{
     extract::{FromRequestParts, State},
@@ -103,8 +103,8 @@ impl<S: Send + Sync> FromRequestParts<S> for Listed {
             match name.as_str() {
                 "user_id" => filter.user_id = Some(paging::id(&name, value)?),
                 "product_id" => filter.product_id = Some(paging::id(&name, value)?),
-                "reference" => filter.reference = Some(parsed(&name, value)?),
-                "status" => filter.status = Some(parsed(&name, value)?),
+                "reference" => filter.reference = Some(paging::parsed(&name, value)?),
+                "status" => filter.status = Some(paging::parsed(&name, value)?),
                 "limit" => page.limit = paging::limit(&name, value)?,
                 "offset" => offset = Some(paging::within(&name, value, 0, i64::MAX)?),
                 "after_id" => page.after = Some(paging::id(&name, value)?),
@@ -154,10 +154,4 @@ impl Describe for Listed {
         let words = "Number of rows to skip, 0 if absent. Cannot be combined with `after_id`, which is faster.";
         paging::parameter(operation, "offset", words, offset);
     }
-}
-
-fn parsed<T: FromStr>(name: &str, value: &str) -> Result<T, Problem> {
-    value
-        .parse()
-        .map_err(|_| Problem::InvalidQuery(format!("{value:?} is not a valid {name}")))
 }

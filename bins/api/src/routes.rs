@@ -12,10 +12,11 @@ use crate::{
     bulkhead::Bulkhead,
     cancel, cancel_batch,
     code::ProblemCode,
-    confirm, confirm_batch, extend, extend_batch, live,
+    confirm, confirm_batch, extend, extend_batch, join_waitlist, leave_waitlist, live,
     openapi::{Operation, Routes},
     products, reservations, reserve, reserve_batch, return_sold,
     sale::Sale,
+    waitlist,
 };
 
 /// The router of all documented handlers, and the OpenAPI document of all routes.
@@ -39,6 +40,8 @@ where
     let products =
         "Products, the rules of their sale, and the number of free, held and sold units.";
     let reservations = "Units that are held for a user or sold to a user.";
+    let waitlists =
+        "Users who wait for units of a product. Units that come free go to the first in line.";
     let routes = Routes::new()
         .about("Products", products)
         .get("/products", products::list, products::list_operation())
@@ -105,6 +108,19 @@ where
             "/reservations/{id}/return",
             return_sold::return_sold,
             return_sold::operation(),
+        )
+        .about("Waitlists", waitlists)
+        .post(
+            "/products/{id}/waitlist",
+            join_waitlist::join_waitlist,
+            join_waitlist::operation(),
+        )
+        .get("/waitlist", waitlist::list, waitlist::list_operation())
+        .get("/waitlist/{id}", waitlist::get, waitlist::get_operation())
+        .post(
+            "/waitlist/{id}/leave",
+            leave_waitlist::leave_waitlist,
+            leave_waitlist::operation(),
         )
         .about("Administration", "For operators of the service.")
         .post(

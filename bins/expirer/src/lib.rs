@@ -14,7 +14,6 @@ use inventory::{
     event::{self, Events},
     expire::{self, Swept},
     idempotency::{self, Kept},
-    transition::Transition,
 };
 use presence::{Counts, Feed, Report, Role};
 use prometheus::{
@@ -244,6 +243,7 @@ impl Context {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             counts: Counts {
                 expired: self.metrics.expired.get(),
+                reserved: self.metrics.offered.get(),
                 ..Counts::default()
             },
             reaches: [("redis".to_owned(), self.timer.is_up().await)].into(),
@@ -300,27 +300,24 @@ async fn sweep(context: &Context, shutdown: &CancellationToken) -> Result<Swept,
     let metrics = &context.metrics;
     // Observed on drop, so that failed sweeps are measured, too.
     let _duration = metrics.sweep_seconds.start_timer();
-    expire::sweep(
-        &context.pool,
-        context.batch_rows,
-        &context.events,
-        |expired| {
-            metrics.batches.inc();
-            metrics.expired.inc_by(expired);
-            let counted = |notes: &mut Notes<'_>| notes.count(Counter::Expired, expired);
-            context.timer.note(counted);
-            context
-                .feed
-                .note([Transition::Expired(expired)].into_iter());
-            !shutdown.is_cancelled()
-        },
-    )
+    expire::sweep(&context.pool, context.batch_rows, &context.events, |done| {
+        metrics.batches.inc();
+        metrics.expired.inc_by(done.expired);
+        metrics.offered.inc_by(done.offered);
+        context.timer.note(|notes: &mut Notes<'_>| {
+            notes.count(Counter::Expired, done.expired);
+            notes.count(Counter::Created, done.offered);
+        });
+        context.feed.note(done.transitions());
+        !shutdown.is_cancelled()
+    })
     .await
 }
 
 #[derive(Clone)]
 struct Metrics {
     expired: IntCounter,
+    offered: IntCounter,
     batches: IntCounter,
     errors: IntCounter,
     keys_purged: IntCounter,
@@ -334,6 +331,11 @@ impl Metrics {
             expired: register_int_counter_with_registry!(
                 "flashsale_reservations_expired_total",
                 "Holds that this process expired.",
+                registry
+            )?,
+            offered: register_int_counter_with_registry!(
+                "flashsale_waitlist_offered_total",
+                "Holds that this process offered to users who waited for units.",
                 registry
             )?,
             batches: register_int_counter_with_registry!(

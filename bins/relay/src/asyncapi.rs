@@ -1,10 +1,10 @@
 //! The AsyncAPI 3.0 document of the events, generated from the published types.
 
 use inventory::{
-    ProductId, Quantity, ReservationId, UserId,
+    ProductId, Quantity, ReservationId, UserId, WaitlistEntryId,
     event::{
         Event, ReservationCanceled, ReservationConfirmed, ReservationCreated, ReservationExpired,
-        ReservationReturned, StockAdjusted,
+        ReservationReturned, StockAdjusted, WaitlistOffered,
     },
     reservation::REFERENCE_MAX_CHARACTERS,
 };
@@ -158,7 +158,7 @@ fn properties() -> Value {
 }
 
 /// One event of each type.
-fn examples() -> [Event; 6] {
+fn examples() -> [Event; 7] {
     // 2026-02-14T12:00:00Z, the date of the README's examples.
     let created_at = OffsetDateTime::UNIX_EPOCH + Duration::seconds(1_771_070_400);
     let (at, deadline) = (
@@ -196,6 +196,16 @@ fn examples() -> [Event; 6] {
             stock: 5,
             total: 5,
             adjusted_at: at,
+        }),
+        Event::WaitlistOffered(WaitlistOffered {
+            entry_id: WaitlistEntryId::ONE,
+            reservation_id: ReservationId::ONE,
+            product_id: ProductId::ONE,
+            user_id: UserId::ONE,
+            quantity: Quantity::ONE,
+            offered_at: at,
+            expires_at: deadline,
+            reference: None,
         }),
     ]
 }

@@ -108,6 +108,8 @@ pub(crate) fn terms(event: &Event) -> (&'static str, Option<i32>) {
         Event::ReservationExpired(_) => ("reservation.expired", Some(2)),
         Event::ReservationReturned(_) => ("reservation.returned", Some(3)),
         Event::StockAdjusted(_) => ("stock.adjusted", None),
+        // Of the offered hold, with its creation.
+        Event::WaitlistOffered(_) => ("waitlist.offered", Some(1)),
     }
 }
 

@@ -1,5 +1,5 @@
--- Cancels a batch of holds. An ACTIVE hold before its deadline ends, and its units are free again. Returns the same
--- rows as confirm_v2.
+-- Cancels a batch of holds. An ACTIVE hold before its deadline ends, and its units are free again, or offered to
+-- users who wait for them. Returns the same rows as confirm_v2, and after them the offered holds.
 create or replace function cancel_v2(ids bigint[], events text[])
 returns table (reservation reservations, changed boolean)
 language plpgsql
@@ -15,9 +15,11 @@ declare
   known bigint[];
   product_ids bigint[];
   rows bigint;
+  lines bigint[];
+  offered bigint[];
 begin
   -- cancel: lock the products
-  select l.known, l.product_ids, l.t into known, product_ids, t from lock_products_v1(ids) l;
+  select l.known, l.product_ids, l.t, l.lines into known, product_ids, t, lines from lock_products_v2(ids) l;
 
   return query
   -- cancel: end the holds, and free the units
@@ -54,6 +56,12 @@ begin
     return query
     -- cancel: the unchanged ones
     select as_of_v1(r, t), false from reservations r where r.id = any(known);
+  end if;
+  if lines <> '{}' then
+    offered := offer_each_v1(lines, t, events);
+    return query
+    -- cancel: what was offered
+    select r, false from reservations r where r.id = any(offered);
   end if;
 end
 $$;

@@ -18,7 +18,7 @@ declare
   rows bigint;
 begin
   -- confirm: lock the products
-  select l.known, l.product_ids, l.t into known, product_ids, t from lock_products_v1(ids) l;
+  select l.known, l.product_ids, l.t into known, product_ids, t from lock_products_v2(ids) l;
 
   return query
   -- confirm: sell what is held, and write its event

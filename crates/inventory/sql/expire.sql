@@ -1,6 +1,8 @@
--- Expires up to max_rows due holds of one product, longest due first. Returns the number of holds.
-create or replace function expire_v2(product_id bigint, max_rows integer, events text[])
-returns integer
+-- Expires up to max_rows due holds of one product, longest due first. Their units go to users who wait for them, if any.
+-- Returns the number of expired holds, and of holds that were offered.
+create or replace function expire_v3(
+  product_id bigint, max_rows integer, events text[], out expired integer, out offered integer
+)
 language plpgsql
 set lock_timeout = '5s'
 -- The statistics may date from the minute before the sale, when the table was empty.
@@ -8,9 +10,19 @@ set enable_seqscan = off
 set plan_cache_mode = force_generic_plan
 as $$
 #variable_conflict use_column
+declare
+  has_line boolean;
+  before bigint;
 begin
   -- expire: lock the product
-  perform from products p where p.id = expire_v2.product_id for no key update;
-  return reclaim_v2(product_id, clock_timestamp(), max_rows, events)::integer;
+  select p.waiting > 0 into has_line from products p where p.id = expire_v3.product_id for no key update;
+  if has_line then
+    before := offered_v1(array[product_id]);
+  end if;
+  expired := reclaim_v2(product_id, clock_timestamp(), max_rows, events)::integer;
+  offered := 0;
+  if has_line then
+    offered := (offered_v1(array[product_id]) - before)::integer;
+  end if;
 end
 $$;

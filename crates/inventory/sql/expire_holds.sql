@@ -1,6 +1,6 @@
--- Expires those of the given holds that are due at t, and frees their units. Returns the number of holds. product_ids
--- must contain their products. The caller must hold the locks of these products and must have read t after locking.
--- Otherwise two callers could free the same unit twice.
+-- Expires those of the given holds that are due at t, and frees their units. Units of a product that users wait for are
+-- offered to them. Returns the number of expired holds. product_ids must contain their products. The caller must hold
+-- the locks of these products and must have read t after locking. Otherwise two callers could free the same unit twice.
 create or replace function expire_holds_v1(ids bigint[], product_ids bigint[], t timestamptz, events text[])
 returns bigint
 language plpgsql
@@ -10,6 +10,7 @@ as $$
 #variable_conflict use_column
 declare
   expired bigint[];
+  lines bigint[];
 begin
   -- expire: end the holds, and free the units
   with gone as (
@@ -29,10 +30,16 @@ begin
     set stock = p.stock + e.units, held = p.held - e.units
     from (select product_id, sum(quantity)::integer as units from ended group by 1) e
     where p.id = any(product_ids) and p.id = e.product_id
+    returning p.id, p.waiting
   )
-  select coalesce(array_agg(e.id), '{}') into expired from ended e;
+  select coalesce(array_agg(e.id), '{}'), (select array_agg(g.id order by g.id) from given_back g where g.waiting > 0)
+  into expired, lines
+  from ended e;
   if 'ReservationExpired' = any(events) then
     perform write_events_v1('ReservationExpired', expired, t, events);
+  end if;
+  if lines is not null then
+    perform offer_each_v1(lines, t, events);
   end if;
   return cardinality(expired)::bigint;
 end

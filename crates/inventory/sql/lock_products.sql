@@ -1,8 +1,8 @@
 -- Locks the products of these reservations in id order, then reads the clock. `known` lists the reservations that
 -- were found. A later statement may see more reservations. Their products are not locked, so the caller must not
--- touch them.
-create or replace function lock_products_v1(
-  ids bigint[], out known bigint[], out product_ids bigint[], out t timestamptz
+-- touch them. `lines` are those of the products in whose line users wait.
+create or replace function lock_products_v2(
+  ids bigint[], out known bigint[], out product_ids bigint[], out t timestamptz, out lines bigint[]
 )
 language plpgsql
 as $$
@@ -22,7 +22,10 @@ begin
   end if;
 
   -- lock products: in id order
-  perform from products p where p.id = any(product_ids) order by p.id for no key update;
+  select coalesce(array_agg(p.id) filter (where p.waiting > 0), '{}') into lines
+  from (
+    select p.id, p.waiting from products p where p.id = any(product_ids) order by p.id for no key update
+  ) p;
   t := clock_timestamp();
 end
 $$;

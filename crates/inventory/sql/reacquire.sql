@@ -48,7 +48,8 @@ begin
   select * into freed from free_units_v1(reservation.product_id, reservation.quantity, t, events);
   product := freed.product;
   expired := freed.expired;
-  if product.stock < reservation.quantity then
+  -- Others wait: free units are theirs.
+  if product.stock < reservation.quantity or product.waiting > 0 then
     outcome := 'expired_sold_out';
     return;
   end if;

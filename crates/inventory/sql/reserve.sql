@@ -1,8 +1,10 @@
 -- Reserves for a batch of requests, with the same result as one call per request in the given order.
 --
 -- Returns arrays in request order:
--- - outcomes: empty when every request was reserved.
--- - ids: the id of the new hold, or of the existing hold that blocks the request.
+-- - outcomes: empty when every request was reserved. Behind those of the requests comes one 'offered' for each hold
+--   that was offered to users who waited for units.
+-- - ids: the id of the new hold, or of the existing hold that blocks the request. For sold_out, the id of the product
+--   if users wait in its line.
 -- - numbers: the free units for sold_out, the units that the user may still take for max_per_user_reached, or the
 --   hold's seconds when the product defines them. Empty when every hold lasts hold_seconds.
 --
@@ -35,6 +37,7 @@ declare
   one_product boolean := product_ids[1] = all(product_ids);
   first_id bigint := product_ids[1];
   sold_out bigint[] := '{}'::bigint[];
+  lines bigint[];
   holds reservations_active[];
   locked bigint[];
   fast record;
@@ -55,7 +58,7 @@ begin
     perform from products p where p.id = any(product_ids) and p.stock = 0;
   end if;
   if found then
-    select o.sold_out, o.holds into sold_out, holds from sold_out_v1(product_ids, user_ids) o;
+    select o.sold_out, o.lines, o.holds into sold_out, lines, holds from sold_out_v2(product_ids, user_ids) o;
   end if;
 
   if not one_product or sold_out = '{}' then
@@ -85,9 +88,9 @@ begin
   end if;
 
   select o.outcomes, o.ids, o.numbers, o.expired into outcomes, ids, numbers, expired
-  from reserve_rest_v1(
+  from reserve_rest_v2(
     product_ids, user_ids, quantities, reference_texts, hold_seconds, events, sold_out, holds, locked, reserved_at,
-    ids, numbers
+    ids, numbers, lines
   ) o;
 end
 $$;

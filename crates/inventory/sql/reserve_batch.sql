@@ -15,31 +15,32 @@ as $$
 declare
   shortest integer;
   longest integer;
+  deadline timestamptz;
 begin
-  -- The events of the new holds are written here, because they have the deadline.
   select r.outcomes, r.ids, r.numbers, r.reserved_at, r.expired
   into outcomes, ids, numbers, reserved_at, expired
-  from reserve_v2(
-    product_ids, user_ids, quantities, reference_texts, hold_seconds, array_remove(events, 'ReservationCreated')
-  ) r;
-  if 'reserved' = all(outcomes) then
+  from reserve_v2(product_ids, user_ids, quantities, reference_texts, hold_seconds, events) r;
+  if 'reserved' = all(array_remove(outcomes, 'offered')) then
     select min(coalesce(q.own_seconds, hold_seconds)), max(coalesce(q.own_seconds, hold_seconds))
     into shortest, longest
     from unnest(numbers) as q (own_seconds);
     if shortest < longest then
       numbers := array_fill(shortest, array[cardinality(ids)]);
+      deadline := reserved_at + shortest * interval '1 second';
       -- reserve batch: one deadline
-      update reservations_active h
-      set expires_at = reserved_at + shortest * interval '1 second'
-      where h.id = any(ids);
+      update reservations_active h set expires_at = deadline where h.id = any(ids);
+      -- reserve batch: the deadline in the events
+      update outbox_events o
+      set payload = o.payload || jsonb_build_object('expires_at', deadline)
+      where o.published_at is null and o.dead_at is null and o.next_attempt_at = reserved_at
+        and o.event_type = 'ReservationCreated' and (o.payload ->> 'reservation_id')::bigint = any(ids);
     end if;
-    perform write_events_v1('ReservationCreated', ids, reserved_at, events);
   elsif 'reserved' = any(outcomes) then
     -- Rolls back to the start of this block. Variables keep their values.
     raise exception using errcode = 'FS001';
   end if;
 exception when sqlstate 'FS001' then
-  outcomes := array_replace(outcomes, 'reserved', null);
+  outcomes := array_replace(array_remove(outcomes, 'offered'), 'reserved', null);
   expired := 0;
 end
 $$;

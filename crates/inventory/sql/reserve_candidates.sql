@@ -1,7 +1,8 @@
 -- The facts that decide about reserve requests, in request order within each product: the product's free units and
 -- rules, the user's own hold, whether the user appears more than once, and how many more units the user may have
 -- (null: unlimited). The function is stable, so it reads with the snapshot of the calling statement. That statement
--- starts after the lock, so it sees the changes of the previous lock holder.
+-- starts after the lock, so it sees the changes of the previous lock holder. `closed` is the refusal for all: the sale
+-- is not on, or others wait for units.
 create or replace function reserve_candidates_v1(
   product_ids bigint[], user_ids bigint[], quantities integer[], locked bigint[], t timestamptz
 )
@@ -31,6 +32,7 @@ begin
     case
       when p.sale_starts_at > t then 'sale_not_open'
       when p.sale_ends_at <= t then 'sale_closed'
+      when p.waiting > 0 then 'sold_out'
     end,
     h.id, h.expires_at,
     count(*) over (partition by q.product_id, q.user_id) > 1,

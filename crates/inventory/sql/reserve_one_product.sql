@@ -19,7 +19,8 @@ declare
 begin
   -- reserve: lock the product, the newest version first. A lookup by `id = …` would visit every row version that an
   -- old snapshot still needs, oldest first. A product on sale gains hundreds of versions per second.
-  select p.ctid as stored_at, p.stock, p.hold_seconds, p.max_per_user, p.sale_starts_at, p.sale_ends_at
+  select p.ctid as stored_at, p.stock, p.hold_seconds, p.max_per_user, p.sale_starts_at, p.sale_ends_at,
+    p.waiting
   into product
   from products p
   where p.id >= product_id and p.id <= product_id
@@ -43,7 +44,7 @@ begin
     from unnest(user_ids, quantities) as q (user_id, quantity);
   end if;
   if product.stock is null or product.stock < units or product.max_per_user is not null
-    or product.sale_starts_at > reserved_at or product.sale_ends_at <= reserved_at
+    or product.sale_starts_at > reserved_at or product.sale_ends_at <= reserved_at or product.waiting > 0
   then
     return;
   end if;

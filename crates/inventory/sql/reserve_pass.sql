@@ -1,9 +1,11 @@
 -- One pass of reserve_one_by_one: decides about each request with the units that are free now. Writes nothing.
 -- `stale` has the due holds of users who asked again, whose requests have no outcome yet. `lacking` is true when a
--- request was refused because units are lacking. If neither is the case, the decisions are final.
+-- request was refused because units are lacking. If neither is the case, the decisions are final. `lines` are the
+-- products, in id order, that requests cannot have because other users wait for them.
 create or replace function reserve_pass_v1(
   product_ids bigint[], user_ids bigint[], quantities integer[], locked bigint[], t timestamptz,
-  out outcomes text[], out ids bigint[], out numbers integer[], out stale bigint[], out lacking boolean
+  out outcomes text[], out ids bigint[], out numbers integer[], out stale bigint[], out lacking boolean,
+  out lines bigint[]
 )
 language plpgsql
 as $$
@@ -21,6 +23,7 @@ begin
   numbers := array_fill(null::integer, array[size]);
   stale := '{}';
   lacking := false;
+  lines := '{}';
 
   for request in
     select * from reserve_candidates_v1(product_ids, user_ids, quantities, locked, t)
@@ -40,6 +43,13 @@ begin
       ids[request.n] := request.held_id;
     elsif request.closed is not null then
       outcomes[request.n] := request.closed;
+      if request.closed = 'sold_out' then
+        numbers[request.n] := free_units;
+        ids[request.n] := request.product_id;
+        if request.product_id <> all(lines) then
+          lines := lines || request.product_id;
+        end if;
+      end if;
     elsif request.repeated and request.user_id = any(holders) then
       outcomes[request.n] := 'already_reserved';
       ids[request.n] := holder_ids[array_position(holders, request.user_id)];

@@ -48,7 +48,7 @@ begin
   from (
     select q.n, p.hold_seconds::integer as hold_seconds,
       p.stock >= sum(q.quantity) over (partition by q.product_id)
-        and p.max_per_user is null
+        and p.max_per_user is null and p.waiting = 0
         and (p.sale_starts_at <= t) is not false and (p.sale_ends_at > t) is not false
         and row_number() over (partition by q.product_id, q.user_id order by q.n) = 1
         and h.id is null as served

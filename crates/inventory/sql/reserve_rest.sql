@@ -1,10 +1,10 @@
 -- The rest of a batch of reserve: requests for products that are sold out, and requests that the ordinary case left
 -- over. `served` and `seconds` are the ids and the hold's seconds from the ordinary case. The other arguments and the
 -- results are those of reserve_v2.
-create or replace function reserve_rest_v1(
+create or replace function reserve_rest_v2(
   product_ids bigint[], user_ids bigint[], quantities integer[], reference_texts text[], hold_seconds integer,
   events text[], sold_out bigint[], holds reservations_active[], locked bigint[], reserved_at timestamptz,
-  served bigint[], seconds integer[],
+  served bigint[], seconds integer[], lines bigint[],
   out outcomes text[], out ids bigint[], out numbers integer[], out expired bigint
 )
 language plpgsql
@@ -22,7 +22,7 @@ begin
       when h.id is null then 'sold_out'
       else 'already_reserved'
     end order by q.n),
-    array_agg(coalesce(q.id, h.id) order by q.n),
+    array_agg(coalesce(q.id, h.id, case when q.product_id = any(lines) then q.product_id end) order by q.n),
     array_agg(case when q.id is not null then q.number when q.product_id = any(sold_out) then 0 end order by q.n),
     array_agg(q.n order by q.n) filter (where q.id is null and q.product_id <> all(sold_out))
   into outcomes, ids, numbers, left_over
@@ -55,5 +55,6 @@ begin
     ids[left_over[i]] := rest.ids[i];
     numbers[left_over[i]] := rest.numbers[i];
   end loop;
+  outcomes := outcomes || array_remove(rest.outcomes[cardinality(left_over) + 1:], null);
 end
 $$;

@@ -8,7 +8,7 @@ use crate::{
     event::Events,
     product::{Product, columns},
     reservation::Refusal,
-    transition::{Transition, expired},
+    transition::{Transition, expired, offered},
 };
 
 /// Maximum length of a reason, in characters.
@@ -54,16 +54,21 @@ pub struct Adjusted {
     pub answer: Result<Product, Refusal>,
     /// Number of due holds that the call expired to free units.
     pub expired: u64,
+    /// Number of holds that the call offered to users who waited for units.
+    pub offered: u64,
 }
 
 impl Adjusted {
     /// The transitions that this call made.
     pub fn transitions(&self) -> impl Iterator<Item = Transition<'_>> + Clone {
-        expired(self.expired).into_iter()
+        expired(self.expired)
+            .into_iter()
+            .chain(offered(self.offered))
     }
 }
 
-/// Changes a product's stock and total by `delta` units. Units of due holds count as free.
+/// Changes a product's stock and total by `delta` units. Units of due holds count as free, except for those that users in
+/// the product's waitlist get. Added units go to these users first.
 ///
 /// Refuses with [`Refusal::ProductNotFound`], [`Refusal::InsufficientStock`] and [`Refusal::TotalTooLarge`].
 pub async fn adjust_stock(
@@ -74,9 +79,9 @@ pub async fn adjust_stock(
 ) -> Result<Adjusted, Error> {
     let query = sqlx::query(concat!(
         "-- adjust stock
-        select a.adjusted, a.expired, ",
+        select a.adjusted, a.expired, a.offered, ",
         columns!(),
-        " from adjust_stock_v1($1, $2, $3, $4) a cross join lateral (select (a.product).*) p
+        " from adjust_stock_v2($1, $2, $3, $4) a cross join lateral (select (a.product).*) p
         where a.adjusted is not null"
     ))
     .bind(product_id)
@@ -88,9 +93,11 @@ pub async fn adjust_stock(
         return Ok(Adjusted {
             answer: Err(Refusal::ProductNotFound),
             expired: 0,
+            offered: 0,
         });
     };
     let expired: i64 = row.try_get("expired")?;
+    let offered: i64 = row.try_get("offered")?;
     Ok(Adjusted {
         answer: match row.try_get("adjusted")? {
             true => Ok(Product::from_row(row)?),
@@ -100,5 +107,6 @@ pub async fn adjust_stock(
             }),
         },
         expired: expired.unsigned_abs(),
+        offered: offered.unsigned_abs(),
     })
 }

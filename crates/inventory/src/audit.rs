@@ -1,4 +1,4 @@
-//! audit: compares each product's counters with its reservations, and counts all reservations.
+//! audit: compares each product's counters with its reservations and its waitlist, and counts all reservations.
 
 use std::{borrow::Cow, time::Duration};
 
@@ -37,6 +37,13 @@ pub struct ProductAudit {
     pub reservations_held: i64,
     /// Units of CONFIRMED reservations.
     pub reservations_sold: i64,
+    /// Waiting entries, by the product's row.
+    pub waiting: i32,
+    /// WAITING entries of the waitlist.
+    pub entries_waiting: i64,
+    /// Whether free units should have been offered to the first in line.
+    #[serde(skip)]
+    pub is_unoffered: bool,
     /// Initial units plus all stock adjustments.
     #[serde(skip)]
     pub adjusted_total: i64,
@@ -47,7 +54,8 @@ pub struct ProductAudit {
 pub struct Difference {
     /// The product.
     pub product_id: ProductId,
-    /// Name of the counter: `stock`, `held`, `sold` or `total`.
+    /// Name of the counter: `stock`, `held`, `sold`, `total` or `waiting`; or `unoffered`, the number of free units that
+    /// are enough for the first in line, who should have them.
     pub counter: Cow<'static, str>,
     /// Value in the product's row.
     pub counted: i64,
@@ -104,7 +112,8 @@ pub async fn tally(pool: &PgPool) -> Result<Tally, Error> {
     Ok(tallies.first().copied().ok_or(sqlx::Error::RowNotFound)?)
 }
 
-/// Compares the counters of every product with its reservations. Uses one statement, and so one snapshot: concurrent
+/// Compares the counters of every product with its reservations, and looks for free units beside an entry of the waitlist
+/// that they are enough for. Uses one statement, and so one snapshot: concurrent
 /// changes cannot cause a false difference.
 pub async fn audit(pool: &PgPool) -> Result<Audit, Error> {
     let now = sqlx::query("-- audit: when\nselect statement_timestamp()");
@@ -114,6 +123,11 @@ pub async fn audit(pool: &PgPool) -> Result<Audit, Error> {
         "-- audit
         select coalesce(p.id, r.product_id) as product_id, coalesce(p.stock, 0) as stock,
             coalesce(p.held, 0) as held, coalesce(p.sold, 0) as sold, coalesce(p.total, 0) as total,
+            coalesce(p.waiting, 0) as waiting, coalesce(w.entries, 0) as entries_waiting,
+            -- Not while the line is due: then the expirer goes on with what one transaction has left.
+            coalesce(p.stock >= w.wanted and (p.sale_starts_at <= statement_timestamp()) is not false
+                and (p.sale_ends_at > statement_timestamp()) is not false
+                and (l.due_at <= statement_timestamp()) is not true, false) as is_unoffered,
             coalesce(r.held, 0)::bigint as reservations_held,
             coalesce(r.sold, 0)::bigint as reservations_sold,
             -- Where initial is unknown, as for a product inserted by hand without triggers, the total is not
@@ -130,6 +144,13 @@ pub async fn audit(pool: &PgPool) -> Result<Audit, Error> {
             from reservations
             group by product_id
         ) r on r.product_id = p.id
+        left join (
+            select product_id, count(*) as entries, (array_agg(quantity::integer order by id))[1] as wanted
+            from waitlist_entries
+            where status = 'WAITING'
+            group by product_id
+        ) w on w.product_id = p.id
+        left join waitlists l on l.product_id = p.id
         order by 1",
     );
     let products: Vec<ProductAudit> = read_all(pool, query).await?;
@@ -174,6 +195,11 @@ fn differences(product: &ProductAudit) -> Vec<Difference> {
         difference("held", held, product.reservations_held),
         difference("sold", sold, product.reservations_sold),
         difference("total", product.total.into(), product.adjusted_total),
+        difference("waiting", product.waiting.into(), product.entries_waiting),
+        product
+            .is_unoffered
+            .then(|| difference("unoffered", stock, 0))
+            .flatten(),
     ]
     .into_iter()
     .flatten()

@@ -1,13 +1,13 @@
 //! The result of a verb's call, for each of its requests.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use sqlx::{FromRow as _, Row, postgres::PgRow};
 
 use crate::{
     ReservationId,
     reservation::{Refusal, Reservation, Status, answer},
-    transition::{Change, Transition, expired},
+    transition::{Change, Transition, expired, offered},
 };
 
 /// The result of a batch of requests.
@@ -19,6 +19,8 @@ pub struct Batch {
     changes: Vec<Change>,
     /// Number of due holds that this call also expired.
     pub expired: u64,
+    /// Number of holds that this call offered to users who waited for units.
+    pub offered: u64,
 }
 
 impl Batch {
@@ -33,6 +35,7 @@ impl Batch {
             answers,
             changes,
             expired,
+            offered: 0,
         }
     }
 
@@ -49,6 +52,7 @@ impl Batch {
         self.changes()
             .map(|(change, reservation)| Transition::Of(change, reservation))
             .chain(expired(self.expired))
+            .chain(offered(self.offered))
     }
 
     /// Replaces the refusal of a request with `later`, the result of a batch of only that request.
@@ -59,6 +63,7 @@ impl Batch {
             self.changes[position] = change;
         }
         self.expired += later.expired;
+        self.offered += later.offered;
     }
 
     /// The batch as a whole, for a function that does all or none. The requests are named by `ids`.
@@ -73,6 +78,7 @@ impl Batch {
             answer,
             changes: if is_done { self.changes } else { Vec::new() },
             expired: if is_done { self.expired } else { 0 },
+            offered: if is_done { self.offered } else { 0 },
         }
     }
 
@@ -91,6 +97,8 @@ pub struct AllOrNone<Id> {
     pub(crate) changes: Vec<Change>,
     /// Number of due holds that this call also expired.
     pub expired: u64,
+    /// Number of holds that this call offered to users who waited for units.
+    pub offered: u64,
 }
 
 impl<Id> AllOrNone<Id> {
@@ -101,11 +109,13 @@ impl<Id> AllOrNone<Id> {
         changes
             .map(|(change, reservation)| Transition::Of(change, reservation))
             .chain(expired(self.expired))
+            .chain(offered(self.offered))
     }
 }
 
 /// The result of a verb that moves reservations to the status `wanted`, with one answer for each id. `rows` is the
-/// result of `confirm_v2` and similar functions: each existing reservation, and whether the verb made the `change`.
+/// result of `confirm_v2` and similar functions: each existing reservation, and whether the verb made the `change`. Then
+/// come the holds that the call offered to users who waited for units.
 pub(crate) fn batch_ended_as(
     wanted: Status,
     change: Change,
@@ -132,5 +142,8 @@ pub(crate) fn batch_ended_as(
         let reservation = found.get(id).map(|(reservation, _)| reservation);
         answers.push(answer(wanted, reservation));
     }
-    Ok(Batch::new(answers, changes, 0))
+    let mut batch = Batch::new(answers, changes, 0);
+    let asked: HashSet<_> = ids.iter().collect();
+    batch.offered = found.keys().filter(|id| !asked.contains(id)).count() as u64;
+    Ok(batch)
 }

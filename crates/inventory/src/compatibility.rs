@@ -269,17 +269,17 @@ pub async fn wait_until_usable(pool: &PgPool, functions: Functions, failed: impl
             Err(unusable) => unusable,
         };
         let mut cause = unusable.cause().map(str::to_owned);
-        let incomplete = matches!(
+        let is_incomplete = matches!(
             unusable,
             Unusable::HalfMigrated { .. } | Unusable::Older { .. }
         );
-        if incomplete && functions == Functions::Install {
+        if is_incomplete && functions == Functions::Install {
             match migrate::install_by_hand(pool).await {
                 Ok(0) => {}
                 Ok(count) => {
                     tracing::info!(
                         count,
-                        "the schema was made by hand: installed its functions"
+                        "the schema was made by hand: completed it, and installed its functions"
                     );
                     continue;
                 }

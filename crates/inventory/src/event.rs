@@ -6,16 +6,17 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
-use crate::{ProductId, Quantity, ReservationId, UserId, schema::Utc};
+use crate::{ProductId, Quantity, ReservationId, UserId, WaitlistEntryId, schema::Utc};
 
 /// All event types.
-const TYPES: [&str; 6] = [
+const TYPES: [&str; 7] = [
     "ReservationCreated",
     "ReservationConfirmed",
     "ReservationCanceled",
     "ReservationExpired",
     "ReservationReturned",
     "StockAdjusted",
+    "WaitlistOffered",
 ];
 
 /// Settings of the processes that write events.
@@ -24,7 +25,7 @@ const TYPES: [&str; 6] = [
 #[group(skip)]
 pub struct Args {
     /// Which events are written: a comma-separated list of ReservationCreated, ReservationConfirmed,
-    /// ReservationCanceled, ReservationExpired, ReservationReturned and StockAdjusted.
+    /// ReservationCanceled, ReservationExpired, ReservationReturned, StockAdjusted and WaitlistOffered.
     #[arg(long, env = "OUTBOX_EVENTS", default_value = "ReservationConfirmed")]
     pub outbox_events: Events,
 }
@@ -79,6 +80,8 @@ pub enum Event {
     ReservationReturned(ReservationReturned),
     /// A product's stock was changed.
     StockAdjusted(StockAdjusted),
+    /// A user who waited for units was offered a hold.
+    WaitlistOffered(WaitlistOffered),
 }
 
 impl Event {
@@ -98,6 +101,7 @@ impl Event {
             Self::ReservationCanceled(event) => event.reference.as_deref(),
             Self::ReservationExpired(event) => event.reference.as_deref(),
             Self::ReservationReturned(event) => event.reference.as_deref(),
+            Self::WaitlistOffered(event) => event.reference.as_deref(),
             Self::StockAdjusted(_) => None,
         }
     }
@@ -169,6 +173,32 @@ pub struct StockAdjusted {
     #[serde(with = "utc")]
     #[schemars(with = "Utc")]
     pub adjusted_at: OffsetDateTime,
+}
+
+/// A user who waited for units was offered a hold. The event `ReservationCreated` of the hold is written besides.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct WaitlistOffered {
+    /// The user's entry in the waitlist.
+    pub entry_id: WaitlistEntryId,
+    /// The hold.
+    pub reservation_id: ReservationId,
+    /// Its product.
+    pub product_id: ProductId,
+    /// The user.
+    pub user_id: UserId,
+    /// Number of units.
+    pub quantity: Quantity,
+    /// Time of the offer, by PostgreSQL's clock, in UTC.
+    #[serde(with = "utc")]
+    #[schemars(with = "Utc")]
+    pub offered_at: OffsetDateTime,
+    /// Deadline of the hold.
+    #[serde(with = "utc")]
+    #[schemars(with = "Utc")]
+    pub expires_at: OffsetDateTime,
+    /// The shop's reference. It is not part of the body: the relay sends it as a message header.
+    #[serde(default, skip_serializing)]
+    pub reference: Option<String>,
 }
 
 /// PostgreSQL writes times into JSON with the offset of the session's time zone. Consumers get UTC.

@@ -140,6 +140,10 @@ positive!(
     ReservationId(i64)
 );
 positive!(
+    /// Id of an entry of a waitlist. The entries of a product are in line in the order of their ids.
+    WaitlistEntryId(i64)
+);
+positive!(
     /// Id of a user, assigned by the shop.
     UserId(i64)
 );

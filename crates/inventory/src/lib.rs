@@ -23,6 +23,8 @@ pub mod extend_batch;
 pub mod id_epoch;
 pub mod idempotency;
 mod ids;
+pub mod join_waitlist;
+pub mod leave_waitlist;
 pub mod list;
 pub mod locked;
 pub mod migrate;
@@ -38,7 +40,10 @@ pub mod schema;
 pub mod server;
 mod timestamp;
 pub mod transition;
+pub mod waitlist;
 
 pub use database::{Error, Executor};
-pub use ids::{NotPositive, ProductId, Quantity, ReservationId, Seconds, UserId, whole_number};
+pub use ids::{
+    NotPositive, ProductId, Quantity, ReservationId, Seconds, UserId, WaitlistEntryId, whole_number,
+};
 pub use timestamp::{InvalidTimestamp, Timestamp};

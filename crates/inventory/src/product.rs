@@ -3,13 +3,15 @@
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::json;
-use sqlx::{Encode, FromRow, PgPool, Postgres, QueryBuilder, Type};
+use sqlx::{Encode, FromRow, PgConnection, PgPool, Postgres, QueryBuilder, Type};
 use time::OffsetDateTime;
 
 use crate::{
     Error, ProductId, Quantity, Seconds, Timestamp,
-    database::{Executor, fetch},
+    database::{End, Executor, fetch, transact},
+    event::Events,
     schema::Utc,
+    waitlist,
 };
 
 /// A product. `total = stock + held + sold` at every commit.
@@ -34,6 +36,10 @@ pub struct Product {
     /// All units.
     #[schemars(range(min = 0))]
     pub total: i32,
+    /// Number of entries that wait in the product's line. While there are any, no other user gets a unit.
+    #[serde(skip_serializing_if = "is_zero")]
+    #[schemars(with = "i32", range(min = 1))]
+    pub waiting: i32,
     /// When the product was created.
     #[serde(with = "time::serde::rfc3339")]
     #[schemars(with = "Utc")]
@@ -66,10 +72,18 @@ pub struct Product {
     pub sale_ends_at: Option<OffsetDateTime>,
 }
 
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde passes fields by reference"
+)]
+fn is_zero(number: &i32) -> bool {
+    *number == 0
+}
+
 /// The columns of a [`Product`].
 macro_rules! columns {
     () => {
-        "id, name, stock, held, sold, total, created_at,
+        "id, name, stock, held, sold, total, waiting, created_at,
         hold_seconds, max_hold_seconds, max_per_user, sale_starts_at, sale_ends_at"
     };
 }
@@ -199,12 +213,37 @@ pub async fn create(
 
 /// Changes a product's name, unless it is `None`, and the rules of its sale. Returns `Ok(Ok(None))` if the product
 /// does not exist.
+///
+/// The rules decide who is offered units, and when the line of the product is closed. So the line is looked at in the same
+/// transaction.
 pub async fn change(
     pool: &PgPool,
     id: ProductId,
     name: Option<&Name>,
     policy: &Policy,
+    events: &Events,
 ) -> Result<Result<Option<Product>, InvalidProduct>, Error> {
+    let work = async |transaction: &mut PgConnection| {
+        let changed = checked(update(&mut *transaction, id, name, policy).await)?;
+        let mut changed = match changed {
+            Ok(rows) => rows,
+            Err(invalid) => return Ok((End::Rollback, Err(invalid))),
+        };
+        if changed.iter().any(|product| product.waiting > 0) {
+            waitlist::settle(&mut *transaction, id, events).await?;
+            changed = read(transaction, &[id]).await?;
+        }
+        Ok((End::Commit, Ok(changed.pop())))
+    };
+    transact(pool, work).await
+}
+
+async fn update(
+    transaction: &mut PgConnection,
+    id: ProductId,
+    name: Option<&Name>,
+    policy: &Policy,
+) -> Result<Vec<Product>, Error> {
     let mut query = QueryBuilder::new("-- product: change\nupdate products set name = coalesce(");
     query.push_bind(name.map(|name| name.0.as_str()));
     query.push(", name)");
@@ -215,8 +254,7 @@ pub async fn change(
     set(&mut query, ", sale_ends_at = ", policy.sale_ends_at);
     query.push(" where id = ").push_bind(id.get());
     query.push(concat!(" returning ", columns!()));
-    let changed: Result<Vec<Product>, _> = checked(fetch(pool, query.build()).await)?;
-    Ok(changed.map(|mut rows| rows.pop()))
+    fetch(transaction, query.build()).await
 }
 
 fn set<'a, T>(query: &mut QueryBuilder<Postgres>, column: &str, value: Option<Option<T>>)
@@ -277,15 +315,19 @@ pub async fn newest(executor: impl Into<Executor<'_>>, limit: i64) -> Result<Vec
 
 /// The products with these ids, in order of `ids`. `None`: no such product.
 pub async fn get(pool: &PgPool, ids: &[ProductId]) -> Result<Vec<Option<Product>>, Error> {
+    let found = read(pool, ids).await?;
+    Ok(ids
+        .iter()
+        .map(|id| found.iter().find(|product| product.id == *id).cloned())
+        .collect())
+}
+
+async fn read(executor: impl Into<Executor<'_>>, ids: &[ProductId]) -> Result<Vec<Product>, Error> {
     let query = sqlx::query(concat!(
         "-- product: get\nselect ",
         columns!(),
         " from products where id = any($1)"
     ))
     .bind(ids.iter().map(|id| id.get()).collect::<Vec<_>>());
-    let found: Vec<Product> = fetch(pool, query).await?;
-    Ok(ids
-        .iter()
-        .map(|id| found.iter().find(|product| product.id == *id).cloned())
-        .collect())
+    fetch(executor, query).await
 }

@@ -2,13 +2,14 @@
 //!
 //! | verb | from | guard | to |
 //! |---|---|---|---|
-//! | [`reserve`](crate::reserve) | – | product exists, no unexpired hold of this user, its sale is on, stock, `max_per_user` | ACTIVE |
+//! | [`reserve`](crate::reserve) | – | product exists, no unexpired hold of this user, its sale is on, nobody waits in line, stock, `max_per_user` | ACTIVE |
+//! | [offer](crate::waitlist) | – | first in line, its sale is on, stock, `max_per_user` | ACTIVE |
 //! | [`extend`](crate::extend) | ACTIVE | `expires_at > t` | ACTIVE |
 //! | [`confirm`](crate::confirm) | ACTIVE | `expires_at > t` | CONFIRMED |
 //! | [`cancel`](crate::cancel) | ACTIVE | `expires_at > t` | CANCELED |
 //! | [`expire`](crate::expire) | ACTIVE | `expires_at <= t` | EXPIRED |
 //! | [`return`](crate::return_sold) | CONFIRMED | | RETURNED |
-//! | [`reacquire`](crate::reacquire) | – | another is EXPIRED, stock, `max_per_user` | CONFIRMED |
+//! | [`reacquire`](crate::reacquire) | – | another is EXPIRED, nobody waits in line, stock, `max_per_user` | CONFIRMED |
 
 use std::{borrow::Cow, collections::HashMap, str::FromStr};
 
@@ -18,7 +19,9 @@ use serde_json::{Value, json};
 use sqlx::{FromRow, PgPool};
 use time::OffsetDateTime;
 
-use crate::{Error, ProductId, Quantity, ReservationId, UserId, database::fetch, schema};
+use crate::{
+    Error, ProductId, Quantity, ReservationId, UserId, WaitlistEntryId, database::fetch, schema,
+};
 
 /// A reservation with its effective status: from the deadline on, a hold is EXPIRED.
 #[derive(Clone, Debug, Serialize, JsonSchema, FromRow)]
@@ -199,6 +202,12 @@ pub enum Refusal {
         /// Number of free units.
         free: i32,
     },
+    /// Other users wait for the product: all free units are theirs.
+    #[error("other users wait for the product")]
+    SoldOutToWaitlist {
+        /// Number of free units. The first in line waits for more.
+        free: i32,
+    },
     /// The user would have more units than the product's `max_per_user`.
     #[error("the user may have only {remaining} more units")]
     MaxPerUserReached {
@@ -211,6 +220,24 @@ pub enum Refusal {
         /// That hold.
         reservation_id: ReservationId,
     },
+    /// The user already waits for the product.
+    #[error("the user already waits for this product with entry {entry_id}")]
+    AlreadyWaiting {
+        /// The user's entry.
+        entry_id: WaitlistEntryId,
+    },
+    /// No entry of a waitlist has this id.
+    #[error("there is no such entry")]
+    WaitlistEntryNotFound,
+    /// The entry does not wait any more: a hold was offered.
+    #[error("the user was offered reservation {reservation_id}")]
+    WaitlistEntryOffered {
+        /// The offered hold.
+        reservation_id: ReservationId,
+    },
+    /// The entry does not wait any more: it was closed.
+    #[error("the entry was closed")]
+    WaitlistEntryClosed,
     /// No reservation has this id.
     #[error("there is no such reservation")]
     ReservationNotFound,

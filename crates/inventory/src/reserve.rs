@@ -34,7 +34,7 @@ pub struct Reserve {
 /// else `hold_seconds`.
 ///
 /// Refuses, in this order: [`Refusal::ProductNotFound`], [`Refusal::AlreadyReserved`], [`Refusal::SaleNotOpen`],
-/// [`Refusal::SaleClosed`], [`Refusal::SoldOut`], [`Refusal::MaxPerUserReached`]. Holds past their deadline do
+/// [`Refusal::SaleClosed`], [`Refusal::SoldOut`] or [`Refusal::SoldOutToWaitlist`], [`Refusal::MaxPerUserReached`]. Holds past their deadline do
 /// not block a request: the user's own hold is expired, and holds of others are reclaimed as far as the batch lacks
 /// units.
 pub async fn reserve(
@@ -97,13 +97,17 @@ fn batch(decided: BatchResult) -> Result<Batch, Error> {
         answers.push(answer.ok_or_else(|| no_such_outcome("none"))?);
     }
     let changes = vec![Change::Reserved; answers.len()];
-    Ok(Batch::new(answers, changes, decided.expired))
+    let mut batch = Batch::new(answers, changes, decided.expired);
+    batch.offered = decided.offered;
+    Ok(batch)
 }
 
 /// Result of a function that reserves. A request without an answer was rolled back.
 pub(crate) struct BatchResult {
     pub(crate) answers: Vec<Option<Result<Reservation, Refusal>>>,
     pub(crate) expired: u64,
+    /// Number of holds that were offered to users who waited for units.
+    pub(crate) offered: u64,
     /// Nothing was done, because another transaction holds a lock.
     busy: bool,
 }
@@ -144,6 +148,7 @@ fn read(row: &PgRow, requests: &[Reserve], hold_seconds: i32) -> Result<BatchRes
         return Ok(BatchResult {
             answers: Vec::new(),
             expired: 0,
+            offered: 0,
             busy: true,
         });
     }
@@ -188,6 +193,8 @@ fn read(row: &PgRow, requests: &[Reserve], hold_seconds: i32) -> Result<BatchRes
             ("already_reserved", Some(reservation_id), _) => {
                 Err(Refusal::AlreadyReserved { reservation_id })
             }
+            // Users wait in the line of this product.
+            ("sold_out", Some(_), _) => Err(Refusal::SoldOutToWaitlist { free: units }),
             ("sold_out", ..) => Err(Refusal::SoldOut { free: units }),
             ("max_per_user_reached", ..) => Err(Refusal::MaxPerUserReached { remaining: units }),
             ("sale_not_open", ..) => Err(Refusal::SaleNotOpen),
@@ -199,6 +206,7 @@ fn read(row: &PgRow, requests: &[Reserve], hold_seconds: i32) -> Result<BatchRes
     Ok(BatchResult {
         answers,
         expired: expired.unsigned_abs(),
+        offered: outcomes.len().saturating_sub(requests.len()) as u64,
         busy: false,
     })
 }

@@ -34,5 +34,6 @@ pub async fn reserve_batch(
             .collect(),
         changes: vec![Change::Reserved; requests.len()],
         expired: decided.expired,
+        offered: decided.offered,
     })
 }

@@ -139,6 +139,7 @@ fn change(event: &Event, there: Option<&Reservation>) -> Now {
         Event::ReservationCanceled(event) => Some(event.canceled_at) == there.canceled_at,
         Event::ReservationExpired(event) => Some(event.expired_at) == there.expired_at,
         Event::ReservationReturned(event) => Some(event.returned_at) == there.returned_at,
+        Event::WaitlistOffered(event) => event.offered_at == there.created_at,
         Event::StockAdjusted(_) => false,
     };
     match done {
@@ -165,6 +166,7 @@ fn subject(event: &Event) -> Option<(ReservationId, ProductId, UserId, Quantity)
         Event::ReservationCanceled(event) => of!(event),
         Event::ReservationExpired(event) => of!(event),
         Event::ReservationReturned(event) => of!(event),
+        Event::WaitlistOffered(event) => of!(event),
         Event::StockAdjusted(_) => None,
     }
 }
@@ -180,7 +182,7 @@ fn action(event: Option<&Event>, now: Option<Status>) -> &'static str {
         (Some(Event::ReservationConfirmed(_)), _) => {
             "the sale is lost: reserve and confirm the units for this user again, or cancel the order"
         }
-        (Some(Event::ReservationCreated(_)), _) => {
+        (Some(Event::ReservationCreated(_) | Event::WaitlistOffered(_)), _) => {
             "the hold is lost: reserve the units for this user again, or tell the user"
         }
         (Some(Event::ReservationCanceled(_)), Some(Active)) => {

@@ -10,6 +10,8 @@ pub enum Transition<'a> {
     Of(Change, &'a Reservation),
     /// The call also expired this number of due holds. Their ids are not known.
     Expired(u64),
+    /// The call also offered this number of holds to users who waited for units.
+    Offered(u64),
 }
 
 /// The change that a successful request made to its reservation.
@@ -34,4 +36,9 @@ pub enum Change {
 /// The entry for due holds that a call expired on the way, if there were any.
 pub(crate) fn expired<'a>(holds: u64) -> Option<Transition<'a>> {
     (holds > 0).then_some(Transition::Expired(holds))
+}
+
+/// The entry for holds that a call offered to a waitlist, if there were any.
+pub(crate) fn offered<'a>(holds: u64) -> Option<Transition<'a>> {
+    (holds > 0).then_some(Transition::Offered(holds))
 }

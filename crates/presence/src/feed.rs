@@ -51,6 +51,7 @@ pub enum TransitionKind {
     Canceled,
     Expired,
     Returned,
+    Offered,
 }
 
 /// The reservation of a transition.
@@ -97,6 +98,7 @@ impl Feed {
         for transition in transitions {
             match transition {
                 Transition::Expired(count) => kept.count(TransitionKind::Expired, count),
+                Transition::Offered(count) => kept.count(TransitionKind::Offered, count),
                 Transition::Of(change, reservation) if kept.noted < FEED_MAX => {
                     kept.note(change, reservation);
                 }

@@ -281,7 +281,7 @@ async fn the_audit_shows_each_product_and_finds_every_difference() {
     assert_eq!(audit["clean"], true);
     let wanted = json!([{
         "product_id": product, "stock": 3, "held": 1, "sold": 1, "total": 5,
-        "reservations_held": 1, "reservations_sold": 1,
+        "reservations_held": 1, "reservations_sold": 1, "waiting": 0, "entries_waiting": 0,
     }]);
     assert_eq!(audit["products"], wanted);
 

@@ -142,6 +142,7 @@ fn good_body(operation: &str) -> Value {
         "reserveBatch" => json!({"user_id": 1, "items": [{"product_id": 7, "quantity": 1}]}),
         "confirmReservation" => json!({}),
         "extendReservation" => json!({"seconds": 1}),
+        "joinWaitlist" => json!({"user_id": 1}),
         "replayEvents" => json!({"from": "0000-01-01T00:00:00Z", "to": "9999-12-31T23:59:59.9Z"}),
         other => panic!("a body that this test does not know: {other}"),
     }
@@ -292,8 +293,8 @@ async fn a_parameter_is_read_exactly_if_its_schema_allows_it() {
                 path.replace('/', "~1")
             );
             let more = [
-                "", "01", "00", "+1", "1 ", " 1", "1,2", "ACTIVE", "active", "EXPIRED", "\u{661}",
-                "a+b", "%zz",
+                "", "01", "00", "+1", "1 ", " 1", "1,2", "ACTIVE", "active", "EXPIRED", "WAITING",
+                "\u{661}", "a+b", "%zz",
             ];
             let texts: BTreeSet<String> = VALUES
                 .iter()

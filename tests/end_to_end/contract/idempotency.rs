@@ -59,13 +59,9 @@ async fn state(system: &System) -> Vec<Value> {
 }
 
 /// For a product with 9 units, whose holds 1 to 4 are ACTIVE, ACTIVE, CONFIRMED and past the deadline.
-const POSTS: [(&str, &str, u16); 16] = [
+const POSTS: [(&str, &str, u16); 18] = [
     ("/products", r#"{"name": "x", "stock": 1}"#, 201),
-    (
-        "/products/1/stock",
-        r#"{"delta": 5, "reason": "found"}"#,
-        200,
-    ),
+    ("/products/1/stock", r#"{"delta": 5, "reason": "x"}"#, 200),
     ("/reservations", r#"{"product_id": 1, "user_id": 9}"#, 201),
     (
         "/reservations/batch",
@@ -84,6 +80,12 @@ const POSTS: [(&str, &str, u16); 16] = [
     ),
     ("/reservations/batch/cancel", r#"{"ids": [6, 2]}"#, 200),
     ("/reservations/batch/confirm", r#"{"ids": [5, 1]}"#, 200),
+    (
+        "/products/1/waitlist",
+        r#"{"user_id": 7, "quantity": 100}"#,
+        201,
+    ),
+    ("/waitlist/1/leave", "", 200),
     ("/admin/reservations/sync-expired", "", 200),
     ("/admin/counters/rebuild", "", 200),
     ("/admin/outbox/requeue", "", 200),

@@ -95,6 +95,8 @@ fn acts(system: &System) -> Vec<RequestBuilder> {
         post("/reservations/batch/confirm").json(&json!({"ids": [1]})),
         post("/reservations/batch/cancel").json(&json!({"ids": [1]})),
         post("/reservations/batch/extend").json(&json!({"ids": [1], "seconds": 1})),
+        post("/products/1/waitlist").json(&json!({"user_id": 1})),
+        post("/waitlist/1/leave"),
     ]
 }
 

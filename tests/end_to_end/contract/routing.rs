@@ -22,7 +22,7 @@ pub(super) const NO_IDS: [&str; 14] = [
     "99999999999999999999999999999999",
 ];
 
-const ROUTES: [(&str, &str); 26] = [
+const ROUTES: [(&str, &str); 30] = [
     ("/products", "GET,HEAD,POST"),
     ("/products/1", "GET,HEAD,PATCH"),
     ("/products/1/stock", "POST"),
@@ -36,6 +36,10 @@ const ROUTES: [(&str, &str); 26] = [
     ("/reservations/1/cancel", "POST"),
     ("/reservations/1/extend", "POST"),
     ("/reservations/1/return", "POST"),
+    ("/products/1/waitlist", "POST"),
+    ("/waitlist", "GET,HEAD"),
+    ("/waitlist/1", "GET,HEAD"),
+    ("/waitlist/1/leave", "POST"),
     ("/admin/reservations/sync-expired", "POST"),
     ("/admin/live", "GET,HEAD"),
     ("/admin/audit", "GET,HEAD"),

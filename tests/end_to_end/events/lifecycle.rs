@@ -10,7 +10,7 @@ use super::stage::{Broker, Event, rows};
 use crate::support::{ASYNCAPI, Peer, System, assert_fields, assert_utc, id};
 
 const ALL: &str = "ReservationCreated,ReservationConfirmed,ReservationCanceled,ReservationExpired,\
-    ReservationReturned,StockAdjusted";
+    ReservationReturned,StockAdjusted,WaitlistOffered";
 
 /// Each event: routing key, version, and the times in its payload.
 const DOCUMENTED: [(&str, &str, Option<i32>, &[&str]); 5] = [
@@ -62,9 +62,15 @@ async fn every_transition_is_told_where_it_is_wanted() {
         None,
         &["adjusted_at"][..],
     );
+    let offer = (
+        "WaitlistOffered",
+        "waitlist.offered",
+        Some(1),
+        &["offered_at", "expires_at"][..],
+    );
     let documented: HashMap<_, _> = DOCUMENTED
         .into_iter()
-        .chain([stock])
+        .chain([stock, offer])
         .map(|told| (told.0, told))
         .collect();
     let contract = ASYNCAPI.document["channels"].as_object().unwrap();
@@ -92,12 +98,15 @@ async fn every_transition_is_told_where_it_is_wanted() {
         .admin_json(Method::POST, &path, &adjusted)
         .await
         .expect(200);
+    let path = format!("/products/{product}/waitlist");
+    let waits = json!({"user_id": 4, "quantity": 2, "reference": "A-7"});
+    let offered = system.post_json(&path, &waits).await.expect(201);
 
     for (_, key, ..) in documented.values() {
         broker.bind_to(key).await;
     }
     let _relay = Peer::relay(&system, &broker.url, &[("RELAY_DECLARE_QUEUE", "false")]).await;
-    for event in broker.receive(8).await {
+    for event in broker.receive(10).await {
         let event_type = event.body["event_type"].as_str().unwrap();
         let (_, key, version, times) = documented[event_type];
         assert_eq!(event.routing_key, key);
@@ -130,7 +139,12 @@ async fn every_transition_is_told_where_it_is_wanted() {
             assert_eq!(header(&event, "reference"), None);
             continue;
         }
-        let fields = ["reservation_id", "product_id", "user_id", "quantity"];
+        let mut fields = vec!["reservation_id", "product_id", "user_id", "quantity"];
+        if event_type == "WaitlistOffered" {
+            fields.push("entry_id");
+            assert_eq!(payload["entry_id"], offered["id"]);
+            assert_eq!(payload["reservation_id"], offered["reservation_id"]);
+        }
         assert_fields(payload, &[&fields[..], times].concat());
         assert_eq!(
             (&payload["product_id"], &payload["quantity"]),
@@ -149,7 +163,7 @@ async fn every_transition_is_told_where_it_is_wanted() {
         assert_eq!(payload["reservation_id"], told_of["id"]);
     }
     let told = rows(&system, "event_type = 'ReservationCreated'").await;
-    assert_eq!(told, 3);
+    assert_eq!(told, 4);
 }
 
 #[tokio::test]

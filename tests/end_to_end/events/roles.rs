@@ -179,7 +179,7 @@ async fn a_whole_life_on_three_roles() {
     let every_event = (
         "OUTBOX_EVENTS",
         "ReservationCreated,ReservationConfirmed,ReservationCanceled,ReservationExpired,\
-        ReservationReturned,StockAdjusted",
+        ReservationReturned,StockAdjusted,WaitlistOffered",
     );
     // As after a restore.
     database.execute("update id_epoch set timeline = 0").await;
@@ -206,7 +206,14 @@ async fn a_whole_life_on_three_roles() {
     let other = json!({"name": "iPhone 15 case", "stock": 1});
     let other = does_once(&system, "/products", other).await;
     let hold = json!({"product_id": id(&other), "user_id": 9, "reference": "cart 9"});
-    does_once(&system, "/reservations", hold).await;
+    let hold = does_once(&system, "/reservations", hold).await;
+    let line = format!("/products/{}/waitlist", id(&other));
+    let leaves = does_once(&system, &line, json!({"user_id": 1})).await;
+    let leave = format!("/waitlist/{}/leave", id(&leaves));
+    does(&system, post.clone(), &leave, json!({})).await;
+    does(&system, post.clone(), &line, json!({"user_id": 2})).await;
+    let waits = does(&system, post.clone(), &line, json!({"user_id": 3})).await;
+    system.cancel(&hold).await;
 
     // By the API alone: sold, returned, canceled, extended, and reclaimed by the next reserve.
     let sold = system.reserve(product, 1).await;
@@ -244,6 +251,18 @@ async fn a_whole_life_on_three_roles() {
     eventually("the hold is swept", async || {
         let held = system.product(product).await["held"] == 0;
         held.then_some(())
+    })
+    .await;
+
+    // It offers the unit of the hold that was offered before.
+    let offered = system
+        .list(&format!("product_id={}&status=ACTIVE", id(&other)))
+        .await;
+    system.backdate(&offered[0]).await;
+    let waits = format!("/waitlist/{}", id(&waits));
+    eventually("the next in line is offered the unit", async || {
+        let entry = system.get(&waits).await.json();
+        (entry["status"] == "OFFERED").then_some(())
     })
     .await;
 

@@ -112,6 +112,17 @@ pub(super) fn extremes() -> impl Strategy<Value = (&'static str, &'static str, S
             "/reservations/batch/extend",
             r#"{"ids":[2],"seconds":@}"#,
         ),
+        ("POST", "/products/2/waitlist", r#"{"user_id":@}"#),
+        (
+            "POST",
+            "/products/2/waitlist",
+            r#"{"user_id":1,"quantity":@}"#,
+        ),
+        (
+            "POST",
+            "/products/2/waitlist",
+            r#"{"user_id":2,"reference":@}"#,
+        ),
         (
             "POST",
             "/admin/outbox/replay",

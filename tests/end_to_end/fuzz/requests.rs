@@ -240,11 +240,13 @@ fn targets() -> impl Strategy<Value = String> {
         4 => select(&[
             "/products", "/reservations", "/admin/audit", "/admin/outbox/dead",
             "/admin/outbox/requeue", "/admin/outbox/replay", "/admin/reservations/sync-expired", "/livez",
-            "/readyz", "/health", "/metrics",
+            "/readyz", "/health", "/metrics", "/waitlist",
         ])
         .prop_map(str::to_owned),
         2 => id().prop_map(|id| format!("/products/{id}")),
         2 => id().prop_map(|id| format!("/reservations/{id}")),
+        1 => id().prop_map(|id| format!("/waitlist/{id}")),
+        1 => id().prop_map(|id| format!("/waitlist/{id}/leave")),
         3 => (id(), select(&["confirm", "cancel", "extend", "return", "expire", "%63onfirm", "confirm/", ""]))
             .prop_map(|(id, verb)| format!("/reservations/{id}/{verb}")),
         2 => select(&[
@@ -281,7 +283,7 @@ fn queries() -> impl Strategy<Value = String> {
     ]);
     let value = prop_oneof![
         4 => select(&IDS[..]),
-        2 => select(&["ACTIVE", "CONFIRMED", "CANCELED", "EXPIRED", "active", "ACTIVE%00", "1;2"]),
+        2 => select(&["ACTIVE", "CONFIRMED", "CANCELED", "EXPIRED", "WAITING", "active", "ACTIVE%00", "1;2"]),
         2 => select(&["20", "100", "101", "1", "10"]),
     ];
     let pair = (name, value).prop_map(|(name, value)| format!("{name}={value}"));

@@ -227,7 +227,8 @@ impl Answer {
         fields.extend(more);
         match code {
             "invalid_request" => fields.push("errors"),
-            "already_reserved" => fields.push("reservation_id"),
+            "already_reserved" | "waitlist_entry_offered" => fields.push("reservation_id"),
+            "already_waiting" => fields.push("entry_id"),
             "sold_out" | "insufficient_stock" => fields.push("stock"),
             "max_per_user_reached" => fields.push("remaining"),
             _ => {}

@@ -7,7 +7,7 @@ use sqlx::{Connection as _, FromRow, PgConnection, migrate::Migrator};
 
 use super::{
     functions,
-    numbered::ups,
+    numbered::{for_transaction, ups},
     statements::{execute, statements},
 };
 
@@ -63,12 +63,7 @@ async fn catalogue_of(
     )
     .await?;
     for migration in ups(migrator).filter(|up| up.version <= version) {
-        let mut sql = migration.sql.as_str().to_owned();
-        if migration.no_tx {
-            // It creates the same index, but cannot run in a transaction.
-            sql = sql.replace(" concurrently", "");
-        }
-        for statement in statements(&sql) {
+        for statement in statements(&for_transaction(migration)) {
             execute(&mut scratch, statement).await?;
         }
     }

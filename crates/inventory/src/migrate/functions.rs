@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use sqlx::{Connection as _, PgConnection, PgPool};
 
 use super::{
-    numbered::{NUMBERED, ups},
+    numbered::{NUMBERED, for_transaction, ups},
     statements::{execute, statements},
     turn,
 };
@@ -29,18 +29,26 @@ static FILES: &[&str] = files![
     "confirm_batch",
     "draw_ids",
     "due",
+    "due_waitlists",
     "event_payload",
     "expire",
     "expire_holds",
     "extend",
     "extend_batch",
     "first_deadlines",
+    "first_in_line",
     "free_units",
     "get_reservations",
     "insert_answers",
+    "join_waitlist",
     "keep_answers",
     "kept_answers",
+    "leave_waitlist",
     "lock_products",
+    "offer_each",
+    "offer_entries",
+    "offer_units",
+    "offered",
     "place_holds",
     "products_initial",
     "products_keep",
@@ -48,14 +56,16 @@ static FILES: &[&str] = files![
     "reclaim",
     "reclaim_short",
     "reserve",
+    "reserve_batch",
     "reserve_candidates",
     "reserve_one_by_one",
     "reserve_one_product",
     "reserve_pass",
     "reserve_products",
     "reserve_rest",
-    "reserve_batch",
     "return",
+    "serve_waitlists",
+    "settle_waitlist",
     "sold_out",
     "still_allowed",
     "wait_for_products",
@@ -186,18 +196,26 @@ pub async fn install_by_hand(pool: &PgPool) -> anyhow::Result<usize> {
     let mut transaction = connection.begin().await?;
     // Several processes may start at once.
     turn::take_in(&mut transaction).await?;
-    let there: i32 =
-        sqlx::query_scalar("-- migrate: version made by hand\nselect version from schema_version")
-            .fetch_one(&mut *transaction)
-            .await?;
-    for migration in ups(&NUMBERED).filter(|up| up.version > there.into()) {
-        for statement in statements(migration.sql.as_str()) {
-            execute(&mut transaction, statement).await?;
-        }
-    }
+    apply_later_files(&mut transaction).await?;
     let installed = install(&mut transaction).await?;
     transaction.commit().await?;
     Ok(installed.len())
+}
+
+/// Applies the numbered files above the version of the schema.
+async fn apply_later_files(transaction: &mut PgConnection) -> anyhow::Result<()> {
+    let version: i32 = sqlx::query_scalar(
+        "-- migrate: the version of the schema\nselect version from schema_version",
+    )
+    .fetch_one(&mut *transaction)
+    .await?;
+    for migration in ups(&NUMBERED).filter(|up| up.version > version.into()) {
+        for statement in statements(&for_transaction(migration)) {
+            let applied = execute(transaction, statement).await;
+            applied.with_context(|| format!("cannot apply migration {}", migration.version))?;
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]

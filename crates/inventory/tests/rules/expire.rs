@@ -112,8 +112,8 @@ async fn a_sweep_goes_through_all_products_in_bounded_batches(pool: PgPool) {
     }
 
     let mut batches = Vec::new();
-    expire::sweep(&shop.pool, 2, &shop.events, |expired| {
-        batches.push(expired);
+    expire::sweep(&shop.pool, 2, &shop.events, |done| {
+        batches.push(done.expired);
         true
     })
     .await
@@ -138,8 +138,8 @@ async fn a_sweep_gets_through_more_than_it_sees_at_one_look(pool: PgPool) {
     assert_eq!(due(&shop.pool).await.unwrap().products, [crowded]);
 
     let mut expired = 0;
-    expire::sweep(&shop.pool, 1000, &shop.events, |batch| {
-        expired += batch;
+    expire::sweep(&shop.pool, 1000, &shop.events, |done| {
+        expired += done.expired;
         true
     })
     .await
@@ -157,8 +157,8 @@ async fn a_sweep_that_is_told_to_stop_keeps_what_it_did(pool: PgPool) {
     shop.crowd(product, 10, -60).await;
 
     let mut batches = Vec::new();
-    expire::sweep(&shop.pool, 3, &shop.events, |expired| {
-        batches.push(expired);
+    expire::sweep(&shop.pool, 3, &shop.events, |done| {
+        batches.push(done.expired);
         batches.len() < 2
     })
     .await
@@ -194,15 +194,15 @@ async fn a_product_that_somebody_keeps_locked_does_not_hold_up_the_others(pool: 
     let [locked, free] = [shop.product(1).await, shop.product(1).await];
     shop.stale_hold(locked, 1, 60).await;
     shop.stale_hold(free, 1, 60).await;
-    sqlx::raw_sql("alter function expire_v2 set lock_timeout = '1ms'")
+    sqlx::raw_sql("alter function expire_v3 set lock_timeout = '1ms'")
         .execute(&shop.pool)
         .await
         .unwrap();
 
     let lock = shop.lock(locked).await;
     let mut expired = 0;
-    let swept = expire::sweep(&shop.pool, 10, &shop.events, |batch| {
-        expired += batch;
+    let swept = expire::sweep(&shop.pool, 10, &shop.events, |done| {
+        expired += done.expired;
         true
     })
     .await;
@@ -234,14 +234,14 @@ async fn a_locked_product_with_all_that_a_look_sees_hides_nobody(pool: PgPool) {
         shop.crowd(product, 2, -60).await;
         free.push(product);
     }
-    sqlx::raw_sql("alter function expire_v2 set lock_timeout = '1ms'")
+    sqlx::raw_sql("alter function expire_v3 set lock_timeout = '1ms'")
         .execute(&shop.pool)
         .await
         .unwrap();
 
     let mut batches = Vec::new();
-    let swept = expire::sweep(&shop.pool, 2, &shop.events, |expired| {
-        batches.push(expired);
+    let swept = expire::sweep(&shop.pool, 2, &shop.events, |done| {
+        batches.push(done.expired);
         true
     })
     .await;

@@ -37,3 +37,4 @@ mod storm;
 mod support;
 mod turn;
 mod waiting;
+mod waitlist;

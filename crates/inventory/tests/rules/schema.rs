@@ -7,7 +7,7 @@ use sqlx::{AssertSqlSafe, PgPool};
 use crate::support::Shop;
 
 /// Each constraint, trigger and unique index, with a statement that only it refuses.
-const REFUSED: [(&str, &str); 46] = [
+const REFUSED: [(&str, &str); 56] = [
     (
         "products_pkey",
         "insert into products (id, name, stock, total) overriding system value values (1, 'x', 1, 1)",
@@ -193,6 +193,42 @@ const REFUSED: [(&str, &str); 46] = [
         "processes_role_known",
         "insert into processes (instance, role, report, started_at) values ('x', 'x', '{}', now())",
     ),
+    (
+        "waitlist_entries_pkey",
+        "insert into waitlist_entries (id, product_id, user_id, quantity, hold_seconds) overriding system value
+        values (1, 1, 9, 1, 1)",
+    ),
+    (
+        "waitlist_entries_product",
+        "insert into waitlist_entries (product_id, user_id, quantity, hold_seconds) values (9, 9, 1, 1)",
+    ),
+    (
+        "waitlist_entries_status_known",
+        "update waitlist_entries set status = 'PENDING', ended_at = now() where status = 'WAITING'",
+    ),
+    (
+        "waitlist_entries_ended",
+        "update waitlist_entries set ended_at = now() where status = 'WAITING'",
+    ),
+    (
+        "waitlist_entries_offered",
+        "update waitlist_entries set reservation_id = 9 where status = 'WAITING'",
+    ),
+    (
+        "waitlist_entries_one_per_user",
+        "insert into waitlist_entries (product_id, user_id, quantity, hold_seconds) values (1, 3, 1, 1)",
+    ),
+    (
+        "waitlist_entries_one_per_reservation",
+        "insert into waitlist_entries (product_id, user_id, quantity, hold_seconds, status, reservation_id, ended_at)
+        values (1, 4, 1, 1, 'OFFERED', 1, now())",
+    ),
+    ("waitlists_pkey", "insert into waitlists values (1)"),
+    ("waitlists_product", "insert into waitlists values (9)"),
+    (
+        "waitlists_offered_not_negative",
+        "update waitlists set offered = -1",
+    ),
 ];
 
 #[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
@@ -212,6 +248,15 @@ async fn every_named_constraint_refuses_what_it_is_there_for(pool: PgPool) {
     .await
     .unwrap();
     assert_eq!((product.get(), active.get()), (1, 1));
+    sqlx::raw_sql(
+        "insert into waitlist_entries (product_id, user_id, quantity, hold_seconds, status, reservation_id, ended_at)
+        values (1, 1, 1, 1, 'OFFERED', 1, now()), (1, 3, 9, 1, 'WAITING', null, null);
+        insert into waitlists (product_id) values (1);
+        update products set waiting = 1",
+    )
+    .execute(&shop.pool)
+    .await
+    .unwrap();
 
     for (constraint, statement) in REFUSED {
         let refusal = sqlx::raw_sql(AssertSqlSafe(statement))

@@ -54,6 +54,9 @@ enum Step {
     },
     CancelBatch(Vec<usize>),
     ExtendBatch(Vec<usize>, i32),
+    Join(Wish),
+    /// Entries count from the newest back.
+    Leave(usize),
     /// Moves deadlines into the past. A greater age is further back.
     Backdate(Vec<(usize, i32)>),
     Expire {
@@ -178,6 +181,8 @@ fn sequences() -> impl Strategy<Value = Vec<Step>> {
         2 => order().prop_map(Step::CancelBatch),
         3 => (order(), seconds.clone())
             .prop_map(|(holds, seconds)| Step::ExtendBatch(holds, seconds)),
+        8 => wish().prop_map(Step::Join),
+        2 => (0..4_usize).prop_map(Step::Leave),
         6 => backdate.clone(),
         2 => (product(), 0..3).prop_map(|(product, max_rows)| Step::Expire { product, max_rows }),
         1 => (1..3).prop_map(|max_rows| Step::Sweep { max_rows }),

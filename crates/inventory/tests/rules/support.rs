@@ -24,7 +24,7 @@ pub(crate) const HOLD_SECONDS: i32 = 300;
 pub(crate) const MAX_HOLD_SECONDS: i32 = 3600;
 
 pub(crate) const ALL_EVENTS: &str = "ReservationCreated,ReservationConfirmed,ReservationCanceled,\
-    ReservationExpired,ReservationReturned,StockAdjusted";
+    ReservationExpired,ReservationReturned,StockAdjusted,WaitlistOffered";
 
 /// Users of the holds created by [`Shop::crowd`] start here, to avoid a test's own users.
 const CROWD: i64 = 1_000_000;
@@ -146,9 +146,8 @@ impl Shop {
     }
 
     pub(crate) async fn expire(&self, product_id: ProductId, max_rows: i32) -> u64 {
-        expire::expire(&self.pool, product_id, max_rows, &self.events)
-            .await
-            .unwrap()
+        let done = expire::expire(&self.pool, product_id, max_rows, &self.events).await;
+        done.unwrap().expired
     }
 
     pub(crate) async fn get(&self, id: ReservationId) -> Reservation {

@@ -34,7 +34,8 @@ export function drawRow(node, product, time) {
 
   const state = saleState(product, time);
   setAttribute(node, 'data-state', state);
-  setText(part('[data-mark]'), MARKS[state]);
+  const line = product.waiting > 0 ? `${count(product.waiting)} waiting` : '';
+  setText(part('[data-mark]'), [MARKS[state], line].filter(Boolean).join(', '));
   setText(part('[data-hours]'), hours(product, time));
 }
 

@@ -2,6 +2,7 @@
 
 const REFUSALS = {
   already_reserved: 'User already holds the product',
+  already_waiting: 'User already waits for the product',
   expired_sold_out: 'Paid late, units sold out',
   forbidden: 'Admin request not allowed',
   idempotency_key_in_use: 'Same request in progress',
@@ -22,6 +23,9 @@ const REFUSALS = {
   sale_not_open: 'Sale has not started',
   sold_out: 'Sold out',
   unauthorized: 'Token is missing or wrong',
+  waitlist_entry_closed: 'Waitlist entry closed',
+  waitlist_entry_not_found: 'No such waitlist entry',
+  waitlist_entry_offered: 'Waitlist entry already offered',
 };
 
 const FAILURES = {
@@ -37,9 +41,10 @@ const TRANSITIONS = {
   expired: 'Expired',
   extended: 'Extended',
   returned: 'Returned',
+  offered: 'Offered to the waitlist',
 };
 
-const COUNTERS = { stock: 'free', held: 'held', sold: 'sold', total: 'total' };
+const COUNTERS = { stock: 'free', held: 'held', sold: 'sold', total: 'total', waiting: 'waiting', unoffered: 'free beside the waitlist' };
 
 const spelled = (code) => code.charAt(0).toUpperCase() + code.slice(1).replaceAll('_', ' ');
 

@@ -55,6 +55,13 @@ impl Run<'_> {
                 Answer::AlreadyReserved(self.position(*reservation_id))
             }
             Refusal::SoldOut { free } => Answer::SoldOut(*free),
+            Refusal::SoldOutToWaitlist { free } => Answer::SoldOutToWaitlist(*free),
+            Refusal::AlreadyWaiting { entry_id } => Answer::AlreadyWaiting(self.place(*entry_id)),
+            Refusal::WaitlistEntryNotFound => Answer::EntryNotFound,
+            Refusal::WaitlistEntryOffered { reservation_id } => {
+                Answer::EntryOffered(self.position(*reservation_id))
+            }
+            Refusal::WaitlistEntryClosed => Answer::EntryClosed,
             Refusal::MaxPerUserReached { remaining } => Answer::MaxPerUserReached(*remaining),
             Refusal::ReservationNotFound => Answer::ReservationNotFound,
             Refusal::ReservationNotConfirmed => Answer::Ended(Status::Active),
@@ -91,6 +98,8 @@ impl Run<'_> {
                 total
             )
         );
+        let line = self.reference.line(position);
+        prop_assert_eq!(read.waiting, line.len() as i32);
         let rules = product.rules;
         prop_assert_eq!(read.hold_seconds.map(|it| it.get()), rules.hold_seconds);
         prop_assert_eq!(
@@ -134,6 +143,8 @@ impl Run<'_> {
             prop_assert_eq!(read.status, self.reference.effective(position));
             compare_times(hold, &read, &created)?;
         }
+        self.compare_entries().await?;
+        events += self.reference.offered();
         // No event belongs to work that was rolled back.
         let written = "select count(*) from outbox_events";
         prop_assert_eq!(self.shop.count(written).await, events as i64);

@@ -3,9 +3,14 @@
 //! Holds are identified by position. Time is only whether a deadline has passed, and in which order deadlines passed.
 //! The code is independent of the service and simple: each request is decided alone, one after the other.
 
+mod line;
+mod reclaim;
+
 use std::collections::HashSet;
 
 use inventory::reservation::Status;
+
+pub(super) use self::line::Entry;
 
 use crate::support::{HOLD_SECONDS, MAX_HOLD_SECONDS};
 
@@ -80,6 +85,14 @@ pub(super) enum Answer {
     SaleClosed,
     AlreadyReserved(usize),
     SoldOut(i32),
+    /// Others wait in line.
+    SoldOutToWaitlist(i32),
+    Joined(usize),
+    AlreadyWaiting(usize),
+    Left(usize),
+    EntryNotFound,
+    EntryOffered(usize),
+    EntryClosed,
     MaxPerUserReached(i32),
     ReservationNotFound,
     Ended(Status),
@@ -106,8 +119,9 @@ pub(super) struct Reference {
     pub(super) products: Vec<Product>,
     pub(super) holds: Vec<Hold>,
     pub(super) adjustments: Vec<Adjustment>,
-    /// Number of calls that may have created holds.
-    calls: usize,
+    /// Number of the current call.
+    pub(super) calls: usize,
+    pub(super) entries: Vec<Entry>,
 }
 
 impl Reference {
@@ -118,19 +132,30 @@ impl Reference {
         requests: &[Request],
         expired: &[usize],
     ) -> Result<Vec<Answer>, String> {
+        let mut trial = self.clone();
         for product in 0..self.products.len() {
-            self.check_expired(product, requests, expired)?;
+            let served = trial.serve_for(product, requests);
+            if let Some(left) = served.iter().find(|hold| !expired.contains(hold)) {
+                return Err(format!("{left} was left, and others wait for its units"));
+            }
+            let rest: Vec<usize> = expired
+                .iter()
+                .copied()
+                .filter(|hold| !served.contains(hold))
+                .collect();
+            trial.check_expired(product, requests, &rest)?;
         }
         for &hold in expired {
             self.end(hold, Status::Expired);
         }
-        self.calls += 1;
+        self.offer_all();
         let answers: Vec<Answer> = requests
             .iter()
             .map(|request| self.reserve_one(request))
             .collect();
         for (request, answer) in requests.iter().zip(&answers) {
-            if let (Some(product), Answer::SoldOut(_)) = (request.product, answer)
+            if let (Some(product), Answer::SoldOut(_) | Answer::SoldOutToWaitlist(_)) =
+                (request.product, answer)
                 && !self.due(product).is_empty()
             {
                 return Err(format!("{answer:?} while {:?} are due", self.due(product)));
@@ -199,6 +224,9 @@ impl Reference {
             Window::Always | Window::Open => {}
         }
         let stock = self.products[product].stock;
+        if !self.line(product).is_empty() {
+            return Answer::SoldOutToWaitlist(stock);
+        }
         if request.quantity > stock {
             return Answer::SoldOut(stock);
         }
@@ -243,72 +271,20 @@ impl Reference {
         Some((max_per_user - units).max(0))
     }
 
-    /// Which due holds of a product a reserve may and must expire: the users' own, and of the others the longest
-    /// overdue ones, no more than needed. None if nothing is on sale.
-    fn check_expired(
-        &self,
-        product: usize,
-        requests: &[Request],
-        expired: &[usize],
-    ) -> Result<(), String> {
-        let on_sale = matches!(
-            self.products[product].rules.window,
-            Window::Always | Window::Open
-        );
-        let requests: Vec<&Request> = requests
-            .iter()
-            .filter(|request| request.product == Some(product) && on_sale)
-            .collect();
-        let due = self.due(product);
-        let asks = |hold: &usize| {
-            let user = self.holds[*hold].user;
-            requests.iter().any(|request| request.user == user)
-        };
-        let (own, others): (Vec<usize>, Vec<usize>) = due.iter().partition(|hold| asks(hold));
-        let ended: Vec<usize> = due
-            .iter()
-            .copied()
-            .filter(|hold| expired.contains(hold))
-            .collect();
-        let reclaimed: Vec<usize> = ended.iter().copied().filter(|hold| !asks(hold)).collect();
-        if let Some(left) = own.iter().find(|hold| !ended.contains(hold)) {
-            return Err(format!("the user's own due hold {left} was left"));
-        }
-        if !others.starts_with(&reclaimed) {
-            return Err(format!(
-                "reclaimed {reclaimed:?}, where the longest due are {others:?}"
-            ));
-        }
-        let is_live = |user| {
-            let mut holds = self.holds.iter();
-            holds.any(|hold| {
-                (hold.product, hold.user) == (product, user)
-                    && hold.status == Status::Active
-                    && hold.due.is_none()
-            })
-        };
-        let wanted: i32 = requests
-            .iter()
-            .filter(|request| !is_live(request.user))
-            .map(|request| request.quantity)
-            .sum();
-        let lacking = wanted - self.products[product].stock - self.units(&own);
-        if reclaimed.len() as i32 > lacking.max(0) {
-            return Err(format!("reclaimed {reclaimed:?} for {lacking} units"));
-        }
-        Ok(())
-    }
-
     pub(super) fn confirm(&mut self, holds: &[Option<usize>]) -> Vec<Answer> {
         self.turn_each(holds, Status::Active, Status::Confirmed)
     }
 
     pub(super) fn cancel(&mut self, holds: &[Option<usize>]) -> Vec<Answer> {
-        self.turn_each(holds, Status::Active, Status::Canceled)
+        let answers = self.turn_each(holds, Status::Active, Status::Canceled);
+        self.offer_all();
+        answers
     }
 
     pub(super) fn return_sold(&mut self, holds: &[Option<usize>]) -> Vec<Answer> {
-        self.turn_each(holds, Status::Confirmed, Status::Returned)
+        let answers = self.turn_each(holds, Status::Confirmed, Status::Returned);
+        self.offer_all();
+        answers
     }
 
     fn turn_each(&mut self, holds: &[Option<usize>], from: Status, to: Status) -> Vec<Answer> {
@@ -409,7 +385,13 @@ impl Reference {
     }
 
     pub(super) fn cancel_batch(&mut self, holds: &[Option<usize>]) -> Whole {
-        self.all_or_none(holds, |reference, hold| reference.cancel(&[hold])[0])
+        let whole = self.all_or_none(holds, |reference, hold| {
+            reference.turn_each(&[hold], Status::Active, Status::Canceled)[0]
+        });
+        if whole.is_ok() {
+            self.offer_all();
+        }
+        whole
     }
 
     /// Confirms all holds, or none. Also returns how many due holds were expired.
@@ -469,7 +451,8 @@ impl Reference {
         if self.products[old.product].stock < old.quantity {
             expired = self.expire(old.product, usize::MAX);
         }
-        if self.products[old.product].stock < old.quantity {
+        let has_line = !self.line(old.product).is_empty();
+        if self.products[old.product].stock < old.quantity || has_line {
             return (Answer::ExpiredSoldOut, expired);
         }
         if let Some(remaining) = self.remaining(old.product, old.user)
@@ -517,6 +500,7 @@ impl Reference {
             stock,
             total,
         });
+        self.offer(product);
         (Answer::Adjusted, expired)
     }
 
@@ -527,12 +511,16 @@ impl Reference {
         for &hold in &due {
             self.end(hold, Status::Expired);
         }
+        self.offer(product);
         due.len() as u64
     }
 
     pub(super) fn sweep(&mut self) -> u64 {
         (0..self.products.len())
-            .map(|product| self.expire(product, usize::MAX))
+            .map(|product| {
+                self.calls += 1;
+                self.expire(product, usize::MAX)
+            })
             .sum()
     }
 

@@ -1,9 +1,11 @@
 //! Runs one sequence against PostgreSQL and the reference.
 
+mod line;
+
 use std::collections::HashSet;
 
 use inventory::{
-    ProductId, ReservationId,
+    ProductId, ReservationId, WaitlistEntryId,
     adjust_stock::{self, Adjusted},
     batch::{AllOrNone, Batch},
     cancel_batch::cancel_batch,
@@ -39,6 +41,7 @@ pub(super) struct Run<'a> {
     /// PostgreSQL's ids of the reference's products and holds.
     pub(super) products: Vec<ProductId>,
     pub(super) holds: Vec<ReservationId>,
+    pub(super) entries: Vec<WaitlistEntryId>,
 }
 
 impl<'a> Run<'a> {
@@ -48,6 +51,7 @@ impl<'a> Run<'a> {
             reference: Reference::default(),
             products: Vec::new(),
             holds: Vec::new(),
+            entries: Vec::new(),
         }
     }
 
@@ -64,11 +68,12 @@ impl<'a> Run<'a> {
     /// Removes all data of the previous sequence.
     async fn clear(&self) {
         let clear = "delete from outbox_events; delete from reservations;
-            delete from stock_adjustments; delete from products";
+            delete from stock_adjustments; delete from waitlist_entries; delete from waitlists; delete from products";
         sqlx::raw_sql(clear).execute(&self.shop.pool).await.unwrap();
     }
 
     async fn step(&mut self, step: &Step) -> Result<(), TestCaseError> {
+        self.reference.calls += 1;
         match step {
             Step::Create { stock, rules } => self.create(*stock, *rules).await,
             Step::Change { product, change } => self.change(*product, change).await?,
@@ -88,6 +93,8 @@ impl<'a> Run<'a> {
                 let before = self.count(Status::Canceled);
                 let answers = self.reference.cancel(&named);
                 let batch = self.shop.cancel(&ids).await;
+                let offered = self.offered().await;
+                prop_assert_eq!(batch.offered, offered);
                 let changed = self.count(Status::Canceled) - before;
                 self.compare_batch(&batch, &answers, changed, 0).await?;
             }
@@ -96,6 +103,8 @@ impl<'a> Run<'a> {
                 let before = self.count(Status::Returned);
                 let answers = self.reference.return_sold(&named);
                 let batch = self.shop.return_sold(&ids).await;
+                let offered = self.offered().await;
+                prop_assert_eq!(batch.offered, offered);
                 let changed = self.count(Status::Returned) - before;
                 self.compare_batch(&batch, &answers, changed, 0).await?;
             }
@@ -111,10 +120,14 @@ impl<'a> Run<'a> {
                 let changed = self.count(Status::Canceled) - before;
                 let (pool, events) = (&self.shop.pool, &self.shop.events);
                 let done = cancel_batch(pool, &ids, events).await.unwrap();
+                let offered = self.offered().await;
+                prop_assert_eq!(done.offered, offered);
                 self.compare_whole(&ids, &done, wanted, (changed, 0))
                     .await?;
             }
             Step::ExtendBatch(holds, seconds) => self.extend_batch(holds, *seconds).await?,
+            Step::Join(wish) => self.join(wish).await?,
+            Step::Leave(entry) => self.leave(*entry).await?,
             Step::Backdate(holds) => {
                 for (hold, age) in holds {
                     self.backdate(*hold, *age).await;
@@ -125,11 +138,13 @@ impl<'a> Run<'a> {
                 let max = *max_rows as usize;
                 let expected = product.map_or(0, |product| self.reference.expire(product, max));
                 prop_assert_eq!(self.shop.expire(id, *max_rows).await, expected);
+                self.offered().await;
             }
             Step::Sweep { max_rows } => {
                 let swept =
                     expire::sweep(&self.shop.pool, *max_rows, &self.shop.events, |_| true).await;
                 prop_assert_eq!(swept.unwrap().expired, self.reference.sweep());
+                self.offered().await;
             }
         }
         Ok(())
@@ -154,7 +169,14 @@ impl<'a> Run<'a> {
 
     async fn change(&mut self, product: usize, change: &Change) -> Result<(), TestCaseError> {
         let (product, id) = self.named_product(product);
-        let changed = product::change(&self.shop.pool, id, None, &policy(change)).await;
+        let changed = product::change(
+            &self.shop.pool,
+            id,
+            None,
+            &policy(change),
+            &self.shop.events,
+        )
+        .await;
         let changed = changed.unwrap().unwrap();
         prop_assert_eq!(changed.is_some(), product.is_some());
         if let (Some(product), Some(changed)) = (product, changed) {
@@ -165,6 +187,8 @@ impl<'a> Run<'a> {
                 max_per_user: change.max_per_user.unwrap_or(rules.max_per_user),
                 window: change.window.unwrap_or(rules.window),
             };
+            self.reference.offer(product);
+            self.offered().await;
             self.compare_product(product, &changed)?;
         }
         Ok(())
@@ -176,7 +200,14 @@ impl<'a> Run<'a> {
         let adjustment = adjust_stock::Adjustment::new(delta, REASON.to_owned()).unwrap();
         let (pool, events) = (&self.shop.pool, &self.shop.events);
         let adjusted = adjust_stock::adjust_stock(pool, id, &adjustment, events).await;
-        let Adjusted { answer, expired } = adjusted.unwrap();
+        let Adjusted {
+            answer,
+            expired,
+            offered,
+        } = adjusted.unwrap();
+        let made = self.offered().await;
+        // Units of due holds that were offered on the way are not counted here.
+        prop_assert!(offered == made || expired > 0 && offered == 0);
         if let (Some(product), Ok(adjusted)) = (product, &answer) {
             self.compare_product(product, adjusted)?;
         }
@@ -212,6 +243,8 @@ impl<'a> Run<'a> {
             .reference
             .reserve(&known, &expired)
             .map_err(TestCaseError::fail)?;
+        let offered = self.offered().await;
+        prop_assert_eq!(batch.offered, offered);
         let granted = batch.answers.iter().flatten();
         self.made(granted)?;
         let changed = batch.answers.iter().flatten().count();
@@ -229,6 +262,8 @@ impl<'a> Run<'a> {
             .reference
             .reserve_batch(&known, &expired)
             .map_err(TestCaseError::fail)?;
+        let offered = self.offered().await;
+        prop_assert_eq!(reserved.offered, offered);
         self.made(reserved.answer.iter().flatten())?;
         let (answers_given, changed) = match reserved.answer {
             Ok(holds) => (holds.into_iter().map(Ok).collect(), answers.len()),
@@ -339,12 +374,14 @@ impl<'a> Run<'a> {
         };
         let (pool, events) = (&self.shop.pool, &self.shop.events);
         let done = confirm_batch(pool, &ids, reacquire, events).await.unwrap();
-        let sold = done.answer.iter().flatten();
-        let made: Vec<Reservation> = sold
-            .filter(|sold| !self.holds.contains(&sold.id))
-            .cloned()
-            .collect();
-        self.made(made.iter())?;
+        let sold = done.answer.iter().flatten().map(|sold| sold.id);
+        let sold_again: Vec<ReservationId> = sold.filter(|id| !self.holds.contains(id)).collect();
+        self.offered().await;
+        for id in sold_again {
+            self.holds.push(id);
+            self.offered().await;
+        }
+        prop_assert_eq!(self.holds.len(), self.reference.holds.len(), "holds made");
         self.compare_whole(&ids, &done, wanted, (changed, expired as usize))
             .await
     }
@@ -372,7 +409,7 @@ impl<'a> Run<'a> {
             .transitions()
             .filter_map(|transition| match transition {
                 transition::Transition::Of(change, _) => Some(change),
-                transition::Transition::Expired(_) => None,
+                transition::Transition::Expired(_) | transition::Transition::Offered(_) => None,
             });
         let (answers, changes) = match &done.answer {
             Ok(all) => (all.iter().cloned().map(Ok).collect(), changes.collect()),
@@ -396,7 +433,8 @@ impl<'a> Run<'a> {
         let (answer, expired) = self.reference.reacquire(lost);
         let batch = reacquire::reacquire(&self.shop.pool, id, &self.shop.events).await;
         let batch = batch.unwrap();
-        let changed = self.reference.holds.len() - before;
+        self.offered().await;
+        let changed = usize::from(matches!(answer, Answer::Ok(hold) if hold >= before));
         if batch.changed() > 0 {
             self.made(batch.answers.iter().flatten())?;
         }

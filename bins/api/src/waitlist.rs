@@ -1,0 +1,124 @@
+//! `GET /waitlist` and `GET /waitlist/{id}`
+
+use std::sync::Arc;
+
+use axum::{
+    extract::{FromRequestParts, State},
+    http::{Uri, request::Parts},
+};
+use inventory::{
+    ProductId, UserId, WaitlistEntryId,
+    reservation::Refusal,
+    waitlist::{self, Entry, EntryStatus, Filter},
+};
+use serde_json::Value;
+
+use crate::{
+    Problem,
+    answer::Answer,
+    bulkhead::Bulkhead,
+    extract::{Id, query_pairs},
+    keys::Client,
+    openapi::{Describe, Operation, Schemas},
+    paging::{self, Paged},
+};
+
+pub(crate) fn get_operation() -> Operation {
+    Operation::new("getWaitlistEntry", "An entry of a waitlist")
+        .explained("While the user waits, `position` is the place in the line.")
+}
+
+pub(crate) async fn get(
+    _: Client,
+    Id(id): Id<WaitlistEntryId>,
+    State(bulkhead): State<Arc<Bulkhead>>,
+) -> Result<Answer<Entry>, Problem> {
+    let pool = bulkhead.pool();
+    let found = bulkhead.execute("get_waitlist_entry", async move {
+        waitlist::get(&pool, id).await
+    });
+    match found.await? {
+        Some(entry) => Ok(Answer(entry)),
+        None => Err(Refusal::WaitlistEntryNotFound.into()),
+    }
+}
+
+pub(crate) fn list_operation() -> Operation {
+    Operation::new("listWaitlist", "Entries of waitlists, oldest first").explained(
+        "With `product_id` and `status=WAITING`: the line of a product, first in line first.",
+    )
+}
+
+pub(crate) async fn list(
+    _: Client,
+    Listed {
+        filter,
+        after,
+        limit,
+    }: Listed,
+    uri: Uri,
+    State(bulkhead): State<Arc<Bulkhead>>,
+) -> Result<Paged<Entry>, Problem> {
+    let pool = bulkhead.pool();
+    let listed = bulkhead.execute("list_waitlist", async move {
+        // One row more shows whether there is a next page.
+        waitlist::list(&pool, &filter, after, limit + 1).await
+    });
+    Ok(Paged::new(&uri, listed.await?, limit, |last| last.id.get()))
+}
+
+/// The query of the list: filters and page.
+pub(crate) struct Listed {
+    filter: Filter,
+    after: Option<WaitlistEntryId>,
+    limit: i64,
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Listed {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        let mut listed = Self {
+            filter: Filter::default(),
+            after: None,
+            limit: paging::DEFAULT_LIMIT,
+        };
+        for (name, value) in query_pairs(parts)? {
+            let value = value.as_str();
+            match name.as_str() {
+                "user_id" => listed.filter.user_id = Some(paging::id(&name, value)?),
+                "product_id" => listed.filter.product_id = Some(paging::id(&name, value)?),
+                "status" => listed.filter.status = Some(paging::parsed(&name, value)?),
+                "limit" => listed.limit = paging::limit(&name, value)?,
+                "after_id" => listed.after = Some(paging::id(&name, value)?),
+                _ => return Err(paging::unknown(&name)),
+            }
+        }
+        Ok(listed)
+    }
+}
+
+impl Describe for Listed {
+    fn describe(operation: &mut Operation, schemas: &mut Schemas) {
+        let mut only = |name: &str, which: &str, schema: Value| {
+            let description = format!("Only entries {which}.");
+            paging::parameter(operation, name, &description, schema);
+        };
+        only(
+            "user_id",
+            "of this user",
+            schemas.request_schema::<UserId>(),
+        );
+        only(
+            "product_id",
+            "of this product",
+            schemas.request_schema::<ProductId>(),
+        );
+        only(
+            "status",
+            "with this status",
+            schemas.response_schema::<EntryStatus>(),
+        );
+        paging::describe::<WaitlistEntryId>(operation, schemas);
+    }
+}

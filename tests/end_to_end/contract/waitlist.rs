@@ -1,0 +1,198 @@
+//! Waitlists over HTTP: joining, reading, leaving, and who is served.
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::support::{Answer, System, assert_fields, assert_utc, id};
+
+async fn join(system: &System, product: i64, body: Value) -> Answer {
+    let path = format!("/products/{product}/waitlist");
+    system.post_json(&path, &body).await
+}
+
+async fn entry(system: &System, of: &Value) -> Value {
+    system
+        .get(&format!("/waitlist/{}", id(of)))
+        .await
+        .expect(200)
+}
+
+async fn leave(system: &System, of: &Value) -> Answer {
+    system.post(&format!("/waitlist/{}/leave", id(of))).await
+}
+
+#[tokio::test]
+async fn who_waits_first_gets_the_unit_and_nobody_else() {
+    let system = System::start().await;
+    let product = system.create_product(1).await;
+    let hold = system.reserve(product, 1).await;
+    let refusal = system.try_reserve(product, 2).await;
+    refusal.expect_problem(409, "sold_out");
+    assert_eq!(system.product(product).await.get("waiting"), None);
+
+    let wish = json!({"user_id": 2, "reference": "order-7"});
+    let joined = join(&system, product, wish.clone()).await;
+    let location = joined.header("location").to_owned();
+    let first = joined.expect(201);
+    assert_eq!(location, format!("/waitlist/{}", id(&first)));
+    assert_fields(
+        &first,
+        &[
+            "id",
+            "product_id",
+            "user_id",
+            "quantity",
+            "status",
+            "position",
+            "reference",
+            "created_at",
+        ],
+    );
+    assert_eq!(
+        (&first["status"], &first["position"], &first["quantity"]),
+        (&json!("WAITING"), &json!(1), &json!(1))
+    );
+    assert_eq!(entry(&system, &first).await, first);
+    let second = join(&system, product, json!({"user_id": 3}))
+        .await
+        .expect(201);
+    assert_eq!(second["position"], 2);
+    assert_eq!(system.product(product).await["waiting"], 2);
+
+    // A retry finds the entry, and a holder cannot wait.
+    let again = join(&system, product, wish).await;
+    let again = again.expect_problem(409, "already_waiting");
+    assert_eq!(again["entry_id"], first["id"]);
+    let held = join(&system, product, json!({"user_id": 1})).await;
+    let held = held.expect_problem(409, "already_reserved");
+    assert_eq!(held["reservation_id"], hold["id"]);
+
+    let refusal = system.try_reserve(product, 4).await;
+    let refusal = refusal.expect_problem_with(409, "sold_out", &["waitlist"]);
+    assert_eq!(
+        (&refusal["waitlist"], &refusal["stock"]),
+        (&json!(true), &json!(0))
+    );
+    let other = system.create_product(1).await;
+    let items = json!({"user_id": 4, "items": [{"product_id": other}, {"product_id": product}]});
+    let refusal = system.post_json("/reservations/batch", &items).await;
+    refusal.expect_problem_with(409, "sold_out", &["waitlist", "product_id"]);
+
+    system.cancel(&hold).await;
+    let offered = entry(&system, &first).await;
+    assert_fields(
+        &offered,
+        &[
+            "id",
+            "product_id",
+            "user_id",
+            "quantity",
+            "status",
+            "reservation_id",
+            "reference",
+            "created_at",
+            "ended_at",
+        ],
+    );
+    assert_eq!(offered["status"], "OFFERED");
+    assert_utc(&offered["ended_at"]);
+    let won = json!({"id": offered["reservation_id"]});
+    let won = system.look_up(&won).await;
+    assert_eq!(
+        (&won["status"], &won["user_id"], &won["reference"]),
+        (&json!("ACTIVE"), &json!(2), &json!("order-7"))
+    );
+    assert_eq!(entry(&system, &second).await["position"], 1);
+    system.confirm(&won).await;
+    let created = system.metric("flashsale_reservations_created_total").await;
+    assert_eq!(created, 2.0, "the hold of user 1, and the offered one");
+    system.assert_clean_audit().await;
+}
+
+#[tokio::test]
+async fn an_entry_ends_once_and_says_how() {
+    let system = System::start().await;
+    let product = system.create_product(0).await;
+    let first = join(&system, product, json!({"user_id": 1}))
+        .await
+        .expect(201);
+    let second = join(&system, product, json!({"user_id": 2, "quantity": 2}))
+        .await
+        .expect(201);
+    let left = leave(&system, &first).await.expect(200);
+    assert_eq!(left["status"], "LEFT");
+    assert_utc(&left["ended_at"]);
+    assert_eq!(leave(&system, &first).await.expect(200), left);
+    assert_eq!(entry(&system, &first).await, left);
+
+    let path = format!("/products/{product}/stock");
+    let more = json!({"delta": 2, "reason": "found"});
+    let adjusted = system.admin_json(Method::POST, &path, &more).await;
+    assert_eq!(adjusted.expect(200)["held"], 2);
+    let offered = entry(&system, &second).await;
+    let late = leave(&system, &second).await;
+    let late = late.expect_problem(409, "waitlist_entry_offered");
+    assert_eq!(late["reservation_id"], offered["reservation_id"]);
+
+    let third = join(&system, product, json!({"user_id": 3}))
+        .await
+        .expect(201);
+    let ended = json!({"sale_ends_at": "2000-01-01T00:00:00Z"});
+    let path = format!("/products/{product}");
+    let changed = system.admin_json(Method::PATCH, &path, &ended).await;
+    assert_eq!(changed.expect(200).get("waiting"), None);
+    assert_eq!(entry(&system, &third).await["status"], "CLOSED");
+    let late = leave(&system, &third).await;
+    late.expect_problem(409, "waitlist_entry_closed");
+    let late = join(&system, product, json!({"user_id": 4})).await;
+    late.expect_problem(409, "sale_closed");
+    for path in ["/waitlist/999/leave", "/waitlist/x/leave"] {
+        let unknown = system.post(path).await;
+        unknown.expect_problem(404, "waitlist_entry_not_found");
+    }
+    let unknown = system.get("/waitlist/999").await;
+    unknown.expect_problem(404, "waitlist_entry_not_found");
+    let unknown = join(&system, 999, json!({"user_id": 1})).await;
+    unknown.expect_problem(404, "product_not_found");
+    system.assert_clean_audit().await;
+}
+
+#[tokio::test]
+async fn a_line_can_be_read_page_by_page() {
+    let system = System::start().await;
+    let [product, other] = [
+        system.create_product(0).await,
+        system.create_product(0).await,
+    ];
+    let mut entries = Vec::new();
+    for user in 1..=5 {
+        let body = json!({"user_id": user});
+        entries.push(join(&system, product, body.clone()).await.expect(201));
+        join(&system, other, body).await.expect(201);
+    }
+    leave(&system, &entries[1]).await.expect(200);
+    let mut path = format!("/waitlist?product_id={product}&status=WAITING&limit=3");
+    let mut line = Vec::new();
+    loop {
+        let page = system.get(&path).await;
+        line.extend(page.expect(200).as_array().unwrap().clone());
+        let link = page.header("link").to_owned();
+        let Some((next, _)) = link.strip_prefix('<').and_then(|link| link.split_once('>')) else {
+            break;
+        };
+        next.clone_into(&mut path);
+    }
+    let users: Vec<_> = line.iter().map(|entry| entry["user_id"].as_i64()).collect();
+    assert_eq!(users, [1, 3, 4, 5].map(Some));
+    let places: Vec<_> = line
+        .iter()
+        .map(|entry| entry["position"].as_i64())
+        .collect();
+    assert_eq!(places, [1, 2, 3, 4].map(Some));
+    let of_user = system.get("/waitlist?user_id=2").await.expect(200);
+    assert_eq!(of_user.as_array().unwrap().len(), 2);
+    for query in ["status=ACTIVE", "offset=1", "user_id=0", "limit=101", "x=1"] {
+        let refused = system.get(&format!("/waitlist?{query}")).await;
+        refused.expect_problem(400, "invalid_query");
+    }
+}
