@@ -50,12 +50,9 @@ pub(crate) async fn run(
 ) -> anyhow::Result<()> {
     let pool = database::connect(database, "flashsale-api restored")?;
     until_usable(&pool).await?;
-    id_epoch::advance_always(&pool).await.map_err(|error| {
-        anyhow!(
-            "cannot advance the ids, which needs the role that migrates: {}",
-            error.cause()
-        )
-    })?;
+    id_epoch::advance_always(&pool)
+        .await
+        .context("cannot advance the ids, which needs the role that migrates")?;
     eprintln!("ids: advanced, so that none of the lost ones is given out again");
     let mut failures = Vec::new();
     let waits = restored::waits_for_standby(&pool, COMMIT_LIMIT).await?;

@@ -182,7 +182,7 @@ async fn check_on(connection: &mut PgConnection) -> Result<Warnings, Unusable> {
             let warnings = judge(found.ok_or(Unusable::Older { there: 0, needed })?, needed)?;
             // Each session of the pool has done this. One that cannot never gets into the pool, so this says why.
             let advanced = id_epoch::advance(connection).await;
-            advanced.map_err(|error| Unusable::IdsNotAdvanced(error.cause()))?;
+            advanced.map_err(|error| Unusable::IdsNotAdvanced(error.to_string()))?;
             Ok(warnings)
         }
         Err(error) if error.is_undefined_table() => {

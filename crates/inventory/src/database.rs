@@ -20,7 +20,10 @@ use sqlx::{
 use tokio::time::timeout;
 use trace::Span;
 
-use crate::id_epoch;
+use crate::{
+    id_epoch,
+    session::{SESSION, SET_UP, session},
+};
 
 /// Time limit of one call. PostgreSQL answers within milliseconds, and a lock wait ends by itself after 5 s (see
 /// `sql/reserve.sql`). No answer for longer means that the network drops packets.
@@ -39,44 +42,6 @@ const TRUSTED_IDLE: Duration = Duration::from_millis(10);
 /// A connection is replaced after this time, so that connections find their way to another server when a load
 /// balancer or a DNS name moves, even if nothing fails.
 const MAX_LIFETIME: Duration = Duration::from_secs(300);
-
-/// What a session says about itself and its server.
-macro_rules! session {
-    () => {
-        concat!(
-            "select not current_setting('transaction_read_only')::boolean as writable, ",
-            id_epoch::columns!()
-        )
-    };
-}
-
-/// Reads a [`Session`].
-const SESSION: &str = session!();
-
-/// Settings of each session, as statements because PgBouncer refuses them as startup parameters.
-/// - The database or role may have another default isolation level, under which a statement after a lock wait does
-///   not see the changes of the previous lock holder.
-/// - Without a flush to disk at commit, an acknowledged answer could be lost in a crash.
-/// - PostgreSQL notices after a minute that the host of a session has vanished. Its default is two hours.
-///
-/// The last statement reads a [`Session`].
-const SET_UP: &str = concat!(
-    "set default_transaction_isolation = 'read committed';
-    set tcp_keepalives_idle = 30;
-    set tcp_keepalives_interval = 10;
-    set tcp_keepalives_count = 3;
-    select set_config('synchronous_commit', 'on', false) where current_setting('synchronous_commit') = 'off';",
-    session!()
-);
-
-/// What a session says about itself and its server.
-#[derive(FromRow)]
-struct Session {
-    /// False on a standby, and with `default_transaction_read_only`.
-    writable: bool,
-    timeline: i32,
-    advances_ids: bool,
-}
 
 /// Settings of every process that uses PostgreSQL.
 #[derive(clap::Args, Clone)]
@@ -134,8 +99,7 @@ pub fn connect(args: &Args, application_name: &str) -> anyhow::Result<PgPool> {
                     return Err(sqlx::Error::Configuration(READ_ONLY.into()));
                 }
                 if session.advances_ids {
-                    let advanced = id_epoch::advance(connection).await;
-                    advanced.map_err(|error| sqlx::Error::Configuration(error.into()))?;
+                    id_epoch::advance(connection).await?;
                 }
                 timeline.store(session.timeline, Ordering::Relaxed);
                 Ok(())
@@ -162,15 +126,6 @@ pub(crate) fn was_read_only() -> bool {
 /// Why a session cannot be used for writes.
 pub(crate) const READ_ONLY: &str =
     "PostgreSQL is read-only: it is a standby, or default_transaction_read_only is on";
-
-/// Runs `statements`, the last of which reads the session.
-async fn session(
-    connection: &mut PgConnection,
-    statements: &'static str,
-) -> Result<Session, sqlx::Error> {
-    let rows = sqlx::raw_sql(statements).fetch_all(connection).await?;
-    Session::from_row(rows.last().ok_or(sqlx::Error::RowNotFound)?)
-}
 
 /// Opens a connection that is not part of the pool, because a pool without connections only tells that its time limit
 /// ended. The error is a text for the log, with the address of the server.

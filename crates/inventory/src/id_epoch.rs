@@ -4,12 +4,7 @@
 //! connections are new then, so each new session advances the ids if necessary before it is used. A connection that
 //! was idle is closed if its server has changed, which happens behind PgBouncer.
 
-use sqlx::{Connection as _, FromRow, PgConnection, PgPool};
-
-use crate::{
-    Error,
-    database::{CALL_LIMIT, execute, fetch, with_timeout},
-};
+use sqlx::{FromRow, PgConnection, PgPool};
 
 /// Columns for a new session: the server's timeline, 0 on a standby, and whether the schema has the function that
 /// advances ids. A schema without it belongs to an older release, or is not complete.
@@ -32,12 +27,14 @@ struct Advanced {
 
 /// Advances all sequences of ids if this database has a new timeline or was restored. Returns whether it was necessary.
 /// No id may be given out on a connection before this.
-pub(crate) async fn advance(connection: &mut PgConnection) -> Result<bool, Error> {
-    let query = sqlx::query(
+pub(crate) async fn advance(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
+    // Read up to the end of the transaction.
+    let rows: Vec<Advanced> = sqlx::query_as(
         "-- advance ids: if necessary
         select advanced, current_setting('synchronous_standby_names') as standby_names from advance_ids_v1()",
-    );
-    let rows = fetch::<Advanced>(connection, query).await?;
+    )
+    .fetch_all(connection)
+    .await?;
     let Some(Advanced {
         advanced: true,
         standby_names,
@@ -63,16 +60,14 @@ pub(crate) async fn advance(connection: &mut PgConnection) -> Result<bool, Error
 /// # Errors
 ///
 /// No connection, no right, or an older schema.
-pub async fn advance_always(pool: &PgPool) -> Result<(), Error> {
-    let work = async |connection: &mut PgConnection| {
-        // As in the function: after a restore, a commit may wait for a standby that does not exist.
-        let begin = "begin; set local synchronous_commit = local";
-        let mut transaction = connection.begin_with(begin).await?;
-        // No timeline has this number.
-        let forget = sqlx::query("-- advance ids: always\nupdate id_epoch set timeline = 0");
-        execute(&mut *transaction, forget).await?;
-        advance(&mut transaction).await?;
-        Ok(transaction.commit().await?)
-    };
-    with_timeout(CALL_LIMIT, pool, work).await
+pub async fn advance_always(pool: &PgPool) -> Result<(), sqlx::Error> {
+    // As in the function: after a restore, a commit may wait for a standby that does not exist.
+    let begin = "begin; set local synchronous_commit = local";
+    let mut transaction = pool.begin_with(begin).await?;
+    // No timeline has this number.
+    sqlx::query("-- advance ids: always\nupdate id_epoch set timeline = 0")
+        .execute(&mut *transaction)
+        .await?;
+    advance(&mut transaction).await?;
+    transaction.commit().await
 }

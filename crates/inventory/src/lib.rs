@@ -38,6 +38,7 @@ pub mod restored;
 pub mod return_sold;
 pub mod schema;
 pub mod server;
+mod session;
 mod timestamp;
 pub mod transition;
 pub mod waitlist;

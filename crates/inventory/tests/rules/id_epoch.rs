@@ -177,7 +177,8 @@ async fn without_the_advance_nothing_is_given_out(pool: PgPool) {
     let args = database::Args {
         database_url: pool.connect_options().to_url_lossy().to_string(),
         database_max_connections: 1,
-        database_acquire_milliseconds: 300,
+        // On a slow machine, a session that is not refused must be open within this time.
+        database_acquire_milliseconds: 5_000,
     };
     let service = database::connect(&args, "rules").unwrap();
     let reserved = reserve::reserve(&service, &[one(product, 1)], HOLD_SECONDS, &shop.events).await;

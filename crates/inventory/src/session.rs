@@ -1,0 +1,54 @@
+//! The settings of each session, and what a session says about itself and its server.
+
+use sqlx::{FromRow, PgConnection};
+
+use crate::id_epoch;
+
+/// What a session says about itself and its server.
+macro_rules! session {
+    () => {
+        concat!(
+            "select not current_setting('transaction_read_only')::boolean as writable, ",
+            id_epoch::columns!()
+        )
+    };
+}
+
+/// Reads a [`Session`].
+pub(crate) const SESSION: &str = session!();
+
+/// Settings of each session, as statements because PgBouncer refuses them as startup parameters.
+/// - The database or role may have another default isolation level, under which a statement after a lock wait does
+///   not see the changes of the previous lock holder.
+/// - Without a flush to disk at commit, an acknowledged answer could be lost in a crash.
+/// - PostgreSQL notices after a minute that the host of a session has vanished. Its default is two hours.
+///
+/// The last statement reads a [`Session`].
+pub(crate) const SET_UP: &str = concat!(
+    "set default_transaction_isolation = 'read committed';
+    set tcp_keepalives_idle = 30;
+    set tcp_keepalives_interval = 10;
+    set tcp_keepalives_count = 3;
+    select set_config('synchronous_commit', 'on', false) where current_setting('synchronous_commit') = 'off';",
+    session!()
+);
+
+/// What a session says about itself and its server.
+#[derive(FromRow)]
+pub(crate) struct Session {
+    /// False on a standby, and with `default_transaction_read_only`.
+    pub(crate) writable: bool,
+    /// Of the server; 0 on a standby.
+    pub(crate) timeline: i32,
+    /// Whether the schema has the function that advances ids.
+    pub(crate) advances_ids: bool,
+}
+
+/// Runs `statements`, the last of which reads the session.
+pub(crate) async fn session(
+    connection: &mut PgConnection,
+    statements: &'static str,
+) -> Result<Session, sqlx::Error> {
+    let rows = sqlx::raw_sql(statements).fetch_all(connection).await?;
+    Session::from_row(rows.last().ok_or(sqlx::Error::RowNotFound)?)
+}
