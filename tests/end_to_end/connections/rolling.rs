@@ -69,7 +69,12 @@ async fn rolling_restart_behind(layer: Layer) {
     let start_on = |address: &str| {
         system.beside(
             "flashsale-api",
-            &[("LISTEN_ADDR", address), ("DRAIN_SECONDS", "2")],
+            &[
+                ("LISTEN_ADDR", address),
+                ("DRAIN_SECONDS", "2"),
+                // A new copy opens its connections under load, which takes a slow machine longer than usual.
+                ("DATABASE_ACQUIRE_MILLISECONDS", "60000"),
+            ],
         )
     };
     let mut copies = [start_on("127.0.0.1:0"), start_on("127.0.0.1:0")];
