@@ -1,6 +1,6 @@
 //! A client of the API, with the verbs that tests use.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use reqwest::{Method, RequestBuilder, StatusCode, header::HeaderMap};
 use serde_json::{Value, json};
@@ -28,6 +28,21 @@ impl Client {
             http,
             base,
             admin_token,
+        }
+    }
+
+    /// A client that uses no connection again that was idle for this time.
+    pub(crate) fn without_idle_connections(base: String, idle: Duration) -> Self {
+        let http = reqwest::Client::builder()
+            .no_proxy()
+            .timeout(PATIENCE)
+            .pool_idle_timeout(idle)
+            .build()
+            .unwrap();
+        Self {
+            http,
+            base,
+            admin_token: None,
         }
     }
 
