@@ -208,15 +208,14 @@ where
     builder.verb_lanes(spec.name, spec.lanes, lock_of, call)
 }
 
+type Worked<'a> = BoxFuture<'a, Result<WorkOutcome<Batch, Problem>, Error>>;
+
 /// The work of [`idempotency::execute_once`] for those of `requests` that are new.
 fn execute_in_transaction<Q, A, F>(
     requests: Vec<Q>,
     decide: F,
     render: Render<A>,
-) -> impl for<'a> FnOnce(
-    &'a mut PgConnection,
-    Vec<usize>,
-) -> BoxFuture<'a, Result<WorkOutcome<Batch, Problem>, Error>>
+) -> impl for<'a> FnOnce(&'a mut PgConnection, Vec<usize>) -> Worked<'a>
 where
     Q: Clone + Send + Sync + 'static,
     A: IntoResponse + Send + 'static,
