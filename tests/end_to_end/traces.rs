@@ -328,6 +328,10 @@ async fn every_statement_of_a_request_is_shown() {
     Answer::to(keyed.header("idempotency-key", "once"))
         .await
         .expect(201);
+    let keyed = system.request(Method::POST, "/reservations/1/confirm");
+    Answer::to(keyed.header("idempotency-key", "twice"))
+        .await
+        .expect(200);
     system.get("/admin/audit").await.expect(200);
     system.stop().await;
     let all = collector.spans();
@@ -338,16 +342,44 @@ async fn every_statement_of_a_request_is_shown() {
         inner.map(|span| &*span.name).collect()
     };
     assert_eq!(within("POST /reservations"), ["reserve"]);
-    let keyed = [
-        "begin",
-        "kept answers",
-        "reserve",
-        "insert answers",
-        "commit",
-    ];
-    assert_eq!(within("reserve"), keyed);
+    assert_eq!(within("reserve"), ["reserve once"]);
+    let keyed = ["begin", "confirm", "insert answers", "commit"];
+    assert_eq!(within("confirm"), keyed);
     // The first statement reads the time.
     assert_eq!(within("GET /admin/audit"), ["audit", "audit"]);
+}
+
+/// After a batch with a repeat, the next one claims its keys first.
+#[tokio::test]
+async fn a_reserve_with_a_new_key_is_one_call_unless_the_last_one_was_a_repeat() {
+    let collector = Collector::start().await;
+    let mut system = traced(&collector, &[]).await;
+    let product = system.create_product(9).await;
+    for (user, key) in [(1, "a"), (1, "a"), (2, "b"), (3, "c")] {
+        let body = json!({"product_id": product, "user_id": user});
+        let keyed = system.request(Method::POST, "/reservations").json(&body);
+        let answer = Answer::to(keyed.header("idempotency-key", key)).await;
+        answer.expect(201);
+    }
+    system.stop().await;
+    let all = collector.spans();
+    let in_order = |is_wanted: &dyn Fn(&&Span) -> bool| {
+        let mut found: Vec<&Span> = all.iter().filter(is_wanted).collect();
+        found.sort_by_key(|span| span.time.0);
+        found
+    };
+    let calls = in_order(&|span| span.name == "reserve" && span.kind != SpanKind::Client);
+    let statements = calls.iter().map(|call| {
+        let inner = in_order(&|span| span.parent == call.id.1);
+        inner.iter().map(|span| &*span.name).collect::<Vec<_>>()
+    });
+    let wanted = [
+        &["reserve once"][..],
+        &["reserve once", "begin", "claim keys", "commit"],
+        &["begin", "claim keys", "reserve", "keep answers", "commit"],
+        &["reserve once"],
+    ];
+    assert_eq!(statements.collect::<Vec<_>>(), wanted);
 }
 
 #[tokio::test]

@@ -173,18 +173,26 @@ pub(crate) async fn to_stored(
 pub(crate) fn from_stored<A>(outcome: KeyOutcome) -> Result<Rendered<A>, Problem> {
     let response = match outcome {
         KeyOutcome::Done(answer) => response(answer),
-        KeyOutcome::Replayed(answer) => {
-            let mut response = response(answer);
-            let replayed = HeaderValue::from_static("true");
-            response
-                .headers_mut()
-                .insert(IDEMPOTENCY_REPLAYED, replayed);
-            response
-        }
+        KeyOutcome::Replayed(answer) => replayed(response(answer)),
+        // Only `verb` knows the request that belongs to it.
+        KeyOutcome::ReplayedReserve(_) => return Err(Problem::Internal),
         KeyOutcome::Reused => return Err(Problem::IdempotencyKeyReused),
         KeyOutcome::InUse => return Err(Problem::IdempotencyKeyInUse),
     };
     Ok(Rendered(response, PhantomData))
+}
+
+/// The answer to an earlier request, rendered again.
+pub(crate) fn render_again<A: IntoResponse>(answer: Result<A, Problem>) -> Rendered<A> {
+    Rendered(replayed(answer.into_response()), PhantomData)
+}
+
+fn replayed(mut response: Response) -> Response {
+    let replayed = HeaderValue::from_static("true");
+    response
+        .headers_mut()
+        .insert(IDEMPOTENCY_REPLAYED, replayed);
+    response
 }
 
 /// The response that [`to_stored`] stored.

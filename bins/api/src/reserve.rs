@@ -25,7 +25,7 @@ use crate::{
     lane_builder::{LaneBuilder, LockOf},
     openapi::Operation,
     sale::Sale,
-    verb::{Outcome, Verb, VerbSpec},
+    verb::{AtOnce, Outcome, Verb, VerbSpec},
 };
 
 /// The verb in the router's state.
@@ -92,12 +92,27 @@ pub(crate) fn start(builder: &LaneBuilder, sale: &Arc<Sale>, count: usize) -> La
         lock_of: |request: &Reserve| LockOf::Product(request.product_id),
         render,
     };
+    let at_once = at_once(Arc::clone(sale));
     let sale = Arc::clone(sale);
-    Arc::new(Verb::start(
+    Arc::new(Verb::start_with(
         builder,
         spec,
         move |executor, requests, turn| decide(executor, requests, turn, Arc::clone(&sale)).boxed(),
+        Some(at_once),
     ))
+}
+
+fn at_once(sale: Arc<Sale>) -> AtOnce<Reserve> {
+    AtOnce {
+        work: Box::new(move |pool, keys, requests| {
+            let sale = Arc::clone(&sale);
+            let reserved = async move {
+                reserve::reserve_once(pool, keys, requests, sale.hold_seconds, &sale.events).await
+            };
+            reserved.boxed()
+        }),
+        restore: reserve::restore,
+    }
 }
 
 async fn decide(

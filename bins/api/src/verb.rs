@@ -1,20 +1,26 @@
 //! A verb that handles many requests in one call, and its lanes. Requests with an idempotency key have lanes of their
-//! own, because their batch is a transaction that also reads and writes keys.
+//! own, because their batch also reads and writes keys.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering::Relaxed},
+};
 
 use axum::response::IntoResponse;
 use futures_util::{FutureExt as _, future::BoxFuture};
 use inventory::{
     Error, Executor,
     batch::Batch,
-    idempotency::{self, Executed, Key, WorkOutcome},
+    idempotency::{self, Executed, Key, KeyOutcome, StoredOutcome, WorkOutcome},
     reservation::{Refusal, Reservation},
 };
 use lanes::Turn;
+use sqlx::{PgConnection, PgPool};
 
 use crate::{
     Problem,
     answer::Answer,
-    idempotency::{Rendered, from_stored, to_stored},
+    idempotency::{Rendered, from_stored, render_again, to_stored},
     lane_builder::{LaneBuilder, LockOf, VerbLanes},
 };
 
@@ -31,6 +37,18 @@ pub(crate) struct VerbSpec<Q, A> {
 }
 
 type Render<A> = fn(Outcome) -> Result<A, Problem>;
+
+/// How a verb handles requests with new keys in one call, instead of in a transaction of several calls.
+pub(crate) struct AtOnce<Q> {
+    /// Does the work and stores the outcomes. `None`: nothing was done, because a key is not new.
+    pub(crate) work: Box<Work<Q>>,
+    /// The outcome of an earlier request, from what `work` has stored.
+    pub(crate) restore: fn(&StoredOutcome, &Q) -> Result<Outcome, Error>,
+}
+
+type Work<Q> = dyn for<'a> Fn(&'a PgPool, &'a [Key], &'a [Q]) -> BoxFuture<'a, Result<Option<Batch>, Error>>
+    + Send
+    + Sync;
 
 /// A verb and its lanes.
 pub(crate) struct Verb<Q, A> {
@@ -54,10 +72,27 @@ where
             + Sync
             + 'static,
     {
+        Self::start_with(builder, spec, decide, None)
+    }
+
+    /// As `start`, for a verb that can handle requests with keys `at_once`.
+    pub(crate) fn start_with<F>(
+        builder: &LaneBuilder,
+        spec: VerbSpec<Q, A>,
+        decide: F,
+        at_once: Option<AtOnce<Q>>,
+    ) -> Self
+    where
+        F: for<'a> Fn(Executor<'a>, Vec<Q>, Option<Turn<Q>>) -> BoxFuture<'a, Result<Batch, Error>>
+            + Clone
+            + Send
+            + Sync
+            + 'static,
+    {
         let render = spec.render;
         Self {
             plain: plain_lanes(builder, &spec, decide.clone()),
-            keyed: keyed_lanes(builder, &spec, decide),
+            keyed: keyed_lanes(builder, &spec, decide, at_once),
             render,
         }
     }
@@ -108,6 +143,7 @@ fn keyed_lanes<Q, A, F>(
     builder: &LaneBuilder,
     spec: &VerbSpec<Q, A>,
     decide: F,
+    at_once: Option<AtOnce<Q>>,
 ) -> VerbLanes<(Key, Q), Result<Rendered<A>, Problem>>
 where
     Q: Clone + Send + Sync + 'static,
@@ -119,41 +155,91 @@ where
         + 'static,
 {
     let (after_commit, render) = (builder.after_commit.clone(), spec.render);
+    let at_once = at_once.map(Arc::new);
+    // Whether the previous batch had keys that were not new. After an overload, many clients repeat their requests.
+    // Then an attempt as if all keys were new would mostly be work that is rolled back.
+    let had_repeats = Arc::new(AtomicBool::new(false));
     let call = move |pool, requests: Vec<(Key, Q)>, _| {
         let (after_commit, decide) = (after_commit.clone(), decide.clone());
+        let (at_once, had_repeats) = (at_once.clone(), Arc::clone(&had_repeats));
         async move {
             let (keys, requests): (Vec<_>, Vec<_>) = requests.into_iter().unzip();
-            let once = idempotency::execute_batch_once(&pool, &keys, move |transaction, new| {
-                let decide = decide.clone();
-                let new = new.into_iter().map(|position| requests[position].clone());
-                let new = new.collect();
-                let work = async move {
-                    let batch = decide(Executor::Transaction(transaction), new, None).await?;
-                    let mut answers = Vec::with_capacity(batch.answers.len());
-                    for outcome in &batch.answers {
-                        match to_stored(render(outcome.clone())).await {
-                            Ok(answer) => answers.push(answer),
-                            Err(problem) => return Ok(WorkOutcome::Undo(problem)),
-                        }
-                    }
-                    Ok(WorkOutcome::Keep(answers, batch))
-                };
-                work.boxed()
-            });
-            Ok(match once.await? {
-                Executed::Undone(problem) => keys.iter().map(|_| Err(problem.clone())).collect(),
-                Executed::Kept(outcomes, done) => {
-                    if let Some(batch) = done {
+            let work = || execute_in_transaction(requests.clone(), decide.clone(), render);
+            let mut executed = None;
+            if !had_repeats.load(Relaxed) {
+                if let Some(at_once) = &at_once {
+                    if let Some(batch) = (at_once.work)(&pool, &keys, &requests).await? {
                         after_commit.tell(batch.transitions());
+                        let answers = batch.answers.into_iter().map(render);
+                        return Ok(answers.map(|answer| answer.map(Rendered::from)).collect());
                     }
-                    outcomes.into_iter().map(from_stored).collect()
+                } else {
+                    executed = idempotency::execute_new(&pool, &keys, work()).await?;
                 }
-            })
+            }
+            let executed = match executed {
+                Some(executed) => executed,
+                None => idempotency::execute_once(&pool, &keys, work()).await?,
+            };
+            let (outcomes, done) = match executed {
+                Executed::Undone(problem) => {
+                    return Ok(keys.iter().map(|_| Err(problem.clone())).collect());
+                }
+                Executed::Kept(outcomes, done) => (outcomes, done),
+            };
+            if let Some(batch) = done {
+                after_commit.tell(batch.transitions());
+            }
+            let is_new = |outcome| matches!(outcome, &KeyOutcome::Done(_));
+            had_repeats.store(!outcomes.iter().all(is_new), Relaxed);
+            let answers = outcomes.into_iter().zip(&requests);
+            let answers = answers.map(|(outcome, request)| match (outcome, &at_once) {
+                (KeyOutcome::ReplayedReserve(stored), Some(at_once)) => {
+                    let outcome = (at_once.restore)(&stored, request)?;
+                    Ok(Ok(render_again(render(outcome))))
+                }
+                (outcome, _) => Ok(from_stored(outcome)),
+            });
+            answers.collect()
         }
     };
     let lock_of = spec.lock_of;
     let lock_of = move |(_, request): &(Key, Q)| lock_of(request);
     builder.verb_lanes(spec.name, spec.lanes, lock_of, call)
+}
+
+type Worked<'a> = BoxFuture<'a, Result<WorkOutcome<Batch, Problem>, Error>>;
+
+/// The work of [`idempotency::execute_once`] for those of `requests` that are new.
+fn execute_in_transaction<Q, A, F>(
+    requests: Vec<Q>,
+    decide: F,
+    render: Render<A>,
+) -> impl for<'a> FnOnce(&'a mut PgConnection, Vec<usize>) -> Worked<'a>
+where
+    Q: Clone + Send + Sync + 'static,
+    A: IntoResponse + Send + 'static,
+    F: for<'a> Fn(Executor<'a>, Vec<Q>, Option<Turn<Q>>) -> BoxFuture<'a, Result<Batch, Error>>
+        + Send
+        + Sync
+        + 'static,
+{
+    move |transaction, new| {
+        let new = new.into_iter().map(|position| requests[position].clone());
+        let new = new.collect();
+        let work = async move {
+            let batch = decide(Executor::Transaction(transaction), new, None).await?;
+            let mut answers = Vec::with_capacity(batch.answers.len());
+            for outcome in &batch.answers {
+                match to_stored(render(outcome.clone())).await {
+                    Ok(answer) => answers.push(answer),
+                    Err(problem) => return Ok(WorkOutcome::Undo(problem)),
+                }
+            }
+            Ok(WorkOutcome::Keep(answers, batch))
+        };
+        work.boxed()
+    }
 }
 
 /// Renders the outcome of a verb that changes an existing reservation.

@@ -1,8 +1,11 @@
 -- Claims idempotency keys for the calling transaction. Each key must be given once. Returns one row per key, in the
--- given order. The row has no status when the caller now owns the key, and the stored answer when there is one. All
--- columns are null when another transaction is using the key.
-create or replace function claim_keys_v1(clients text[], keys text[], fingerprints bytea[])
-returns table (n bigint, fingerprint bytea, status smallint, location text, body text)
+-- given order. The row has no status when the caller now owns the key, and the stored answer when there is one: a
+-- body, or the outcome of a reserve. All columns are null when another transaction is using the key.
+create or replace function claim_keys_v2(clients text[], keys text[], fingerprints bytea[])
+returns table (
+  n bigint, fingerprint bytea, status smallint, location text, body text,
+  outcome text, reservation_id bigint, number integer, created_at timestamptz
+)
 language plpgsql
 -- The other transaction usually commits within milliseconds, unless it waits for a lock itself.
 set lock_timeout = '1s'
@@ -45,7 +48,7 @@ begin
 
   -- claim keys: read them, in a snapshot after any wait
   return query
-  select q.n, k.fingerprint, k.status, k.location, k.body
+  select q.n, k.fingerprint, k.status, k.location, k.body, k.outcome, k.reservation_id, k.number, k.created_at
   from unnest(clients, keys) with ordinality as q (client, key, n)
   left join idempotency_keys k on k.client = q.client and k.key = q.key;
 end

@@ -1,9 +1,9 @@
--- Stores answers under idempotency keys that were not claimed before. Fails when another transaction has claimed one
--- of them meanwhile. The caller must then roll back.
-create or replace function insert_answers_v1(
+-- Stores answers under new idempotency keys. Returns whether they are stored: they are not if one of the keys is known,
+-- in use by another transaction, or given twice. The caller must then roll back.
+create or replace function insert_answers_v2(
   clients text[], keys text[], fingerprints bytea[], statuses smallint[], locations text[], bodies text[]
 )
-returns void
+returns boolean
 language plpgsql
 -- The caller holds product locks. A transaction that has claimed one of the keys may be waiting for such a lock.
 set lock_timeout = '50ms'
@@ -17,5 +17,8 @@ begin
   from unnest(clients, keys, fingerprints, statuses, locations, bodies)
     as q (client, key, fingerprint, status, location, body)
   order by q.client collate "C", q.key collate "C";
+  return true;
+exception when unique_violation or lock_not_available then
+  return false;
 end
 $$;

@@ -408,11 +408,6 @@ impl Error {
         self.is_code("55P03")
     }
 
-    /// Whether another transaction has inserted the same key.
-    pub(crate) fn is_unique_violation(&self) -> bool {
-        self.is_code("23505")
-    }
-
     /// Whether a table does not exist.
     pub(crate) fn is_undefined_table(&self) -> bool {
         self.is_code("42P01")

@@ -1,16 +1,17 @@
 //! Idempotency keys: a repeated request gets the stored answer of the first one.
 //!
-//! One transaction claims the key, does the work and stores the answer: all are committed together or none. A second
+//! The key, the work and the answer are written in one transaction: all are committed together or none. A second
 //! request with the same key waits for the first one's commit. There is no "in progress" mark, so a process that
 //! crashes leaves nothing behind.
 
 use std::{collections::HashMap, time::Duration};
 
 use futures_util::future::BoxFuture;
-use sqlx::{PgConnection, PgPool, Row, postgres::PgRow};
+use sqlx::{FromRow, PgConnection, PgPool, Row, postgres::PgRow};
+use time::OffsetDateTime;
 
 use crate::{
-    Error,
+    Error, ReservationId,
     database::{End, Executor, execute, transact},
 };
 
@@ -36,13 +37,25 @@ pub struct Answer {
     pub body: String,
 }
 
-/// KeyOutcome of a request with a key.
+/// The outcome of a reserve, as [`reserve_once`](crate::reserve::reserve_once) stores it: what the request does not say
+/// itself. [`restore`](crate::reserve::restore) puts both together.
+#[derive(Clone, Debug, PartialEq, FromRow)]
+pub struct StoredOutcome {
+    pub(crate) outcome: String,
+    pub(crate) reservation_id: Option<ReservationId>,
+    pub(crate) number: Option<i32>,
+    pub(crate) created_at: OffsetDateTime,
+}
+
+/// Outcome of a request with a key.
 #[derive(Clone, Debug, PartialEq)]
 pub enum KeyOutcome {
     /// The request was done now, and its answer is stored.
     Done(Answer),
     /// The request was done earlier. This is its stored answer.
     Replayed(Answer),
+    /// The reserve was done earlier. This is its stored outcome.
+    ReplayedReserve(StoredOutcome),
     /// The key belongs to another request.
     Reused,
     /// An earlier request with this key is still in progress. Nothing was done for this one.
@@ -68,16 +81,13 @@ pub enum Executed<T, U> {
 /// A claimed key. `answer` is `None` if this transaction claimed it and has no answer yet.
 struct Taken {
     fingerprint: Vec<u8>,
-    answer: Option<Answer>,
+    answer: Option<Stored>,
 }
 
-impl Taken {
-    fn now(key: &Key) -> Self {
-        Self {
-            fingerprint: key.fingerprint.to_vec(),
-            answer: None,
-        }
-    }
+/// The two kinds of stored answers.
+enum Stored {
+    Answer(Answer),
+    Reserve(StoredOutcome),
 }
 
 /// Runs `work` for the requests whose keys are new. `work` gets the transaction and the positions of these requests
@@ -118,50 +128,32 @@ where
     transact(pool, work).await
 }
 
-/// As [`execute_once`], but faster for a busy lane. It expects that no other transaction uses the keys: it reads stored
-/// answers, does the work, and inserts each key once with its answer. If another transaction was using one of the
-/// keys, it rolls back and calls [`execute_once`] for the whole batch.
-pub async fn execute_batch_once<T, U, W>(
+/// As [`execute_once`], but for new keys only, and faster: each key is inserted once, with its answer. `None`: nothing
+/// was done, because one of the keys is known, in use, or given twice.
+pub async fn execute_new<T, U, W>(
     pool: &PgPool,
     keys: &[Key],
     work: W,
-) -> Result<Executed<T, U>, Error>
+) -> Result<Option<Executed<T, U>>, Error>
 where
-    W: for<'a> Fn(
+    W: for<'a> FnOnce(
         &'a mut PgConnection,
         Vec<usize>,
     ) -> BoxFuture<'a, Result<WorkOutcome<T, U>, Error>>,
 {
-    let unclaimed = async |transaction: &mut PgConnection| {
-        let firsts = firsts(keys);
-        let mut taken = find(transaction, keys, &firsts).await?;
-        let new = taken_now(&taken);
-        let mut done = None;
-        if !new.is_empty() {
-            let answers = match work(transaction, new.clone()).await? {
-                WorkOutcome::Undo(done) => {
-                    return Ok((End::Rollback, Some(Executed::Undone(done))));
-                }
-                WorkOutcome::Keep(answers, worked) => {
-                    done = Some(worked);
-                    answers
-                }
-            };
-            match insert(transaction, keys, &new, &answers).await {
-                Err(error) if error.is_lock_timeout() || error.is_unique_violation() => {
-                    return Ok((End::Rollback, None));
-                }
-                inserted => inserted?,
-            }
-            add(&mut taken, &new, answers);
+    let work = async |transaction: &mut PgConnection| {
+        let all = (0..keys.len()).collect();
+        let (answers, worked) = match work(transaction, all).await? {
+            WorkOutcome::Undo(done) => return Ok((End::Rollback, Some(Executed::Undone(done)))),
+            WorkOutcome::Keep(answers, worked) => (answers, worked),
+        };
+        if !insert(transaction, keys, &answers).await? {
+            return Ok((End::Rollback, None));
         }
-        let outcomes = outcomes(keys, &firsts, &new, &taken);
-        Ok((End::Commit, Some(Executed::Kept(outcomes, done))))
+        let outcomes = answers.into_iter().map(KeyOutcome::Done).collect();
+        Ok((End::Commit, Some(Executed::Kept(outcomes, Some(worked)))))
     };
-    match transact(pool, unclaimed).await? {
-        Some(once) => Ok(once),
-        None => execute_once(pool, keys, work).await,
-    }
+    transact(pool, work).await
 }
 
 /// For each key, the first position with the same key.
@@ -183,7 +175,7 @@ fn add(taken: &mut [Option<Taken>], new: &[usize], answers: Vec<Answer>) {
     assert_eq!(answers.len(), new.len(), "an answer for each new request");
     for (position, answer) in new.iter().zip(answers) {
         if let Some(taken) = &mut taken[*position] {
-            taken.answer = Some(answer);
+            taken.answer = Some(Stored::Answer(answer));
         }
     }
 }
@@ -199,48 +191,22 @@ fn outcomes(
     let outcomes = outcomes.map(|(position, (key, first))| match &taken[*first] {
         Some(Taken {
             fingerprint,
-            answer: Some(answer),
-        }) => match *fingerprint == key.fingerprint {
-            true if new.binary_search(&position).is_ok() => KeyOutcome::Done(answer.clone()),
-            true => KeyOutcome::Replayed(answer.clone()),
-            false => KeyOutcome::Reused,
+            answer: Some(_),
+        }) if *fingerprint != key.fingerprint => KeyOutcome::Reused,
+        Some(Taken {
+            answer: Some(Stored::Answer(answer)),
+            ..
+        }) => match new.binary_search(&position).is_ok() {
+            true => KeyOutcome::Done(answer.clone()),
+            false => KeyOutcome::Replayed(answer.clone()),
         },
+        Some(Taken {
+            answer: Some(Stored::Reserve(outcome)),
+            ..
+        }) => KeyOutcome::ReplayedReserve(outcome.clone()),
         _ => KeyOutcome::InUse,
     });
     outcomes.collect()
-}
-
-/// The stored key and answer by position, or the key as newly claimed. `None` except at the first position of each
-/// key.
-async fn find(
-    transaction: &mut PgConnection,
-    keys: &[Key],
-    firsts: &[usize],
-) -> Result<Vec<Option<Taken>>, Error> {
-    let mut clients: Vec<&str> = keys.iter().map(|key| &*key.client).collect();
-    clients.sort_unstable();
-    clients.dedup();
-    let query = sqlx::query(
-        "-- kept answers
-        select client, key, fingerprint, status, location, body from kept_answers_v1($1, $2)",
-    )
-    .bind(clients)
-    .bind(keys.iter().map(|key| &*key.key).collect::<Vec<_>>());
-    let rows = execute(Executor::Transaction(transaction), query).await?;
-    let mut kept = HashMap::with_capacity(rows.len());
-    for row in &rows {
-        let name: (String, String) = (row.try_get("client")?, row.try_get("key")?);
-        kept.insert(name, read(row)?);
-    }
-    let taken = keys.iter().zip(firsts).enumerate();
-    let taken = taken.map(|(position, (key, first))| match position == *first {
-        true if kept.is_empty() => Some(Taken::now(key)),
-        true => kept
-            .remove(&(key.client.clone(), key.key.clone()))
-            .unwrap_or_else(|| Some(Taken::now(key))),
-        false => None,
-    });
-    Ok(taken.collect())
 }
 
 /// The claimed or stored keys by position. `None` except at the first position of each key, and for keys in use.
@@ -254,7 +220,9 @@ async fn claim(
         .collect();
     let query = sqlx::query(
         "-- claim keys
-        select fingerprint, status, location, body from claim_keys_v1($1, $2, $3) order by n",
+        select fingerprint, status, location, body, outcome, reservation_id, number, created_at
+        from claim_keys_v2($1, $2, $3)
+        order by n",
     )
     .bind(column(keys, &claims, |key| &*key.client))
     .bind(column(keys, &claims, |key| &*key.key))
@@ -272,13 +240,15 @@ fn read(row: &PgRow) -> Result<Option<Taken>, sqlx::Error> {
         return Ok(None);
     };
     let status: Option<i16> = row.try_get("status")?;
-    let answer = match status {
-        Some(status) => Some(Answer {
+    let outcome: Option<&str> = row.try_get("outcome")?;
+    let answer = match (status, outcome) {
+        (_, Some(_)) => Some(Stored::Reserve(StoredOutcome::from_row(row)?)),
+        (Some(status), None) => Some(Stored::Answer(Answer {
             status,
             location: row.try_get("location")?,
             body: row.try_get("body")?,
-        }),
-        None => None,
+        })),
+        (None, None) => None,
     };
     Ok(Some(Taken {
         fingerprint,
@@ -302,26 +272,27 @@ async fn keep(
     Ok(())
 }
 
+/// Returns whether the answers are stored.
 async fn insert(
     transaction: &mut PgConnection,
     keys: &[Key],
-    new: &[usize],
     answers: &[Answer],
-) -> Result<(), Error> {
-    let insert = "-- insert answers\nselect insert_answers_v1($1, $2, $3, $4, $5, $6)";
+) -> Result<bool, Error> {
+    let insert = "-- insert answers\nselect insert_answers_v2($1, $2, $3, $4, $5, $6) as inserted";
     let query = sqlx::query(insert)
-        .bind(column(keys, new, |key| &*key.client))
-        .bind(column(keys, new, |key| &*key.key))
-        .bind(column(keys, new, |key| &key.fingerprint[..]))
+        .bind(part(keys, |key| &*key.client))
+        .bind(part(keys, |key| &*key.key))
+        .bind(part(keys, |key| &key.fingerprint[..]))
         .bind(part(answers, |answer| answer.status))
         .bind(part(answers, |answer| answer.location.as_deref()))
         .bind(part(answers, |answer| &*answer.body));
-    execute(Executor::Transaction(transaction), query).await?;
-    Ok(())
+    let rows = execute(Executor::Transaction(transaction), query).await?;
+    let row = rows.first().ok_or(sqlx::Error::RowNotFound)?;
+    Ok(row.try_get("inserted")?)
 }
 
-fn part<'a, T>(answers: &'a [Answer], value: impl Fn(&'a Answer) -> T) -> Vec<T> {
-    answers.iter().map(value).collect()
+fn part<'a, S, T>(all: &'a [S], value: impl Fn(&'a S) -> T) -> Vec<T> {
+    all.iter().map(value).collect()
 }
 
 fn column<'a, T>(keys: &'a [Key], positions: &[usize], value: impl Fn(&'a Key) -> T) -> Vec<T> {

@@ -5,7 +5,11 @@ use std::{
     sync::atomic::{AtomicBool, Ordering},
 };
 
-use sqlx::{PgConnection, PgPool, Row, postgres::PgRow};
+use sqlx::{
+    PgConnection, PgPool, Postgres, Row,
+    postgres::{PgArguments, PgRow},
+    query::Query,
+};
 use time::{Duration, OffsetDateTime};
 
 use crate::{
@@ -13,6 +17,7 @@ use crate::{
     batch::Batch,
     database::{End, Executor, execute, transact},
     event::Events,
+    idempotency::{Key, StoredOutcome},
     reservation::{Reference, Refusal, Reservation, Status},
     transition::Change,
 };
@@ -44,6 +49,47 @@ pub async fn reserve(
     events: &Events,
 ) -> Result<Batch, Error> {
     batch(decide(executor, RESERVE, requests, hold_seconds, events).await?)
+}
+
+/// As [`reserve`], for requests with idempotency keys: one call reserves, and stores each outcome under its key.
+/// `None`: nothing was done, because one of the keys is known, in use, or given twice.
+/// [`execute_once`](crate::idempotency::execute_once) can handle these.
+pub async fn reserve_once(
+    pool: &PgPool,
+    keys: &[Key],
+    requests: &[Reserve],
+    hold_seconds: i32,
+    events: &Events,
+) -> Result<Option<Batch>, Error> {
+    fn column<'a, T>(keys: &'a [Key], value: impl Fn(&'a Key) -> T) -> Vec<T> {
+        keys.iter().map(value).collect()
+    }
+    let query = query(ONCE, requests, hold_seconds, events)
+        .bind(column(keys, |key| &*key.client))
+        .bind(column(keys, |key| &*key.key))
+        .bind(column(keys, |key| &key.fingerprint[..]));
+    let decided = send(pool.into(), query, requests, hold_seconds).await?;
+    match decided.busy {
+        true => Ok(None),
+        false => batch(decided).map(Some),
+    }
+}
+
+/// The outcome of `request`, which [`reserve_once`] has stored. Fails if a newer release has stored an outcome that this
+/// release does not know.
+pub fn restore(
+    stored: &StoredOutcome,
+    request: &Reserve,
+) -> Result<Result<Reservation, Refusal>, Error> {
+    let StoredOutcome {
+        outcome,
+        reservation_id,
+        number,
+        created_at,
+    } = stored;
+    let created_at = Some(*created_at);
+    let answer = answer(request, outcome, *reservation_id, *number, created_at);
+    Ok(answer?)
 }
 
 /// As [`reserve`], for several processes that reserve the same products.
@@ -91,6 +137,10 @@ const TRY: &str = "-- reserve
     select outcomes, ids, numbers, reserved_at, expired, busy
     from reserve_v2($1, $2, $3, $4, $5, $6, wait => false)";
 
+const ONCE: &str = "-- reserve once
+    select outcomes, ids, numbers, reserved_at, expired, busy
+    from reserve_once_v1($1, $2, $3, $4, $5, $6, $7, $8, $9)";
+
 fn batch(decided: BatchResult) -> Result<Batch, Error> {
     let mut answers = Vec::with_capacity(decided.answers.len());
     for answer in decided.answers {
@@ -108,7 +158,7 @@ pub(crate) struct BatchResult {
     pub(crate) expired: u64,
     /// Number of holds that were offered to users who waited for units.
     pub(crate) offered: u64,
-    /// Nothing was done, because another transaction holds a lock.
+    /// Nothing was done, because another transaction holds a lock, or because of a key.
     busy: bool,
 }
 
@@ -120,6 +170,16 @@ pub(crate) async fn decide(
     hold_seconds: i32,
     events: &Events,
 ) -> Result<BatchResult, Error> {
+    let query = query(statement, requests, hold_seconds, events);
+    send(executor.into(), query, requests, hold_seconds).await
+}
+
+fn query<'q>(
+    statement: &'static str,
+    requests: &'q [Reserve],
+    hold_seconds: i32,
+    events: &'q Events,
+) -> Query<'q, Postgres, PgArguments> {
     fn column<'a, T>(requests: &'a [Reserve], value: impl Fn(&'a Reserve) -> T) -> Vec<T> {
         requests.iter().map(value).collect()
     }
@@ -130,13 +190,21 @@ pub(crate) async fn decide(
         }),
         false => Vec::new(),
     };
-    let query = sqlx::query(statement)
+    sqlx::query(statement)
         .bind(column(requests, |request| request.product_id.get()))
         .bind(column(requests, |request| request.user_id.get()))
         .bind(column(requests, |request| request.quantity.get()))
         .bind(references)
         .bind(hold_seconds)
-        .bind(events.types());
+        .bind(events.types())
+}
+
+async fn send(
+    executor: Executor<'_>,
+    query: Query<'_, Postgres, PgArguments>,
+    requests: &[Reserve],
+    hold_seconds: i32,
+) -> Result<BatchResult, Error> {
     let [row] = &execute(executor, query).await?[..] else {
         return Err(sqlx::Error::RowNotFound.into());
     };
@@ -165,49 +233,58 @@ fn read(row: &PgRow, requests: &[Reserve], hold_seconds: i32) -> Result<BatchRes
             true => Some("reserved"),
             false => outcomes.get(position).and_then(Option::as_deref),
         };
-        let Some(outcome) = outcome else {
-            answers.push(None);
-            continue;
-        };
         let number = numbers.get(position).copied().flatten();
-        let units = number.unwrap_or(0);
-        answers.push(Some(match (outcome, id, reserved_at) {
-            ("reserved", Some(id), Some(created_at)) => {
-                let seconds = number.unwrap_or(hold_seconds);
-                Ok(Reservation {
-                    id,
-                    product_id: request.product_id,
-                    user_id: request.user_id,
-                    quantity: request.quantity,
-                    status: Status::Active,
-                    created_at,
-                    expires_at: created_at + Duration::seconds(seconds.into()),
-                    confirmed_at: None,
-                    canceled_at: None,
-                    expired_at: None,
-                    returned_at: None,
-                    reference: request.reference.clone(),
-                    reacquired_from: None,
-                })
-            }
-            ("already_reserved", Some(reservation_id), _) => {
-                Err(Refusal::AlreadyReserved { reservation_id })
-            }
-            // Users wait in the line of this product.
-            ("sold_out", Some(_), _) => Err(Refusal::SoldOutToWaitlist { free: units }),
-            ("sold_out", ..) => Err(Refusal::SoldOut { free: units }),
-            ("max_per_user_reached", ..) => Err(Refusal::MaxPerUserReached { remaining: units }),
-            ("sale_not_open", ..) => Err(Refusal::SaleNotOpen),
-            ("sale_closed", ..) => Err(Refusal::SaleClosed),
-            ("product_not_found", ..) => Err(Refusal::ProductNotFound),
-            _ => return Err(no_such_outcome(outcome)),
-        }));
+        let number = match outcome {
+            Some("reserved") => number.or(Some(hold_seconds)),
+            _ => number,
+        };
+        let answer = outcome.map(|outcome| answer(request, outcome, id, number, reserved_at));
+        answers.push(answer.transpose()?);
     }
     Ok(BatchResult {
         answers,
         expired: expired.unsigned_abs(),
         offered: outcomes.len().saturating_sub(requests.len()) as u64,
         busy: false,
+    })
+}
+
+/// The answer to a request. `number` is the seconds of the hold, or the number in the refusal.
+fn answer(
+    request: &Reserve,
+    outcome: &str,
+    id: Option<ReservationId>,
+    number: Option<i32>,
+    reserved_at: Option<OffsetDateTime>,
+) -> Result<Result<Reservation, Refusal>, sqlx::Error> {
+    let units = number.unwrap_or(0);
+    Ok(match (outcome, id, number, reserved_at) {
+        ("reserved", Some(id), Some(seconds), Some(created_at)) => Ok(Reservation {
+            id,
+            product_id: request.product_id,
+            user_id: request.user_id,
+            quantity: request.quantity,
+            status: Status::Active,
+            created_at,
+            expires_at: created_at + Duration::seconds(seconds.into()),
+            confirmed_at: None,
+            canceled_at: None,
+            expired_at: None,
+            returned_at: None,
+            reference: request.reference.clone(),
+            reacquired_from: None,
+        }),
+        ("already_reserved", Some(reservation_id), ..) => {
+            Err(Refusal::AlreadyReserved { reservation_id })
+        }
+        // Users wait in the line of this product.
+        ("sold_out", Some(_), ..) => Err(Refusal::SoldOutToWaitlist { free: units }),
+        ("sold_out", ..) => Err(Refusal::SoldOut { free: units }),
+        ("max_per_user_reached", ..) => Err(Refusal::MaxPerUserReached { remaining: units }),
+        ("sale_not_open", ..) => Err(Refusal::SaleNotOpen),
+        ("sale_closed", ..) => Err(Refusal::SaleClosed),
+        ("product_not_found", ..) => Err(Refusal::ProductNotFound),
+        _ => return Err(no_such_outcome(outcome)),
     })
 }
 

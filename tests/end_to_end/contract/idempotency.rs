@@ -458,7 +458,7 @@ async fn a_key_in_use_is_said_to_be_and_nothing_is_done() {
     let system = System::start().await;
     let product = system.create_product(9).await;
     let mut holder = system.database.pool.begin().await.unwrap();
-    sqlx::query("select from claim_keys_v1('{\"\"}', '{a}', array[sha256('')])")
+    sqlx::query("select from claim_keys_v2('{\"\"}', '{a}', array[sha256('')])")
         .execute(&mut *holder)
         .await
         .unwrap();

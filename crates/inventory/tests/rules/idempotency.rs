@@ -8,16 +8,20 @@ use futures_util::{
 };
 use inventory::{
     Error, Executor, ProductId,
+    batch::Batch,
     idempotency::{self, Answer, Executed, Kept, Key, KeyOutcome, WorkOutcome},
+    product::Policy,
+    reservation::{Refusal, Reservation},
     reserve::{self, Reserve},
 };
 use sqlx::{
     PgConnection, PgPool, Postgres, Transaction,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
+use time::OffsetDateTime;
 use tokio::sync::oneshot;
 
-use crate::support::{HOLD_SECONDS, Shop, one};
+use crate::support::{HOLD_SECONDS, Shop, one, reservation_id, units};
 
 /// A key for a request with this fingerprint.
 fn key(name: &str, request: u8) -> Key {
@@ -37,19 +41,6 @@ fn answer(body: &str) -> Answer {
 }
 
 /// Work that answers each new request with its position in the batch and `name`.
-async fn batch(pool: &PgPool, name: &str, keys: &[Key]) -> Result<Vec<KeyOutcome>, Error> {
-    let name = name.to_owned();
-    let once = idempotency::execute_batch_once(pool, keys, move |_, new| {
-        let answers = new.iter().map(|n| answer(&format!("{name}{n}"))).collect();
-        async move { Ok(WorkOutcome::<_, ()>::Keep(answers, new)) }.boxed()
-    });
-    match once.await? {
-        Executed::Kept(outcomes, _) => Ok(outcomes),
-        Executed::Undone(()) => panic!("nothing was to be undone"),
-    }
-}
-
-/// The same in the way that claims the keys before the work.
 async fn once(pool: &PgPool, name: &str, keys: &[Key]) -> Vec<KeyOutcome> {
     let name = name.to_owned();
     let once = idempotency::execute_once(pool, keys, move |_, new| {
@@ -62,31 +53,63 @@ async fn once(pool: &PgPool, name: &str, keys: &[Key]) -> Vec<KeyOutcome> {
     }
 }
 
-/// Reserves with keys. The stored body is the hold's id, or empty.
+/// As `once`, in the way for new keys only.
+async fn new(shop: &Shop, name: &str, keys: &[Key]) -> Option<Vec<KeyOutcome>> {
+    let name = name.to_owned();
+    let new = idempotency::execute_new(&shop.pool, keys, move |_, new| {
+        let answers = new.iter().map(|n| answer(&format!("{name}{n}"))).collect();
+        async move { Ok(WorkOutcome::<_, ()>::Keep(answers, ())) }.boxed()
+    });
+    match new.await.unwrap()? {
+        Executed::Kept(outcomes, _) => Some(outcomes),
+        Executed::Undone(()) => panic!("nothing was to be undone"),
+    }
+}
+
+/// The answers to requests with keys, as a lane gives them. `None`: a key is in use, or belongs to another request.
 async fn reserve(
     shop: &Shop,
     keys: &[Key],
-    requests: Vec<Reserve>,
-) -> Result<Vec<KeyOutcome>, Error> {
-    let events = shop.events.clone();
-    let once = idempotency::execute_batch_once(&shop.pool, keys, move |transaction, new| {
-        let (events, requests) = (events.clone(), requests.clone());
+    requests: &[Reserve],
+) -> Vec<Option<Result<Reservation, Refusal>>> {
+    if let Some(batch) = reserve_once(shop, keys, requests).await {
+        return batch.answers.into_iter().map(Some).collect();
+    }
+    let (events, all) = (shop.events.clone(), requests.to_vec());
+    let once = idempotency::execute_once(&shop.pool, keys, move |transaction, new| {
         async move {
-            let new: Vec<_> = new.into_iter().map(|n| requests[n].clone()).collect();
+            let new: Vec<_> = new.into_iter().map(|n| all[n].clone()).collect();
             let executor = Executor::Transaction(transaction);
             let batch = reserve::reserve(executor, &new, HOLD_SECONDS, &events).await?;
-            let ids = batch.answers.iter().map(|verdict| match verdict {
-                Ok(hold) => answer(&hold.id.to_string()),
-                Err(_) => answer(""),
-            });
-            Ok(WorkOutcome::<_, ()>::Keep(ids.collect(), ()))
+            let ids = batch.answers.iter().map(|hold| hold.as_ref().unwrap().id);
+            let answers = ids.map(|id| answer(&id.to_string())).collect();
+            Ok(WorkOutcome::<_, ()>::Keep(answers, ()))
         }
         .boxed()
     });
-    match once.await? {
-        Executed::Kept(outcomes, _) => Ok(outcomes),
-        Executed::Undone(()) => panic!("nothing was to be undone"),
+    let Executed::Kept(outcomes, _) = once.await.unwrap() else {
+        panic!("nothing was to be undone");
+    };
+    let mut answers = Vec::new();
+    for (outcome, request) in outcomes.into_iter().zip(requests) {
+        answers.push(match outcome {
+            KeyOutcome::Done(answer) | KeyOutcome::Replayed(answer) => {
+                let id = reservation_id(answer.body.parse().unwrap());
+                Some(Ok(shop.get(id).await))
+            }
+            KeyOutcome::ReplayedReserve(stored) => {
+                Some(reserve::restore(&stored, request).unwrap())
+            }
+            KeyOutcome::Reused | KeyOutcome::InUse => None,
+        });
     }
+    answers
+}
+
+async fn reserve_once(shop: &Shop, keys: &[Key], requests: &[Reserve]) -> Option<Batch> {
+    reserve::reserve_once(&shop.pool, keys, requests, HOLD_SECONDS, &shop.events)
+        .await
+        .unwrap()
 }
 
 /// Claims a key in a transaction that stays open, as an unfinished request does.
@@ -97,7 +120,7 @@ async fn occupy(shop: &Shop, name: &str) -> Transaction<'static, Postgres> {
 }
 
 async fn claim(transaction: &mut PgConnection, name: &str) {
-    sqlx::query("select from claim_keys_v1('{\"\"}', array[$1], array[sha256('')])")
+    sqlx::query("select from claim_keys_v2('{\"\"}', array[$1], array[sha256('')])")
         .bind(name)
         .execute(transaction)
         .await
@@ -106,7 +129,7 @@ async fn claim(transaction: &mut PgConnection, name: &str) {
 
 /// Raises the lock timeout of claims, so that a slow machine does not end the wait too early.
 async fn be_patient(pool: &PgPool) {
-    sqlx::query("alter function claim_keys_v1(text[], text[], bytea[]) set lock_timeout = '60s'")
+    sqlx::query("alter function claim_keys_v2(text[], text[], bytea[]) set lock_timeout = '60s'")
         .execute(pool)
         .await
         .unwrap();
@@ -117,9 +140,9 @@ async fn a_batch_does_what_is_new_and_repeats_what_is_not(pool: PgPool) {
     let first = [key("b", 1), key("a", 2)];
     let kept = [answer("x0"), answer("x1")];
     let done = kept.clone().map(KeyOutcome::Done);
-    assert_eq!(batch(&pool, "x", &first).await.unwrap(), done);
+    assert_eq!(once(&pool, "x", &first).await, done);
     let replayed = kept.clone().map(KeyOutcome::Replayed);
-    assert_eq!(batch(&pool, "y", &first).await.unwrap(), replayed);
+    assert_eq!(once(&pool, "y", &first).await, replayed);
 
     let mut others = key("a", 2);
     others.client = "other".to_owned();
@@ -130,10 +153,9 @@ async fn a_batch_does_what_is_new_and_repeats_what_is_not(pool: PgPool) {
         KeyOutcome::Replayed(answer("x0")),
         KeyOutcome::Done(answer("z3")),
     ];
-    assert_eq!(batch(&pool, "z", &mixed).await.unwrap(), wanted);
+    assert_eq!(once(&pool, "z", &mixed).await, wanted);
 }
 
-/// Also with the way that claims the keys first.
 #[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
 async fn two_clients_may_use_the_same_key(pool: PgPool) {
     let mut others = key("a", 1);
@@ -149,7 +171,6 @@ async fn two_clients_may_use_the_same_key(pool: PgPool) {
     );
     let replayed = ["x0", "y0"].map(|body| KeyOutcome::Replayed(answer(body)));
     assert_eq!(once(&pool, "z", &both).await, replayed);
-    assert_eq!(batch(&pool, "z", &both).await.unwrap(), replayed);
 }
 
 #[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
@@ -161,7 +182,7 @@ async fn a_key_that_comes_twice_in_a_batch_counts_once(pool: PgPool) {
         KeyOutcome::Replayed(answer("x0")),
         KeyOutcome::Reused,
     ];
-    assert_eq!(batch(&pool, "x", &keys).await.unwrap(), wanted);
+    assert_eq!(once(&pool, "x", &keys).await, wanted);
 }
 
 #[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
@@ -195,7 +216,7 @@ async fn what_fails_or_is_undone_keeps_no_key(pool: PgPool) {
     });
     assert!(matches!(lost.await, Err(Error::NotDone(_))));
     let done = [KeyOutcome::Done(answer("x0"))];
-    assert_eq!(batch(&shop.pool, "x", &keys).await.unwrap(), done);
+    assert_eq!(once(&shop.pool, "x", &keys).await, done);
 }
 
 #[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
@@ -207,7 +228,7 @@ async fn a_second_request_waits_for_the_first_ones_end(pool: PgPool) {
         let mut first = occupy(&shop, &name).await;
         let second = {
             let (pool, keys) = (pool.clone(), [key(&name, 1)]);
-            tokio::spawn(async move { batch(&pool, "x", &keys).await })
+            tokio::spawn(async move { once(&pool, "x", &keys).await })
         };
         shop.until_waiting(&[second.abort_handle()]).await;
         let outcome = if commits {
@@ -224,7 +245,7 @@ async fn a_second_request_waits_for_the_first_ones_end(pool: PgPool) {
             first.rollback().await.unwrap();
             KeyOutcome::Done(answer("x0"))
         };
-        assert_eq!(second.await.unwrap().unwrap(), [outcome]);
+        assert_eq!(second.await.unwrap(), [outcome]);
     }
 }
 
@@ -257,7 +278,7 @@ async fn a_key_that_stays_in_use_holds_up_nobody_else(pool: PgPool) {
         KeyOutcome::InUse,
         KeyOutcome::Done(answer("x4")),
     ];
-    assert_eq!(batch(&shop.pool, "x", &keys).await.unwrap(), wanted);
+    assert_eq!(once(&shop.pool, "x", &keys).await, wanted);
 }
 
 #[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
@@ -283,7 +304,7 @@ async fn a_process_that_freezes_in_the_middle_loses_its_keys_and_products(pool: 
         })
     };
     frozen_now.await.unwrap();
-    while batch(&shop.pool, "x", &[key("a", 1)]).await.unwrap() == [KeyOutcome::InUse] {}
+    while once(&shop.pool, "x", &[key("a", 1)]).await == [KeyOutcome::InUse] {}
     shop.hold(product, 1).await;
     shop.hold(product, 2).await;
     assert!(!frozen.is_finished(), "it gave the key up by itself");
@@ -309,12 +330,12 @@ async fn batches_with_the_same_keys_in_any_order_do_each_thing_once(
             };
             let keys: Vec<_> = turned.iter().map(|n| key(&n.to_string(), 1)).collect();
             let requests = turned.iter().map(|n| one(products[*n as usize % 2], n + 1));
-            let outcomes = reserve(&shop, &keys, requests.collect()).await.unwrap();
-            let answered = outcomes.into_iter().map(|outcome| match outcome {
-                KeyOutcome::Done(answer) | KeyOutcome::Replayed(answer) => answer.body,
-                other => panic!("{other:?}"),
-            });
-            let mut answered: Vec<_> = turned.into_iter().zip(answered).collect();
+            let requests: Vec<_> = requests.collect();
+            let answers = reserve(&shop, &keys, &requests).await;
+            let holds = answers
+                .into_iter()
+                .map(|answer| answer.unwrap().unwrap().id);
+            let mut answered: Vec<_> = turned.into_iter().zip(holds).collect();
             answered.sort();
             answered
         })
@@ -326,7 +347,6 @@ async fn batches_with_the_same_keys_in_any_order_do_each_thing_once(
         .collect();
     for copy in &answers {
         assert_eq!(copy, &answers[0], "a copy was told something else");
-        assert!(copy.iter().all(|(_, hold)| !hold.is_empty()), "{copy:?}");
     }
     for product in products {
         assert_eq!(shop.counters(product).await, (980, 20, 0));
@@ -334,11 +354,139 @@ async fn batches_with_the_same_keys_in_any_order_do_each_thing_once(
     shop.assert_sound().await;
 }
 
+/// One request for each outcome.
+async fn requests_of_each_outcome(shop: &Shop) -> Vec<Reserve> {
+    let hour = |hours| OffsetDateTime::now_utc() + time::Duration::hours(hours);
+    let mut policies: [Policy; 4] = Default::default();
+    policies[0].hold_seconds = Some(Some(7.try_into().unwrap()));
+    policies[1].max_per_user = Some(Some(2.try_into().unwrap()));
+    policies[2].sale_starts_at = Some(Some(hour(1)));
+    policies[3].sale_ends_at = Some(Some(hour(-1)));
+    let mut products = Vec::new();
+    for policy in policies {
+        products.push(shop.product_with(9, policy).await);
+    }
+    let open = shop.product(9).await;
+    shop.hold(open, 1).await;
+    let with_reference = Reserve {
+        reference: Some("order 7".parse().unwrap()),
+        ..units(open, 2, 3)
+    };
+    vec![
+        with_reference,
+        one(products[0], 1),
+        one(open, 1),
+        units(open, 3, 7),
+        units(products[1], 1, 3),
+        one(products[2], 1),
+        one(products[3], 1),
+        one(9_999.try_into().unwrap(), 1),
+    ]
+}
+
+#[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
+async fn a_reserve_is_answered_again_as_the_first_time(pool: PgPool) {
+    let shop = Shop::new(pool);
+    let requests = requests_of_each_outcome(&shop).await;
+    let keys = |request| {
+        let keys = (0..requests.len()).map(|n| key(&n.to_string(), request));
+        keys.collect::<Vec<_>>()
+    };
+    let first = reserve_once(&shop, &keys(1), &requests).await.unwrap();
+    assert_eq!(first.changed(), 2);
+    // Whatever happened to the holds since.
+    for hold in first.answers.iter().flatten() {
+        shop.cancel(&[hold.id]).await;
+    }
+    let holds = shop.count("select count(*) from reservations").await;
+    let again = reserve(&shop, &keys(1), &requests).await;
+    for (first, again) in first.answers.into_iter().zip(again) {
+        assert_eq!(format!("{:?}", again.unwrap()), format!("{first:?}"));
+    }
+    assert_eq!(shop.count("select count(*) from reservations").await, holds);
+    for answer in reserve(&shop, &keys(2), &requests).await {
+        assert!(answer.is_none(), "{answer:?}");
+    }
+
+    // Only refusals are kept for the shorter time.
+    let purge = async |kept| {
+        let purged = idempotency::purge(&shop.pool, kept, Duration::ZERO, 100);
+        purged.await.unwrap()
+    };
+    assert_eq!(purge(Kept::Refused).await, 6);
+    assert_eq!(purge(Kept::Done).await, 2);
+    shop.assert_sound().await;
+}
+
+/// Without any hold, the call reads no time of reservation.
+#[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
+async fn what_is_sold_out_is_answered_again_too(pool: PgPool) {
+    let shop = Shop::new(pool);
+    let product = shop.product(1).await;
+    shop.hold(product, 1).await;
+    let (keys, requests) = ([key("a", 1)], [one(product, 2)]);
+    for _ in 0..2 {
+        let answers = reserve(&shop, &keys, &requests).await;
+        let [Some(Err(refusal))] = &answers[..] else {
+            panic!("{answers:?}");
+        };
+        assert_eq!(*refusal, Refusal::SoldOut { free: 0 });
+    }
+    assert_eq!(shop.count("select count(*) from idempotency_keys").await, 1);
+}
+
+#[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
+async fn what_is_done_in_one_go_needs_new_keys(pool: PgPool) {
+    let shop = Shop::new(pool);
+    let product = shop.product(9).await;
+    let _occupied = occupy(&shop, "in use").await;
+    once(&shop.pool, "x", &[key("known", 1)]).await;
+    let requests = [one(product, 1), one(product, 2)];
+    for other in ["known", "in use", "new"] {
+        let keys = [key("new", 1), key(other, 1)];
+        let done = reserve_once(&shop, &keys, &requests).await;
+        assert!(done.is_none(), "{other}");
+        assert_eq!(shop.counters(product).await, (9, 0, 0), "{other}");
+        assert_eq!(new(&shop, "x", &keys).await, None, "{other}");
+    }
+    let keys = [key("fresh", 1), key("fresher", 1)];
+    let done = ["x0", "x1"].map(|body| KeyOutcome::Done(answer(body)));
+    assert_eq!(new(&shop, "x", &keys).await.unwrap(), done);
+    let replayed = ["x0", "x1"].map(|body| KeyOutcome::Replayed(answer(body)));
+    assert_eq!(once(&shop.pool, "y", &keys).await, replayed);
+    let keys = [key("new", 1), key("newer", 1)];
+    assert!(reserve_once(&shop, &keys, &requests).await.is_some());
+    assert_eq!(shop.counters(product).await, (7, 2, 0));
+}
+
+/// The lane must learn of it, because it looks for blocked products then.
+#[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
+async fn a_product_that_stays_locked_is_not_mistaken_for_a_key_in_use(pool: PgPool) {
+    let shop = Shop::new(pool);
+    let product = shop.product(9).await;
+    sqlx::query(
+        "alter function reserve_v2(bigint[], bigint[], integer[], text[], integer, text[], boolean)
+        set lock_timeout = '50ms'",
+    )
+    .execute(&shop.pool)
+    .await
+    .unwrap();
+    let mut blocker = shop.pool.begin().await.unwrap();
+    sqlx::query("select from products for update")
+        .execute(&mut *blocker)
+        .await
+        .unwrap();
+    let (keys, requests) = ([key("a", 1)], [one(product, 1)]);
+    let failed =
+        reserve::reserve_once(&shop.pool, &keys, &requests, HOLD_SECONDS, &shop.events).await;
+    assert!(failed.unwrap_err().is_lock_timeout());
+}
+
 #[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
 async fn a_purge_takes_the_oldest_keys_in_bits_and_no_others(pool: PgPool) {
     let names: Vec<String> = (0..10).map(|n| n.to_string()).collect();
     let keys: Vec<Key> = names.iter().map(|name| key(name, 1)).collect();
-    batch(&pool, "x", &keys).await.unwrap();
+    once(&pool, "x", &keys).await;
     sqlx::query(
         "update idempotency_keys
         set created_at = created_at - make_interval(hours => key::integer),
@@ -360,7 +508,7 @@ async fn a_purge_takes_the_oldest_keys_in_bits_and_no_others(pool: PgPool) {
     for wanted in [3, 1, 0] {
         assert_eq!(purge(Kept::Done, 5, 3).await, wanted);
     }
-    let outcomes = batch(&pool, "y", &keys).await.unwrap();
+    let outcomes = once(&pool, "y", &keys).await;
     for (n, outcome) in outcomes.into_iter().enumerate() {
         let wanted = match n {
             0..=2 | 4 => KeyOutcome::Replayed(answer(&format!("x{n}"))),
@@ -410,7 +558,7 @@ async fn a_batch_reads_its_own_keys_only(_: PgPoolOptions, options: PgConnectOpt
             keys.extend((1..=50).map(|n| key(&format!("kept{n}"), 1)));
         }
         let before = read().await;
-        batch(&shop.pool, "x", &keys).await.unwrap();
+        once(&shop.pool, "x", &keys).await;
         let entries = read().await - before;
         assert!(entries <= 100 * ENTRIES_PER_KEY, "read {entries}");
     }
