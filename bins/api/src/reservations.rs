@@ -1,6 +1,6 @@
 //! `GET /reservations` and `GET /reservations/{id}`
 
-use std::{str::FromStr, sync::Arc};
+use std::{fmt::Display, str::FromStr, sync::Arc};
 
 use axum::{
     extract::{FromRequestParts, State},
@@ -146,8 +146,7 @@ impl Describe for Listed {
     }
 }
 
-fn parsed<T: FromStr>(name: &str, value: &str) -> Result<T, Problem> {
-    value
-        .parse()
-        .map_err(|_| Problem::InvalidQuery(format!("{value:?} is not a valid {name}")))
+fn parsed<T: FromStr<Err: Display>>(name: &str, value: &str) -> Result<T, Problem> {
+    let parsed = value.parse();
+    parsed.map_err(|error| Problem::InvalidQuery(format!("{name} {error}")))
 }
