@@ -25,6 +25,7 @@ mod readme;
 mod schema;
 mod settings;
 mod shutdown;
+mod startup;
 mod support;
 mod tls;
 #[cfg(feature = "otel")]
