@@ -28,6 +28,7 @@ mod restore;
 mod schema;
 mod settings;
 mod shutdown;
+mod startup;
 mod support;
 mod tls;
 #[cfg(feature = "otel")]

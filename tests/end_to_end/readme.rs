@@ -249,3 +249,44 @@ fn examples_are_found_in_a_page() {
     let wanted = [example("a\nb", Some("{}")), example("c", None)];
     assert_eq!(examples(page), wanted);
 }
+
+/// The anchor of a heading, as GitHub makes it.
+fn anchor(heading: &str) -> String {
+    let kept = |c: &char| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_');
+    let text = heading.trim_start_matches('#').trim().to_lowercase();
+    text.chars()
+        .filter(kept)
+        .collect::<String>()
+        .replace(' ', "-")
+}
+
+#[test]
+fn every_link_leads_to_a_file_and_to_a_heading_in_it() {
+    let mut links = 0;
+    let more = ["ARCHITECTURE", "CONTRIBUTING", "RUNBOOK", "SECURITY"];
+    let more = more.map(|name| format!("{name}.md"));
+    for page in all_pages().into_iter().chain(more) {
+        let text = text_of(&page);
+        let targets = text
+            .split("](")
+            .skip(1)
+            .filter_map(|rest| rest.split_once(')'));
+        for (target, _) in targets.filter(|(target, _)| !target.starts_with("http")) {
+            links += 1;
+            let (path, heading) = target.split_once('#').unwrap_or((target, ""));
+            let folder = Path::new(&page).parent().unwrap();
+            let file = match path {
+                "" => root().join(&page),
+                path => root().join(folder).join(path),
+            };
+            assert!(file.exists(), "{page}: {target}");
+            if !heading.is_empty() {
+                let text = fs::read_to_string(&file).unwrap();
+                let headings = text.lines().filter(|line| line.starts_with('#'));
+                let found = headings.map(anchor).any(|anchor| anchor == heading);
+                assert!(found, "{page}: {target}");
+            }
+        }
+    }
+    assert!(links > 50, "{links}");
+}

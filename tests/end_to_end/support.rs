@@ -12,11 +12,12 @@ mod tools;
 mod wire;
 
 pub(crate) use self::redis::{Redis, timer_key};
-pub(crate) use client::{Answer, Client, assert_fields, assert_utc, id};
+pub(crate) use client::{Answer, Client, DEAD_LETTER_FIELDS, assert_fields, assert_utc, id};
 pub(crate) use contract::{ASYNCAPI, OPENAPI};
 pub(crate) use database::Database;
 pub(crate) use flashsale_tests::{
-    Child, PATIENCE, Proxy, Server, Service, Traffic, eventually, output, start, start_with_files,
+    Child, Log, PATIENCE, Proxy, Server, Service, Traffic, eventually, output, start, start_with,
+    start_with_files,
 };
 pub(crate) use folder::Folder;
 pub(crate) use peer::{NO_RABBITMQ, NO_REDIS, Peer};

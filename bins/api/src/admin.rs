@@ -64,7 +64,7 @@ pub(crate) async fn sync_expired(
     };
     let swept = bulkhead.execute("sync_expired", sweep).await?;
     let expired = swept.expired;
-    kept(&bulkhead, key, Expired { expired }).await
+    stored(&bulkhead, key, Expired { expired }).await
 }
 
 pub(crate) fn audit_operation() -> Operation {
@@ -114,12 +114,12 @@ pub(crate) async fn rebuild_counters(
         tracing::warn!("the counters in Redis cannot be rebuilt: {error:#}");
         return Err(Problem::Overloaded);
     }
-    kept(&bulkhead, key, tally).await
+    stored(&bulkhead, key, tally).await
 }
 
 /// Stores the answer of a request that needs more than one transaction. The work is already done, whether or not the
 /// key is new. A repeat changes nothing more, and gets the stored answer of the first request.
-async fn kept<T>(
+async fn stored<T>(
     bulkhead: &Bulkhead,
     key: Option<Key>,
     answer: T,

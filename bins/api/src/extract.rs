@@ -207,16 +207,15 @@ impl<T: Named, S: Send + Sync> FromRequestParts<S> for Id<T> {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        let Ok(params) = RawPathParams::from_request_parts(parts, state).await else {
-            return Err(T::NOT_FOUND.into());
-        };
+        let params = RawPathParams::from_request_parts(parts, state).await.ok();
         params
             .iter()
+            .flatten()
             .find(|(name, _)| *name == "id")
             .and_then(|(_, text)| digits(text))
             .and_then(|number| T::try_from(number).ok())
             .map(Self)
-            .ok_or_else(|| T::NOT_FOUND.into())
+            .ok_or(Problem::InvalidId(T::NOT_FOUND))
     }
 }
 

@@ -16,8 +16,8 @@ use trace::Span;
 /// The causes of the current outage that were already logged.
 #[derive(Default)]
 pub(crate) struct FailedCalls {
-    told: Mutex<HashSet<String>>,
-    /// Whether `told` is not empty. Every successful call reads it.
+    logged: Mutex<HashSet<String>>,
+    /// Whether `logged` is not empty. Every successful call reads it.
     any: AtomicBool,
 }
 
@@ -33,7 +33,7 @@ impl FailedCalls {
         let error = match result {
             Ok(done) => {
                 if self.any.load(Relaxed) && self.any.swap(false, Relaxed) {
-                    lock(&self.told).clear();
+                    lock(&self.logged).clear();
                 }
                 return Ok(done);
             }
@@ -51,7 +51,7 @@ impl FailedCalls {
     }
 
     fn is_new(&self, cause: &str) -> bool {
-        let is_new = lock(&self.told).insert(cause.to_owned());
+        let is_new = lock(&self.logged).insert(cause.to_owned());
         self.any.store(true, Relaxed);
         is_new
     }

@@ -88,11 +88,47 @@ fn fault(error: serde_path_to_error::Error<serde_json::Error>) -> Fault {
             .and_then(|rest| rest.strip_suffix('`'));
         if let Some(name) = name {
             pointer = format!("{pointer}/{}", escaped(name));
-            detail = text.to_owned();
-            break;
+            return Fault::of(&pointer, text);
         }
     }
-    Fault { pointer, detail }
+    Fault::of(&pointer, &in_words_of_json(&detail))
+}
+
+/// Says in the words of JSON what serde says in words of Rust.
+fn in_words_of_json(detail: &str) -> String {
+    // What is expected is a text of this service, and what is given may be any text of the client.
+    let Some((given, expected)) = detail.rsplit_once(", expected ") else {
+        return match detail.ends_with("there are no fields") {
+            true => "there is no such field here: expected an object without fields".to_owned(),
+            false => detail.to_owned(),
+        };
+    };
+    if given.starts_with("unknown field ") {
+        let fields = expected.trim_start_matches("one of ");
+        return format!("there is no such field here: expected {fields}");
+    }
+    let given = given
+        .strip_prefix("invalid type: ")
+        .or_else(|| given.strip_prefix("invalid value: "));
+    let Some(given) = given else {
+        return detail.to_owned();
+    };
+    let expected = match expected {
+        "a sequence" => "an array",
+        "a boolean" => "true or false",
+        // Every number of the API is a whole one.
+        "a JSON number" => "a whole number",
+        other => other,
+    };
+    let given = match given.split_once(' ') {
+        Some(("string", text)) => text,
+        Some(("integer" | "boolean", value)) => value.trim_matches('`'),
+        Some(("floating", point)) => point.trim_start_matches("point ").trim_matches('`'),
+        _ if given == "sequence" => "an array",
+        _ if given == "map" => "an object",
+        _ => given,
+    };
+    format!("expected {expected}, not {given}")
 }
 
 fn pointer(path: &Path) -> String {
@@ -143,42 +179,33 @@ mod tests {
 
     #[test]
     fn each_fault_has_its_place_and_says_what_is_expected() {
-        let id = "expected a whole number from 1 to 9223372036854775807";
+        let id = "expected a whole number from 1 to 9223372036854775807, not";
         for (text, pointer, detail) in [
-            (
-                "[]",
-                "",
-                "invalid type: sequence, expected an object".to_owned(),
-            ),
-            (
-                "7",
-                "",
-                "invalid type: integer `7`, expected an object".to_owned(),
-            ),
-            (
-                r#"{"id":"1","items":[]}"#,
-                "/id",
-                format!("invalid type: string \"1\", {id}"),
-            ),
-            (
-                r#"{"id":-1,"items":[]}"#,
-                "/id",
-                format!("invalid value: integer `-1`, {id}"),
-            ),
-            (
-                r#"{"id":null,"items":[]}"#,
-                "/id",
-                format!("invalid type: null, {id}"),
-            ),
-            (
-                r#"{"id":1.5,"items":[]}"#,
-                "/id",
-                format!("invalid value: floating point `1.5`, {id}"),
-            ),
+            ("[]", "", "expected an object, not an array".to_owned()),
+            ("7", "", "expected an object, not 7".to_owned()),
+            (r#"{"id":"1","items":[]}"#, "/id", format!("{id} \"1\"")),
+            (r#"{"id":-1,"items":[]}"#, "/id", format!("{id} -1")),
+            (r#"{"id":null,"items":[]}"#, "/id", format!("{id} null")),
+            (r#"{"id":1.5,"items":[]}"#, "/id", format!("{id} 1.5")),
             (
                 r#"{"id":1e400,"items":[]}"#,
                 "/id",
                 "number out of range".to_owned(),
+            ),
+            (
+                r#"{"id":", expected x","items":[]}"#,
+                "/id",
+                format!("{id} \", expected x\""),
+            ),
+            (
+                r#"{"id":1,"items":{}}"#,
+                "/items",
+                "expected an array, not an object".to_owned(),
+            ),
+            (
+                r#"{"id":1,"items":[],"note":true}"#,
+                "/note",
+                "expected a string, not true".to_owned(),
             ),
             (r#"{"id":1}"#, "/items", "the field is missing".to_owned()),
             (
@@ -194,12 +221,12 @@ mod tests {
             (
                 r#"{"id":1,"items":[[1]]}"#,
                 "/items/0",
-                "invalid type: sequence, expected an object".to_owned(),
+                "expected an object, not an array".to_owned(),
             ),
             (
                 r#"{"id":1,"items":[{"size":1,"a/b~c":2}]}"#,
                 "/items/0/a~1b~0c",
-                "unknown field `a/b~c`, expected `size`".to_owned(),
+                "there is no such field here: expected `size`".to_owned(),
             ),
         ] {
             assert_eq!(faults(text), [(pointer.to_owned(), detail)], "{text}");

@@ -51,13 +51,11 @@ mod waitlist;
 
 use std::{net::SocketAddr, time::Duration};
 
-use anyhow::Context as _;
 use axum::{Router, extract::FromRef as _, middleware};
 use clap::Subcommand;
 use http_server::Limits;
 use inventory::compatibility::{self, Functions};
 use runtime::{Process, health::Health};
-use sqlx::Connection as _;
 use timer::Timer;
 use tokio::net::TcpListener;
 
@@ -121,7 +119,7 @@ pub fn openapi() -> serde_json::Value {
 /// Runs the command of `args`. Without a command, serves HTTP until the process is told to stop.
 pub async fn run(args: Args, process: Process) -> anyhow::Result<()> {
     match args.command {
-        Some(Command::Migrate) => migrate(&args.database.database_url).await,
+        Some(Command::Migrate) => migrate(&args.database).await,
         Some(Command::Restored(restored)) => {
             let events = restored.events.as_deref();
             restored::run(&args.database, &args.timer, events, &process).await
@@ -160,11 +158,8 @@ pub fn limits(args: &Args) -> Limits {
     args.http.clone().beside_descriptors(database)
 }
 
-async fn migrate(database_url: &str) -> anyhow::Result<()> {
-    let options = inventory::database::options(database_url)?;
-    let mut connection = sqlx::PgConnection::connect_with(&options)
-        .await
-        .context("cannot connect to PostgreSQL")?;
+async fn migrate(args: &inventory::database::Args) -> anyhow::Result<()> {
+    let mut connection = inventory::database::connect_once(args).await?;
     let migrated = inventory::migrate::migrate(&mut connection).await?;
     for version in &migrated.adopted {
         println!("migration {version}: found applied by hand, recorded");

@@ -40,6 +40,8 @@ pub enum Problem {
     /// Why, for people.
     Forbidden(String),
     InvalidHost,
+    /// Nothing can have the id in the path, because it is not a valid id. The refusal is that of an unknown id.
+    InvalidId(Refusal),
     Refused(Refusal),
     /// The refusal of one part of a batch.
     RefusedOf(Part, Refusal),
@@ -123,7 +125,9 @@ impl Problem {
             Self::Unauthorized(_) => ProblemCode::Unauthorized,
             Self::Forbidden(_) => ProblemCode::Forbidden,
             Self::InvalidHost => ProblemCode::InvalidHost,
-            Self::Refused(refusal) | Self::RefusedOf(_, refusal) => ProblemCode::of(refusal),
+            Self::InvalidId(refusal) | Self::Refused(refusal) | Self::RefusedOf(_, refusal) => {
+                ProblemCode::of(refusal)
+            }
             Self::IdempotencyKeyInvalid => ProblemCode::IdempotencyKeyInvalid,
             Self::IdempotencyKeyReused => ProblemCode::IdempotencyKeyReused,
             Self::IdempotencyKeyInUse => ProblemCode::IdempotencyKeyInUse,
@@ -205,6 +209,10 @@ impl Problem {
             Self::InvalidRequest(faults) => faults::detail(faults),
             Self::UnsupportedMediaType(detail) => (*detail).to_owned(),
             Self::Unauthorized(wanted) => format!("send Authorization: Bearer with {wanted}"),
+            Self::InvalidId(refusal) => format!(
+                "{refusal}: an id is a whole number from 1 to {}, in digits only",
+                i64::MAX
+            ),
             Self::Refused(refusal) | Self::RefusedOf(_, refusal) => refusal.to_string(),
             _ => self.code().spec().action.to_owned(),
         }
@@ -212,11 +220,11 @@ impl Problem {
 
     pub(crate) fn body(&self) -> Body {
         let code = self.code();
-        let terms = code.spec();
+        let spec = code.spec();
         let mut body = Body {
-            r#type: format!("urn:flashsale:problem:{}", terms.code),
-            title: terms.title,
-            status: terms.status.as_u16(),
+            r#type: format!("urn:flashsale:problem:{}", spec.code),
+            title: spec.title,
+            status: spec.status.as_u16(),
             detail: self.detail(),
             code,
             errors: None,
@@ -325,12 +333,12 @@ impl ProblemReport {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let told = ProblemReport::of(&self);
-        let status = told.code.spec().status;
+        let report = ProblemReport::of(&self);
+        let status = report.code.spec().status;
         // Serialization cannot fail: the body has only strings and numbers.
         let mut response = json::body(PROBLEM_JSON, &self.body()).unwrap_or_default();
         *response.status_mut() = status;
-        response.extensions_mut().insert(told);
+        response.extensions_mut().insert(report);
         let headers = response.headers_mut();
         if status == StatusCode::SERVICE_UNAVAILABLE {
             headers.insert(

@@ -57,17 +57,22 @@ pub(crate) struct Verb<Q, A> {
     render: Render<A>,
 }
 
+/// Runs the verb. It gets its turn in the lane if the call is a transaction of its own.
+type Decide<Q> = Arc<
+    dyn for<'a> Fn(Executor<'a>, Vec<Q>, Option<Turn<Q>>) -> BoxFuture<'a, Result<Batch, Error>>
+        + Send
+        + Sync,
+>;
+
 impl<Q, A> Verb<Q, A>
 where
     Q: Clone + Send + Sync + 'static,
     A: IntoResponse + Send + 'static,
 {
-    /// Starts the lanes. `decide` runs the verb. It gets its turn in the lane if the call is a transaction of its
-    /// own.
+    /// Starts the lanes.
     pub(crate) fn start<F>(builder: &LaneBuilder, spec: VerbSpec<Q, A>, decide: F) -> Self
     where
         F: for<'a> Fn(Executor<'a>, Vec<Q>, Option<Turn<Q>>) -> BoxFuture<'a, Result<Batch, Error>>
-            + Clone
             + Send
             + Sync
             + 'static,
@@ -84,16 +89,15 @@ where
     ) -> Self
     where
         F: for<'a> Fn(Executor<'a>, Vec<Q>, Option<Turn<Q>>) -> BoxFuture<'a, Result<Batch, Error>>
-            + Clone
             + Send
             + Sync
             + 'static,
     {
-        let render = spec.render;
+        let decide: Decide<Q> = Arc::new(decide);
         Self {
-            plain: plain_lanes(builder, &spec, decide.clone()),
+            plain: plain_lanes(builder, &spec, Arc::clone(&decide)),
             keyed: keyed_lanes(builder, &spec, decide, at_once),
-            render,
+            render: spec.render,
         }
     }
 
@@ -114,18 +118,13 @@ where
     }
 }
 
-fn plain_lanes<Q, A, F>(
+fn plain_lanes<Q, A>(
     builder: &LaneBuilder,
     spec: &VerbSpec<Q, A>,
-    decide: F,
+    decide: Decide<Q>,
 ) -> VerbLanes<Q, Outcome>
 where
     Q: Clone + Send + Sync + 'static,
-    F: for<'a> Fn(Executor<'a>, Vec<Q>, Option<Turn<Q>>) -> BoxFuture<'a, Result<Batch, Error>>
-        + Clone
-        + Send
-        + Sync
-        + 'static,
 {
     let after_commit = builder.after_commit.clone();
     let call = move |pool, requests, turn| {
@@ -139,20 +138,15 @@ where
     builder.verb_lanes(spec.name, spec.lanes, spec.lock_of, call)
 }
 
-fn keyed_lanes<Q, A, F>(
+fn keyed_lanes<Q, A>(
     builder: &LaneBuilder,
     spec: &VerbSpec<Q, A>,
-    decide: F,
+    decide: Decide<Q>,
     at_once: Option<AtOnce<Q>>,
 ) -> VerbLanes<(Key, Q), Result<Rendered<A>, Problem>>
 where
     Q: Clone + Send + Sync + 'static,
     A: IntoResponse + Send + 'static,
-    F: for<'a> Fn(Executor<'a>, Vec<Q>, Option<Turn<Q>>) -> BoxFuture<'a, Result<Batch, Error>>
-        + Clone
-        + Send
-        + Sync
-        + 'static,
 {
     let (after_commit, render) = (builder.after_commit.clone(), spec.render);
     let at_once = at_once.map(Arc::new);

@@ -12,7 +12,7 @@ use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 use time::{Duration, OffsetDateTime};
 
-use crate::publish::{APP_ID, CONTENT_TYPE, DELIVERY_MODE, EXCHANGE, QUEUE, terms};
+use crate::publish::{APP_ID, CONTENT_TYPE, DELIVERY_MODE, EXCHANGE, QUEUE, routing};
 
 /// The document, as the API serves it at `GET /asyncapi.json`.
 #[expect(clippy::too_many_lines, reason = "one document")]
@@ -30,7 +30,7 @@ pub fn asyncapi() -> Value {
     for event in examples() {
         let example = json!(event);
         let name = example["event_type"].as_str().unwrap_or_default();
-        let (routing_key, version) = terms(&event);
+        let (routing_key, version) = routing(&event);
         let message = format!("#/components/messages/{name}");
         channels.insert(
             name.to_owned(),

@@ -260,7 +260,10 @@ async fn watch(relay: &Relay) {
         let pause = match oldest.read(reading).await {
             Ok(()) => (began.elapsed() * 50).clamp(STATUS_EVERY, STATUS_PAUSE_MAX),
             Err(error) => {
-                tracing::debug!(error = &error as &dyn std::error::Error, "cannot count");
+                tracing::debug!(
+                    error = &error as &dyn std::error::Error,
+                    "cannot count the events of the outbox"
+                );
                 STATUS_EVERY
             }
         };

@@ -79,7 +79,7 @@ impl Message {
     /// Fails if the row cannot be parsed as an event. A retry cannot help then.
     pub fn new(row: &Claimed) -> Result<Self, serde_json::Error> {
         let event = row.event()?;
-        let (routing_key, version) = terms(&event);
+        let (routing_key, version) = routing(&event);
         let mut headers = FieldTable::default();
         if let Some(version) = version {
             headers.insert("version".into(), AMQPValue::LongInt(version));
@@ -100,7 +100,7 @@ impl Message {
 
 /// An event's routing key and version. Consumers use the version to order the events of one reservation, which may
 /// arrive in any order.
-pub(crate) fn terms(event: &Event) -> (&'static str, Option<i32>) {
+pub(crate) fn routing(event: &Event) -> (&'static str, Option<i32>) {
     match event {
         Event::ReservationCreated(_) => ("reservation.created", Some(1)),
         Event::ReservationConfirmed(_) => (RESERVATION_CONFIRMED, Some(2)),
@@ -133,7 +133,10 @@ impl Broker {
             let channel = open_channel(&connection, self.declare_queue).await?;
             anyhow::Ok((channel, connection))
         };
-        let (channel, connection) = within(CONNECT_LIMIT, open).await?;
+        let opened = within(CONNECT_LIMIT, open).await;
+        let address = &self.uri.authority;
+        let (channel, connection) =
+            opened.with_context(|| format!("{}:{}", address.host, address.port))?;
         Ok(Publisher {
             channel,
             connection,

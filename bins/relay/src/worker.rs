@@ -43,8 +43,8 @@ const UNDELIVERABLE_PAUSE: Duration = Duration::from_secs(1);
 const GATHER: Duration = Duration::from_millis(10);
 const GATHER_FROM_ROWS: usize = 16;
 
-/// How often rows are looked for that are due too far ahead, and how many are claimed at once. So few that new events
-/// hardly wait for them, also during a large replay.
+/// How often the relay looks for rows whose time is too far ahead, and how many of them it claims at once. With so few,
+/// new events hardly wait, also during a large replay.
 const MISDATED_EVERY: Duration = Duration::from_secs(1);
 const MISDATED_ROWS: usize = 50;
 

@@ -262,18 +262,42 @@ pub enum Functions {
 /// Returns once the database can be used. Until then it logs the reason, once per reason and cause, and calls
 /// `failed` after each failed check.
 pub async fn wait_until_usable(pool: &PgPool, functions: Functions, failed: impl Fn()) {
-    let mut told = (String::new(), HashSet::new());
-    let warnings = loop {
-        let unusable = match check(pool).await {
-            Ok(warnings) => break warnings,
-            Err(unusable) => unusable,
-        };
-        let mut cause = unusable.cause().map(str::to_owned);
-        let is_incomplete = matches!(
-            unusable,
-            Unusable::HalfMigrated { .. } | Unusable::Older { .. }
-        );
-        if is_incomplete && functions == Functions::Install {
+    let mut log = Log::default();
+    while !log.check(pool, functions).await {
+        failed();
+        sleep(LOOK_EVERY).await;
+    }
+}
+
+/// Looks every second for ever, and logs when the database cannot be used any more, and when it can again. Also logs
+/// warnings that appear, and when they are over.
+pub async fn watch(pool: &PgPool, functions: Functions) {
+    let mut log = Log::default();
+    loop {
+        log.check(pool, functions).await;
+        sleep(LOOK_EVERY).await;
+    }
+}
+
+/// Logs what checks find, each condition once.
+#[derive(Default)]
+struct Log {
+    /// The warnings of the last check. `None`: it failed.
+    warnings: Option<Warnings>,
+    /// Why the last check failed, and the causes of this reason that were logged.
+    logged: Option<(String, HashSet<Option<String>>)>,
+}
+
+impl Log {
+    /// Makes one check, and returns whether the database can be used.
+    async fn check(&mut self, pool: &PgPool, functions: Functions) -> bool {
+        let mut checked = check(pool).await;
+        let mut cause = None;
+        if let (
+            Err(Unusable::HalfMigrated { .. } | Unusable::Older { .. }),
+            Functions::Install,
+        ) = (&checked, functions)
+        {
             match migrate::install_by_hand(pool).await {
                 Ok(0) => {}
                 Ok(count) => {
@@ -281,47 +305,48 @@ pub async fn wait_until_usable(pool: &PgPool, functions: Functions, failed: impl
                         count,
                         "the schema was made by hand: completed it, and installed its functions"
                     );
-                    continue;
+                    checked = check(pool).await;
                 }
                 Err(error) => cause = Some(format!("cannot install what is missing: {error:#}")),
             }
         }
-        failed();
-        let reason = unusable.to_string();
-        if told.0 != reason {
-            told = (reason, HashSet::new());
+        match checked {
+            Ok(warnings) => self.usable(warnings),
+            Err(unusable) => self.unusable(&unusable, cause),
         }
-        // An outage has several alternating causes, such as a refused connection and a broken one. Log each once.
-        if told.1.insert(cause.clone()) {
-            tracing::warn!(cause, "cannot work: {unusable}");
-        }
-        sleep(LOOK_EVERY).await;
-    };
-    if !told.0.is_empty() {
-        tracing::info!("PostgreSQL can be used now");
+        self.warnings.is_some()
     }
-    for warning in warnings {
-        tracing::warn!("PostgreSQL: {warning}");
-    }
-}
 
-/// Looks every second for ever, and logs when the database cannot be used any more, and when it can again. Also logs
-/// warnings that appear, and when they are over.
-pub async fn watch(pool: &PgPool, functions: Functions) {
-    loop {
-        wait_until_usable(pool, functions, || {}).await;
-        let mut told: Option<Warnings> = None;
-        while let Ok(warnings) = check(pool).await {
-            if let Some(told) = &told {
-                for warning in warnings.iter().filter(|now| !told.contains(now)) {
-                    tracing::warn!("PostgreSQL: {warning}");
-                }
-                for warning in told.iter().filter(|told| !warnings.contains(told)) {
-                    tracing::info!("PostgreSQL: this is over: {warning}");
-                }
-            }
-            told = Some(warnings);
-            sleep(LOOK_EVERY).await;
+    fn usable(&mut self, warnings: Warnings) {
+        if self.logged.take().is_some() {
+            tracing::info!("PostgreSQL can be used now");
+        }
+        let told = self.warnings.take().unwrap_or_default();
+        for warning in warnings.iter().filter(|now| !told.contains(now)) {
+            tracing::warn!("PostgreSQL: {warning}");
+        }
+        for warning in told.iter().filter(|told| !warnings.contains(told)) {
+            tracing::info!("PostgreSQL: this is over: {warning}");
+        }
+        self.warnings = Some(warnings);
+    }
+
+    fn unusable(&mut self, unusable: &Unusable, cause: Option<String>) {
+        self.warnings = None;
+        let reason = unusable.to_string();
+        if self
+            .logged
+            .as_ref()
+            .is_none_or(|(logged, _)| *logged != reason)
+        {
+            self.logged = Some((reason, HashSet::new()));
+        }
+        let cause = cause.or_else(|| unusable.cause().map(str::to_owned));
+        // An outage has several alternating causes, such as a refused connection and a broken one. Log each once.
+        if let Some((_, causes)) = &mut self.logged
+            && causes.insert(cause.clone())
+        {
+            tracing::warn!(cause, "cannot work: {unusable}");
         }
     }
 }

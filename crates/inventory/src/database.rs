@@ -52,6 +52,8 @@ pub struct Args {
     #[arg(
         long,
         env = "DATABASE_URL",
+        // Also after the name of a command: `flashsale-api migrate --database-url …`.
+        global = true,
         hide_env_values = true,
         default_value = "postgres://flashsale:flashsale@127.0.0.1:5432/flashsale"
     )]
@@ -108,7 +110,8 @@ pub fn connect(args: &Args, application_name: &str) -> anyhow::Result<PgPool> {
         .connect_lazy_with(options))
 }
 
-/// When this process last opened a session that cannot write. A process has one database.
+/// When this process last opened a session that cannot write. A process has one database. On a busy machine a health
+/// check has no time to open a session of its own.
 #[expect(
     clippy::disallowed_methods,
     reason = "this crate does not depend on runtime"
@@ -128,22 +131,41 @@ pub(crate) const READ_ONLY: &str =
     "PostgreSQL is read-only: it is a standby, or default_transaction_read_only is on";
 
 /// Opens a connection that is not part of the pool, because a pool without connections only tells that its time limit
-/// ended. The error is a text for the log, with the address of the server.
+/// ended. The session may be read-only. The error is a text for the log, with the address of the server.
 pub(crate) async fn connect_beside(pool: &PgPool) -> Result<PgConnection, String> {
     let options = pool.connect_options();
+    let connecting = async {
+        let mut connection = PgConnection::connect_with(&options).await?;
+        session(&mut connection, SET_UP).await?;
+        Ok(connection)
+    };
+    connect_within(CONNECT_LIMIT, &options, connecting).await
+}
+
+/// Opens the only connection of a program that has no pool. The error names the address of the server.
+pub async fn connect_once(args: &Args) -> anyhow::Result<PgConnection> {
+    let options = options(&args.database_url)?;
+    let connecting = PgConnection::connect_with(&options);
+    connect_within(CALL_LIMIT, &options, connecting)
+        .await
+        .map_err(|cause| anyhow::anyhow!("cannot connect to PostgreSQL at {cause}"))
+}
+
+async fn connect_within(
+    limit: Duration,
+    options: &PgConnectOptions,
+    connecting: impl Future<Output = Result<PgConnection, sqlx::Error>>,
+) -> Result<PgConnection, String> {
+    let cause = match timeout(limit, connecting).await {
+        Ok(Ok(connection)) => return Ok(connection),
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => format!("no answer within {limit:?}"),
+    };
     let address = match options.get_socket() {
         Some(socket) => socket.display().to_string(),
         None => format!("{}:{}", options.get_host(), options.get_port()),
     };
-    let connecting = async {
-        let mut connection = PgConnection::connect_with(&options).await?;
-        session(&mut connection, SET_UP).await?;
-        Ok::<_, sqlx::Error>(connection)
-    };
-    match timeout(CONNECT_LIMIT, connecting).await {
-        Ok(connected) => connected.map_err(|error| format!("{address}: {error}")),
-        Err(_) => Err(format!("{address}: no answer within {CONNECT_LIMIT:?}")),
-    }
+    Err(format!("{address}: {cause}"))
 }
 
 /// A second pool with the same settings and its own `connections`. Its calls do not wait when all connections of the
@@ -223,14 +245,14 @@ pub(crate) async fn read_only<T>(
 where
     T: for<'r> FromRow<'r, PgRow>,
 {
-    let looked = async |connection: &mut PgConnection| {
+    let read = async |connection: &mut PgConnection| {
         let mut transaction = connection.begin_with(begin).await?;
         let rows = fetch(&mut *transaction, query).await;
         transaction.rollback().await?;
         rows
     };
-    let looked = with_timeout(CALL_LIMIT, pool, looked).await;
-    looked.map_err(Error::before_commit)
+    let rows = with_timeout(CALL_LIMIT, pool, read).await;
+    rows.map_err(Error::before_commit)
 }
 
 /// How a transaction ends.

@@ -105,7 +105,7 @@ pub const REFERENCE_MAX_CHARACTERS: usize = 128;
 
 /// The text is not a valid [`Reference`].
 #[derive(Debug, thiserror::Error)]
-#[error("a reference must have 1 to {REFERENCE_MAX_CHARACTERS} characters, and no NUL")]
+#[error("must have 1 to {REFERENCE_MAX_CHARACTERS} characters, and no NUL")]
 pub struct InvalidReference;
 
 impl Reference {
@@ -169,17 +169,22 @@ pub enum Status {
     Returned,
 }
 
-impl FromStr for Status {
-    type Err = ();
+/// The text is not the name of a [`Status`].
+#[derive(Debug, thiserror::Error)]
+#[error("must be ACTIVE, CONFIRMED, CANCELED, EXPIRED or RETURNED")]
+pub struct InvalidStatus;
 
-    fn from_str(text: &str) -> Result<Self, ()> {
+impl FromStr for Status {
+    type Err = InvalidStatus;
+
+    fn from_str(text: &str) -> Result<Self, InvalidStatus> {
         match text {
             "ACTIVE" => Ok(Self::Active),
             "CONFIRMED" => Ok(Self::Confirmed),
             "CANCELED" => Ok(Self::Canceled),
             "EXPIRED" => Ok(Self::Expired),
             "RETURNED" => Ok(Self::Returned),
-            _ => Err(()),
+            _ => Err(InvalidStatus),
         }
     }
 }

@@ -13,7 +13,7 @@ pub struct Timestamp(OffsetDateTime);
 
 /// The text is not a valid [`Timestamp`].
 #[derive(Debug, thiserror::Error)]
-#[error("a time must be as RFC 3339 writes it, for example 2026-11-27T12:00:00Z")]
+#[error("must be a time as RFC 3339 writes it, for example 2026-11-27T12:00:00Z")]
 pub struct InvalidTimestamp;
 
 /// The parts that the crate `time` reads less strictly than RFC 3339: it takes any separator. Leap seconds are

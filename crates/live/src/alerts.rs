@@ -44,7 +44,7 @@ pub(crate) fn alerts(
         );
     } else {
         database(view, &mut alerts);
-        books(view, &mut alerts);
+        inventory(view, &mut alerts);
         expirer(view, heard, &mut alerts);
         relay(view, heard, &mut alerts);
         lost_processes(view, heard, &mut alerts);
@@ -110,7 +110,7 @@ fn database(view: &View, alerts: &mut Alerts) {
     }
 }
 
-fn books(view: &View, alerts: &mut Alerts) {
+fn inventory(view: &View, alerts: &mut Alerts) {
     if let Some(audit) = view.audit.as_ref().filter(|audit| !audit.clean) {
         let wrong = many(
             audit.difference_count,

@@ -26,7 +26,7 @@ pub(crate) struct Hub {
     epoch: u32,
     news: Mutex<News>,
     newest: watch::Sender<u64>,
-    seats: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
     stop: CancellationToken,
 }
 
@@ -44,13 +44,13 @@ impl Hub {
             epoch: fastrand::u32(..),
             news: Mutex::default(),
             newest: watch::Sender::new(0),
-            seats: Arc::new(Semaphore::new(VIEWERS_MAX)),
+            permits: Arc::new(Semaphore::new(VIEWERS_MAX)),
             stop,
         }
     }
 
     pub(crate) fn viewers(&self) -> usize {
-        VIEWERS_MAX - self.seats.available_permits()
+        VIEWERS_MAX - self.permits.available_permits()
     }
 
     /// Publishes the result of a poll: the complete state, and the changes.
@@ -76,12 +76,12 @@ impl Hub {
         self: &Arc<Self>,
         last_id: Option<&str>,
     ) -> Option<impl Stream<Item = Bytes> + Send + 'static> {
-        let seat = self.seats.clone().try_acquire_owned().ok()?;
+        let permit = self.permits.clone().try_acquire_owned().ok()?;
         let viewer = Viewer {
             read: last_id.and_then(|id| self.number(id)),
             newest: self.newest.subscribe(),
             hub: self.clone(),
-            _seat: seat,
+            _permit: permit,
         };
         Some(stream::unfold(viewer, async |mut viewer| {
             let message = viewer.next().await?;
@@ -135,7 +135,7 @@ struct Viewer {
     /// The number of the last tick or state that the viewer got.
     read: Option<u64>,
     newest: watch::Receiver<u64>,
-    _seat: OwnedSemaphorePermit,
+    _permit: OwnedSemaphorePermit,
 }
 
 impl Viewer {
@@ -185,7 +185,7 @@ mod tests {
     async fn who_reads_slowly_is_given_what_is_kept_or_else_the_state() {
         let hub = Arc::new(Hub::new(CancellationToken::new()));
         publish(&hub, 1);
-        let mut viewer = pin!(hub.subscribe(None).expect("a seat"));
+        let mut viewer = pin!(hub.subscribe(None).expect("a permit"));
         let mut read = async || viewer.next().await.expect("a message");
         assert_eq!(kind(&read().await), "state");
         publish(&hub, TICKS_MAX);

@@ -81,10 +81,10 @@ pub struct FeedEntry {
 /// The latest transitions of this process. Once there are enough for the next report, further ones are skipped at
 /// almost no cost.
 #[derive(Debug, Default)]
-pub struct Feed(Mutex<Kept>);
+pub struct Feed(Mutex<Entries>);
 
 #[derive(Debug, Default)]
-struct Kept {
+struct Entries {
     latest: VecDeque<FeedEntry>,
     next_number: u64,
     /// Number of entries since the last report.
@@ -94,13 +94,13 @@ struct Kept {
 impl Feed {
     /// Adds the transitions of a committed call. Repeats are not transitions and are skipped.
     pub fn note<'a>(&self, transitions: impl Iterator<Item = Transition<'a>>) {
-        let mut kept = self.kept();
+        let mut entries = self.entries();
         for transition in transitions {
             match transition {
-                Transition::Expired(count) => kept.count(TransitionKind::Expired, count),
-                Transition::Offered(count) => kept.count(TransitionKind::Offered, count),
-                Transition::Of(change, reservation) if kept.noted < FEED_MAX => {
-                    kept.note(change, reservation);
+                Transition::Expired(count) => entries.count(TransitionKind::Expired, count),
+                Transition::Offered(count) => entries.count(TransitionKind::Offered, count),
+                Transition::Of(change, reservation) if entries.noted < FEED_MAX => {
+                    entries.note(change, reservation);
                 }
                 Transition::Of(..) => {}
             }
@@ -110,18 +110,18 @@ impl Feed {
     /// The latest transitions, for a report. It repeats entries of earlier reports, up to the limit, because an
     /// earlier report may not have been read.
     pub fn report(&self) -> Vec<FeedEntry> {
-        let mut kept = self.kept();
-        kept.noted = 0;
-        kept.latest.iter().cloned().collect()
+        let mut entries = self.entries();
+        entries.noted = 0;
+        entries.latest.iter().cloned().collect()
     }
 
     /// Ignores a poisoned lock: no change under this lock can be half done.
-    fn kept(&self) -> MutexGuard<'_, Kept> {
+    fn entries(&self) -> MutexGuard<'_, Entries> {
         lock(&self.0)
     }
 }
 
-impl Kept {
+impl Entries {
     fn note(&mut self, change: Change, reservation: &Reservation) {
         let (what, at) = match change {
             Change::Reserved => (TransitionKind::Reserved, Some(reservation.created_at)),
@@ -210,10 +210,10 @@ mod tests {
         feed.note(reserved.map(|hold| Transition::Of(Change::Reserved, hold)));
     }
 
-    fn told(feed: &Feed) -> Vec<i64> {
+    fn ids(feed: &Feed) -> Vec<i64> {
         let report = feed.report();
-        let told = report.iter().map(|noted| noted.item.of);
-        told.map(|of| of.expect("one").reservation_id.get())
+        let ids = report.iter().map(|noted| noted.item.of);
+        ids.map(|of| of.expect("one").reservation_id.get())
             .collect()
     }
 
@@ -221,14 +221,14 @@ mod tests {
     fn a_report_has_the_latest_and_no_more_than_there_is_room_for() {
         let feed = Feed::default();
         note(&feed, 1..4);
-        assert_eq!(told(&feed), [1, 2, 3]);
+        assert_eq!(ids(&feed), [1, 2, 3]);
         note(&feed, 4..5);
         // The last report may not have been read, so its entries come again.
-        assert_eq!(told(&feed), [1, 2, 3, 4]);
+        assert_eq!(ids(&feed), [1, 2, 3, 4]);
         note(&feed, 5..15);
         note(&feed, 15..100);
         // The other transitions were skipped: a sample is enough.
-        assert_eq!(told(&feed), (5..25).collect::<Vec<_>>());
+        assert_eq!(ids(&feed), (5..25).collect::<Vec<_>>());
         note(&feed, 100..101);
         let last = feed.report().pop().expect("the last");
         assert_eq!(last.number, 24);

@@ -23,7 +23,10 @@ where
             Ok(purged) if purged == PURGE_MAX_ROWS.unsigned_abs() => PURGE_PAUSE,
             Ok(_) => PURGE_EVERY,
             Err(error) => {
-                tracing::debug!(error = &error as &dyn std::error::Error, "cannot purge");
+                tracing::debug!(
+                    error = &error as &dyn std::error::Error,
+                    "cannot delete old rows"
+                );
                 PURGE_EVERY
             }
         };

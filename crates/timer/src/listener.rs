@@ -73,7 +73,12 @@ async fn listen(shared: &Shared, topic: Topic, heard: &Arc<Notify>) {
                 tracing::debug!(purpose, "connection to Redis lost");
             }
             Err(error) if !state.away => {
-                tracing::warn!(purpose, %error, "cannot listen to Redis: only polling until it is back");
+                let error = shared.at_address(&error);
+                tracing::warn!(
+                    purpose,
+                    error,
+                    "cannot listen to Redis: only polling until it is back"
+                );
                 state.away = true;
             }
             Err(_) => {}

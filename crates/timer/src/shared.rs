@@ -12,7 +12,7 @@ use prometheus::{
     Histogram, IntCounter, IntCounterVec, Registry, register_histogram_with_registry,
     register_int_counter_vec_with_registry, register_int_counter_with_registry,
 };
-use redis::{Client, aio::MultiplexedConnection};
+use redis::{Client, RedisError, aio::MultiplexedConnection};
 use runtime::{Process, lock};
 use tokio::sync::Notify;
 
@@ -45,6 +45,11 @@ impl Shared {
             dropping: AtomicBool::new(false),
             connection: Mutex::default(),
         })
+    }
+
+    /// The error of a connection, with the address that it was made to.
+    pub(crate) fn at_address(&self, error: &RedisError) -> String {
+        format!("{}: {error}", self.client.get_connection_info().addr())
     }
 
     /// Counts commands that will not be sent. Logs the first ones, and then none until `recovered`.

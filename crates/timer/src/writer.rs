@@ -57,7 +57,7 @@ async fn write(shared: &Shared, ending: &CancellationToken) {
             Err(error) => {
                 // Late timers are nearly worthless: the sweep has expired most of the holds by then.
                 let timers = lock(&shared.queue).discard_timers();
-                shared.dropped(timers, &error);
+                shared.dropped(timers, &shared.at_address(&error));
             }
         }
         tokio::select! {

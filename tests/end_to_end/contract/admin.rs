@@ -3,7 +3,8 @@
 use reqwest::{Method, RequestBuilder};
 use serde_json::json;
 
-use crate::support::{Answer, System, assert_fields};
+use super::origins::OF_OTHER_SITES;
+use crate::support::{Answer, DEAD_LETTER_FIELDS, System, assert_fields};
 
 const TOKEN: &str = "a token with / and = in it";
 
@@ -137,16 +138,7 @@ async fn without_a_token_only_this_machine_may_do_admin_acts() {
         }
         // A foreign web page in a local browser: recognized by its Origin header, or by a host name that resolves to
         // this machine.
-        for header in [
-            ("Origin", "https://evil.example"),
-            ("Origin", "http://localhost:1"),
-            ("Origin", "null"),
-            ("Sec-Fetch-Site", "cross-site"),
-            ("Sec-Fetch-Site", "same-site"),
-            ("Host", "evil.example"),
-            ("Host", "evil.example:8080"),
-            ("Host", "api"),
-        ] {
+        for header in OF_OTHER_SITES.into_iter().chain([("Host", "api")]) {
             expect_all(&system, header, 403, "forbidden").await;
         }
         let here = format!("http://{}", system.address());
@@ -320,16 +312,7 @@ async fn dead_events_are_shown_and_requeued() {
 
     let dead = system.get("/admin/outbox/dead").await.expect(200);
     let event = &dead[0];
-    let fields = [
-        "id",
-        "event_id",
-        "event_type",
-        "payload",
-        "attempts",
-        "last_error",
-        "dead_at",
-    ];
-    assert_fields(event, &fields);
+    assert_fields(event, &DEAD_LETTER_FIELDS);
     assert_eq!(event["event_type"], "ReservationConfirmed");
     assert_eq!(event["payload"]["reservation_id"], hold["id"]);
     assert_eq!(event["attempts"], 5);

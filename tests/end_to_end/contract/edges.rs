@@ -246,8 +246,10 @@ async fn a_body_is_read_exactly_if_its_schema_allows_it() {
             let value: Value = serde_json::from_str(&body.text).unwrap();
             let allowed = OPENAPI.check(pointer, &value);
             assert_eq!(is_refused, allowed.is_err(), "{about} {allowed:?}");
-            if problem["code"] == "invalid_request" {
-                check_errors(&problem, &body.pointer, &about);
+            match problem["code"].as_str() {
+                Some("invalid_request") => check_errors(&problem, &body.pointer, &about),
+                Some("invalid_product") => says_what_is_expected(&problem["detail"], &about),
+                _ => {}
             }
             *(if is_refused { &mut refused } else { &mut read }) += 1;
         }
@@ -255,7 +257,7 @@ async fn a_body_is_read_exactly_if_its_schema_allows_it() {
     assert!(read > 300 && refused > 1_000, "{read} {refused}");
 }
 
-/// Each error is at the place of the fault and speaks of JSON, not of Rust.
+/// Each error is at the place of the fault, and says what is expected there.
 fn check_errors(problem: &Value, pointer: &str, about: &str) {
     let errors = problem["errors"].as_array().expect(about);
     assert!(!errors.is_empty(), "{about}");
@@ -263,13 +265,45 @@ fn check_errors(problem: &Value, pointer: &str, about: &str) {
         let place = error["pointer"].as_str().unwrap();
         let is_there = place == pointer || place.starts_with(&format!("{pointer}/"));
         assert!(is_there, "{about}");
-        let detail = error["detail"].as_str().unwrap();
-        assert!(!detail.is_empty(), "{about}");
-        for name in [
-            "i64", "i32", "u64", "f64", "struct", "tuple", "option", "Create", "Wanted", "line 1",
-        ] {
-            assert!(!detail.contains(name), "{about}");
-        }
+        says_what_is_expected(&error["detail"], about);
+    }
+    says_what_is_expected(&problem["detail"], about);
+}
+
+/// The text says what is expected, in words of JSON: it has no name of a Rust type, and no word of a Rust parser.
+fn says_what_is_expected(detail: &Value, about: &str) {
+    let detail = detail.as_str().expect(about);
+    let says = [
+        "expected ",
+        "must ",
+        "is missing",
+        "out of range",
+        "to change the stock, use",
+    ];
+    assert!(says.iter().any(|words| detail.contains(words)), "{about}");
+    for word in [
+        "i64",
+        "i32",
+        "u64",
+        "f64",
+        "struct",
+        "tuple",
+        "option",
+        "Create",
+        "Wanted",
+        "line 1",
+        "sequence",
+        "a map",
+        "integer",
+        "floating point",
+        "boolean",
+        "JSON number",
+        "invalid type",
+        "invalid value",
+        "invalid length",
+        "variant",
+    ] {
+        assert!(!detail.contains(word), "{word}: {about}");
     }
 }
 
@@ -329,6 +363,13 @@ async fn a_parameter_is_read_exactly_if_its_schema_allows_it() {
                     allowed.is_ok(),
                     "{name}={text} {answer:?} {allowed:?}"
                 );
+                if answer.status != 200 {
+                    let about = format!("{name}={text} {answer:?}");
+                    let detail = &answer.expect_problem(400, "invalid_query")["detail"];
+                    says_what_is_expected(detail, &about);
+                    let named = detail.as_str().is_some_and(|text| text.starts_with(name));
+                    assert!(named, "{about}");
+                }
                 *(if allowed.is_ok() {
                     &mut read
                 } else {
@@ -357,14 +398,25 @@ async fn an_id_in_a_path_has_one_form() {
         .get(&format!("/products/{product}"))
         .await
         .expect(200);
-    for wrong in [
-        format!("0{product}"),
-        format!("+{product}"),
-        format!("{product}.0"),
-        format!("{product}e0"),
+    let mut wrong = Vec::from(["0", "+", "-"].map(|before| format!("{before}{product}")));
+    wrong.extend([".0", "e0", "%20", "%00"].map(|after| format!("{product}{after}")));
+    wrong.extend(["0", "-1", "%221%22", "null", "x", "9223372036854775808"].map(str::to_owned));
+    for (things, code) in [
+        ("products", "product_not_found"),
+        ("reservations", "reservation_not_found"),
     ] {
-        let answer = system.get(&format!("/products/{wrong}")).await;
-        answer.expect_problem(404, "product_not_found");
+        for wrong in &wrong {
+            let answer = system.get(&format!("/{things}/{wrong}")).await;
+            let problem = answer.expect_problem(404, code);
+            let detail = problem["detail"].as_str().unwrap();
+            let expected = "an id is a whole number from 1 to 9223372036854775807, in digits only";
+            assert!(detail.ends_with(expected), "{wrong}: {detail}");
+        }
+        let answer = system.get(&format!("/{things}/9223372036854775807")).await;
+        let problem = answer.expect_problem(404, code);
+        let detail = problem["detail"].as_str().unwrap();
+        assert!(detail.starts_with("there is no such"), "{detail}");
+        assert!(!detail.contains("whole number"), "{detail}");
     }
 }
 

@@ -113,7 +113,7 @@ async fn expect_all(system: &System, header: (&str, &str), allowed: bool) {
 }
 
 /// What a browser sends for another site's page.
-const OF_OTHER_SITES: [(&str, &str); 7] = [
+pub(super) const OF_OTHER_SITES: [(&str, &str); 7] = [
     ("Origin", "https://evil.example"),
     ("Origin", "http://localhost:1"),
     ("Origin", "null"),

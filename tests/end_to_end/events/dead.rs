@@ -4,7 +4,7 @@ use lapin::types::AMQPValue;
 use serde_json::{Value, json};
 
 use super::stage::{Broker, REFUSED, comes_to, ids, insert_events, rows};
-use crate::support::{Peer, System, assert_fields, assert_utc, eventually};
+use crate::support::{DEAD_LETTER_FIELDS, Peer, System, assert_fields, assert_utc, eventually};
 
 async fn dead_events(system: &System) -> Vec<Value> {
     let dead = system.get("/admin/outbox/dead").await.expect(200);
@@ -46,16 +46,7 @@ async fn what_cannot_be_read_is_put_aside_and_can_be_tried_again() {
     let dead = dead_events(&system).await;
     assert_eq!(dead.len(), 3, "{dead:?}");
     for (event, id) in dead.iter().zip(1..) {
-        let fields = [
-            "id",
-            "event_id",
-            "event_type",
-            "payload",
-            "attempts",
-            "last_error",
-            "dead_at",
-        ];
-        assert_fields(event, &fields);
+        assert_fields(event, &DEAD_LETTER_FIELDS);
         assert_eq!(event["id"], id);
         assert_eq!(event["attempts"], 1);
         let error = event["last_error"].as_str().unwrap();

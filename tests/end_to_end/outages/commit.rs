@@ -3,6 +3,7 @@
 use reqwest::Method;
 use serde_json::json;
 use sqlx::{Postgres, Transaction};
+use tokio::task::JoinHandle;
 
 use crate::support::{Answer, Client, Database, Proxy, System, Traffic, eventually};
 
@@ -24,19 +25,26 @@ async fn gated() -> (System, Proxy) {
     (system, proxy)
 }
 
-async fn close_gate(database: &Database) -> Transaction<'static, Postgres> {
-    let mut gate = database.pool.begin().await.unwrap();
-    sqlx::query("lock table gate")
-        .execute(&mut *gate)
-        .await
-        .unwrap();
-    gate
-}
-
 async fn reserve(client: &Client, product: i64) -> Answer {
     let body = json!({"product_id": product, "user_id": 1});
     let request = client.request(Method::POST, "/reservations").json(&body);
     Answer::to(request.header("idempotency-key", "order-7")).await
+}
+
+/// Closes the gate, and sends a reserve whose commit waits there.
+async fn waiting(
+    system: &System,
+    product: i64,
+) -> (Transaction<'static, Postgres>, JoinHandle<Answer>) {
+    let mut gate = system.database.pool.begin().await.unwrap();
+    sqlx::query("lock table gate")
+        .execute(&mut *gate)
+        .await
+        .unwrap();
+    let client = system.client();
+    let lost = tokio::spawn(async move { reserve(&client, product).await });
+    system.database.calls_wait_for_locks(1).await;
+    (gate, lost)
 }
 
 /// Repeats until the service has working connections. Then the answer must be 201.
@@ -56,12 +64,7 @@ async fn retry(system: &System, product: i64) -> Answer {
 async fn what_was_committed_is_found_by_a_repeat() {
     let (system, proxy) = gated().await;
     let product = system.create_product(9).await;
-    let gate = close_gate(&system.database).await;
-    let lost = {
-        let client = system.client();
-        tokio::spawn(async move { reserve(&client, product).await })
-    };
-    system.database.calls_wait_for_locks(1).await;
+    let (gate, lost) = waiting(&system, product).await;
     proxy.set(Traffic::Mute);
     gate.rollback().await.unwrap();
     eventually("the commit", async || {
@@ -83,12 +86,7 @@ async fn what_was_committed_is_found_by_a_repeat() {
 async fn what_was_not_committed_is_done_by_a_repeat() {
     let (system, _proxy) = gated().await;
     let product = system.create_product(9).await;
-    let gate = close_gate(&system.database).await;
-    let lost = {
-        let client = system.client();
-        tokio::spawn(async move { reserve(&client, product).await })
-    };
-    system.database.calls_wait_for_locks(1).await;
+    let (gate, lost) = waiting(&system, product).await;
     system.database.terminate_waiting_calls().await;
     lost.await.unwrap().expect_problem(503, "outcome_unknown");
     gate.rollback().await.unwrap();

@@ -259,6 +259,17 @@ impl Answer {
     }
 }
 
+/// The fields of a dead letter.
+pub(crate) const DEAD_LETTER_FIELDS: [&str; 7] = [
+    "id",
+    "event_id",
+    "event_type",
+    "payload",
+    "attempts",
+    "last_error",
+    "dead_at",
+];
+
 pub(crate) fn id(of: &Value) -> i64 {
     of["id"].as_i64().unwrap()
 }

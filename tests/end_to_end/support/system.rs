@@ -120,21 +120,24 @@ impl System {
         let (database, redis_prefix) = (Database::create().await, own_prefix());
         let settings = Settings::new(&database, &redis_prefix, settings);
         let child = start_with_files("flashsale-api", files, &settings.pairs());
-        let (child, client) = settings.reached(child).await;
-        Self {
-            client,
-            database,
-            redis_prefix,
-            settings,
-            host: Host::Child(child),
-        }
+        Self::reached(child, database, redis_prefix, settings).await
     }
 
     /// Runs the real binary on a prepared database. Settings may replace the URLs, for example by a proxy's.
     pub(crate) async fn spawn_on(database: Database, settings: &[(&str, &str)]) -> Self {
         let redis_prefix = own_prefix();
         let settings = Settings::new(&database, &redis_prefix, settings);
-        let (child, client) = settings.spawn().await;
+        let child = start("flashsale-api", &settings.pairs());
+        Self::reached(child, database, redis_prefix, settings).await
+    }
+
+    async fn reached(
+        child: Child,
+        database: Database,
+        redis_prefix: String,
+        settings: Settings,
+    ) -> Self {
+        let (child, client) = settings.reached(child).await;
         Self {
             client,
             database,
@@ -146,7 +149,8 @@ impl System {
 
     /// Starts the binary again, with the same settings and another port.
     pub(crate) async fn restart(&mut self) {
-        let (child, client) = self.settings.spawn().await;
+        let child = start("flashsale-api", &self.settings.pairs());
+        let (child, client) = self.settings.reached(child).await;
         self.host = Host::Child(child);
         self.client = client;
     }
@@ -250,10 +254,6 @@ impl Settings {
         let matches =
             command.get_matches_from(["flashsale-api".to_owned()].into_iter().chain(options));
         flashsale_api::Args::from_arg_matches(&matches).unwrap()
-    }
-
-    async fn spawn(&self) -> (Child, Client) {
-        self.reached(start("flashsale-api", &self.pairs())).await
     }
 
     async fn reached(&self, mut child: Child) -> (Child, Client) {

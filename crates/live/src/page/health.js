@@ -84,14 +84,14 @@ function wellness(model) {
   const { now: { servers, processes, audit }, products } = model;
   const up = Object.keys(SERVERS).filter((name) => servers[name] === 'up').map((name) => SERVERS[name]);
   const running = processes.filter((process) => process.alive).length;
-  const books = audit === null
+  const inventory = audit === null
     ? 'inventory not audited yet'
     : isOld(audit, model.time()) ? `inventory not audited since ${timeOfDay(audit.at)}` : 'inventory consistent';
   const soldOut = [...products.values()].filter(({ stock, total }) => stock === 0 && total > 0).length;
   return [
     `${up.join(', ')} up`,
     `${plural(running, 'process', 'processes')} running`,
-    books,
+    inventory,
     ...(soldOut === 0 ? [] : [soldOut === products.size ? 'all products sold out' : `${soldOut} of ${plural(products.size, 'product')} sold out`]),
   ].join(' · ');
 }

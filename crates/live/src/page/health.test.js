@@ -45,7 +45,7 @@ test('a hidden tab that asks for nothing claims nothing', () => {
   }
 });
 
-test('books that were not audited for five minutes are not called right', () => {
+test('an inventory that was not audited for five minutes is not called consistent', () => {
   const at = (seconds) => ({ at: new Date(NOW - seconds * 1000).toISOString(), clean: true, products: 1, differences: [] });
   assert.match(assess(seen({ audit: at(299) }), live).text, /inventory consistent/);
   assert.match(assess(seen({ audit: at(301) }), live).text, /inventory not audited since \d\d:\d\d:\d\d/);
