@@ -6,6 +6,9 @@ use tokio::time::sleep;
 
 const PURGE_EVERY: Duration = Duration::from_secs(60);
 
+/// Pause after an error.
+const PURGE_RETRY: Duration = Duration::from_secs(5);
+
 /// Number of rows that one statement deletes, and the pause after it: at most 10,000 rows per second.
 const PURGE_MAX_ROWS: i64 = 1_000;
 const PURGE_PAUSE: Duration = Duration::from_millis(100);
@@ -24,7 +27,7 @@ where
             Ok(_) => PURGE_EVERY,
             Err(error) => {
                 tracing::debug!(error = &error as &dyn std::error::Error, "cannot purge");
-                PURGE_EVERY
+                PURGE_RETRY
             }
         };
         sleep(pause).await;
