@@ -15,6 +15,7 @@
 # FLASHSALE_LOCAL_POSTGRES_ROLE: more attributes of the role in its URL, such as "createrole".
 # FLASHSALE_LOCAL_POSTGRES_EXTENSIONS: extensions that each of its databases has, in schema pg_catalog, where they are
 # installed on this machine. Made with the instance, like the role.
+# FLASHSALE_LOCAL_POSTGRES_PRIMARY: the URL of a primary whose role may replicate. The new instance is its standby.
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=lib.sh
 . "$(dirname -- "$0")/lib.sh"
@@ -168,6 +169,7 @@ make_cluster() {
     if [[ -L $dir/data ]]; then
         new=$(readlink "$dir/data").new
     fi
+    local primary=${FLASHSALE_LOCAL_POSTGRES_PRIMARY-}
     say "  making a new PostgreSQL database in $dir"
     new_folder "$new"
     if ! "${as_owner[@]}" test -w "$new"; then
@@ -182,13 +184,22 @@ make_cluster() {
         new=$home/data.new
         new_folder "$new"
     fi
+    if [[ -n $primary ]]; then
+        "${as_owner[@]}" "$bin/pg_basebackup" --dbname="$primary" --pgdata="$new" --write-recovery-conf \
+            --checkpoint=fast --no-sync >>"$log_file" 2>&1 || {
+            show_log "$log_file"
+            fail "could not copy the primary into $dir."
+        }
+        mv -T "$new" "${new%.new}"
+        return
+    fi
     # Single-user mode creates the role and the database without a server, one command per line. The superuser gets no
     # password and cannot connect at all, because its sessions could run any program. The same session creates the
     # extensions, which only a superuser may do. In template1 they are part of each later database. In pg_catalog they
     # are always in the search_path, and not in the schemas that tests compare, empty and drop.
     {
         "${as_owner[@]}" "$bin/initdb" -D "$new" --username=postgres --auth=reject --encoding=UTF8 --locale=C.UTF-8 &&
-            echo 'host all all 127.0.0.1/32 scram-sha-256' >"$new/pg_hba.conf" &&
+            printf 'host %s all 127.0.0.1/32 scram-sha-256\n' all replication >"$new/pg_hba.conf" &&
             "${as_owner[@]}" "$bin/postgres" --single -D "$new" -c exit_on_error=true template1 <<-SQL
 			create role flashsale login createdb ${FLASHSALE_LOCAL_POSTGRES_ROLE-} password 'flashsale'
 			do \$\$ declare one name; begin for one in select name from pg_available_extensions where name = any (string_to_array('$extensions', ' ')) loop execute format('create extension %I schema pg_catalog', one); end loop; end \$\$
@@ -207,11 +218,11 @@ new_folder() {
     if ((EUID == 0)); then chown "$owner:" "$1" 2>/dev/null || true; fi
 }
 
-# In this file PostgreSQL writes its PID and, on line 8, whether it accepts connections.
+# In this file PostgreSQL writes its PID and, on line 8, whether it accepts connections: "ready", or "standby".
 is_ready_postgres() {
     local lines
     { readarray -t lines <"$dir/data/postmaster.pid"; } 2>/dev/null || return 1
-    [[ ${lines[0]-} == "$1" && ${lines[7]-} == ready* ]]
+    [[ ${lines[0]-} == "$1" && ${lines[7]-} == @(ready|standby)* ]]
 }
 
 # Redis ------------------------------------------------------------------------------------------------

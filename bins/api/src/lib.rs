@@ -43,13 +43,11 @@ mod verb;
 
 use std::{net::SocketAddr, time::Duration};
 
-use anyhow::Context as _;
 use axum::{Router, extract::FromRef as _, middleware};
 use clap::Subcommand;
 use http_server::Limits;
 use inventory::compatibility::{self, Functions};
 use runtime::{Process, health::Health};
-use sqlx::Connection as _;
 use timer::Timer;
 use tokio::net::TcpListener;
 
@@ -142,10 +140,7 @@ pub fn limits(args: &Args) -> Limits {
 }
 
 async fn migrate(database_url: &str) -> anyhow::Result<()> {
-    let options = inventory::database::options(database_url)?;
-    let mut connection = sqlx::PgConnection::connect_with(&options)
-        .await
-        .context("cannot connect to PostgreSQL")?;
+    let mut connection = inventory::database::connect_once(database_url).await?;
     let migrated = inventory::migrate::migrate(&mut connection).await?;
     for version in &migrated.adopted {
         println!("migration {version}: found applied by hand, recorded");

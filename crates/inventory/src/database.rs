@@ -1,21 +1,25 @@
-//! The connection pool, and the errors that say whether a failed call was done.
+//! The connection pools, and calls on their connections.
+
+mod servers;
+mod url;
 
 use std::{
-    str::FromStr as _,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
 use anyhow::Context as _;
 use sqlx::{
     Connection as _, Execute as _, FromRow, PgConnection, PgPool, Postgres, Row as _, Transaction,
-    error::DatabaseError,
     pool::PoolConnection,
-    postgres::{PgArguments, PgConnectOptions, PgDatabaseError, PgPoolOptions, PgRow, PgSeverity},
+    postgres::{PgArguments, PgPoolOptions, PgRow},
     query::Query,
 };
 use tokio::time::timeout;
 use trace::Span;
+
+use crate::error::Error;
+use servers::{Servers, locked};
 
 /// Time limit of one call. PostgreSQL answers within milliseconds, and a lock wait ends by itself after 5 s (see
 /// `sql/reserve.sql`). No answer for longer means that the network drops packets.
@@ -38,8 +42,10 @@ const MAX_LIFETIME: Duration = Duration::from_secs(300);
 /// Settings of each session, as statements because PgBouncer refuses them as startup parameters.
 /// - The database or role may have another default isolation level, under which a statement after a lock wait does
 ///   not see the changes of the previous lock holder.
-/// - Without a flush to disk at commit, an acknowledged answer could be lost in a crash.
-/// - PostgreSQL notices after a minute that the host of a session has vanished. Its default is two hours.
+/// - Without a flush to disk at commit, an acknowledged answer could be lost in a crash. A value that was set is not
+///   changed by a later reload of the configuration.
+/// - PostgreSQL notices after a minute that the host of a session has vanished, whether the session is idle or has an
+///   answer on the way. Its defaults are two hours and a quarter of an hour.
 ///
 /// The last statement says whether the session can write.
 const SET_UP: &str = "
@@ -47,7 +53,8 @@ const SET_UP: &str = "
     set tcp_keepalives_idle = 30;
     set tcp_keepalives_interval = 10;
     set tcp_keepalives_count = 3;
-    select set_config('synchronous_commit', 'on', false) where current_setting('synchronous_commit') = 'off';
+    set tcp_user_timeout = '60s';
+    select set_config('synchronous_commit', coalesce(nullif(current_setting('synchronous_commit'), 'off'), 'on'), false);
     select not current_setting('transaction_read_only')::boolean as writable";
 
 /// Whether the session can write. On a standby, and with `default_transaction_read_only`, it cannot.
@@ -58,7 +65,9 @@ const WRITABLE: &str = "select not current_setting('transaction_read_only')::boo
 // Several flattened groups are called `Args`, and clap refuses groups of the same name.
 #[group(skip)]
 pub struct Args {
-    /// URL of PostgreSQL. PgBouncer (1.21 or later) works in transaction mode.
+    /// URL of PostgreSQL. PgBouncer (1.21 or later) works in transaction mode. With several servers
+    /// (`postgres://user:password@a:5432,b:5432/database`), the one that can be written to is used, and one connection
+    /// more.
     #[arg(
         long,
         env = "DATABASE_URL",
@@ -78,19 +87,41 @@ pub struct Args {
 }
 
 /// A pool that connects on first use, so that a process can start while PostgreSQL is down. Fails if the URL is
-/// invalid.
+/// invalid. With several servers, a task leads the pool to the one that can be written to.
 pub fn connect(args: &Args, application_name: &str) -> anyhow::Result<PgPool> {
-    let options = options(&args.database_url)?.application_name(application_name);
-    Ok(PgPoolOptions::new()
+    let all = url::parse(&args.database_url)?.into_iter();
+    let all: Vec<_> = all
+        .map(|server| server.application_name(application_name))
+        .collect();
+    let first = all[0].clone();
+    let servers = (all.len() > 1).then(|| Servers::new(all));
+    let pool = pool_options(args, servers.clone()).connect_lazy_with(first);
+    if let Some(servers) = servers {
+        servers.add(&pool);
+        locked(&SERVERS).replace(Arc::clone(&servers));
+        tokio::spawn(servers.follow());
+    }
+    Ok(pool)
+}
+
+/// The servers of this process, if there are several.
+static SERVERS: Mutex<Option<Arc<Servers>>> = Mutex::new(None);
+
+fn pool_options(args: &Args, servers: Option<Arc<Servers>>) -> PgPoolOptions {
+    PgPoolOptions::new()
         .max_connections(args.database_max_connections)
         .acquire_timeout(Duration::from_millis(args.database_acquire_milliseconds))
         // The pool's own test would cost every batch of a busy lane a round trip.
         .test_before_acquire(false)
         .max_lifetime(MAX_LIFETIME)
-        .before_acquire(|connection, usage| {
+        .before_acquire(move |connection, usage| {
+            let is_outdated = servers
+                .as_ref()
+                .is_some_and(|servers| servers.is_outdated(usage.age));
             Box::pin(async move {
                 match usage.idle_for > TRUSTED_IDLE {
                     // If not, the pool closes this connection and opens a new one.
+                    _ if is_outdated => Ok(false),
                     true => is_writable(connection, WRITABLE).await,
                     false => Ok(true),
                 }
@@ -102,28 +133,20 @@ pub fn connect(args: &Args, application_name: &str) -> anyhow::Result<PgPool> {
                     true => Ok(()),
                     // The pool tries again until the time limit of the call, and then only says that it ended.
                     false => {
-                        *read_only_seen() = Some(Instant::now());
+                        *locked(&READ_ONLY_SEEN) = Some(Instant::now());
                         Err(sqlx::Error::Configuration(READ_ONLY.into()))
                     }
                 }
             })
         })
-        .connect_lazy_with(options))
 }
 
 /// When this process last opened a session that cannot write. A process has one database.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "this crate does not depend on runtime"
-)]
-fn read_only_seen() -> MutexGuard<'static, Option<Instant>> {
-    static SEEN: Mutex<Option<Instant>> = Mutex::new(None);
-    SEEN.lock().unwrap_or_else(PoisonError::into_inner)
-}
+static READ_ONLY_SEEN: Mutex<Option<Instant>> = Mutex::new(None);
 
 /// Whether PostgreSQL was read-only a moment ago. The pool opens sessions all the time while it has none.
 pub(crate) fn was_read_only() -> bool {
-    read_only_seen().is_some_and(|seen| seen.elapsed() < Duration::from_secs(1))
+    locked(&READ_ONLY_SEEN).is_some_and(|seen| seen.elapsed() < Duration::from_secs(1))
 }
 
 /// Why a session cannot be used for writes.
@@ -164,21 +187,29 @@ pub(crate) async fn connect_beside(pool: &PgPool) -> Result<PgConnection, String
 pub fn beside(pool: &PgPool, connections: u32) -> PgPool {
     let options = pool.connect_options().as_ref().clone();
     let settings = pool.options().clone().max_connections(connections);
-    settings.connect_lazy_with(options)
+    let beside = settings.connect_lazy_with(options);
+    if let Some(servers) = &*locked(&SERVERS) {
+        servers.add(&beside);
+    }
+    beside
 }
 
-/// Parses a PostgreSQL URL. Checks the scheme, because sqlx accepts any.
-pub fn options(url: &str) -> anyhow::Result<PgConnectOptions> {
-    let known = ["postgres://", "postgresql://"]
-        .iter()
-        .any(|scheme| url.starts_with(scheme));
-    // The parser's message could contain the URL and its password.
-    known
-        .then(|| PgConnectOptions::from_str(url).ok())
-        .flatten()
-        .context(
-            "DATABASE_URL is not a PostgreSQL URL (postgres://user:password@host:port/database)",
-        )
+/// One connection, to the server of the URL that can be written to. Fails if the URL is invalid, or if there is no such
+/// server.
+pub async fn connect_once(url: &str) -> anyhow::Result<PgConnection> {
+    let servers = url::parse(url)?;
+    match servers.as_slice() {
+        [server] => PgConnection::connect_with(server)
+            .await
+            .context("cannot connect to PostgreSQL"),
+        several => {
+            let found = servers::find(several).await;
+            let (_, connection) = found.context(
+                "cannot connect to PostgreSQL: no server of DATABASE_URL can be written to",
+            )?;
+            Ok(connection)
+        }
+    }
 }
 
 /// Where a verb makes its call.
@@ -374,100 +405,4 @@ where
 {
     let rows = execute(executor, query).await?;
     Ok(rows.iter().map(T::from_row).collect::<Result<_, _>>()?)
-}
-
-/// A failed call. The two variants differ in what a client may conclude.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// There was no connection, or PostgreSQL refused and rolled back: nothing was done.
-    #[error("PostgreSQL did not execute the call")]
-    NotDone(#[source] sqlx::Error),
-    /// The connection was lost after the call was sent, so the call may have been committed. Or only a part of the
-    /// work was committed.
-    #[error("the answer of PostgreSQL was lost")]
-    OutcomeUnknown(#[source] sqlx::Error),
-}
-
-impl Error {
-    /// The cause as text for the log. (As a log field, an error shows its source only in the text format.)
-    pub fn cause(&self) -> String {
-        let (Self::NotDone(cause) | Self::OutcomeUnknown(cause)) = self;
-        cause.to_string()
-    }
-
-    /// Whether PostgreSQL answered with an error, and is therefore up.
-    pub fn is_refusal(&self) -> bool {
-        matches!(self, Self::NotDone(sqlx::Error::Database(_)))
-    }
-
-    /// Whether PostgreSQL refused a write because the server or the session is read-only. The connection is closed
-    /// then.
-    pub fn is_read_only(&self) -> bool {
-        self.is_code("25006")
-    }
-
-    /// Whether there was no connection, or none that can write.
-    pub fn is_outage(&self) -> bool {
-        self.is_read_only() || self.is_no_connection()
-    }
-
-    /// Whether nothing was sent because there was no connection.
-    pub(crate) fn is_no_connection(&self) -> bool {
-        matches!(self, Self::NotDone(error) if !matches!(error, sqlx::Error::Database(_)))
-    }
-
-    /// Whether another transaction kept a lock for longer than the call's lock timeout.
-    pub fn is_lock_timeout(&self) -> bool {
-        self.is_code("55P03")
-    }
-
-    /// Whether another transaction has inserted the same key.
-    pub(crate) fn is_unique_violation(&self) -> bool {
-        self.is_code("23505")
-    }
-
-    /// Whether a table does not exist.
-    pub(crate) fn is_undefined_table(&self) -> bool {
-        self.is_code("42P01")
-    }
-
-    fn is_code(&self, sqlstate: &str) -> bool {
-        let Self::NotDone(sqlx::Error::Database(refusal)) = self else {
-            return false;
-        };
-        refusal.code().as_deref() == Some(sqlstate)
-    }
-
-    /// Converts the error of one of several calls, each a transaction of its own. If `others` were committed, the
-    /// outcome of the whole is unknown.
-    pub fn after(self, others: bool) -> Self {
-        match self {
-            Self::NotDone(cause) if others => Self::OutcomeUnknown(cause),
-            error => error,
-        }
-    }
-
-    /// Converts the error of a call in a transaction that was not committed: nothing was done.
-    pub(crate) fn before_commit(self) -> Self {
-        match self {
-            Self::NotDone(cause) | Self::OutcomeUnknown(cause) => Self::NotDone(cause),
-        }
-    }
-}
-
-impl From<sqlx::Error> for Error {
-    fn from(error: sqlx::Error) -> Self {
-        match &error {
-            sqlx::Error::Database(refusal) if rolled_back(refusal.as_ref()) => Self::NotDone(error),
-            _ => Self::OutcomeUnknown(error),
-        }
-    }
-}
-
-/// Whether the transaction was rolled back. An ERROR rolls back and keeps the connection. A FATAL or PANIC ends the
-/// connection, possibly between a commit and its answer.
-fn rolled_back(refusal: &dyn DatabaseError) -> bool {
-    refusal
-        .try_downcast_ref::<PgDatabaseError>()
-        .is_some_and(|error| error.severity() == PgSeverity::Error)
 }

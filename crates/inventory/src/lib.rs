@@ -14,6 +14,7 @@ pub mod cancel;
 pub mod compatibility;
 pub mod confirm;
 pub mod database;
+mod error;
 pub mod event;
 pub mod expire;
 pub mod extend;
@@ -34,6 +35,7 @@ pub mod server;
 mod timestamp;
 pub mod transition;
 
-pub use database::{Error, Executor};
+pub use database::Executor;
+pub use error::Error;
 pub use ids::{NotPositive, ProductId, Quantity, ReservationId, Seconds, UserId, whole_number};
 pub use timestamp::{InvalidTimestamp, Timestamp};
