@@ -66,7 +66,7 @@ const LEASES: Protocol = Protocol {
     ..ONE_UNIT
 };
 
-/// One relay records a part of a batch, and the rest late. No replay: 0 states.
+/// One relay records a part of a batch, and the rest late. No replay: 164,551 states.
 const LEASES_OF_TWO: Protocol = Protocol {
     units: 2,
     holds_max: 2,

@@ -349,7 +349,8 @@ mod tests {
     #[test]
     fn each_setting_that_weakens_a_promise_has_its_warning() {
         assert_eq!(judge(&sound(), 5), Ok(Vec::new()));
-        let weak: [(&str, fn(&mut Found)); 3] = [
+        type Weaken = fn(&mut Found);
+        let weak: [(&str, Weaken); 3] = [
             ("fsync", |found| found.fsync = false),
             ("full_page_writes", |found| found.full_page_writes = false),
             ("synchronous_commit", |found| {

@@ -203,7 +203,7 @@ pub async fn connect_once(url: &str) -> anyhow::Result<PgConnection> {
             .await
             .context("cannot connect to PostgreSQL"),
         several => {
-            let found = servers::find(several).await;
+            let found = timeout(FIND_LIMIT, servers::find(several)).await;
             let (_, connection) = found.context(
                 "cannot connect to PostgreSQL: no server of DATABASE_URL can be written to",
             )?;
@@ -211,6 +211,9 @@ pub async fn connect_once(url: &str) -> anyhow::Result<PgConnection> {
         }
     }
 }
+
+/// Time limit of [`connect_once`] with several servers.
+const FIND_LIMIT: Duration = Duration::from_secs(15);
 
 /// Where a verb makes its call.
 pub enum Executor<'a> {

@@ -5,16 +5,19 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures_util::{StreamExt as _, stream::FuturesUnordered};
+use futures_util::future::select_all;
 use sqlx::{Connection as _, PgConnection, PgPool, postgres::PgConnectOptions};
 use tokio::time::{sleep, timeout};
 
 use super::{READ_ONLY_SEEN, WRITABLE, is_writable};
 
-/// Time limit for a server to accept a session and say whether it can be written to.
+/// Time limit for a server to accept a session and say whether it can be written to. It delays no other server.
+const CONNECT_LIMIT: Duration = Duration::from_secs(5);
+
+/// Time limit for the server in use to say whether it can still be written to.
 const ANSWER_LIMIT: Duration = Duration::from_secs(1);
 
-/// How often the server in use is asked whether it can still be written to, and pause while there is none.
+/// How often the server in use is asked this, and the pause before a server is asked again that could not be used.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// All servers, and the pools that use one of them. A process has one database.
@@ -49,10 +52,7 @@ impl Servers {
     pub(super) async fn follow(self: Arc<Self>) {
         let mut current = 0;
         loop {
-            let Some((found, mut session)) = find(&self.all).await else {
-                sleep(LOOK_EVERY).await;
-                continue;
-            };
+            let (found, mut session) = find(&self.all).await;
             if found != current {
                 self.lead_to(found);
                 current = found;
@@ -85,30 +85,31 @@ impl Servers {
     }
 }
 
-/// The first server that says that it can be written to, and a session with it. All are asked at once: one that does
-/// not answer must not delay the others.
-pub(super) async fn find(servers: &[PgConnectOptions]) -> Option<(usize, PgConnection)> {
-    let attempts = servers
-        .iter()
-        .enumerate()
-        .map(|(index, server)| async move {
-            let asking = async {
-                let mut session = PgConnection::connect_with(server).await?;
-                if is_writable(&mut session, WRITABLE).await? {
-                    return Ok(Some((index, session)));
+/// The first server that says that it can be written to, and a session with it. All are asked again and again until
+/// then, each by itself: one that does not answer must not delay the others.
+pub(super) async fn find(servers: &[PgConnectOptions]) -> (usize, PgConnection) {
+    let asked = servers.iter().map(|server| {
+        Box::pin(async move {
+            loop {
+                if let Ok(Ok(Some(session))) = timeout(CONNECT_LIMIT, ask(server)).await {
+                    return session;
                 }
-                *locked(&READ_ONLY_SEEN) = Some(Instant::now());
-                Ok::<_, sqlx::Error>(None)
-            };
-            timeout(ANSWER_LIMIT, asking).await.ok()?.ok()?
-        });
-    let mut attempts: FuturesUnordered<_> = attempts.collect();
-    while let Some(attempt) = attempts.next().await {
-        if attempt.is_some() {
-            return attempt;
-        }
+                sleep(LOOK_EVERY).await;
+            }
+        })
+    });
+    let (session, found, _) = select_all(asked).await;
+    (found, session)
+}
+
+/// A session with this server, if it can be written to.
+async fn ask(server: &PgConnectOptions) -> Result<Option<PgConnection>, sqlx::Error> {
+    let mut session = PgConnection::connect_with(server).await?;
+    if is_writable(&mut session, WRITABLE).await? {
+        return Ok(Some(session));
     }
-    None
+    *locked(&READ_ONLY_SEEN) = Some(Instant::now());
+    Ok(None)
 }
 
 #[expect(
