@@ -20,6 +20,7 @@
 # FLASHSALE_LOCAL_POSTGRES_ARCHIVE: "yes" keeps its write-ahead log in an archive.
 # FLASHSALE_LOCAL_POSTGRES_EXTENSIONS: extensions that each of its databases has, in schema pg_catalog, where they are
 # installed on this machine. Made with the instance, like the role.
+# FLASHSALE_LOCAL_POSTGRES_PRIMARY: the URL of a primary whose role may replicate. The new instance is its standby.
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=lib.sh
 . "$(dirname -- "$0")/lib.sh"
@@ -185,6 +186,7 @@ make_cluster() {
     if [[ -L $dir/data ]]; then
         new=$(readlink "$dir/data").new
     fi
+    local primary=${FLASHSALE_LOCAL_POSTGRES_PRIMARY-}
     say "  making a new PostgreSQL database in $dir"
     new_folder "$new"
     if ! "${as_owner[@]}" test -w "$new"; then
@@ -198,6 +200,15 @@ make_cluster() {
         chmod 711 "$home"
         new=$home/data.new
         new_folder "$new"
+    fi
+    if [[ -n $primary ]]; then
+        "${as_owner[@]}" "$bin/pg_basebackup" --dbname="$primary" --pgdata="$new" --write-recovery-conf \
+            --checkpoint=fast --no-sync >>"$log_file" 2>&1 || {
+            show_log "$log_file"
+            fail "could not copy the primary into $dir."
+        }
+        mv -T "$new" "${new%.new}"
+        return
     fi
     # Single-user mode creates the role and the database without a server, one command per line. The superuser gets no
     # password and cannot connect at all, because its sessions could run any program. The same session creates the
@@ -251,11 +262,11 @@ restore_server() {
     start_server >/dev/null
 }
 
-# In this file PostgreSQL writes its PID and, on line 8, whether it accepts connections.
+# In this file PostgreSQL writes its PID and, on line 8, whether it accepts connections: "ready", or "standby".
 is_ready_postgres() {
     local lines
     { readarray -t lines <"$dir/data/postmaster.pid"; } 2>/dev/null || return 1
-    [[ ${lines[0]-} == "$1" && ${lines[7]-} == ready* ]]
+    [[ ${lines[0]-} == "$1" && ${lines[7]-} == @(ready|standby)* ]]
 }
 
 # Redis ------------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ mod admin;
 mod bodies;
 mod documents;
 mod edges;
+mod forgotten_keys;
 mod idempotency;
 mod keys;
 mod lifecycle;

@@ -8,6 +8,7 @@ mod dead;
 mod delivery;
 mod lifecycle;
 mod monitoring;
+mod nodes;
 mod outages;
 mod refusing;
 mod replay;

@@ -6,3 +6,4 @@ mod isolation;
 mod members;
 mod stage;
 mod waiting;
+mod weak;

@@ -86,7 +86,32 @@ async fn a_bad_setting_is_named_and_ends_the_process() {
             "DATABASE_URL",
             "postgres://root:secret@127.0.0.1:port/x",
         ),
+        (
+            "flashsale-api",
+            "DATABASE_URL",
+            "postgres://root:secret@127.0.0.1/x?sslmod=require",
+        ),
+        (
+            "flashsale-relay",
+            "DATABASE_URL",
+            "postgres://root:secret@a,b/x?target_session_attrs=any",
+        ),
         ("flashsale-api", "REDIS_URL", "127.0.0.1:secret"),
+        (
+            "flashsale-expirer",
+            "REDIS_URL",
+            "redis://u:secret@127.0.0.1/0?timeout=1",
+        ),
+        (
+            "flashsale-api",
+            "REDIS_URL",
+            "redis+sentinel://u:secret@127.0.0.1",
+        ),
+        (
+            "flashsale-relay",
+            "AMQP_URL",
+            "amqp://guest:secret@127.0.0.1/%2f?verify=verify_none",
+        ),
         ("flashsale-api", "RUST_LOG", "=,="),
         ("flashsale-api", "LOG_FORMAT", "xml"),
         ("flashsale-expirer", "EXPIRE_BATCH_ROWS", "0"),

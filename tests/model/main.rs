@@ -2,8 +2,8 @@
 //!
 //! The tests of the rules and of the whole service see only the orders that happen by chance. The model contains what
 //! the design relies on: the product's row as the mutex of its holds, the clock read after the lock, compare-and-set
-//! on the status, relative updates of counters, the outbox row in confirm's transaction, and the relay's claim,
-//! publish, confirm and mark. Each broken twin lacks one of these, and must violate the property that depends on it.
+//! on the status, relative updates of counters, the outbox row in confirm's transaction, the relay's claim, publish,
+//! confirm and mark, and its leases. Each broken twin lacks one of these, and must violate the property that depends on it.
 
 #![allow(
     clippy::too_many_lines,
@@ -36,6 +36,8 @@ const ONE_UNIT: Protocol = Protocol {
     connections: 2,
     expirers: 2,
     relays: 1,
+    leases_max: 0,
+    replays_max: 0,
     twin: None,
 };
 
@@ -48,6 +50,30 @@ const TWO_EVENTS: Protocol = Protocol {
     expirers: 1,
     relays: 2,
     ..ONE_UNIT
+};
+
+/// Two relays share the event of one sale with leases, and the event is replayed: 17,428 states.
+const LEASES: Protocol = Protocol {
+    users: 1,
+    kinds: &[Kind::Reserve, Kind::Confirm],
+    holds_max: 1,
+    clock_max: 0,
+    connections: 1,
+    expirers: 1,
+    relays: 2,
+    leases_max: 3,
+    replays_max: 1,
+    ..ONE_UNIT
+};
+
+/// One relay records a part of a batch, and the rest late. No replay: 164,551 states.
+const LEASES_OF_TWO: Protocol = Protocol {
+    units: 2,
+    holds_max: 2,
+    relays: 1,
+    leases_max: 2,
+    replays_max: 0,
+    ..LEASES
 };
 
 /// Deadlines are extended while holds fall due and are sold: 31,186 states.
@@ -112,6 +138,19 @@ fn one_unit_is_sold_once_whoever_competes_for_it_and_dies() {
 #[test]
 fn two_relays_lose_no_event() {
     explore(TWO_EVENTS, &[ALL_SOLD, DELIVERED_TWICE, ANSWER_LOST]);
+}
+
+#[test]
+fn events_that_are_leased_and_replayed_are_not_lost() {
+    let seen = [ALL_SOLD, MARKED_LATE, TAKEN_OVER, DELIVERED_AGAIN];
+    explore(
+        LEASES,
+        &[&seen[..], &[DELIVERED_TWICE, ANSWER_LOST]].concat(),
+    );
+    explore(
+        LEASES_OF_TWO,
+        &[ALL_SOLD, MARKED_LATE, DELIVERED_TWICE, ANSWER_LOST],
+    );
 }
 
 #[test]
@@ -272,4 +311,16 @@ fn an_event_written_after_the_commit_is_lost() {
 #[test]
 fn an_event_marked_before_the_brokers_confirm_is_lost() {
     caught(Twin::MarkBeforeConfirm, EVENT_DELIVERED);
+    caught(Twin::MarkBeforeConfirm, MARKED_WHEN_DELIVERED);
+}
+
+#[test]
+fn a_late_confirm_that_is_recorded_without_a_lease_loses_a_replay() {
+    caught_in(LEASES, Twin::RecordWithoutLease, MARKED_WHEN_DELIVERED);
+    caught_in(LEASES, Twin::RecordWithoutLease, EVENT_DELIVERED);
+}
+
+#[test]
+fn a_lease_without_an_end_loses_the_events_of_a_dead_relay() {
+    caught_in(LEASES, Twin::LeaseWithoutEnd, EVENT_DELIVERED);
 }

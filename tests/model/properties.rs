@@ -11,7 +11,7 @@ use crate::{
     protocol::{Action, Step},
     relay::{self, Relay},
     tables::Status,
-    world::{Process, Protocol, State},
+    world::{Process, Protocol, State, Twin},
 };
 
 pub(crate) const NO_OVERSELL: &str = "no more units are held and sold than exist";
@@ -29,11 +29,17 @@ pub(crate) const NO_UNDERSELL: &str = "no request is refused as sold out while a
 pub(crate) const TRUE_EVENTS: &str = "only a committed sale has an event";
 pub(crate) const TRUE_ANSWERS: &str = "a hold that was answered as CONFIRMED is CONFIRMED";
 pub(crate) const EVENT_DELIVERED: &str = "each sale's event is eventually delivered";
+pub(crate) const MARKED_WHEN_DELIVERED: &str =
+    "an event that is marked was delivered since it was last ready";
 pub(crate) const UNIT_FREE: &str = "each due hold's unit is eventually free";
 
 pub(crate) const ALL_SOLD: &str = "all units are sold";
 pub(crate) const RECLAIMED: &str = "an expired hold's unit is sold to another user";
 pub(crate) const DELIVERED_TWICE: &str = "an event is delivered twice";
+pub(crate) const MARKED_LATE: &str = "a confirm is recorded in a later transaction";
+pub(crate) const TAKEN_OVER: &str =
+    "another relay publishes an event whose first relay still waits";
+pub(crate) const DELIVERED_AGAIN: &str = "a replayed event is delivered and marked";
 pub(crate) const ANSWER_LOST: &str = "the answer to a sale is lost";
 pub(crate) const SOLD_AFTER_EXTENSION: &str = "an extended hold is sold after its first deadline";
 pub(crate) const EXTENDED_AND_LOST: &str = "a hold expires after its second deadline";
@@ -98,7 +104,12 @@ pub(crate) fn all() -> Vec<Property<Protocol>> {
                 || made_good(model, state).is_none_or(|end| {
                     let sold = (0..end.tables.holds.len()).filter(|id| was_sold(&end, *id));
                     sold.into_iter().all(|id| end.delivered[id] > 0)
+                        && end.tables.outbox.iter().all(|event| !event.is_owed)
                 })
+        }),
+        Property::always(MARKED_WHEN_DELIVERED, |_, state: &State| {
+            let mut events = state.tables.outbox.iter();
+            events.all(|event| !(event.published && event.is_owed))
         }),
         Property::always(UNIT_FREE, |model: &Protocol, state: &State| {
             made_good(model, state).is_none_or(|end| end.tables.due(end.clock).is_empty())
@@ -137,6 +148,21 @@ pub(crate) fn all() -> Vec<Property<Protocol>> {
                 let mut others = holds.iter().filter(|new| new.user != old.user);
                 old.status == Status::Expired && others.any(|new| new.status == Status::Confirmed)
             })
+        }),
+        Property::sometimes(MARKED_LATE, |_, state: &State| state.marked_late),
+        Property::sometimes(TAKEN_OVER, |_, state: &State| {
+            let events = &state.tables.outbox;
+            state.relays.iter().any(|relay| match relay {
+                Relay::Waiting { leased, .. } => {
+                    let mut events = events.iter().zip(0..);
+                    events.any(|(event, row)| event.published && leased & (1 << row) != 0)
+                }
+                _ => false,
+            })
+        }),
+        Property::sometimes(DELIVERED_AGAIN, |_, state: &State| {
+            let mut events = state.tables.outbox.iter();
+            state.replays > 0 && events.all(|event| event.published && !event.is_owed)
         }),
         Property::sometimes(DELIVERED_TWICE, |_, state: &State| {
             state.delivered.contains(&2)
@@ -200,7 +226,7 @@ fn at_rest(state: &State) -> bool {
         && state.relays.iter().all(|relay| *relay == Relay::Idle)
 }
 
-/// An idle state after the last deadline, one undisturbed sweep and one undisturbed relay.
+/// An idle state after the last deadline and the end of all leases, one undisturbed sweep and one undisturbed relay.
 fn made_good(model: &Protocol, state: &State) -> Option<State> {
     if !at_rest(state) {
         return None;
@@ -218,9 +244,14 @@ fn made_good(model: &Protocol, state: &State) -> Option<State> {
     let Some(worker) = model.relays.checked_sub(1) else {
         return Some(end);
     };
+    if model.twin != Some(Twin::LeaseWithoutEnd) {
+        for event in &mut end.tables.outbox {
+            event.is_leased = false;
+        }
+    }
     loop {
         // The first step is the one without a fault.
-        let mut steps = end.relays[worker].steps(&end);
+        let mut steps = end.relays[worker].steps(&end, 0);
         steps.retain(|step| !matches!(step, relay::Step::Freeze | relay::Step::Die));
         let Some(step) = steps.first() else {
             return Some(end);

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | a connection of the API | lock the product → read the clock → write → commit → answer |
 //! | an expirer | the same when a hold is due, without an answer |
-//! | a relay | claim unclaimed rows → publish → await the confirms → mark, commit |
+//! | a relay | claim unclaimed rows → publish → await the confirms → mark, commit; or commit with a lease → mark later |
 //!
 //! Between two steps of one process, any other process may act, the clock may tick, and the process may crash. A
 //! client that repeats a call, gives up on it, or gets no answer is modelled as a call that starts on a connection at
@@ -15,7 +15,7 @@ use stateright::{Model, Property};
 use crate::{
     properties,
     relay::{self, Relay},
-    tables::{Answer, Tables, Work},
+    tables::{Answer, Event, Tables, Work},
     world::{Kind, Process, Protocol, Seen, State, Twin, Verb},
 };
 
@@ -27,6 +27,10 @@ pub(crate) enum Action {
     OfConnection(usize, Step),
     OfExpirer(usize, Step),
     OfRelay(usize, relay::Step),
+    /// The lease of this event ends.
+    EndLease(usize),
+    /// An operator makes this event ready to publish again.
+    Replay(usize),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -50,6 +54,9 @@ impl Model for Protocol {
             delivered: vec![0; self.holds_max.into()],
             told_confirmed: vec![false; self.holds_max.into()],
             told_sold_out_wrongly: false,
+            leases: 0,
+            replays: 0,
+            marked_late: false,
         }]
     }
 
@@ -75,8 +82,16 @@ impl Model for Protocol {
             }
         }
         for (n, relay) in state.relays.iter().enumerate() {
-            let steps = relay.steps(state);
+            let steps = relay.steps(state, self.leases_max);
             actions.extend(steps.into_iter().map(|step| Action::OfRelay(n, step)));
+        }
+        for (n, event) in state.tables.outbox.iter().enumerate() {
+            if event.is_leased && self.twin != Some(Twin::LeaseWithoutEnd) {
+                actions.push(Action::EndLease(n));
+            }
+            if event.published && state.replays < self.replays_max {
+                actions.push(Action::Replay(n));
+            }
         }
     }
 
@@ -101,6 +116,12 @@ impl Model for Protocol {
             }
             Action::OfRelay(n, step) => {
                 state.relays[n] = last.relays[n].next(step, &mut state, self.twin)?;
+            }
+            Action::EndLease(n) => state.tables.outbox[n].is_leased = false,
+            Action::Replay(n) => {
+                let event = &mut state.tables.outbox[n];
+                *event = Event::of(event.hold);
+                state.replays += 1;
             }
         }
         for process in &mut state.connections {

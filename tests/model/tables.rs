@@ -43,6 +43,24 @@ pub(crate) struct Hold {
 pub(crate) struct Event {
     pub(crate) hold: u8,
     pub(crate) published: bool,
+    /// The number of its last lease. 0 if it had none since it was written or replayed.
+    pub(crate) lease: u8,
+    /// Whether this lease has not ended.
+    pub(crate) is_leased: bool,
+    /// Whether it has not been delivered since it was written or replayed.
+    pub(crate) is_owed: bool,
+}
+
+impl Event {
+    pub(crate) fn of(hold: u8) -> Self {
+        Self {
+            hold,
+            published: false,
+            lease: 0,
+            is_leased: false,
+            is_owed: true,
+        }
+    }
 }
 
 /// The product's row, its holds (a hold's id is its position) and their events.
@@ -346,10 +364,7 @@ impl Tables {
     }
 
     pub(crate) fn write_event(&mut self, hold: u8) {
-        self.outbox.push(Event {
-            hold,
-            published: false,
-        });
+        self.outbox.push(Event::of(hold));
     }
 }
 

@@ -21,6 +21,9 @@ pub(crate) struct Protocol {
     pub(crate) connections: usize,
     pub(crate) expirers: usize,
     pub(crate) relays: usize,
+    /// How many leases the relays may take, and how often an event may be replayed.
+    pub(crate) leases_max: u8,
+    pub(crate) replays_max: u8,
     pub(crate) twin: Option<Twin>,
 }
 
@@ -55,6 +58,10 @@ pub(crate) enum Twin {
     EventAfterCommit,
     /// The relay marks what it sent without waiting for the broker's confirm.
     MarkBeforeConfirm,
+    /// The relay records a late confirm by the id of the row, without checking that the row still has its lease.
+    RecordWithoutLease,
+    /// A row stays leased until its relay records an outcome, even if this relay is dead.
+    LeaseWithoutEnd,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -141,6 +148,11 @@ pub(crate) struct State {
     /// Whether a client was told that this hold is CONFIRMED.
     pub(crate) told_confirmed: Vec<bool>,
     pub(crate) told_sold_out_wrongly: bool,
+    /// Number of leases so far. Each lease has its own number.
+    pub(crate) leases: u8,
+    pub(crate) replays: u8,
+    /// Whether a confirm was recorded under a lease.
+    pub(crate) marked_late: bool,
 }
 
 impl Process {

@@ -1,6 +1,6 @@
 //! Pages of a list: their parameters, and the link to the next one.
 
-use std::str::FromStr;
+use std::{fmt::Display, str::FromStr};
 
 use axum::{
     body::Bytes,
@@ -132,10 +132,9 @@ pub(crate) fn id<T: TryFrom<i64>>(name: &str, value: &str) -> Result<T, Problem>
 }
 
 /// A value of a type that has its own form.
-pub(crate) fn parsed<T: FromStr>(name: &str, value: &str) -> Result<T, Problem> {
-    value
-        .parse()
-        .map_err(|_| Problem::InvalidQuery(format!("{value:?} is not a valid {name}")))
+pub(crate) fn parsed<T: FromStr<Err: Display>>(name: &str, value: &str) -> Result<T, Problem> {
+    let parsed = value.parse();
+    parsed.map_err(|error| Problem::InvalidQuery(format!("{name} {error}")))
 }
 
 pub(crate) fn unknown(name: &str) -> Problem {

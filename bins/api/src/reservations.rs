@@ -1,6 +1,6 @@
 //! `GET /reservations` and `GET /reservations/{id}`
 
-use std::{fmt::Display, str::FromStr, sync::Arc};
+use std::sync::Arc;
 
 use axum::{
     extract::{FromRequestParts, State},
@@ -154,9 +154,4 @@ impl Describe for Listed {
         let words = "Number of rows to skip, 0 if absent. Cannot be combined with `after_id`, which is faster.";
         paging::parameter(operation, "offset", words, offset);
     }
-}
-
-fn parsed<T: FromStr<Err: Display>>(name: &str, value: &str) -> Result<T, Problem> {
-    let parsed = value.parse();
-    parsed.map_err(|error| Problem::InvalidQuery(format!("{name} {error}")))
 }

@@ -205,18 +205,14 @@ where
 type Worked<'a> = BoxFuture<'a, Result<WorkOutcome<Batch, Problem>, Error>>;
 
 /// The work of [`idempotency::execute_once`] for those of `requests` that are new.
-fn execute_in_transaction<Q, A, F>(
+fn execute_in_transaction<Q, A>(
     requests: Vec<Q>,
-    decide: F,
+    decide: Decide<Q>,
     render: Render<A>,
 ) -> impl for<'a> FnOnce(&'a mut PgConnection, Vec<usize>) -> Worked<'a>
 where
     Q: Clone + Send + Sync + 'static,
     A: IntoResponse + Send + 'static,
-    F: for<'a> Fn(Executor<'a>, Vec<Q>, Option<Turn<Q>>) -> BoxFuture<'a, Result<Batch, Error>>
-        + Send
-        + Sync
-        + 'static,
 {
     move |transaction, new| {
         let new = new.into_iter().map(|position| requests[position].clone());

@@ -1,7 +1,7 @@
 //! Publishes each committed event to RabbitMQ at least once, also across outages.
 //!
 //! Any number of copies may run: they share the rows of the outbox. `inventory::outbox` owns the state of a row,
-//! `publish` the protocol, `confirms` the outcome of each message, `flight` the rows that wait for one,
+//! `uris` the addresses of the broker, `publish` the protocol, `confirms` the outcome of each message, `flight` the rows that wait for one,
 //! `record` the transactions, `worker` the loop on one connection,
 //! and `run` its connections.
 
@@ -14,6 +14,7 @@ pub mod publish;
 mod record;
 mod relay;
 mod run;
+mod uris;
 mod worker;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
@@ -73,7 +74,8 @@ pub struct Args {
     #[arg(long, env = "LISTEN_ADDR", default_value = "127.0.0.1:8082")]
     pub listen_addr: SocketAddr,
 
-    /// URL of RabbitMQ: `amqp://user:password@host:port/vhost`, or `amqps://` for TLS.
+    /// URL of RabbitMQ: `amqp://user:password@host:port/vhost`, or `amqps://` for TLS. Several URLs are separated by
+    /// commas: the nodes of a cluster, which are tried one after the other.
     #[arg(
         long,
         env = "AMQP_URL",

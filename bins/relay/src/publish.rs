@@ -4,6 +4,7 @@ use std::{
     io,
     net::{Shutdown, TcpStream},
     os::fd::AsFd as _,
+    sync::atomic::{AtomicUsize, Ordering::Relaxed},
     time::Duration,
 };
 
@@ -27,7 +28,10 @@ use lapin::{
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use crate::confirms::{Confirms, Fate, Tag};
+use crate::{
+    confirms::{Confirms, Fate, Tag},
+    uris,
+};
 
 pub const EXCHANGE: &str = "flashsale.events";
 pub const QUEUE: &str = "reservation-confirmed";
@@ -45,6 +49,9 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(60);
 const ATTEMPT_EVERY: Duration = Duration::from_secs(5);
 const ATTEMPTS: usize = 4;
 
+/// The same with several nodes.
+const NEXT_NODE_AFTER: Duration = Duration::from_secs(1);
+
 /// An idle peer that vanishes is detected within twice this time; a busy one by [`is_alive`]. Long enough for a network
 /// that delays every answer by half a minute.
 const HEARTBEAT_SECONDS: u16 = 30;
@@ -61,7 +68,10 @@ const REDIAL_PAUSE: Duration = Duration::from_secs(1);
 
 /// The broker, and whether the relay declares the queue.
 pub struct Broker {
-    uri: AMQPUri,
+    /// The nodes of the broker.
+    uris: Vec<AMQPUri>,
+    /// Number of the node that the next attempt tries. A node that fails leaves its place to the next one.
+    next: AtomicUsize,
     declare_queue: bool,
 }
 
@@ -114,27 +124,46 @@ pub(crate) fn routing(event: &Event) -> (&'static str, Option<i32>) {
 }
 
 impl Broker {
-    pub fn new(url: &str, declare_queue: bool) -> anyhow::Result<Self> {
-        // The parser's message could contain the URL and its password.
-        let mut uri: AMQPUri = url.parse().map_err(|_| {
-            anyhow!("AMQP_URL is not an AMQP URL (amqp://user:password@host:port/vhost)")
-        })?;
-        uri.query.heartbeat.get_or_insert(HEARTBEAT_SECONDS);
-        Ok(Self { uri, declare_queue })
+    /// Fails if the URL, or one of several, is not understood.
+    pub fn new(urls: &str, declare_queue: bool) -> anyhow::Result<Self> {
+        let mut uris = uris::parse(urls)?;
+        for uri in &mut uris {
+            uri.query.heartbeat.get_or_insert(HEARTBEAT_SECONDS);
+        }
+        Ok(Self {
+            uris,
+            next: AtomicUsize::new(0),
+            declare_queue,
+        })
     }
 
-    /// Connects and declares the topology, or checks it. After an error nothing stays open.
+    /// How long an attempt is waited for before another one starts. With several nodes, the next one is tried soon.
+    fn attempt_every(&self) -> Duration {
+        match self.uris.len() {
+            1 => ATTEMPT_EVERY,
+            _ => NEXT_NODE_AFTER,
+        }
+    }
+
+    /// Connects to one of the nodes, and declares the topology, or checks it. After an error nothing stays open.
     pub async fn connect(&self) -> anyhow::Result<Publisher> {
+        let node = self.next.fetch_add(1, Relaxed) % self.uris.len();
+        let publisher = self.connect_to(&self.uris[node]).await?;
+        self.next.store(node, Relaxed);
+        Ok(publisher)
+    }
+
+    async fn connect_to(&self, uri: &AMQPUri) -> anyhow::Result<Publisher> {
         let alive = CancellationToken::new();
         // Dropping the guard closes the socket on every return path.
         let socket = alive.clone().drop_guard();
         let open = async {
-            let connection = self.dial(alive).await.context("cannot connect")?;
+            let connection = dial(uri, alive).await.context("cannot connect")?;
             let channel = open_channel(&connection, self.declare_queue).await?;
             anyhow::Ok((channel, connection))
         };
         let opened = within(CONNECT_LIMIT, open).await;
-        let address = &self.uri.authority;
+        let address = &uri.authority;
         let (channel, connection) =
             opened.with_context(|| format!("{}:{}", address.host, address.port))?;
         Ok(Publisher {
@@ -147,46 +176,45 @@ impl Broker {
             _socket: socket,
         })
     }
+}
 
-    /// lapin never abandons a connection. A close waits for the peer's answer, even while the peer is frozen or
-    /// blocks the connection, so that the request cannot even be written. A thread would remain, and messages could
-    /// still be sent later. Therefore a separate handle shuts the socket down.
-    async fn dial(&self, alive: CancellationToken) -> lapin::Result<Connection> {
-        // No auto-recovery: it would continue on a new connection with the state of the old one.
-        let properties =
-            ConnectionProperties::default().with_connection_name("flashsale-relay".into());
-        Connection::connector(
-            self.uri.clone(),
-            default_runtime()?,
-            async move |uri: AMQPUri, runtime| {
-                let config = OwnedTLSConfig::default();
-                let mut plain = uri.clone();
-                plain.scheme = AMQPScheme::AMQP;
-                let dialing = plain.connect_with_config_async(config.as_ref(), &runtime);
-                let stream = alive
-                    .run_until_cancelled(dialing)
-                    .await
-                    .ok_or_else(|| io::Error::from(io::ErrorKind::TimedOut))??;
-                if let AsyncTcpStream::Plain(stream) = &stream {
-                    let socket = TcpStream::from(stream.get_ref().as_fd().try_clone_to_owned()?);
-                    let abandoned = alive.clone().cancelled_owned();
-                    tokio::spawn(async move {
-                        abandoned.await;
-                        // Fails if the peer has closed it already. That is fine.
-                        let _ = socket.shutdown(Shutdown::Both);
-                    });
-                }
-                match uri.scheme {
-                    AMQPScheme::AMQP => Ok(stream),
-                    AMQPScheme::AMQPS => Ok(stream
-                        .into_tls(&uri.authority.host, config.as_ref())
-                        .await?),
-                }
-            },
-            properties,
-        )
-        .await
-    }
+/// lapin never abandons a connection. A close waits for the peer's answer, even while the peer is frozen or
+/// blocks the connection, so that the request cannot even be written. A thread would remain, and messages could
+/// still be sent later. Therefore a separate handle shuts the socket down.
+async fn dial(uri: &AMQPUri, alive: CancellationToken) -> lapin::Result<Connection> {
+    // No auto-recovery: it would continue on a new connection with the state of the old one.
+    let properties = ConnectionProperties::default().with_connection_name("flashsale-relay".into());
+    Connection::connector(
+        uri.clone(),
+        default_runtime()?,
+        async move |uri: AMQPUri, runtime| {
+            let config = OwnedTLSConfig::default();
+            let mut plain = uri.clone();
+            plain.scheme = AMQPScheme::AMQP;
+            let dialing = plain.connect_with_config_async(config.as_ref(), &runtime);
+            let stream = alive
+                .run_until_cancelled(dialing)
+                .await
+                .ok_or_else(|| io::Error::from(io::ErrorKind::TimedOut))??;
+            if let AsyncTcpStream::Plain(stream) = &stream {
+                let socket = TcpStream::from(stream.get_ref().as_fd().try_clone_to_owned()?);
+                let abandoned = alive.clone().cancelled_owned();
+                tokio::spawn(async move {
+                    abandoned.await;
+                    // Fails if the peer has closed it already. That is fine.
+                    let _ = socket.shutdown(Shutdown::Both);
+                });
+            }
+            match uri.scheme {
+                AMQPScheme::AMQP => Ok(stream),
+                AMQPScheme::AMQPS => Ok(stream
+                    .into_tls(&uri.authority.host, config.as_ref())
+                    .await?),
+            }
+        },
+        properties,
+    )
+    .await
 }
 
 /// Attempts to connect that have no result yet.
@@ -201,13 +229,14 @@ impl<'a> Dialing<'a> {
         Self { broker, attempts }
     }
 
-    /// Starts another attempt. The first one to succeed ends the others. An error of one attempt, or no result within
-    /// 5 s, is no end: the others continue with the next call.
+    /// Starts another attempt. The first one to succeed ends the others. An error of one attempt, or no result in time,
+    /// is no end: the others continue with the next call.
     pub(crate) async fn attempt(&mut self) -> anyhow::Result<Publisher> {
         if self.attempts.len() < ATTEMPTS {
             self.attempts.push(self.broker.connect().boxed());
         }
-        let publisher = within(ATTEMPT_EVERY, self.attempts.select_next_some()).await?;
+        let limit = self.broker.attempt_every();
+        let publisher = within(limit, self.attempts.select_next_some()).await?;
         self.attempts.clear();
         Ok(publisher)
     }
@@ -430,17 +459,4 @@ async fn send(channel: Channel, message: Message) -> lapin::Result<Confirmation>
         .basic_publish(exchange, routing_key, mandatory, &message.body, properties)
         .await?
         .await
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_bad_url_is_not_repeated() {
-        let error = Broker::new("amqp//guest:secret@host", true)
-            .map(|_| ())
-            .expect_err("no URL");
-        assert!(!format!("{error:#}").contains("secret"));
-    }
 }

@@ -124,3 +124,62 @@ pub(crate) async fn record(
         dead,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use lapin::types::ShortString;
+    use tokio::time::Instant;
+
+    use super::*;
+    use crate::flight::{Flight, Row};
+
+    /// Another relay has taken the first three rows, published them, and they were replayed.
+    #[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
+    async fn nothing_is_recorded_for_rows_that_are_not_ours_any_more(pool: PgPool) {
+        let mut connection = pool.acquire().await.expect("a connection");
+        sqlx::raw_sql(
+            "insert into outbox_events (event_type, payload) select 'x', '{}' from generate_series(1, 4)",
+        )
+        .execute(&mut *connection)
+        .await
+        .expect("events");
+        let (mut flight, now) = (Flight::default(), Instant::now());
+        let mut transaction = outbox::begin(&mut connection).await.expect("begin");
+        let rows = outbox::claim(&mut transaction, 9).await.expect("claim");
+        let ids: Vec<i64> = rows.iter().map(|row| row.id).collect();
+        let key = ShortString::from("a");
+        let rows = rows
+            .iter()
+            .map(|row| Row::new(row.id, row.created_at, key.clone()));
+        flight.push(0, rows.collect(), now);
+        let until = outbox::lease(&mut transaction, &ids, outbox::LEASE, "sent").await;
+        transaction.commit().await.expect("commit");
+        let until = until.expect("lease").expect("rows");
+        flight.lease_newest(&[], until, now);
+        flight.settle(&[(0, Fate::Acked), (1, Fate::Returned)]);
+
+        sqlx::raw_sql(
+            "update outbox_events set next_attempt_at = 'infinity', last_error = null where id < 4",
+        )
+        .execute(&mut *connection)
+        .await
+        .expect("replay");
+        let mut due = flight.due(now + outbox::LEASE);
+        // One more way for an outcome to be recorded.
+        due.given_up.push(ids[2]);
+        due.waiting.retain(|id| *id != ids[2]);
+        assert_eq!((due.decided.len(), &due.waiting[..]), (2, &ids[3..]));
+        let done = record_due(&mut connection, &due, "late", 1)
+            .await
+            .expect("recorded");
+        assert_eq!(done.ours, HashSet::from([ids[3]]));
+        assert_eq!((done.recorded.published, done.recorded.returned), (0, 0));
+        let changed = "select id from outbox_events where published_at is not null or attempts > 0
+            or next_attempt_at < 'infinity' or last_error is not null";
+        let changed: Vec<i64> = sqlx::query_scalar(changed)
+            .fetch_all(&mut *connection)
+            .await
+            .expect("rows");
+        assert_eq!(changed, ids[3..]);
+    }
+}

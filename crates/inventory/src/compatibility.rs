@@ -293,10 +293,8 @@ impl Log {
     async fn check(&mut self, pool: &PgPool, functions: Functions) -> bool {
         let mut checked = check(pool).await;
         let mut cause = None;
-        if let (
-            Err(Unusable::HalfMigrated { .. } | Unusable::Older { .. }),
-            Functions::Install,
-        ) = (&checked, functions)
+        if let (Err(Unusable::HalfMigrated { .. } | Unusable::Older { .. }), Functions::Install) =
+            (&checked, functions)
         {
             match migrate::install_by_hand(pool).await {
                 Ok(0) => {}
@@ -362,10 +360,11 @@ pub async fn until_usable(pool: &PgPool) {
 mod tests {
     use super::*;
 
-    fn judged(version: i32, compatible_from: i32, needed: i64) -> Result<Warnings, Unusable> {
-        let found = Found {
-            version,
-            compatible_from,
+    /// A database that this program can use, with settings that keep all promises.
+    fn sound() -> Found {
+        Found {
+            version: 5,
+            compatible_from: 5,
             isolation: ISOLATION.to_owned(),
             writable: true,
             encoding: "UTF8".to_owned(),
@@ -374,6 +373,14 @@ mod tests {
             synchronous_commit: true,
             commits_flow: true,
             missing: Vec::new(),
+        }
+    }
+
+    fn judged(version: i32, compatible_from: i32, needed: i64) -> Result<Warnings, Unusable> {
+        let found = Found {
+            version,
+            compatible_from,
+            ..sound()
         };
         judge(&found, needed)
     }
@@ -399,5 +406,54 @@ mod tests {
             unusable.to_string(),
             "schema is at 4, this program needs 5: run flashsale-api migrate"
         );
+    }
+
+    #[test]
+    fn each_setting_that_weakens_a_promise_has_its_warning() {
+        assert_eq!(judge(&sound(), 5), Ok(Vec::new()));
+        type Weaken = fn(&mut Found);
+        let weak: [(&str, Weaken); 3] = [
+            ("fsync", |found| found.fsync = false),
+            ("full_page_writes", |found| found.full_page_writes = false),
+            ("synchronous_commit", |found| {
+                found.synchronous_commit = false;
+            }),
+        ];
+        let mut all = sound();
+        for (setting, weaken) in weak {
+            let mut found = sound();
+            weaken(&mut found);
+            weaken(&mut all);
+            let warnings = judge(&found, 5).expect("usable");
+            assert_eq!(warnings.len(), 1, "{warnings:?}");
+            assert!(
+                warnings[0].starts_with(&format!("{setting} is off")),
+                "{warnings:?}"
+            );
+        }
+        assert_eq!(judge(&all, 5).map(|warnings| warnings.len()), Ok(3));
+    }
+
+    #[test]
+    fn settings_that_break_a_rule_are_not_used() {
+        let read_only = Found {
+            writable: false,
+            ..sound()
+        };
+        assert_eq!(judge(&read_only, 5), Err(Unusable::ReadOnly));
+        for level in ["serializable", "repeatable read"] {
+            let isolation = level.to_owned();
+            let found = Found {
+                isolation: isolation.clone(),
+                ..sound()
+            };
+            assert_eq!(judge(&found, 5), Err(Unusable::Isolation(isolation)));
+        }
+        let encoding = "SQL_ASCII".to_owned();
+        let found = Found {
+            encoding: encoding.clone(),
+            ..sound()
+        };
+        assert_eq!(judge(&found, 5), Err(Unusable::Encoding(encoding)));
     }
 }

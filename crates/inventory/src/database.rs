@@ -1,9 +1,11 @@
-//! The connection pool, and the errors that say whether a failed call was done.
+//! The connection pools, and calls on their connections.
+
+mod servers;
+mod url;
 
 use std::{
-    str::FromStr as _,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex,
         atomic::{AtomicI32, Ordering},
     },
     time::{Duration, Instant},
@@ -12,18 +14,19 @@ use std::{
 use anyhow::Context as _;
 use sqlx::{
     Connection as _, Execute as _, FromRow, PgConnection, PgPool, Postgres, Transaction,
-    error::DatabaseError,
     pool::PoolConnection,
-    postgres::{PgArguments, PgConnectOptions, PgDatabaseError, PgPoolOptions, PgRow, PgSeverity},
+    postgres::{PgArguments, PgConnectOptions, PgPoolOptions, PgRow},
     query::Query,
 };
 use tokio::time::timeout;
 use trace::Span;
 
 use crate::{
+    error::Error,
     id_epoch,
     session::{SESSION, SET_UP, session},
 };
+use servers::{Servers, locked};
 
 /// Time limit of one call. PostgreSQL answers within milliseconds, and a lock wait ends by itself after 5 s (see
 /// `sql/reserve.sql`). No answer for longer means that the network drops packets.
@@ -48,7 +51,9 @@ const MAX_LIFETIME: Duration = Duration::from_secs(300);
 // Several flattened groups are called `Args`, and clap refuses groups of the same name.
 #[group(skip)]
 pub struct Args {
-    /// URL of PostgreSQL. PgBouncer (1.21 or later) works in transaction mode.
+    /// URL of PostgreSQL. PgBouncer (1.21 or later) works in transaction mode. With several servers
+    /// (`postgres://user:password@a:5432,b:5432/database`), the one that can be written to is used, and one connection
+    /// more.
     #[arg(
         long,
         env = "DATABASE_URL",
@@ -70,24 +75,48 @@ pub struct Args {
 }
 
 /// A pool that connects on first use, so that a process can start while PostgreSQL is down. Fails if the URL is
-/// invalid.
+/// invalid. With several servers, a task leads the pool to the one that can be written to.
 pub fn connect(args: &Args, application_name: &str) -> anyhow::Result<PgPool> {
-    let options = options(&args.database_url)?.application_name(application_name);
+    let all = url::parse(&args.database_url)?.into_iter();
+    let all: Vec<_> = all
+        .map(|server| server.application_name(application_name))
+        .collect();
+    let first = all[0].clone();
+    let servers = (all.len() > 1).then(|| Servers::new(all));
+    let pool = pool_options(args, servers.clone()).connect_lazy_with(first);
+    if let Some(servers) = servers {
+        servers.add(&pool);
+        locked(&SERVERS).replace(Arc::clone(&servers));
+        tokio::spawn(servers.follow());
+    }
+    Ok(pool)
+}
+
+/// The servers of this process, if there are several.
+static SERVERS: Mutex<Option<Arc<Servers>>> = Mutex::new(None);
+
+fn pool_options(args: &Args, servers: Option<Arc<Servers>>) -> PgPoolOptions {
     // The timeline on which this pool has advanced the ids. 0: none yet.
     let timeline = Arc::new(AtomicI32::new(0));
     let known = Arc::clone(&timeline);
-    Ok(PgPoolOptions::new()
+    PgPoolOptions::new()
         .max_connections(args.database_max_connections)
         .acquire_timeout(Duration::from_millis(args.database_acquire_milliseconds))
         // The pool's own test would cost every batch of a busy lane a round trip.
         .test_before_acquire(false)
         .max_lifetime(MAX_LIFETIME)
         .before_acquire(move |connection, usage| {
+            let is_outdated = servers
+                .as_ref()
+                .is_some_and(|servers| servers.is_outdated(usage.age));
             let known = (usage.idle_for > TRUSTED_IDLE).then(|| known.load(Ordering::Relaxed));
             Box::pin(async move {
+                // The pool closes a connection that is refused, and opens a new one.
+                if is_outdated {
+                    return Ok(false);
+                }
                 let Some(known) = known else { return Ok(true) };
                 let session = session(connection, SESSION).await?;
-                // If not, the pool closes this connection and opens a new one.
                 Ok(session.writable && session.timeline == known)
             })
         })
@@ -97,7 +126,7 @@ pub fn connect(args: &Args, application_name: &str) -> anyhow::Result<PgPool> {
                 let session = session(connection, SET_UP).await?;
                 // The pool tries again until the time limit of the call, and then only says that it ended.
                 if !session.writable {
-                    *read_only_seen() = Some(Instant::now());
+                    *locked(&READ_ONLY_SEEN) = Some(Instant::now());
                     return Err(sqlx::Error::Configuration(READ_ONLY.into()));
                 }
                 if session.advances_ids {
@@ -107,23 +136,15 @@ pub fn connect(args: &Args, application_name: &str) -> anyhow::Result<PgPool> {
                 Ok(())
             })
         })
-        .connect_lazy_with(options))
 }
 
 /// When this process last opened a session that cannot write. A process has one database. On a busy machine a health
 /// check has no time to open a session of its own.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "this crate does not depend on runtime"
-)]
-fn read_only_seen() -> MutexGuard<'static, Option<Instant>> {
-    static SEEN: Mutex<Option<Instant>> = Mutex::new(None);
-    SEEN.lock().unwrap_or_else(PoisonError::into_inner)
-}
+static READ_ONLY_SEEN: Mutex<Option<Instant>> = Mutex::new(None);
 
 /// Whether PostgreSQL was read-only a moment ago. The pool opens sessions all the time while it has none.
 pub(crate) fn was_read_only() -> bool {
-    read_only_seen().is_some_and(|seen| seen.elapsed() < Duration::from_secs(1))
+    locked(&READ_ONLY_SEEN).is_some_and(|seen| seen.elapsed() < Duration::from_secs(1))
 }
 
 /// Why a session cannot be used for writes.
@@ -142,14 +163,26 @@ pub(crate) async fn connect_beside(pool: &PgPool) -> Result<PgConnection, String
     connect_within(CONNECT_LIMIT, &options, connecting).await
 }
 
-/// Opens the only connection of a program that has no pool. The error names the address of the server.
+/// Opens the only connection of a program that has no pool, to the server of the URL that can be written to. The error
+/// names the address of the server.
 pub async fn connect_once(args: &Args) -> anyhow::Result<PgConnection> {
-    let options = options(&args.database_url)?;
-    let connecting = PgConnection::connect_with(&options);
-    connect_within(CALL_LIMIT, &options, connecting)
-        .await
-        .map_err(|cause| anyhow::anyhow!("cannot connect to PostgreSQL at {cause}"))
+    let servers = url::parse(&args.database_url)?;
+    match servers.as_slice() {
+        [server] => connect_within(CALL_LIMIT, server, PgConnection::connect_with(server))
+            .await
+            .map_err(|cause| anyhow::anyhow!("cannot connect to PostgreSQL at {cause}")),
+        several => {
+            let found = timeout(FIND_LIMIT, servers::find(several)).await;
+            let (_, connection) = found.context(
+                "cannot connect to PostgreSQL: no server of DATABASE_URL can be written to",
+            )?;
+            Ok(connection)
+        }
+    }
 }
+
+/// Time limit of [`connect_once`] with several servers.
+const FIND_LIMIT: Duration = Duration::from_secs(15);
 
 async fn connect_within(
     limit: Duration,
@@ -173,21 +206,11 @@ async fn connect_within(
 pub fn beside(pool: &PgPool, connections: u32) -> PgPool {
     let options = pool.connect_options().as_ref().clone();
     let settings = pool.options().clone().max_connections(connections);
-    settings.connect_lazy_with(options)
-}
-
-/// Parses a PostgreSQL URL. Checks the scheme, because sqlx accepts any.
-pub fn options(url: &str) -> anyhow::Result<PgConnectOptions> {
-    let known = ["postgres://", "postgresql://"]
-        .iter()
-        .any(|scheme| url.starts_with(scheme));
-    // The parser's message could contain the URL and its password.
-    known
-        .then(|| PgConnectOptions::from_str(url).ok())
-        .flatten()
-        .context(
-            "DATABASE_URL is not a PostgreSQL URL (postgres://user:password@host:port/database)",
-        )
+    let beside = settings.connect_lazy_with(options);
+    if let Some(servers) = &*locked(&SERVERS) {
+        servers.add(&beside);
+    }
+    beside
 }
 
 /// Where a verb makes its call.
@@ -383,95 +406,4 @@ where
 {
     let rows = execute(executor, query).await?;
     Ok(rows.iter().map(T::from_row).collect::<Result<_, _>>()?)
-}
-
-/// A failed call. The two variants differ in what a client may conclude.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// There was no connection, or PostgreSQL refused and rolled back: nothing was done.
-    #[error("PostgreSQL did not execute the call")]
-    NotDone(#[source] sqlx::Error),
-    /// The connection was lost after the call was sent, so the call may have been committed. Or only a part of the
-    /// work was committed.
-    #[error("the answer of PostgreSQL was lost")]
-    OutcomeUnknown(#[source] sqlx::Error),
-}
-
-impl Error {
-    /// The cause as text for the log. (As a log field, an error shows its source only in the text format.)
-    pub fn cause(&self) -> String {
-        let (Self::NotDone(cause) | Self::OutcomeUnknown(cause)) = self;
-        cause.to_string()
-    }
-
-    /// Whether PostgreSQL answered with an error, and is therefore up.
-    pub fn is_refusal(&self) -> bool {
-        matches!(self, Self::NotDone(sqlx::Error::Database(_)))
-    }
-
-    /// Whether PostgreSQL refused a write because the server or the session is read-only. The connection is closed
-    /// then.
-    pub fn is_read_only(&self) -> bool {
-        self.is_code("25006")
-    }
-
-    /// Whether there was no connection, or none that can write.
-    pub fn is_outage(&self) -> bool {
-        self.is_read_only() || self.is_no_connection()
-    }
-
-    /// Whether nothing was sent because there was no connection.
-    pub(crate) fn is_no_connection(&self) -> bool {
-        matches!(self, Self::NotDone(error) if !matches!(error, sqlx::Error::Database(_)))
-    }
-
-    /// Whether another transaction kept a lock for longer than the call's lock timeout.
-    pub fn is_lock_timeout(&self) -> bool {
-        self.is_code("55P03")
-    }
-
-    /// Whether a table does not exist.
-    pub(crate) fn is_undefined_table(&self) -> bool {
-        self.is_code("42P01")
-    }
-
-    fn is_code(&self, sqlstate: &str) -> bool {
-        let Self::NotDone(sqlx::Error::Database(refusal)) = self else {
-            return false;
-        };
-        refusal.code().as_deref() == Some(sqlstate)
-    }
-
-    /// Converts the error of one of several calls, each a transaction of its own. If `others` were committed, the
-    /// outcome of the whole is unknown.
-    pub fn after(self, others: bool) -> Self {
-        match self {
-            Self::NotDone(cause) if others => Self::OutcomeUnknown(cause),
-            error => error,
-        }
-    }
-
-    /// Converts the error of a call in a transaction that was not committed: nothing was done.
-    pub(crate) fn before_commit(self) -> Self {
-        match self {
-            Self::NotDone(cause) | Self::OutcomeUnknown(cause) => Self::NotDone(cause),
-        }
-    }
-}
-
-impl From<sqlx::Error> for Error {
-    fn from(error: sqlx::Error) -> Self {
-        match &error {
-            sqlx::Error::Database(refusal) if rolled_back(refusal.as_ref()) => Self::NotDone(error),
-            _ => Self::OutcomeUnknown(error),
-        }
-    }
-}
-
-/// Whether the transaction was rolled back. An ERROR rolls back and keeps the connection. A FATAL or PANIC ends the
-/// connection, possibly between a commit and its answer.
-fn rolled_back(refusal: &dyn DatabaseError) -> bool {
-    refusal
-        .try_downcast_ref::<PgDatabaseError>()
-        .is_some_and(|error| error.severity() == PgSeverity::Error)
 }

@@ -16,6 +16,7 @@ pub mod compatibility;
 pub mod confirm;
 pub mod confirm_batch;
 pub mod database;
+mod error;
 pub mod event;
 pub mod expire;
 pub mod extend;
@@ -43,7 +44,8 @@ mod timestamp;
 pub mod transition;
 pub mod waitlist;
 
-pub use database::{Error, Executor};
+pub use database::Executor;
+pub use error::Error;
 pub use ids::{
     NotPositive, ProductId, Quantity, ReservationId, Seconds, UserId, WaitlistEntryId, whole_number,
 };

@@ -20,8 +20,10 @@ pub(crate) const SESSION: &str = session!();
 /// Settings of each session, as statements because PgBouncer refuses them as startup parameters.
 /// - The database or role may have another default isolation level, under which a statement after a lock wait does
 ///   not see the changes of the previous lock holder.
-/// - Without a flush to disk at commit, an acknowledged answer could be lost in a crash.
-/// - PostgreSQL notices after a minute that the host of a session has vanished. Its default is two hours.
+/// - Without a flush to disk at commit, an acknowledged answer could be lost in a crash. A value that was set is not
+///   changed by a later reload of the configuration.
+/// - PostgreSQL notices after a minute that the host of a session has vanished, whether the session is idle or has an
+///   answer on the way. Its defaults are two hours and a quarter of an hour.
 ///
 /// The last statement reads a [`Session`].
 pub(crate) const SET_UP: &str = concat!(
@@ -29,7 +31,8 @@ pub(crate) const SET_UP: &str = concat!(
     set tcp_keepalives_idle = 30;
     set tcp_keepalives_interval = 10;
     set tcp_keepalives_count = 3;
-    select set_config('synchronous_commit', 'on', false) where current_setting('synchronous_commit') = 'off';",
+    set tcp_user_timeout = '60s';
+    select set_config('synchronous_commit', coalesce(nullif(current_setting('synchronous_commit'), 'off'), 'on'), false);",
     session!()
 );
 

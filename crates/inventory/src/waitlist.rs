@@ -79,16 +79,21 @@ pub enum EntryStatus {
     Closed,
 }
 
-impl FromStr for EntryStatus {
-    type Err = ();
+/// This is not a status of an entry.
+#[derive(Debug, thiserror::Error)]
+#[error("must be WAITING, OFFERED, LEFT or CLOSED")]
+pub struct InvalidEntryStatus;
 
-    fn from_str(text: &str) -> Result<Self, ()> {
+impl FromStr for EntryStatus {
+    type Err = InvalidEntryStatus;
+
+    fn from_str(text: &str) -> Result<Self, InvalidEntryStatus> {
         match text {
             "WAITING" => Ok(Self::Waiting),
             "OFFERED" => Ok(Self::Offered),
             "LEFT" => Ok(Self::Left),
             "CLOSED" => Ok(Self::Closed),
-            _ => Err(()),
+            _ => Err(InvalidEntryStatus),
         }
     }
 }

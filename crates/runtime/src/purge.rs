@@ -6,6 +6,9 @@ use tokio::time::sleep;
 
 const PURGE_EVERY: Duration = Duration::from_secs(60);
 
+/// Pause after an error.
+const PURGE_RETRY: Duration = Duration::from_secs(5);
+
 /// Number of rows that one statement deletes, and the pause after it: at most 10,000 rows per second.
 const PURGE_MAX_ROWS: i64 = 1_000;
 const PURGE_PAUSE: Duration = Duration::from_millis(100);
@@ -27,7 +30,7 @@ where
                     error = &error as &dyn std::error::Error,
                     "cannot delete old rows"
                 );
-                PURGE_EVERY
+                PURGE_RETRY
             }
         };
         sleep(pause).await;

@@ -9,6 +9,7 @@
 mod link;
 mod listener;
 mod queue;
+mod servers;
 mod shared;
 mod writer;
 
@@ -20,6 +21,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 pub use listener::Wakeups;
 use queue::{Keys, Queue};
+use servers::Servers;
 use shared::Shared;
 
 pub use queue::Counter;
@@ -32,7 +34,8 @@ const ASK_LIMIT: Duration = Duration::from_millis(500);
 // Every crate calls its settings `Args`. Without `skip`, two flattened groups would have the same name.
 #[group(skip)]
 pub struct Args {
-    /// Redis: `redis://[user:password@]host:port/database`, or `rediss://` for TLS.
+    /// Redis: `redis://[user:password@]host:port/database`, or `rediss://` for TLS. Several URLs are separated by commas:
+    /// the primary among them is used. `redis+sentinel://host:port,host:port/name/database` asks sentinels.
     #[arg(
         long,
         env = "REDIS_URL",
@@ -62,10 +65,9 @@ impl Timer {
     ///
     /// The URL is malformed, or the registry already has these metrics.
     pub fn start(args: &Args, process: &Process) -> anyhow::Result<Self> {
-        let (client, database) =
-            link::client(&args.redis_url).context("REDIS_URL is not usable")?;
-        let keys = Keys::new(&args.redis_key_prefix, database);
-        let shared = Arc::new(Shared::new(client, keys, process)?);
+        let servers = Servers::parse(&args.redis_url).context("REDIS_URL is not usable")?;
+        let keys = Keys::new(&args.redis_key_prefix, servers.database());
+        let shared = Arc::new(Shared::new(servers, keys, process)?);
         let handles_gone = CancellationToken::new();
         process
             .tasks

@@ -1,16 +1,17 @@
 //! One connection to Redis, and the detection of its loss.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use redis::{
-    AsyncConnectionConfig, Client, ErrorKind, IntoConnectionInfo as _, ProtocolVersion, PushInfo,
-    PushKind, RedisError, RedisResult, ServerErrorKind,
+    AsyncConnectionConfig, Client, ErrorKind, PushInfo, PushKind, RedisError, RedisResult,
+    ServerErrorKind,
     aio::{MultiplexedConnection, SendError},
-    io::tcp::TcpSettings,
 };
 use tokio_util::sync::CancellationToken;
 
-/// Includes the DNS lookup, TLS and log-in.
+use crate::servers::Servers;
+
+/// Time limit for one server. Includes the DNS lookup, TLS and log-in.
 const CONNECT_LIMIT: Duration = Duration::from_secs(1);
 
 /// Redis forks, saves and fails over within this time. The crate's default of 500 ms would drop timers meanwhile.
@@ -22,20 +23,7 @@ const CHECK_EVERY: Duration = Duration::from_secs(2);
 /// Maximum delay between attempts to reach Redis.
 pub(crate) const RETRY_MAX: Duration = Duration::from_secs(2);
 
-/// Parses the URL. The error never contains the URL, because that has the password.
-pub(crate) fn client(url: &str) -> RedisResult<(Client, i64)> {
-    let info = url.into_connection_info()?;
-    // With RESP3, the loss of a connection and published messages arrive as pushes on any connection.
-    let settings = info
-        .redis_settings()
-        .clone()
-        .set_protocol(ProtocolVersion::RESP3);
-    let database = settings.db();
-    let info = info
-        .set_redis_settings(settings)
-        .set_tcp_settings(TcpSettings::default().set_nodelay(true));
-    Ok((Client::open(info)?, database))
-}
+type OnMessage = Arc<dyn Fn(&[u8]) + Send + Sync>;
 
 pub(crate) struct Link {
     pub(crate) connection: MultiplexedConnection,
@@ -43,12 +31,27 @@ pub(crate) struct Link {
 }
 
 impl Link {
-    /// Connects. `on_message` gets the payload of each published message. It is called by the task that reads the
-    /// socket, so it must return at once: Redis disconnects readers that fall behind.
+    /// Connects to the primary. `on_message` gets the payload of each published message. It is called by the task that
+    /// reads the socket, so it must return at once: Redis disconnects readers that fall behind.
     pub(crate) async fn open(
-        client: &Client,
+        servers: &Servers,
         on_message: impl Fn(&[u8]) + Send + Sync + 'static,
     ) -> RedisResult<Self> {
+        let on_message: OnMessage = Arc::new(on_message);
+        let mut last = RedisError::from((ErrorKind::Io, "there is no server"));
+        for (number, client) in servers.candidates().await? {
+            match Self::open_to(&client, Arc::clone(&on_message)).await {
+                Ok(link) => {
+                    servers.prefer(number);
+                    return Ok(link);
+                }
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+
+    async fn open_to(client: &Client, on_message: OnMessage) -> RedisResult<Self> {
         let closed = CancellationToken::new();
         let on_close = closed.clone();
         let on_push = move |push: PushInfo| {

@@ -110,7 +110,7 @@ async fn subscribe(
         Topic::Outbox => (&shared.keys.outbox_channel, String::new()),
     };
     let heard = heard.clone();
-    let mut link = Link::open(&shared.client, move |message| {
+    let mut link = Link::open(&shared.servers, move |message| {
         if message.starts_with(about.as_bytes()) {
             heard.notify_one();
         }

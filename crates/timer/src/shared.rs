@@ -12,15 +12,18 @@ use prometheus::{
     Histogram, IntCounter, IntCounterVec, Registry, register_histogram_with_registry,
     register_int_counter_vec_with_registry, register_int_counter_with_registry,
 };
-use redis::{Client, RedisError, aio::MultiplexedConnection};
+use redis::{RedisError, aio::MultiplexedConnection};
 use runtime::{Process, lock};
 use tokio::sync::Notify;
 
-use crate::queue::{Keys, Queue};
+use crate::{
+    queue::{Keys, Queue},
+    servers::Servers,
+};
 
 /// State that the handles, the writer and the listeners share.
 pub(crate) struct Shared {
-    pub(crate) client: Client,
+    pub(crate) servers: Servers,
     pub(crate) keys: Keys,
     pub(crate) metrics: Metrics,
     pub(crate) process: Process,
@@ -34,9 +37,9 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(crate) fn new(client: Client, keys: Keys, process: &Process) -> prometheus::Result<Self> {
+    pub(crate) fn new(servers: Servers, keys: Keys, process: &Process) -> prometheus::Result<Self> {
         Ok(Self {
-            client,
+            servers,
             keys,
             metrics: Metrics::register(&process.registry)?,
             process: process.clone(),
@@ -47,9 +50,9 @@ impl Shared {
         })
     }
 
-    /// The error of a connection, with the address that it was made to.
+    /// The error of a connection, with the addresses of the servers.
     pub(crate) fn at_address(&self, error: &RedisError) -> String {
-        format!("{}: {error}", self.client.get_connection_info().addr())
+        format!("{}: {error}", self.servers.addresses())
     }
 
     /// Counts commands that will not be sent. Logs the first ones, and then none until `recovered`.

@@ -44,7 +44,7 @@ async fn write(shared: &Shared, ending: &CancellationToken) {
     let mut delays = Delays::up_to(RETRY_MAX);
     let mut connected_before = false;
     loop {
-        match Link::open(&shared.client, |_| {}).await {
+        match Link::open(&shared.servers, |_| {}).await {
             Ok(link) => {
                 reconnects.inc_by(u64::from(connected_before));
                 connected_before = true;
@@ -117,7 +117,10 @@ async fn send(shared: &Shared, link: &mut Link, batch: &Batch) -> redis::RedisRe
             shared.dropped(refused.count() as u64, &error);
             match is_replica {
                 // The connection leads to a server that was demoted. A new one may lead to its successor.
-                true => Err(error.clone().into()),
+                true => {
+                    shared.servers.leave();
+                    Err(error.clone().into())
+                }
                 false => Ok(()),
             }
         }

@@ -5,7 +5,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
-use crate::support::{Answer, Peer, System, eventually, id};
+use crate::support::{Answer, Peer, System, id};
 
 /// A POST with a key. An empty text means no body.
 async fn post(system: &System, key: &str, path: &str, body: &str) -> Answer {
@@ -20,14 +20,14 @@ async fn post(system: &System, key: &str, path: &str, body: &str) -> Answer {
     system.as_admin(request).await
 }
 
-async fn reserve(system: &System, key: &str, product: i64, user: i64) -> Answer {
+pub(super) async fn reserve(system: &System, key: &str, product: i64, user: i64) -> Answer {
     let body = json!({"product_id": product, "user_id": user}).to_string();
     post(system, key, "/reservations", &body).await
 }
 
 /// The same bytes as the first answer, marked as a replay.
 #[track_caller]
-fn assert_replayed(first: &Answer, again: &Answer) {
+pub(super) fn assert_replayed(first: &Answer, again: &Answer) {
     assert_eq!(first.header("idempotency-replayed"), "");
     assert_eq!(again.header("idempotency-replayed"), "true", "{again:?}");
     assert_eq!(again.status, first.status);
@@ -37,7 +37,7 @@ fn assert_replayed(first: &Answer, again: &Answer) {
     }
 }
 
-async fn keys(system: &System) -> i64 {
+pub(super) async fn keys(system: &System) -> i64 {
     sqlx::query_scalar("select count(*) from idempotency_keys")
         .fetch_one(&system.database.pool)
         .await
@@ -485,27 +485,4 @@ async fn a_late_payment_with_a_key_is_one_transaction() {
     refused.expect_problem(409, "reservation_expired");
     assert_eq!(system.product(product).await["sold"], 1);
     system.assert_clean_audit().await;
-}
-
-#[tokio::test]
-async fn a_key_is_forgotten_after_its_time_and_acts_anew() {
-    let system = System::start().await;
-    let product = system.create_product(9).await;
-    let first = reserve(&system, "old", product, 1).await;
-    let young = reserve(&system, "young", product, 2).await;
-    system.cancel(&first.expect(201)).await;
-    sqlx::query("update idempotency_keys set created_at = created_at - interval '3 hours' where key = 'old'")
-        .execute(&system.database.pool)
-        .await
-        .unwrap();
-    let mut expirer = Peer::expirer(&system, &[("IDEMPOTENCY_HOURS", "2")]).await;
-    eventually("the purge", async || {
-        (keys(&system).await == 1).then_some(())
-    })
-    .await;
-    let anew = reserve(&system, "old", product, 1).await;
-    assert_ne!(anew.expect(201)["id"], first.json()["id"]);
-    assert_eq!(anew.header("idempotency-replayed"), "");
-    assert_replayed(&young, &reserve(&system, "young", product, 2).await);
-    expirer.stop().await;
 }

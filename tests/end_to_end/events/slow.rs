@@ -181,3 +181,26 @@ async fn a_connection_that_is_dead_is_replaced_by_one_that_works() {
     comes_to(&system, 51, DONE).await;
     relay.sees_rabbitmq("up").await;
 }
+
+/// One of the messages in flight may have been the cause, and would close the next channel at once.
+#[tokio::test]
+async fn what_waits_when_the_broker_closes_the_channel_is_not_sent_again_at_once() {
+    let broker = Broker::shared().await;
+    let (proxy, url) = behind_proxy(&broker).await;
+    let system = System::start().await;
+    let relay = Peer::relay(&system, &url, &[("RELAY_WORKERS", "1")]).await;
+    relay.sees_rabbitmq("up").await;
+    proxy.set(Traffic::LateConfirms(Duration::from_secs(600)));
+    insert_events(&system, 5).await;
+    comes_to(&system, 5, WAITING).await;
+    // The older an event is, the longer it is delayed.
+    system
+        .database
+        .execute("update outbox_events set created_at = created_at - interval '1 hour'")
+        .await;
+    broker.delete_exchange().await;
+    insert_events(&system, 1).await;
+    let delayed = "last_error = 'the broker closed the channel' and next_attempt_at > now() + interval '20 s'";
+    comes_to(&system, 5, delayed).await;
+    relay.sees_rabbitmq("up").await;
+}

@@ -92,7 +92,7 @@ impl Processes {
         Self { system, others }
     }
 
-    fn clients(&self) -> Vec<(&'static str, &Client)> {
+    pub(super) fn clients(&self) -> Vec<(&'static str, &Client)> {
         let others = self.others.iter().map(|peer| (peer.name, &**peer));
         [("flashsale-api", &*self.system)]
             .into_iter()

@@ -156,6 +156,11 @@ impl Injector {
                 self.watch_readiness(lasts).await?;
                 set_read_only(&stack.postgres, "off").await?;
             }
+            Fault::PostgresDefault(setting, value) => {
+                set_default(&stack.postgres, setting, Some(value)).await?;
+                sleep(lasts).await;
+                set_default(&stack.postgres, setting, None).await?;
+            }
             Fault::RedisCrash => bounce(&stack.redis, Server::kill, lasts).await?,
             Fault::RabbitmqCrash => bounce(&stack.rabbitmq, Server::kill, lasts).await?,
             Fault::RedisFlush => redis(&stack.redis, &["FLUSHALL"]).await?,
@@ -292,6 +297,22 @@ async fn set_read_only(server: &Server, value: &'static str) -> anyhow::Result<(
         format!("alter system set default_transaction_read_only = {value}"),
         "select pg_reload_conf()".to_owned(),
     ] {
+        sqlx::raw_sql(AssertSqlSafe(statement))
+            .execute(&mut connection)
+            .await?;
+    }
+    Ok(())
+}
+
+/// Sets or resets a default of the database, and ends the sessions of the service, so that new ones get it.
+async fn set_default(server: &Server, setting: &str, value: Option<&str>) -> anyhow::Result<()> {
+    let mut connection = PgConnection::connect(&server.url).await?;
+    let change = match value {
+        Some(value) => format!("alter database flashsale set {setting} = '{value}'"),
+        None => format!("alter database flashsale reset {setting}"),
+    };
+    let end = "select pg_terminate_backend(pid) from pg_stat_activity where application_name like 'flashsale-%'";
+    for statement in [change, end.to_owned()] {
         sqlx::raw_sql(AssertSqlSafe(statement))
             .execute(&mut connection)
             .await?;

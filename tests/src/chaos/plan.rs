@@ -27,6 +27,8 @@ pub(crate) enum Fault {
     PostgresStop,
     /// It answers, but refuses writes, as a demoted primary does.
     PostgresReadOnly,
+    /// Somebody gives the database this default for new sessions, and the open ones end.
+    PostgresDefault(&'static str, &'static str),
     RedisCrash,
     RedisFlush,
     /// It answers, but is a replica of a server that does not exist.
@@ -58,14 +60,26 @@ pub(crate) enum Healing {
     Cut,
 }
 
+/// Defaults of a database that must make no difference: each would void a promise, or refuse what is right, if a
+/// session of the service had it.
+const DEFAULTS: [(&str, &str); 6] = [
+    ("default_transaction_isolation", "serializable"),
+    ("default_transaction_isolation", "repeatable read"),
+    ("synchronous_commit", "off"),
+    ("statement_timeout", "3s"),
+    ("idle_in_transaction_session_timeout", "3s"),
+    ("lock_timeout", "3s"),
+];
+
 /// How many of each kind are in the bag from which faults are drawn. An empty bag is refilled, so even a short run
 /// contains most kinds.
-const WEIGHTS: [(Kind, usize); 17] = [
+const WEIGHTS: [(Kind, usize); 18] = [
     (Kind::Kill, 5),
     (Kind::Freeze, 4),
     (Kind::PostgresCrash, 3),
     (Kind::PostgresStop, 1),
     (Kind::PostgresReadOnly, 2),
+    (Kind::PostgresDefault, 2),
     (Kind::RedisCrash, 2),
     (Kind::RedisFlush, 2),
     (Kind::RedisReplica, 1),
@@ -87,6 +101,7 @@ enum Kind {
     PostgresCrash,
     PostgresStop,
     PostgresReadOnly,
+    PostgresDefault,
     RedisCrash,
     RedisFlush,
     RedisReplica,
@@ -153,6 +168,10 @@ fn draw(kind: Kind, rng: &mut Rng) -> (Fault, Duration) {
         Kind::PostgresCrash => (Fault::PostgresCrash, brief),
         Kind::PostgresStop => (Fault::PostgresStop, brief),
         Kind::PostgresReadOnly => (Fault::PostgresReadOnly, longer),
+        Kind::PostgresDefault => {
+            let (setting, value) = DEFAULTS[rng.usize(..DEFAULTS.len())];
+            (Fault::PostgresDefault(setting, value), longer)
+        }
         Kind::RedisReplica => (Fault::RedisReplica, longer),
         Kind::RedisCrash => (Fault::RedisCrash, longer),
         Kind::RedisFlush => (Fault::RedisFlush, Duration::ZERO),
@@ -202,9 +221,10 @@ impl Fault {
     pub(crate) fn targets(&self) -> Vec<String> {
         match self {
             Self::Kill(member) | Self::Freeze(member) => vec![MEMBERS[*member].to_owned()],
-            Self::PostgresCrash | Self::PostgresStop | Self::PostgresReadOnly => {
-                vec!["PostgreSQL".to_owned()]
-            }
+            Self::PostgresCrash
+            | Self::PostgresStop
+            | Self::PostgresReadOnly
+            | Self::PostgresDefault(..) => vec!["PostgreSQL".to_owned()],
             Self::RedisCrash | Self::RedisFlush | Self::RedisReplica => vec!["Redis".to_owned()],
             Self::RabbitmqCrash | Self::MemoryAlarm => vec!["RabbitMQ".to_owned()],
             Self::Cut(link) | Self::Link { link, .. } => vec![link_name(*link)],
@@ -222,6 +242,7 @@ impl Fault {
             Self::PostgresCrash => "PostgreSQL crash",
             Self::PostgresStop => "PostgreSQL stop",
             Self::PostgresReadOnly => "PostgreSQL read-only",
+            Self::PostgresDefault(..) => "database default",
             Self::RedisReplica => "Redis replica",
             Self::RedisCrash => "Redis crash",
             Self::RedisFlush => "FLUSHALL",
@@ -256,6 +277,7 @@ impl fmt::Display for Fault {
         write!(f, "{}", self.kind())?;
         match self {
             Self::Kill(member) | Self::Freeze(member) => write!(f, " {}", MEMBERS[*member]),
+            Self::PostgresDefault(setting, value) => write!(f, " {setting} = {value}"),
             Self::Cut(link) => write!(f, " {}", link_name(*link)),
             Self::Link {
                 link,

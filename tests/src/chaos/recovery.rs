@@ -33,7 +33,10 @@ pub(crate) fn signs(fault: &Fault) -> Vec<Sign> {
                 if relays { End::Rabbitmq } else { End::Postgres },
             )]
         }
-        Fault::PostgresCrash | Fault::PostgresStop | Fault::PostgresReadOnly => all(End::Postgres),
+        Fault::PostgresCrash
+        | Fault::PostgresStop
+        | Fault::PostgresReadOnly
+        | Fault::PostgresDefault(..) => all(End::Postgres),
         Fault::RedisCrash | Fault::RedisReplica => all(End::Redis),
         Fault::RabbitmqCrash | Fault::MemoryAlarm => all(End::Rabbitmq)
             .into_iter()
