@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Checks that programs exist, and installs Debian packages for missing ones.
-# Usage: install.sh {postgres|psql|plpgsql_check|redis|rabbitmq|curl|openssl|chromium|chromedriver}...
+# Usage: install.sh {postgres|psql|plpgsql_check|redis|rabbitmq|curl|openssl|chromium|chromedriver|promtool}...
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=lib.sh
 . "$(dirname -- "$0")/lib.sh"
@@ -14,6 +14,7 @@ package_of() {
         redis) command -v redis-server >/dev/null || echo redis-server ;;
         rabbitmq) rabbitmq_bin >/dev/null || echo rabbitmq-server ;;
         chromedriver) command -v chromedriver >/dev/null || echo chromium-driver ;;
+        promtool) command -v promtool >/dev/null || echo prometheus ;;
         curl | openssl | chromium) command -v "$1" >/dev/null || echo "$1" ;;
         *) fail "install.sh knows no program '$1'." ;;
     esac
