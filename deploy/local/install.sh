@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Checks that programs exist, and installs Debian packages for missing ones.
-# Usage: install.sh {postgres|psql|plpgsql_check|redis|sentinel|rabbitmq|etcd|haproxy|ip|pip|curl|openssl|pgbackrest|chromium|chromedriver}...
+# Usage: install.sh PROGRAM...: postgres psql plpgsql_check redis sentinel rabbitmq etcd haproxy ip pip curl openssl pgbackrest
+# chromium chromedriver promtool.
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=lib.sh
 . "$(dirname -- "$0")/lib.sh"
@@ -18,6 +19,7 @@ package_of() {
         pip) /usr/bin/python3 -m pip --version >/dev/null 2>&1 || echo python3-pip ;;
         rabbitmq) rabbitmq_bin >/dev/null || echo rabbitmq-server ;;
         chromedriver) command -v chromedriver >/dev/null || echo chromium-driver ;;
+        promtool) command -v promtool >/dev/null || echo prometheus ;;
         curl | openssl | chromium | haproxy | pgbackrest) command -v "$1" >/dev/null || echo "$1" ;;
         *) fail "install.sh knows no program '$1'." ;;
     esac

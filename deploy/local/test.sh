@@ -37,6 +37,10 @@ if [[ -z ${PG-} && -z ${TEST_WEBDRIVER_URL-} ]] && ! deploy/local/install.sh chr
     say "continuing without Chromium: the tests of the live page in a browser are SKIPPED."
 fi
 
+# The tests of the alerts need Prometheus's own tool.
+if [[ -z ${PG-} ]] && ! deploy/local/install.sh promtool; then
+    say "continuing without promtool: the tests of the alerts are SKIPPED."
+fi
 # Generated clients, the linters of the documents, and examples/ need packages of other languages.
 if [[ -z ${PG-} && -z ${TEST_PYTHON_TOOLS-} ]]; then
     if folder=$(deploy/local/fetch-tools.sh python); then export TEST_PYTHON_TOOLS=$folder; else

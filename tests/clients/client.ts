@@ -40,7 +40,7 @@ assert.equal(again.data?.id, hold.id);
 const returned = await client.POST("/reservations/{id}/return", { params });
 assert.equal(returned.data?.status, "RETURNED");
 
-for (const user of [44, 45]) assert.ok((await reserve(user, 1, `of ${user}`)).data);
+for (const user of [44, 45]) assert.ok((await reserve(user, 1, `of-${user}`)).data);
 const users: number[] = [];
 for (let after_id: number | undefined, more = true; more; ) {
   const page = await client.GET("/reservations", { params: { query: { product_id, limit: 1, after_id } } });

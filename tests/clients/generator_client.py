@@ -31,12 +31,12 @@ with flashsale.ApiClient(configuration) as client:
     assert sold.status == flashsale.Status.CONFIRMED, sold
     assert reservations.return_reservation(hold.id).status == flashsale.Status.RETURNED
     for user_id in (44, 45):
-        reserve(user_id, 1, f"of {user_id}")
+        reserve(user_id, 1, f"of-{user_id}")
     listed, after = [], None
     while True:
         page = reservations.list_reservations_with_http_info(product_id=product_id, limit=1, after_id=after)
         listed += page.data
-        if "Link" not in page.headers:
+        if "link" not in {name.lower() for name in page.headers}:
             break
         after = page.data[-1].id
     assert [reservation.user_id for reservation in listed] == [45, 44, 42], listed

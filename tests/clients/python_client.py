@@ -41,7 +41,7 @@ returned = return_reservation.sync(hold.id, client=client)
 assert returned.status is Status.RETURNED, returned
 
 for user_id in (44, 45):
-    assert isinstance(reserve(user_id, 1, f"of {user_id}"), Reservation)
+    assert isinstance(reserve(user_id, 1, f"of-{user_id}"), Reservation)
 listed, after = [], None
 while True:
     page = list_reservations.sync_detailed(

@@ -3,7 +3,7 @@
 
 use std::{fs, path::Path, process::Command};
 
-use crate::support::{Folder, System, Tools, is_installed, root, succeeds};
+use crate::support::{Client, Folder, System, Tools, is_installed, root, succeeds};
 
 const OPENAPI: &str = "docs/openapi.json";
 
@@ -17,6 +17,8 @@ async fn runs(client: &mut Command, folder: &Folder) {
             .current_dir(folder.path())
             .env("PYTHONPATH", folder.path()),
     );
+    // The connection of before may have been idle for too long.
+    let system = Client::new(system.base().to_owned(), None);
     assert_eq!(system.product(product).await["held"], 2);
     system.assert_clean_audit().await;
 }

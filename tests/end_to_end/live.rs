@@ -1,6 +1,7 @@
-//! The live page: its stream, its alerts, and the page itself in a browser.
+//! The live page: its stream, its alerts, and the page itself in a browser. Also the page `/docs` in a browser.
 
 mod browser;
+mod docs;
 mod page;
 mod stage;
 mod stream;

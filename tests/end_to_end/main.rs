@@ -15,6 +15,7 @@ mod clients;
 mod connections;
 mod contract;
 mod demo;
+mod deployment;
 mod events;
 mod examples;
 mod expiry;

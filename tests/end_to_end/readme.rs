@@ -4,8 +4,7 @@
 //! of a page that are opened with ` ```sh test `, one after the other, in one session, as a reader does. A ` ```json `
 //! block right behind one is what its last line of output must be; only times may differ.
 
-use std::path::Path;
-use std::{env, ffi::OsString, fs, iter, process::Command};
+use std::{env, ffi::OsString, fs, iter, path::Path, process::Command};
 
 use reqwest::Method;
 use serde_json::{Value, json};

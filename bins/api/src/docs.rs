@@ -1,24 +1,44 @@
 //! The API's documents: OpenAPI and AsyncAPI for programs, and the page `/docs` for people, made of both.
 
+mod console;
 mod page;
 mod prose;
 mod schema;
 
 use axum::{
     Router,
+    extract::Path,
     http::header,
     response::{IntoResponse, Redirect},
     routing::{MethodRouter, get},
 };
 use serde_json::Value;
 
-use crate::pages;
+use crate::{Problem, pages};
 
 /// The events of the relay, as `flashsale-relay asyncapi` prints them. A test compares the two.
 const ASYNCAPI: &str = include_str!("../../../docs/asyncapi.json");
 
-/// The page is text and loads only its own style sheet. This policy makes the browser block everything else.
-const POLICY: &str = "default-src 'none'; style-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+/// The page runs only its own scripts, connects only to its own host, and turns no text into markup. This policy makes
+/// the browser block everything else.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; base-uri 'none'; \
+    form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'";
+
+macro_rules! files {
+    ($($name:literal)+) => {
+        [$(($name, include_str!(concat!("docs/", $name)))),+]
+    };
+}
+
+/// The files under `/docs/`, by name.
+const FILES: [(&str, &str); 6] = files! {
+    "console.js"
+    "copy.js"
+    "docs.js"
+    "request.js"
+    "search.js"
+    "style.css"
+};
 
 pub(crate) fn router<S: Clone + Send + Sync + 'static>(openapi: &Value) -> Router<S> {
     // Parsing cannot fail: the file is compiled into this program, and a test parses it.
@@ -36,10 +56,22 @@ pub(crate) fn router<S: Clone + Send + Sync + 'static>(openapi: &Value) -> Route
         .route("/docs", text("text/html; charset=utf-8", page))
         // People type it. The target is relative, because a proxy may serve the API under a prefix.
         .route("/docs/", get(async || Redirect::permanent("../docs")))
-        .route(
-            "/docs/style.css",
-            text("text/css", include_str!("docs/style.css").to_owned()),
-        )
+        .route("/docs/{file}", get(file))
+}
+
+async fn file(Path(name): Path<String>) -> Result<impl IntoResponse, Problem> {
+    let mut files = FILES.iter();
+    let file = files.find(|(known, _)| *known == name);
+    let (name, text) = file.ok_or(Problem::NotFound)?;
+    let media_type = match name.ends_with(".js") {
+        true => "text/javascript; charset=utf-8",
+        false => "text/css; charset=utf-8",
+    };
+    Ok((
+        pages::headers(POLICY),
+        [(header::CONTENT_TYPE, media_type)],
+        *text,
+    ))
 }
 
 fn text<S: Clone + Send + Sync + 'static>(
@@ -56,4 +88,23 @@ fn text<S: Clone + Send + Sync + 'static>(
         )
             .into_response()
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_file_of_the_page_is_served() {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/docs");
+        let entries = std::fs::read_dir(folder).expect("the folder");
+        let names = entries.map(|entry| entry.expect("an entry").file_name());
+        let mut names: Vec<String> = names
+            .map(|name| name.to_string_lossy().into_owned())
+            .filter(|name| name.ends_with(".css") || name.ends_with(".js"))
+            .filter(|name| !name.ends_with(".test.js"))
+            .collect();
+        names.sort();
+        assert_eq!(names, FILES.map(|(name, _)| name));
+    }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::{Router, extract::FromRef, http::StatusCode};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use timer::Timer;
 
 use crate::{
@@ -246,9 +246,20 @@ fn health<S: Clone + Send + Sync + 'static>(routes: Routes<S>) -> Routes<S> {
         )
 }
 
-/// Examples of the files of pages.
-const STYLE: &str = "body { margin: 0; }\n";
-const SCRIPT: &str = "export const INTERVAL_SECONDS = 1;\n";
+/// The kinds of files of pages: their name here, media type, and an example.
+const FILE_EXAMPLES: [(&str, &str, &str); 3] = [
+    ("css", "text/css", "body { margin: 0; }\n"),
+    (
+        "javascript",
+        "text/javascript",
+        "export const INTERVAL_SECONDS = 1;\n",
+    ),
+    (
+        "svg",
+        "image/svg+xml",
+        "<svg xmlns=\"http://www.w3.org/2000/svg\"/>",
+    ),
+];
 
 /// Documents the pages for people, and the documents that the pages are made of.
 fn pages<S: Clone + Send + Sync + 'static>(routes: Routes<S>) -> Routes<S> {
@@ -264,14 +275,25 @@ fn pages<S: Clone + Send + Sync + 'static>(routes: Routes<S>) -> Routes<S> {
         document("text/html", "string", text.into())
     };
     let page = |id: &str, summary: &str| Operation::new(id, summary).open();
-    let mut file =
-        page("getLivePageFile", "A file of the live page").refuses(&[ProblemCode::NotFound]);
-    file.parameter(json!({
-        "name": "file",
-        "in": "path",
-        "required": true,
-        "schema": { "type": "string" },
-    }));
+    let file = |id: &str, summary: &str, kinds: &[&str]| {
+        let mut operation = page(id, summary).refuses(&[ProblemCode::NotFound]);
+        operation.parameter(json!({
+            "name": "file",
+            "in": "path",
+            "required": true,
+            "schema": { "type": "string", "examples": ["style.css"] },
+        }));
+        let contents = FILE_EXAMPLES
+            .iter()
+            .filter(|(kind, _, _)| kinds.contains(kind));
+        let contents = contents.map(|(_, media_type, example)| {
+            let content = json!({ "schema": { "type": "string" }, "example": example });
+            ((*media_type).to_owned(), content)
+        });
+        let contents: Map<_, _> = contents.collect();
+        let answer = json!({ "description": "The file.", "content": contents });
+        operation.answers(StatusCode::OK, answer)
+    };
     routes
         .about(
             "Pages",
@@ -288,16 +310,10 @@ fn pages<S: Clone + Send + Sync + 'static>(routes: Routes<S>) -> Routes<S> {
         )
         .documented_get(
             "/live/{file}",
-            file.explained("Style sheets, scripts and images.").answers(
-                StatusCode::OK,
-                json!({ "description": "The file.", "content": {
-                    "text/css": { "schema": { "type": "string" }, "example": STYLE },
-                    "text/javascript": { "schema": { "type": "string" }, "example": SCRIPT },
-                    "image/svg+xml": {
-                        "schema": { "type": "string" },
-                        "example": "<svg xmlns=\"http://www.w3.org/2000/svg\"/>",
-                    },
-                } }),
+            file(
+                "getLivePageFile",
+                "A file of the live page",
+                &["css", "javascript", "svg"],
             ),
         )
         .documented_get(
@@ -315,8 +331,11 @@ fn pages<S: Clone + Send + Sync + 'static>(routes: Routes<S>) -> Routes<S> {
             page("getDocs", "The API and the events, as one page").answers(StatusCode::OK, html()),
         )
         .documented_get(
-            "/docs/style.css",
-            page("getDocsStyle", "The style sheet of the page `/docs`")
-                .answers(StatusCode::OK, document("text/css", "string", STYLE.into())),
+            "/docs/{file}",
+            file(
+                "getDocsFile",
+                "A file of the page `/docs`",
+                &["css", "javascript"],
+            ),
         )
 }

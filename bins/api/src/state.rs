@@ -8,7 +8,7 @@ use inventory::{database, event};
 use lanes::Limits;
 use live::{Live, Sources};
 use presence::Feed;
-use runtime::Process;
+use runtime::{Process, gauges};
 use sqlx::PgPool;
 use timer::Timer;
 use tokio_util::sync::CancellationToken;
@@ -128,6 +128,11 @@ impl AppState {
         address: SocketAddr,
         process: &Process,
     ) -> anyhow::Result<Self> {
+        let max = pool.options().get_max_connections();
+        gauges::show_pool(&process.registry, max, {
+            let pool = pool.clone();
+            move || database::connections(&pool)
+        })?;
         let metrics = Arc::new(Metrics::new(&process.registry)?);
         let access = access(&settings, address, &metrics, process)?;
         let monitoring_pool = database::beside(&pool, MONITORING_CONNECTIONS);

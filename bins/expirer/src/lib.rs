@@ -20,7 +20,7 @@ use prometheus::{
     Gauge, Histogram, IntCounter, Registry, register_gauge_with_registry,
     register_histogram_with_registry, register_int_counter_with_registry,
 };
-use runtime::{Process, age::Age, health::Health, purge::keep_purging, retry::Delays};
+use runtime::{Process, age::Age, gauges, health::Health, purge::keep_purging, retry::Delays};
 use sqlx::PgPool;
 use timer::{Counter, Notes, Timer, Wakeups};
 use tokio::time::{Instant, sleep, timeout};
@@ -99,6 +99,11 @@ pub async fn start(args: Args, process: Process) -> anyhow::Result<()> {
         return http_server::probe(args.listen_addr).await;
     }
     let pool = database::connect(&args.database, "flashsale-expirer")?;
+    let max = args.database.database_max_connections;
+    gauges::show_pool(&process.registry, max, {
+        let pool = pool.clone();
+        move || database::connections(&pool)
+    })?;
     let timer = Timer::start(&args.timer, &process)?;
     let health = Health::of(&process)
         .required("postgres", {

@@ -52,6 +52,7 @@ struct Batch {
 pub(crate) struct Row {
     id: i64,
     created_at: OffsetDateTime,
+    pub(crate) replayed: bool,
     routing_key: ShortString,
     fate: Fate,
     /// Whether the outcome has been recorded, or belongs to another relay by now.
@@ -84,14 +85,17 @@ pub(crate) struct Due {
 pub(crate) struct Decided {
     pub(crate) id: i64,
     pub(crate) created_at: OffsetDateTime,
+    pub(crate) replayed: bool,
     pub(crate) fate: Fate,
 }
 
 impl Row {
+    /// A row that is sent for the first time.
     pub(crate) fn new(id: i64, created_at: OffsetDateTime, routing_key: ShortString) -> Self {
         Self {
             id,
             created_at,
+            replayed: false,
             routing_key,
             fate: Fate::Unknown,
             closed: false,
@@ -303,7 +307,7 @@ impl Batch {
         };
         let (mut decided, mut waiting) = (Vec::new(), Vec::new());
         for (row, &fate) in self.rows.iter().zip(&fates).filter(|(row, _)| !row.closed) {
-            let (id, created_at) = (row.id, row.created_at);
+            let id = row.id;
             match fate {
                 Fate::Unknown => waiting.push(id),
                 Fate::QueueRejected if self.unknown > 0 && is_incomplete(&row.routing_key) => {
@@ -311,7 +315,8 @@ impl Batch {
                 }
                 _ => decided.push(Decided {
                     id,
-                    created_at,
+                    created_at: row.created_at,
+                    replayed: row.replayed,
                     fate,
                 }),
             }

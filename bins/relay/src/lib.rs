@@ -28,7 +28,7 @@ use inventory::{
     database, outbox,
 };
 use presence::{Counts, Report, Role};
-use runtime::{Process, age::Age, health::Health, purge::keep_purging};
+use runtime::{Process, age::Age, gauges, health::Health, purge::keep_purging};
 use timer::Timer;
 use tokio::{
     task::JoinSet,
@@ -132,6 +132,11 @@ pub async fn start(args: Args, process: Process) -> anyhow::Result<()> {
         None => {}
     }
     let pool = database::connect(&args.database, "flashsale-relay")?;
+    let max = args.database.database_max_connections;
+    gauges::show_pool(&process.registry, max, {
+        let pool = pool.clone();
+        move || database::connections(&pool)
+    })?;
     let timer = Timer::start(&args.timer, &process)?;
     let broker = Broker::new(&args.amqp_url, args.relay_declare_queue)?;
     let settings = Settings {

@@ -93,7 +93,7 @@ impl Metrics {
             )?,
             latency_seconds: register_histogram_with_registry!(
                 "flashsale_event_publish_latency_seconds",
-                "Time from an event's creation (PostgreSQL's clock) to the broker's ack (the relay's clock).",
+                "Time from an event's creation (PostgreSQL's clock) to the broker's ack (the relay's clock), without replayed events.",
                 [&seconds[..], &[10.0, 60.0, 600.0]].concat(),
                 to
             )?,

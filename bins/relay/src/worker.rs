@@ -341,7 +341,9 @@ impl<'a> Worker<'a> {
             match Message::new(row) {
                 Ok(message) => {
                     let key = message.routing_key.clone();
-                    sent.push(Row::new(row.id, row.created_at, key));
+                    let mut sending = Row::new(row.id, row.created_at, key);
+                    sending.replayed = row.replayed;
+                    sent.push(sending);
                     messages.push(message);
                 }
                 Err(error) => unreadable.push((row.id, format!("cannot be read: {error}"))),
@@ -415,7 +417,8 @@ impl<'a> Worker<'a> {
 
     fn observe(&self, decided: &[Decided]) {
         let now = OffsetDateTime::now_utc();
-        for row in decided.iter().filter(|row| row.fate == Fate::Acked) {
+        let first = |row: &&Decided| row.fate == Fate::Acked && !row.replayed;
+        for row in decided.iter().filter(first) {
             let latency = (now - row.created_at).as_seconds_f64().max(0.0);
             self.relay.metrics.latency_seconds.observe(latency);
         }

@@ -74,6 +74,13 @@ pub struct Args {
     pub database_acquire_milliseconds: u64,
 }
 
+/// The connections of a pool by what they do, for metrics.
+pub fn connections(pool: &PgPool) -> [(&'static str, u32); 2] {
+    let open = pool.size();
+    let idle = u32::try_from(pool.num_idle()).map_or(open, |idle| idle.min(open));
+    [("busy", open - idle), ("idle", idle)]
+}
+
 /// A pool that connects on first use, so that a process can start while PostgreSQL is down. Fails if the URL is
 /// invalid. With several servers, a task leads the pool to the one that can be written to.
 pub fn connect(args: &Args, application_name: &str) -> anyhow::Result<PgPool> {

@@ -46,6 +46,8 @@ pub struct Claimed {
     payload: String,
     /// Time of the change, by PostgreSQL's clock.
     pub created_at: OffsetDateTime,
+    /// Whether the event was published before: the time since its change says nothing about the relay.
+    pub replayed: bool,
 }
 
 impl Claimed {
@@ -121,6 +123,9 @@ const REQUEUE_MAX_ROWS: i64 = 1_000;
 /// not delayed.
 const REPLAY_PER_SECOND: f64 = 5_000.0;
 
+/// The `last_error` of a row that waits because of a replay, until the next attempt.
+const REPLAYED: &str = "replayed";
+
 /// Begins the transaction in which rows are claimed, published and marked.
 ///
 /// A statement may take 0.8 s, and a pause between two statements 1.2 s. Whichever side freezes, PostgreSQL ends the
@@ -143,12 +148,14 @@ pub async fn begin(connection: &mut PgConnection) -> Result<Transaction<'_, Post
 pub async fn claim(transaction: &mut PgConnection, max_rows: i64) -> Result<Vec<Claimed>, Error> {
     // clock_timestamp() cannot be an index condition: every poll would read all rows that are backed off.
     let claim = "-- outbox claim: what may be tried now\n\
-        select id, event_id, event_type, payload::text as payload, created_at from outbox_events \
+        select id, event_id, event_type, payload::text as payload, created_at, \
+          coalesce(last_error = $2, false) as replayed from outbox_events \
         where published_at is null and dead_at is null and next_attempt_at <= statement_timestamp() \
         order by next_attempt_at, id limit $1 \
         for update skip locked";
     Ok(sqlx::query_as(claim)
         .bind(max_rows)
+        .bind(REPLAYED)
         .fetch_all(transaction)
         .await?)
 }
@@ -161,12 +168,14 @@ pub async fn claim_misdated(
     max_rows: i64,
 ) -> Result<Vec<Claimed>, Error> {
     let claim = "-- outbox claim misdated: due in more than 10 min\n\
-        select id, event_id, event_type, payload::text as payload, created_at from outbox_events \
+        select id, event_id, event_type, payload::text as payload, created_at, \
+          coalesce(last_error = $2, false) as replayed from outbox_events \
         where published_at is null and dead_at is null and next_attempt_at > statement_timestamp() + interval '10 min' \
         order by next_attempt_at, id limit $1 \
         for update skip locked";
     Ok(sqlx::query_as(claim)
         .bind(max_rows)
+        .bind(REPLAYED)
         .fetch_all(transaction)
         .await?)
 }
@@ -363,7 +372,8 @@ pub async fn replay(
     let (now,) = *rows.first().ok_or(sqlx::Error::RowNotFound)?;
     let replay = "-- outbox replay\n\
         with replayed as ( \
-          update outbox_events e set published_at = null, attempts = 0, next_attempt_at = q.next_attempt_at \
+          update outbox_events e set published_at = null, attempts = 0, next_attempt_at = q.next_attempt_at, \
+            last_error = $7 \
           from (select id, published_at, $3 + ($5 + row_number() over ()) / $6 * interval '1 s' as next_attempt_at from ( \
             select id, published_at from outbox_events where published_at >= $1 and published_at < $2 \
             order by published_at limit $4 for update skip locked) q) q \
@@ -380,7 +390,8 @@ pub async fn replay(
             .bind(now)
             .bind(REQUEUE_MAX_ROWS)
             .bind(total as f64)
-            .bind(REPLAY_PER_SECOND);
+            .bind(REPLAY_PER_SECOND)
+            .bind(REPLAYED);
         let rows = fetch(executor.reborrow(), query).await;
         let rows: Vec<Replayed> = rows.map_err(|error| error.after(total > 0))?;
         let batch = *rows.first().ok_or(sqlx::Error::RowNotFound)?;

@@ -1,9 +1,10 @@
 //! What every process needs: telemetry, signals, graceful shutdown, health and metrics routes, retry delays, purging,
-//! and age gauges. The HTTP server is the crate `http-server`.
+//! and common gauges. The HTTP server is the crate `http-server`.
 
 #![warn(missing_docs)]
 
 pub mod age;
+pub mod gauges;
 pub mod health;
 pub mod purge;
 pub mod retry;
@@ -116,6 +117,7 @@ where
         .context("cannot start the async runtime")?;
     let result = runtime.block_on(async {
         let process = Process::detached();
+        gauges::show_process(name, &process.registry)?;
         listen_for_signals(process.clone(), drain)?;
         let limit = Duration::from_secs(args.shutdown_seconds);
         let work = async {

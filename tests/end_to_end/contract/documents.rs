@@ -44,7 +44,9 @@ async fn the_page_shows_everything_and_asks_nobody_else() {
     let page = system.get("/docs").await;
     let policy = page.header("content-security-policy");
     assert!(
-        policy.starts_with("default-src 'none'; style-src 'self';"),
+        policy.starts_with(
+            "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self';"
+        ),
         "{policy}"
     );
     for (_, _, operation) in operations() {
@@ -67,26 +69,42 @@ async fn the_page_shows_everything_and_asks_nobody_else() {
             );
         }
     }
-    // Every link leads to the page itself or to this host.
-    let links: BTreeSet<&str> = page
-        .text
-        .split(r#"href=""#)
-        .skip(1)
-        .map(|rest| rest.split('"').next().unwrap())
-        .collect();
-    for link in links {
+    // Every link leads to the page itself or to this host, and so does every script.
+    let links_of = |attribute: &str| {
+        let rests = page.text.split(attribute).skip(1);
+        let links = rests.map(|rest| rest.split('"').next().unwrap());
+        links.collect::<BTreeSet<&str>>()
+    };
+    let scripts = links_of(r#" src=""#);
+    assert_eq!(page.text.matches("<script").count(), scripts.len());
+    for link in links_of(r#" href=""#).union(&scripts) {
         match link.strip_prefix('#') {
             Some(id) => assert!(page.text.contains(&format!(r#"id="{id}""#)), "{link}"),
             None => assert_eq!(system.get(link).await.status, 200, "{link}"),
         }
     }
-    for foreign in ["<script", "src=", "@import", "url("] {
-        let style = system.get("/docs/style.css").await;
-        assert!(
-            !page.text.contains(foreign) && !style.text.contains(foreign),
-            "{foreign}"
-        );
+    // All of it is small enough for a phone.
+    let mut bytes = page.text.len();
+    for name in [
+        "console.js",
+        "copy.js",
+        "docs.js",
+        "request.js",
+        "search.js",
+        "style.css",
+    ] {
+        let file = system.get(&format!("/docs/{name}")).await;
+        assert_eq!(file.status, 200, "{name}");
+        for foreign in ["http:", "https:", "@import", "url("] {
+            assert!(!file.text.contains(foreign), "{name}: {foreign}");
+        }
+        bytes += file.text.len();
     }
+    assert!(bytes < 300_000, "{bytes} bytes");
+    system
+        .get("/docs/lost.js")
+        .await
+        .expect_problem(404, "not_found");
 }
 
 #[test]
@@ -142,6 +160,26 @@ fn every_example_is_as_its_schema_says() {
             .expect(code);
         assert_eq!(example["value"]["code"], code.as_str());
     }
+    let escaped = |name: &str| name.replace('~', "~0").replace('/', "~1");
+    let mut shown = 0;
+    for (path, method, operation) in operations() {
+        let answers = map(&operation["responses"]).iter();
+        let bodies = answers
+            .map(|(status, answer)| (format!("responses/{status}"), answer))
+            .chain([("requestBody".to_owned(), &operation["requestBody"])]);
+        for (part, body) in bodies {
+            for (media_type, content) in body["content"].as_object().into_iter().flatten() {
+                let Some(example) = content.get("example") else {
+                    continue;
+                };
+                let content = format!("{part}/content/{}", escaped(media_type));
+                let schema = format!("/paths/{}/{method}/{content}/schema", escaped(path));
+                OPENAPI.check(&schema, example).expect(&schema);
+                shown += 1;
+            }
+        }
+    }
+    assert!(shown > 30, "only {shown} examples");
     for (name, message) in map(&ASYNCAPI.document["components"]["messages"]) {
         let payload = format!("/components/messages/{name}/payload");
         ASYNCAPI

@@ -21,7 +21,7 @@ const OPEN: [&str; 10] = [
     "GET /openapi.json",
     "GET /asyncapi.json",
     "GET /docs",
-    "GET /docs/style.css",
+    "GET /docs/{file}",
 ];
 
 const ADMIN_ACTS: [&str; 11] = [

@@ -52,6 +52,10 @@ async fn a_range_of_time_is_published_again_under_the_same_ids() {
     assert_eq!(again[0].properties, events[1].properties);
     comes_to(&system, 3, "published_at is not null").await;
 
+    // The time since an event's change says nothing about the relay if the event is replayed.
+    let latencies = "flashsale_event_publish_latency_seconds_count";
+    assert_eq!(relay.metric(latencies).await, 3.0);
+
     // A replay never includes its own deliveries, however late its end is.
     assert_eq!(
         replay(&system, &times[0], far).await,

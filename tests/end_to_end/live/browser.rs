@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::MetadataExt as _;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use thirtyfour::{
     By, ChromiumLikeCapabilities as _, DesiredCapabilities, LoggingPrefsLogLevel, WebDriver,
     WebElement,
@@ -16,8 +16,13 @@ const DRIVER: &str = "TEST_WEBDRIVER_URL";
 pub(super) struct Browser(WebDriver);
 
 impl Browser {
-    /// Opens the page of this API. `None` without Chromium: the test then ends.
+    /// Opens the live page of this API. `None` without Chromium: the test then ends.
     pub(super) async fn open(api: &Client) -> Option<Self> {
+        Self::open_at(api, "/").await
+    }
+
+    /// Opens the page of this API at this path.
+    pub(super) async fn open_at(api: &Client, path: &str) -> Option<Self> {
         let Ok(driver) = std::env::var(DRIVER) else {
             println!("skipped: there is no {DRIVER}, because there is no Chromium");
             return None;
@@ -44,12 +49,42 @@ impl Browser {
             .unwrap();
         let driver = WebDriver::new(driver, chromium).await.unwrap();
         let browser = Self(driver);
-        browser.goto(api).await;
+        browser.goto(api, path).await;
         Some(browser)
     }
 
-    pub(super) async fn goto(&self, api: &Client) {
-        self.0.goto(format!("{}/", api.base())).await.unwrap();
+    async fn goto(&self, api: &Client, path: &str) {
+        let url = format!("{}{path}", api.base());
+        self.0.goto(url).await.unwrap();
+    }
+
+    /// Runs a script in the page. Returns its result.
+    pub(super) async fn run(&self, script: &str) -> Value {
+        let result = self.0.execute(script, Vec::new()).await.unwrap();
+        result.json().clone()
+    }
+
+    /// Runs a script whose last argument is called with its result.
+    pub(super) async fn run_async(&self, script: &str) -> Value {
+        let result = self.0.execute_async(script, Vec::new()).await.unwrap();
+        result.json().clone()
+    }
+
+    /// Shows the page as a device with a screen of this size does, in light or dark colours.
+    pub(super) async fn looks_like(&self, (width, height): (u32, u32), colours: &str) {
+        let tools = self.0.cdp();
+        for (command, parameters) in [
+            (
+                "Emulation.setDeviceMetricsOverride",
+                json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600 }),
+            ),
+            (
+                "Emulation.setEmulatedMedia",
+                json!({ "features": [{ "name": "prefers-color-scheme", "value": colours }] }),
+            ),
+        ] {
+            tools.send_raw(command, parameters).await.unwrap();
+        }
     }
 
     pub(super) async fn reload(&self) {

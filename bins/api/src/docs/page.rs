@@ -3,13 +3,15 @@
 use std::sync::LazyLock;
 
 use maud::{DOCTYPE, Markup, html};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::{
+    console,
     prose::{line, prose},
-    schema::{example, fields, kind, limits, name},
+    schema::{fields, kind, limits, name},
 };
 use crate::{
+    Problem,
     code::{ProblemCode, ProblemSpec},
     openapi::ADMIN,
 };
@@ -28,6 +30,7 @@ pub(super) fn page(openapi: &Value, asyncapi: &Value) -> Markup {
                 meta name="color-scheme" content="light dark";
                 title { (text(&info["title"])) " – API documentation" }
                 link rel="stylesheet" href="/docs/style.css";
+                script type="module" src="/docs/docs.js" {}
             }
             body {
                 nav { (contents(openapi, asyncapi)) }
@@ -40,6 +43,7 @@ pub(super) fn page(openapi: &Value, asyncapi: &Value) -> Markup {
                             "For programs: " a href="/openapi.json" { "openapi.json" }
                             " and " a href="/asyncapi.json" { "asyncapi.json" } "."
                         }
+                        (console::access())
                     }
                     @for tag in list(&openapi["tags"]) {
                         section id={ "tag-" (text(&tag["name"])) } {
@@ -64,6 +68,11 @@ pub(super) fn page(openapi: &Value, asyncapi: &Value) -> Markup {
 
 fn contents(openapi: &Value, asyncapi: &Value) -> Markup {
     html! {
+        div #search-box hidden {
+            label for="search" { "Search" }
+            input #search type="search" placeholder="for example sold_out" autocomplete="off" spellcheck="false";
+            p #found role="status" {}
+        }
         input #menu type="checkbox";
         label for="menu" { "Contents" }
         div {
@@ -95,6 +104,7 @@ fn contents(openapi: &Value, asyncapi: &Value) -> Markup {
 fn operation_card(openapi: &Value, path: &str, method: &str, operation: &Value) -> Markup {
     let body = operation.pointer("/requestBody/content/application~1json/schema");
     let taken = body.map(|schema| resolved(openapi, schema));
+    let example = operation.pointer("/requestBody/content/application~1json/example");
     let scheme = list(&operation["security"]).first();
     let scheme = scheme.and_then(|scheme| map(scheme).keys().next());
     let token = match scheme.map(String::as_str) {
@@ -116,7 +126,7 @@ fn operation_card(openapi: &Value, path: &str, method: &str, operation: &Value) 
             @if !parameters.is_empty() {
                 h4 { "Parameters" }
                 dl.fields {
-                    @for parameter in parameters {
+                    @for parameter in &parameters {
                         dt {
                             code { (text(&parameter["name"])) }
                             @if parameter["required"] != true { span.optional { "optional" } }
@@ -137,7 +147,8 @@ fn operation_card(openapi: &Value, path: &str, method: &str, operation: &Value) 
                 (fields(schema))
             }
             h4 { "Try it" }
-            pre { code { (curl(path, method, taken.and_then(example), token)) } }
+            pre tabindex="0" { code { (curl(path, method, &parameters, example, token)) } }
+            (console::form(method, path, operation, &parameters))
             h4 { "Answers" }
             dl.answers {
                 @for (status, answer) in map(&operation["responses"]) {
@@ -162,6 +173,19 @@ fn answer_line(answer: &Value) -> Markup {
             } @else {
                 (line(text(&answer["description"])))
             }
+            @for (media_type, content) in map(&answer["content"]) {
+                @if let Some(example) = content.get("example") {
+                    details {
+                        summary { "Example" @if media_type != "application/json" { " (" (media_type) ")" } }
+                        pre tabindex="0" { code {
+                            @match example.as_str() {
+                                Some(text) => (text.trim_end()),
+                                None => (format!("{example:#}")),
+                            }
+                        } }
+                    }
+                }
+            }
         }
         // An optional header of a problem is also a header of the operation's other responses, which list it already.
         @for (name, header) in headers {
@@ -172,8 +196,20 @@ fn answer_line(answer: &Value) -> Markup {
     }
 }
 
-fn curl(path: &str, method: &str, body: Option<Value>, token: Option<&str>) -> String {
-    let path = path.replace("{id}", "1");
+fn curl(
+    path: &str,
+    method: &str,
+    parameters: &[Value],
+    body: Option<&Value>,
+    token: Option<&str>,
+) -> String {
+    let in_path = parameters
+        .iter()
+        .filter(|parameter| parameter["in"] == "path");
+    let path = in_path.fold(path.to_owned(), |path, parameter| {
+        let place = format!("{{{}}}", text(&parameter["name"]));
+        path.replace(&place, console::example_of(parameter))
+    });
     let mut command = match (method, &body) {
         ("get", _) | ("post", Some(_)) => format!("curl -s {ADDRESS}{path}"),
         _ => format!("curl -s -X {} {ADDRESS}{path}", method.to_uppercase()),
@@ -193,8 +229,9 @@ fn problems() -> Markup {
             h2 { "Problems" }
             p {
                 "An error is a " a href="#schema-Problem" { "Problem" } ", as " code { "application/problem+json" }
-                " (RFC 9457). Programs should branch on its code. The texts are for people."
+                " (RFC 9457). Programs should branch on its code. The texts are for people. For example:"
             }
+            pre tabindex="0" { code { (format!("{:#}", json!(Problem::example(ProblemCode::SoldOut).body()))) } }
             div.wide {
                 table {
                     thead { tr { th { "Code" } th { "Status" } th { "When" } th { "What to do" } } }
@@ -235,7 +272,7 @@ fn events(asyncapi: &Value) -> Markup {
                     }
                     h4 { "Body" }
                     @for example in list(&message["examples"]) {
-                        pre { code { (format!("{:#}", example["payload"])) } }
+                        pre tabindex="0" { code { (format!("{:#}", example["payload"])) } }
                     }
                 }
             }
@@ -280,7 +317,7 @@ fn resolved<'a>(document: &'a Value, schema: &'a Value) -> &'a Value {
     }
 }
 
-fn text(value: &Value) -> &str {
+pub(super) fn text(value: &Value) -> &str {
     value.as_str().unwrap_or_default()
 }
 

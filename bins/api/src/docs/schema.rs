@@ -33,8 +33,8 @@ pub(super) fn name(schema: &Value) -> Option<&str> {
     schema.get("$ref")?.as_str()?.rsplit('/').next()
 }
 
-/// The limits of a value: range, length, default and allowed values.
-pub(super) fn limits(schema: &Value) -> Markup {
+/// The limits of a value in words: range, length and what it may not be.
+pub(super) fn limits_in_words(schema: &Value) -> String {
     let limit = |name: &str| schema.get(name).map(ToString::to_string);
     let mut limits = Vec::new();
     for (least, most, of) in [
@@ -49,17 +49,20 @@ pub(super) fn limits(schema: &Value) -> Markup {
             (None, None) => {}
         }
     }
-    if let Some(default) = limit("default") {
-        limits.push(format!("default {default}"));
-    }
     if let Some(not) = schema.pointer("/not/const") {
         limits.push(format!("not {not}"));
     }
+    limits.join("; ")
+}
+
+/// The limits of a value, and its allowed values.
+pub(super) fn limits(schema: &Value) -> Markup {
+    let limits = limits_in_words(schema);
     html! {
         @if let Some(values) = schema.get("enum").and_then(Value::as_array) {
             div.values { @for value in values { code { (value.as_str().unwrap_or_default()) } " " } }
         }
-        @if !limits.is_empty() { div.limits { (limits.join("; ")) } }
+        @if !limits.is_empty() { div.limits { (limits) } }
     }
 }
 
@@ -89,14 +92,4 @@ pub(super) fn fields(schema: &Value) -> Markup {
             }
         }
     }
-}
-
-/// An example of an object schema, made of the examples of its fields.
-pub(super) fn example(schema: &Value) -> Option<Value> {
-    let properties = schema.get("properties")?.as_object()?;
-    let examples = properties
-        .iter()
-        .filter_map(|(name, field)| Some((name.clone(), field.pointer("/examples/0")?.clone())));
-    let examples: Map<_, _> = examples.collect();
-    (!examples.is_empty()).then(|| examples.into())
 }
