@@ -2,9 +2,11 @@
 
 mod admin;
 mod bodies;
+mod caching;
 mod documents;
 mod edges;
 mod idempotency;
+mod import;
 mod keys;
 mod lifecycle;
 mod listing;
@@ -17,3 +19,5 @@ mod products;
 mod request_ids;
 mod reservations;
 mod routing;
+mod set_stock;
+mod skus;

@@ -6,13 +6,13 @@ mod schema;
 
 use axum::{
     Router,
-    http::header,
-    response::{IntoResponse, Redirect},
+    http::HeaderMap,
+    response::Redirect,
     routing::{MethodRouter, get},
 };
 use serde_json::Value;
 
-use crate::pages;
+use crate::pages::Document;
 
 /// The events of the relay, as `flashsale-relay asyncapi` prints them. A test compares the two.
 const ASYNCAPI: &str = include_str!("../../../docs/asyncapi.json");
@@ -46,14 +46,6 @@ fn text<S: Clone + Send + Sync + 'static>(
     media_type: &'static str,
     text: String,
 ) -> MethodRouter<S> {
-    // All responses share these bytes, so a response copies nothing.
-    let text = axum::body::Bytes::from(text);
-    get(async move || {
-        (
-            pages::headers(POLICY),
-            [(header::CONTENT_TYPE, media_type)],
-            text,
-        )
-            .into_response()
-    })
+    let document = Document::new(media_type, POLICY, text);
+    get(async move |headers: HeaderMap| document.response(&headers))
 }

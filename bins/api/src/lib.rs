@@ -14,13 +14,16 @@ mod cancel_batch;
 mod code;
 mod confirm;
 mod confirm_batch;
+mod cors;
 mod docs;
+mod etag;
 mod extend;
 mod extend_batch;
 mod extract;
 mod failed_calls;
 mod faults;
 mod idempotency;
+mod import;
 mod json;
 mod keys;
 mod lane_builder;
@@ -41,17 +44,22 @@ mod reserve_batch;
 mod return_sold;
 mod routes;
 mod sale;
+mod set_stock;
+mod skus;
 mod state;
 mod telemetry;
 mod verb;
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use anyhow::Context as _;
 use axum::{Router, extract::FromRef as _, middleware};
 use clap::Subcommand;
 use http_server::Limits;
-use inventory::compatibility::{self, Functions};
+use inventory::{
+    compatibility::{self, Functions},
+    import::Mode,
+};
 use runtime::{Process, health::Health};
 use sqlx::Connection as _;
 use timer::Timer;
@@ -99,6 +107,15 @@ pub enum Command {
         /// Name of the client that gets the key: letters, digits, dots, underscores, hyphens.
         name: String,
     },
+    /// Create and change products from a file, by their SKUs, and exit. The file is CSV with a head (sku, name, stock,
+    /// hold_seconds, max_hold_seconds, max_per_user, sale_starts_at, sale_ends_at), or NDJSON with the same fields.
+    Import {
+        /// The file. `-` is the standard input.
+        file: PathBuf,
+        /// Check everything and say what would be done, but write nothing.
+        #[arg(long)]
+        dry_run: bool,
+    },
     /// Print the OpenAPI document of the API, and exit.
     Openapi,
 }
@@ -113,6 +130,14 @@ pub async fn run(args: Args, process: Process) -> anyhow::Result<()> {
     match args.command {
         Some(Command::Migrate) => migrate(&args.database.database_url).await,
         Some(Command::NewKey { name }) => keys::new_key(&name),
+        Some(Command::Import { file, dry_run }) => {
+            let mode = match dry_run {
+                true => Mode::Check,
+                false => Mode::Write,
+            };
+            let events = &args.settings.events.outbox_events;
+            import::import(&file, mode, &args.database, events).await
+        }
         Some(Command::Openapi) => {
             println!("{:#}", openapi());
             Ok(())
@@ -204,12 +229,17 @@ fn router(state: AppState, process: &Process) -> Router {
             })
     };
     let (routes, openapi) = routes::routes::<AppState>();
-    routes
+    let routes = routes
         .merge(docs::router(&openapi))
         .merge(live::router())
         .merge(health.router(process.registry.clone()))
         .method_not_allowed_fallback(async || Problem::MethodNotAllowed)
-        .fallback(async || Problem::NotFound)
+        .fallback(async || Problem::NotFound);
+    let routes = match state.cors() {
+        Some(rules) => routes.layer(middleware::from_fn_with_state(rules, cors::allow)),
+        None => routes,
+    };
+    routes
         .layer(middleware::from_fn_with_state(
             state.clone(),
             telemetry::record,

@@ -246,7 +246,11 @@ pub async fn wait_until_usable(pool: &PgPool, functions: Functions, failed: impl
             Err(unusable) => unusable,
         };
         let mut cause = unusable.cause().map(str::to_owned);
-        if let (Unusable::HalfMigrated { .. }, Functions::Install) = (&unusable, functions) {
+        let incomplete = matches!(
+            unusable,
+            Unusable::HalfMigrated { .. } | Unusable::Older { .. }
+        );
+        if incomplete && functions == Functions::Install {
             match migrate::install_by_hand(pool).await {
                 Ok(0) => {}
                 Ok(count) => {
@@ -256,7 +260,7 @@ pub async fn wait_until_usable(pool: &PgPool, functions: Functions, failed: impl
                     );
                     continue;
                 }
-                Err(error) => cause = Some(format!("cannot install them: {error:#}")),
+                Err(error) => cause = Some(format!("cannot install what is missing: {error:#}")),
             }
         }
         failed();

@@ -22,6 +22,7 @@ pub mod extend;
 pub mod extend_batch;
 pub mod idempotency;
 mod ids;
+pub mod import;
 pub mod list;
 pub mod locked;
 pub mod migrate;
@@ -34,6 +35,8 @@ pub mod reserve_batch;
 pub mod return_sold;
 pub mod schema;
 pub mod server;
+pub mod set_stock;
+pub mod sku;
 mod timestamp;
 pub mod transition;
 

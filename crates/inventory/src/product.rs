@@ -8,7 +8,9 @@ use time::OffsetDateTime;
 use crate::{
     Error, ProductId, Quantity, Seconds, Timestamp,
     database::{Executor, fetch},
+    reservation::Refusal,
     schema::Utc,
+    sku::{InvalidSku, Sku},
 };
 
 /// A product. `total = stock + held + sold` at every commit.
@@ -34,6 +36,10 @@ pub struct Product {
     #[serde(with = "time::serde::rfc3339")]
     #[schemars(with = "Utc")]
     pub created_at: OffsetDateTime,
+    /// The shop's own key of the product, if it has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Sku")]
+    pub sku: Option<Sku>,
     /// Duration of a hold, in seconds, if it differs from the API's setting.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Seconds")]
@@ -65,7 +71,7 @@ pub struct Product {
 /// The columns of a [`Product`].
 macro_rules! columns {
     () => {
-        "id, name, stock, held, sold, total, created_at,
+        "id, name, stock, held, sold, total, created_at, sku,
         hold_seconds, max_hold_seconds, max_per_user, sale_starts_at, sale_ends_at"
     };
 }
@@ -80,6 +86,13 @@ pub const HOLD_MAX_SECONDS: i64 = 31_536_000;
 /// A validated name: 1 to [`NAME_MAX_CHARACTERS`] characters without NUL, which PostgreSQL cannot store.
 pub struct Name(String);
 
+impl Name {
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
 impl TryFrom<String> for Name {
     type Error = InvalidProduct;
 
@@ -93,6 +106,7 @@ impl TryFrom<String> for Name {
 
 /// A validated product to create.
 pub struct NewProduct {
+    sku: Option<Sku>,
     name: Name,
     stock: i32,
     policy: Policy,
@@ -119,6 +133,9 @@ pub enum InvalidProduct {
     /// The name is empty, too long, or contains a NUL character.
     #[error("name must have 1 to {NAME_MAX_CHARACTERS} characters, and no NUL")]
     Name,
+    /// The SKU is empty, too long, or not visible ASCII.
+    #[error("sku: {0}")]
+    Sku(#[from] InvalidSku),
     /// The stock is out of range.
     #[error("stock must be a whole number from 0 to 2147483647")]
     Stock,
@@ -142,6 +159,7 @@ impl NewProduct {
         let name = name.try_into()?;
         match i32::try_from(stock) {
             Ok(stock) if stock >= 0 => Ok(Self {
+                sku: None,
                 name,
                 stock,
                 policy,
@@ -149,6 +167,22 @@ impl NewProduct {
             _ => Err(InvalidProduct::Stock),
         }
     }
+
+    /// The same product with a SKU.
+    #[must_use]
+    pub fn with_sku(mut self, sku: Option<Sku>) -> Self {
+        self.sku = sku;
+        self
+    }
+}
+
+/// Why a product was not created or changed.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Rejected {
+    /// The product would be invalid.
+    Invalid(InvalidProduct),
+    /// [`Refusal::SkuTaken`] or [`Refusal::SkuFixed`].
+    Refused(Refusal),
 }
 
 /// Validates the duration of a product's holds: 1 to [`HOLD_MAX_SECONDS`] seconds. `field` is named in the error.
@@ -165,17 +199,19 @@ pub fn sale_time(field: &'static str, text: &str) -> Result<OffsetDateTime, Inva
     Ok(time.get())
 }
 
-/// Creates a product whose units are all free.
+/// Creates a product whose units are all free. Refuses with [`Refusal::SkuTaken`].
 pub async fn create(
     executor: impl Into<Executor<'_>>,
     new: &NewProduct,
-) -> Result<Result<Product, InvalidProduct>, Error> {
+) -> Result<Result<Product, Rejected>, Error> {
     let policy = &new.policy;
+    // A violated index would abort the transaction, and the refusal could not be stored under an idempotency key.
     let query = sqlx::query(concat!(
         "-- product: create
         insert into products (name, stock, total, initial,
-            hold_seconds, max_hold_seconds, max_per_user, sale_starts_at, sale_ends_at)
-        values ($1, $2, $2, $2, $3, $4, $5, $6, $7)
+            hold_seconds, max_hold_seconds, max_per_user, sale_starts_at, sale_ends_at, sku)
+        values ($1, $2, $2, $2, $3, $4, $5, $6, $7, $8)
+        on conflict (sku) where sku is not null do nothing
         returning ",
         columns!()
     ))
@@ -185,22 +221,22 @@ pub async fn create(
     .bind(policy.max_hold_seconds.flatten())
     .bind(policy.max_per_user.flatten())
     .bind(policy.sale_starts_at.flatten())
-    .bind(policy.sale_ends_at.flatten());
-    let created = checked(fetch(executor, query).await)?;
-    Ok(match created {
-        Ok(mut rows) => Ok(rows.pop().ok_or(sqlx::Error::RowNotFound)?),
-        Err(invalid) => Err(invalid),
-    })
+    .bind(policy.sale_ends_at.flatten())
+    .bind(&new.sku);
+    let created: Result<Vec<Product>, _> = checked(fetch(executor, query).await)?;
+    let created = created.map(|mut rows| rows.pop());
+    Ok(created.and_then(|created| created.ok_or(Rejected::Refused(Refusal::SkuTaken))))
 }
 
-/// Changes a product's name, unless it is `None`, and the rules of its sale. Returns `Ok(Ok(None))` if the product
-/// does not exist.
+/// Changes a product's name and gives it a SKU, unless these are `None`, and changes the rules of its sale. Returns
+/// `Ok(Ok(None))` if the product does not exist. Refuses with [`Refusal::SkuTaken`] and [`Refusal::SkuFixed`].
 pub async fn change(
     pool: &PgPool,
     id: ProductId,
     name: Option<&Name>,
+    sku: Option<&Sku>,
     policy: &Policy,
-) -> Result<Result<Option<Product>, InvalidProduct>, Error> {
+) -> Result<Result<Option<Product>, Rejected>, Error> {
     let mut query = QueryBuilder::new("-- product: change\nupdate products set name = coalesce(");
     query.push_bind(name.map(|name| name.0.as_str()));
     query.push(", name)");
@@ -209,10 +245,25 @@ pub async fn change(
     set(&mut query, ", max_per_user = ", policy.max_per_user);
     set(&mut query, ", sale_starts_at = ", policy.sale_starts_at);
     set(&mut query, ", sale_ends_at = ", policy.sale_ends_at);
+    if let Some(sku) = sku {
+        query.push(", sku = ").push_bind(sku.as_str());
+    }
     query.push(" where id = ").push_bind(id.get());
+    if let Some(sku) = sku {
+        query.push(" and coalesce(sku = ");
+        query.push_bind(sku.as_str()).push(", true)");
+    }
     query.push(concat!(" returning ", columns!()));
     let changed: Result<Vec<Product>, _> = checked(fetch(pool, query.build()).await)?;
-    Ok(changed.map(|mut rows| rows.pop()))
+    let changed = match changed {
+        Ok(mut rows) => rows.pop(),
+        Err(rejected) => return Ok(Err(rejected)),
+    };
+    // With a SKU, either there is no such product, or it has another SKU.
+    if changed.is_none() && sku.is_some() && get(pool, &[id]).await?.iter().any(Option::is_some) {
+        return Ok(Err(Rejected::Refused(Refusal::SkuFixed)));
+    }
+    Ok(Ok(changed))
 }
 
 fn set<'a, T>(query: &mut QueryBuilder<Postgres>, column: &str, value: Option<Option<T>>)
@@ -226,15 +277,15 @@ where
 
 /// Converts a violated constraint to its error. When only one end of the sale is given, only the database knows the
 /// other.
-fn checked<T>(answer: Result<T, Error>) -> Result<Result<T, InvalidProduct>, Error> {
-    match answer {
-        Ok(rows) => Ok(Ok(rows)),
-        Err(Error::NotDone(sqlx::Error::Database(refusal)))
-            if refusal.constraint() == Some("products_sale_window") =>
-        {
-            Ok(Err(InvalidProduct::Window))
-        }
-        Err(error) => Err(error),
+fn checked<T>(answer: Result<T, Error>) -> Result<Result<T, Rejected>, Error> {
+    let constraint = match &answer {
+        Err(Error::NotDone(sqlx::Error::Database(refusal))) => refusal.constraint(),
+        _ => None,
+    };
+    match constraint {
+        Some("products_sale_window") => Ok(Err(Rejected::Invalid(InvalidProduct::Window))),
+        Some("products_by_sku") => Ok(Err(Rejected::Refused(Refusal::SkuTaken))),
+        _ => answer.map(Ok),
     }
 }
 

@@ -1,6 +1,6 @@
 //! Schemas of other releases, and one that was migrated only partly.
 
-use super::stage::{Processes, contents, empty, migrate, migrated, said_by_migrate};
+use super::stage::{Processes, contents, empty, migrate, migrated, needed, said_by_migrate};
 use crate::support::{NO_RABBITMQ, eventually};
 
 /// Work that each process would do at once: a due hold, and old rows to delete.
@@ -13,8 +13,13 @@ const WORK: &str = "
     insert into outbox_events (event_type, payload, created_at, published_at)
     values ('ReservationConfirmed', '{}', now() - interval '10 days', now() - interval '10 days');";
 
-const TOO_NEW: &str = "schema is at 99, which works with programs that need 99 or later, and this one needs 1: \
-    run a newer version of this program";
+fn too_new() -> String {
+    let needed = needed();
+    format!(
+        "schema is at 99, which works with programs that need 99 or later, and this one needs {needed}: run a newer \
+         version of this program"
+    )
+}
 
 #[tokio::test]
 async fn a_newer_schema_is_used_as_long_as_it_is_compatible() {
@@ -30,7 +35,7 @@ async fn a_newer_schema_is_used_as_long_as_it_is_compatible() {
 
     let contract = "update schema_version set compatible_from = 99";
     system.database.execute(contract).await;
-    processes.are_not_ready(TOO_NEW).await;
+    processes.are_not_ready(&too_new()).await;
     let log = processes.stop().await;
     assert!(!format!("{log:?}").contains("cannot work"), "{log:?}");
 }
@@ -43,7 +48,7 @@ async fn a_schema_that_is_too_new_is_left_alone_until_it_is_compatible() {
     database.execute(contract).await;
     let before = contents(&database).await;
     let processes = Processes::start(database, NO_RABBITMQ.1).await;
-    processes.are_not_ready(TOO_NEW).await;
+    processes.are_not_ready(&too_new()).await;
     processes.look_again().await;
     let database = &processes.system.database;
     assert_eq!(contents(database).await, before);
@@ -62,7 +67,7 @@ async fn a_schema_that_is_too_new_is_left_alone_until_it_is_compatible() {
         left.is_empty().then_some(())
     })
     .await;
-    processes.stop_having_waited_for(TOO_NEW).await;
+    processes.stop_having_waited_for(&too_new()).await;
 }
 
 #[tokio::test]
@@ -84,7 +89,8 @@ async fn functions_that_are_missing_are_named_until_migrate_has_installed_them()
     assert_eq!(missing.matches(", ").count(), 1, "{missing}");
     database.execute(drop).await;
     let reason = format!(
-        "schema is at 1, but the functions {missing} are missing: run flashsale-api migrate"
+        "schema is at {}, but the functions {missing} are missing: run flashsale-api migrate",
+        needed()
     );
     let processes = Processes::start(database, NO_RABBITMQ.1).await;
     for _ in 0..2 {

@@ -11,8 +11,17 @@ use sqlx::AssertSqlSafe;
 
 use crate::support::{Client, Database, Peer, System, eventually, output, test_server};
 
+/// The schema that these programs need.
+pub(super) fn needed() -> i64 {
+    let files = inventory::migrate::NUMBERED.iter();
+    files.map(|file| file.version).max().unwrap()
+}
+
 /// The reason on an empty database.
-pub(super) const EMPTY: &str = "schema is at 0, this program needs 1: run flashsale-api migrate";
+pub(super) fn empty_reason() -> String {
+    let needed = needed();
+    format!("schema is at 0, this program needs {needed}: run flashsale-api migrate")
+}
 
 /// A database without a schema, on the shared server.
 pub(super) async fn empty() -> Database {

@@ -1,6 +1,6 @@
 //! A process that starts before `flashsale-api migrate`.
 
-use super::stage::{EMPTY, Processes, empty, said_by_migrate};
+use super::stage::{Processes, empty, empty_reason, said_by_migrate};
 use crate::{
     events::stage::Broker,
     support::{eventually, id},
@@ -12,10 +12,10 @@ async fn on_an_empty_database_each_process_waits_until_migrate_has_run() {
     let processes = Processes::start(empty().await, &broker.url).await;
     let system = &processes.system;
     for _ in 0..2 {
-        processes.are_not_ready(EMPTY).await;
+        processes.are_not_ready(&empty_reason()).await;
         processes.look_again().await;
     }
-    processes.are_not_ready(EMPTY).await;
+    processes.are_not_ready(&empty_reason()).await;
     // Metrics with alerts.
     for (process, series) in [
         ("flashsale-expirer", "flashsale_expiry_errors_total"),
@@ -57,5 +57,5 @@ async fn on_an_empty_database_each_process_waits_until_migrate_has_run() {
     })
     .await;
     system.assert_clean_audit().await;
-    processes.stop_having_waited_for(EMPTY).await;
+    processes.stop_having_waited_for(&empty_reason()).await;
 }

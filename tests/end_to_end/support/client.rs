@@ -228,7 +228,7 @@ impl Answer {
         match code {
             "invalid_request" => fields.push("errors"),
             "already_reserved" => fields.push("reservation_id"),
-            "sold_out" | "insufficient_stock" => fields.push("stock"),
+            "sold_out" | "insufficient_stock" | "stock_changed" => fields.push("stock"),
             "max_per_user_reached" => fields.push("remaining"),
             _ => {}
         }

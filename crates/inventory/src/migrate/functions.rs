@@ -7,6 +7,7 @@ use anyhow::Context as _;
 use sqlx::{Connection as _, PgConnection, PgPool};
 
 use super::{
+    numbered::{NUMBERED, ups},
     statements::{execute, statements},
     turn,
 };
@@ -16,7 +17,7 @@ macro_rules! files {
 }
 
 /// The text of each file in `sql/`.
-static FILES: [&str; 38] = files![
+static FILES: [&str; 41] = files![
     "adjust_stock",
     "as_of",
     "bought",
@@ -34,6 +35,8 @@ static FILES: [&str; 38] = files![
     "first_deadlines",
     "free_units",
     "get_reservations",
+    "import_decided",
+    "import_products",
     "insert_answers",
     "keep_answers",
     "kept_answers",
@@ -51,6 +54,7 @@ static FILES: [&str; 38] = files![
     "reserve_rest",
     "reserve_batch",
     "return",
+    "set_stock",
     "sold_out",
     "still_allowed",
     "wait_for_products",
@@ -164,9 +168,9 @@ fn suited(statement: &str, sharded: bool) -> Option<String> {
     (!is_trigger).then(|| statement.replace("set plan_cache_mode = force_generic_plan\n", ""))
 }
 
-/// Installs the functions for a schema that was created by hand with `psql < migrations/000001_init.up.sql`. Does
-/// nothing if migrations are recorded: then `flashsale-api migrate` decides what is installed. Returns the number of
-/// functions.
+/// Completes a schema that was created by hand with `psql < migrations/000001_init.up.sql`: applies the later numbered
+/// files, and installs the functions. Does nothing if migrations are recorded: then `flashsale-api migrate` decides
+/// what is there. Returns the number of functions.
 pub async fn install_by_hand(pool: &PgPool) -> anyhow::Result<usize> {
     let mut connection = pool.acquire().await?;
     let by_hand: bool = sqlx::query_scalar(
@@ -181,6 +185,15 @@ pub async fn install_by_hand(pool: &PgPool) -> anyhow::Result<usize> {
     let mut transaction = connection.begin().await?;
     // Several processes may start at once.
     turn::take_in(&mut transaction).await?;
+    let there: i32 =
+        sqlx::query_scalar("-- migrate: version made by hand\nselect version from schema_version")
+            .fetch_one(&mut *transaction)
+            .await?;
+    for migration in ups(&NUMBERED).filter(|up| up.version > there.into()) {
+        for statement in statements(migration.sql.as_str()) {
+            execute(&mut transaction, statement).await?;
+        }
+    }
     let installed = install(&mut transaction).await?;
     transaction.commit().await?;
     Ok(installed.len())
