@@ -157,7 +157,6 @@ async fn pages_and_documents_are_compressed_for_those_who_take_it() {
     for path in [
         "/",
         "/live/app.js",
-        "/live/vendor/uPlot.esm.js",
         "/docs",
         "/docs/style.css",
         "/openapi.json",
