@@ -69,7 +69,7 @@ begin
   -- The API. A reservation that ends moves from one partition of `reservations` to the other: a delete and an insert.
   -- Writes use the partitions' names, and reads the name of the whole table.
   grant select, insert,
-    update (name, stock, held, sold, total, waiting, hold_seconds, max_hold_seconds, max_per_user, sale_starts_at,
+    update (name, sku, stock, held, sold, total, waiting, hold_seconds, max_hold_seconds, max_per_user, sale_starts_at,
       sale_ends_at)
     on products to flashsale_api;
   grant select on reservations to flashsale_api;

@@ -2,10 +2,12 @@
 
 mod admin;
 mod bodies;
+mod caching;
 mod documents;
 mod edges;
 mod forgotten_keys;
 mod idempotency;
+mod import;
 mod keys;
 mod lifecycle;
 mod listing;
@@ -18,4 +20,6 @@ mod products;
 mod request_ids;
 mod reservations;
 mod routing;
+mod set_stock;
+mod skus;
 mod waitlist;

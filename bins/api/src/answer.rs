@@ -10,6 +10,7 @@ use serde_json::json;
 
 use crate::{
     Problem,
+    etag::{self, IfNoneMatch, Tagged},
     json::{self, JSON},
     openapi::{Describe, Operation, Schemas},
 };
@@ -23,6 +24,16 @@ impl<T: Serialize> IntoResponse for Answer<T> {
             tracing::error!(%error, "a response cannot be written as JSON");
             Problem::Internal.into_response()
         })
+    }
+}
+
+impl<T: Serialize> Answer<T> {
+    /// The answer with its tag, for a client that may have it already.
+    pub(crate) fn tagged(self, known: &IfNoneMatch) -> Tagged<Self> {
+        match serde_json::to_vec(&self.0) {
+            Ok(json) => known.answer(etag::of(&json), json::response(JSON, json)),
+            Err(_) => Tagged::untagged(self.into_response()),
+        }
     }
 }
 

@@ -76,7 +76,7 @@ codes! {
     NotFound "not_found" NOT_FOUND "There is no such route"
         when "no route has this path" do "see /docs for the routes";
     ProductNotFound "product_not_found" NOT_FOUND "There is no such product"
-        when "no product has this id, or the path does not contain a valid id" do "check the id";
+        when "no product has this id or SKU, or the path does not contain a valid id" do "check the id or the SKU";
     ReservationNotFound "reservation_not_found" NOT_FOUND "There is no such reservation"
         when "no reservation has this id, or the path does not contain a valid id" do "check the id";
     WaitlistEntryNotFound "waitlist_entry_not_found" NOT_FOUND "There is no such entry in a waitlist"
@@ -86,6 +86,11 @@ codes! {
     RequestTimeout "request_timeout" REQUEST_TIMEOUT "The body did not arrive in time"
         when "the body has not arrived within `HTTP_BODY_SECONDS`; nothing was done"
         do "send the whole request again, on a new connection";
+    SkuTaken "sku_taken" CONFLICT "Another product has this SKU"
+        when "another product has the same `sku`" do "use another SKU, or change the product that has it";
+    SkuFixed "sku_fixed" CONFLICT "The product has another SKU"
+        when "the product has a `sku` already, and a SKU never changes"
+        do "leave the SKU as it is, or create a new product";
     SaleNotOpen "sale_not_open" CONFLICT "The sale has not begun"
         when "`sale_starts_at` is in the future, by the database's clock" do "try again at that time";
     SaleClosed "sale_closed" CONFLICT "The sale is over"
@@ -126,6 +131,9 @@ codes! {
     InsufficientStock "insufficient_stock" CONFLICT "Too few units are free"
         when "the request removes more units than are free; `stock` has the number of free units"
         do "remove fewer units, or wait until holds end";
+    StockChanged "stock_changed" CONFLICT "The stock has changed"
+        when "another number of units is free than `expected`; `stock` has the number of free units"
+        do "count again, or compare with `stock`, and send the request with the new numbers";
     IdempotencyKeyInUse "idempotency_key_in_use" CONFLICT "A request with this Idempotency-Key is in progress"
         when "the first request with this key is still in progress after 1 s"
         do "nothing was done for this request; repeat it to get the answer of the first one";

@@ -7,14 +7,13 @@ mod schema;
 
 use axum::{
     Router,
-    extract::Path,
-    http::header,
-    response::{IntoResponse, Redirect},
+    http::HeaderMap,
+    response::Redirect,
     routing::{MethodRouter, get},
 };
 use serde_json::Value;
 
-use crate::{Problem, pages};
+use crate::pages::Document;
 
 /// The events of the relay, as `flashsale-relay asyncapi` prints them. A test compares the two.
 const ASYNCAPI: &str = include_str!("../../../docs/asyncapi.json");
@@ -44,7 +43,7 @@ pub(crate) fn router<S: Clone + Send + Sync + 'static>(openapi: &Value) -> Route
     // Parsing cannot fail: the file is compiled into this program, and a test parses it.
     let asyncapi: Value = serde_json::from_str(ASYNCAPI).unwrap_or_default();
     let page = page::page(openapi, &asyncapi).into_string();
-    Router::new()
+    let mut router = Router::new()
         .route(
             "/openapi.json",
             text("application/json", openapi.to_string()),
@@ -55,39 +54,23 @@ pub(crate) fn router<S: Clone + Send + Sync + 'static>(openapi: &Value) -> Route
         )
         .route("/docs", text("text/html; charset=utf-8", page))
         // People type it. The target is relative, because a proxy may serve the API under a prefix.
-        .route("/docs/", get(async || Redirect::permanent("../docs")))
-        .route("/docs/{file}", get(file))
-}
-
-async fn file(Path(name): Path<String>) -> Result<impl IntoResponse, Problem> {
-    let mut files = FILES.iter();
-    let file = files.find(|(known, _)| *known == name);
-    let (name, text) = file.ok_or(Problem::NotFound)?;
-    let media_type = match name.ends_with(".js") {
-        true => "text/javascript; charset=utf-8",
-        false => "text/css; charset=utf-8",
-    };
-    Ok((
-        pages::headers(POLICY),
-        [(header::CONTENT_TYPE, media_type)],
-        *text,
-    ))
+        .route("/docs/", get(async || Redirect::permanent("../docs")));
+    for (name, content) in FILES {
+        let media_type = match name.ends_with(".js") {
+            true => "text/javascript; charset=utf-8",
+            false => "text/css; charset=utf-8",
+        };
+        router = router.route(&format!("/docs/{name}"), text(media_type, content.to_owned()));
+    }
+    router
 }
 
 fn text<S: Clone + Send + Sync + 'static>(
     media_type: &'static str,
     text: String,
 ) -> MethodRouter<S> {
-    // All responses share these bytes, so a response copies nothing.
-    let text = axum::body::Bytes::from(text);
-    get(async move || {
-        (
-            pages::headers(POLICY),
-            [(header::CONTENT_TYPE, media_type)],
-            text,
-        )
-            .into_response()
-    })
+    let document = Document::new(media_type, POLICY, text);
+    get(async move |headers: HeaderMap| document.response(&headers))
 }
 
 #[cfg(test)]

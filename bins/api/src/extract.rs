@@ -10,7 +10,7 @@ use axum::{
 use http_server::BodyTimeout;
 use inventory::{ProductId, ReservationId, WaitlistEntryId, reservation::Refusal};
 use schemars::JsonSchema;
-use serde::{Deserialize, de::DeserializeOwned};
+use serde::{Deserialize, Deserializer, de::DeserializeOwned};
 use serde_json::json;
 
 use crate::{
@@ -181,6 +181,15 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
             Err(reason) => Problem::InvalidJson(reason),
         }),
     }
+}
+
+/// Reads a field that may be absent, but not null.
+pub(crate) fn given<'de, T, D>(deserializer: D) -> Result<Option<T>, D::Error>
+where
+    T: Deserialize<'de>,
+    D: Deserializer<'de>,
+{
+    T::deserialize(deserializer).map(Some)
 }
 
 /// An id in the path. Text that is not a positive 64-bit integer is answered like an unknown id: not found.

@@ -135,6 +135,15 @@ impl<A: IntoResponse> From<A> for Rendered<A> {
     }
 }
 
+/// Whether the answer says that something does not exist, also if it is a stored answer.
+pub(crate) fn is_not_found<A>(answer: &Result<Rendered<A>, Problem>) -> bool {
+    let status = match answer {
+        Ok(Rendered(response, _)) => response.status(),
+        Err(problem) => problem.code().spec().status,
+    };
+    status == StatusCode::NOT_FOUND
+}
+
 impl<A> IntoResponse for Rendered<A> {
     fn into_response(self) -> Response {
         self.0

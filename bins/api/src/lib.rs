@@ -14,13 +14,16 @@ mod cancel_batch;
 mod code;
 mod confirm;
 mod confirm_batch;
+mod cors;
 mod docs;
+mod etag;
 mod extend;
 mod extend_batch;
 mod extract;
 mod failed_calls;
 mod faults;
 mod idempotency;
+mod import;
 mod join_waitlist;
 mod json;
 mod keys;
@@ -44,17 +47,22 @@ mod restored;
 mod return_sold;
 mod routes;
 mod sale;
+mod set_stock;
+mod skus;
 mod state;
 mod telemetry;
 mod verb;
 mod waitlist;
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use axum::{Router, extract::FromRef as _, middleware};
 use clap::Subcommand;
 use http_server::Limits;
-use inventory::compatibility::{self, Functions};
+use inventory::{
+    compatibility::{self, Functions},
+    import::Mode,
+};
 use runtime::{Process, health::Health};
 use timer::Timer;
 use tokio::net::TcpListener;
@@ -107,6 +115,15 @@ pub enum Command {
     /// Ask /readyz of the process that listens on LISTEN_ADDR on this machine, and exit: 0 if it is ready. For health
     /// checks of containers.
     Healthy,
+    /// Create and change products from a file, by their SKUs, and exit. The file is CSV with a head (sku, name, stock,
+    /// hold_seconds, max_hold_seconds, max_per_user, sale_starts_at, sale_ends_at), or NDJSON with the same fields.
+    Import {
+        /// The file. `-` is the standard input.
+        file: PathBuf,
+        /// Check everything and say what would be done, but write nothing.
+        #[arg(long)]
+        dry_run: bool,
+    },
     /// Print the OpenAPI document of the API, and exit.
     Openapi,
 }
@@ -126,6 +143,14 @@ pub async fn run(args: Args, process: Process) -> anyhow::Result<()> {
         }
         Some(Command::NewKey { name }) => keys::new_key(&name),
         Some(Command::Healthy) => http_server::probe(args.listen_addr).await,
+        Some(Command::Import { file, dry_run }) => {
+            let mode = match dry_run {
+                true => Mode::Check,
+                false => Mode::Write,
+            };
+            let events = &args.settings.events.outbox_events;
+            import::import(&file, mode, &args.database, events).await
+        }
         Some(Command::Openapi) => {
             println!("{:#}", openapi());
             Ok(())
@@ -214,12 +239,17 @@ fn router(state: AppState, process: &Process) -> Router {
             })
     };
     let (routes, openapi) = routes::routes::<AppState>();
-    routes
+    let routes = routes
         .merge(docs::router(&openapi))
         .merge(live::router())
         .merge(health.router(process.registry.clone()))
         .method_not_allowed_fallback(async || Problem::MethodNotAllowed)
-        .fallback(async || Problem::NotFound)
+        .fallback(async || Problem::NotFound);
+    let routes = match state.cors() {
+        Some(rules) => routes.layer(middleware::from_fn_with_state(rules, cors::allow)),
+        None => routes,
+    };
+    routes
         .layer(middleware::from_fn_with_state(
             state.clone(),
             telemetry::record,

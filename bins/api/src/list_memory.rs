@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
-use axum::body::Bytes;
+use axum::{body::Bytes, http::HeaderValue};
 use lanes::NoAnswer;
 use serde::Serialize;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::etag;
 
 /// Most bytes of all rendered lists that clients have not read yet. A list has about 200 bytes per product. Without
 /// this limit, a few thousand clients that do not read could hold as many different lists.
@@ -19,6 +21,13 @@ impl Default for ListMemory {
     fn default() -> Self {
         Self(Arc::new(Semaphore::new(MAX_KIB as usize)))
     }
+}
+
+/// A list as JSON, and the tag of this JSON. Clones share the bytes.
+#[derive(Clone)]
+pub(crate) struct RenderedList {
+    pub(crate) json: Bytes,
+    pub(crate) tag: HeaderValue,
 }
 
 /// A rendered list. Its memory is free again when the last answer with it was sent.
@@ -35,7 +44,7 @@ impl AsRef<[u8]> for List {
 
 impl ListMemory {
     /// The rows as JSON, if there is memory for them.
-    pub(crate) fn rendered<T: Serialize>(&self, rows: &[T]) -> Result<Bytes, NoAnswer> {
+    pub(crate) fn rendered<T: Serialize>(&self, rows: &[T]) -> Result<RenderedList, NoAnswer> {
         let json = serde_json::to_vec(rows).map_err(|error| {
             tracing::error!(%error, "a list cannot be written as JSON");
             NoAnswer::Overloaded
@@ -47,10 +56,13 @@ impl ListMemory {
             tracing::warn!("clients do not read their lists of products: a list was refused");
             NoAnswer::Overloaded
         })?;
-        Ok(Bytes::from_owner(List {
-            json,
-            _memory: memory,
-        }))
+        Ok(RenderedList {
+            tag: etag::of(&json),
+            json: Bytes::from_owner(List {
+                json,
+                _memory: memory,
+            }),
+        })
     }
 }
 
@@ -64,7 +76,7 @@ mod tests {
         let megabyte = vec!["x".repeat(1023); 1024];
         let mut unread: Vec<Bytes> = Vec::new();
         while let Ok(list) = memory.rendered(&megabyte) {
-            unread.push(list);
+            unread.push(list.json);
             assert!(unread.len() <= 64, "there is no limit");
         }
         let held: usize = unread.iter().map(Bytes::len).sum();
@@ -75,6 +87,6 @@ mod tests {
         assert!(memory.rendered(&vec![&megabyte; 64]).is_err());
         drop(second);
         let larger_than_all = memory.rendered(&vec![&megabyte; 70]);
-        assert!(larger_than_all.is_ok_and(|list| list.len() > 70 << 20));
+        assert!(larger_than_all.is_ok_and(|list| list.json.len() > 70 << 20));
     }
 }

@@ -1,12 +1,12 @@
 //! The live page over HTTP: the files of the page, and `GET /admin/live`, its data as Server-Sent Events.
 
-use std::convert::Infallible;
+use std::{collections::HashMap, convert::Infallible, sync::Arc};
 
 use axum::{
     Router,
     body::Body,
     extract::{FromRequestParts, Path, State},
-    http::{HeaderName, HeaderValue, StatusCode, header, request::Parts},
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header, request::Parts},
     response::{IntoResponse, Response},
     routing::get,
 };
@@ -19,7 +19,7 @@ use crate::{
     auth::Admin,
     code::ProblemCode,
     openapi::{Describe, Operation, Schemas},
-    pages,
+    pages::Document,
 };
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
@@ -101,20 +101,19 @@ pub(crate) async fn stream(
 
 /// The routes of the page at `/` and of its files under `/live/`.
 pub(crate) fn router<S: Clone + Send + Sync + 'static>() -> Router<S> {
-    let page = get(async || response(live::PAGE));
-    let files = get(async |Path(name): Path<String>| {
-        let file = live::file(&name).ok_or(Problem::NotFound)?;
-        Ok::<_, Problem>(response(file))
+    let page = document(&live::PAGE);
+    let page = get(async move |headers: HeaderMap| page.response(&headers));
+    let files: HashMap<&str, Document> = live::files()
+        .map(|(name, file)| (name, document(&file)))
+        .collect();
+    let files = Arc::new(files);
+    let file = get(async move |Path(name): Path<String>, headers: HeaderMap| {
+        let file = files.get(name.as_str()).ok_or(Problem::NotFound)?;
+        Ok::<_, Problem>(file.response(&headers))
     });
-    Router::new().route("/", page).route("/live/{*file}", files)
+    Router::new().route("/", page).route("/live/{*file}", file)
 }
 
-fn response(file: File) -> Response {
-    let media_type = [(header::CONTENT_TYPE, file.media_type)];
-    (
-        pages::headers(CONTENT_SECURITY_POLICY),
-        media_type,
-        file.text,
-    )
-        .into_response()
+fn document(file: &File) -> Document {
+    Document::new(file.media_type, CONTENT_SECURITY_POLICY, file.text)
 }

@@ -273,6 +273,7 @@ described!(A B);
 described!(A B C);
 described!(A B C D);
 described!(A B C D E);
+described!(A B C D E G);
 
 /// A router and the document of its routes.
 pub(crate) struct Routes<S> {
@@ -319,6 +320,15 @@ impl<S: Clone + Send + Sync + 'static> Routes<S> {
         H: Handler<T, S> + Described<T>,
     {
         self.on(MethodFilter::POST, "post", path, handler, operation)
+    }
+
+    #[must_use]
+    pub(crate) fn put<T, H>(self, path: &str, handler: H, operation: Operation) -> Self
+    where
+        T: 'static,
+        H: Handler<T, S> + Described<T>,
+    {
+        self.on(MethodFilter::PUT, "put", path, handler, operation)
     }
 
     #[must_use]

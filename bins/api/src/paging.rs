@@ -3,7 +3,6 @@
 use std::{fmt::Display, str::FromStr};
 
 use axum::{
-    body::Bytes,
     http::{HeaderName, HeaderValue, StatusCode, Uri, header},
     response::{IntoResponse, Response},
 };
@@ -15,8 +14,10 @@ use crate::{
     Problem,
     answer::Answer,
     code::ProblemCode,
+    etag::{self, IfNoneMatch, Tagged},
     extract::digits,
     json::{self, JSON},
+    list_memory::RenderedList,
     openapi::{Describe, Operation, Schemas},
 };
 
@@ -31,8 +32,7 @@ pub(crate) struct Paged<T> {
 
 enum Rows<T> {
     Listed(Vec<T>),
-    /// As JSON, shared with other answers.
-    Rendered(Bytes),
+    Rendered(RenderedList),
 }
 
 impl<T> Paged<T> {
@@ -47,12 +47,34 @@ impl<T> Paged<T> {
         }
     }
 
-    /// The whole list on one page.
-    pub(crate) fn whole(json: Bytes) -> Self {
+    /// All rows on one page.
+    pub(crate) fn of(rows: Vec<T>) -> Self {
         Self {
             next: None,
-            rows: Rows::Rendered(json),
+            rows: Rows::Listed(rows),
         }
+    }
+
+    /// The whole list on one page.
+    pub(crate) fn whole(list: RenderedList) -> Self {
+        Self {
+            next: None,
+            rows: Rows::Rendered(list),
+        }
+    }
+}
+
+impl<T: Serialize> Paged<T> {
+    /// The page with its tag, for a client that may have it already.
+    pub(crate) fn tagged(self, known: &IfNoneMatch) -> Tagged<Self> {
+        let (tag, rows) = match self.rows {
+            Rows::Rendered(list) => (list.tag, json::response(JSON, list.json)),
+            Rows::Listed(rows) => match serde_json::to_vec(&rows) {
+                Ok(json) => (etag::of(&json), json::response(JSON, json)),
+                Err(_) => return Tagged::untagged(Answer(rows).into_response()),
+            },
+        };
+        known.answer(tag, (self.next, rows).into_response())
     }
 }
 
@@ -60,7 +82,7 @@ impl<T: Serialize> IntoResponse for Paged<T> {
     fn into_response(self) -> Response {
         let rows = match self.rows {
             Rows::Listed(rows) => Answer(rows).into_response(),
-            Rows::Rendered(json) => json::response(JSON, json),
+            Rows::Rendered(list) => json::response(JSON, list.json),
         };
         (self.next, rows).into_response()
     }

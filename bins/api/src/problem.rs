@@ -7,8 +7,11 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use inventory::{
-    ProductId, ReservationId, WaitlistEntryId, adjust_stock::InvalidAdjustment,
-    product::InvalidProduct, reservation::Refusal,
+    ProductId, ReservationId, WaitlistEntryId,
+    adjust_stock::InvalidAdjustment,
+    product::{InvalidProduct, Rejected},
+    reservation::Refusal,
+    sku::Sku,
 };
 use lanes::NoAnswer;
 use schemars::JsonSchema;
@@ -59,6 +62,7 @@ pub enum Problem {
 pub enum Part {
     Product(ProductId),
     Reservation(ReservationId),
+    Sku(Sku),
 }
 
 /// The `Retry-After` header of every 503, in seconds. Most overloads are over by then.
@@ -92,7 +96,11 @@ pub(crate) struct Body {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "ProductId")]
     product_id: Option<ProductId>,
-    /// With `sold_out` and `insufficient_stock`: the number of free units.
+    /// For a batch: the first SKU that no product has.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Sku")]
+    sku: Option<Sku>,
+    /// With `sold_out`, `insufficient_stock` and `stock_changed`: the number of free units.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "i32", range(min = 0))]
     stock: Option<i32>,
@@ -158,6 +166,8 @@ impl Problem {
             ProblemCode::ProductNotFound => Self::Refused(Refusal::ProductNotFound),
             ProblemCode::ReservationNotFound => Self::Refused(Refusal::ReservationNotFound),
             ProblemCode::MethodNotAllowed => Self::MethodNotAllowed,
+            ProblemCode::SkuTaken => Self::Refused(Refusal::SkuTaken),
+            ProblemCode::SkuFixed => Self::Refused(Refusal::SkuFixed),
             ProblemCode::SaleNotOpen => Self::Refused(Refusal::SaleNotOpen),
             ProblemCode::SaleClosed => Self::Refused(Refusal::SaleClosed),
             ProblemCode::AlreadyReserved => Self::Refused(Refusal::AlreadyReserved {
@@ -182,6 +192,7 @@ impl Problem {
             ProblemCode::ReservationNotConfirmed => Self::Refused(Refusal::ReservationNotConfirmed),
             ProblemCode::ExpiredSoldOut => Self::Refused(Refusal::ExpiredSoldOut),
             ProblemCode::InsufficientStock => Self::Refused(Refusal::InsufficientStock { free: 3 }),
+            ProblemCode::StockChanged => Self::Refused(Refusal::StockChanged { free: 78 }),
             ProblemCode::IdempotencyKeyInUse => Self::IdempotencyKeyInUse,
             ProblemCode::BodyTooLarge => Self::BodyTooLarge,
             ProblemCode::RequestTimeout => Self::RequestTimeout,
@@ -230,6 +241,7 @@ impl Problem {
             errors: None,
             reservation_id: None,
             product_id: None,
+            sku: None,
             stock: None,
             waitlist: None,
             entry_id: None,
@@ -241,6 +253,7 @@ impl Problem {
         match self {
             Self::RefusedOf(Part::Product(id), _) => body.product_id = Some(*id),
             Self::RefusedOf(Part::Reservation(id), _) => body.reservation_id = Some(*id),
+            Self::RefusedOf(Part::Sku(sku), _) => body.sku = Some(sku.clone()),
             _ => {}
         }
         if let Self::Refused(refusal) | Self::RefusedOf(_, refusal) = self {
@@ -249,7 +262,9 @@ impl Problem {
                 | Refusal::WaitlistEntryOffered { reservation_id } => {
                     body.reservation_id = Some(*reservation_id);
                 }
-                Refusal::SoldOut { free } | Refusal::InsufficientStock { free } => {
+                Refusal::SoldOut { free }
+                | Refusal::InsufficientStock { free }
+                | Refusal::StockChanged { free } => {
                     body.stock = Some(*free);
                 }
                 Refusal::SoldOutToWaitlist { free } => {
@@ -273,6 +288,8 @@ impl ProblemCode {
         match refusal {
             Refusal::ProductNotFound => Self::ProductNotFound,
             Refusal::ReservationNotFound => Self::ReservationNotFound,
+            Refusal::SkuTaken => Self::SkuTaken,
+            Refusal::SkuFixed => Self::SkuFixed,
             Refusal::SaleNotOpen => Self::SaleNotOpen,
             Refusal::SaleClosed => Self::SaleClosed,
             Refusal::MaxPerUserReached { .. } => Self::MaxPerUserReached,
@@ -289,6 +306,7 @@ impl ProblemCode {
             Refusal::ReservationNotConfirmed => Self::ReservationNotConfirmed,
             Refusal::ExpiredSoldOut => Self::ExpiredSoldOut,
             Refusal::InsufficientStock { .. } => Self::InsufficientStock,
+            Refusal::StockChanged { .. } => Self::StockChanged,
             Refusal::TotalTooLarge => Self::InvalidRequest,
         }
     }
@@ -362,6 +380,15 @@ impl From<Refusal> for Problem {
 impl From<InvalidProduct> for Problem {
     fn from(invalid: InvalidProduct) -> Self {
         Self::InvalidProduct(invalid.to_string())
+    }
+}
+
+impl From<Rejected> for Problem {
+    fn from(rejected: Rejected) -> Self {
+        match rejected {
+            Rejected::Invalid(invalid) => invalid.into(),
+            Rejected::Refused(refusal) => refusal.into(),
+        }
     }
 }
 

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use axum::{
-    body::Bytes,
     extract::{FromRequestParts, State},
     http::{Uri, request::Parts},
 };
@@ -11,11 +10,12 @@ use futures_util::FutureExt as _;
 use inventory::{
     ProductId, Quantity, Timestamp,
     product::{
-        self, HOLD_MAX_SECONDS, InvalidProduct, NAME_MAX_CHARACTERS, NewProduct, Policy, Product,
-        hold_seconds, sale_time,
+        self, HOLD_MAX_SECONDS, InvalidProduct, NAME_MAX_CHARACTERS, Name, NewProduct, Policy,
+        Product, hold_seconds, sale_time,
     },
     reservation::Refusal,
     schema::WITHOUT_NUL,
+    sku::{InvalidSku, Sku},
     whole_number,
 };
 use schemars::{JsonSchema, Schema};
@@ -28,34 +28,58 @@ use crate::{
     auth::Admin,
     bulkhead::Bulkhead,
     code::ProblemCode,
-    extract::{Id, Json, query_pairs},
+    etag::{IfNoneMatch, Tagged},
+    extract::{Id, Json, given, query_pairs},
     faults::Fault,
     idempotency::{Keyed, Rendered},
     keys::Client,
     lane_builder::{LaneBuilder, VerbLanes},
-    list_memory::ListMemory,
+    list_memory::{ListMemory, RenderedList},
     openapi::{Describe, Operation, Schemas},
     paging::{self, Paged},
     sale::Sale,
+    skus::Skus,
 };
 
-/// Reads of all products.
-pub(crate) type ListLanes = Arc<VerbLanes<(), Bytes>>;
+/// Reads of several products.
+pub(crate) struct Lists {
+    whole: VerbLanes<(), RenderedList>,
+    one: Lanes,
+    skus: Arc<Skus>,
+}
 
 /// Reads of products by id.
 pub(crate) type Lanes = Arc<lanes::Lanes<ProductId, Option<Product>>>;
 
-pub(crate) fn start_list(builder: &LaneBuilder) -> ListLanes {
-    let memory = ListMemory::default();
-    let list = move |pool, requests: Vec<()>, _| {
-        let memory = memory.clone();
-        async move {
-            let products = product::list(&pool).await?;
-            let list = memory.rendered(&products);
-            Ok(vec![list; requests.len()])
+impl Lists {
+    pub(crate) fn start(builder: &LaneBuilder, one: &Lanes, skus: &Arc<Skus>) -> Self {
+        let memory = ListMemory::default();
+        let list = move |pool, requests: Vec<()>, _| {
+            let memory = memory.clone();
+            async move {
+                let products = product::list(&pool).await?;
+                let list = memory.rendered(&products);
+                Ok(vec![list; requests.len()])
+            }
+        };
+        Self {
+            whole: builder.lanes("list_products", 1, list),
+            one: Arc::clone(one),
+            skus: Arc::clone(skus),
         }
-    };
-    Arc::new(builder.lanes("list_products", 1, list))
+    }
+
+    /// The product with this SKU, if there is one.
+    async fn with_sku(&self, sku: &Sku) -> Result<Vec<Product>, Problem> {
+        let Some(id) = self.skus.find(sku).await? else {
+            return Ok(Vec::new());
+        };
+        let product = self.one.ask(id.get(), id).await?;
+        if product.is_none() {
+            self.skus.forget(sku);
+        }
+        Ok(product.into_iter().collect())
+    }
 }
 
 pub(crate) fn start(builder: &LaneBuilder) -> Lanes {
@@ -77,6 +101,10 @@ pub(crate) struct WantedProduct {
         example = &"iPhone 15"
     )]
     name: Option<String>,
+    #[serde(default, deserialize_with = "given")]
+    /// Your own key of the product. No other product may have it. Once the product has it, it never changes.
+    #[schemars(with = "Sku", example = &"IPH-15")]
+    sku: Option<String>,
     #[serde(default, deserialize_with = "given")]
     #[schemars(with = "i32", range(min = 0, max = i32::MAX), example = 10)]
     stock: Option<WantedNumber>,
@@ -139,16 +167,27 @@ fn without_stock(schema: &mut Schema) {
     }
 }
 
-fn given<'de, T, D>(deserializer: D) -> Result<Option<T>, D::Error>
-where
-    T: Deserialize<'de>,
-    D: Deserializer<'de>,
-{
-    T::deserialize(deserializer).map(Some)
-}
-
 impl WantedProduct {
-    fn policy(&self) -> Result<Policy, InvalidProduct> {
+    pub(crate) fn name(&self) -> Result<Option<Name>, InvalidProduct> {
+        self.name.clone().map(Name::try_from).transpose()
+    }
+
+    pub(crate) fn stock(&self) -> Result<Option<i32>, InvalidProduct> {
+        let units = |wanted: &WantedNumber| {
+            let units = wanted.0.and_then(|units| i32::try_from(units).ok());
+            units
+                .filter(|units| *units >= 0)
+                .ok_or(InvalidProduct::Stock)
+        };
+        self.stock.as_ref().map(units).transpose()
+    }
+
+    pub(crate) fn sku(&self) -> Result<Option<Sku>, InvalidProduct> {
+        let sku = self.sku.clone().map(Sku::try_from);
+        Ok(sku.transpose()?)
+    }
+
+    pub(crate) fn policy(&self) -> Result<Policy, InvalidProduct> {
         let seconds = |field, wanted: &Option<Option<WantedNumber>>| {
             checked(wanted, |number: &WantedNumber| {
                 let seconds = number.0.ok_or(InvalidProduct::Seconds(field))?;
@@ -188,7 +227,7 @@ pub(crate) fn create_operation() -> Operation {
             "All units of the new product are free. This request is not idempotent: send an `Idempotency-Key` to \
             make a repeat safe.",
         )
-        .refuses(&[ProblemCode::InvalidProduct])
+        .refuses(&[ProblemCode::SkuTaken, ProblemCode::InvalidProduct])
 }
 
 pub(crate) async fn create(
@@ -208,7 +247,7 @@ pub(crate) async fn create(
         return Err(Problem::InvalidRequest(missing.collect()));
     };
     let (name, stock) = (name.clone(), stock.0.ok_or(InvalidProduct::Stock)?);
-    let new = NewProduct::new(name, stock, policy?)?;
+    let new = NewProduct::new(name, stock, policy?)?.with_sku(body.sku()?);
     let once = bulkhead.execute_once(
         "create_product",
         key,
@@ -228,8 +267,15 @@ pub(crate) fn change_operation() -> Operation {
         "changeProduct",
         "Change a product's name or the rules of its sale",
     )
-    .explained("Absent fields stay unchanged. `null` removes a rule. Existing holds do not change.")
-    .refuses(&[ProblemCode::InvalidProduct])
+    .explained(
+        "Absent fields stay unchanged. `null` removes a rule. Existing holds do not change. A product without a `sku` \
+        can get one.",
+    )
+    .refuses(&[
+        ProblemCode::SkuTaken,
+        ProblemCode::SkuFixed,
+        ProblemCode::InvalidProduct,
+    ])
 }
 
 pub(crate) async fn change(
@@ -243,11 +289,19 @@ pub(crate) async fn change(
         let detail = "to change the stock, use POST /products/{id}/stock";
         return Err(Fault::of("/stock", detail).into());
     }
-    let policy = body.policy()?;
-    let name = body.name.map(TryInto::try_into).transpose()?;
+    let (policy, sku) = (body.policy()?, body.sku()?);
+    let name = body.name()?;
     let pool = bulkhead.pool();
     let changed = bulkhead.execute("change_product", async move {
-        product::change(&pool, id, name.as_ref(), &policy, &sale.events).await
+        product::change(
+            &pool,
+            id,
+            name.as_ref(),
+            sku.as_ref(),
+            &policy,
+            &sale.events,
+        )
+        .await
     });
     match changed.await?? {
         Some(product) => Ok(Answer(product)),
@@ -257,51 +311,87 @@ pub(crate) async fn change(
 
 pub(crate) fn list_operation() -> Operation {
     Operation::new("listProducts", "Products, by id")
-        .explained("All products. With `limit` or `after_id`, one page of them.")
+        .explained(
+            "All products. With `limit` or `after_id`, one page of them. With `sku`, the product that has it, if there \
+            is one.",
+        )
 }
 
 pub(crate) async fn list(
     _: Client,
-    page: Page,
+    listed: Listed,
     uri: Uri,
-    State(lanes): State<ListLanes>,
+    known: IfNoneMatch,
+    State(lists): State<Arc<Lists>>,
     State(bulkhead): State<Arc<Bulkhead>>,
-) -> Result<Paged<Product>, Problem> {
-    let Page(Some((limit, after))) = page else {
-        return Ok(Paged::whole(lanes.ask(0, ()).await??));
+) -> Result<Tagged<Paged<Product>>, Problem> {
+    let (limit, after) = match listed {
+        Listed::Page { limit, after } => (limit, after),
+        Listed::Whole => {
+            let whole = lists.whole.ask(0, ()).await??;
+            return Ok(Paged::whole(whole).tagged(&known));
+        }
+        Listed::Sku(sku) => {
+            let products = lists.with_sku(&sku).await?;
+            return Ok(Paged::of(products).tagged(&known));
+        }
     };
     let pool = bulkhead.pool();
     let listed = bulkhead.execute("list_products", async move {
         // One row more shows whether there is a next page.
         product::page(&pool, after, limit + 1).await
     });
-    Ok(Paged::new(&uri, listed.await?, limit, |last| last.id.get()))
+    let page = Paged::new(&uri, listed.await?, limit, |last| last.id.get());
+    Ok(page.tagged(&known))
 }
 
-/// The limit, and the id before the page. `None`: the whole list.
-pub(crate) struct Page(Option<(i64, Option<ProductId>)>);
+/// Which products to list.
+pub(crate) enum Listed {
+    Whole,
+    Page {
+        limit: i64,
+        /// The id before the page.
+        after: Option<ProductId>,
+    },
+    Sku(Sku),
+}
 
-impl<S: Send + Sync> FromRequestParts<S> for Page {
+impl<S: Send + Sync> FromRequestParts<S> for Listed {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
-        let (mut limit, mut after) = (None, None);
+        let (mut limit, mut after, mut sku) = (None, None, None);
         for (name, value) in query_pairs(parts)? {
             match name.as_str() {
                 "limit" => limit = Some(paging::limit(&name, &value)?),
                 "after_id" => after = Some(paging::id(&name, &value)?),
+                "sku" => {
+                    let parsed = value.parse();
+                    let invalid = |error: InvalidSku| Problem::InvalidQuery(error.to_string());
+                    sku = Some(parsed.map_err(invalid)?);
+                }
                 _ => return Err(paging::unknown(&name)),
             }
         }
-        let asked = limit.is_some() || after.is_some();
-        Ok(Self(
-            asked.then(|| (limit.unwrap_or(paging::DEFAULT_LIMIT), after)),
-        ))
+        match (sku, limit, after) {
+            (Some(sku), None, None) => Ok(Self::Sku(sku)),
+            (Some(_), ..) => Err(Problem::InvalidQuery(
+                "sku cannot be combined with limit or after_id".to_owned(),
+            )),
+            (None, None, None) => Ok(Self::Whole),
+            (None, limit, after) => Ok(Self::Page {
+                limit: limit.unwrap_or(paging::DEFAULT_LIMIT),
+                after,
+            }),
+        }
     }
 }
 
-impl Describe for Page {
+impl Describe for Listed {
     fn describe(operation: &mut Operation, schemas: &mut Schemas) {
+        let sku = schemas.request_schema::<Sku>();
+        let words = "Only the product with this SKU. Cannot be combined with the other parameters.";
+        paging::parameter(operation, "sku", words, sku);
         paging::describe::<ProductId>(operation, schemas);
     }
 }
@@ -313,10 +403,11 @@ pub(crate) fn get_operation() -> Operation {
 pub(crate) async fn get(
     _: Client,
     Id(id): Id<ProductId>,
+    known: IfNoneMatch,
     State(lanes): State<Lanes>,
-) -> Result<Answer<Product>, Problem> {
+) -> Result<Tagged<Answer<Product>>, Problem> {
     match lanes.ask(id.get(), id).await? {
-        Some(product) => Ok(Answer(product)),
+        Some(product) => Ok(Answer(product).tagged(&known)),
         None => Err(Refusal::ProductNotFound.into()),
     }
 }

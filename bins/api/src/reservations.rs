@@ -17,6 +17,7 @@ use crate::{
     Problem,
     answer::Answer,
     bulkhead::Bulkhead,
+    etag::{IfNoneMatch, Tagged},
     extract::{Id, query_pairs},
     keys::Client,
     lane_builder::LaneBuilder,
@@ -53,10 +54,11 @@ pub(crate) fn get_operation() -> Operation {
 pub(crate) async fn get(
     _: Client,
     Id(id): Id<ReservationId>,
+    known: IfNoneMatch,
     State(lanes): State<Lanes>,
-) -> Result<Answer<Reservation>, Problem> {
+) -> Result<Tagged<Answer<Reservation>>, Problem> {
     match lanes.ask(id.get(), id).await? {
-        Some(reservation) => Ok(Answer(reservation)),
+        Some(reservation) => Ok(Answer(reservation).tagged(&known)),
         None => Err(Refusal::ReservationNotFound.into()),
     }
 }

@@ -10,6 +10,7 @@ use inventory::{
     batch::Batch,
     reservation::{Reference, Reservation},
     reserve::{self, Reserve},
+    sku::Sku,
 };
 use lanes::Turn;
 use schemars::JsonSchema;
@@ -20,11 +21,12 @@ use crate::{
     answer::Created,
     auth::ActingClient,
     code::ProblemCode,
-    extract::Json,
-    idempotency::{Keyed, Rendered},
+    extract::{Json, given},
+    idempotency::{Keyed, Rendered, is_not_found},
     lane_builder::{LaneBuilder, LockOf},
     openapi::Operation,
     sale::Sale,
+    skus::{Named, Skus},
     verb::{AtOnce, Outcome, Verb, VerbSpec},
 };
 
@@ -54,8 +56,13 @@ pub(crate) fn operation() -> Operation {
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct CreateReservation {
-    #[schemars(example = 1)]
-    product_id: ProductId,
+    #[serde(default, deserialize_with = "given")]
+    #[schemars(with = "ProductId", example = 1)]
+    product_id: Option<ProductId>,
+    /// The product's SKU, in place of `product_id`. Exactly one of the two must be given.
+    #[serde(default, deserialize_with = "given")]
+    #[schemars(with = "Sku")]
+    sku: Option<Sku>,
     #[schemars(example = 42)]
     user_id: UserId,
     #[serde(default = "one")]
@@ -72,16 +79,24 @@ pub(crate) fn one() -> Quantity {
 pub(crate) async fn reserve(
     _: ActingClient,
     State(lanes): State<Lanes>,
+    State(skus): State<Arc<Skus>>,
     Keyed(key, Json(body)): Keyed<Json<CreateReservation>>,
 ) -> Result<Rendered<Created<Reservation>>, Problem> {
+    let named = Named::of("", body.product_id, body.sku)?;
+    let product_id = skus.resolve(&named).await?;
     let request = Reserve {
-        product_id: body.product_id,
+        product_id,
         user_id: body.user_id,
         quantity: body.quantity,
         reference: body.reference,
     };
-    let product = body.product_id.get();
-    lanes.answer(product, key, request).await
+    let answer = lanes.answer(product_id.get(), key, request).await;
+    if let Named::Sku(sku) = &named
+        && is_not_found(&answer)
+    {
+        skus.forget(sku);
+    }
+    answer
 }
 
 /// Starts `count` lanes for requests without a key, and `count` lanes for requests with a key.

@@ -6,9 +6,10 @@ use axum::extract::State;
 use futures_util::FutureExt as _;
 use inventory::{
     ProductId, Quantity, UserId,
-    reservation::{Reference, Reservation},
+    reservation::{Reference, Refusal, Reservation},
     reserve::Reserve,
     reserve_batch,
+    sku::Sku,
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -19,14 +20,15 @@ use crate::{
     answer::AllCreated,
     auth::ActingClient,
     bulkhead::Bulkhead,
-    extract::Json,
+    extract::{Json, given},
     faults::Fault,
-    idempotency::{Keyed, Rendered},
+    idempotency::{Keyed, Rendered, is_not_found},
     json::Object,
     openapi::Operation,
     problem::Part,
     reserve::{REFUSALS, one},
     sale::Sale,
+    skus::{Named, Skus},
 };
 
 /// Most products in one batch.
@@ -36,7 +38,7 @@ pub(crate) fn operation() -> Operation {
     let summary = "Hold units of several products for a user: all or none";
     Operation::new("reserveBatch", summary)
         .explained(
-            "The reservations in the answer are in the order of the items. All have the same deadline: it follows the \
+            "An item names its product by `product_id` or by `sku`. The reservations in the answer are in the order of the items. All have the same deadline: it follows the \
             shortest `hold_seconds` of their products. A refusal is about the first item that \
             cannot be reserved: `product_id` names the product.",
         )
@@ -59,7 +61,13 @@ pub(crate) struct CreateBatch {
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Item {
-    product_id: ProductId,
+    #[serde(default, deserialize_with = "given")]
+    #[schemars(with = "ProductId")]
+    product_id: Option<ProductId>,
+    /// The product's SKU, in place of `product_id`. Exactly one of the two must be given.
+    #[serde(default, deserialize_with = "given")]
+    #[schemars(with = "Sku")]
+    sku: Option<Sku>,
     #[serde(default = "one")]
     quantity: Quantity,
 }
@@ -69,9 +77,11 @@ pub(crate) async fn reserve_batch(
     _: ActingClient,
     State(bulkhead): State<Arc<Bulkhead>>,
     State(sale): State<Arc<Sale>>,
-    Keyed(key, Json(body)): Keyed<Json<CreateBatch>>,
+    State(skus): State<Arc<Skus>>,
+    Keyed(key, Json(mut body)): Keyed<Json<CreateBatch>>,
 ) -> Result<Rendered<AllCreated<Reservation>>, Problem> {
-    let requests = body.requests()?;
+    let named = body.named()?;
+    let requests = body.requests(&named, &skus).await?;
     let once = bulkhead.execute_once(
         "reserve_together",
         key,
@@ -95,28 +105,57 @@ pub(crate) async fn reserve_batch(
             }
         },
     );
-    once.await
+    let answer = once.await;
+    if is_not_found(&answer) {
+        for named in &named {
+            if let Named::Sku(sku) = named {
+                skus.forget(sku);
+            }
+        }
+    }
+    answer
 }
 
 impl CreateBatch {
-    fn requests(self) -> Result<Vec<Reserve>, Problem> {
-        let mut products = HashSet::new();
-        let mut items = self.items.iter().enumerate();
-        if let Some((position, twice)) = items.find(|(_, item)| !products.insert(item.0.product_id))
-        {
-            let detail = format!("items name product {} twice", twice.0.product_id);
-            return Err(Fault::of(&format!("/items/{position}/product_id"), &detail).into());
-        }
+    /// The product of each item.
+    fn named(&mut self) -> Result<Vec<Named>, Problem> {
         if !(1..=MAX_ITEMS).contains(&self.items.len()) {
             let detail = format!("items must be 1 to {MAX_ITEMS}");
             return Err(Fault::of("/items", &detail).into());
         }
-        let requests = self.items.into_iter().map(|Object(item)| Reserve {
-            product_id: item.product_id,
-            user_id: self.user_id,
-            quantity: item.quantity,
-            reference: self.reference.clone(),
+        let items = self.items.iter_mut().enumerate();
+        let named = items.map(|(position, Object(item))| {
+            let place = format!("/items/{position}");
+            Named::of(&place, item.product_id, item.sku.take())
         });
-        Ok(requests.collect())
+        Ok(named.collect::<Result<_, Fault>>()?)
+    }
+
+    async fn requests(self, named: &[Named], skus: &Skus) -> Result<Vec<Reserve>, Problem> {
+        let mut requests = Vec::with_capacity(named.len());
+        let mut products = HashSet::new();
+        for (position, (Object(item), named)) in self.items.into_iter().zip(named).enumerate() {
+            let (product_id, field) = match named {
+                Named::Id(id) => (*id, "product_id"),
+                Named::Sku(sku) => match skus.find(sku).await? {
+                    Some(id) => (id, "sku"),
+                    None => {
+                        let part = Part::Sku(sku.clone());
+                        return Err(Problem::RefusedOf(part, Refusal::ProductNotFound));
+                    }
+                },
+            };
+            if !products.insert(product_id) {
+                let detail = format!("items name product {product_id} twice");
+                return Err(Fault::of(&format!("/items/{position}/{field}"), &detail).into());
+            }
+            requests.push(Reserve {
+                product_id,
+                user_id: self.user_id,
+                quantity: item.quantity,
+                reference: self.reference.clone(),
+            });
+        }
+        Ok(requests)
     }
 }

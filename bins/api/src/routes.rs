@@ -16,6 +16,8 @@ use crate::{
     openapi::{Operation, Routes},
     products, reservations, reserve, reserve_batch, return_sold,
     sale::Sale,
+    set_stock,
+    skus::Skus,
     waitlist,
 };
 
@@ -29,7 +31,8 @@ where
     Arc<Bulkhead>: FromRef<S>,
     Timer: FromRef<S>,
     ::live::Live: FromRef<S>,
-    products::ListLanes: FromRef<S>,
+    Arc<products::Lists>: FromRef<S>,
+    Arc<Skus>: FromRef<S>,
     products::Lanes: FromRef<S>,
     reservations::Lanes: FromRef<S>,
     reserve::Lanes: FromRef<S>,
@@ -56,6 +59,11 @@ where
             "/products/{id}/stock",
             adjust_stock::adjust_stock,
             adjust_stock::operation(),
+        )
+        .put(
+            "/products/{id}/stock",
+            set_stock::set_stock,
+            set_stock::operation(),
         )
         .about("Reservations", reservations)
         .get(
@@ -162,7 +170,8 @@ where
             `Host` header is answered `invalid_host`.\n\n\
             Every error has an `X-Request-Id` header: search the service's log for it. If the request has an \
             `X-Request-Id`, every response repeats it.\n\n\
-            Every response has `Cache-Control: no-store`, except for pages and documents.",
+            Every response has `Cache-Control: no-store`, except for pages, documents and reads with an `ETag`: they have \
+            `no-cache`, so that a cache asks with `If-None-Match` before each use.",
         "license": { "name": "MIT", "identifier": "MIT" },
     }))
 }

@@ -12,18 +12,20 @@ use runtime::{Process, gauges};
 use sqlx::PgPool;
 use timer::Timer;
 use tokio_util::sync::CancellationToken;
+use tower_http::cors::CorsLayer;
 
 use crate::{
     after_commit::AfterCommit,
     auth::Access,
     bulkhead::Bulkhead,
-    cancel, code, confirm, extend,
+    cancel, code, confirm, cors, extend,
     failed_calls::FailedCalls,
     keys::Keys,
     lane_builder::{BlockedProducts, Connections, LaneBuilder, ProductLocks},
     metrics::Metrics,
     products, reservations, reserve,
     sale::Sale,
+    skus::Skus,
 };
 
 /// One connection for heartbeats, one for health checks.
@@ -55,6 +57,11 @@ pub struct Settings {
     /// key.
     #[arg(long, env = "API_KEYS_FILE")]
     pub api_keys_file: Option<String>,
+
+    /// Origins of pages that may read products and reservations in a browser (CORS): a comma-separated list, such as
+    /// https://shop.example, or * for every origin. Without it, no page of another site can read an answer.
+    #[arg(long, env = "CORS_ORIGINS")]
+    pub cors_origins: Option<String>,
 
     /// Most requests in one batch, that is, in one call to PostgreSQL.
     #[arg(long, env = "BATCH_MAX_REQUESTS", default_value_t = 500,
@@ -88,6 +95,7 @@ macro_rules! parts {
         struct Parts {
             $($name: $part,)+
             monitoring_pool: PgPool,
+            cors: Option<CorsLayer>,
             stop: CancellationToken,
         }
 
@@ -106,7 +114,8 @@ parts! {
     timer: Timer,
     metrics: Arc<Metrics>,
     live: Live,
-    products: products::ListLanes,
+    products: Arc<products::Lists>,
+    skus: Arc<Skus>,
     product: products::Lanes,
     reservation: reservations::Lanes,
     reserve: reserve::Lanes,
@@ -120,7 +129,8 @@ impl AppState {
     ///
     /// # Errors
     ///
-    /// `ADMIN_TOKEN` is not printable ASCII, `API_KEYS_FILE` cannot be read, or a metric is registered twice.
+    /// `ADMIN_TOKEN` is not printable ASCII, `API_KEYS_FILE` cannot be read, `CORS_ORIGINS` is not a list of origins, or a
+    /// metric is registered twice.
     pub fn new(
         settings: Settings,
         pool: PgPool,
@@ -135,6 +145,8 @@ impl AppState {
         })?;
         let metrics = Arc::new(Metrics::new(&process.registry)?);
         let access = access(&settings, address, &metrics, process)?;
+        let cors = given(&settings.cors_origins);
+        let cors = cors.as_deref().map(cors::rules).transpose()?;
         let monitoring_pool = database::beside(&pool, MONITORING_CONNECTIONS);
         let feed = Arc::new(Feed::default());
         let activity = {
@@ -173,10 +185,13 @@ impl AppState {
             max_hold_seconds: settings.max_hold_seconds,
             events: settings.events.outbox_events,
         });
+        let skus = Skus::start(&builder);
+        let product = products::start(&builder);
         Ok(Self(Arc::new(Parts {
             access: Arc::new(access),
-            products: products::start_list(&builder),
-            product: products::start(&builder),
+            products: Arc::new(products::Lists::start(&builder, &product, &skus)),
+            product,
+            skus,
             reservation: reservations::start(&builder),
             reserve: reserve::start(
                 &builder.with_own_connections(),
@@ -197,6 +212,7 @@ impl AppState {
             metrics,
             live,
             monitoring_pool,
+            cors,
             stop,
         })))
     }
@@ -204,6 +220,11 @@ impl AppState {
     /// Connections for heartbeats and health checks only: an overloaded process must not look as if it were down.
     pub(crate) fn monitoring_pool(&self) -> PgPool {
         self.0.monitoring_pool.clone()
+    }
+
+    /// The rules for pages of other sites, if there are any.
+    pub(crate) fn cors(&self) -> Option<CorsLayer> {
+        self.0.cors.clone()
     }
 
     /// Ends the timers, and the lanes after their last answer. It is called when no request waits for an answer any
@@ -214,18 +235,19 @@ impl AppState {
     }
 }
 
+/// A setting without a value in a `.env` file means "none", not "the empty token". A secret that was made with `echo` ends
+/// with a newline.
+fn given(setting: &Option<String>) -> Option<String> {
+    let setting = setting.as_deref().map(str::trim);
+    setting.filter(|text| !text.is_empty()).map(str::to_owned)
+}
+
 fn access(
     settings: &Settings,
     address: SocketAddr,
     metrics: &Metrics,
     process: &Process,
 ) -> anyhow::Result<Access> {
-    // A setting without a value in a `.env` file means "none", not "the empty token". A secret that was made with
-    // `echo` ends with a newline.
-    let given = |setting: &Option<String>| {
-        let setting = setting.as_deref().map(str::trim);
-        setting.filter(|text| !text.is_empty()).map(str::to_owned)
-    };
     let admin_token = given(&settings.admin_token);
     let can_be_sent = |token: &String| token.bytes().all(|byte| matches!(byte, b' '..=b'~'));
     ensure!(

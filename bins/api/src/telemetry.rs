@@ -41,7 +41,7 @@ pub(crate) async fn record(
     };
     let route = route.as_ref().map(MatchedPath::as_str);
     // A method can be any token. Unknown methods are not labels, so that a client cannot make new time series.
-    let known = method.is_safe() || method == "POST" || method == "PATCH";
+    let known = method.is_safe() || method == "POST" || method == "PUT" || method == "PATCH";
     let method = known.then(|| method.as_str());
     let status = response.status();
     let problem = response.extensions().get::<ProblemReport>();

@@ -17,7 +17,28 @@ pub const REASON_MAX_CHARACTERS: usize = 200;
 /// A validated change of a product's stock.
 pub struct Adjustment {
     delta: i32,
-    reason: String,
+    reason: Reason,
+}
+
+/// A validated reason: 1 to [`REASON_MAX_CHARACTERS`] characters without NUL, which PostgreSQL cannot store.
+pub struct Reason(String);
+
+impl Reason {
+    /// The reason as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for Reason {
+    type Error = InvalidAdjustment;
+
+    fn try_from(reason: String) -> Result<Self, InvalidAdjustment> {
+        match reason.chars().count() {
+            1..=REASON_MAX_CHARACTERS if !reason.contains('\0') => Ok(Self(reason)),
+            _ => Err(InvalidAdjustment::Reason),
+        }
+    }
 }
 
 /// Why an [`Adjustment`] is invalid.
@@ -38,12 +59,7 @@ impl Adjustment {
         if delta == 0 {
             return Err(InvalidAdjustment::Delta);
         }
-        if reason.is_empty()
-            || reason.chars().count() > REASON_MAX_CHARACTERS
-            || reason.contains('\0')
-        {
-            return Err(InvalidAdjustment::Reason);
-        }
+        let reason = reason.try_into()?;
         Ok(Self { delta, reason })
     }
 }
@@ -86,7 +102,7 @@ pub async fn adjust_stock(
     ))
     .bind(product_id)
     .bind(adjustment.delta)
-    .bind(&adjustment.reason)
+    .bind(adjustment.reason.as_str())
     .bind(events.types());
     let rows = execute(executor, query).await?;
     let Some(row) = rows.first() else {

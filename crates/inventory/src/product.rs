@@ -10,7 +10,9 @@ use crate::{
     Error, ProductId, Quantity, Seconds, Timestamp,
     database::{End, Executor, fetch, transact},
     event::Events,
+    reservation::Refusal,
     schema::Utc,
+    sku::{InvalidSku, Sku},
     waitlist,
 };
 
@@ -44,6 +46,10 @@ pub struct Product {
     #[serde(with = "time::serde::rfc3339")]
     #[schemars(with = "Utc")]
     pub created_at: OffsetDateTime,
+    /// The shop's own key of the product, if it has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Sku")]
+    pub sku: Option<Sku>,
     /// Duration of a hold, in seconds, if it differs from the API's setting.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Seconds")]
@@ -83,7 +89,7 @@ fn is_zero(number: &i32) -> bool {
 /// The columns of a [`Product`].
 macro_rules! columns {
     () => {
-        "id, name, stock, held, sold, total, waiting, created_at,
+        "id, name, stock, held, sold, total, waiting, created_at, sku,
         hold_seconds, max_hold_seconds, max_per_user, sale_starts_at, sale_ends_at"
     };
 }
@@ -98,6 +104,13 @@ pub const HOLD_MAX_SECONDS: i64 = 31_536_000;
 /// A validated name: 1 to [`NAME_MAX_CHARACTERS`] characters without NUL, which PostgreSQL cannot store.
 pub struct Name(String);
 
+impl Name {
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
 impl TryFrom<String> for Name {
     type Error = InvalidProduct;
 
@@ -111,6 +124,7 @@ impl TryFrom<String> for Name {
 
 /// A validated product to create.
 pub struct NewProduct {
+    sku: Option<Sku>,
     name: Name,
     stock: i32,
     policy: Policy,
@@ -137,6 +151,9 @@ pub enum InvalidProduct {
     /// The name is empty, too long, or contains a NUL character.
     #[error("name must have 1 to {NAME_MAX_CHARACTERS} characters, and no NUL")]
     Name,
+    /// The SKU is empty, too long, or not visible ASCII.
+    #[error("sku: {0}")]
+    Sku(#[from] InvalidSku),
     /// The stock is out of range.
     #[error("stock must be a whole number from 0 to 2147483647")]
     Stock,
@@ -160,6 +177,7 @@ impl NewProduct {
         let name = name.try_into()?;
         match i32::try_from(stock) {
             Ok(stock) if stock >= 0 => Ok(Self {
+                sku: None,
                 name,
                 stock,
                 policy,
@@ -167,6 +185,22 @@ impl NewProduct {
             _ => Err(InvalidProduct::Stock),
         }
     }
+
+    /// The same product with a SKU.
+    #[must_use]
+    pub fn with_sku(mut self, sku: Option<Sku>) -> Self {
+        self.sku = sku;
+        self
+    }
+}
+
+/// Why a product was not created or changed.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Rejected {
+    /// The product would be invalid.
+    Invalid(InvalidProduct),
+    /// [`Refusal::SkuTaken`] or [`Refusal::SkuFixed`].
+    Refused(Refusal),
 }
 
 /// Validates the duration of a product's holds: 1 to [`HOLD_MAX_SECONDS`] seconds. `field` is named in the error.
@@ -183,17 +217,19 @@ pub fn sale_time(field: &'static str, text: &str) -> Result<OffsetDateTime, Inva
     Ok(time.get())
 }
 
-/// Creates a product whose units are all free.
+/// Creates a product whose units are all free. Refuses with [`Refusal::SkuTaken`].
 pub async fn create(
     executor: impl Into<Executor<'_>>,
     new: &NewProduct,
-) -> Result<Result<Product, InvalidProduct>, Error> {
+) -> Result<Result<Product, Rejected>, Error> {
     let policy = &new.policy;
+    // A violated index would abort the transaction, and the refusal could not be stored under an idempotency key.
     let query = sqlx::query(concat!(
         "-- product: create
         insert into products (name, stock, total, initial,
-            hold_seconds, max_hold_seconds, max_per_user, sale_starts_at, sale_ends_at)
-        values ($1, $2, $2, $2, $3, $4, $5, $6, $7)
+            hold_seconds, max_hold_seconds, max_per_user, sale_starts_at, sale_ends_at, sku)
+        values ($1, $2, $2, $2, $3, $4, $5, $6, $7, $8)
+        on conflict (sku) where sku is not null do nothing
         returning ",
         columns!()
     ))
@@ -203,16 +239,15 @@ pub async fn create(
     .bind(policy.max_hold_seconds.flatten())
     .bind(policy.max_per_user.flatten())
     .bind(policy.sale_starts_at.flatten())
-    .bind(policy.sale_ends_at.flatten());
-    let created = checked(fetch(executor, query).await)?;
-    Ok(match created {
-        Ok(mut rows) => Ok(rows.pop().ok_or(sqlx::Error::RowNotFound)?),
-        Err(invalid) => Err(invalid),
-    })
+    .bind(policy.sale_ends_at.flatten())
+    .bind(&new.sku);
+    let created: Result<Vec<Product>, _> = checked(fetch(executor, query).await)?;
+    let created = created.map(|mut rows| rows.pop());
+    Ok(created.and_then(|created| created.ok_or(Rejected::Refused(Refusal::SkuTaken))))
 }
 
-/// Changes a product's name, unless it is `None`, and the rules of its sale. Returns `Ok(Ok(None))` if the product
-/// does not exist.
+/// Changes a product's name and gives it a SKU, unless these are `None`, and changes the rules of its sale. Returns
+/// `Ok(Ok(None))` if the product does not exist. Refuses with [`Refusal::SkuTaken`] and [`Refusal::SkuFixed`].
 ///
 /// The rules decide who is offered units, and when the line of the product is closed. So the line is looked at in the same
 /// transaction.
@@ -220,18 +255,26 @@ pub async fn change(
     pool: &PgPool,
     id: ProductId,
     name: Option<&Name>,
+    sku: Option<&Sku>,
     policy: &Policy,
     events: &Events,
-) -> Result<Result<Option<Product>, InvalidProduct>, Error> {
+) -> Result<Result<Option<Product>, Rejected>, Error> {
     let work = async |transaction: &mut PgConnection| {
-        let changed = checked(update(&mut *transaction, id, name, policy).await)?;
+        let changed = checked(update(&mut *transaction, id, name, sku, policy).await)?;
         let mut changed = match changed {
             Ok(rows) => rows,
-            Err(invalid) => return Ok((End::Rollback, Err(invalid))),
+            Err(rejected) => return Ok((End::Rollback, Err(rejected))),
         };
         if changed.iter().any(|product| product.waiting > 0) {
             waitlist::settle(&mut *transaction, id, events).await?;
-            changed = read(transaction, &[id]).await?;
+            changed = read(&mut *transaction, &[id]).await?;
+        }
+        // With a SKU, either there is no such product, or it has another SKU.
+        if changed.is_empty() && sku.is_some() && !read(transaction, &[id]).await?.is_empty() {
+            return Ok((
+                End::Rollback,
+                Err(Rejected::Refused(Refusal::SkuFixed)),
+            ));
         }
         Ok((End::Commit, Ok(changed.pop())))
     };
@@ -242,6 +285,7 @@ async fn update(
     transaction: &mut PgConnection,
     id: ProductId,
     name: Option<&Name>,
+    sku: Option<&Sku>,
     policy: &Policy,
 ) -> Result<Vec<Product>, Error> {
     let mut query = QueryBuilder::new("-- product: change\nupdate products set name = coalesce(");
@@ -252,7 +296,14 @@ async fn update(
     set(&mut query, ", max_per_user = ", policy.max_per_user);
     set(&mut query, ", sale_starts_at = ", policy.sale_starts_at);
     set(&mut query, ", sale_ends_at = ", policy.sale_ends_at);
+    if let Some(sku) = sku {
+        query.push(", sku = ").push_bind(sku.as_str());
+    }
     query.push(" where id = ").push_bind(id.get());
+    if let Some(sku) = sku {
+        query.push(" and coalesce(sku = ");
+        query.push_bind(sku.as_str()).push(", true)");
+    }
     query.push(concat!(" returning ", columns!()));
     fetch(transaction, query.build()).await
 }
@@ -268,15 +319,15 @@ where
 
 /// Converts a violated constraint to its error. When only one end of the sale is given, only the database knows the
 /// other.
-fn checked<T>(answer: Result<T, Error>) -> Result<Result<T, InvalidProduct>, Error> {
-    match answer {
-        Ok(rows) => Ok(Ok(rows)),
-        Err(Error::NotDone(sqlx::Error::Database(refusal)))
-            if refusal.constraint() == Some("products_sale_window") =>
-        {
-            Ok(Err(InvalidProduct::Window))
-        }
-        Err(error) => Err(error),
+fn checked<T>(answer: Result<T, Error>) -> Result<Result<T, Rejected>, Error> {
+    let constraint = match &answer {
+        Err(Error::NotDone(sqlx::Error::Database(refusal))) => refusal.constraint(),
+        _ => None,
+    };
+    match constraint {
+        Some("products_sale_window") => Ok(Err(Rejected::Invalid(InvalidProduct::Window))),
+        Some("products_by_sku") => Ok(Err(Rejected::Refused(Refusal::SkuTaken))),
+        _ => answer.map(Ok),
     }
 }
 

@@ -195,6 +195,12 @@ pub enum Refusal {
     /// No product has this id.
     #[error("there is no such product")]
     ProductNotFound,
+    /// Another product has this SKU.
+    #[error("another product has this SKU")]
+    SkuTaken,
+    /// The product has another SKU, which never changes.
+    #[error("the product has another SKU")]
+    SkuFixed,
     /// The product's `sale_starts_at` is in the future.
     #[error("the sale has not begun")]
     SaleNotOpen,
@@ -267,6 +273,12 @@ pub enum Refusal {
     /// The adjustment removes more units than are free.
     #[error("only {free} units are free")]
     InsufficientStock {
+        /// Number of free units.
+        free: i32,
+    },
+    /// Another number of units is free than the request expects.
+    #[error("{free} units are free")]
+    StockChanged {
         /// Number of free units.
         free: i32,
     },

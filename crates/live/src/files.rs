@@ -60,16 +60,19 @@ const FILES: &[(&str, &str)] = files! {
     "vendor/LICENSE"
 };
 
-/// The file `/live/{name}`. `None` if there is no such file.
-pub fn file(name: &str) -> Option<File> {
-    let (name, text) = FILES.iter().find(|(known, _)| *known == name)?;
+/// The files under `/live/`, by name.
+pub fn files() -> impl Iterator<Item = (&'static str, File)> {
+    FILES.iter().map(|(name, text)| (*name, file(name, text)))
+}
+
+fn file(name: &str, text: &'static str) -> File {
     let media_type = match name.rsplit_once('.') {
         Some((_, "css")) => "text/css; charset=utf-8",
         Some((_, "js")) => "text/javascript; charset=utf-8",
         Some((_, "svg")) => "image/svg+xml",
         _ => "text/plain; charset=utf-8",
     };
-    Some(File { media_type, text })
+    File { media_type, text }
 }
 
 #[cfg(test)]

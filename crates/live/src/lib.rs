@@ -36,7 +36,7 @@ use sqlx::{PgPool, postgres::PgConnectOptions};
 use timer::Timer;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
-pub use files::{CONTENT_SECURITY_POLICY, File, PAGE, file};
+pub use files::{CONTENT_SECURITY_POLICY, File, PAGE, files};
 pub use view::View;
 
 use self::{

@@ -192,6 +192,7 @@ async fn a_whole_life_on_three_roles() {
     let (patch, post) = (Method::PATCH, Method::POST);
     let rules = json!({
         "name": "iPhone 16",
+        "sku": "IPH-16",
         "max_per_user": 5,
         "hold_seconds": 300,
         "max_hold_seconds": 3600,
@@ -201,6 +202,10 @@ async fn a_whole_life_on_three_roles() {
     does(&system, patch, &path, rules).await;
     let delta = json!({"delta": 3, "reason": "found"});
     does(&system, post.clone(), &format!("{path}/stock"), delta).await;
+    for (stock, expected) in [(6, 5), (5, 6)] {
+        let count = json!({"stock": stock, "expected": expected, "reason": "count"});
+        does(&system, Method::PUT, &format!("{path}/stock"), count).await;
+    }
 
     // Without a lane, and with one.
     let other = json!({"name": "iPhone 15 case", "stock": 1});
@@ -226,6 +231,8 @@ async fn a_whole_life_on_three_roles() {
     let together = does(&system, post.clone(), "/reservations/batch", items).await;
     let path = format!("/reservations/{}/extend", id(&together[0]));
     does(&system, post.clone(), &path, json!({"seconds": 400})).await;
+    let longer = json!({"ids": [id(&together[0])], "seconds": 500});
+    does(&system, post.clone(), "/reservations/batch/extend", longer).await;
     system.backdate(&together[0]).await;
     let late = system.reserve(product, 4).await;
     system.backdate(&late).await;

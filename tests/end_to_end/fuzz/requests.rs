@@ -269,6 +269,7 @@ fn queries() -> impl Strategy<Value = String> {
     let name = select(&[
         "user_id",
         "product_id",
+        "sku",
         "status",
         "limit",
         "offset",

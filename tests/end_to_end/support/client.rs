@@ -244,7 +244,7 @@ impl Answer {
             "invalid_request" => fields.push("errors"),
             "already_reserved" | "waitlist_entry_offered" => fields.push("reservation_id"),
             "already_waiting" => fields.push("entry_id"),
-            "sold_out" | "insufficient_stock" => fields.push("stock"),
+            "sold_out" | "insufficient_stock" | "stock_changed" => fields.push("stock"),
             "max_per_user_reached" => fields.push("remaining"),
             _ => {}
         }

@@ -3,7 +3,7 @@
 use futures_util::future::join_all;
 use inventory::{
     ProductId,
-    product::{self, InvalidProduct, Policy},
+    product::{self, InvalidProduct, Policy, Rejected},
     reservation::{Refusal, Status},
 };
 use sqlx::{
@@ -39,7 +39,7 @@ fn reached<T>(remaining: i32) -> Result<T, Refusal> {
 }
 
 async fn change(shop: &Shop, product: ProductId, policy: Policy) -> product::Product {
-    let changed = product::change(&shop.pool, product, None, &policy, &shop.events).await;
+    let changed = product::change(&shop.pool, product, None, None, &policy, &shop.events).await;
     changed.unwrap().unwrap().unwrap()
 }
 
@@ -251,11 +251,14 @@ async fn a_change_touches_what_it_names(pool: PgPool) {
         sale_starts_at: empty,
         ..Policy::default()
     };
-    let refused = product::change(&shop.pool, product, None, &empty, &shop.events).await;
-    assert_eq!(refused.unwrap().unwrap_err(), InvalidProduct::Window);
+    let refused = product::change(&shop.pool, product, None, None, &empty, &shop.events).await;
+    assert_eq!(
+        refused.unwrap().unwrap_err(),
+        Rejected::Invalid(InvalidProduct::Window)
+    );
     let unknown = ProductId::try_from(i64::MAX).unwrap();
-    let nothing =
-        product::change(&shop.pool, unknown, None, &Policy::default(), &shop.events).await;
+    let policy = Policy::default();
+    let nothing = product::change(&shop.pool, unknown, None, None, &policy, &shop.events).await;
     assert!(nothing.unwrap().unwrap().is_none());
 }
 

@@ -7,12 +7,20 @@ use sqlx::{AssertSqlSafe, PgPool};
 use crate::support::Shop;
 
 /// Each constraint, trigger and unique index, with a statement that only it refuses.
-const REFUSED: [(&str, &str); 56] = [
+const REFUSED: [(&str, &str); 57] = [
     (
         "products_pkey",
         "insert into products (id, name, stock, total) overriding system value values (1, 'x', 1, 1)",
     ),
     ("product_name_length", "update products set name = ''"),
+    (
+        "product_sku_visible_ascii",
+        "update products set sku = 'a b'",
+    ),
+    (
+        "products_by_sku",
+        "insert into products (name, stock, total, sku) values ('x', 1, 1, 'A'), ('y', 1, 1, 'A')",
+    ),
     // Overselling by hand: one unit more than exists.
     (
         "units_not_negative",

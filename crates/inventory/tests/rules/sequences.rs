@@ -40,6 +40,11 @@ enum Step {
         product: usize,
         delta: i32,
     },
+    SetStock {
+        product: usize,
+        stock: i32,
+        expected: Option<i32>,
+    },
     Reserve(Vec<Wish>),
     /// All for one user.
     ReserveBatch(Vec<Wish>),
@@ -139,6 +144,7 @@ fn sequences() -> impl Strategy<Value = Vec<Step>> {
         },
     );
     let delta = prop_oneof![12 => -6..0, 8 => 1..6, 1 => select(vec![i32::MIN, i32::MAX])];
+    let stock = prop_oneof![12 => 0..9, 1 => Just(i32::MAX)];
     let wish = || {
         (product(), 1..7_i64, 1..4, any::<bool>()).prop_map(|(product, user, quantity, named)| {
             Wish {
@@ -169,6 +175,9 @@ fn sequences() -> impl Strategy<Value = Vec<Step>> {
         1 => create,
         1 => (product(), change).prop_map(|(product, change)| Step::Change { product, change }),
         2 => (product(), delta).prop_map(|(product, delta)| Step::AdjustStock { product, delta }),
+        2 => (product(), stock, option::of(0..6)).prop_map(|(product, stock, expected)| {
+            Step::SetStock { product, stock, expected }
+        }),
         8 => reserve.clone(),
         3 => together.prop_map(Step::ReserveBatch),
         3 => holds().prop_map(Step::Confirm),

@@ -72,6 +72,8 @@ impl Run<'_> {
             Refusal::ExpiredSoldOut => Answer::ExpiredSoldOut,
             Refusal::InsufficientStock { free } => Answer::InsufficientStock(*free),
             Refusal::TotalTooLarge => Answer::TotalTooLarge,
+            Refusal::StockChanged { free } => Answer::StockChanged(*free),
+            Refusal::SkuTaken | Refusal::SkuFixed => unreachable!("no step gives a SKU"),
         }
     }
 
@@ -248,8 +250,8 @@ impl Run<'_> {
     }
 }
 
-/// A reservation has the times of its transitions, and its deadline is the last one that was set. `created` has the time of
-/// each hold.
+/// A reservation has the times of its transitions, and its deadline is the last one that was set. `created` has the
+/// time of each hold.
 fn compare_times(
     hold: &Hold,
     read: &Reservation,

@@ -3,16 +3,16 @@
 //! Holds are identified by position. Time is only whether a deadline has passed, and in which order deadlines passed.
 //! The code is independent of the service and simple: each request is decided alone, one after the other.
 
+mod extend;
 mod line;
+mod orders;
 mod reclaim;
-
-use std::collections::HashSet;
 
 use inventory::reservation::Status;
 
-pub(super) use self::line::Entry;
+pub(super) use self::{line::Entry, orders::Whole};
 
-use crate::support::{HOLD_SECONDS, MAX_HOLD_SECONDS};
+use crate::support::HOLD_SECONDS;
 
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Product {
@@ -99,11 +99,9 @@ pub(super) enum Answer {
     ExpiredSoldOut,
     InsufficientStock(i32),
     TotalTooLarge,
+    StockChanged(i32),
     Adjusted,
 }
-
-/// The answers to all holds of an order, or the position of the first refusal.
-pub(super) type Whole = Result<Vec<Answer>, (usize, Answer)>;
 
 #[derive(Clone, Debug)]
 pub(super) struct Adjustment {
@@ -306,131 +304,6 @@ impl Reference {
         answers
     }
 
-    /// Extends each hold if the rules allow it. Also returns the extended ones.
-    pub(super) fn extend(
-        &mut self,
-        requests: &[(Option<usize>, i32)],
-    ) -> (Vec<Answer>, HashSet<usize>) {
-        let (mut answers, mut moved) = (Vec::new(), HashSet::new());
-        for (hold, seconds) in requests {
-            answers.push(match *hold {
-                None => Answer::ReservationNotFound,
-                Some(hold) => match self.effective(hold) {
-                    Status::Active => {
-                        if self.extend_one(hold, *seconds) {
-                            moved.insert(hold);
-                        }
-                        Answer::Ok(hold)
-                    }
-                    status => Answer::Ended(status),
-                },
-            });
-        }
-        (answers, moved)
-    }
-
-    fn extend_one(&mut self, hold: usize, seconds: i32) -> bool {
-        self.extend_within(hold, seconds, hold)
-    }
-
-    /// Extends a hold as far as the rules of the hold `limit` allow it. The durations differ so much that all calls count
-    /// as being at the time of the hold's creation.
-    fn extend_within(&mut self, hold: usize, seconds: i32, limit: usize) -> bool {
-        let longest = self.longest(limit);
-        let (lasts, since) = match self.holds[hold].deadline {
-            Deadline::AfterCreation(lasts) => (lasts, self.holds[hold].born),
-            Deadline::AfterCreationOf(other, lasts) => (lasts, self.holds[other].born),
-            Deadline::AfterCall(lasts) => (lasts, usize::MAX),
-        };
-        self.holds[hold].deadline = if seconds < longest && seconds >= lasts {
-            Deadline::AfterCall(seconds)
-        } else if longest < seconds && (longest, self.holds[limit].born) > (lasts, since) {
-            Deadline::AfterCreationOf(limit, longest)
-        } else {
-            return false;
-        };
-        true
-    }
-
-    fn longest(&self, hold: usize) -> i32 {
-        let own = self.products[self.holds[hold].product]
-            .rules
-            .max_hold_seconds;
-        own.unwrap_or(MAX_HOLD_SECONDS)
-    }
-
-    /// Extends all holds to the same deadline, or none. Also returns the extended ones.
-    pub(super) fn extend_batch(
-        &mut self,
-        holds: &[Option<usize>],
-        seconds: i32,
-    ) -> (Whole, HashSet<usize>) {
-        let mut answers = Vec::new();
-        for (position, hold) in holds.iter().enumerate() {
-            answers.push(match hold.map(|hold| (hold, self.effective(hold))) {
-                Some((hold, Status::Active)) => Answer::Ok(hold),
-                Some((_, status)) => {
-                    return (Err((position, Answer::Ended(status))), HashSet::new());
-                }
-                None => return (Err((position, Answer::ReservationNotFound)), HashSet::new()),
-            });
-        }
-        let all = holds.iter().copied().flatten();
-        let limit = all
-            .clone()
-            .min_by_key(|hold| (self.longest(*hold), self.holds[*hold].born));
-        let moved = all.filter(|hold| self.extend_within(*hold, seconds, limit.unwrap()));
-        let moved = moved.collect();
-        (Ok(answers), moved)
-    }
-
-    pub(super) fn cancel_batch(&mut self, holds: &[Option<usize>]) -> Whole {
-        let whole = self.all_or_none(holds, |reference, hold| {
-            reference.turn_each(&[hold], Status::Active, Status::Canceled)[0]
-        });
-        if whole.is_ok() {
-            self.offer_all();
-        }
-        whole
-    }
-
-    /// Confirms all holds, or none. Also returns how many due holds were expired.
-    pub(super) fn confirm_batch(
-        &mut self,
-        holds: &[Option<usize>],
-        reacquire: bool,
-    ) -> (Whole, u64) {
-        let mut expired = 0;
-        let whole = self.all_or_none(holds, |reference, hold| {
-            let answer = reference.confirm(&[hold])[0];
-            if !reacquire || answer != Answer::Ended(Status::Expired) {
-                return answer;
-            }
-            let (answer, on_the_way) = reference.reacquire(hold);
-            expired += on_the_way;
-            answer
-        });
-        let expired = if whole.is_ok() { expired } else { 0 };
-        (whole, expired)
-    }
-
-    fn all_or_none(
-        &mut self,
-        holds: &[Option<usize>],
-        mut act: impl FnMut(&mut Self, Option<usize>) -> Answer,
-    ) -> Whole {
-        let mut trial = self.clone();
-        let mut answers = Vec::new();
-        for (position, hold) in holds.iter().enumerate() {
-            match act(&mut trial, *hold) {
-                Answer::Ok(done) => answers.push(Answer::Ok(done)),
-                refusal => return Err((position, refusal)),
-            }
-        }
-        *self = trial;
-        Ok(answers)
-    }
-
     /// Sells the units of an expired hold again. Also returns how many holds were expired.
     pub(super) fn reacquire(&mut self, lost: Option<usize>) -> (Answer, u64) {
         let Some(lost) = lost else {
@@ -502,6 +375,26 @@ impl Reference {
         });
         self.offer(product);
         (Answer::Adjusted, expired)
+    }
+
+    /// Sets the free units.
+    pub(super) fn set_stock(
+        &mut self,
+        product: Option<usize>,
+        stock: i32,
+        expected: Option<i32>,
+    ) -> Answer {
+        let Some(position) = product else {
+            return Answer::ProductNotFound;
+        };
+        let there = self.products[position].stock;
+        if expected.is_some_and(|expected| expected != there) {
+            return Answer::StockChanged(there);
+        }
+        if stock == there {
+            return Answer::Adjusted;
+        }
+        self.adjust_stock(product, stock - there).0
     }
 
     /// Expires up to `max_rows` due holds of a product. Returns their number.

@@ -1,23 +1,22 @@
 //! Runs one sequence against PostgreSQL and the reference.
 
 mod line;
+mod orders;
 
 use std::collections::HashSet;
 
 use inventory::{
     ProductId, ReservationId, WaitlistEntryId,
     adjust_stock::{self, Adjusted},
-    batch::{AllOrNone, Batch},
-    cancel_batch::cancel_batch,
-    confirm_batch::{Reacquire, confirm_batch},
+    batch::Batch,
     expire,
     extend::{self, Extend},
-    extend_batch::extend_batch,
     product::{self, Policy},
     reacquire,
     reservation::{Reservation, Status},
     reserve::Reserve,
     reserve_batch::reserve_batch,
+    set_stock::{SetStock, set_stock},
     transition,
 };
 use proptest::{prelude::*, test_runner::TestCaseError};
@@ -25,7 +24,7 @@ use time::{Duration, OffsetDateTime};
 
 use super::{
     Change, Step, Wish,
-    reference::{Answer, Deadline, Product, Reference, Request, Rules, Whole, Window},
+    reference::{Answer, Deadline, Product, Reference, Request, Rules, Window},
 };
 use crate::support::{HOLD_SECONDS, MAX_HOLD_SECONDS, Shop, reservation_id, units};
 
@@ -78,6 +77,11 @@ impl<'a> Run<'a> {
             Step::Create { stock, rules } => self.create(*stock, *rules).await,
             Step::Change { product, change } => self.change(*product, change).await?,
             Step::AdjustStock { product, delta } => self.adjust_stock(*product, *delta).await?,
+            Step::SetStock {
+                product,
+                stock,
+                expected,
+            } => self.set_stock(*product, *stock, *expected).await?,
             Step::Reserve(wishes) => self.reserve(wishes).await?,
             Step::ReserveBatch(wishes) => self.reserve_batch(wishes).await?,
             Step::Confirm(holds) => {
@@ -113,18 +117,7 @@ impl<'a> Run<'a> {
             Step::ConfirmBatch { holds, reacquire } => {
                 self.confirm_batch(holds, *reacquire).await?;
             }
-            Step::CancelBatch(holds) => {
-                let (named, ids) = self.order(holds);
-                let before = self.count(Status::Canceled);
-                let wanted = self.reference.cancel_batch(&named);
-                let changed = self.count(Status::Canceled) - before;
-                let (pool, events) = (&self.shop.pool, &self.shop.events);
-                let done = cancel_batch(pool, &ids, events).await.unwrap();
-                let offered = self.offered().await;
-                prop_assert_eq!(done.offered, offered);
-                self.compare_whole(&ids, &done, wanted, (changed, 0))
-                    .await?;
-            }
+            Step::CancelBatch(holds) => self.cancel_batch(holds).await?,
             Step::ExtendBatch(holds, seconds) => self.extend_batch(holds, *seconds).await?,
             Step::Join(wish) => self.join(wish).await?,
             Step::Leave(entry) => self.leave(*entry).await?,
@@ -173,6 +166,7 @@ impl<'a> Run<'a> {
             &self.shop.pool,
             id,
             None,
+            None,
             &policy(change),
             &self.shop.events,
         )
@@ -213,6 +207,33 @@ impl<'a> Run<'a> {
         }
         let answer = answer.map_or_else(|refusal| self.refusal(&refusal), |_| Answer::Adjusted);
         prop_assert_eq!((answer, expired), (wanted, wanted_expired));
+        Ok(())
+    }
+
+    async fn set_stock(
+        &mut self,
+        product: usize,
+        stock: i32,
+        expected: Option<i32>,
+    ) -> Result<(), TestCaseError> {
+        let (product, id) = self.named_product(product);
+        let wanted = self.reference.set_stock(product, stock, expected);
+        let reason = REASON.to_owned().try_into().unwrap();
+        let set = SetStock {
+            stock,
+            expected,
+            reason,
+        };
+        let set = set_stock(&self.shop.pool, id, &set, &self.shop.events).await;
+        let set = set.unwrap();
+        let offered = self.offered().await;
+        prop_assert_eq!(set.offered, offered);
+        let set = set.answer;
+        if let (Some(product), Ok(read)) = (product, &set) {
+            self.compare_product(product, read)?;
+        }
+        let answer = set.map_or_else(|refusal| self.refusal(&refusal), |_| Answer::Adjusted);
+        prop_assert_eq!(answer, wanted);
         Ok(())
     }
 
@@ -342,89 +363,6 @@ impl<'a> Run<'a> {
             }
         }
         Ok(())
-    }
-
-    async fn extend_batch(&mut self, holds: &[usize], seconds: i32) -> Result<(), TestCaseError> {
-        let (named, ids) = self.order(holds);
-        let (wanted, moved) = self.reference.extend_batch(&named, seconds);
-        let before: OffsetDateTime = sqlx::query_scalar("select clock_timestamp()")
-            .fetch_one(&self.shop.pool)
-            .await
-            .unwrap();
-        let seconds = i64::from(seconds).try_into().unwrap();
-        let done = extend_batch(&self.shop.pool, &ids, seconds, MAX_HOLD_SECONDS).await;
-        let done = done.unwrap();
-        self.compare_whole(&ids, &done, wanted, (moved.len(), 0))
-            .await?;
-        self.are_later(done.answer.iter().flatten(), before, &moved)
-    }
-
-    async fn confirm_batch(
-        &mut self,
-        holds: &[usize],
-        reacquire: bool,
-    ) -> Result<(), TestCaseError> {
-        let (named, ids) = self.order(holds);
-        let before = self.count(Status::Confirmed);
-        let (wanted, expired) = self.reference.confirm_batch(&named, reacquire);
-        let changed = self.count(Status::Confirmed) - before;
-        let reacquire = match reacquire {
-            true => Reacquire::Expired,
-            false => Reacquire::Nothing,
-        };
-        let (pool, events) = (&self.shop.pool, &self.shop.events);
-        let done = confirm_batch(pool, &ids, reacquire, events).await.unwrap();
-        let sold = done.answer.iter().flatten().map(|sold| sold.id);
-        let sold_again: Vec<ReservationId> = sold.filter(|id| !self.holds.contains(id)).collect();
-        self.offered().await;
-        for id in sold_again {
-            self.holds.push(id);
-            self.offered().await;
-        }
-        prop_assert_eq!(self.holds.len(), self.reference.holds.len(), "holds made");
-        self.compare_whole(&ids, &done, wanted, (changed, expired as usize))
-            .await
-    }
-
-    /// As [`Run::named`], without repeats.
-    fn order(&self, holds: &[usize]) -> (Vec<Option<usize>>, Vec<ReservationId>) {
-        let mut order: Vec<_> = Vec::new();
-        for hold in holds.iter().map(|back| self.newest(*back)) {
-            if !order.contains(&hold) {
-                order.push(hold);
-            }
-        }
-        order.into_iter().unzip()
-    }
-
-    /// Compares the result of an order with the reference.
-    async fn compare_whole(
-        &self,
-        ids: &[ReservationId],
-        done: &AllOrNone<ReservationId>,
-        wanted: Whole,
-        (changed, expired): (usize, usize),
-    ) -> Result<(), TestCaseError> {
-        let changes = done
-            .transitions()
-            .filter_map(|transition| match transition {
-                transition::Transition::Of(change, _) => Some(change),
-                transition::Transition::Expired(_) | transition::Transition::Offered(_) => None,
-            });
-        let (answers, changes) = match &done.answer {
-            Ok(all) => (all.iter().cloned().map(Ok).collect(), changes.collect()),
-            Err((id, refusal)) => {
-                let refused = wanted.as_ref().err().map(|(position, _)| ids[*position]);
-                prop_assert_eq!(Some(*id), refused);
-                (
-                    vec![Err(refusal.clone())],
-                    vec![transition::Change::Repeated],
-                )
-            }
-        };
-        let wanted = wanted.unwrap_or_else(|(_, refusal)| vec![refusal]);
-        let batch = Batch::new(answers, changes, done.expired);
-        self.compare_batch(&batch, &wanted, changed, expired).await
     }
 
     async fn reacquire(&mut self, hold: usize) -> Result<(), TestCaseError> {
