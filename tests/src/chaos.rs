@@ -9,9 +9,11 @@
 pub mod checker;
 mod clients;
 mod consumer;
+mod describe;
 pub mod history;
 mod injector;
 mod journal;
+mod line;
 mod plan;
 mod recovery;
 mod report;

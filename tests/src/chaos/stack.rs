@@ -57,7 +57,7 @@ pub(crate) const LINKS: [(usize, End); 16] = {
 
 /// All event types.
 const EVENTS: &str = "ReservationCreated,ReservationConfirmed,ReservationCanceled,ReservationExpired,\
-    ReservationReturned,StockAdjusted";
+    ReservationReturned,StockAdjusted,WaitlistOffered";
 
 /// Only an overloaded machine needs this long to start a process.
 const START_LIMIT: Duration = Duration::from_secs(60);
