@@ -171,7 +171,7 @@ fn what_nobody_asked_for() {
     });
     caught_in_line(Promise::OnceUnderAKey, |history| {
         another(history, 8, EntryStatus::Waiting, None);
-        let joined = history.operations.last_mut().unwrap();
+        let joined = history.operations.last_mut().expect("a join");
         joined.key = Some("8-1".to_owned());
         let again = history.stored.entries[1].clone();
         history.stored.entries.push(Entry { id: 3, ..again });
