@@ -64,6 +64,7 @@ begin
         stale := stale || request.held_id;
       elsif request.quantity > free_units then
         outcomes[request.n] := 'sold_out';
+        ids[request.n] := null; -- nobody waits, whatever an earlier pass has said
         numbers[request.n] := free_units;
         lacking := true;
       elsif request.quantity > request.allowed then

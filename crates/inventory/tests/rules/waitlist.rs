@@ -215,6 +215,19 @@ async fn nobody_else_is_served_while_somebody_waits(pool: PgPool) {
     shop.assert_lines().await;
 }
 
+/// The third request would have been served before the units of the due hold were free for the first.
+#[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
+async fn without_a_line_a_refusal_never_speaks_of_one(pool: PgPool) {
+    let shop = Shop::new(pool);
+    let product = shop.product(4).await;
+    let held = only(shop.reserve(&[units(product, 9, 2)]).await).unwrap();
+    shop.backdate(held.id, 1).await;
+    let requests = [units(product, 1, 3), one(product, 2), one(product, 3)];
+    let answers = outcomes(&shop.reserve(&requests).await);
+    assert_eq!(answers, [Ok(()), Ok(()), Err(Refusal::SoldOut { free: 0 })]);
+    shop.assert_sound().await;
+}
+
 /// A reserve that finds due units for those who wait serves the requests with what is left.
 #[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
 async fn what_the_line_leaves_is_for_the_requests_that_found_it(pool: PgPool) {
