@@ -9,10 +9,12 @@
 pub mod checker;
 mod clients;
 mod consumer;
+mod describe;
 mod ha;
 pub mod history;
 mod injector;
 mod journal;
+mod line;
 mod plan;
 mod recovery;
 mod report;

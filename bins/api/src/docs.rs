@@ -60,7 +60,10 @@ pub(crate) fn router<S: Clone + Send + Sync + 'static>(openapi: &Value) -> Route
             true => "text/javascript; charset=utf-8",
             false => "text/css; charset=utf-8",
         };
-        router = router.route(&format!("/docs/{name}"), text(media_type, content.to_owned()));
+        router = router.route(
+            &format!("/docs/{name}"),
+            text(media_type, content.to_owned()),
+        );
     }
     router
 }

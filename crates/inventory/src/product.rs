@@ -271,10 +271,7 @@ pub async fn change(
         }
         // With a SKU, either there is no such product, or it has another SKU.
         if changed.is_empty() && sku.is_some() && !read(transaction, &[id]).await?.is_empty() {
-            return Ok((
-                End::Rollback,
-                Err(Rejected::Refused(Refusal::SkuFixed)),
-            ));
+            return Ok((End::Rollback, Err(Rejected::Refused(Refusal::SkuFixed))));
         }
         Ok((End::Commit, Ok(changed.pop())))
     };

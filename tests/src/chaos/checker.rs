@@ -10,6 +10,7 @@ mod answers;
 mod events;
 mod finding;
 mod keys;
+mod line;
 mod live;
 mod lives;
 mod orders;
@@ -33,6 +34,7 @@ pub fn check(history: &History) -> Vec<Violation> {
     let (lives, rules) = (Lives::of(history), Rules::of(history));
     answers::check(history, &lives, &rules, &mut found);
     rows::check(history, &lives, &rules, &mut found);
+    line::check(history, &lives, &rules, &mut found);
     events::check(history, &mut found);
     live::check(history, &mut found);
     found.0

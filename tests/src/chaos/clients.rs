@@ -36,15 +36,12 @@ const SALES: usize = 4;
 pub(crate) struct Recent {
     sales: Mutex<VecDeque<i64>>,
     holds: Mutex<VecDeque<i64>>,
+    entries: Mutex<VecDeque<i64>>,
 }
 
 impl Recent {
     fn remember(&self, hold: i64) {
-        let mut holds = lock(&self.holds);
-        holds.push_back(hold);
-        if holds.len() > 40 {
-            holds.pop_front();
-        }
+        remember(&self.holds, hold);
     }
 
     /// A few of the latest holds.
@@ -62,8 +59,20 @@ impl Recent {
         rng.choice(lock(&self.holds).iter().copied())
     }
 
+    fn entry(&self, rng: &mut Rng) -> Option<i64> {
+        rng.choice(lock(&self.entries).iter().copied())
+    }
+
     fn sale(&self, rng: &mut Rng) -> Option<i64> {
         rng.choice(lock(&self.sales).iter().copied())
+    }
+}
+
+fn remember(latest: &Mutex<VecDeque<i64>>, id: i64) {
+    let mut latest = lock(latest);
+    latest.push_back(id);
+    if latest.len() > 40 {
+        latest.pop_front();
     }
 }
 
@@ -137,6 +146,7 @@ impl Shopper {
                 2 | 3 => self.meddle().await,
                 4 | 5 => self.adjust_stock().await,
                 11 => self.ask_an_old_one().await,
+                14 | 15 => self.look_at_a_line().await,
                 12 | 13 => self.change_product().await,
                 6..11 => self.buy_together().await,
                 _ => self.buy().await,
@@ -302,7 +312,39 @@ impl Shopper {
                 self.ask(Request::Get(hold)).await;
                 self.ask(Request::Cancel(hold)).await;
             }
+            Answer::Refused { code, .. } if code == "sold_out" && self.rng.bool() => {
+                self.wait_in_line(product, user, quantity).await;
+            }
             _ => {}
+        }
+    }
+
+    async fn wait_in_line(&mut self, product: i64, user: i64, quantity: i64) {
+        let request = Request::Join {
+            product,
+            user,
+            quantity,
+            reference: self.own_name(),
+        };
+        if let Answer::Entry(entry) = self.ask(request).await {
+            remember(&self.recent.entries, entry.id);
+        }
+    }
+
+    /// Looks whether a user who waits was offered units, and decides about the hold. Sometimes the user leaves.
+    async fn look_at_a_line(&mut self) {
+        let Some(entry) = self.recent.entry(&mut self.rng) else {
+            return;
+        };
+        if self.rng.u8(..4) == 0 {
+            self.ask(Request::Leave(entry)).await;
+        }
+        if let Answer::Entry(entry) = self.ask(Request::GetEntry(entry)).await
+            && let Some(hold) = entry.hold
+            && let Answer::Hold(hold) = self.ask(Request::Get(hold)).await
+        {
+            self.recent.remember(hold.id);
+            self.decide(hold).await;
         }
     }
 

@@ -107,6 +107,7 @@ pub(crate) fn told(event_type: &str, payload: &Value) -> Option<Told> {
         "ReservationExpired" => "expired_at",
         "ReservationReturned" => "returned_at",
         "StockAdjusted" => "adjusted_at",
+        "WaitlistOffered" => "offered_at",
         _ => return None,
     };
     let (id, user, quantity) = match event_type {

@@ -3,7 +3,9 @@
 //! Times are Unix times in microseconds. The database and the harness run on the same machine, so times in an answer
 //! can be compared with the times of its request.
 
-use std::{collections::BTreeMap, fmt};
+use std::collections::{BTreeMap, HashSet};
+
+pub use super::line::{Entry, EntryStatus};
 
 pub type Micros = i64;
 
@@ -72,6 +74,15 @@ pub enum Request {
         delta: i64,
         reason: String,
     },
+    /// The reference is unique to this request.
+    Join {
+        product: i64,
+        user: i64,
+        quantity: i64,
+        reference: String,
+    },
+    Leave(i64),
+    GetEntry(i64),
     Get(i64),
     ListOfUser(i64),
     Product(i64),
@@ -113,14 +124,15 @@ impl Act {
 pub enum Answer {
     Hold(Hold),
     Holds(Vec<Hold>),
+    Entry(Entry),
     Product(Product),
     Audit {
         clean: bool,
         text: String,
     },
     Done,
-    /// A refusal with its code. `already_reserved` also has the existing hold, and a refusal for several products has
-    /// the product that caused it.
+    /// A refusal with its code. `already_reserved` also has the existing hold, `already_waiting` the existing entry, and
+    /// a refusal for several products has the product that caused it.
     Refused {
         code: String,
         standing: Option<i64>,
@@ -206,6 +218,8 @@ pub struct Product {
     pub total: i64,
     pub hold_seconds: Option<i64>,
     pub max_per_user: Option<i64>,
+    /// Number of entries that wait.
+    pub waiting: i64,
 }
 
 /// A row of `stock_adjustments`.
@@ -298,9 +312,17 @@ pub struct Stored {
     pub names: BTreeMap<i64, String>,
     pub holds: Vec<Hold>,
     pub adjustments: Vec<Adjustment>,
+    pub entries: Vec<Entry>,
     pub events: Vec<Event>,
     /// The holds that still have a timer in Redis.
     pub timers: Vec<i64>,
+}
+
+impl Stored {
+    /// The holds that were offered to a waitlist.
+    pub fn offered(&self) -> HashSet<i64> {
+        self.entries.iter().filter_map(|entry| entry.hold).collect()
+    }
 }
 
 /// A row of the outbox.
@@ -329,10 +351,16 @@ impl Request {
 }
 
 impl Request {
+    /// Whether it is about a waitlist.
+    pub fn is_of_a_line(&self) -> bool {
+        matches!(self, Self::Join { .. } | Self::Leave(_) | Self::GetEntry(_))
+    }
+
     pub fn takes_a_key(&self) -> bool {
         !matches!(
             self,
             Self::Get(_)
+                | Self::GetEntry(_)
                 | Self::ListOfUser(_)
                 | Self::Product(_)
                 | Self::ChangeProduct { .. }
@@ -382,6 +410,7 @@ impl Operation {
         !matches!(
             self.request,
             Request::Get(_)
+                | Request::GetEntry(_)
                 | Request::ListOfUser(_)
                 | Request::Product(_)
                 | Request::CreateProduct(_)
@@ -394,7 +423,11 @@ impl Operation {
     pub fn may_be_done(&self) -> bool {
         matches!(
             self.answer,
-            Answer::Hold(_) | Answer::Holds(_) | Answer::Product(_) | Answer::Unknown(_)
+            Answer::Hold(_)
+                | Answer::Holds(_)
+                | Answer::Product(_)
+                | Answer::Entry(_)
+                | Answer::Unknown(_)
         )
     }
 
@@ -403,7 +436,9 @@ impl Operation {
         let answered: Vec<i64> = match &self.answer {
             Answer::Hold(hold) => vec![hold.id],
             Answer::Holds(holds) => holds.iter().map(|hold| hold.id).collect(),
-            Answer::Refused { standing, .. } => standing.iter().copied().collect(),
+            Answer::Refused { standing, code, .. } if code != "already_waiting" => {
+                standing.iter().copied().collect()
+            }
             _ => Vec::new(),
         };
         let named = match &self.request {
@@ -428,6 +463,9 @@ impl Operation {
             Request::Adjust { .. } => "adjust stock",
             Request::Confirm(_) => "confirm",
             Request::Cancel(_) => "cancel",
+            Request::Join { .. } => "join",
+            Request::Leave(_) => "leave",
+            Request::GetEntry(_) => "get entry",
             Request::Get(_) => "get",
             Request::ListOfUser(_) => "list",
             Request::Product(_) => "product",
@@ -448,70 +486,5 @@ impl Operation {
             Answer::Strange(_) => "strange",
             _ => "done",
         }
-    }
-}
-
-impl History {
-    /// One line of text, with times in seconds since the start.
-    pub fn describe(&self, operation: &Operation) -> String {
-        let Operation {
-            client,
-            api,
-            request,
-            ..
-        } = operation;
-        let answer = self.describe_answer(&operation.answer);
-        let key = operation.key.as_deref();
-        let key = key.map_or(String::new(), |key| format!(" with key {key}"));
-        let replayed = if operation.replayed { ", replayed" } else { "" };
-        format!(
-            "{} to {}  client {client} to api{}  {request:?}{key}: {answer}{replayed}",
-            self.clock(operation.began),
-            self.clock(operation.ended),
-            api + 1
-        )
-    }
-
-    pub fn describe_answer(&self, answer: &Answer) -> String {
-        match answer {
-            Answer::Hold(hold) => self.describe_hold(hold),
-            Answer::Holds(holds) => holds
-                .iter()
-                .map(|hold| self.describe_hold(hold))
-                .collect::<Vec<_>>()
-                .join("; "),
-            other => format!("{other:?}"),
-        }
-    }
-
-    pub fn describe_hold(&self, hold: &Hold) -> String {
-        let ended = hold
-            .ended
-            .map_or(String::new(), |at| format!(", ended {}", self.clock(at)));
-        format!(
-            "hold {} of {} units of product {} by user {} is {:?}, made {}, due {}{ended}",
-            hold.id,
-            hold.quantity,
-            hold.product,
-            hold.user,
-            hold.status,
-            self.clock(hold.created),
-            self.clock(hold.expires)
-        )
-    }
-
-    /// Seconds since the start.
-    pub fn clock(&self, at: Micros) -> Clock {
-        Clock(at - self.began)
-    }
-}
-
-/// Microseconds, displayed as seconds.
-pub struct Clock(Micros);
-
-impl fmt::Display for Clock {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (sign, micros) = (if self.0 < 0 { "-" } else { "" }, self.0.unsigned_abs());
-        write!(f, "{sign}{}.{:06}", micros / 1_000_000, micros % 1_000_000)
     }
 }

@@ -227,6 +227,7 @@ fn story(history: &History, about: About) -> Vec<String> {
             Request::Product(id)
             | Request::Reserve { product: id, .. }
             | Request::Adjust { product: id, .. }
+            | Request::Join { product: id, .. }
             | Request::ChangeProduct { product: id, .. } => about == About::Product(*id),
             Request::Together { items, .. } => {
                 items.iter().any(|(id, _)| about == About::Product(*id))

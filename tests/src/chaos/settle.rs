@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::{
     clients::buy_out,
     consumer::told,
-    history::{Adjustment, Event, Hold, Product, Status, Stored},
+    history::{Adjustment, Entry, EntryStatus, Event, Hold, Product, Status, Stored},
     journal::{Journal, micros, now},
     world::{Member, Process, World},
 };
@@ -131,7 +131,7 @@ async fn read(pool: &PgPool) -> anyhow::Result<Stored> {
     let products = sqlx::query(
         "-- chaos: products
         select id, stock::bigint, held::bigint, sold::bigint, total::bigint,
-            hold_seconds::bigint, max_per_user::bigint from products",
+            hold_seconds::bigint, max_per_user::bigint, waiting::bigint from products",
     )
     .try_map(|row: PgRow| {
         Ok(Product {
@@ -142,6 +142,7 @@ async fn read(pool: &PgPool) -> anyhow::Result<Stored> {
             total: row.try_get("total")?,
             hold_seconds: row.try_get("hold_seconds")?,
             max_per_user: row.try_get("max_per_user")?,
+            waiting: row.try_get("waiting")?,
         })
     })
     .fetch_all(pool)
@@ -168,6 +169,14 @@ async fn read(pool: &PgPool) -> anyhow::Result<Stored> {
             at: micros(row.try_get("created_at")?),
         })
     })
+    .fetch_all(pool)
+    .await?;
+    let entries = sqlx::query(
+        "-- chaos: waitlists
+        select id, product_id, user_id, quantity::bigint, status, reference, reservation_id, created_at, ended_at
+        from waitlist_entries order by id",
+    )
+    .try_map(entry)
     .fetch_all(pool)
     .await?;
     let events = sqlx::query(
@@ -198,6 +207,7 @@ async fn read(pool: &PgPool) -> anyhow::Result<Stored> {
         names: names.into_iter().collect(),
         holds,
         adjustments,
+        entries,
         events,
         timers: Vec::new(),
     })
@@ -222,6 +232,22 @@ fn hold(row: PgRow) -> sqlx::Result<Hold> {
         confirmed: end("confirmed_at")?,
         reacquired_from: row.try_get("reacquired_from")?,
         reference: row.try_get("reference")?,
+    })
+}
+
+fn entry(row: PgRow) -> sqlx::Result<Entry> {
+    let status: String = row.try_get("status")?;
+    let ended: Option<OffsetDateTime> = row.try_get("ended_at")?;
+    Ok(Entry {
+        id: row.try_get("id")?,
+        product: row.try_get("product_id")?,
+        user: row.try_get("user_id")?,
+        quantity: row.try_get("quantity")?,
+        status: EntryStatus::parse(&status).ok_or_else(|| sqlx::Error::Decode(status.into()))?,
+        reference: row.try_get("reference")?,
+        hold: row.try_get("reservation_id")?,
+        created: micros(row.try_get("created_at")?),
+        ended: ended.map(micros),
     })
 }
 

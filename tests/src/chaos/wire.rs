@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use super::{
-    history::{Act, Answer, Hold, Micros, Operation, Product, Request, Status},
+    history::{Act, Answer, Entry, EntryStatus, Hold, Micros, Operation, Product, Request, Status},
     journal::{Journal, micros, now},
     world::Access,
 };
@@ -156,6 +156,17 @@ fn on_the_wire(request: &Request, max_per_user: i64) -> (Method, String, Option<
         }
         Request::Confirm(id) => (post, format!("/reservations/{id}/confirm"), None),
         Request::Cancel(id) => (post, format!("/reservations/{id}/cancel"), None),
+        Request::Join {
+            product,
+            user,
+            quantity,
+            reference,
+        } => {
+            let body = json!({"user_id": user, "quantity": quantity, "reference": reference});
+            (post, format!("/products/{product}/waitlist"), Some(body))
+        }
+        Request::Leave(id) => (post, format!("/waitlist/{id}/leave"), None),
+        Request::GetEntry(id) => (get, format!("/waitlist/{id}"), None),
         Request::Get(id) => (get, format!("/reservations/{id}"), None),
         Request::ListOfUser(user) => (get, format!("/reservations?user_id={user}&limit=100"), None),
         Request::Product(id) => (get, format!("/products/{id}"), None),
@@ -207,6 +218,9 @@ fn understand(request: &Request, status: u16, text: &str) -> Answer {
         }
         (Request::Product(_) | Request::Adjust { .. } | Request::ChangeProduct { .. }, 200)
         | (Request::CreateProduct(_), 201) => product(&body).map(Answer::Product),
+        (Request::Join { .. }, 201) | (Request::Leave(_) | Request::GetEntry(_), 200) => {
+            entry(&body).map(Answer::Entry)
+        }
         (Request::SyncExpired, 200) => body["expired"].as_u64().map(|_| Answer::Done),
         (Request::Audit, 200) => body["clean"].as_bool().map(|clean| Answer::Audit {
             clean,
@@ -219,7 +233,9 @@ fn understand(request: &Request, status: u16, text: &str) -> Answer {
         (_, 409) if body["code"] == "idempotency_key_in_use" => Some(Answer::InUse),
         (_, 404 | 409) => body["code"].as_str().map(|code| Answer::Refused {
             code: code.to_owned(),
-            standing: body["reservation_id"].as_i64(),
+            standing: body["reservation_id"]
+                .as_i64()
+                .or(body["entry_id"].as_i64()),
             product: body["product_id"].as_i64(),
         }),
         (_, 503) if body["code"] == "overloaded" => Some(Answer::Overloaded),
@@ -255,6 +271,20 @@ fn hold(body: &Value) -> Option<Hold> {
     })
 }
 
+fn entry(body: &Value) -> Option<Entry> {
+    Some(Entry {
+        id: body["id"].as_i64()?,
+        product: body["product_id"].as_i64()?,
+        user: body["user_id"].as_i64()?,
+        quantity: body["quantity"].as_i64()?,
+        status: EntryStatus::parse(body["status"].as_str()?)?,
+        reference: body["reference"].as_str().map(str::to_owned),
+        hold: body["reservation_id"].as_i64(),
+        created: instant(&body["created_at"])?,
+        ended: instant(&body["ended_at"]),
+    })
+}
+
 pub(crate) fn product(body: &Value) -> Option<Product> {
     Some(Product {
         id: body["id"].as_i64()?,
@@ -264,6 +294,7 @@ pub(crate) fn product(body: &Value) -> Option<Product> {
         total: body["total"].as_i64()?,
         hold_seconds: body["hold_seconds"].as_i64(),
         max_per_user: body["max_per_user"].as_i64(),
+        waiting: body["waiting"].as_i64().unwrap_or(0),
     })
 }
 

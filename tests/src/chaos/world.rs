@@ -27,7 +27,7 @@ const START_LIMIT: Duration = Duration::from_secs(60);
 
 /// All event types.
 const EVENTS: &str = "ReservationCreated,ReservationConfirmed,ReservationCanceled,ReservationExpired,\
-    ReservationReturned,StockAdjusted";
+    ReservationReturned,StockAdjusted,WaitlistOffered";
 
 /// Settings of every process, which the checker knows.
 pub(crate) fn sale_settings() -> Vec<(String, String)> {

@@ -22,7 +22,7 @@ async fn set(
         reason: "count".to_owned().try_into().unwrap(),
     };
     let set = set_stock::set_stock(&shop.pool, product, &wanted, &shop.events).await;
-    set.unwrap()
+    set.unwrap().answer
 }
 
 async fn ledger(shop: &Shop) -> (i64, i64) {

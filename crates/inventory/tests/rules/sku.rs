@@ -25,8 +25,16 @@ async fn create(pool: &PgPool, key: &str) -> Result<Product, Rejected> {
         .unwrap()
 }
 
-async fn give(pool: &PgPool, id: ProductId, key: &str) -> Result<Option<Product>, Rejected> {
-    let changed = product::change(pool, id, None, Some(&sku(key)), &Policy::default()).await;
+async fn give(shop: &Shop, id: ProductId, key: &str) -> Result<Option<Product>, Rejected> {
+    let changed = product::change(
+        &shop.pool,
+        id,
+        None,
+        Some(&sku(key)),
+        &Policy::default(),
+        &shop.events,
+    )
+    .await;
     changed.unwrap()
 }
 
@@ -58,22 +66,16 @@ async fn a_sku_is_unique_and_given_once(pool: PgPool) {
     let first = create(&shop.pool, "A").await.unwrap();
     assert_eq!(create(&shop.pool, "A").await, refused(Refusal::SkuTaken));
     let other = shop.product(1).await;
-    assert_eq!(
-        give(&shop.pool, other, "A").await,
-        refused(Refusal::SkuTaken)
-    );
-    let given = give(&shop.pool, other, "B").await.unwrap().unwrap();
+    assert_eq!(give(&shop, other, "A").await, refused(Refusal::SkuTaken));
+    let given = give(&shop, other, "B").await.unwrap().unwrap();
     assert_eq!(given.sku, Some(sku("B")));
     for again in [other, first.id] {
-        assert_eq!(
-            give(&shop.pool, again, "C").await,
-            refused(Refusal::SkuFixed)
-        );
+        assert_eq!(give(&shop, again, "C").await, refused(Refusal::SkuFixed));
     }
     // The same again changes nothing.
-    assert_eq!(give(&shop.pool, other, "B").await, Ok(Some(given)));
+    assert_eq!(give(&shop, other, "B").await, Ok(Some(given)));
     let unknown = ProductId::try_from(i64::MAX).unwrap();
-    assert_eq!(give(&shop.pool, unknown, "C").await, Ok(None));
+    assert_eq!(give(&shop, unknown, "C").await, Ok(None));
     assert_eq!(shop.count("select count(*) from products").await, 2);
 }
 

@@ -215,6 +215,19 @@ async fn nobody_else_is_served_while_somebody_waits(pool: PgPool) {
     shop.assert_lines().await;
 }
 
+/// The third request would have been served before the units of the due hold were free for the first.
+#[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
+async fn without_a_line_a_refusal_never_speaks_of_one(pool: PgPool) {
+    let shop = Shop::new(pool);
+    let product = shop.product(4).await;
+    let held = only(shop.reserve(&[units(product, 9, 2)]).await).unwrap();
+    shop.backdate(held.id, 1).await;
+    let requests = [units(product, 1, 3), one(product, 2), one(product, 3)];
+    let answers = outcomes(&shop.reserve(&requests).await);
+    assert_eq!(answers, [Ok(()), Ok(()), Err(Refusal::SoldOut { free: 0 })]);
+    shop.assert_sound().await;
+}
+
 /// A reserve that finds due units for those who wait serves the requests with what is left.
 #[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
 async fn what_the_line_leaves_is_for_the_requests_that_found_it(pool: PgPool) {
@@ -307,6 +320,10 @@ async fn after_the_end_of_the_sale_nobody_is_offered_anything(pool: PgPool) {
         let line = [shop.waits(product, 3).await, shop.waits(product, 4).await];
         let due = expire::due(&shop.pool).await.unwrap();
         assert!(due.waitlists.is_empty() && due.next_due <= Some(stage::HOLD));
+        let due_at_its_end =
+            "select count(*) from waitlists l join products p on p.id = l.product_id
+            where l.due_at = p.sale_ends_at";
+        assert_eq!(shop.count(due_at_its_end).await, 1);
         if by_change {
             shop.change(product, &stage::window(-2, -1)).await;
         } else {
@@ -348,6 +365,9 @@ async fn a_line_waits_for_the_start_of_the_sale(pool: PgPool) {
     assert_eq!(refused, [Err(Refusal::SaleNotOpen)]);
     let due = expire::due(&shop.pool).await.unwrap();
     assert!(due.waitlists.is_empty() && due.next_due > Some(stage::HOLD));
+    let due_at_its_start = "select count(*) from waitlists l join products p on p.id = l.product_id
+        where l.due_at = p.sale_starts_at";
+    assert_eq!(shop.count(due_at_its_start).await, 1);
 
     // The time of the start comes.
     sqlx::raw_sql(
@@ -399,9 +419,19 @@ async fn an_entry_that_the_limit_does_not_allow_is_closed_when_its_turn_comes(po
 
     let statuses = join_all(line.iter().map(|entry| shop.entry(entry.id))).await;
     let statuses: Vec<_> = statuses.iter().map(|entry| entry.status).collect();
-    use EntryStatus::{Closed, Offered};
-    assert_eq!(statuses, [Closed, Offered, Closed, Closed, Offered]);
+    let [closed, offered] = [EntryStatus::Closed, EntryStatus::Offered];
+    assert_eq!(statuses, [closed, offered, closed, closed, offered]);
     assert_eq!(shop.counters(product).await, (2, 3, 0));
+
+    // Also if it wants more units than are free.
+    let product = shop.product(1).await;
+    let held = shop.hold(product, 1).await.id;
+    let many = shop.join(&wish(product, 2, 3)).await.answer.unwrap();
+    let next = shop.waits(product, 3).await;
+    shop.change(product, &two).await;
+    assert_eq!(shop.cancel(&[held]).await.offered, 1);
+    assert_eq!(shop.entry(many.id).await.status, closed);
+    assert_eq!(shop.entry(next.id).await.status, offered);
     shop.assert_sound().await;
     shop.assert_lines().await;
 }
@@ -416,14 +446,11 @@ async fn the_line_holds_when_all_come_at_once(_: PgPoolOptions, options: PgConne
         holds.push(shop.hold(product, user_id).await.id);
     }
     let joins = join_all((10..40).map(|user_id| shop.waits(product, user_id)));
-    let strangers = join_all(
-        (50..90)
-            .map(|user_id| async move { one(product, user_id) })
-            .map(async |request| {
-                let request = request.await;
-                shop.reserve(&[request]).await
-            }),
-    );
+    let strangers = (50..90).map(|user_id| {
+        let (shop, request) = (&shop, one(product, user_id));
+        async move { shop.reserve(&[request]).await }
+    });
+    let strangers = join_all(strangers);
     let (line, served, _) = tokio::join!(joins, strangers, shop.cancel(&holds[..2]));
     // Who reserved before the first joined may have got a unit.
     let served = served.iter().filter(|batch| batch.changed() > 0).count();

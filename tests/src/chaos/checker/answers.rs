@@ -77,6 +77,8 @@ pub(super) fn check(history: &History, lives: &Lives, rules: &Rules, found: &mut
                     }
                 }
             }
+            // Checked in line.rs.
+            Answer::Refused { .. } if operation.request.is_of_a_line() => {}
             Answer::Refused {
                 code,
                 standing,
@@ -110,6 +112,7 @@ pub(super) fn check(history: &History, lives: &Lives, rules: &Rules, found: &mut
             }
             Answer::Audit { .. }
             | Answer::Done
+            | Answer::Entry(_)
             | Answer::Overloaded
             | Answer::InUse
             | Answer::Unknown(_) => {}
@@ -290,10 +293,11 @@ fn refused(
     let (about, request) = (about(operation), &operation.request);
     let span = (operation.began, operation.ended);
     let row = |id: &i64| lives.get(*id).map(|life| life.hold);
-    // Whether these units were free all the time.
+    // Whether these units were free all the time, and nobody waited for them.
     let free = |product: i64, units: i64| {
         let total = history.products.get(&product).copied().unwrap_or(0);
         lives.most_taken(product, span.0, span.1) + units <= total
+            && !lives.may_wait(product, span.0, span.1)
     };
     // The requested units per product: product, user, units.
     let wanted = match request {

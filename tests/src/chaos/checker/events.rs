@@ -3,12 +3,13 @@
 use std::collections::{HashMap, HashSet};
 
 use super::finding::{About, Found, Promise};
-use crate::chaos::history::{Adjustment, History, Hold, Status, Told};
+use crate::chaos::history::{Adjustment, Entry, History, Hold, Status, Told};
 
 pub(super) fn check(history: &History, found: &mut Found) {
     let rows = history.stored.holds.iter().flat_map(of_hold);
     let wanted: Vec<Told> = rows
         .chain(history.stored.adjustments.iter().map(of_adjustment))
+        .chain(history.stored.entries.iter().filter_map(of_offer))
         .collect();
     let happened: HashMap<(&str, i64), &Told> =
         wanted.iter().map(|told| (key(told), told)).collect();
@@ -78,7 +79,7 @@ fn key(told: &Told) -> (&str, i64) {
 /// The version by which consumers order the events of a reservation.
 fn version(told: &Told) -> Option<i64> {
     match told.event_type.as_str() {
-        "ReservationCreated" => Some(1),
+        "ReservationCreated" | "WaitlistOffered" => Some(1),
         "StockAdjusted" => None,
         "ReservationReturned" => Some(3),
         _ => Some(2),
@@ -108,6 +109,18 @@ fn of_hold(hold: &Hold) -> Vec<Told> {
         })
     })
     .collect()
+}
+
+/// The offer of an entry, by its hold.
+fn of_offer(entry: &Entry) -> Option<Told> {
+    Some(Told {
+        event_type: "WaitlistOffered".to_owned(),
+        id: entry.hold?,
+        product: entry.product,
+        user: entry.user,
+        quantity: entry.quantity,
+        at: entry.ended?,
+    })
 }
 
 fn of_adjustment(adjusted: &Adjustment) -> Told {

@@ -25,6 +25,8 @@ pub enum Promise {
     ReacquiredOnce,
     /// A repeated request with the same `Idempotency-Key` had another answer or a second effect.
     OnceUnderAKey,
+    /// Units went past users who waited for them, or a user was offered units twice or out of turn.
+    StrictLine,
     /// An acknowledged answer does not match the database.
     TrueAnswer,
     /// The service did something without a request, or after answering that nothing was done.

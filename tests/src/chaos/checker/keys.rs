@@ -170,6 +170,11 @@ fn effects(history: &History, request: &Request) -> usize {
             let adjustments = stored.adjustments.iter();
             adjustments.filter(|row| row.reason == *reason).count()
         }
+        Request::Join { reference, .. } => {
+            let entries = stored.entries.iter();
+            let of_it = entries.filter(|entry| entry.reference.as_ref() == Some(reference));
+            of_it.count()
+        }
         Request::Reserve { .. } | Request::Together { .. } => {
             // Another check ensures that each repetition was complete.
             let first = request.items().first().map(|(product, _)| *product);

@@ -2,13 +2,15 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use crate::chaos::history::{Answer, History, Hold, Micros, Operation, Request, Status};
+use crate::chaos::history::{Answer, Entry, History, Hold, Micros, Operation, Request, Status};
 
 pub(super) struct Lives<'a> {
     lives: HashMap<i64, Life<'a>>,
     occupancy: HashMap<i64, Occupancy>,
     /// The units of each user by product.
     shares: HashMap<(i64, i64), Occupancy>,
+    /// The entries of each product's waitlist.
+    lines: HashMap<i64, Vec<&'a Entry>>,
 }
 
 /// One hold.
@@ -124,10 +126,15 @@ impl<'a> Lives<'a> {
         }
         occupancy.values_mut().for_each(Occupancy::count);
         shares.values_mut().for_each(Occupancy::count);
+        let mut lines: HashMap<i64, Vec<&Entry>> = HashMap::new();
+        for entry in &history.stored.entries {
+            lines.entry(entry.product).or_default().push(entry);
+        }
         Self {
             lives,
             occupancy,
             shares,
+            lines,
         }
     }
 
@@ -144,6 +151,17 @@ impl<'a> Lives<'a> {
         self.occupancy
             .get(&product)
             .map_or(0, |occupancy| occupancy.most(from, to))
+    }
+
+    /// The entries of a product's waitlist, in the order of their ids.
+    pub(super) fn line(&self, product: i64) -> &[&'a Entry] {
+        self.lines.get(&product).map_or(&[], Vec::as_slice)
+    }
+
+    /// Whether somebody may have waited for the product at some moment of this time span.
+    pub(super) fn may_wait(&self, product: i64, from: Micros, to: Micros) -> bool {
+        let mut line = self.line(product).iter();
+        line.any(|entry| entry.may_wait(from, to))
     }
 
     /// Maximum number of units of a product that a user may have had in this time span.

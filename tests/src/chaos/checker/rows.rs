@@ -198,7 +198,9 @@ fn together(history: &History, found: &mut Found) {
         }
     }
     let mut made: HashMap<(&str, Micros), Vec<&Hold>> = HashMap::new();
-    for hold in &history.stored.holds {
+    let offered = history.stored.offered();
+    let rows = history.stored.holds.iter();
+    for hold in rows.filter(|hold| !offered.contains(&hold.id)) {
         if let (Some(reference), None) = (&hold.reference, hold.reacquired_from) {
             made.entry((reference, hold.created))
                 .or_default()
@@ -350,7 +352,8 @@ fn moved_are_expired(history: &History, lives: &Lives, found: &mut Found) {
 /// Each hold belongs to a reserve whose answer has it, or whose outcome is unknown. No reserve made two holds of a
 /// product.
 fn unasked_holds(history: &History, found: &mut Found) {
-    let mut acknowledged = HashSet::new();
+    // Offered holds belong to their entries.
+    let mut acknowledged = history.stored.offered();
     let mut unknown: HashMap<(i64, i64, Option<&str>), Vec<Micros>> = HashMap::new();
     for operation in &history.operations {
         let Some(user) = operation.request.user() else {

@@ -4,14 +4,15 @@ mod after_sale;
 mod events;
 mod holds;
 mod keys;
+mod line;
 mod live;
 mod rules;
 mod units;
 
 use super::{Promise, Violation, check};
 use crate::chaos::history::{
-    Act, Adjustment, Answer, Delivery, Event, History, Hold, Micros, Move, Operation, Product,
-    Request, Status, Stored, Told,
+    Act, Adjustment, Answer, Delivery, Entry, EntryStatus, Event, History, Hold, Micros, Move,
+    Operation, Product, Request, Status, Stored, Told,
 };
 
 const HOLD: Micros = 4_000_000;
@@ -70,6 +71,7 @@ fn clean() -> History {
         total: 2,
         hold_seconds: None,
         max_per_user: Some(2),
+        waiting: 0,
     };
     asked.push(ask(6_600, Request::Product(1), Answer::Product(counters)));
     asked.push(ask(5_000_000, Request::Get(3), Answer::Hold(left.clone())));
@@ -111,6 +113,7 @@ fn clean() -> History {
             total: 2,
             hold_seconds: None,
             max_per_user: Some(2),
+            waiting: 0,
         }],
         ..Stored::default()
     };
@@ -158,7 +161,7 @@ fn told(event_type: &str, row: &Hold, at: Micros) -> Told {
 fn tell(history: &mut History, event_type: &str, row: &Hold, at: Micros) {
     let event = format!("{event_type} {}", row.id);
     let version = match event_type {
-        "ReservationCreated" => 1,
+        "ReservationCreated" | "WaitlistOffered" => 1,
         "ReservationReturned" => 3,
         _ => 2,
     };

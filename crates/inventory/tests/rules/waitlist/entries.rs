@@ -79,6 +79,14 @@ async fn a_join_gets_what_is_free_at_once(pool: PgPool) {
         assert_eq!(shop.entry(entry.id).await, entry);
     }
     assert_eq!(shop.stored(own).await.status, "EXPIRED");
+    // A user's own due hold ends first, whichever is the longest due: nobody may have two.
+    let product = shop.product(2).await;
+    shop.stale_hold(product, 1, 60).await;
+    let own = shop.stale_hold(product, 2, 30).await;
+    let joined = shop.join(&wish(product, 2, 1)).await;
+    assert_eq!((joined.expired, joined.offered), (1, 1));
+    assert_eq!(joined.answer.unwrap().status, EntryStatus::Offered);
+    assert_eq!(shop.stored(own).await.status, "EXPIRED");
     // A user's own due hold ends also if the units are not enough.
     let stale = shop.product(1).await;
     let own = shop.stale_hold(stale, 2, 30).await;

@@ -76,7 +76,8 @@ impl Line for Shop {
     }
 
     async fn change(&self, product_id: ProductId, policy: &Policy) -> Product {
-        let changed = product::change(&self.pool, product_id, None, policy, &self.events).await;
+        let changed =
+            product::change(&self.pool, product_id, None, None, policy, &self.events).await;
         changed.unwrap().unwrap().unwrap()
     }
 

@@ -115,6 +115,7 @@ fn hold_together(history: &mut History, acknowledged: bool) {
         total: 1,
         hold_seconds: None,
         max_per_user: Some(2),
+        waiting: 0,
     });
     let rows = [(8, 1), (9, 2)].map(|(id, product)| {
         let mut row = hold(id, 7, 9_000_050, Status::Expired, 9_000_050 + HOLD);

@@ -167,6 +167,7 @@ fn a_hold_that_nobody_swept() {
             total: 2,
             hold_seconds: None,
             max_per_user: Some(2),
+            waiting: 0,
         };
     });
 }

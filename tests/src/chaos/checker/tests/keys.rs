@@ -116,6 +116,7 @@ fn adjusted() -> Answer {
         total: 5,
         hold_seconds: None,
         max_per_user: Some(2),
+        waiting: 0,
     })
 }
 
@@ -136,6 +137,7 @@ fn product(id: i64) -> Product {
         total: 5,
         hold_seconds: None,
         max_per_user: Some(2),
+        waiting: 0,
     }
 }
 

@@ -16,6 +16,7 @@ fn an_oversell() {
             total: 3,
             hold_seconds: None,
             max_per_user: Some(2),
+            waiting: 0,
         };
     });
     // Only for a moment, while user 3 held the second unit.
@@ -83,6 +84,7 @@ fn counters_that_disagree_with_the_rows() {
             total: 2,
             hold_seconds: None,
             max_per_user: Some(2),
+            waiting: 0,
         };
     });
     caught(Promise::Conservation, |history| {
@@ -94,6 +96,7 @@ fn counters_that_disagree_with_the_rows() {
             total: 3,
             hold_seconds: None,
             max_per_user: Some(2),
+            waiting: 0,
         };
     });
 }
@@ -109,6 +112,7 @@ fn answers_with_counters_that_do_not_add_up() {
             total: 2,
             hold_seconds: None,
             max_per_user: Some(2),
+            waiting: 0,
         };
         history
             .operations

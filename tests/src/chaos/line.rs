@@ -1,0 +1,46 @@
+//! Entries of waitlists, as in answers and in the database.
+
+use super::history::Micros;
+
+/// A user's place in the line of a product. Ids are the order of the line.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Entry {
+    pub id: i64,
+    pub product: i64,
+    pub user: i64,
+    pub quantity: i64,
+    pub status: EntryStatus,
+    pub reference: Option<String>,
+    /// The hold that was offered.
+    pub hold: Option<i64>,
+    pub created: Micros,
+    /// When it stopped waiting.
+    pub ended: Option<Micros>,
+}
+
+impl Entry {
+    /// Whether it may have waited at some moment of this time span.
+    pub fn may_wait(&self, from: Micros, to: Micros) -> bool {
+        self.created <= to && self.ended.is_none_or(|at| at >= from)
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EntryStatus {
+    Waiting,
+    Offered,
+    Left,
+    Closed,
+}
+
+impl EntryStatus {
+    pub fn parse(name: &str) -> Option<Self> {
+        match name {
+            "WAITING" => Some(Self::Waiting),
+            "OFFERED" => Some(Self::Offered),
+            "LEFT" => Some(Self::Left),
+            "CLOSED" => Some(Self::Closed),
+            _ => None,
+        }
+    }
+}
