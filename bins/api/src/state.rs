@@ -128,11 +128,7 @@ impl AppState {
         address: SocketAddr,
         process: &Process,
     ) -> anyhow::Result<Self> {
-        let max = pool.options().get_max_connections();
-        gauges::show_pool(&process.registry, max, {
-            let pool = pool.clone();
-            move || database::connections(&pool)
-        })?;
+        show_pool(&pool, process)?;
         let metrics = Arc::new(Metrics::new(&process.registry)?);
         let access = access(&settings, address, &metrics, process)?;
         let monitoring_pool = database::beside(&pool, MONITORING_CONNECTIONS);
@@ -212,6 +208,12 @@ impl AppState {
         self.0.stop.cancel();
         self.0.timer.close();
     }
+}
+
+fn show_pool(pool: &PgPool, process: &Process) -> anyhow::Result<()> {
+    let (pool, max) = (pool.clone(), pool.options().get_max_connections());
+    let read = move || database::connections(&pool);
+    Ok(gauges::show_pool(&process.registry, max, read)?)
 }
 
 fn access(
