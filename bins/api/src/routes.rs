@@ -176,52 +176,52 @@ where
     }))
 }
 
+/// The answer of a probe that finds the process in this state.
+fn probe(state: &str, description: &str) -> Value {
+    let mut schema = json!({
+        "type": "object",
+        "properties": {
+            "status": { "enum": [state] },
+            "dependencies": { "type": "object", "additionalProperties": { "enum": ["up", "down"] } },
+            "warnings": {
+                "type": "array",
+                "items": { "type": "string" },
+                "description": "Settings of PostgreSQL that weaken a promise, as texts for people.",
+            },
+        },
+        "required": ["status"],
+    });
+    let mut example = json!({ "status": state });
+    if state != "alive" {
+        example["dependencies"] = json!({ "postgres": "up", "redis": "up" });
+    }
+    if state == "unavailable" {
+        let reason = "schema is at 0, this program needs 1: run flashsale-api migrate";
+        example["reason"] = reason.into();
+        schema["properties"]["reason"] = json!({
+            "type": "string",
+            "description": "Why the process is not ready, as text for people.",
+            "examples": [reason],
+        });
+    }
+    let content = json!({ "schema": schema, "example": example });
+    json!({ "description": description, "content": { "application/json": content } })
+}
+
 /// Documents the routes of `runtime::health`, which every process has.
 fn health<S: Clone + Send + Sync + 'static>(routes: Routes<S>) -> Routes<S> {
-    let probe = |states: &[&str], description: &str| {
-        let mut schema = json!({
-            "type": "object",
-            "properties": {
-                "status": { "enum": states },
-                "dependencies": { "type": "object", "additionalProperties": { "enum": ["up", "down"] } },
-                "warnings": {
-                    "type": "array",
-                    "items": { "type": "string" },
-                    "description": "Settings of PostgreSQL that weaken a promise, as texts for people.",
-                },
-            },
-            "required": ["status"],
-            "examples": [{ "status": states[0], "dependencies": { "postgres": "up", "redis": "up" } }],
-        });
-        if states == ["alive"] {
-            schema["examples"] = json!([{ "status": "alive" }]);
-        }
-        if states == ["unavailable"] {
-            schema["examples"] = json!([{
-                "status": "unavailable",
-                "dependencies": { "postgres": "down", "redis": "up" },
-                "reason": "PostgreSQL does not answer",
-            }]);
-            schema["properties"]["reason"] = json!({
-                "type": "string",
-                "description": "Why the process is not ready, as text for people.",
-                "examples": ["schema is at 0, this program needs 1: run flashsale-api migrate"],
-            });
-        }
-        json!({ "description": description, "content": { "application/json": { "schema": schema } } })
-    };
     let ready = |id: &str, summary: &str| {
         Operation::new(id, summary)
             .open()
             .explained("Only PostgreSQL counts. The answer also lists other servers.")
             .answers(
                 StatusCode::OK,
-                probe(&["ready"], "The process can serve requests."),
+                probe("ready", "The process can serve requests."),
             )
             .answers(
                 StatusCode::SERVICE_UNAVAILABLE,
                 probe(
-                    &["unavailable"],
+                    "unavailable",
                     "PostgreSQL does not answer, or its schema does not fit this program.",
                 ),
             )
@@ -230,8 +230,8 @@ fn health<S: Clone + Send + Sync + 'static>(routes: Routes<S>) -> Routes<S> {
         "description": "Metrics in the Prometheus text format.",
         "content": { "text/plain": {
             "schema": { "type": "string" },
-            "example": "# TYPE flashsale_reservations_total counter\n\
-                flashsale_reservations_total{to=\"confirmed\"} 10\n",
+            "example": "# TYPE flashsale_reservations_confirmed_total counter\n\
+                flashsale_reservations_confirmed_total 10\n",
         } },
     });
     routes
@@ -240,7 +240,7 @@ fn health<S: Clone + Send + Sync + 'static>(routes: Routes<S>) -> Routes<S> {
             "/livez",
             Operation::new("getLiveness", "Whether the process runs")
                 .open()
-                .answers(StatusCode::OK, probe(&["alive"], "The process runs.")),
+                .answers(StatusCode::OK, probe("alive", "The process runs.")),
         )
         .documented_get(
             "/readyz",
@@ -270,6 +270,31 @@ const FILE_EXAMPLES: [(&str, &str, &str); 3] = [
     ),
 ];
 
+fn page(id: &str, summary: &str) -> Operation {
+    Operation::new(id, summary).open()
+}
+
+/// The operation that reads a file of a page. `kinds` are the names of its files' kinds.
+fn file(id: &str, summary: &str, kinds: &[&str]) -> Operation {
+    let mut operation = page(id, summary).refuses(&[ProblemCode::NotFound]);
+    operation.parameter(json!({
+        "name": "file",
+        "in": "path",
+        "required": true,
+        "schema": { "type": "string", "examples": ["style.css"] },
+    }));
+    let contents = FILE_EXAMPLES
+        .iter()
+        .filter(|(kind, _, _)| kinds.contains(kind));
+    let contents = contents.map(|(_, media_type, example)| {
+        let content = json!({ "schema": { "type": "string" }, "example": example });
+        ((*media_type).to_owned(), content)
+    });
+    let contents: Map<_, _> = contents.collect();
+    let answer = json!({ "description": "The file.", "content": contents });
+    operation.answers(StatusCode::OK, answer)
+}
+
 /// Documents the pages for people, and the documents that the pages are made of.
 fn pages<S: Clone + Send + Sync + 'static>(routes: Routes<S>) -> Routes<S> {
     let document = |media_type: &str, kind: &str, example: Value| {
@@ -282,26 +307,6 @@ fn pages<S: Clone + Send + Sync + 'static>(routes: Routes<S>) -> Routes<S> {
     let html = || {
         let text = "<!DOCTYPE html>\n<html lang=\"en\">…</html>\n";
         document("text/html", "string", text.into())
-    };
-    let page = |id: &str, summary: &str| Operation::new(id, summary).open();
-    let file = |id: &str, summary: &str, kinds: &[&str]| {
-        let mut operation = page(id, summary).refuses(&[ProblemCode::NotFound]);
-        operation.parameter(json!({
-            "name": "file",
-            "in": "path",
-            "required": true,
-            "schema": { "type": "string", "examples": ["style.css"] },
-        }));
-        let contents = FILE_EXAMPLES
-            .iter()
-            .filter(|(kind, _, _)| kinds.contains(kind));
-        let contents = contents.map(|(_, media_type, example)| {
-            let content = json!({ "schema": { "type": "string" }, "example": example });
-            ((*media_type).to_owned(), content)
-        });
-        let contents: Map<_, _> = contents.collect();
-        let answer = json!({ "description": "The file.", "content": contents });
-        operation.answers(StatusCode::OK, answer)
     };
     routes
         .about(

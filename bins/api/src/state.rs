@@ -138,11 +138,7 @@ impl AppState {
         address: SocketAddr,
         process: &Process,
     ) -> anyhow::Result<Self> {
-        let max = pool.options().get_max_connections();
-        gauges::show_pool(&process.registry, max, {
-            let pool = pool.clone();
-            move || database::connections(&pool)
-        })?;
+        show_pool(&pool, process)?;
         let metrics = Arc::new(Metrics::new(&process.registry)?);
         let access = access(&settings, address, &metrics, process)?;
         let cors = given(&settings.cors_origins);
@@ -240,6 +236,12 @@ impl AppState {
 fn given(setting: &Option<String>) -> Option<String> {
     let setting = setting.as_deref().map(str::trim);
     setting.filter(|text| !text.is_empty()).map(str::to_owned)
+}
+
+fn show_pool(pool: &PgPool, process: &Process) -> anyhow::Result<()> {
+    let (pool, max) = (pool.clone(), pool.options().get_max_connections());
+    let read = move || database::connections(&pool);
+    Ok(gauges::show_pool(&process.registry, max, read)?)
 }
 
 fn access(

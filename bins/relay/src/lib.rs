@@ -29,6 +29,7 @@ use inventory::{
 };
 use presence::{Counts, Report, Role};
 use runtime::{Process, age::Age, gauges, health::Health, purge::keep_purging};
+use sqlx::PgPool;
 use timer::Timer;
 use tokio::{
     task::JoinSet,
@@ -132,11 +133,7 @@ pub async fn start(args: Args, process: Process) -> anyhow::Result<()> {
         None => {}
     }
     let pool = database::connect(&args.database, "flashsale-relay")?;
-    let max = args.database.database_max_connections;
-    gauges::show_pool(&process.registry, max, {
-        let pool = pool.clone();
-        move || database::connections(&pool)
-    })?;
+    show_pool(&pool, &process)?;
     let timer = Timer::start(&args.timer, &process)?;
     let broker = Broker::new(&args.amqp_url, args.relay_declare_queue)?;
     let settings = Settings {
@@ -202,6 +199,12 @@ pub async fn start(args: Args, process: Process) -> anyhow::Result<()> {
         ended??;
     }
     Ok(())
+}
+
+fn show_pool(pool: &PgPool, process: &Process) -> anyhow::Result<()> {
+    let (pool, max) = (pool.clone(), pool.options().get_max_connections());
+    let read = move || database::connections(&pool);
+    Ok(gauges::show_pool(&process.registry, max, read)?)
 }
 
 async fn usable(relay: Arc<Relay>) {

@@ -29,7 +29,7 @@ async fn the_console_sends_requests_with_the_secret_that_one_types_in() {
     assert_eq!(system.product(1).await["name"], "iPhone 15");
     // A header, a body of one's own, and a path.
     let key = "#reserveProduct-Idempotency-Key";
-    browser.fill(key, "a key").await;
+    browser.fill(key, "a-key").await;
     let body = json!({ "product_id": 1, "user_id": 7, "quantity": 2 }).to_string();
     browser.fill("#reserveProduct-body", &body).await;
     for _ in 0..2 {

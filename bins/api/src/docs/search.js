@@ -5,7 +5,8 @@ export function openSearch() {
   const found = document.getElementById('found');
   const parts = [...document.querySelectorAll('main article[id], main tbody tr[id]')].map((node) => ({
     node,
-    text: node.textContent.toLowerCase(),
+    // The name of an operation is only in its id.
+    text: `${node.id} ${node.textContent}`.toLowerCase(),
     links: document.querySelectorAll(`nav a[href="#${CSS.escape(node.id)}"]`),
   }));
   const sections = [...document.querySelectorAll('main section')];
