@@ -22,7 +22,7 @@ use crate::{
 };
 
 pub(crate) fn operation() -> Operation {
-    Operation::new("cancelTogether", "Cancel several holds: all or none")
+    Operation::new("cancelBatch", "Cancel several holds: all or none")
         .explained(
             "All or none, in one transaction. The reservations in the answer are in the order of the ids. A refusal is about the \
             first reservation that cannot be canceled: `reservation_id` names it. A repeat has no second effect.",

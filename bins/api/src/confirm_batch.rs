@@ -25,7 +25,7 @@ use crate::{
 };
 
 pub(crate) fn operation() -> Operation {
-    Operation::new("confirmTogether", "Sell the units of several holds: all or none")
+    Operation::new("confirmBatch", "Sell the units of several holds: all or none")
         .explained(
             "All or none, in one transaction. The reservations in the answer are in the order of the ids. A refusal is about the \
             first reservation that cannot be confirmed: `reservation_id` names it. A repeat has no second effect. With `reacquire`, the \

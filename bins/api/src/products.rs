@@ -15,7 +15,7 @@ use inventory::{
     },
     reservation::Refusal,
     schema::WITHOUT_NUL,
-    sku::{InvalidSku, Sku},
+    sku::Sku,
     whole_number,
 };
 use schemars::{JsonSchema, Schema};
@@ -365,11 +365,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Listed {
             match name.as_str() {
                 "limit" => limit = Some(paging::limit(&name, &value)?),
                 "after_id" => after = Some(paging::id(&name, &value)?),
-                "sku" => {
-                    let parsed = value.parse();
-                    let invalid = |error: InvalidSku| Problem::InvalidQuery(error.to_string());
-                    sku = Some(parsed.map_err(invalid)?);
-                }
+                "sku" => sku = Some(paging::parsed(&name, &value)?),
                 _ => return Err(paging::unknown(&name)),
             }
         }

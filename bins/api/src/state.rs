@@ -163,11 +163,7 @@ impl AppState {
         let stop = CancellationToken::new();
         let builder = LaneBuilder {
             connections: Connections::Shared,
-            limits: Limits {
-                batch: settings.batch_max_requests.into(),
-                depth: settings.lane_max_requests as usize,
-                wait: Duration::from_millis(settings.lane_wait_milliseconds),
-            },
+            limits: limits(&settings),
             pool: pool.clone(),
             after_commit: after_commit.clone(),
             blocked: BlockedProducts::new(ProductLocks(pool.clone())),
@@ -236,6 +232,14 @@ impl AppState {
 fn given(setting: &Option<String>) -> Option<String> {
     let setting = setting.as_deref().map(str::trim);
     setting.filter(|text| !text.is_empty()).map(str::to_owned)
+}
+
+fn limits(settings: &Settings) -> Limits {
+    Limits {
+        batch: settings.batch_max_requests.into(),
+        depth: settings.lane_max_requests as usize,
+        wait: Duration::from_millis(settings.lane_wait_milliseconds),
+    }
 }
 
 fn show_pool(pool: &PgPool, process: &Process) -> anyhow::Result<()> {

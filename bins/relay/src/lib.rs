@@ -136,14 +136,12 @@ pub async fn start(args: Args, process: Process) -> anyhow::Result<()> {
     show_pool(&pool, &process)?;
     let timer = Timer::start(&args.timer, &process)?;
     let broker = Broker::new(&args.amqp_url, args.relay_declare_queue)?;
-    let settings = Settings {
-        batch_rows: args.relay_batch_rows,
-        max_attempts: args.relay_max_attempts,
-        poll: Duration::from_millis(args.relay_poll_milliseconds),
-        // The other half is for the rest of the shutdown.
-        linger: Duration::from_secs(args.runtime.shutdown_seconds) / 2,
-    };
-    let relay = Arc::new(Relay::new(pool, broker, settings, &process.registry)?);
+    let relay = Arc::new(Relay::new(
+        pool,
+        broker,
+        settings(&args),
+        &process.registry,
+    )?);
     let listener = http_server::listen(args.listen_addr).await?;
     let router = health(&relay, &timer, &process).router(process.registry.clone());
     // Each worker has one connection to PostgreSQL, and one to RabbitMQ.
@@ -199,6 +197,16 @@ pub async fn start(args: Args, process: Process) -> anyhow::Result<()> {
         ended??;
     }
     Ok(())
+}
+
+fn settings(args: &Args) -> Settings {
+    Settings {
+        batch_rows: args.relay_batch_rows,
+        max_attempts: args.relay_max_attempts,
+        poll: Duration::from_millis(args.relay_poll_milliseconds),
+        // The other half is for the rest of the shutdown.
+        linger: Duration::from_secs(args.runtime.shutdown_seconds) / 2,
+    }
 }
 
 fn show_pool(pool: &PgPool, process: &Process) -> anyhow::Result<()> {

@@ -16,6 +16,7 @@ declare
   shortest integer;
   longest integer;
   deadline timestamptz;
+  change jsonb;
 begin
   select r.outcomes, r.ids, r.numbers, r.reserved_at, r.expired
   into outcomes, ids, numbers, reserved_at, expired
@@ -27,11 +28,12 @@ begin
     if shortest < longest then
       numbers := array_fill(shortest, array[cardinality(ids)]);
       deadline := reserved_at + shortest * interval '1 second';
+      change := jsonb_build_object('expires_at', deadline);
       -- reserve batch: one deadline
       update reservations_active h set expires_at = deadline where h.id = any(ids);
       -- reserve batch: the deadline in the events
       update outbox_events o
-      set payload = o.payload || jsonb_build_object('expires_at', deadline)
+      set payload = o.payload || change
       where o.published_at is null and o.dead_at is null and o.next_attempt_at = reserved_at
         and o.event_type = 'ReservationCreated' and (o.payload ->> 'reservation_id')::bigint = any(ids);
     end if;

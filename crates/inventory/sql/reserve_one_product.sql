@@ -19,8 +19,7 @@ declare
 begin
   -- reserve: lock the product, the newest version first. A lookup by `id = …` would visit every row version that an
   -- old snapshot still needs, oldest first. A product on sale gains hundreds of versions per second.
-  select p.ctid as stored_at, p.stock, p.hold_seconds, p.max_per_user, p.sale_starts_at, p.sale_ends_at,
-    p.waiting
+  select p.ctid as stored_at, p.stock, p.hold_seconds, p.max_per_user, p.sale_starts_at, p.sale_ends_at, p.waiting
   into product
   from products p
   where p.id >= product_id and p.id <= product_id

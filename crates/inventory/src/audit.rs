@@ -68,7 +68,8 @@ pub struct Difference {
 #[schemars(example = json!({
     "clean": true,
     "products": [{
-        "product_id": 1, "stock": 7, "held": 2, "sold": 1, "total": 10, "reservations_held": 2, "reservations_sold": 1,
+        "product_id": 1, "stock": 7, "held": 2, "sold": 1, "total": 10, "waiting": 0,
+        "reservations_held": 2, "reservations_sold": 1, "entries_waiting": 0,
     }],
     "differences": [],
 }))]

@@ -152,7 +152,7 @@ pub enum InvalidProduct {
     #[error("name must have 1 to {NAME_MAX_CHARACTERS} characters, and no NUL")]
     Name,
     /// The SKU is empty, too long, or not visible ASCII.
-    #[error("sku: {0}")]
+    #[error("sku {0}")]
     Sku(#[from] InvalidSku),
     /// The stock is out of range.
     #[error("stock must be a whole number from 0 to 2147483647")]

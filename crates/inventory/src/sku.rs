@@ -22,7 +22,7 @@ pub struct Sku(String);
 
 /// The text is not a valid [`Sku`].
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
-#[error("a SKU must have 1 to {SKU_MAX_CHARACTERS} visible ASCII characters")]
+#[error("must have 1 to {SKU_MAX_CHARACTERS} visible ASCII characters")]
 pub struct InvalidSku;
 
 impl Sku {

@@ -55,7 +55,10 @@ async fn a_refusal_is_forgotten_after_ten_minutes_and_what_was_done_is_not() {
     let again = reserve(&system, "young", product, 2).await;
     assert_eq!(again.header("idempotency-replayed"), "true");
     assert_eq!(again.text, young.text);
-    assert_replayed(&done, &reserve(&system, "done", product, 1).await);
+    // Its row was moved back by 23 hours, and so are the times in this answer.
+    let again = reserve(&system, "done", product, 1).await;
+    assert_eq!(again.header("idempotency-replayed"), "true");
+    assert_eq!(again.json()["id"], done.json()["id"]);
     // Nothing was done under this key, so the request may be done now.
     system.cancel(&done.json()).await;
     reserve(&system, "old", product, 2).await.expect(201);

@@ -24,10 +24,11 @@ const OPEN: [&str; 10] = [
     "GET /docs/{file}",
 ];
 
-const ADMIN_ACTS: [&str; 11] = [
+const ADMIN_ACTS: [&str; 12] = [
     "POST /products",
     "PATCH /products/{id}",
     "POST /products/{id}/stock",
+    "PUT /products/{id}/stock",
     "POST /reservations/{id}/return",
     "POST /admin/reservations/sync-expired",
     "GET /admin/live",

@@ -75,7 +75,15 @@ fn each_alert_leads_to_its_part_of_the_runbook() {
     let runbooks = of("runbook_url: https://runbooks.example.com/flashsale/RUNBOOK.md#");
     assert!(names.len() > 5);
     assert_eq!(names.len(), runbooks.len());
-    for heading in &headings {
+    // People do these: no alert leads to them.
+    let acts = [
+        "postgresql-has-failed-over",
+        "the-database-was-restored-to-an-earlier-moment",
+    ];
+    for heading in headings
+        .iter()
+        .filter(|heading| !acts.contains(&&***heading))
+    {
         assert!(runbooks.contains(heading), "no alert leads to {heading}");
     }
     for runbook in &runbooks {

@@ -180,7 +180,7 @@ mod tests {
             .replace("cup\nand", "\"cup\nand")
             .replace("saucer,", "saucer\",");
         assert_eq!(skus(&of_csv), [(2, "A".to_owned()), (3, "B".to_owned())]);
-        let rows = read(&of_csv).ok().expect("rows");
+        let rows = read(&of_csv).unwrap_or_else(|wrong| panic!("{wrong:?}"));
         assert_eq!(
             rows[0].value.name.as_ref().map(|name| name.as_str()),
             Some("a \"mug\", large")

@@ -271,7 +271,7 @@ fn compare_times(
         (None, Deadline::AfterCreationOf(other, after)) => {
             prop_assert_eq!(read.expires_at, created[other] + seconds(after));
         }
-        (None, Deadline::AfterCall(after)) => {
+        (None, Deadline::Moved(after)) => {
             let latest = OffsetDateTime::now_utc() + seconds(after);
             prop_assert!(
                 lasts > seconds(after) && read.expires_at <= latest,

@@ -63,8 +63,8 @@ pub(super) enum Deadline {
     AfterCreation(i32),
     /// This many seconds after the creation of that hold, which limits its order.
     AfterCreationOf(usize, i32),
-    /// This many seconds after the call that moved it.
-    AfterCall(i32),
+    /// By a call, to this many seconds after the call.
+    Moved(i32),
 }
 
 /// A request to reserve. A product that does not exist has no position.

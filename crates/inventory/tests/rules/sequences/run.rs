@@ -356,7 +356,7 @@ impl<'a> Run<'a> {
     ) -> Result<(), TestCaseError> {
         for hold in holds {
             let position = self.position(hold.id);
-            if let Deadline::AfterCall(seconds) = self.reference.holds[position].deadline
+            if let Deadline::Moved(seconds) = self.reference.holds[position].deadline
                 && moved.contains(&position)
             {
                 prop_assert!(hold.expires_at >= before + Duration::seconds(seconds.into()));

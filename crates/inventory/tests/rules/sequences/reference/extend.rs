@@ -42,10 +42,10 @@ impl Reference {
         let (lasts, since) = match self.holds[hold].deadline {
             Deadline::AfterCreation(lasts) => (lasts, self.holds[hold].born),
             Deadline::AfterCreationOf(other, lasts) => (lasts, self.holds[other].born),
-            Deadline::AfterCall(lasts) => (lasts, usize::MAX),
+            Deadline::Moved(lasts) => (lasts, usize::MAX),
         };
         self.holds[hold].deadline = if seconds < longest && seconds >= lasts {
-            Deadline::AfterCall(seconds)
+            Deadline::Moved(seconds)
         } else if longest < seconds && (longest, self.holds[limit].born) > (lasts, since) {
             Deadline::AfterCreationOf(limit, longest)
         } else {
