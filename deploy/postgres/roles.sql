@@ -79,7 +79,8 @@ begin
   grant select, insert on stock_adjustments to flashsale_api;
   grant select, insert, update (status, reservation_id, ended_at) on waitlist_entries to flashsale_api;
   grant select, insert, update (due_at, offered) on waitlists to flashsale_api;
-  grant select, insert, update (published_at, attempts, next_attempt_at, dead_at) on outbox_events to flashsale_api;
+  grant select, insert, update (published_at, attempts, next_attempt_at, dead_at, last_error)
+    on outbox_events to flashsale_api;
   grant select, insert, update (status, location, body) on idempotency_keys to flashsale_api;
 
   -- The expirer. It moves due holds and frees their units. For the events it reads `reservations` as a whole, and of

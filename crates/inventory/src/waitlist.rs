@@ -14,6 +14,7 @@ use std::str::FromStr;
 
 use schemars::JsonSchema;
 use serde::Serialize;
+use serde_json::json;
 use sqlx::{FromRow, PgPool, Postgres, QueryBuilder, Row as _};
 use time::OffsetDateTime;
 
@@ -27,7 +28,10 @@ use crate::{
 
 /// An entry of a product's waitlist.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema, FromRow)]
-#[schemars(rename = "WaitlistEntry")]
+#[schemars(rename = "WaitlistEntry", example = json!({
+    "id": 7, "product_id": 1, "user_id": 42, "quantity": 1, "status": "WAITING", "position": 3,
+    "created_at": "2026-11-27T09:00:00.123456Z",
+}))]
 pub struct Entry {
     /// Id of the entry.
     pub id: WaitlistEntryId,

@@ -22,8 +22,18 @@ struct Pair {
 
 impl Pair {
     async fn start() -> (Self, Database) {
+        let (pair, database) = Self::start_empty().await;
+        inventory::migrate::MIGRATOR
+            .run(&database.pool)
+            .await
+            .unwrap();
+        (pair, database)
+    }
+
+    /// The same, with a database that has no schema.
+    async fn start_empty() -> (Self, Database) {
         let primary = Server::start_with(Service::Postgres, &[SUPERUSER]);
-        let database = Database::create_on(&primary.url).await;
+        let database = Database::create_empty_on(&primary.url).await;
         let of_primary = ("FLASHSALE_LOCAL_POSTGRES_PRIMARY", primary.url.as_str());
         let standby = Server::start_with(Service::Postgres, &[of_primary]);
         let url = database.url.replace(&primary.address(), &standby.address());
@@ -171,7 +181,7 @@ enum Loss {
 
 /// `DATABASE_URL` names a server that never answers, the standby and the primary.
 async fn is_followed_to_the_standby_after(loss: Loss) {
-    let (pair, database) = Pair::start().await;
+    let (pair, database) = Pair::start_empty().await;
     let (primary, _) = database.behind_proxy().await;
     let silent = Proxy::to(&pair.standby.address()).await;
     silent.set(Traffic::Blackhole);

@@ -79,6 +79,8 @@ fn ndjson(text: &str) -> Vec<Line<String>> {
 
 /// The rows as JSON. An empty value removes a rule, or leaves name and stock unchanged.
 fn csv(text: &str, wrong: &mut Wrong) -> Result<Vec<Line<String>>, (u64, String)> {
+    // The csv crate gives a record after "\r\n" the number of the line before it.
+    let text = text.replace("\r\n", "\n");
     let mut reader = csv::Reader::from_reader(text.as_bytes());
     let head = reader.headers().map_err(|error| (1, error.to_string()))?;
     let columns: Vec<String> = head.iter().map(|name| name.trim().to_owned()).collect();
