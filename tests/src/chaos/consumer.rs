@@ -33,7 +33,7 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 pub(crate) async fn bind_to_all(url: &str) -> anyhow::Result<()> {
     let connection = Connection::connect(url, ConnectionProperties::default()).await?;
     let channel = connection.create_channel().await?;
-    for key in ["reservation.*", "stock.adjusted"] {
+    for key in ["reservation.*", "stock.adjusted", "waitlist.offered"] {
         let (options, arguments) = (QueueBindOptions::default(), FieldTable::default());
         channel
             .queue_bind(
