@@ -55,6 +55,12 @@ pub(crate) fn operation() -> Operation {
 /// Units to hold for a user.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+// Not `oneOf`: code generators would make a type of each alternative. They ignore `if`.
+#[schemars(extend(
+    "if" = { "required": ["sku"] },
+    "then" = { "not": { "required": ["product_id"] } },
+    "else" = { "required": ["product_id"] }
+))]
 pub(crate) struct CreateReservation {
     #[serde(default, deserialize_with = "given")]
     #[schemars(with = "ProductId", example = 1)]

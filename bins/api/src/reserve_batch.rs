@@ -60,6 +60,12 @@ pub(crate) struct CreateBatch {
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+// As in a single reserve.
+#[schemars(extend(
+    "if" = { "required": ["sku"] },
+    "then" = { "not": { "required": ["product_id"] } },
+    "else" = { "required": ["product_id"] }
+))]
 struct Item {
     #[serde(default, deserialize_with = "given")]
     #[schemars(with = "ProductId")]
