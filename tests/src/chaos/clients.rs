@@ -1,5 +1,8 @@
 //! Simulated shoppers: they reserve, cancel, race each other and their deadlines, and retry.
 
+mod line;
+mod shop;
+
 use std::{
     collections::VecDeque,
     sync::{Arc, Mutex},
@@ -188,34 +191,6 @@ impl Shopper {
         }
     }
 
-    async fn adjust_stock(&mut self) {
-        if let Some(product) = self.recent.sale(&mut self.rng) {
-            let delta = self.rng.i64(1..6) * if self.rng.bool() { 1 } else { -1 };
-            let reason = self.own_name();
-            self.ask_if_safe(Request::Adjust {
-                product,
-                delta,
-                reason,
-            })
-            .await;
-        }
-    }
-
-    /// Changes a product's rules for later requests.
-    async fn change_product(&mut self) {
-        if let Some(product) = self.recent.sale(&mut self.rng) {
-            let which = self.rng.u8(..3);
-            let request = Request::ChangeProduct {
-                product,
-                // Excludes durations that no client can meet, and extensions without effect.
-                hold_seconds: (which != 0).then(|| self.rng.i64(3..7)),
-                max_per_user: (which != 1).then(|| self.rng.i64(2..7)),
-            };
-            // The change is idempotent.
-            self.ask(request).await;
-        }
-    }
-
     /// A unique name.
     fn own_name(&mut self) -> String {
         self.named += 1;
@@ -316,35 +291,6 @@ impl Shopper {
                 self.wait_in_line(product, user, quantity).await;
             }
             _ => {}
-        }
-    }
-
-    async fn wait_in_line(&mut self, product: i64, user: i64, quantity: i64) {
-        let request = Request::Join {
-            product,
-            user,
-            quantity,
-            reference: self.own_name(),
-        };
-        if let Answer::Entry(entry) = self.ask(request).await {
-            remember(&self.recent.entries, entry.id);
-        }
-    }
-
-    /// Looks whether a user who waits was offered units, and decides about the hold. Sometimes the user leaves.
-    async fn look_at_a_line(&mut self) {
-        let Some(entry) = self.recent.entry(&mut self.rng) else {
-            return;
-        };
-        if self.rng.u8(..4) == 0 {
-            self.ask(Request::Leave(entry)).await;
-        }
-        if let Answer::Entry(entry) = self.ask(Request::GetEntry(entry)).await
-            && let Some(hold) = entry.hold
-            && let Answer::Hold(hold) = self.ask(Request::Get(hold)).await
-        {
-            self.recent.remember(hold.id);
-            self.decide(hold).await;
         }
     }
 
