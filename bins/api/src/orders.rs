@@ -1,11 +1,10 @@
 //! What the verbs for whole orders share: the body's ids, and the answer.
 
-use std::collections::HashSet;
+use std::{borrow::Cow, collections::HashSet};
 
 use inventory::{ReservationId, batch::AllOrNone, reservation::Reservation};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::Deserialize;
-use std::borrow::Cow;
 
 use crate::{Problem, answer::Answer, problem::Part};
 

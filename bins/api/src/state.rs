@@ -138,7 +138,7 @@ impl AppState {
         address: SocketAddr,
         process: &Process,
     ) -> anyhow::Result<Self> {
-        show_pool(&pool, process)?;
+        gauges::show_pool(&process.registry, database::connections(&pool))?;
         let metrics = Arc::new(Metrics::new(&process.registry)?);
         let access = access(&settings, address, &metrics, process)?;
         let cors = given(&settings.cors_origins);
@@ -240,12 +240,6 @@ fn limits(settings: &Settings) -> Limits {
         depth: settings.lane_max_requests as usize,
         wait: Duration::from_millis(settings.lane_wait_milliseconds),
     }
-}
-
-fn show_pool(pool: &PgPool, process: &Process) -> anyhow::Result<()> {
-    let (pool, max) = (pool.clone(), pool.options().get_max_connections());
-    let read = move || database::connections(&pool);
-    Ok(gauges::show_pool(&process.registry, max, read)?)
 }
 
 fn access(

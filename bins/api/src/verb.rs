@@ -202,14 +202,14 @@ where
     builder.verb_lanes(spec.name, spec.lanes, lock_of, call)
 }
 
-type Worked<'a> = BoxFuture<'a, Result<WorkOutcome<Batch, Problem>, Error>>;
+type WorkFuture<'a> = BoxFuture<'a, Result<WorkOutcome<Batch, Problem>, Error>>;
 
 /// The work of [`idempotency::execute_once`] for those of `requests` that are new.
 fn execute_in_transaction<Q, A>(
     requests: Vec<Q>,
     decide: Decide<Q>,
     render: Render<A>,
-) -> impl for<'a> FnOnce(&'a mut PgConnection, Vec<usize>) -> Worked<'a>
+) -> impl for<'a> FnOnce(&'a mut PgConnection, Vec<usize>) -> WorkFuture<'a>
 where
     Q: Clone + Send + Sync + 'static,
     A: IntoResponse + Send + 'static,

@@ -99,11 +99,7 @@ pub async fn start(args: Args, process: Process) -> anyhow::Result<()> {
         return http_server::probe(args.listen_addr).await;
     }
     let pool = database::connect(&args.database, "flashsale-expirer")?;
-    let max = args.database.database_max_connections;
-    gauges::show_pool(&process.registry, max, {
-        let pool = pool.clone();
-        move || database::connections(&pool)
-    })?;
+    gauges::show_pool(&process.registry, database::connections(&pool))?;
     let timer = Timer::start(&args.timer, &process)?;
     let health = Health::of(&process)
         .required("postgres", {

@@ -29,7 +29,6 @@ use inventory::{
 };
 use presence::{Counts, Report, Role};
 use runtime::{Process, age::Age, gauges, health::Health, purge::keep_purging};
-use sqlx::PgPool;
 use timer::Timer;
 use tokio::{
     task::JoinSet,
@@ -133,7 +132,7 @@ pub async fn start(args: Args, process: Process) -> anyhow::Result<()> {
         None => {}
     }
     let pool = database::connect(&args.database, "flashsale-relay")?;
-    show_pool(&pool, &process)?;
+    gauges::show_pool(&process.registry, database::connections(&pool))?;
     let timer = Timer::start(&args.timer, &process)?;
     let broker = Broker::new(&args.amqp_url, args.relay_declare_queue)?;
     let relay = Arc::new(Relay::new(
@@ -207,12 +206,6 @@ fn settings(args: &Args) -> Settings {
         // The other half is for the rest of the shutdown.
         linger: Duration::from_secs(args.runtime.shutdown_seconds) / 2,
     }
-}
-
-fn show_pool(pool: &PgPool, process: &Process) -> anyhow::Result<()> {
-    let (pool, max) = (pool.clone(), pool.options().get_max_connections());
-    let read = move || database::connections(&pool);
-    Ok(gauges::show_pool(&process.registry, max, read)?)
 }
 
 async fn usable(relay: Arc<Relay>) {

@@ -75,6 +75,14 @@ pub struct Adjusted {
 }
 
 impl Adjusted {
+    pub(crate) fn no_product() -> Self {
+        Self {
+            answer: Err(Refusal::ProductNotFound),
+            expired: 0,
+            offered: 0,
+        }
+    }
+
     /// The transitions that this call made.
     pub fn transitions(&self) -> impl Iterator<Item = Transition<'_>> + Clone {
         expired(self.expired)
@@ -106,11 +114,7 @@ pub async fn adjust_stock(
     .bind(events.types());
     let rows = execute(executor, query).await?;
     let Some(row) = rows.first() else {
-        return Ok(Adjusted {
-            answer: Err(Refusal::ProductNotFound),
-            expired: 0,
-            offered: 0,
-        });
+        return Ok(Adjusted::no_product());
     };
     let expired: i64 = row.try_get("expired")?;
     let offered: i64 = row.try_get("offered")?;

@@ -74,11 +74,21 @@ pub struct Args {
     pub database_acquire_milliseconds: u64,
 }
 
-/// The connections of a pool by what they do, for metrics.
-pub fn connections(pool: &PgPool) -> [(&'static str, u32); 2] {
-    let open = pool.size();
-    let idle = u32::try_from(pool.num_idle()).map_or(open, |idle| idle.min(open));
-    [("busy", open - idle), ("idle", idle)]
+/// The connections of a pool for metrics: the largest number, and a function that counts them by what they do.
+pub fn connections(
+    pool: &PgPool,
+) -> (
+    u32,
+    impl Fn() -> [(&'static str, u32); 2] + Send + Sync + use<>,
+) {
+    let pool = pool.clone();
+    let max = pool.options().get_max_connections();
+    let count = move || {
+        let open = pool.size();
+        let idle = u32::try_from(pool.num_idle()).map_or(open, |idle| idle.min(open));
+        [("busy", open - idle), ("idle", idle)]
+    };
+    (max, count)
 }
 
 /// A pool that connects on first use, so that a process can start while PostgreSQL is down. Fails if the URL is

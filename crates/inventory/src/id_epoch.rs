@@ -6,17 +6,24 @@
 
 use sqlx::{FromRow, PgConnection, PgPool};
 
-/// Columns for a new session: the server's timeline, 0 on a standby, and whether the schema has the function that
-/// advances ids. A schema without it belongs to an older release, or is not complete.
-macro_rules! columns {
+/// The column with the server's timeline, 0 on a standby.
+macro_rules! timeline {
     () => {
         "case when pg_is_in_recovery() then 0
             else ('x' || left(pg_walfile_name(pg_current_wal_insert_lsn()), 8))::bit(32)::integer
-        end as timeline,
-        to_regprocedure('advance_ids_v1()') is not null as advances_ids"
+        end as timeline"
     };
 }
-pub(crate) use columns;
+pub(crate) use timeline;
+
+/// The column that says whether the schema has the function that advances ids. A schema without it belongs to an older
+/// release, or is not complete.
+macro_rules! advances_ids {
+    () => {
+        "to_regprocedure('advance_ids_v1()') is not null as advances_ids"
+    };
+}
+pub(crate) use advances_ids;
 
 /// A row of `advance_ids_v1`.
 #[derive(FromRow)]

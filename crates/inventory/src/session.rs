@@ -9,12 +9,12 @@ macro_rules! session {
     () => {
         concat!(
             "select not current_setting('transaction_read_only')::boolean as writable, ",
-            id_epoch::columns!()
+            id_epoch::timeline!()
         )
     };
 }
 
-/// Reads a [`Session`].
+/// Reads a [`Session`] that was set up before.
 pub(crate) const SESSION: &str = session!();
 
 /// Settings of each session, as statements because PgBouncer refuses them as startup parameters.
@@ -33,7 +33,9 @@ pub(crate) const SET_UP: &str = concat!(
     set tcp_keepalives_count = 3;
     set tcp_user_timeout = '60s';
     select set_config('synchronous_commit', coalesce(nullif(current_setting('synchronous_commit'), 'off'), 'on'), false);",
-    session!()
+    session!(),
+    ", ",
+    id_epoch::advances_ids!()
 );
 
 /// What a session says about itself and its server.
@@ -43,7 +45,8 @@ pub(crate) struct Session {
     pub(crate) writable: bool,
     /// Of the server; 0 on a standby.
     pub(crate) timeline: i32,
-    /// Whether the schema has the function that advances ids.
+    /// Whether the schema has the function that advances ids. Only a new session reads it.
+    #[sqlx(default)]
     pub(crate) advances_ids: bool,
 }
 

@@ -45,11 +45,7 @@ pub async fn set_stock(
     .bind(events.types());
     let rows = execute(executor, query).await?;
     let Some(row) = rows.first() else {
-        return Ok(Adjusted {
-            answer: Err(Refusal::ProductNotFound),
-            expired: 0,
-            offered: 0,
-        });
+        return Ok(Adjusted::no_product());
     };
     let offered: i64 = row.try_get("offered")?;
     Ok(Adjusted {

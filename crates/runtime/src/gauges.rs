@@ -27,8 +27,10 @@ pub(crate) fn show_process(name: &str, registry: &Registry) -> prometheus::Resul
 /// whenever Prometheus asks.
 pub fn show_pool<const STATES: usize>(
     registry: &Registry,
-    max: u32,
-    read: impl Fn() -> [(&'static str, u32); STATES] + Send + Sync + 'static,
+    (max, read): (
+        u32,
+        impl Fn() -> [(&'static str, u32); STATES] + Send + Sync + 'static,
+    ),
 ) -> prometheus::Result<()> {
     let limit = register_int_gauge_with_registry!(
         "flashsale_postgres_connections_max",
@@ -73,10 +75,11 @@ mod tests {
     fn a_pool_is_read_whenever_prometheus_asks() -> prometheus::Result<()> {
         let registry = Registry::new();
         let reads = std::sync::atomic::AtomicU32::new(0);
-        show_pool(&registry, 12, move || {
+        let count = move || {
             let read = reads.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
             [("busy", read), ("idle", 2)]
-        })?;
+        };
+        show_pool(&registry, (12, count))?;
         for busy in 0..2 {
             let text = prometheus::TextEncoder::new().encode_to_string(&registry.gather())?;
             assert!(
