@@ -76,7 +76,7 @@ pub struct Args {
     pub listen_addr: SocketAddr,
 
     /// Maximum number of holds that one transaction expires. Reservations of the same product wait for it.
-    #[arg(long, env = "EXPIRE_BATCH_ROWS", default_value_t = 250, value_parser = clap::value_parser!(i32).range(1..=100_000))]
+    #[arg(long, env = "EXPIRE_BATCH_ROWS", default_value_t = 500, value_parser = clap::value_parser!(i32).range(1..=100_000))]
     pub expire_batch_rows: i32,
 
     /// How long an `Idempotency-Key` and its answer are kept, in hours. Refusals are kept for 10 min at most.

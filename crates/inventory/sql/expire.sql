@@ -23,6 +23,11 @@ begin
   offered := 0;
   if has_line then
     offered := (offered_v1(array[product_id]) - before)::integer;
+  elsif not 'ReservationExpired' = any(events) then
+    -- The commit need not wait for the disk, which would take most of the time of a sweep. If a crash undoes it, the holds
+    -- are due again, which they also were for everybody before. A sale of these units waits for the disk, and with it for
+    -- this commit, because the log is written in order.
+    perform set_config('synchronous_commit', 'off', true);
   end if;
 end
 $$;

@@ -1,7 +1,10 @@
 -- Expires those of the given holds that are due at t, and frees their units. Units of a product that users wait for are
 -- offered to them. Returns the number of expired holds. product_ids must contain their products. The caller must hold
 -- the locks of these products and must have read t after locking. Otherwise two callers could free the same unit twice.
-create or replace function expire_holds_v1(ids bigint[], product_ids bigint[], t timestamptz, events text[])
+--
+-- stored_at says where the rows of the holds are stored (their ctid), which only changes with these locks. To look each
+-- of them up by its id would cost a sixth more.
+create or replace function expire_holds_v2(stored_at tid[], product_ids bigint[], t timestamptz, events text[])
 returns bigint
 language plpgsql
 -- The joined sets are small and already in memory, but the planner estimates one row and would choose a nested loop.
@@ -15,7 +18,7 @@ begin
   -- expire: end the holds, and free the units
   with gone as (
     delete from reservations_active r
-    where r.id = any(ids) and r.expires_at <= t
+    where r.ctid = any(stored_at) and r.expires_at <= t
     returning r.*
   ), ended as (
     insert into reservations_ended (

@@ -56,7 +56,9 @@ begin
 
   offered := -offered_v1(array[product_id]);
   if hold.id is not null then
-    expired := expire_holds_v1(array[hold.id], array[product.id], t, events);
+    expired := expire_holds_v2(
+      array(select h.ctid from reservations_active h where h.id = hold.id), array[product.id], t, events
+    );
   end if;
   -- join waitlist: write the entry
   insert into waitlist_entries (product_id, user_id, quantity, reference, hold_seconds, created_at)

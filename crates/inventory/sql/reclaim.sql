@@ -6,10 +6,10 @@ language plpgsql
 as $$
 #variable_conflict use_column
 begin
-  return expire_holds_v1(
+  return expire_holds_v2(
     -- reclaim: find what is due
     array(
-      select r.id
+      select r.ctid
       from reservations_active r
       where r.product_id = reclaim_v2.product_id and r.expires_at <= t
         and r.quantity > 0 -- selects the index

@@ -31,7 +31,10 @@ begin
     exit when not pass.lacking and pass.stale = '{}';
     ended := 0;
     if pass.stale <> '{}' then
-      ended := expire_holds_v1(pass.stale, locked, t, events);
+      ended := expire_holds_v2(
+        -- reserve: where the users' own due holds are stored
+        array(select h.ctid from reservations_active h where h.id = any(pass.stale)), locked, t, events
+      );
     end if;
     if pass.lacking then
       ended := ended + reclaim_short_v1(product_ids, quantities, pass.outcomes, locked, t, events);

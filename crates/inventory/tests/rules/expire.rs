@@ -271,7 +271,9 @@ async fn of_given_holds_only_the_due_ones_end(pool: PgPool) {
         shop.hold(product, 2).await.id,
     ];
     let ended: i64 = sqlx::query_scalar(
-        "select expire_holds_v1(array[$1, $2], array[$3], clock_timestamp(), '{}')",
+        "select expire_holds_v2(
+            array(select ctid from reservations_active where id in ($1, $2)), array[$3], clock_timestamp(), '{}'
+        )",
     )
     .bind(due)
     .bind(live)
@@ -300,4 +302,48 @@ async fn an_expired_unit_and_its_user_are_free_again(pool: PgPool) {
     assert_eq!(batch.expired, 0);
     assert_eq!(shop.stored(old).await.expired_at, Some(deadline));
     assert_eq!(shop.counters(product).await, (0, 1, 0));
+}
+
+/// The commit of a sweep waits for the disk only if somebody learns of it: a consumer, or a user who waited.
+#[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
+async fn only_what_somebody_learns_of_waits_for_the_disk(pool: PgPool) {
+    let shop = Shop::new(pool);
+    let [quiet, told, waited] = [
+        shop.product(1).await,
+        shop.product(1).await,
+        shop.product(1).await,
+    ];
+    for product in [quiet, told, waited] {
+        shop.stale_hold(product, 1, 60).await;
+    }
+    sqlx::query("update products set waiting = 1 where id = $1")
+        .bind(waited)
+        .execute(&shop.pool)
+        .await
+        .unwrap();
+    let events: &[&str] = &["ReservationExpired"];
+    for (product, events, commit) in [
+        (quiet, &[][..], "off"),
+        (told, events, "on"),
+        (waited, &[], "on"),
+    ] {
+        let mut transaction = shop.pool.begin().await.unwrap();
+        sqlx::query("select from expire_v3($1, 10, $2)")
+            .bind(product)
+            .bind(events)
+            .execute(&mut *transaction)
+            .await
+            .unwrap();
+        let setting: String = sqlx::query_scalar("show synchronous_commit")
+            .fetch_one(&mut *transaction)
+            .await
+            .unwrap();
+        assert_eq!(setting, commit, "{events:?}");
+        transaction.commit().await.unwrap();
+        let setting: String = sqlx::query_scalar("show synchronous_commit")
+            .fetch_one(&shop.pool)
+            .await
+            .unwrap();
+        assert_eq!(setting, "on", "after the transaction");
+    }
 }
