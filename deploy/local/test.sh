@@ -120,7 +120,8 @@ if [[ -n ${PG-} ]]; then
 fi
 
 cargo build --locked --workspace --bins --examples
-cargo test --locked --workspace "$@"
+# The end-to-end tests wait most of the time, for restarts and time limits of the servers.
+RUST_TEST_THREADS=${RUST_TEST_THREADS:-$(($(nproc) + 1))} cargo test --locked --workspace "$@"
 
 # Arguments select from the tests above, so the rest is skipped.
 if (($# == 0)); then

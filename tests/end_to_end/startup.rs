@@ -70,13 +70,14 @@ async fn migrate_names_the_address_at_which_postgresql_does_not_answer() {
     join_all(nowhere.iter().map(async |(url, address, why)| {
         let elsewhere = ("DATABASE_URL", "postgres://nobody@127.0.0.1:2/nothing");
         let option = format!("--database-url={url}");
-        for (arguments, setting) in [
+        let ways = [
             (vec!["migrate"], ("DATABASE_URL", url.as_str())),
             // The option counts, before and after the command.
             (vec!["migrate", &option], elsewhere),
             (vec![&*option, "migrate"], elsewhere),
-        ] {
-            let mut migrate = start_with("flashsale-api", &arguments, &[setting], Log::Shown);
+        ];
+        join_all(ways.iter().map(async |(arguments, setting)| {
+            let mut migrate = start_with("flashsale-api", arguments, &[*setting], Log::Shown);
             assert!(!migrate.ends().await.success());
             let said = migrate.entries().await;
             let said: Vec<&str> = said.iter().filter_map(message).collect();
@@ -86,7 +87,8 @@ async fn migrate_names_the_address_at_which_postgresql_does_not_answer() {
                 .any(|line| line.starts_with(&start) && line.contains(why));
             assert!(names, "{arguments:?}: {said:?}");
             assert!(!said.concat().contains("secret"), "{said:?}");
-        }
+        }))
+        .await;
     }))
     .await;
 }
