@@ -51,7 +51,7 @@ pub(crate) async fn cancel_all(
     Keyed(key, Json(body)): Keyed<Json<CancelBatch>>,
 ) -> Result<Rendered<Answer<Vec<Reservation>>>, Problem> {
     let once = bulkhead.execute_once(
-        "cancel_together",
+        "cancel_batch",
         key,
         move |executor| {
             async move { cancel_batch(executor, body.ids.get(), &sale.events).await }.boxed()

@@ -61,7 +61,7 @@ pub(crate) async fn confirm_all(
     Keyed(key, Json(body)): Keyed<Json<ConfirmBatch>>,
 ) -> Result<Rendered<Answer<Vec<Reservation>>>, Problem> {
     let once = bulkhead.execute_once(
-        "confirm_together",
+        "confirm_batch",
         key,
         move |executor| {
             async move {

@@ -57,7 +57,7 @@ pub(crate) async fn extend_all(
     Keyed(key, Json(body)): Keyed<Json<ExtendBatch>>,
 ) -> Result<Rendered<Answer<Vec<Reservation>>>, Problem> {
     let once = bulkhead.execute_once(
-        "extend_together",
+        "extend_batch",
         key,
         move |executor| {
             async move {

@@ -89,7 +89,7 @@ pub(crate) async fn reserve_batch(
     let named = body.named()?;
     let requests = body.requests(&named, &skus).await?;
     let once = bulkhead.execute_once(
-        "reserve_together",
+        "reserve_batch",
         key,
         move |executor| {
             async move {

@@ -151,7 +151,7 @@ impl Shopper {
                 11 => self.ask_an_old_one().await,
                 14 | 15 => self.look_at_a_line().await,
                 12 | 13 => self.change_product().await,
-                6..11 => self.buy_together().await,
+                6..11 => self.buy_batch().await,
                 _ => self.buy().await,
             }
             let pause = Duration::from_millis(self.rng.u64(5..60));
@@ -197,7 +197,7 @@ impl Shopper {
         format!("{}-{}", self.client.number, self.named)
     }
 
-    async fn buy_together(&mut self) {
+    async fn buy_batch(&mut self) {
         let mut products: Vec<i64> = (0..3)
             .filter_map(|_| self.recent.sale(&mut self.rng))
             .collect();
@@ -218,7 +218,7 @@ impl Shopper {
                 self.recent.remember(hold.id);
             }
             match self.rng.bool() {
-                true => self.decide_together(&holds).await,
+                true => self.decide_batch(&holds).await,
                 false => {
                     for hold in holds {
                         self.decide(hold).await;
@@ -229,7 +229,7 @@ impl Shopper {
     }
 
     /// Acts on a whole order, sometimes on a part of it first or at the same time.
-    async fn decide_together(&mut self, holds: &[Hold]) {
+    async fn decide_batch(&mut self, holds: &[Hold]) {
         let mut ids: Vec<i64> = holds.iter().map(|hold| hold.id).collect();
         self.rng.shuffle(&mut ids);
         let (first, seconds) = (ids[0], self.rng.i64(4..9));

@@ -105,7 +105,7 @@ fn adjust(history: &mut History, delta: i64, at: Micros) {
 }
 
 /// User 7 holds a unit of each of two products, and lets them expire.
-fn hold_together(history: &mut History, acknowledged: bool) {
+fn hold_batch(history: &mut History, acknowledged: bool) {
     history.products.insert(2, 1);
     history.stored.products.push(Product {
         id: 2,
@@ -140,9 +140,9 @@ fn hold_together(history: &mut History, acknowledged: bool) {
     history.stored.holds.extend(rows);
 }
 
-/// As [`hold_together`], where the second product's holds last five seconds and the first product's longer.
+/// As [`hold_batch`], where the second product's holds last five seconds and the first product's longer.
 fn in_seconds(history: &mut History, seconds: i64) {
-    hold_together(history, true);
+    hold_batch(history, true);
     let rows = history.stored.products.iter_mut();
     for (product, own) in rows.zip([9, 5]) {
         product.hold_seconds = Some(own);
@@ -195,8 +195,8 @@ fn what_goes_right_is_allowed() {
     allowed(extend);
     allowed(|history| adjust(history, 3, 9_000_000));
     allowed(|history| adjust(history, -1, 9_000_000));
-    allowed(|history| hold_together(history, true));
-    allowed(|history| hold_together(history, false));
+    allowed(|history| hold_batch(history, true));
+    allowed(|history| hold_batch(history, false));
     allowed(|history| in_seconds(history, 5));
     allowed(|history| order(history, |sale| Answer::Holds(vec![sale])));
     allowed(|history| order(history, |_| Answer::Overloaded));
@@ -326,18 +326,18 @@ fn an_adjustment_that_is_lost_or_made_up_or_takes_what_is_taken() {
 fn a_batch_of_which_a_part_was_done() {
     for acknowledged in [true, false] {
         caught(Promise::AllOrNone, |history| {
-            hold_together(history, acknowledged);
+            hold_batch(history, acknowledged);
             history.stored.holds.pop();
         });
         caught(Promise::AllOrNone, |history| {
-            hold_together(history, acknowledged);
+            hold_batch(history, acknowledged);
             if let Some(row) = history.stored.holds.last_mut() {
                 row.created += 1;
             }
         });
     }
     caught(Promise::AllOrNone, |history| {
-        hold_together(history, true);
+        hold_batch(history, true);
         if let Some(Answer::Holds(holds)) =
             history.operations.last_mut().map(|last| &mut last.answer)
         {
@@ -350,7 +350,7 @@ fn a_batch_of_which_a_part_was_done() {
 fn a_batch_whose_holds_do_not_end_with_the_shortest() {
     caught(Promise::ExactDeadline, |history| in_seconds(history, 9));
     caught(Promise::AllOrNone, |history| {
-        hold_together(history, true);
+        hold_batch(history, true);
         if let Some(Answer::Holds(holds)) =
             history.operations.last_mut().map(|last| &mut last.answer)
         {
