@@ -208,7 +208,7 @@ impl Shopper {
         }
         self.rng.shuffle(&mut products);
         let items = products.into_iter();
-        let request = Request::Together {
+        let request = Request::ReserveBatch {
             items: items.map(|id| (id, self.rng.i64(1..4))).collect(),
             user: self.rng.i64(1..=USERS),
             reference: self.own_name(),

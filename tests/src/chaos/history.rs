@@ -54,7 +54,7 @@ pub enum Request {
         reference: Option<String>,
     },
     /// All products with their quantities, or none. The reference is unique to this request.
-    Together {
+    ReserveBatch {
         user: i64,
         items: Vec<(i64, i64)>,
         reference: String,
@@ -375,14 +375,14 @@ impl Request {
             Self::Reserve {
                 product, quantity, ..
             } => vec![(*product, *quantity)],
-            Self::Together { items, .. } => items.clone(),
+            Self::ReserveBatch { items, .. } => items.clone(),
             _ => Vec::new(),
         }
     }
 
     pub fn user(&self) -> Option<i64> {
         match self {
-            Self::Reserve { user, .. } | Self::Together { user, .. } => Some(*user),
+            Self::Reserve { user, .. } | Self::ReserveBatch { user, .. } => Some(*user),
             _ => None,
         }
     }
@@ -391,7 +391,7 @@ impl Request {
     pub fn reference(&self) -> Option<&str> {
         match self {
             Self::Reserve { reference, .. } => reference.as_deref(),
-            Self::Together { reference, .. } => Some(reference),
+            Self::ReserveBatch { reference, .. } => Some(reference),
             _ => None,
         }
     }
@@ -452,14 +452,14 @@ impl Operation {
     pub fn verb(&self) -> &'static str {
         match self.request {
             Request::Reserve { .. } => "reserve",
-            Request::Together { .. } => "reserve together",
+            Request::ReserveBatch { .. } => "reserve batch",
             Request::Extend(..) => "extend",
             Request::Reacquire(_) => "reacquire",
             Request::Return(_) => "return",
-            Request::Order(Act::Confirm, _) => "confirm together",
-            Request::Order(Act::Cancel, _) => "cancel together",
-            Request::Order(Act::Extend(_), _) => "extend together",
-            Request::Order(Act::Reacquire, _) => "reacquire together",
+            Request::Order(Act::Confirm, _) => "confirm batch",
+            Request::Order(Act::Cancel, _) => "cancel batch",
+            Request::Order(Act::Extend(_), _) => "extend batch",
+            Request::Order(Act::Reacquire, _) => "reacquire batch",
             Request::Adjust { .. } => "adjust stock",
             Request::Confirm(_) => "confirm",
             Request::Cancel(_) => "cancel",

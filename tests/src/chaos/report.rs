@@ -229,7 +229,7 @@ fn story(history: &History, about: About) -> Vec<String> {
             | Request::Adjust { product: id, .. }
             | Request::Join { product: id, .. }
             | Request::ChangeProduct { product: id, .. } => about == About::Product(*id),
-            Request::Together { items, .. } => {
+            Request::ReserveBatch { items, .. } => {
                 items.iter().any(|(id, _)| about == About::Product(*id))
             }
             _ => false,

@@ -118,7 +118,7 @@ fn on_the_wire(request: &Request, max_per_user: i64) -> (Method, String, Option<
             });
             (post, "/reservations".to_owned(), Some(body))
         }
-        Request::Together {
+        Request::ReserveBatch {
             user,
             items,
             reference,
@@ -211,11 +211,11 @@ fn understand(request: &Request, status: u16, text: &str) -> Answer {
             | Request::Get(_),
             200,
         ) => hold(&body).map(Answer::Hold),
-        (Request::ListOfUser(_) | Request::Order(..), 200) | (Request::Together { .. }, 201) => {
-            body.as_array()
-                .and_then(|holds| holds.iter().map(hold).collect())
-                .map(Answer::Holds)
-        }
+        (Request::ListOfUser(_) | Request::Order(..), 200)
+        | (Request::ReserveBatch { .. }, 201) => body
+            .as_array()
+            .and_then(|holds| holds.iter().map(hold).collect())
+            .map(Answer::Holds),
         (Request::Product(_) | Request::Adjust { .. } | Request::ChangeProduct { .. }, 200)
         | (Request::CreateProduct(_), 201) => product(&body).map(Answer::Product),
         (Request::Join { .. }, 201) | (Request::Leave(_) | Request::GetEntry(_), 200) => {

@@ -36,7 +36,7 @@ pub(super) fn check(history: &History, lives: &Lives, rules: &Rules, found: &mut
                     );
                 }
             }
-            Answer::Holds(holds) if matches!(operation.request, Request::Together { .. }) => {
+            Answer::Holds(holds) if matches!(operation.request, Request::ReserveBatch { .. }) => {
                 if operation.request.items().len() != holds.len() {
                     say(
                         Promise::AllOrNone,
@@ -158,7 +158,7 @@ fn asked_for(
                 && (hold.product, hold.user, hold.quantity) == (*product, *user, *quantity)
                 && hold.reference == *reference
         }
-        Request::Together {
+        Request::ReserveBatch {
             user,
             items,
             reference,
@@ -307,14 +307,17 @@ fn refused(
             quantity,
             ..
         } => Some((*product, *user, *quantity)),
-        Request::Together { user, items, .. } => items
+        Request::ReserveBatch { user, items, .. } => items
             .iter()
             .find(|(product, _)| of == Some(*product))
             .map(|(product, units)| (*product, *user, *units)),
         Request::Reacquire(id) => row(id).map(|lost| (lost.product, lost.user, lost.quantity)),
         _ => None,
     };
-    let reserves = matches!(request, Request::Reserve { .. } | Request::Together { .. });
+    let reserves = matches!(
+        request,
+        Request::Reserve { .. } | Request::ReserveBatch { .. }
+    );
     match (request, code, wanted) {
         (_, "sold_out", Some((product, _, units))) if reserves => {
             if free(product, units) {

@@ -175,7 +175,7 @@ fn effects(history: &History, request: &Request) -> usize {
             let of_it = entries.filter(|entry| entry.reference.as_ref() == Some(reference));
             of_it.count()
         }
-        Request::Reserve { .. } | Request::Together { .. } => {
+        Request::Reserve { .. } | Request::ReserveBatch { .. } => {
             // Another check ensures that each repetition was complete.
             let first = request.items().first().map(|(product, _)| *product);
             let holds = stored.holds.iter().filter(|hold| {

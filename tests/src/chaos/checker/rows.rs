@@ -17,7 +17,7 @@ pub(super) fn check(history: &History, lives: &Lives, rules: &Rules, found: &mut
     oversell(history, found);
     two_holds(history, found);
     fair_shares(history, rules, found);
-    together(history, found);
+    batches(history, found);
     reacquired(history, lives, found);
     ledger(history, found);
     for life in lives.all() {
@@ -190,7 +190,7 @@ fn fair_shares(history: &History, rules: &Rules, found: &mut Found) {
 }
 
 /// Every reserve of several products is complete or absent.
-fn together(history: &History, found: &mut Found) {
+fn batches(history: &History, found: &mut Found) {
     let mut asked: HashMap<&str, &Request> = HashMap::new();
     for operation in &history.operations {
         if let Some(reference) = operation.request.reference() {

@@ -19,7 +19,7 @@ impl<'a> Rules<'a> {
             if let Request::ChangeProduct { product, .. } = operation.request {
                 changes.entry(product).or_default().push(operation);
             }
-            if let Request::Together { reference, .. } = &operation.request {
+            if let Request::ReserveBatch { reference, .. } = &operation.request {
                 let items = operation.request.items().into_iter();
                 batches.insert(
                     reference.as_str(),

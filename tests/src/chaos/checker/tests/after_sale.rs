@@ -127,7 +127,7 @@ fn hold_batch(history: &mut History, acknowledged: bool) {
         tell(history, "ReservationCreated", row, row.created);
         tell(history, "ReservationExpired", row, row.expires);
     }
-    let request = Request::Together {
+    let request = Request::ReserveBatch {
         user: 7,
         items: vec![(1, 1), (2, 1)],
         reference: "cart".to_owned(),
@@ -159,7 +159,7 @@ fn in_seconds(history: &mut History, seconds: i64) {
         (row.expires, row.ended) = (expires, Some(expires));
     }
     for operation in &mut history.operations {
-        if let (Request::Together { .. }, Answer::Holds(holds)) =
+        if let (Request::ReserveBatch { .. }, Answer::Holds(holds)) =
             (&operation.request, &mut operation.answer)
         {
             holds.iter_mut().for_each(|hold| hold.expires = expires);
