@@ -3,7 +3,7 @@
 //! The tests of the rules and of the whole service see only the orders that happen by chance. The model contains what
 //! the design relies on: the product's row as the mutex of its holds, the clock read after the lock, compare-and-set
 //! on the status, relative updates of counters, the outbox row in confirm's transaction, the relay's claim, publish,
-//! confirm and mark, and its leases. Each broken twin lacks one of these, and must violate the property that depends on it.
+//! confirm and mark, its leases, and the waitlist that is served in the transaction that frees units. Each broken twin lacks one of these, and must violate the property that depends on it.
 
 #![allow(
     clippy::too_many_lines,
@@ -116,6 +116,24 @@ const STOCKTAKING: Protocol = Protocol {
     ..ONE_UNIT
 };
 
+/// Users wait for one unit, which others give back, lose and buy: 336,455 states.
+const LINE: Protocol = Protocol {
+    kinds: &[Kind::Reserve, Kind::Confirm, Kind::Cancel, Kind::Join],
+    expirers: 1,
+    relays: 0,
+    ..ONE_UNIT
+};
+
+/// A user in line wants both units: 52,878 states.
+const LINE_FOR_TWO: Protocol = Protocol {
+    units: 2,
+    wants: &[1, 2],
+    kinds: &[Kind::Reserve, Kind::Confirm, Kind::Join, Kind::Leave],
+    clock_max: 1,
+    connections: 1,
+    ..LINE
+};
+
 /// Explores all states of a world. All invariants must hold, and exactly these `sometimes` properties must occur.
 fn explore(world: Protocol, sometimes: &[&str]) {
     let checker = world.checker().threads(2).spawn_bfs().join();
@@ -189,6 +207,19 @@ fn several_units_are_had_whole_while_the_stock_changes() {
         STOCKTAKING,
         &[ALL_SOLD, RECLAIMED, ANSWER_LOST, SOLD_AGAIN, ADJUSTED],
     );
+}
+
+#[test]
+fn units_that_come_free_go_to_those_who_wait() {
+    let seen = [
+        ALL_SOLD,
+        RECLAIMED,
+        ANSWER_LOST,
+        OFFERED_TO_NEXT,
+        OFFERED_AND_SOLD,
+    ];
+    explore(LINE, &seen);
+    explore(LINE_FOR_TWO, &seen);
 }
 
 /// A world with this fault must reach a state that violates `property`.
@@ -291,6 +322,21 @@ fn a_return_without_compare_and_set_frees_units_twice() {
 #[test]
 fn an_adjustment_that_decides_before_it_has_the_lock_takes_what_is_held() {
     caught_in(STOCKTAKING, Twin::SnapshotBeforeLock, NO_OVERSELL);
+}
+
+#[test]
+fn a_reserve_that_does_not_look_at_the_line_overtakes_it() {
+    caught_in(LINE, Twin::ReserveBesideLine, NOBODY_OVERTAKES);
+}
+
+#[test]
+fn an_offer_after_the_commit_leaves_a_unit_free_beside_the_line() {
+    caught_in(LINE, Twin::OfferAfterCommit, LINE_SERVED);
+}
+
+#[test]
+fn an_offer_to_whoever_fits_breaks_the_order_of_the_line() {
+    caught_in(LINE_FOR_TWO, Twin::OfferToWhoFits, LINE_IN_ORDER);
 }
 
 #[test]

@@ -10,7 +10,7 @@ use stateright::{Model as _, Property};
 use crate::{
     protocol::{Action, Step},
     relay::{self, Relay},
-    tables::Status,
+    tables::{Entry, EntryStatus, Hold, Status},
     world::{Process, Protocol, State, Twin},
 };
 
@@ -31,6 +31,9 @@ pub(crate) const TRUE_ANSWERS: &str = "a hold that was answered as CONFIRMED is 
 pub(crate) const EVENT_DELIVERED: &str = "each sale's event is eventually delivered";
 pub(crate) const MARKED_WHEN_DELIVERED: &str =
     "an event that is marked was delivered since it was last ready";
+pub(crate) const LINE_SERVED: &str = "no unit is free that the first in line could have";
+pub(crate) const LINE_IN_ORDER: &str = "nobody in line is served before the first";
+pub(crate) const NOBODY_OVERTAKES: &str = "no other user is served while somebody waits";
 pub(crate) const UNIT_FREE: &str = "each due hold's unit is eventually free";
 
 pub(crate) const ALL_SOLD: &str = "all units are sold";
@@ -45,6 +48,8 @@ pub(crate) const SOLD_AFTER_EXTENSION: &str = "an extended hold is sold after it
 pub(crate) const EXTENDED_AND_LOST: &str = "a hold expires after its second deadline";
 pub(crate) const REACQUIRED: &str = "an expired hold is reacquired";
 pub(crate) const SOLD_AGAIN: &str = "a returned unit is sold to another user";
+pub(crate) const OFFERED_TO_NEXT: &str = "an offered hold expires, and the next in line is served";
+pub(crate) const OFFERED_AND_SOLD: &str = "an offered hold is sold";
 pub(crate) const ADJUSTED: &str = "all units are sold after units were removed";
 
 pub(crate) fn all() -> Vec<Property<Protocol>> {
@@ -111,6 +116,21 @@ pub(crate) fn all() -> Vec<Property<Protocol>> {
             let mut events = state.tables.outbox.iter();
             events.all(|event| !(event.published && event.is_owed))
         }),
+        Property::always(LINE_SERVED, |_, state: &State| {
+            let first = state.tables.waiting().next();
+            first.is_none_or(|entry| entry.units > state.tables.stock)
+        }),
+        Property::always(LINE_IN_ORDER, |_, state: &State| {
+            let line = &state.tables.line;
+            let first = line
+                .iter()
+                .position(|entry| entry.status == EntryStatus::Waiting);
+            let behind = first.map_or(&[][..], |first| &line[first..]);
+            behind.iter().all(|entry| offered(state, entry).is_none())
+        }),
+        Property::always(NOBODY_OVERTAKES, |_, state: &State| {
+            !state.tables.holds.iter().any(|hold| hold.overtook)
+        }),
         Property::always(UNIT_FREE, |model: &Protocol, state: &State| {
             made_good(model, state).is_none_or(|end| end.tables.due(end.clock).is_empty())
         }),
@@ -142,6 +162,22 @@ pub(crate) fn all() -> Vec<Property<Protocol>> {
         Property::sometimes(ADJUSTED, |model: &Protocol, state: &State| {
             state.tables.sold == state.tables.total && state.tables.total < model.units
         }),
+        Property::sometimes(OFFERED_TO_NEXT, |_, state: &State| {
+            let mut line = state
+                .tables
+                .line
+                .iter()
+                .filter_map(|entry| offered(state, entry));
+            line.any(|hold| hold.status == Status::Expired) && line.next().is_some()
+        }),
+        Property::sometimes(OFFERED_AND_SOLD, |_, state: &State| {
+            let mut line = state
+                .tables
+                .line
+                .iter()
+                .filter_map(|entry| offered(state, entry));
+            line.any(|hold| hold.status == Status::Confirmed)
+        }),
         Property::sometimes(RECLAIMED, |_, state: &State| {
             let holds = &state.tables.holds;
             holds.iter().any(|old| {
@@ -171,6 +207,14 @@ pub(crate) fn all() -> Vec<Property<Protocol>> {
             at_rest(state) && state.tables.sold > 0 && !state.told_confirmed.contains(&true)
         }),
     ]
+}
+
+/// The hold that an entry was offered.
+fn offered<'a>(state: &'a State, entry: &Entry) -> Option<&'a Hold> {
+    match entry.status {
+        EntryStatus::Offered(id) => state.tables.holds.get(usize::from(id)),
+        EntryStatus::Waiting | EntryStatus::Ended => None,
+    }
 }
 
 /// A return does not undo that the hold was sold.
@@ -232,7 +276,7 @@ fn made_good(model: &Protocol, state: &State) -> Option<State> {
         return None;
     }
     let mut end = state.clone();
-    end.clock = u8::MAX;
+    end.clock = u8::MAX / 2;
     // No other process acts, and the idle processes sort first.
     let worker = model.expirers - 1;
     if let Some(looked) = model.next_state(&end, Action::Look(worker)) {

@@ -146,7 +146,9 @@ impl Protocol {
         let existing = state.tables.holds.len() as u8;
         // A call in progress may also need a new row.
         let waiting = state.connections.iter().filter(|other| other.needs_room());
-        let room = existing + (waiting.count() as u8) < self.holds_max;
+        // An entry of the waitlist may get a hold at any time.
+        let entries = state.tables.waiting().count();
+        let room = existing + ((waiting.count() + entries) as u8) < self.holds_max;
         let mut calls = Vec::new();
         for kind in self.kinds {
             match kind {
@@ -162,6 +164,14 @@ impl Protocol {
                     calls.extend([Verb::Adjust(-1), Verb::Adjust(1)]);
                 }
                 Kind::Adjust => {}
+                Kind::Join if room && state.tables.line.len() < self.holds_max.into() => {
+                    calls.extend((0..self.users).map(Verb::Join));
+                }
+                Kind::Join => {}
+                Kind::Leave => {
+                    let users = state.tables.waiting().map(|entry| entry.user);
+                    calls.extend(users.map(Verb::Leave));
+                }
             }
         }
         calls
@@ -242,9 +252,7 @@ impl Protocol {
                 Process::Written { locked_at, work }
             }
             Process::Written { locked_at, work } => {
-                state
-                    .tables
-                    .commit(&work, locked_at, state.clock, self.twin);
+                state.tables.commit(&work, locked_at, state.clock, self);
                 match (work.sells(), work.answer) {
                     (Some(id), _) if self.twin == Some(Twin::EventAfterCommit) => {
                         Process::OwesEvent(id)

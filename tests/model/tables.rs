@@ -1,6 +1,6 @@
 //! The committed state of one product in PostgreSQL, and the rules of each call.
 
-use crate::world::{Protocol, Twin, Verb};
+use crate::world::{Kind, Protocol, Twin, Verb};
 
 /// The duration of a hold, the time that an extension asks for, and the maximum duration of an extended hold, in
 /// ticks of the clock.
@@ -36,6 +36,25 @@ pub(crate) struct Hold {
     pub(crate) moved_late: bool,
     /// Whether it was expired before its deadline.
     pub(crate) expired_early: bool,
+    /// Whether a reserve made it while another user waited for units.
+    pub(crate) overtook: bool,
+}
+
+/// A row of `waitlist_entries`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Entry {
+    pub(crate) user: u8,
+    pub(crate) units: i8,
+    pub(crate) status: EntryStatus,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum EntryStatus {
+    Waiting,
+    /// With this hold.
+    Offered(u8),
+    /// The user left, or may have no more units.
+    Ended,
 }
 
 /// A row of `outbox_events`.
@@ -73,6 +92,8 @@ pub(crate) struct Tables {
     pub(crate) total: i8,
     pub(crate) holds: Vec<Hold>,
     pub(crate) outbox: Vec<Event>,
+    /// The waitlist, in the order of the joins.
+    pub(crate) line: Vec<Entry>,
 }
 
 /// The uncommitted changes of a transaction. A crash discards them.
@@ -87,6 +108,11 @@ pub(crate) struct Work {
     returned: Option<u8>,
     adjusted: i8,
     expired: Vec<u8>,
+    /// A user who joins or leaves the waitlist.
+    joined: Option<u8>,
+    left: Option<u8>,
+    /// The time of the offers, if users may wait in this world.
+    offers_at: u8,
     pub(crate) answer: Answer,
 }
 
@@ -109,7 +135,14 @@ impl Tables {
             total: units,
             holds: Vec::new(),
             outbox: Vec::new(),
+            line: Vec::new(),
         }
+    }
+
+    /// The entries of users who wait, first in line first.
+    pub(crate) fn waiting(&self) -> impl Iterator<Item = &Entry> {
+        let line = self.line.iter();
+        line.filter(|entry| entry.status == EntryStatus::Waiting)
     }
 
     fn active(&self, is_wanted: impl Fn(&Hold) -> bool) -> impl Iterator<Item = u8> {
@@ -139,6 +172,14 @@ impl Tables {
 
     /// The changes of a verb's function at time `t`. They are not applied yet.
     pub(crate) fn work(&self, verb: Verb, t: u8, world: &Protocol) -> Work {
+        let mut work = self.work_of(verb, t, world);
+        if world.kinds.contains(&Kind::Join) {
+            work.offers_at = t;
+        }
+        work
+    }
+
+    fn work_of(&self, verb: Verb, t: u8, world: &Protocol) -> Work {
         let twin = world.twin;
         match verb {
             Verb::Reserve(user) => self.reserve(user, t, world),
@@ -148,6 +189,11 @@ impl Tables {
             Verb::Reacquire(id) => self.reacquire(id, t, world),
             Verb::Return(id) => self.take_back(id),
             Verb::Adjust(delta) => self.adjust(delta, t),
+            Verb::Join(user) => self.join(user, t, world),
+            Verb::Leave(user) => Work {
+                left: Some(user),
+                ..Work::that(Answer::Done)
+            },
             Verb::Expire if twin == Some(Twin::ExpireWithoutSweep) => {
                 self.expire(self.active(|hold| hold.expires_at == t).collect())
             }
@@ -164,6 +210,12 @@ impl Tables {
             }
             work.expired.push(id);
         }
+        // Free and due units belong to those who wait. (The service serves the request, too, if units are left then.
+        // Here that is a second request.)
+        if self.waiting().next().is_some() && world.twin != Some(Twin::ReserveBesideLine) {
+            work.expired = self.due(t);
+            return work;
+        }
         let units = world.wants[usize::from(user)];
         if world.twin != Some(Twin::ReserveWithoutReclaim) {
             self.reclaim(units, t, &mut work);
@@ -178,6 +230,54 @@ impl Tables {
             work.answer = Answer::Done;
         }
         work
+    }
+
+    fn join(&self, user: u8, t: u8, world: &Protocol) -> Work {
+        let units = world.wants[usize::from(user)];
+        let mut waiting = self.waiting();
+        let mut own = self.active(|hold| hold.user == user && hold.expires_at > t);
+        if waiting.any(|entry| entry.user == user)
+            || own.next().is_some()
+            || units > self.remaining(user, t, world)
+        {
+            return Work::that(Answer::Refused);
+        }
+        Work {
+            joined: Some(user),
+            expired: self.due(t),
+            ..Work::that(Answer::Done)
+        }
+    }
+
+    /// Offers free units to those who wait, as long as they suffice for the first in line.
+    fn offer(&mut self, t: u8, world: &Protocol) {
+        for position in 0..self.line.len() {
+            let Entry {
+                user,
+                units,
+                status,
+            } = self.line[position];
+            if status != EntryStatus::Waiting {
+                continue;
+            }
+            if units > self.remaining(user, t, world) {
+                self.line[position].status = EntryStatus::Ended;
+            } else if units <= self.stock {
+                self.line[position].status = EntryStatus::Offered(self.holds.len() as u8);
+                self.hold(Hold::new(user, units, t));
+            } else if world.twin != Some(Twin::OfferToWhoFits) {
+                return;
+            }
+        }
+    }
+
+    fn hold(&mut self, hold: Hold) {
+        self.stock -= hold.units;
+        match hold.status {
+            Status::Confirmed => self.sold += hold.units,
+            _ => self.held += hold.units,
+        }
+        self.holds.push(hold);
     }
 
     /// Expires due holds, longest due first, until this many units are free or no hold is due.
@@ -307,7 +407,7 @@ impl Tables {
 
     /// Commits a transaction's changes at once. Counters change by differences, as in the real updates. The
     /// transaction got the product's lock at `locked_at`.
-    pub(crate) fn commit(&mut self, work: &Work, locked_at: u8, now: u8, twin: Option<Twin>) {
+    pub(crate) fn commit(&mut self, work: &Work, locked_at: u8, now: u8, world: &Protocol) {
         for &id in &work.expired {
             let hold = &mut self.holds[usize::from(id)];
             hold.expired_early = now < hold.expires_at;
@@ -340,17 +440,30 @@ impl Tables {
         self.stock += work.adjusted;
         self.total += work.adjusted;
         if let Some(hold) = work.made {
-            self.stock -= hold.units;
-            match hold.status {
-                Status::Confirmed => self.sold += hold.units,
-                _ => self.held += hold.units,
-            }
-            self.holds.push(hold);
+            let overtook = hold.reacquired_from.is_none() && self.waiting().next().is_some();
+            self.hold(Hold { overtook, ..hold });
         }
         if let Some(id) = work.sells()
-            && twin != Some(Twin::EventAfterCommit)
+            && world.twin != Some(Twin::EventAfterCommit)
         {
             self.write_event(id);
+        }
+        if let Some(user) = work.left {
+            for entry in &mut self.line {
+                if entry.user == user && entry.status == EntryStatus::Waiting {
+                    entry.status = EntryStatus::Ended;
+                }
+            }
+        }
+        if let Some(user) = work.joined {
+            self.line.push(Entry {
+                user,
+                units: world.wants[usize::from(user)],
+                status: EntryStatus::Waiting,
+            });
+        }
+        if world.twin != Some(Twin::OfferAfterCommit) || work.joined.is_some() {
+            self.offer(work.offers_at, world);
         }
     }
 
@@ -382,6 +495,7 @@ impl Hold {
             sold_late: false,
             moved_late: false,
             expired_early: false,
+            overtook: false,
         }
     }
 
@@ -402,12 +516,15 @@ impl Work {
             returned: None,
             adjusted: 0,
             expired: Vec::new(),
+            joined: None,
+            left: None,
+            offers_at: 0,
             answer,
         }
     }
 
     pub(crate) fn makes_row(&self) -> bool {
-        self.made.is_some()
+        self.made.is_some() || self.joined.is_some()
     }
 
     /// The hold that is about to be sold.

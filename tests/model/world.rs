@@ -62,6 +62,12 @@ pub(crate) enum Twin {
     RecordWithoutLease,
     /// A row stays leased until its relay records an outcome, even if this relay is dead.
     LeaseWithoutEnd,
+    /// A reserve takes free and due units although other users wait for them.
+    ReserveBesideLine,
+    /// Units come free in one transaction, and are offered to those who wait in a later one.
+    OfferAfterCommit,
+    /// If the first in line wants more units than are free, the next is served.
+    OfferToWhoFits,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -76,6 +82,9 @@ pub(crate) enum Verb {
     Return(u8),
     /// Removes a free unit, or adds one.
     Adjust(i8),
+    /// A user joins or leaves the waitlist.
+    Join(u8),
+    Leave(u8),
     Expire,
 }
 
@@ -89,6 +98,8 @@ pub(crate) enum Kind {
     Reacquire,
     Return,
     Adjust,
+    Join,
+    Leave,
 }
 
 /// The state of a connection or an expirer.
@@ -167,7 +178,7 @@ impl Process {
     pub(crate) fn needs_room(&self) -> bool {
         match self {
             Self::Waiting(verb, _) | Self::Locked { verb, .. } | Self::Timed { verb, .. } => {
-                matches!(verb, Verb::Reserve(_) | Verb::Reacquire(_))
+                matches!(verb, Verb::Reserve(_) | Verb::Reacquire(_) | Verb::Join(_))
             }
             Self::Written { work, .. } => work.makes_row(),
             Self::Peeking { .. } => true,
