@@ -3,7 +3,8 @@
 //! The tests of the rules and of the whole service see only the orders that happen by chance. The model contains what
 //! the design relies on: the product's row as the mutex of its holds, the clock read after the lock, compare-and-set
 //! on the status, relative updates of counters, the outbox row in confirm's transaction, the relay's claim, publish,
-//! confirm and mark, its leases, and the waitlist that is served in the transaction that frees units. Each broken twin lacks one of these, and must violate the property that depends on it.
+//! confirm and mark, its leases, and the waitlist that is served in the transaction that frees units. Each broken twin
+//! lacks one of these, and must violate the property that depends on it.
 
 #![allow(
     clippy::too_many_lines,
