@@ -70,6 +70,27 @@ async fn a_holder_of_the_last_unit_hears_that_they_hold_it_not_that_it_is_sold_o
 }
 
 #[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
+async fn one_product_without_units_costs_a_request_of_another_nothing(pool: PgPool) {
+    let shop = Shop::new(pool);
+    let [none, some] = [shop.product(0).await, shop.product(1).await];
+
+    for (first, second) in [(none, some), (some, none)] {
+        let batch = shop.reserve(&[one(first, 1), one(second, 1)]).await;
+        for (answer, product) in batch.answers.into_iter().zip([first, second]) {
+            match answer {
+                Ok(hold) => {
+                    assert_eq!((hold.product_id, product), (some, some));
+                    shop.cancel(&[hold.id]).await;
+                }
+                Err(refusal) => {
+                    assert_eq!((refusal, product), (Refusal::SoldOut { free: 0 }, none));
+                }
+            }
+        }
+    }
+}
+
+#[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
 async fn each_request_of_a_batch_has_its_own_answer_in_order(pool: PgPool) {
     let shop = Shop::new(pool);
     let [scarce, plenty] = [shop.product(1).await, shop.product(5).await];
