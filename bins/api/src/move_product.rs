@@ -92,7 +92,9 @@ pub(crate) async fn run(
             None => Err(anyhow::anyhow!("no --target-redis-url")),
         };
         if let Err(error) = rebuilt {
-            eprintln!("the counters of {name} are not rebuilt ({error:#}): call its POST /admin/counters/rebuild");
+            eprintln!(
+                "the counters of {name} are not rebuilt ({error:#}): call its POST /admin/counters/rebuild"
+            );
         }
     }
     Ok(())

@@ -11,13 +11,8 @@ use inventory::{
 };
 
 use crate::{
-    Problem,
-    bulkhead::Bulkhead,
-    code::ProblemCode,
-    extract::digits,
-    idempotency::Rendered,
-    problem::ProblemReport,
-    skus::Named,
+    Problem, bulkhead::Bulkhead, code::ProblemCode, extract::digits, idempotency::Rendered,
+    problem::ProblemReport, skus::Named,
 };
 
 /// The id in a path such as `/products/7/stock`.

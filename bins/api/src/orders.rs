@@ -2,9 +2,7 @@
 
 use std::{borrow::Cow, collections::HashSet};
 
-use inventory::{
-    ReservationId, batch::AllOrNone, move_product::Subject, reservation::Reservation,
-};
+use inventory::{ReservationId, batch::AllOrNone, move_product::Subject, reservation::Reservation};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::Deserialize;
 
@@ -62,6 +60,9 @@ impl JsonSchema for Ids {
 pub(crate) fn render(done: &AllOrNone<ReservationId>) -> Result<Answer<Vec<Reservation>>, Problem> {
     match &done.answer {
         Ok(reservations) => Ok(Answer(reservations.clone())),
-        Err((id, refusal)) => Err(Problem::RefusedOf(Subject::Reservation(*id), refusal.clone())),
+        Err((id, refusal)) => Err(Problem::RefusedOf(
+            Subject::Reservation(*id),
+            refusal.clone(),
+        )),
     }
 }

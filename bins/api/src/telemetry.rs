@@ -19,8 +19,7 @@ use crate::{
     bulkhead::Bulkhead,
     code::ProblemCode,
     metrics::Metrics,
-    moved,
-    origin,
+    moved, origin,
     problem::ProblemReport,
     request_id::{self, X_REQUEST_ID},
 };
@@ -41,7 +40,8 @@ pub(crate) async fn record(
     // HTTP/1.1 requires this check of every request (RFC 9112). A layer of its own would cost every request more.
     let mut response = match origin::names_its_host(request.version(), request.headers()) {
         true => {
-            let answered = async { moved::follow(&bulkhead, id_in_path, next.run(request).await).await };
+            let answered =
+                async { moved::follow(&bulkhead, id_in_path, next.run(request).await).await };
             span.scope(answered).await
         }
         false => Problem::InvalidHost.into_response(),

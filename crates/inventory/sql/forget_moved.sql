@@ -14,7 +14,7 @@ begin
   -- forget moved: is the product elsewhere
   perform from products p where p.id = forget_moved_v1.product_id;
   if found or (moved_v1(forget_moved_v1.product_id, null, null)).is_finished is not true then
-    return 0;
+    return 0::bigint;
   end if;
   -- forget moved: delete and remember
   with gone as (

@@ -118,7 +118,7 @@ async fn usable(pool: &PgPool) -> anyhow::Result<i32> {
 /// The error says whether nothing was done, or whether the call must be repeated.
 pub async fn move_product(cells: &Cells, product: ProductId) -> anyhow::Result<Moved> {
     let is_here = has_product(&cells.source, product).await?;
-    let pause = match departure(&cells.source, product).await? {
+    let pause = match departure(cells, product).await? {
         Some(departure) => resume(cells, product, departure).await?,
         None if is_here => Some(start(cells, product).await?),
         None => {
@@ -147,8 +147,9 @@ pub async fn move_product(cells: &Cells, product: ProductId) -> anyhow::Result<M
 ///
 /// The product is not on its way, or has arrived; or one of the databases does not answer.
 pub async fn undo(cells: &Cells, product: ProductId) -> anyhow::Result<()> {
-    let departure = departure(&cells.source, product).await?;
-    let departure = departure.context("the product is not on its way, so there is nothing to undo")?;
+    let departure = departure(cells, product).await?;
+    let departure =
+        departure.context("the product is not on its way, so there is nothing to undo")?;
     let mut target = cells.target.acquire().await.context("the new cell")?;
     let settled = settle(&mut target, product, &departure, "UNDONE").await?;
     ensure!(
@@ -174,8 +175,11 @@ pub async fn undo(cells: &Cells, product: ProductId) -> anyhow::Result<()> {
 /// Steps 1 to 4.
 async fn start(cells: &Cells, product: ProductId) -> anyhow::Result<Duration> {
     const NOTHING: &str = "nothing was done: the product is on sale where it was";
-    let ids: Vec<(Uuid,)> =
-        fetch(&cells.source, sqlx::query("-- move: id\nselect gen_random_uuid()")).await?;
+    let ids: Vec<(Uuid,)> = fetch(
+        &cells.source,
+        sqlx::query("-- move: id\nselect gen_random_uuid()"),
+    )
+    .await?;
     let mut departure = Departure {
         id: ids.first().context("no id")?.0,
         to_cell: cells.to_cell,
@@ -189,21 +193,35 @@ async fn start(cells: &Cells, product: ProductId) -> anyhow::Result<Duration> {
     )
     .await?;
     let began = &began.first().context("no time")?.0;
-    settle(&mut target, product, &departure, "ARRIVED").await.context(NOTHING)?;
-    ended(&mut reader, &mut target, product).await.context(NOTHING)?;
-    keys(&mut reader, &mut target, product, "-infinity").await.context(NOTHING)?;
+    settle(&mut target, product, &departure, "ARRIVED")
+        .await
+        .context(NOTHING)?;
+    ended(&mut reader, &mut target, product)
+        .await
+        .context(NOTHING)?;
+    keys(&mut reader, &mut target, product, "-infinity")
+        .await
+        .context(NOTHING)?;
 
-    let hurry = sqlx::query(
-        "-- move: time limit\nset local idle_in_transaction_session_timeout = '30s'",
-    );
+    let hurry =
+        sqlx::query("-- move: time limit\nset local idle_in_transaction_session_timeout = '30s'");
     execute(&mut *target, hurry).await.context(NOTHING)?;
+    drop(reader);
     let mut source = cells.source.begin_with(OF_SOURCE).await.context(NOTHING)?;
     let paused = Instant::now();
-    departure.parcel = depart(&mut source, product, &departure).await.context(NOTHING)?;
-    ended(&mut source, &mut target, product).await.context(NOTHING)?;
+    departure.parcel = depart(&mut source, product, &departure)
+        .await
+        .context(NOTHING)?;
+    ended(&mut source, &mut target, product)
+        .await
+        .context(NOTHING)?;
     // Keys that were stored by transactions which have ended since then. No call takes a minute.
-    keys(&mut source, &mut target, product, began).await.context(NOTHING)?;
-    arrive(&mut target, &departure.parcel).await.context(NOTHING)?;
+    keys(&mut source, &mut target, product, began)
+        .await
+        .context(NOTHING)?;
+    arrive(&mut target, &departure.parcel)
+        .await
+        .context(NOTHING)?;
     is_line_kept(&mut target, product).await.context(NOTHING)?;
 
     source.commit().await.context(
@@ -227,11 +245,6 @@ async fn resume(
     product: ProductId,
     departure: Departure,
 ) -> anyhow::Result<Option<Duration>> {
-    ensure!(
-        departure.to_cell == cells.to_cell,
-        "the product is on its way to cell {}: move it there, or undo that",
-        departure.to_cell
-    );
     let paused = Instant::now();
     let mut target = cells.target.begin_with(OF_TARGET).await?;
     let settled = settle(&mut target, product, &departure, "ARRIVED").await?;
@@ -247,7 +260,10 @@ async fn resume(
     keys(&mut source, &mut target, product, "-infinity").await?;
     arrive(&mut target, &departure.parcel).await?;
     is_line_kept(&mut target, product).await?;
-    target.commit().await.context("run the same command again")?;
+    target
+        .commit()
+        .await
+        .context("run the same command again")?;
     Ok(Some(paused.elapsed()))
 }
 
@@ -275,12 +291,21 @@ async fn has_product(pool: &PgPool, product: ProductId) -> Result<bool, Error> {
     Ok(!found.is_empty())
 }
 
-async fn departure(pool: &PgPool, product: ProductId) -> Result<Option<Departure>, Error> {
+async fn departure(cells: &Cells, product: ProductId) -> anyhow::Result<Option<Departure>> {
     let query = sqlx::query(
         "-- move: is it on its way
         select m.id, m.to_cell, m.parcel::text from product_moves m where m.product_id = $1 and m.status = 'DEPARTED'",
     );
-    Ok(fetch(pool, query.bind(product)).await?.into_iter().next())
+    let found: Vec<Departure> = fetch(&cells.source, query.bind(product)).await?;
+    let departure = found.into_iter().next();
+    // No other cell can say whether it has arrived.
+    if let Some(Departure { to_cell, .. }) = departure {
+        ensure!(
+            to_cell == cells.to_cell,
+            "the product is on its way to cell {to_cell}: go on with that, or undo it"
+        );
+    }
+    Ok(departure)
 }
 
 /// How a move ends.
@@ -296,13 +321,12 @@ async fn settle(
     departure: &Departure,
     wanted: &str,
 ) -> anyhow::Result<Settled> {
-    let query = sqlx::query(
-        "-- move: settle\nselect status, is_new from settle_move_v1($1, $2, $3, $4)",
-    )
-    .bind(departure.id)
-    .bind(product)
-    .bind(departure.to_cell)
-    .bind(wanted);
+    let query =
+        sqlx::query("-- move: settle\nselect status, is_new from settle_move_v1($1, $2, $3, $4)")
+            .bind(departure.id)
+            .bind(product)
+            .bind(departure.to_cell)
+            .bind(wanted);
     let settled = fetch(target, query).await?;
     settled.into_iter().next().context("no answer")
 }
@@ -370,7 +394,13 @@ async fn ended(
             and (r.id <> all($2) or r.status = 'RETURNED')",
     )
     .bind(product)
-    .bind(there.into_iter().next().map(|(ids,)| ids).unwrap_or_default())
+    .bind(
+        there
+            .into_iter()
+            .next()
+            .map(|(ids,)| ids)
+            .unwrap_or_default(),
+    )
     .fetch(source);
     let insert = "-- move: insert ended reservations
         insert into reservations_ended
@@ -419,7 +449,10 @@ async fn copy(
     while let Some(chunk) = chunks.next().await {
         let chunk = chunk.into_iter().collect::<Result<Vec<_>, _>>()?;
         let array = format!("[{}]", chunk.join(","));
-        sqlx::query(insert).bind(array).execute(&mut *target).await?;
+        sqlx::query(insert)
+            .bind(array)
+            .execute(&mut *target)
+            .await?;
     }
     Ok(())
 }
@@ -466,7 +499,9 @@ pub async fn moved(pool: &PgPool, subject: &Subject) -> Result<Option<Whereabout
         .bind(reservation)
         .bind(sku);
     let found: Vec<Found> = fetch(pool, query).await?;
-    let found = found.first().and_then(|found| Some((found.to_cell?, found.is_finished)));
+    let found = found
+        .first()
+        .and_then(|found| Some((found.to_cell?, found.is_finished)));
     Ok(found.map(|(cell, is_finished)| match is_finished {
         Some(true) => Whereabouts::Cell(cell),
         _ => Whereabouts::OnItsWay,

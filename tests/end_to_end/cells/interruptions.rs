@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::stage::{Cells, nothing, said};
-use crate::support::{System, eventually, id, start_with, Log};
+use crate::support::{Log, System, eventually, id, start_with};
 
 /// Where a move stops.
 #[derive(Clone, Copy, Debug)]
@@ -24,19 +24,47 @@ enum OnSale {
 
 const STOPS: [Stop; 7] = [
     // Before the old cell's commit: while the new one takes the ended reservations, packs, or unpacks.
-    Stop { cell: 1, when: "before insert on product_moves", on_sale: OnSale::InOld },
-    Stop { cell: 1, when: "before insert on reservations_ended", on_sale: OnSale::InOld },
-    Stop { cell: 0, when: "before delete on reservations_active", on_sale: OnSale::InOld },
-    Stop { cell: 1, when: "before insert on reservations_active", on_sale: OnSale::InOld },
+    Stop {
+        cell: 1,
+        when: "before insert on product_moves",
+        on_sale: OnSale::InOld,
+    },
+    Stop {
+        cell: 1,
+        when: "before insert on reservations_ended",
+        on_sale: OnSale::InOld,
+    },
+    Stop {
+        cell: 0,
+        when: "before delete on reservations_active",
+        on_sale: OnSale::InOld,
+    },
+    Stop {
+        cell: 1,
+        when: "before insert on reservations_active",
+        on_sale: OnSale::InOld,
+    },
     // Between the two commits.
-    Stop { cell: 1, when: "at commit", on_sale: OnSale::Nowhere },
+    Stop {
+        cell: 1,
+        when: "at commit",
+        on_sale: OnSale::Nowhere,
+    },
     // After both.
-    Stop { cell: 0, when: "before update on product_moves", on_sale: OnSale::InNew },
-    Stop { cell: 0, when: "before delete on reservations_ended", on_sale: OnSale::InNew },
+    Stop {
+        cell: 0,
+        when: "before update on product_moves",
+        on_sale: OnSale::InNew,
+    },
+    Stop {
+        cell: 0,
+        when: "before delete on reservations_ended",
+        on_sale: OnSale::InNew,
+    },
 ];
 
 impl Stop {
-    fn of<'a>(self, cells: &'a Cells) -> &'a System {
+    fn of(self, cells: &Cells) -> &System {
         [&cells.old, &cells.new][self.cell]
     }
 
@@ -48,11 +76,17 @@ impl Stop {
             when => format!("create trigger stop {when} for each row execute function stop()"),
         };
         let function = "create function stop() returns trigger language plpgsql as $$ begin raise 'stopped'; end $$";
-        self.of(cells).database.execute(&format!("{function}; {trigger}")).await;
+        self.of(cells)
+            .database
+            .execute(&format!("{function}; {trigger}"))
+            .await;
     }
 
     async fn clear(self, cells: &Cells) {
-        self.of(cells).database.execute("drop function stop() cascade").await;
+        self.of(cells)
+            .database
+            .execute("drop function stop() cascade")
+            .await;
     }
 }
 
@@ -64,9 +98,16 @@ struct Sale {
 
 async fn sale(cell: &System) -> Sale {
     let product = cell.create_product(9).await;
-    let [held, sold] = [cell.reserve(product, 1).await, cell.reserve(product, 2).await];
+    let [held, sold] = [
+        cell.reserve(product, 1).await,
+        cell.reserve(product, 2).await,
+    ];
     cell.confirm(&sold).await;
-    Sale { product, held, sold }
+    Sale {
+        product,
+        held,
+        sold,
+    }
 }
 
 /// Exactly this cell sells. The other one refuses, and takes no hold for unknown.
@@ -80,7 +121,9 @@ async fn is_on_sale(cells: &Cells, sale: &Sale, on_sale: OnSale) {
             old.cancel(&in_old.expect(201)).await;
             in_new.expect_problem(404, "product_not_found");
             by_id.expect(200);
-            old.post(&format!("/reservations/{}/return", id(&sale.held))).await.expect(200);
+            old.post(&format!("/reservations/{}/return", id(&sale.held)))
+                .await
+                .expect(200);
         }
         OnSale::Nowhere => {
             in_old.expect_problem(503, "overloaded");
@@ -100,10 +143,15 @@ async fn is_on_sale(cells: &Cells, sale: &Sale, on_sale: OnSale) {
 async fn is_in_new(cells: &Cells, sale: &Sale) {
     let [in_old, _] = cells.rows(sale.product).await;
     assert_eq!(in_old, nothing());
-    cells.new.try_reserve(sale.product, 8).await.expect(201);
+    let hold = cells.new.reserve(sale.product, 8).await;
+    cells.new.cancel(&hold).await;
     assert_eq!(cells.new.look_up(&sale.sold).await["status"], "CONFIRMED");
     for hold in [&sale.held, &sale.sold] {
-        cells.old.try_confirm(hold).await.expect_problem(421, "product_moved");
+        cells
+            .old
+            .try_confirm(hold)
+            .await
+            .expect_problem(421, "product_moved");
     }
     cells.assert_clean_audits().await;
 }
@@ -115,7 +163,10 @@ async fn after_a_stop_in_any_step_the_same_command_goes_on() {
         let sale = sale(&cells.old).await;
         stop.set(&cells).await;
         let stopped = cells.run(sale.product, &[]).await;
-        assert!(!stopped.status.success() && said(&stopped).contains("stopped"), "{stop:?}: {stopped:?}");
+        assert!(
+            !stopped.status.success() && said(&stopped).contains("stopped"),
+            "{stop:?}: {stopped:?}"
+        );
         let wanted = match stop.on_sale {
             OnSale::InOld => "nothing was done",
             OnSale::Nowhere => "THE PRODUCT IS ON SALE NOWHERE",
@@ -153,14 +204,32 @@ async fn a_product_on_its_way_can_stay_instead() {
     assert!(!refused.status.success(), "{refused:?}");
     is_on_sale(&cells, &sale, OnSale::Nowhere).await;
     between.clear(&cells).await;
+    // Another cell does not know whether it has arrived.
+    cells.new.database.execute("select assign_cell_v1(2)").await;
+    for more in [&[][..], &["--undo"]] {
+        let refused = cells.run(sale.product, more).await;
+        assert!(
+            !refused.status.success() && said(&refused).contains("on its way to cell 1"),
+            "{refused:?}"
+        );
+    }
+    cells.new.database.execute("select assign_cell_v1(1)").await;
+    is_on_sale(&cells, &sale, OnSale::Nowhere).await;
 
     // Interrupted after the new cell has agreed: the move cannot go on any more, the way back can.
-    let halfway = Stop { cell: 0, when: "before update on product_moves", on_sale: OnSale::Nowhere };
+    let halfway = Stop {
+        cell: 0,
+        when: "before update on product_moves",
+        on_sale: OnSale::Nowhere,
+    };
     halfway.set(&cells).await;
     assert!(!cells.run(sale.product, &["--undo"]).await.status.success());
     halfway.clear(&cells).await;
     let undone = cells.run(sale.product, &[]).await;
-    assert!(!undone.status.success() && said(&undone).contains("run the command with --undo"), "{undone:?}");
+    assert!(
+        !undone.status.success() && said(&undone).contains("run the command with --undo"),
+        "{undone:?}"
+    );
     is_on_sale(&cells, &sale, OnSale::Nowhere).await;
 
     let back = cells.run(sale.product, &["--undo"]).await;
@@ -190,11 +259,22 @@ async fn a_killed_command_leaves_nothing_open() {
         )
         .await;
     let mut gate = cells.new.database.pool.begin().await.unwrap();
-    sqlx::query("lock table gate").execute(&mut *gate).await.unwrap();
+    sqlx::query("lock table gate")
+        .execute(&mut *gate)
+        .await
+        .unwrap();
     let settings = cells.settings();
-    let settings: Vec<_> = settings.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let settings: Vec<_> = settings
+        .iter()
+        .map(|(name, value)| (*name, value.as_str()))
+        .collect();
     let product = sale.product.to_string();
-    let mut command = start_with("flashsale-api", &["move-product", &product], &settings, Log::Shown);
+    let mut command = start_with(
+        "flashsale-api",
+        &["move-product", &product],
+        &settings,
+        Log::Shown,
+    );
     cells.new.database.calls_wait_for_locks(1).await;
     command.kill();
     is_on_sale(&cells, &sale, OnSale::Nowhere).await;
@@ -217,4 +297,35 @@ async fn a_killed_command_leaves_nothing_open() {
     cells.moves(sale.product).await;
     cells.assert_clean_audits().await;
     assert_eq!(cells.rows(sale.product).await[0], nothing());
+}
+
+/// Whatever several people do at once, one cell has the product.
+#[tokio::test]
+async fn several_commands_at_once_leave_one_product() {
+    let cells = Cells::start(&[]).await;
+    let between = STOPS[4];
+    for _ in 0..3 {
+        let sale = sale(&cells.old).await;
+        let product = sale.product;
+        let [before, _] = cells.rows(product).await;
+        between.set(&cells).await;
+        cells.run(product, &[]).await;
+        between.clear(&cells).await;
+        tokio::join!(
+            cells.run(product, &[]),
+            cells.run(product, &["--undo"]),
+            cells.run(product, &[]),
+            cells.run(product, &["--undo"]),
+        );
+        let [in_old, in_new] = cells.rows(product).await;
+        let has = |rows: &Value| rows["product"].is_array();
+        assert!(!(has(&in_old) && has(&in_new)), "{in_old} {in_new}");
+        // What was begun is ended, one way or the other.
+        if !has(&in_old) && !has(&in_new) {
+            cells.run(product, &["--undo"]).await;
+        }
+        cells.moves(product).await;
+        assert_eq!(cells.rows(product).await, [nothing(), before]);
+        is_in_new(&cells, &sale).await;
+    }
 }

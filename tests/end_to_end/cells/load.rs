@@ -9,7 +9,7 @@ use futures_util::future::join_all;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-use super::stage::Cells;
+use super::stage::{Cells, IDS};
 use crate::support::{Answer, Client, id};
 
 const SHOPPERS: i64 = 12;
@@ -56,12 +56,20 @@ impl Backend {
     }
 
     async fn act(&mut self, hold: i64, act: &str) {
-        self.send(&format!("/reservations/{hold}/{act}"), None).await.expect(200);
+        self.send(&format!("/reservations/{hold}/{act}"), None)
+            .await
+            .expect(200);
     }
 }
 
 /// Buys until `over`, and five times in the new cell.
-async fn shop(cells: [Client; 2], product: i64, number: i64, over: CancellationToken, bought: &AtomicU64) -> Seen {
+async fn shop(
+    cells: [Client; 2],
+    product: i64,
+    number: i64,
+    over: CancellationToken,
+    bought: &AtomicU64,
+) -> Seen {
     let (mut seen, mut backend) = (Seen::default(), Backend { cells, cell: 0 });
     let mut user = number;
     while !over.is_cancelled() || seen.in_new < 5 {
@@ -114,7 +122,11 @@ async fn shop_elsewhere(client: Client, over: CancellationToken) {
 
 async fn statuses(client: &Client, ids: &BTreeSet<i64>) -> BTreeSet<String> {
     let looks = ids.iter().map(|id| client.look_up_id(*id));
-    join_all(looks).await.into_iter().map(|seen| seen["status"].to_string()).collect()
+    join_all(looks)
+        .await
+        .into_iter()
+        .map(|seen| seen["status"].to_string())
+        .collect()
 }
 
 #[tokio::test]
@@ -123,7 +135,8 @@ async fn nothing_is_lost_and_nothing_is_sold_twice() {
     let product = cells.old.create_product(STOCK).await;
     let (over, bought) = (CancellationToken::new(), AtomicU64::new(0));
     let clients = || [cells.old.client(), cells.new.client()];
-    let shoppers = (1..=SHOPPERS).map(|number| shop(clients(), product, number, over.clone(), &bought));
+    let shoppers =
+        (1..=SHOPPERS).map(|number| shop(clients(), product, number, over.clone(), &bought));
     let elsewhere = clients().map(|client| shop_elsewhere(client, over.clone()));
     let moving = async {
         crate::support::eventually("a sale in progress", async || {
@@ -135,7 +148,10 @@ async fn nothing_is_lost_and_nothing_is_sold_twice() {
         told
     };
     let (told, shoppers, _) = tokio::join!(moving, join_all(shoppers), join_all(elsewhere));
-    assert!(told.contains("is on sale in cell 1: requests waited for "), "{told}");
+    assert!(
+        told.contains("is on sale in cell 1: requests waited for "),
+        "{told}"
+    );
 
     let mut all = Seen::default();
     for mut seen in shoppers {
@@ -145,12 +161,24 @@ async fn nothing_is_lost_and_nothing_is_sold_twice() {
     }
     let counted = cells.new.product(product).await;
     let units = |ids: &BTreeSet<i64>| json!(ids.len());
-    assert_eq!((&counted["held"], &counted["sold"]), (&units(&all.held), &units(&all.sold)));
+    assert_eq!(
+        (&counted["held"], &counted["sold"]),
+        (&units(&all.held), &units(&all.sold))
+    );
     assert_eq!(counted["total"], STOCK);
     let (old, new) = (cells.old.client(), cells.new.client());
-    assert_eq!(statuses(&new, &all.held).await, ["\"ACTIVE\"".to_owned()].into());
-    assert_eq!(statuses(&new, &all.sold).await, ["\"CONFIRMED\"".to_owned()].into());
-    for id in all.held.iter().chain(&all.sold).chain(&all.canceled) {
+    assert_eq!(
+        statuses(&new, &all.held).await,
+        ["\"ACTIVE\"".to_owned()].into()
+    );
+    assert_eq!(
+        statuses(&new, &all.sold).await,
+        ["\"CONFIRMED\"".to_owned()].into()
+    );
+    let of_all = all.held.iter().chain(&all.sold).chain(&all.canceled);
+    let (made_in_old, made_in_new): (Vec<i64>, Vec<i64>) = of_all.partition(|id| **id < IDS);
+    assert!(!made_in_new.is_empty());
+    for id in made_in_old {
         let there = old.get(&format!("/reservations/{id}")).await;
         there.expect_problem(421, "product_moved");
     }

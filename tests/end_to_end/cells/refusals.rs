@@ -10,17 +10,29 @@ async fn a_move_that_could_go_wrong_is_refused_before_it_begins() {
     let cells = Cells::start(&[]).await;
     let product = cells.old.create_product(5).await;
     cells.old.reserve(product, 1).await;
-    cells.old.database.execute("update products set sku = 'IPH-15'").await;
+    cells
+        .old
+        .database
+        .execute("update products set sku = 'IPH-15'")
+        .await;
     let rows = cells.rows(product).await;
     // Each is undone by the second text, and the cell is put right.
     let wrong = [
-        ("alter sequence products_id_seq no maxvalue", "select assign_cell_v1(1)", "migrate --cell NUMBER"),
+        (
+            "alter sequence products_id_seq no maxvalue",
+            "select assign_cell_v1(1)",
+            "migrate --cell NUMBER",
+        ),
         (
             "alter sequence reservations_id_seq maxvalue 29999999999999",
             "select assign_cell_v1(1)",
             "migrate --cell NUMBER",
         ),
-        ("select assign_cell_v1(0)", "select assign_cell_v1(1)", "both databases are cell 0"),
+        (
+            "select assign_cell_v1(0)",
+            "select assign_cell_v1(1)",
+            "both databases are cell 0",
+        ),
         (
             "update schema_version set version = version + 1",
             "update schema_version set version = version - 1",
@@ -35,7 +47,10 @@ async fn a_move_that_could_go_wrong_is_refused_before_it_begins() {
     for (spoil, mend, reason) in wrong {
         cells.new.database.execute(spoil).await;
         let refused = cells.run(product, &[]).await;
-        assert!(!refused.status.success() && said(&refused).contains(reason), "{spoil}: {refused:?}");
+        assert!(
+            !refused.status.success() && said(&refused).contains(reason),
+            "{spoil}: {refused:?}"
+        );
         cells.new.database.execute(mend).await;
         assert_eq!(cells.rows(product).await, rows, "{spoil}");
     }
@@ -46,10 +61,16 @@ async fn a_move_that_could_go_wrong_is_refused_before_it_begins() {
         (product, nowhere, "the new cell: PostgreSQL does not answer"),
     ] {
         let refused = run(product, &[], settings).await;
-        assert!(!refused.status.success() && said(&refused).contains(reason), "{reason}: {refused:?}");
+        assert!(
+            !refused.status.success() && said(&refused).contains(reason),
+            "{reason}: {refused:?}"
+        );
     }
     let nothing_to_undo = cells.run(product, &["--undo"]).await;
-    assert!(said(&nothing_to_undo).contains("there is nothing to undo"), "{nothing_to_undo:?}");
+    assert!(
+        said(&nothing_to_undo).contains("there is nothing to undo"),
+        "{nothing_to_undo:?}"
+    );
     assert_eq!(cells.rows(product).await, rows);
     cells.moves(product).await;
 }
@@ -61,11 +82,18 @@ async fn a_line_does_not_move_where_others_would_get_in_front() {
     let product = cells.new.create_product(1).await;
     let hold = cells.new.reserve(product, 1).await;
     let path = format!("/products/{product}/waitlist");
-    cells.new.post_json(&path, &json!({"user_id": 2})).await.expect(201);
+    cells
+        .new
+        .post_json(&path, &json!({"user_id": 2}))
+        .await
+        .expect(201);
     let rows = cells.rows(product).await;
     let refused = cells.run_back(product).await;
     assert!(!refused.status.success());
-    assert!(said(&refused).contains("get in line before them"), "{refused:?}");
+    assert!(
+        said(&refused).contains("get in line before them"),
+        "{refused:?}"
+    );
     assert_eq!(cells.rows(product).await, rows);
     // The first in line gets the unit. Then nobody waits.
     cells.new.cancel(&hold).await;
@@ -90,7 +118,10 @@ async fn migrate_gives_a_new_database_the_ids_of_its_cell() {
     for _ in 0..2 {
         let migrated = migrate("7");
         assert!(migrated.status.success(), "{migrated:?}");
-        assert!(said(&migrated).contains("ids: those of cell 7"), "{migrated:?}");
+        assert!(
+            said(&migrated).contains("ids: those of cell 7"),
+            "{migrated:?}"
+        );
     }
     let url = database.url.clone();
     let system = System::spawn_on(database, &[("DATABASE_URL", &url)]).await;
@@ -101,6 +132,9 @@ async fn migrate_gives_a_new_database_the_ids_of_its_cell() {
         &["migrate", "--cell", "8"],
         &[("DATABASE_URL", &url)],
     );
-    assert!(!other.status.success() && said(&other).contains("not of cell 8"), "{other:?}");
+    assert!(
+        !other.status.success() && said(&other).contains("not of cell 8"),
+        "{other:?}"
+    );
     system.reserve(product, 1).await;
 }

@@ -51,7 +51,10 @@ impl Cells {
             ("REDIS_KEY_PREFIX", self.old.redis_prefix().to_owned()),
             ("TARGET_DATABASE_URL", self.new.database.url.clone()),
             ("TARGET_REDIS_URL", test_server("TEST_REDIS_URL")),
-            ("TARGET_REDIS_KEY_PREFIX", self.new.redis_prefix().to_owned()),
+            (
+                "TARGET_REDIS_KEY_PREFIX",
+                self.new.redis_prefix().to_owned(),
+            ),
         ]
     }
 
@@ -79,7 +82,10 @@ impl Cells {
 
     /// What each cell has of the product.
     pub(super) async fn rows(&self, product: i64) -> [Value; 2] {
-        [rows(&self.old, product).await, rows(&self.new, product).await]
+        [
+            rows(&self.old, product).await,
+            rows(&self.new, product).await,
+        ]
     }
 
     pub(super) async fn assert_clean_audits(&self) {
@@ -97,7 +103,10 @@ pub(super) async fn run(
     let run = move || {
         let product = product.to_string();
         let arguments = [&["move-product", &product], more].concat();
-        let settings: Vec<_> = settings.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        let settings: Vec<_> = settings
+            .iter()
+            .map(|(name, value)| (*name, value.as_str()))
+            .collect();
         output("flashsale-api", &arguments, &settings)
     };
     tokio::task::spawn_blocking(run).await.unwrap()

@@ -14,22 +14,38 @@ const ALL_EVENTS: (&str, &str) = (
 
 async fn keyed(client: &Client, path: &str, key: &str, body: &Value) -> Answer {
     let request = client.request(Method::POST, path).json(body);
-    client.as_admin(request.header("idempotency-key", key)).await
+    client
+        .as_admin(request.header("idempotency-key", key))
+        .await
 }
 
 async fn join(client: &Client, product: i64, user: i64) -> Value {
     let path = format!("/products/{product}/waitlist");
-    client.post_json(&path, &json!({"user_id": user})).await.expect(201)
+    client
+        .post_json(&path, &json!({"user_id": user}))
+        .await
+        .expect(201)
 }
 
 /// The requests with keys of this test.
 fn requests(product: i64) -> [(String, &'static str, Value); 4] {
     let stock = json!({"delta": 2, "reason": "found"});
     [
-        ("/reservations".to_owned(), "hold", json!({"product_id": product, "user_id": 30})),
-        ("/reservations".to_owned(), "again", json!({"product_id": product, "user_id": 30})),
-        ("/reservations/batch".to_owned(), "both",
-            json!({"user_id": 31, "items": [{"product_id": product}]})),
+        (
+            "/reservations".to_owned(),
+            "hold",
+            json!({"product_id": product, "user_id": 30}),
+        ),
+        (
+            "/reservations".to_owned(),
+            "again",
+            json!({"product_id": product, "user_id": 30}),
+        ),
+        (
+            "/reservations/batch".to_owned(),
+            "both",
+            json!({"user_id": 31, "items": [{"product_id": product}]}),
+        ),
         (format!("/products/{product}/stock"), "found", stock),
     ]
 }
@@ -51,7 +67,10 @@ async fn sale(cell: &System) -> Sale {
         "name": "iPhone 15", "sku": "IPH-15", "stock": 8, "max_per_user": 1, "hold_seconds": 600,
         "sale_ends_at": "2099-01-01T00:00:00Z",
     });
-    let product = id(&cell.admin_json(Method::POST, "/products", &body).await.expect(201));
+    let product = id(&cell
+        .admin_json(Method::POST, "/products", &body)
+        .await
+        .expect(201));
     let [held, sold, canceled, returned, expired] = [
         cell.reserve(product, 1).await,
         cell.reserve(product, 2).await,
@@ -61,7 +80,9 @@ async fn sale(cell: &System) -> Sale {
     ];
     cell.confirm(&sold).await;
     cell.confirm(&returned).await;
-    cell.post(&format!("/reservations/{}/return", id(&returned))).await.expect(200);
+    cell.post(&format!("/reservations/{}/return", id(&returned)))
+        .await
+        .expect(200);
     cell.cancel(&canceled).await;
     cell.backdate(&expired).await;
     assert_eq!(cell.expire_once().await, 1);
@@ -75,14 +96,28 @@ async fn sale(cell: &System) -> Sale {
         }
     }
     let left = join(cell, product, 40).await;
-    cell.post(&format!("/waitlist/{}/leave", id(&left))).await.expect(200);
+    cell.post(&format!("/waitlist/{}/leave", id(&left)))
+        .await
+        .expect(200);
     join(cell, product, 41).await;
     let waiting = join(cell, product, 42).await;
     cell.cancel(&held).await;
     // Nobody waits in the name of user 42 alone: 41 was offered the unit of the canceled hold.
-    let held = cell.list(&format!("product_id={product}&user_id=41")).await.remove(0);
+    let held = cell
+        .list(&format!("product_id={product}&user_id=41"))
+        .await
+        .remove(0);
     assert_eq!(held["status"], "ACTIVE");
-    Sale { product, held, sold, canceled, returned, expired, waiting, answers }
+    Sale {
+        product,
+        held,
+        sold,
+        canceled,
+        returned,
+        expired,
+        waiting,
+        answers,
+    }
 }
 
 #[tokio::test]
@@ -94,7 +129,14 @@ async fn everything_of_a_product_goes_along() {
     let product = sale.product;
     let [before, in_new] = cells.rows(product).await;
     assert_eq!(in_new, nothing());
-    for kind in ["product", "reservations", "adjustments", "entries", "lines", "events"] {
+    for kind in [
+        "product",
+        "reservations",
+        "adjustments",
+        "entries",
+        "lines",
+        "events",
+    ] {
         assert!(before[kind].is_array(), "{kind}: {before}");
     }
     counters_are_right(&cells).await;
@@ -112,31 +154,63 @@ async fn everything_of_a_product_goes_along() {
         format!("/reservations/{}", id(&sale.held)),
         format!("/reservations/{}", id(&sale.sold)),
     ] {
-        assert_eq!(old.get(&path).await.expect_problem(421, "product_moved")["cell"], 1);
+        assert_eq!(
+            old.get(&path).await.expect_problem(421, "product_moved")["cell"],
+            1
+        );
     }
     for (path, body) in [
-        ("/reservations", json!({"product_id": product, "user_id": 9})),
+        (
+            "/reservations",
+            json!({"product_id": product, "user_id": 9}),
+        ),
         ("/reservations", json!({"sku": "IPH-15", "user_id": 9})),
-        ("/reservations/batch", json!({"user_id": 9, "items": [{"product_id": other}, {"product_id": product}]})),
-        ("/reservations/batch", json!({"user_id": 9, "items": [{"sku": "IPH-15"}]})),
-        ("/reservations/batch/confirm", json!({"ids": [id(&sale.held)]})),
-        (&format!("/reservations/{}/extend", id(&sale.held)), json!({"seconds": 60})),
-        (&format!("/products/{product}/waitlist"), json!({"user_id": 9})),
+        (
+            "/reservations/batch",
+            json!({"user_id": 9, "items": [{"product_id": other}, {"product_id": product}]}),
+        ),
+        (
+            "/reservations/batch",
+            json!({"user_id": 9, "items": [{"sku": "IPH-15"}]}),
+        ),
+        (
+            "/reservations/batch/confirm",
+            json!({"ids": [id(&sale.held)]}),
+        ),
+        (
+            &format!("/reservations/{}/extend", id(&sale.held)),
+            json!({"seconds": 60}),
+        ),
+        (
+            &format!("/products/{product}/waitlist"),
+            json!({"user_id": 9}),
+        ),
     ] {
         // Also with a key, when the refusal is stored and repeated.
         for _ in 0..2 {
-            keyed(&old, path, &format!("{path}{body}"), &body).await.expect_problem(421, "product_moved");
+            keyed(&old, path, &format!("{path}{body}"), &body)
+                .await
+                .expect_problem(421, "product_moved");
         }
-        old.post_json(path, &body).await.expect_problem(421, "product_moved");
+        old.post_json(path, &body)
+            .await
+            .expect_problem(421, "product_moved");
     }
     for verb in ["confirm", "cancel", "return"] {
         let path = format!("/reservations/{}/{verb}", id(&sale.sold));
         old.post(&path).await.expect_problem(421, "product_moved");
     }
-    old.get("/products/9999").await.expect_problem(404, "product_not_found");
-    old.get("/reservations/9999").await.expect_problem(404, "reservation_not_found");
+    old.get("/products/9999")
+        .await
+        .expect_problem(404, "product_not_found");
+    old.get("/reservations/9999")
+        .await
+        .expect_problem(404, "reservation_not_found");
     old.confirm(&stays).await;
-    assert_eq!(old.list(&format!("product_id={product}")).await, [json!(null); 0]);
+    assert_eq!(
+        old.list(&format!("product_id={product}")).await,
+        [json!(null); 0]
+    );
     assert_eq!(old.get("/products?sku=IPH-15").await.expect(200), json!([]));
 
     goes_on(&cells, &sale).await;
@@ -147,18 +221,28 @@ async fn goes_on(cells: &Cells, sale: &Sale) {
     let (new, product) = (&cells.new, sale.product);
     for ((path, key, body), first) in requests(product).iter().zip(&sale.answers) {
         let again = keyed(new, path, key, body).await;
-        assert_eq!((again.status, &again.text), (first.status, &first.text), "{key}");
+        assert_eq!(
+            (again.status, &again.text),
+            (first.status, &first.text),
+            "{key}"
+        );
         assert_eq!(again.header("idempotency-replayed"), "true", "{key}");
     }
     assert_eq!(new.look_up(&sale.canceled).await["status"], "CANCELED");
     assert_eq!(new.look_up(&sale.returned).await["status"], "RETURNED");
-    new.try_confirm(&sale.expired).await.expect_problem(409, "reservation_expired");
+    new.try_confirm(&sale.expired)
+        .await
+        .expect_problem(409, "reservation_expired");
     // The limit of a user counts what was bought in the old cell. The line is served in its order.
-    new.try_reserve(product, 50).await.expect_problem_with(409, "sold_out", &["waitlist"]);
+    new.try_reserve(product, 50)
+        .await
+        .expect_problem_with(409, "sold_out", &["waitlist"]);
     join(new, product, 43).await;
     new.backdate(&sale.held).await;
     assert_eq!(new.expire_once().await, 1);
-    let served = new.list(&format!("product_id={product}&user_id=42&status=ACTIVE")).await;
+    let served = new
+        .list(&format!("product_id={product}&user_id=42&status=ACTIVE"))
+        .await;
     assert_eq!(served.len(), 1, "{}", sale.waiting);
     assert!(id(&served[0]) > IDS, "an id of the new cell");
     new.confirm(&served[0]).await;
@@ -192,7 +276,11 @@ async fn a_product_can_come_back_and_leave_again() {
     let back = cells.run_back(product).await;
     assert!(back.status.success(), "{back:?}");
     assert_eq!(cells.rows(product).await, [there, nothing()]);
-    cells.old.post(&format!("/reservations/{}/return", id(&hold))).await.expect(200);
+    cells
+        .old
+        .post(&format!("/reservations/{}/return", id(&hold)))
+        .await
+        .expect(200);
     let moved = cells.new.try_reserve(product, 2).await;
     assert_eq!(moved.expect_problem(421, "product_moved")["cell"], 0);
     let [here, _] = cells.rows(product).await;

@@ -30,7 +30,11 @@ async fn come_back(shop: &Shop, parcel: &str) {
         .execute(&shop.pool)
         .await
         .unwrap();
-    execute(shop, "update product_moves set status = 'UNDONE', parcel = null").await;
+    execute(
+        shop,
+        "update product_moves set status = 'UNDONE', parcel = null",
+    )
+    .await;
 }
 
 async fn execute(shop: &Shop, statement: &str) {
@@ -72,7 +76,10 @@ struct Left {
 /// A product with a reservation of each kind.
 async fn stocked(shop: &Shop) -> Left {
     let product = shop.product(9).await;
-    let [active, sold] = [shop.hold(product, 1).await.id, shop.hold(product, 2).await.id];
+    let [active, sold] = [
+        shop.hold(product, 1).await.id,
+        shop.hold(product, 2).await.id,
+    ];
     shop.confirm(&[sold]).await;
     let expired = shop.stale_hold(product, 3, 5).await;
     assert_eq!(shop.expire(product, 10).await, 1);
@@ -114,7 +121,9 @@ async fn without_its_product_nothing_changes_a_reservation(pool: PgPool) {
         shop.return_sold(&[sold]).await,
         shop.confirm(&[active]).await,
         shop.cancel(&[active]).await,
-        reacquire::reacquire(&shop.pool, expired, &shop.events).await.unwrap(),
+        reacquire::reacquire(&shop.pool, expired, &shop.events)
+            .await
+            .unwrap(),
     ] {
         assert_eq!(outcomes(&batch), [Err(Refusal::ReservationNotFound)]);
     }
@@ -128,13 +137,19 @@ async fn without_its_product_nothing_changes_a_reservation(pool: PgPool) {
     )
     .await
     .unwrap();
-    assert_eq!(order.answer.unwrap_err(), (expired, Refusal::ReservationNotFound));
+    assert_eq!(
+        order.answer.unwrap_err(),
+        (expired, Refusal::ReservationNotFound)
+    );
     assert_eq!(shop.get(other).await.status, Status::Active);
     shop.cancel(&[other]).await;
     execute(&shop, "delete from reservations where product_id = 2").await;
     execute(&shop, "delete from products where id = 2").await;
     // What it says was true when the product departed.
-    assert_eq!(only(shop.confirm(&[sold]).await).unwrap().status, Status::Confirmed);
+    assert_eq!(
+        only(shop.confirm(&[sold]).await).unwrap().status,
+        Status::Confirmed
+    );
     assert_eq!(rows(&shop).await, gone);
     let audit = audit::audit(&shop.pool).await.unwrap();
     assert!(audit.clean && audit.products.is_empty(), "{audit:?}");
@@ -184,12 +199,22 @@ async fn reservations_are_forgotten_only_once_their_product_has_arrived(pool: Pg
     let parcel = depart(&shop, product).await;
     assert_eq!(forget(&shop, product).await, 0);
     for subject in all.clone() {
-        assert_eq!(whereabouts(&shop, subject).await, Some(Whereabouts::OnItsWay));
+        assert_eq!(
+            whereabouts(&shop, subject).await,
+            Some(Whereabouts::OnItsWay)
+        );
     }
-    execute(&shop, "update product_moves set status = 'FINISHED', parcel = null").await;
+    execute(
+        &shop,
+        "update product_moves set status = 'FINISHED', parcel = null",
+    )
+    .await;
     assert_eq!(forget(&shop, product).await, 1);
     for subject in all.clone() {
-        assert_eq!(whereabouts(&shop, subject).await, Some(Whereabouts::Cell(7)));
+        assert_eq!(
+            whereabouts(&shop, subject).await,
+            Some(Whereabouts::Cell(7))
+        );
     }
     // It came back meanwhile.
     come_back(&shop, &parcel).await;
@@ -198,12 +223,17 @@ async fn reservations_are_forgotten_only_once_their_product_has_arrived(pool: Pg
     // A request that did not find it looks again.
     execute(&shop, "update product_moves set status = 'ARRIVED'").await;
     for subject in all {
-        assert_eq!(whereabouts(&shop, subject).await, Some(Whereabouts::OnItsWay));
+        assert_eq!(
+            whereabouts(&shop, subject).await,
+            Some(Whereabouts::OnItsWay)
+        );
     }
     let unknown = Subject::Reservation(reservation_id(99));
     assert_eq!(whereabouts(&shop, unknown).await, None);
     // Only a product that departs may be deleted.
-    let delete = sqlx::query("delete from products").execute(&shop.pool).await;
+    let delete = sqlx::query("delete from products")
+        .execute(&shop.pool)
+        .await;
     let refusal = delete.unwrap_err().into_database_error().unwrap();
     assert_eq!(refusal.constraint(), Some("products_keep"));
 }
@@ -236,8 +266,15 @@ async fn each_cell_gives_out_ids_of_its_own(pool: PgPool) {
         assert!(refusal.contains("has given out the id"), "{refusal}");
     }
     // A restore skips ids of this cell only, also of sequences that were not used.
-    execute(&shop, "update id_epoch set timeline = 7; select advance_ids_v1()").await;
-    assert_eq!(shop.hold(product, 3).await.id.get(), 7 * IDS + 10_000_000_003);
+    execute(
+        &shop,
+        "update id_epoch set timeline = 7; select advance_ids_v1()",
+    )
+    .await;
+    assert_eq!(
+        shop.hold(product, 3).await.id.get(),
+        7 * IDS + 10_000_000_003
+    );
     execute(
         &shop,
         "insert into stock_adjustments (product_id, delta, reason) select id, 1, 'x' from products",
@@ -246,7 +283,11 @@ async fn each_cell_gives_out_ids_of_its_own(pool: PgPool) {
     let first = shop.count("select id from stock_adjustments").await;
     assert_eq!(first, 7 * IDS + 10_000_000_001);
     // The last id of a cell is not followed by the next cell's first.
-    execute(&shop, &format!("select setval('reservations_id_seq', {})", 8 * IDS - 1)).await;
+    execute(
+        &shop,
+        &format!("select setval('reservations_id_seq', {})", 8 * IDS - 1),
+    )
+    .await;
     sqlx::query("select nextval('reservations_id_seq')")
         .execute(&shop.pool)
         .await
