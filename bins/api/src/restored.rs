@@ -11,8 +11,7 @@ use std::{
 
 use anyhow::{Context as _, anyhow, bail};
 use inventory::{
-    compatibility::{self, Unusable},
-    database,
+    compatibility, database,
     event::Event,
     id_epoch,
     restored::{self, Received},
@@ -20,7 +19,6 @@ use inventory::{
 use runtime::Process;
 use serde_json::Value;
 use sqlx::PgPool;
-use tokio::time::{sleep, timeout};
 
 use crate::counters;
 
@@ -46,7 +44,8 @@ pub(crate) async fn run(
     process: &Process,
 ) -> anyhow::Result<()> {
     let pool = database::connect(database, "flashsale-api restored")?;
-    until_usable(&pool).await?;
+    let checked = compatibility::check_within(&pool, START_LIMIT).await;
+    checked.map_err(|unusable| anyhow!("cannot use the database: {unusable}"))?;
     id_epoch::advance_always(&pool)
         .await
         .context("cannot advance the ids, which needs the role that migrates")?;
@@ -75,22 +74,6 @@ pub(crate) async fn run(
         0 => Ok(()),
         count => bail!("{count} steps are left, see above"),
     }
-}
-
-/// Waits for a server that is still starting.
-async fn until_usable(pool: &PgPool) -> anyhow::Result<()> {
-    let usable = async {
-        loop {
-            match compatibility::check(pool).await {
-                Err(Unusable::NoAnswer(_)) => sleep(Duration::from_millis(200)).await,
-                checked => return checked,
-            }
-        }
-    };
-    let usable = timeout(START_LIMIT, usable).await;
-    let checked = usable.map_err(|_| anyhow!("PostgreSQL does not answer"))?;
-    checked.map_err(|unusable| anyhow!("cannot use the database: {unusable}"))?;
-    Ok(())
 }
 
 /// Prints the events in the file that the database has no trace of.

@@ -30,8 +30,7 @@ use sqlx::{FromRow, PgConnection, PgPool};
 use uuid::Uuid;
 
 use crate::{
-    Error, ProductId, ReservationId, cell,
-    compatibility::{self, Unusable},
+    Error, ProductId, ReservationId, cell, compatibility,
     database::{execute, fetch},
     sku::Sku,
 };
@@ -53,6 +52,9 @@ pub struct Moved {
     /// Number of ended reservations that this call deleted in the old cell.
     pub forgotten: i64,
 }
+
+/// How long a server that does not answer is asked again.
+const ANSWER_LIMIT: Duration = Duration::from_secs(10);
 
 /// Rows that are written in one statement.
 const ROWS: usize = 2_000;
@@ -99,13 +101,7 @@ impl Cells {
 
 /// Returns the version of the schema.
 async fn usable(pool: &PgPool) -> anyhow::Result<i32> {
-    compatibility::check(pool).await.map_err(|unusable| {
-        let cause = match &unusable {
-            Unusable::NoAnswer(cause) | Unusable::Refused(cause) => format!(": {cause}"),
-            _ => String::new(),
-        };
-        anyhow::anyhow!("{unusable}{cause}")
-    })?;
+    compatibility::check_within(pool, ANSWER_LIMIT).await?;
     let query = sqlx::query("-- move: version of the schema\nselect version from schema_version");
     let versions: Vec<(i32,)> = fetch(pool, query).await?;
     Ok(versions.first().context("there is no schema")?.0)
@@ -225,7 +221,7 @@ async fn start(cells: &Cells, product: ProductId) -> anyhow::Result<Duration> {
     is_line_kept(&mut target, product).await.context(NOTHING)?;
 
     source.commit().await.context(
-        "the old cell's answer was lost: run the same command again, which finds out whether the product has departed",
+        "the old cell has not confirmed that the product departs: run the same command again, which finds out whether it has",
     )?;
     target.commit().await.context(
         "THE PRODUCT IS ON SALE NOWHERE, and is safe in the old cell's table product_moves. Run the same command again, \

@@ -22,7 +22,7 @@ enum OnSale {
     InNew,
 }
 
-const STOPS: [Stop; 7] = [
+const STOPS: [Stop; 8] = [
     // Before the old cell's commit: while the new one takes the ended reservations, packs, or unpacks.
     Stop {
         cell: 1,
@@ -42,6 +42,11 @@ const STOPS: [Stop; 7] = [
     Stop {
         cell: 1,
         when: "before insert on reservations_active",
+        on_sale: OnSale::InOld,
+    },
+    Stop {
+        cell: 0,
+        when: "at commit",
         on_sale: OnSale::InOld,
     },
     // Between the two commits.
@@ -168,12 +173,17 @@ async fn after_a_stop_in_any_step_the_same_command_goes_on() {
             "{stop:?}: {stopped:?}"
         );
         let wanted = match stop.on_sale {
+            OnSale::InOld if stop.when == "at commit" => "has not confirmed",
             OnSale::InOld => "nothing was done",
             OnSale::Nowhere => "THE PRODUCT IS ON SALE NOWHERE",
             OnSale::InNew => "on sale in the new cell",
         };
         assert!(said(&stopped).contains(wanted), "{stop:?}: {stopped:?}");
         // As long as the cause lasts, nothing gets worse.
+        if stop.on_sale != OnSale::Nowhere {
+            let undone = cells.run(sale.product, &["--undo"]).await;
+            assert!(!undone.status.success(), "{stop:?}: {undone:?}");
+        }
         assert!(!cells.run(sale.product, &[]).await.status.success());
         if stop.on_sale == OnSale::InOld {
             stop.clear(&cells).await;
@@ -194,7 +204,7 @@ async fn after_a_stop_in_any_step_the_same_command_goes_on() {
 #[tokio::test]
 async fn a_product_on_its_way_can_stay_instead() {
     let cells = Cells::start(&[]).await;
-    let (sale, between) = (sale(&cells.old).await, STOPS[4]);
+    let (sale, between) = (sale(&cells.old).await, STOPS[5]);
     let [before, _] = cells.rows(sale.product).await;
     between.set(&cells).await;
     cells.run(sale.product, &[]).await;
@@ -205,15 +215,23 @@ async fn a_product_on_its_way_can_stay_instead() {
     is_on_sale(&cells, &sale, OnSale::Nowhere).await;
     between.clear(&cells).await;
     // Another cell does not know whether it has arrived.
-    cells.new.database.execute("select assign_cell_v1(2)").await;
+    cells
+        .old
+        .database
+        .execute("update product_moves set to_cell = 2")
+        .await;
     for more in [&[][..], &["--undo"]] {
         let refused = cells.run(sale.product, more).await;
         assert!(
-            !refused.status.success() && said(&refused).contains("on its way to cell 1"),
+            !refused.status.success() && said(&refused).contains("on its way to cell 2"),
             "{refused:?}"
         );
     }
-    cells.new.database.execute("select assign_cell_v1(1)").await;
+    cells
+        .old
+        .database
+        .execute("update product_moves set to_cell = 1")
+        .await;
     is_on_sale(&cells, &sale, OnSale::Nowhere).await;
 
     // Interrupted after the new cell has agreed: the move cannot go on any more, the way back can.
@@ -303,7 +321,7 @@ async fn a_killed_command_leaves_nothing_open() {
 #[tokio::test]
 async fn several_commands_at_once_leave_one_product() {
     let cells = Cells::start(&[]).await;
-    let between = STOPS[4];
+    let between = STOPS[5];
     for _ in 0..3 {
         let sale = sale(&cells.old).await;
         let product = sale.product;
