@@ -192,6 +192,12 @@ async fn after_a_stop_in_any_step_the_same_command_goes_on() {
             is_on_sale(&cells, &sale, stop.on_sale).await;
             stop.clear(&cells).await;
         }
+        if stop.on_sale == OnSale::InNew {
+            // The old cell may not know yet that it has arrived.
+            let undone = cells.run(sale.product, &["--undo"]).await;
+            assert!(!undone.status.success(), "{stop:?}: {undone:?}");
+            is_on_sale(&cells, &sale, stop.on_sale).await;
+        }
         cells.moves(sale.product).await;
         is_in_new(&cells, &sale).await;
         // Once more does nothing.
