@@ -10,6 +10,7 @@
 )]
 #![allow(clippy::unwrap_used, reason = "in a test, a panic is the report")]
 
+mod cells;
 mod chaos;
 mod clients;
 mod connections;

@@ -143,6 +143,10 @@ codes! {
         when "the Content-Type of the body is not JSON in UTF-8, or another header says that the body is encoded, is a \
             part, or has a digest"
         do "send Content-Type: application/json, and the body without Content-Encoding";
+    ProductMoved "product_moved" MISDIRECTED_REQUEST "The product is in another cell"
+        when "the operator has moved the product, with all its reservations, to the cell whose number is `cell`; nothing \
+            was done"
+        do "send this request, and all later ones about the product, to that cell";
     InvalidRequest "invalid_request" UNPROCESSABLE_ENTITY "The request is not valid"
         when "a field is missing, unknown, or out of range" do "correct the fields that `errors` names";
     InvalidProduct "invalid_product" UNPROCESSABLE_ENTITY "The product is not valid"

@@ -6,7 +6,7 @@ use std::marker::PhantomData;
 use axum::{
     body::{self, Body},
     extract::{FromRequest, Request},
-    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
+    http::{Extensions, HeaderMap, HeaderName, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use inventory::idempotency::{Answer, Key, KeyOutcome};
@@ -128,6 +128,17 @@ fn unquoted(quoted: &str) -> Option<String> {
 
 /// A rendered `A`. It may be the stored answer to an earlier request.
 pub(crate) struct Rendered<A>(Response, PhantomData<fn() -> A>);
+
+impl<A> Rendered<A> {
+    /// A response that was rendered from an `A`, or says why there is none.
+    pub(crate) fn of(response: Response) -> Self {
+        Self(response, PhantomData)
+    }
+
+    pub(crate) fn extensions_mut(&mut self) -> &mut Extensions {
+        self.0.extensions_mut()
+    }
+}
 
 impl<A: IntoResponse> From<A> for Rendered<A> {
     fn from(answer: A) -> Self {

@@ -15,6 +15,7 @@ mod code;
 mod confirm;
 mod confirm_batch;
 mod cors;
+mod counters;
 mod docs;
 mod etag;
 mod extend;
@@ -32,6 +33,8 @@ mod leave_waitlist;
 mod list_memory;
 mod live;
 mod metrics;
+mod move_product;
+mod moved;
 mod openapi;
 mod orders;
 mod origin;
@@ -60,6 +63,7 @@ use axum::{Router, extract::FromRef as _, middleware};
 use clap::Subcommand;
 use http_server::Limits;
 use inventory::{
+    cell,
     compatibility::{self, Functions},
     import::Mode,
 };
@@ -103,7 +107,15 @@ pub struct Args {
 #[derive(Subcommand)]
 pub enum Command {
     /// Migrate the database to the schema that this version needs, and exit.
-    Migrate,
+    Migrate {
+        /// Number of the cell, where an installation has several: its ids are those of no other cell. 0 is the first
+        /// database, whose ids began with 1. See docs/operating.md.
+        #[arg(long, env = "CELL", value_parser = clap::value_parser!(i32).range(0..=i64::from(cell::MAX)))]
+        cell: Option<i32>,
+    },
+    /// Move a product to another cell during its sale, with all its reservations, and exit. DATABASE_URL is that of the
+    /// old cell. After an interruption, run it again. See RUNBOOK.md.
+    MoveProduct(move_product::Args),
     /// After a restore to an earlier moment: skip all ids that may have been given out since then, rebuild the counters
     /// in Redis, and print the events that consumers received and this database does not know. See RUNBOOK.md.
     Restored(restored::Args),
@@ -136,7 +148,10 @@ pub fn openapi() -> serde_json::Value {
 /// Runs the command of `args`. Without a command, serves HTTP until the process is told to stop.
 pub async fn run(args: Args, process: Process) -> anyhow::Result<()> {
     match args.command {
-        Some(Command::Migrate) => migrate(&args.database).await,
+        Some(Command::Migrate { cell }) => migrate(&args.database, cell).await,
+        Some(Command::MoveProduct(of_move)) => {
+            move_product::run(of_move, &args.database, &args.timer, &process).await
+        }
         Some(Command::Restored(restored)) => {
             let events = restored.events.as_deref();
             restored::run(&args.database, &args.timer, events, &process).await
@@ -183,9 +198,13 @@ pub fn limits(args: &Args) -> Limits {
     args.http.clone().beside_descriptors(database)
 }
 
-async fn migrate(args: &inventory::database::Args) -> anyhow::Result<()> {
+async fn migrate(args: &inventory::database::Args, cell: Option<i32>) -> anyhow::Result<()> {
     let mut connection = inventory::database::connect_once(args).await?;
     let migrated = inventory::migrate::migrate(&mut connection).await?;
+    if let Some(cell) = cell {
+        cell::assign(&mut connection, cell).await?;
+        println!("ids: those of cell {cell}");
+    }
     for version in &migrated.adopted {
         println!("migration {version}: found applied by hand, recorded");
     }

@@ -163,6 +163,13 @@ impl Operation {
             let request_id = json!({ "$ref": "#/components/headers/GivenRequestId" });
             answer["headers"]["X-Request-Id"] = request_id;
         }
+        let can_move = [
+            ProblemCode::ProductNotFound,
+            ProblemCode::ReservationNotFound,
+        ];
+        if can_move.iter().any(|code| self.refusals.contains(code)) {
+            self.refusals.push(ProblemCode::ProductMoved);
+        }
         // Sorted in the order of the table of codes, so that the document does not depend on the order of extractors.
         let refusals = ProblemCode::ALL
             .iter()

@@ -2,11 +2,11 @@
 
 use std::{borrow::Cow, collections::HashSet};
 
-use inventory::{ReservationId, batch::AllOrNone, reservation::Reservation};
+use inventory::{ReservationId, batch::AllOrNone, move_product::Subject, reservation::Reservation};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::Deserialize;
 
-use crate::{Problem, answer::Answer, problem::Part};
+use crate::{Problem, answer::Answer};
 
 /// Most reservations in one request.
 const MAX_IDS: usize = 100;
@@ -60,6 +60,9 @@ impl JsonSchema for Ids {
 pub(crate) fn render(done: &AllOrNone<ReservationId>) -> Result<Answer<Vec<Reservation>>, Problem> {
     match &done.answer {
         Ok(reservations) => Ok(Answer(reservations.clone())),
-        Err((id, refusal)) => Err(Problem::RefusedOf(Part::Reservation(*id), refusal.clone())),
+        Err((id, refusal)) => Err(Problem::RefusedOf(
+            Subject::Reservation(*id),
+            refusal.clone(),
+        )),
     }
 }

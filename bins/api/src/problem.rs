@@ -9,6 +9,8 @@ use axum::{
 use inventory::{
     ProductId, ReservationId, WaitlistEntryId,
     adjust_stock::InvalidAdjustment,
+    cell,
+    move_product::Subject,
     product::{InvalidProduct, Rejected},
     reservation::Refusal,
     sku::Sku,
@@ -47,7 +49,9 @@ pub enum Problem {
     InvalidId(Refusal),
     Refused(Refusal),
     /// The refusal of one part of a batch.
-    RefusedOf(Part, Refusal),
+    RefusedOf(Subject, Refusal),
+    /// The number of the cell where it is now.
+    ProductMoved(i32),
     IdempotencyKeyInvalid,
     IdempotencyKeyReused,
     IdempotencyKeyInUse,
@@ -55,14 +59,6 @@ pub enum Problem {
     Overloaded,
     OutcomeUnknown,
     Internal,
-}
-
-/// The part of a batch that was refused.
-#[derive(Clone, Debug)]
-pub enum Part {
-    Product(ProductId),
-    Reservation(ReservationId),
-    Sku(Sku),
 }
 
 /// The `Retry-After` header of every 503, in seconds. Most overloads are over by then.
@@ -116,6 +112,10 @@ pub(crate) struct Body {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "i32", range(min = 0))]
     remaining: Option<i32>,
+    /// With `product_moved`: the number of the cell where the product is now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "i32", range(min = 0, max = cell::MAX))]
+    cell: Option<i32>,
 }
 
 impl Problem {
@@ -136,6 +136,7 @@ impl Problem {
             Self::InvalidId(refusal) | Self::Refused(refusal) | Self::RefusedOf(_, refusal) => {
                 ProblemCode::of(refusal)
             }
+            Self::ProductMoved(_) => ProblemCode::ProductMoved,
             Self::IdempotencyKeyInvalid => ProblemCode::IdempotencyKeyInvalid,
             Self::IdempotencyKeyReused => ProblemCode::IdempotencyKeyReused,
             Self::IdempotencyKeyInUse => ProblemCode::IdempotencyKeyInUse,
@@ -199,6 +200,7 @@ impl Problem {
             ProblemCode::UnsupportedMediaType => {
                 Self::UnsupportedMediaType("send Content-Type: application/json")
             }
+            ProblemCode::ProductMoved => Self::ProductMoved(7),
             ProblemCode::InvalidRequest => Fault::of("/colour", "there is no such field").into(),
             ProblemCode::InvalidProduct => {
                 Self::InvalidProduct("sale_ends_at must be later than sale_starts_at".to_owned())
@@ -225,6 +227,7 @@ impl Problem {
                 i64::MAX
             ),
             Self::Refused(refusal) | Self::RefusedOf(_, refusal) => refusal.to_string(),
+            Self::ProductMoved(cell) => format!("the product has moved to cell {cell}"),
             _ => self.code().spec().action.to_owned(),
         }
     }
@@ -246,14 +249,18 @@ impl Problem {
             waitlist: None,
             entry_id: None,
             remaining: None,
+            cell: None,
         };
+        if let Self::ProductMoved(cell) = self {
+            body.cell = Some(*cell);
+        }
         if let Self::InvalidRequest(faults) = self {
             body.errors = Some(faults.clone());
         }
         match self {
-            Self::RefusedOf(Part::Product(id), _) => body.product_id = Some(*id),
-            Self::RefusedOf(Part::Reservation(id), _) => body.reservation_id = Some(*id),
-            Self::RefusedOf(Part::Sku(sku), _) => body.sku = Some(sku.clone()),
+            Self::RefusedOf(Subject::Product(id), _) => body.product_id = Some(*id),
+            Self::RefusedOf(Subject::Reservation(id), _) => body.reservation_id = Some(*id),
+            Self::RefusedOf(Subject::Sku(sku), _) => body.sku = Some(sku.clone()),
             _ => {}
         }
         if let Self::Refused(refusal) | Self::RefusedOf(_, refusal) = self {
@@ -318,6 +325,8 @@ pub(crate) struct ProblemReport {
     pub(crate) code: ProblemCode,
     /// For the log. `None` if the log does not show problems, or if the detail quotes the client.
     pub(crate) detail: Option<String>,
+    /// What the problem is about, if it is known and not in the path.
+    pub(crate) subject: Option<Subject>,
 }
 
 impl ProblemReport {
@@ -330,6 +339,10 @@ impl ProblemReport {
         Self {
             code: problem.code(),
             detail: (!quotes && logs_problems()).then(|| problem.detail()),
+            subject: match problem {
+                Problem::RefusedOf(subject, _) => Some(subject.clone()),
+                _ => None,
+            },
         }
     }
 
@@ -340,11 +353,17 @@ impl ProblemReport {
             code: &'a str,
             #[serde(borrow)]
             detail: Cow<'a, str>,
+            product_id: Option<ProductId>,
+            reservation_id: Option<ReservationId>,
+            sku: Option<Sku>,
         }
-        let Coded { code, detail } = serde_json::from_str(body).ok()?;
+        let coded: Coded<'_> = serde_json::from_str(body).ok()?;
+        let subject = coded.product_id.map(Subject::Product);
+        let subject = subject.or(coded.reservation_id.map(Subject::Reservation));
         Some(Self {
-            code: ProblemCode::named(code)?,
-            detail: logs_problems().then(|| detail.into_owned()),
+            code: ProblemCode::named(coded.code)?,
+            detail: logs_problems().then(|| coded.detail.into_owned()),
+            subject: subject.or(coded.sku.map(Subject::Sku)),
         })
     }
 }

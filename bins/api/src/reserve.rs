@@ -24,6 +24,7 @@ use crate::{
     extract::{Json, given},
     idempotency::{Keyed, Rendered, is_not_found},
     lane_builder::{LaneBuilder, LockOf},
+    moved,
     openapi::Operation,
     sale::Sale,
     skus::{Named, Skus},
@@ -89,7 +90,10 @@ pub(crate) async fn reserve(
     Keyed(key, Json(body)): Keyed<Json<CreateReservation>>,
 ) -> Result<Rendered<Created<Reservation>>, Problem> {
     let named = Named::of("", body.product_id, body.sku)?;
-    let product_id = skus.resolve(&named).await?;
+    let product_id = match skus.resolve(&named).await {
+        Ok(id) => id,
+        Err(problem) => return moved::about(&named, Err(problem)),
+    };
     let request = Reserve {
         product_id,
         user_id: body.user_id,
@@ -102,7 +106,7 @@ pub(crate) async fn reserve(
     {
         skus.forget(sku);
     }
-    answer
+    moved::about(&named, answer)
 }
 
 /// Starts `count` lanes for requests without a key, and `count` lanes for requests with a key.

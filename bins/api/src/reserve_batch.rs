@@ -6,6 +6,7 @@ use axum::extract::State;
 use futures_util::FutureExt as _;
 use inventory::{
     ProductId, Quantity, UserId,
+    move_product::Subject,
     reservation::{Reference, Refusal, Reservation},
     reserve::Reserve,
     reserve_batch,
@@ -25,7 +26,6 @@ use crate::{
     idempotency::{Keyed, Rendered, is_not_found},
     json::Object,
     openapi::Operation,
-    problem::Part,
     reserve::{REFUSALS, one},
     sale::Sale,
     skus::{Named, Skus},
@@ -106,7 +106,7 @@ pub(crate) async fn reserve_batch(
         |batch| match &batch.answer {
             Ok(holds) => Ok(AllCreated(holds.clone())),
             Err((product_id, refusal)) => {
-                let part = Part::Product(*product_id);
+                let part = Subject::Product(*product_id);
                 Err(Problem::RefusedOf(part, refusal.clone()))
             }
         },
@@ -146,7 +146,7 @@ impl CreateBatch {
                 Named::Sku(sku) => match skus.find(sku).await? {
                     Some(id) => (id, "sku"),
                     None => {
-                        let part = Part::Sku(sku.clone());
+                        let part = Subject::Sku(sku.clone());
                         return Err(Problem::RefusedOf(part, Refusal::ProductNotFound));
                     }
                 },

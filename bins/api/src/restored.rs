@@ -11,9 +11,7 @@ use std::{
 
 use anyhow::{Context as _, anyhow, bail};
 use inventory::{
-    audit,
-    compatibility::{self, Unusable},
-    database,
+    compatibility, database,
     event::Event,
     id_epoch,
     restored::{self, Received},
@@ -21,8 +19,8 @@ use inventory::{
 use runtime::Process;
 use serde_json::Value;
 use sqlx::PgPool;
-use timer::Timer;
-use tokio::time::{sleep, timeout};
+
+use crate::counters;
 
 /// Events that are compared in one call. The call reads the whole outbox, so it should not be small.
 const EVENTS_PER_CALL: usize = 20_000;
@@ -32,9 +30,6 @@ const COMMIT_LIMIT: Duration = Duration::from_secs(3);
 
 /// How long a server that is still starting is waited for.
 const START_LIMIT: Duration = Duration::from_secs(30);
-
-/// Time limit for a connection to Redis.
-const REDIS_LIMIT: Duration = Duration::from_secs(3);
 
 /// Advances the ids, rebuilds the counters in Redis, and compares `events` with the database. Notes for people go to
 /// stderr, and each lost event is one line of JSON on stdout.
@@ -49,7 +44,8 @@ pub(crate) async fn run(
     process: &Process,
 ) -> anyhow::Result<()> {
     let pool = database::connect(database, "flashsale-api restored")?;
-    until_usable(&pool).await?;
+    let checked = compatibility::check_within(&pool, START_LIMIT).await;
+    checked.map_err(|unusable| anyhow!("cannot use the database: {unusable}"))?;
     id_epoch::advance_always(&pool)
         .await
         .context("cannot advance the ids, which needs the role that migrates")?;
@@ -62,7 +58,7 @@ pub(crate) async fn run(
              alter system set synchronous_standby_names = ''; select pg_reload_conf()"
         ));
     }
-    match rebuild_counters(&pool, timer, process).await {
+    match counters::rebuild(&pool, timer, process).await {
         Ok(()) => eprintln!("counters in Redis: rebuilt"),
         Err(error) => failures.push(format!(
             "the counters in Redis are not rebuilt ({error:#}): call POST /admin/counters/rebuild later"
@@ -78,45 +74,6 @@ pub(crate) async fn run(
         0 => Ok(()),
         count => bail!("{count} steps are left, see above"),
     }
-}
-
-/// Waits for a server that is still starting.
-async fn until_usable(pool: &PgPool) -> anyhow::Result<()> {
-    let usable = async {
-        loop {
-            match compatibility::check(pool).await {
-                Err(Unusable::NoAnswer(_)) => sleep(Duration::from_millis(200)).await,
-                checked => return checked,
-            }
-        }
-    };
-    let usable = timeout(START_LIMIT, usable).await;
-    let checked = usable.map_err(|_| anyhow!("PostgreSQL does not answer"))?;
-    checked.map_err(|unusable| anyhow!("cannot use the database: {unusable}"))?;
-    Ok(())
-}
-
-async fn rebuild_counters(
-    pool: &PgPool,
-    args: &timer::Args,
-    process: &Process,
-) -> anyhow::Result<()> {
-    let timer = Timer::start(args, process)?;
-    let connected = async {
-        while !timer.is_up().await {
-            sleep(Duration::from_millis(50)).await;
-        }
-    };
-    let connected = timeout(REDIS_LIMIT, connected).await;
-    connected.context("Redis does not answer")?;
-    let tally = audit::tally(pool).await?;
-    let counts = [
-        tally.created,
-        tally.confirmed,
-        tally.canceled,
-        tally.expired,
-    ];
-    timer.set_counters(counts).await
 }
 
 /// Prints the events in the file that the database has no trace of.

@@ -16,9 +16,10 @@ use trace::{Answer, Span};
 
 use crate::{
     Problem,
+    bulkhead::Bulkhead,
     code::ProblemCode,
     metrics::Metrics,
-    origin,
+    moved, origin,
     problem::ProblemReport,
     request_id::{self, X_REQUEST_ID},
 };
@@ -26,17 +27,23 @@ use crate::{
 /// Records a request under its route, so that ids in paths do not make new time series.
 pub(crate) async fn record(
     State(metrics): State<Arc<Metrics>>,
+    State(bulkhead): State<Arc<Bulkhead>>,
     route: Option<MatchedPath>,
     request: Request,
     next: Next,
 ) -> Response {
     let started = Instant::now();
     let method = request.method().clone();
+    let id_in_path = moved::id_in(request.uri().path());
     let given = request_id::given(request.headers());
     let span = Span::of_request(|name| request.headers().get(name)?.to_str().ok());
     // HTTP/1.1 requires this check of every request (RFC 9112). A layer of its own would cost every request more.
     let mut response = match origin::names_its_host(request.version(), request.headers()) {
-        true => span.scope(next.run(request)).await,
+        true => {
+            let answered =
+                async { moved::follow(&bulkhead, id_in_path, next.run(request).await).await };
+            span.scope(answered).await
+        }
         false => Problem::InvalidHost.into_response(),
     };
     let route = route.as_ref().map(MatchedPath::as_str);

@@ -57,14 +57,16 @@ begin
   for sequence in
     -- advance ids: the sequences
     select s.seqrelid as oid, least(s.seqmax, largest) as largest,
-      coalesce(pg_sequence_last_value(s.seqrelid), 0) as last
+      -- Nothing was given out: the id before the first one of the cell.
+      coalesce(pg_sequence_last_value(s.seqrelid), s.seqstart - 1) as last,
+      pg_sequence_last_value(s.seqrelid) is not null as used
     from pg_sequence s
     join pg_class c on c.oid = s.seqrelid
     -- Another role's sequence in this schema is none of ours.
     where c.relnamespace = current_schema()::regnamespace and pg_has_role(c.relowner, 'usage')
   loop
-    -- A new database has given out no ids, and begins with 1.
-    if known or sequence.last > 0 then
+    -- A new database has given out no ids, and begins with the first one of its cell.
+    if known or sequence.used then
       perform setval(sequence.oid, sequence.last + least(gap, (sequence.largest - sequence.last) / 2));
       advanced := true;
     end if;

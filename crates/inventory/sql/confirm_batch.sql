@@ -35,7 +35,7 @@ begin
       return query
       select late.reservation, late.outcome is not distinct from 'reacquired', lost, late.outcome, late.remaining,
         late.expired;
-      exit when (late.reservation).status <> 'CONFIRMED';
+      exit when (late.reservation).status is distinct from 'CONFIRMED';
       confirmed := confirmed + 1;
     end loop;
   end if;

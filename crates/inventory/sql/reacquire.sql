@@ -28,6 +28,11 @@ begin
 
   -- reacquire: lock the product
   perform from products p where p.id = reservation.product_id for no key update;
+  if not found then
+    -- There is no such reservation, or its product has moved to another cell.
+    reservation := null;
+    return;
+  end if;
   t := clock_timestamp();
 
   -- reacquire: read the reservation again, in a snapshot after the lock

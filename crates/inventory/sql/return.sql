@@ -20,6 +20,11 @@ declare
 begin
   -- return: lock the products
   select l.known, l.product_ids, l.t, l.lines into known, product_ids, t, lines from lock_products_v2(ids) l;
+  -- return: without those whose product has moved to another cell
+  known := array(
+    select r.id from reservations r
+    where r.id = any(known) and r.product_id in (select p.id from products p where p.id = any(product_ids))
+  );
 
   return query
   -- return: take the sales back, and free the units

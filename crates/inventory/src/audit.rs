@@ -152,6 +152,9 @@ pub async fn audit(pool: &PgPool) -> Result<Audit, Error> {
             group by product_id
         ) w on w.product_id = p.id
         left join waitlists l on l.product_id = p.id
+        -- What a product that has moved to another cell leaves for a moment: reservations that hold nothing.
+        where p.id is not null or r.held is not null
+            or r.product_id not in (select m.product_id from product_moves m where m.status in ('DEPARTED', 'FINISHED'))
         order by 1",
     );
     let products: Vec<ProductAudit> = read_all(pool, query).await?;

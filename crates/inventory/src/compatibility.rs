@@ -3,7 +3,7 @@
 use std::{collections::HashSet, time::Duration};
 
 use sqlx::{FromRow, PgConnection, PgPool};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::{
     Error,
@@ -19,6 +19,9 @@ const ACQUIRE_LIMIT: Duration = Duration::from_secs(1);
 
 /// Interval between checks while the database cannot be used.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// Pause of [`check_within`].
+const ASK_AGAIN_AFTER: Duration = Duration::from_millis(200);
 
 /// The only isolation level at which a statement sees the changes of the previous holder of its lock.
 pub(crate) const ISOLATION: &str = "read committed";
@@ -149,6 +152,17 @@ pub async fn check(pool: &PgPool) -> Result<Warnings, Unusable> {
         return checked.unwrap_or_else(|_| Err(Unusable::NoAnswer("no answer in time".to_owned())));
     };
     on_connection(CHECK_LIMIT, connection, checked).await?
+}
+
+/// As [`check`], but asks a server that does not answer again, for this long: it may be starting, or busy. For commands.
+pub async fn check_within(pool: &PgPool, limit: Duration) -> Result<Warnings, Unusable> {
+    let since = Instant::now();
+    loop {
+        match check(pool).await {
+            Err(Unusable::NoAnswer(_)) if since.elapsed() < limit => sleep(ASK_AGAIN_AFTER).await,
+            checked => return checked,
+        }
+    }
 }
 
 async fn check_on(connection: &mut PgConnection) -> Result<Warnings, Unusable> {

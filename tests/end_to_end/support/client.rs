@@ -130,9 +130,11 @@ impl Client {
 
     /// Reads the reservation again.
     pub(crate) async fn look_up(&self, hold: &Value) -> Value {
-        self.get(&format!("/reservations/{}", id(hold)))
-            .await
-            .expect(200)
+        self.look_up_id(id(hold)).await
+    }
+
+    pub(crate) async fn look_up_id(&self, id: i64) -> Value {
+        self.get(&format!("/reservations/{id}")).await.expect(200)
     }
 
     pub(crate) async fn list(&self, query: &str) -> Vec<Value> {
@@ -246,6 +248,7 @@ impl Answer {
             "already_waiting" => fields.push("entry_id"),
             "sold_out" | "insufficient_stock" | "stock_changed" => fields.push("stock"),
             "max_per_user_reached" => fields.push("remaining"),
+            "product_moved" => fields.push("cell"),
             _ => {}
         }
         assert_fields(&problem, &fields);

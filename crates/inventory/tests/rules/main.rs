@@ -24,6 +24,7 @@ mod import;
 mod locks;
 mod migrate;
 mod migrate_live;
+mod move_product;
 mod orders;
 mod outbox;
 mod plans;

@@ -7,7 +7,7 @@ use sqlx::{AssertSqlSafe, PgPool};
 use crate::support::Shop;
 
 /// Each constraint, trigger and unique index, with a statement that only it refuses.
-const REFUSED: [(&str, &str); 58] = [
+const REFUSED: [(&str, &str); 63] = [
     (
         "products_pkey",
         "insert into products (id, name, stock, total) overriding system value values (1, 'x', 1, 1)",
@@ -237,6 +237,27 @@ const REFUSED: [(&str, &str); 58] = [
         "waitlists_offered_not_negative",
         "update waitlists set offered = -1",
     ),
+    (
+        "product_moves_pkey",
+        "insert into product_moves (id, product_id, status, to_cell) select id, 1, 'ARRIVED', 1 from product_moves",
+    ),
+    (
+        "product_moves_status_known",
+        "update product_moves set status = 'LOST', parcel = null",
+    ),
+    (
+        "product_moves_parcel",
+        "update product_moves set parcel = null",
+    ),
+    (
+        "product_moves_one_departure",
+        "insert into product_moves (id, product_id, status, to_cell, parcel)
+        select gen_random_uuid(), product_id, status, to_cell, parcel from product_moves",
+    ),
+    (
+        "moved_reservations_pkey",
+        "insert into moved_reservations values (7, 7), (7, 7)",
+    ),
 ];
 
 #[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
@@ -260,7 +281,9 @@ async fn every_named_constraint_refuses_what_it_is_there_for(pool: PgPool) {
         "insert into waitlist_entries (product_id, user_id, quantity, hold_seconds, status, reservation_id, ended_at)
         values (1, 1, 1, 1, 'OFFERED', 1, now()), (1, 3, 9, 1, 'WAITING', null, null);
         insert into waitlists (product_id) values (1);
-        update products set waiting = 1",
+        update products set waiting = 1;
+        insert into product_moves (id, product_id, status, to_cell, parcel)
+        values (gen_random_uuid(), 7, 'DEPARTED', 1, '{}')",
     )
     .execute(&shop.pool)
     .await

@@ -1,0 +1,7 @@
+//! Cells: `flashsale-api move-product` between two databases, and `migrate --cell`.
+
+mod interruptions;
+mod load;
+mod refusals;
+mod stage;
+mod whole;
