@@ -50,6 +50,7 @@ mod sale;
 mod set_stock;
 mod skus;
 mod state;
+mod stock_ledger;
 mod telemetry;
 mod verb;
 mod waitlist;
