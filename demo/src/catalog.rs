@@ -97,6 +97,8 @@ pub(crate) struct Shopper {
     pub(crate) hangs_up: bool,
     /// How often the shopper returns when everything is sold out.
     pub(crate) comes_back: u32,
+    /// Joins the waitlist when everything is sold out.
+    pub(crate) waits: bool,
     pub(crate) rng: Rng,
 }
 
@@ -141,6 +143,7 @@ fn shopper(user: i64, times: Times, mut rng: Rng) -> Shopper {
         clicks_twice: rng.u8(..100) < 3,
         hangs_up: rng.u8(..100) < 3,
         comes_back: if rng.u8(..10) < 4 { 2 } else { 0 },
+        waits: rng.u8(..100) < 15,
         rng,
     }
 }

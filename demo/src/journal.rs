@@ -25,6 +25,10 @@ pub(crate) struct Book {
     pub(crate) refusals: BTreeMap<String, usize>,
     /// Latency of each answered reserve.
     pub(crate) reserve_times: Vec<Duration>,
+    /// Shoppers who joined a waitlist.
+    pub(crate) waited: usize,
+    /// Shoppers in a waitlist who were offered units.
+    pub(crate) offered: usize,
     /// Requests without an answer.
     pub(crate) lost: usize,
     /// Answers replayed for an Idempotency-Key.

@@ -116,6 +116,11 @@ pub(crate) fn result(
     let _ = writeln!(text, "refusals: {}", refusals.join(", "));
     let _ = writeln!(
         text,
+        "waitlists: {} shoppers joined one, {} of them were offered units",
+        book.waited, book.offered
+    );
+    let _ = writeln!(
+        text,
         "repeats: {} requests without an answer, {} answers replayed for an Idempotency-Key",
         book.lost, book.replayed
     );

@@ -124,6 +124,12 @@ impl Shop {
         self.get(&format!("/products/{id}")).await
     }
 
+    /// Reads it. `None` without an answer.
+    pub(crate) async fn read(&self, path: &str) -> Option<Value> {
+        let _permit = self.requests.acquire().await;
+        self.get(path).await.ok()
+    }
+
     async fn get(&self, path: &str) -> anyhow::Result<Value> {
         let request = self.request(Method::GET, path);
         told(&format!("GET {path}"), request).await
@@ -131,8 +137,7 @@ impl Shop {
 
     /// A shopper opens the product's page. The result does not matter.
     pub(crate) async fn look_at(&self, product: i64) {
-        let _permit = self.requests.acquire().await;
-        let _ = self.product(product).await;
+        let _ = self.read(&format!("/products/{product}")).await;
     }
 
     /// Retries until there is an answer, up to the maximum number of attempts.

@@ -20,11 +20,13 @@ const VISITS_MAX: u32 = 6;
 pub(crate) enum Outcome {
     Bought,
     BoughtAtLast,
+    BoughtWhenOffered,
     PaidLate,
     PaidBack,
     ChangedTheirMind,
     WalkedAway,
     SoldOut,
+    WaitedInVain,
     NoAnswer,
     CutShort,
 }
@@ -34,11 +36,13 @@ impl Outcome {
         match self {
             Self::Bought => "bought",
             Self::BoughtAtLast => "were too late at first, came back and bought released units",
+            Self::BoughtWhenOffered => "waited in the waitlist, were offered units and bought",
             Self::PaidLate => "paid after the deadline, and got it, because units were still free",
             Self::PaidBack => "paid after the deadline, and were refunded: it was sold out",
             Self::ChangedTheirMind => "reserved and canceled",
             Self::WalkedAway => "reserved and walked away: the hold expired",
             Self::SoldOut => "found it sold out",
+            Self::WaitedInVain => "waited in the waitlist until the end",
             Self::NoAnswer => "got no answer",
             Self::CutShort => "were still there when it ended",
         }
@@ -60,6 +64,7 @@ pub(crate) async fn visit(sale: Arc<Sale>, shopper: Shopper) -> Outcome {
         product,
         visits: 0,
         was_sold_out: false,
+        was_offered: false,
     };
     visit.run().await.unwrap_or(Outcome::CutShort)
 }
@@ -70,6 +75,7 @@ struct Visit {
     product: Product,
     visits: u32,
     was_sold_out: bool,
+    was_offered: bool,
 }
 
 impl Visit {
@@ -96,6 +102,7 @@ impl Visit {
                 ("max_per_user_reached", Some(remaining @ 1..)) => {
                     self.shopper.quantity = remaining
                 }
+                ("sold_out", _) if self.shopper.waits => return self.wait_in_line().await,
                 ("sold_out", _) if self.shopper.comes_back > 0 => {
                     self.shopper.comes_back -= 1;
                     self.was_sold_out = true;
@@ -168,6 +175,48 @@ impl Visit {
         hold
     }
 
+    /// Joins the waitlist, and waits until units are offered or the sale is over.
+    async fn wait_in_line(mut self) -> Result<Outcome, Stopped> {
+        let Shopper { user, quantity, .. } = self.shopper;
+        let product = self.product.id;
+        let join = Ask {
+            path: format!("/products/{product}/waitlist"),
+            body: Some(json!({"user_id": user, "quantity": quantity})),
+            idempotency_key: Some(format!("demo-waitlist-{product}-{user}")),
+        };
+        let mut entry = match self.sale.shop.ask(&join).await? {
+            Answer::Done(entry) => entry,
+            Answer::Refused { .. } => return Ok(Outcome::SoldOut),
+            Answer::Unknown => return Ok(Outcome::NoAnswer),
+        };
+        self.sale.journal.open().waited += 1;
+        let path = format!("/waitlist/{}", entry["id"]);
+        while entry["status"] == "WAITING" && !self.sale.is_over_in(Duration::ZERO) {
+            self.think(0.1..0.3).await?;
+            entry = self.sale.shop.read(&path).await.unwrap_or(entry);
+        }
+        if entry["status"] == "WAITING" {
+            let leave = Ask {
+                path: format!("{path}/leave"),
+                body: None,
+                idempotency_key: None,
+            };
+            entry = match self.sale.shop.ask(&leave).await? {
+                Answer::Done(entry) => entry,
+                // Units were offered in the meantime: the refusal names the hold.
+                Answer::Refused { body, .. } => body,
+                Answer::Unknown => return Ok(Outcome::NoAnswer),
+            };
+        }
+        let Some(id) = entry["reservation_id"].as_i64() else {
+            return Ok(Outcome::WaitedInVain);
+        };
+        self.sale.journal.open().offered += 1;
+        self.was_offered = true;
+        let hold = self.holds(id);
+        self.decide(hold).await
+    }
+
     async fn decide(mut self, hold: Hold) -> Result<Outcome, Stopped> {
         match self.shopper.intention {
             Intention::Pay => {
@@ -203,10 +252,10 @@ impl Visit {
             (Answer::Done(_), _) => {
                 journal.answered(&hold);
                 journal.ended(&hold, End::Confirmed);
-                Ok(if self.was_sold_out {
-                    Outcome::BoughtAtLast
-                } else {
-                    Outcome::Bought
+                Ok(match (self.was_offered, self.was_sold_out) {
+                    (true, _) => Outcome::BoughtWhenOffered,
+                    (false, true) => Outcome::BoughtAtLast,
+                    (false, false) => Outcome::Bought,
                 })
             }
             (_, Some(Answer::Done(sold))) => {

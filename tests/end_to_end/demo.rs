@@ -101,6 +101,7 @@ async fn short_demos_run_to_their_ends_beside_each_other_and_other_data() {
         assert_eq!(said.lines().last(), Some("audit: clean"), "{said}");
         assert!(said.contains("Of 150 shoppers"), "{said}");
         assert!(said.contains(" 0 held\n"), "{said}");
+        assert!(said.contains("waitlists: "), "{said}");
         let rows = products.iter().filter_map(|product| {
             let name = product["name"].as_str().unwrap();
             let start = format!("{:>7} {name} ", id(product));
@@ -121,6 +122,13 @@ async fn short_demos_run_to_their_ends_beside_each_other_and_other_data() {
         .map(|one| one["sold"].as_i64().unwrap())
         .sum();
     assert!(sold > 0);
+    // Shoppers who wait are offered what others release, and nobody waits at the end.
+    let offered: i64 = sqlx::query_scalar("select sum(offered)::bigint from waitlists")
+        .fetch_one(&system.database.pool)
+        .await
+        .unwrap();
+    assert!(offered > 0);
+    assert!(products.iter().all(|one| one.get("waiting").is_none()));
 }
 
 #[tokio::test]

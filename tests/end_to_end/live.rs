@@ -2,6 +2,7 @@
 
 mod browser;
 mod docs;
+mod operator;
 mod page;
 mod stage;
 mod stream;

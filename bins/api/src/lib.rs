@@ -53,6 +53,7 @@ mod sale;
 mod set_stock;
 mod skus;
 mod state;
+mod stock_ledger;
 mod telemetry;
 mod verb;
 mod waitlist;

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use inventory::transition::{Change, Transition};
 use live::Activity;
-use presence::Counts;
+use presence::{Counts, Durations};
 use prometheus::{
-    Histogram, HistogramVec, IntCounter, IntCounterVec, Registry, exponential_buckets,
-    register_histogram_vec_with_registry, register_int_counter_vec_with_registry,
-    register_int_counter_with_registry,
+    Histogram, HistogramVec, IntCounter, IntCounterVec, Registry, core::Metric as _,
+    exponential_buckets, register_histogram_vec_with_registry,
+    register_int_counter_vec_with_registry, register_int_counter_with_registry,
 };
 
 use crate::code::ProblemCode;
@@ -25,6 +25,7 @@ pub(crate) struct Metrics {
     confirmed: IntCounter,
     canceled: IntCounter,
     expired: IntCounter,
+    reserve_seconds: Histogram,
 }
 
 impl Metrics {
@@ -36,6 +37,13 @@ impl Metrics {
             registry
         )?;
         let latency = exponential_buckets(0.0005, 2.0, 14)?;
+        let request_seconds = register_histogram_vec_with_registry!(
+            "http_request_duration_seconds",
+            "Time from request to response.",
+            &["method", "route"],
+            latency.clone(),
+            registry
+        )?;
         Ok(Self {
             requests: register_int_counter_vec_with_registry!(
                 "http_requests_total",
@@ -48,13 +56,8 @@ impl Metrics {
                 .iter()
                 .map(|code| problems.with_label_values(&[code.spec().code]))
                 .collect(),
-            request_seconds: register_histogram_vec_with_registry!(
-                "http_request_duration_seconds",
-                "Time from request to response.",
-                &["method", "route"],
-                latency.clone(),
-                registry
-            )?,
+            reserve_seconds: request_seconds.with_label_values(&["POST", "/reservations"]),
+            request_seconds,
             batch_requests: register_histogram_vec_with_registry!(
                 "flashsale_batch_requests",
                 "Requests in one batch.",
@@ -141,6 +144,7 @@ impl Metrics {
                 published: 0,
             },
             problems: problems.filter(|(_, count)| *count > 0).collect(),
+            reserve_times: durations(&self.reserve_seconds),
         }
     }
 
@@ -154,5 +158,22 @@ impl Metrics {
             self.batch_requests.with_label_values(&[verb]),
             self.batch_seconds.with_label_values(&[verb]),
         )
+    }
+}
+
+/// Prometheus counts each request in every bucket whose limit it does not exceed. The report counts it once.
+fn durations(histogram: &Histogram) -> Durations {
+    let metric = histogram.metric();
+    let told = metric.get_histogram();
+    let mut counted = 0;
+    let buckets = told.get_bucket().iter().map(|bucket| {
+        let new = bucket.cumulative_count().saturating_sub(counted);
+        counted += new;
+        (bucket.upper_bound(), new)
+    });
+    let buckets = buckets.collect();
+    Durations {
+        buckets,
+        longer: told.get_sample_count().saturating_sub(counted),
     }
 }

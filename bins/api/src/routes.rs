@@ -18,7 +18,7 @@ use crate::{
     sale::Sale,
     set_stock,
     skus::Skus,
-    waitlist,
+    stock_ledger, waitlist,
 };
 
 /// The router of all documented handlers, and the OpenAPI document of all routes.
@@ -54,6 +54,11 @@ where
             "/products/{id}",
             products::change,
             products::change_operation(),
+        )
+        .get(
+            "/products/{id}/stock",
+            stock_ledger::list,
+            stock_ledger::operation(),
         )
         .post(
             "/products/{id}/stock",

@@ -9,7 +9,7 @@ use axum::{
 use inventory::{
     ProductId, UserId, WaitlistEntryId,
     reservation::Refusal,
-    waitlist::{self, Entry, EntryStatus, Filter},
+    waitlist::{self, Entry, EntryStatus, Filter, Order, Page},
 };
 use serde_json::Value;
 
@@ -45,24 +45,23 @@ pub(crate) async fn get(
 
 pub(crate) fn list_operation() -> Operation {
     Operation::new("listWaitlist", "Entries of waitlists, oldest first").explained(
-        "With `product_id` and `status=WAITING`: the line of a product, first in line first.",
+        "With `product_id` and `status=WAITING`: the line of a product, first in line first. With `order=newest`, the \
+            last in line come first.",
     )
 }
 
 pub(crate) async fn list(
     _: Client,
-    Listed {
-        filter,
-        after,
-        limit,
-    }: Listed,
+    Listed { filter, mut page }: Listed,
     uri: Uri,
     State(bulkhead): State<Arc<Bulkhead>>,
 ) -> Result<Paged<Entry>, Problem> {
     let pool = bulkhead.pool();
+    let limit = page.limit;
     let listed = bulkhead.execute("list_waitlist", async move {
         // One row more shows whether there is a next page.
-        waitlist::list(&pool, &filter, after, limit + 1).await
+        page.limit += 1;
+        waitlist::list(&pool, &filter, page).await
     });
     Ok(Paged::new(&uri, listed.await?, limit, |last| last.id.get()))
 }
@@ -70,8 +69,7 @@ pub(crate) async fn list(
 /// The query of the list: filters and page.
 pub(crate) struct Listed {
     filter: Filter,
-    after: Option<WaitlistEntryId>,
-    limit: i64,
+    page: Page,
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for Listed {
@@ -80,8 +78,11 @@ impl<S: Send + Sync> FromRequestParts<S> for Listed {
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
         let mut listed = Self {
             filter: Filter::default(),
-            after: None,
-            limit: paging::DEFAULT_LIMIT,
+            page: Page {
+                order: Order::default(),
+                after: None,
+                limit: paging::DEFAULT_LIMIT,
+            },
         };
         for (name, value) in query_pairs(parts)? {
             let value = value.as_str();
@@ -89,8 +90,9 @@ impl<S: Send + Sync> FromRequestParts<S> for Listed {
                 "user_id" => listed.filter.user_id = Some(paging::id(&name, value)?),
                 "product_id" => listed.filter.product_id = Some(paging::id(&name, value)?),
                 "status" => listed.filter.status = Some(paging::parsed(&name, value)?),
-                "limit" => listed.limit = paging::limit(&name, value)?,
-                "after_id" => listed.after = Some(paging::id(&name, value)?),
+                "order" => listed.page.order = paging::parsed(&name, value)?,
+                "limit" => listed.page.limit = paging::limit(&name, value)?,
+                "after_id" => listed.page.after = Some(paging::id(&name, value)?),
                 _ => return Err(paging::unknown(&name)),
             }
         }
@@ -119,6 +121,9 @@ impl Describe for Listed {
             "with this status",
             schemas.response_schema::<EntryStatus>(),
         );
+        let order = schemas.response_schema::<Order>();
+        let first = "Which entries come first. The default is `oldest`.";
+        paging::parameter(operation, "order", first, order);
         paging::describe::<WaitlistEntryId>(operation, schemas);
     }
 }

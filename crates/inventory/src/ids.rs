@@ -144,6 +144,10 @@ positive!(
     WaitlistEntryId(i64)
 );
 positive!(
+    /// Id of a change of a product's stock.
+    StockChangeId(i64)
+);
+positive!(
     /// Id of a user, assigned by the shop.
     UserId(i64)
 );

@@ -45,6 +45,7 @@ pub mod server;
 mod session;
 pub mod set_stock;
 pub mod sku;
+pub mod stock_ledger;
 mod timestamp;
 pub mod transition;
 pub mod waitlist;
@@ -52,6 +53,7 @@ pub mod waitlist;
 pub use database::Executor;
 pub use error::Error;
 pub use ids::{
-    NotPositive, ProductId, Quantity, ReservationId, Seconds, UserId, WaitlistEntryId, whole_number,
+    NotPositive, ProductId, Quantity, ReservationId, Seconds, StockChangeId, UserId,
+    WaitlistEntryId, whole_number,
 };
 pub use timestamp::{InvalidTimestamp, Timestamp};

@@ -20,7 +20,7 @@ use time::OffsetDateTime;
 
 use crate::{
     Error, ProductId, Quantity, ReservationId, UserId, WaitlistEntryId,
-    database::{Executor, execute, read_only},
+    database::{Executor, execute, fetch, read_only},
     event::Events,
     reservation::Reference,
     schema,
@@ -131,6 +131,48 @@ pub struct Filter {
     pub status: Option<EntryStatus>,
 }
 
+/// The order of a list.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(inline)]
+#[allow(
+    missing_docs,
+    reason = "documented variants would turn the schema's enum into oneOf"
+)]
+pub enum Order {
+    #[default]
+    Oldest,
+    Newest,
+}
+
+/// This is not an order.
+#[derive(Debug, thiserror::Error)]
+#[error("must be oldest or newest")]
+pub struct InvalidOrder;
+
+impl FromStr for Order {
+    type Err = InvalidOrder;
+
+    fn from_str(text: &str) -> Result<Self, InvalidOrder> {
+        match text {
+            "oldest" => Ok(Self::Oldest),
+            "newest" => Ok(Self::Newest),
+            _ => Err(InvalidOrder),
+        }
+    }
+}
+
+/// Which part of the list to return.
+#[derive(Clone, Copy)]
+pub struct Page {
+    /// Whether the oldest or the newest entries come first.
+    pub order: Order,
+    /// Starts after this entry. Neither it nor those before it in this order are read.
+    pub after: Option<WaitlistEntryId>,
+    /// Maximum number of entries.
+    pub limit: i64,
+}
+
 /// Reads an entry. `None` if there is none with this id.
 pub async fn get(pool: &PgPool, id: WaitlistEntryId) -> Result<Option<Entry>, Error> {
     let query = sqlx::query(concat!(
@@ -142,19 +184,13 @@ pub async fn get(pool: &PgPool, id: WaitlistEntryId) -> Result<Option<Entry>, Er
     Ok(found.pop())
 }
 
-/// The time limit is for filters that match too few of many entries. Without sequential scans, the entries are read by
-/// an index, also if the statistics are from a day without entries.
-const BEGIN: &str =
-    "begin read only; set local statement_timeout = '2s'; set local enable_seqscan = off";
+/// The time limit is for filters that match too few of many entries. Without sequential scans and sorts, the entries are
+/// read in the order of an index, also if the statistics are from a day without entries.
+const BEGIN: &str = "begin read only; set local statement_timeout = '2s'; set local enable_seqscan = off; \
+    set local enable_sort = off";
 
-/// Up to `limit` entries with ids above `after`, in the order of the ids: the order of each line.
-pub async fn list(
-    pool: &PgPool,
-    filter: &Filter,
-    after: Option<WaitlistEntryId>,
-    limit: i64,
-) -> Result<Vec<Entry>, Error> {
-    let after = after.map_or(0, WaitlistEntryId::get);
+/// One page, in the order of the ids: the order of each line, or the reverse.
+pub async fn list(pool: &PgPool, filter: &Filter, page: Page) -> Result<Vec<Entry>, Error> {
     let mut query = QueryBuilder::<Postgres>::new(concat!(
         "-- waitlist: list\nselect ",
         columns!(),
@@ -165,18 +201,19 @@ pub async fn list(
         Filter {
             user_id: Some(user_id),
             ..
-        } => push_range(&mut query, "user_id", user_id.get(), after),
+        } => push_range(&mut query, "user_id", user_id.get(), page),
         Filter {
             product_id: Some(product_id),
             ..
-        } => push_range(&mut query, "product_id", product_id.get(), after),
+        } => push_range(&mut query, "product_id", product_id.get(), page),
         Filter {
             status: Some(status),
             ..
-        } => push_range(&mut query, "status", *status, after),
+        } => push_range(&mut query, "status", *status, page),
         _ => {
-            query.push("e.id > ").push_bind(after);
-            "e.id".to_owned()
+            query.push(format!("e.id {} ", page.order.after()));
+            query.push_bind(page.after_id());
+            format!("e.id{}", page.order.direction())
         }
     };
     if let (Some(product_id), Some(_)) = (filter.product_id, filter.user_id) {
@@ -185,11 +222,16 @@ pub async fn list(
     match filter.status {
         // Selects the index of those who wait.
         Some(EntryStatus::Waiting) => query.push(" and e.status = 'WAITING'"),
-        Some(status) => query.push(" and e.status = ").push_bind(status),
+        // No index has this condition. With a plain equality, the planner may read all entries of the status and all of the
+        // product, and then compare them.
+        Some(status) => query
+            .push(" and (e.status = ")
+            .push_bind(status)
+            .push(") is true"),
         None => &mut query,
     };
     query.push(format!(" order by {order} limit "));
-    query.push_bind(limit);
+    query.push_bind(page.limit);
     read_only(pool, BEGIN, query.build()).await
 }
 
@@ -198,17 +240,71 @@ fn push_range<'a, T>(
     query: &mut QueryBuilder<Postgres>,
     column: &str,
     value: T,
-    after: i64,
+    page: Page,
 ) -> String
 where
     T: Copy + sqlx::Encode<'a, Postgres> + sqlx::Type<Postgres> + 'a,
 {
-    query.push(format!("e.{column} <= ")).push_bind(value);
-    query
-        .push(format!(" and (e.{column}, e.id) > ("))
-        .push_bind(value);
-    query.push(", ").push_bind(after).push(")");
-    format!("e.{column}, e.id")
+    let (order, direction) = (page.order, page.order.direction());
+    query.push(format!("e.{column} {} ", order.up_to()));
+    query.push_bind(value);
+    query.push(format!(" and (e.{column}, e.id) {} (", order.after()));
+    query.push_bind(value);
+    query.push(", ").push_bind(page.after_id()).push(")");
+    format!("e.{column}{direction}, e.id{direction}")
+}
+
+impl Order {
+    fn after(self) -> &'static str {
+        match self {
+            Self::Oldest => ">",
+            Self::Newest => "<",
+        }
+    }
+
+    /// The other end of the range.
+    fn up_to(self) -> &'static str {
+        match self {
+            Self::Oldest => "<=",
+            Self::Newest => ">=",
+        }
+    }
+
+    fn direction(self) -> &'static str {
+        match self {
+            Self::Oldest => "",
+            Self::Newest => " desc",
+        }
+    }
+}
+
+impl Page {
+    fn after_id(self) -> i64 {
+        let beginning = match self.order {
+            Order::Oldest => 0,
+            Order::Newest => i64::MAX,
+        };
+        self.after.map_or(beginning, WaitlistEntryId::get)
+    }
+}
+
+/// The number of holds that were ever offered to a product's waitlist.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, JsonSchema, FromRow)]
+pub struct Offers {
+    /// The product.
+    pub product_id: ProductId,
+    /// Number of holds.
+    #[schemars(range(min = 1))]
+    pub holds: i64,
+}
+
+/// The offers of up to `limit` products: those with the highest ids that ever had an offer.
+pub async fn offers(executor: impl Into<Executor<'_>>, limit: i64) -> Result<Vec<Offers>, Error> {
+    let query = sqlx::query(
+        "-- waitlist: offers
+        select product_id, offered as holds from waitlists where offered > 0 order by product_id desc limit $1",
+    );
+    fetch(executor, query.bind(limit)).await
 }
 
 /// Does what is due in the line of a product: offers free units, or closes the line after the end of the sale. Ends at

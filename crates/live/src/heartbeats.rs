@@ -5,10 +5,10 @@ use std::{
     time::Duration,
 };
 
-use presence::{Counts, FeedItem, Instance};
+use presence::{Counts, Durations, FeedItem, Instance};
 use time::OffsetDateTime;
 
-use crate::view::Rates;
+use crate::{durations::Histogram, view::Rates};
 
 /// The rates of a process are valid until its last heartbeat is this old.
 const BEAT_LATE: Duration = Duration::from_secs(3);
@@ -29,6 +29,7 @@ struct Heartbeat {
     seen_at: OffsetDateTime,
     counts: Counts,
     problems: BTreeMap<String, u64>,
+    reserve_times: Durations,
     rates: Rates,
     /// The number of the first transition that was not yet shown.
     next_transition: u64,
@@ -40,6 +41,7 @@ pub(crate) struct Heard {
     pub(crate) rates: Rates,
     /// Requests that failed, by problem code.
     pub(crate) failures: BTreeMap<String, u64>,
+    pub(crate) reserve_times: Histogram,
     pub(crate) feed: Vec<FeedItem>,
 }
 
@@ -78,6 +80,10 @@ impl Heartbeat {
         heard: &mut Heard,
     ) -> Self {
         let report = &seen.report;
+        if let Some(beat) = &earlier {
+            let new = Histogram::between(&beat.reserve_times, &report.reserve_times);
+            heard.reserve_times.add(&new);
+        }
         let next_transition = earlier.as_ref().map_or(0, |beat| beat.next_transition);
         let (since, counts, problems) = match earlier {
             Some(beat) => (beat.seen_at, beat.counts, beat.problems),
@@ -123,6 +129,7 @@ impl Heartbeat {
             seen_at: seen.seen_at,
             counts: report.counts,
             problems: report.problems.clone(),
+            reserve_times: report.reserve_times.clone(),
             rates,
             next_transition: newest.map_or(next_transition, |newest| newest.number + 1),
         }

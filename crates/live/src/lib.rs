@@ -9,6 +9,7 @@
 mod alerts;
 mod audits;
 mod debounce;
+mod durations;
 mod files;
 mod heartbeats;
 mod hub;
@@ -16,6 +17,7 @@ mod metrics;
 mod monitor;
 mod probe;
 mod snapshot;
+mod trend;
 mod view;
 
 use std::{
@@ -30,7 +32,7 @@ use inventory::{
     audit::{self, Audit},
     compatibility,
 };
-use presence::{Counts, Feed, Report, Role};
+use presence::{Counts, Durations, Feed, Report, Role};
 use runtime::Process;
 use sqlx::{PgPool, postgres::PgConnectOptions};
 use timer::Timer;
@@ -59,6 +61,8 @@ pub struct Activity {
     pub counts: Counts,
     /// Requests that were answered with a problem, by problem code.
     pub problems: BTreeMap<String, u64>,
+    /// How long the answers to reserves took.
+    pub reserve_times: Durations,
 }
 
 /// The sources of the page's data.
@@ -155,6 +159,7 @@ impl Live {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             counts: activity.counts,
             problems: activity.problems,
+            reserve_times: activity.reserve_times,
             reaches: [("redis".to_owned(), timer.is_up().await)].into(),
             audit: self.audit.get(),
             recent: feed.report(),

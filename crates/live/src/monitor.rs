@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
-use inventory::{ProductId, product::Product, server::Server};
+use inventory::{ProductId, product::Product, server::Server, waitlist::Offers};
 use presence::{FeedItem, Instance, Role, SILENCE_LIMIT};
 use time::OffsetDateTime;
 use tokio::time::Instant;
@@ -11,9 +11,12 @@ use crate::{
     alerts::alerts,
     audits::LastAudit,
     debounce::Debounce,
+    durations::Histogram,
     heartbeats::{Heard, Heartbeats, RECENT},
     snapshot::{PROCESSES, PRODUCTS_MAX, Snapshot},
-    view::{Database, Expiry, Funnel, History, Outbox, Process, Reached, Servers, Shown, View},
+    view::{
+        Database, Expiry, Funnel, History, Outbox, Process, Reached, Servers, Shown, Trends, View,
+    },
 };
 
 /// Most transitions in the feed of a `state`.
@@ -23,6 +26,7 @@ const FEED_MAX: usize = 50;
 pub(crate) struct Monitor {
     view: View,
     history: History,
+    trends: Trends,
     audit: LastAudit,
     heartbeats: Heartbeats,
     postgres: Debounce,
@@ -30,6 +34,7 @@ pub(crate) struct Monitor {
     rabbitmq: Debounce,
     unreadable: Vec<&'static str>,
     failures: VecDeque<(Instant, BTreeMap<String, u64>)>,
+    reserve_times: VecDeque<(Instant, Histogram)>,
     /// PostgreSQL's time at the last read, and when that read was.
     clock: (OffsetDateTime, Instant),
     /// Since when PostgreSQL answers without an outage. After an outage, the heartbeats of other processes need a
@@ -52,16 +57,20 @@ impl Monitor {
                 database: Database::default(),
                 processes: Vec::new(),
                 rates: None,
+                reserve_seconds: None,
                 funnel: None,
                 expiry: Expiry::default(),
                 outbox: Outbox::default(),
                 audit: None,
                 products_shown: Shown::All,
                 products: Vec::new(),
+                offered: Vec::new(),
                 feed: Vec::new(),
                 history: None,
+                trends: None,
             },
             history: History::default(),
+            trends: Trends::new(),
             audit,
             heartbeats: Heartbeats::new(is_failure),
             postgres: Debounce::default(),
@@ -69,6 +78,7 @@ impl Monitor {
             rabbitmq: Debounce::default(),
             unreadable: Vec::new(),
             failures: VecDeque::new(),
+            reserve_times: VecDeque::new(),
             clock: (now, Instant::now()),
             answers_since: None,
         }
@@ -91,7 +101,7 @@ impl Monitor {
             });
         }
         self.view.servers.postgres = self.postgres.take(found.is_some());
-        let (mut products, mut feed) = (Vec::new(), Vec::new());
+        let mut feed = Vec::new();
         let found = match found {
             Some(found) => {
                 self.answers_since.get_or_insert_with(Instant::now);
@@ -116,9 +126,8 @@ impl Monitor {
         } else if !found.unreadable.is_empty() {
             self.view.rates = None;
         }
-        if let Some(found) = found.products {
-            products = self.take_products(found);
-        }
+        let products = found.products.map(|found| self.take_products(found));
+        let offered = found.offered.map(|found| self.take_offered(found));
         if let Some(lag_seconds) = found.lag_seconds {
             self.view.expiry.lag_seconds = lag_seconds;
         }
@@ -134,15 +143,18 @@ impl Monitor {
         self.view.at = now + read.elapsed();
         self.judge(found.unreadable);
         self.history.push(&self.view);
+        self.trends.push(&self.view);
         self.view.feed.extend(feed.iter().cloned());
         let too_many = self.view.feed.len().saturating_sub(FEED_MAX);
         self.view.feed.drain(..too_many);
         let state = View {
             history: Some(self.history.clone()),
+            trends: Some(self.trends.clone()),
             ..self.view.clone()
         };
         let tick = View {
-            products,
+            products: products.unwrap_or_default(),
+            offered: offered.unwrap_or_default(),
             feed,
             ..self.view.clone()
         };
@@ -166,9 +178,12 @@ impl Monitor {
         let Heard {
             rates,
             failures,
+            reserve_times,
             feed,
         } = self.heartbeats.take(processes);
         self.failures.push_back((Instant::now(), failures));
+        self.reserve_times
+            .push_back((Instant::now(), reserve_times));
         let view = &mut self.view;
         view.rates = Some(rates);
         view.servers.rabbitmq = match rabbitmq(processes) {
@@ -201,8 +216,23 @@ impl Monitor {
         changed.cloned().collect()
     }
 
+    /// Returns the changed numbers.
+    fn take_offered(&mut self, found: Vec<Offers>) -> Vec<Offers> {
+        let old = std::mem::replace(&mut self.view.offered, found);
+        let new = self.view.offered.iter();
+        new.filter(|offers| !old.contains(offers))
+            .copied()
+            .collect()
+    }
+
     fn judge(&mut self, unreadable: Vec<&'static str>) {
         self.failures.retain(|(at, _)| at.elapsed() < RECENT);
+        self.reserve_times.retain(|(at, _)| at.elapsed() < RECENT);
+        let mut reserve_times = Histogram::default();
+        for (_, times) in &self.reserve_times {
+            reserve_times.add(times);
+        }
+        self.view.reserve_seconds = reserve_times.percentiles();
         let mut failures = BTreeMap::new();
         for (code, count) in self.failures.iter().flat_map(|(_, failures)| failures) {
             *failures.entry(code.clone()).or_default() += count;
@@ -250,7 +280,7 @@ fn process(seen: &Instance) -> Process {
 mod tests {
     use std::time::Duration;
 
-    use presence::Report;
+    use presence::{Durations, Report};
 
     use super::*;
     use crate::{debounce::STEADY_POLLS, snapshot::EVENTS};
@@ -423,5 +453,43 @@ mod tests {
         tokio::time::advance(SILENCE_LIMIT + Duration::from_secs(1)).await;
         assert_eq!(told(&mut watch, refused(), COUNTERS), [""; 0]);
         assert_eq!(told(&mut watch, refused(), COUNTERS), ["cannot_read"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn percentiles_are_of_ten_seconds_and_a_tick_has_only_changed_offers() {
+        let process = |beat: u64, answers| Instance {
+            role: Role::Api,
+            instance: "one".to_owned(),
+            started_at: OffsetDateTime::UNIX_EPOCH,
+            seen_at: OffsetDateTime::UNIX_EPOCH + Duration::from_secs(beat),
+            silent: Duration::ZERO,
+            report: Report {
+                reserve_times: Durations {
+                    buckets: vec![(0.002, answers), (0.004, 0)],
+                    longer: 0,
+                },
+                ..Report::default()
+            },
+        };
+        let product_id = ProductId::ONE;
+        let mut watch = Monitor::new(LastAudit::default(), |_| false);
+        let mut poll = |beat, answers, holds| {
+            let found = Snapshot {
+                processes: Some((OffsetDateTime::now_utc(), vec![process(beat, answers)])),
+                offered: Some(vec![Offers { product_id, holds }]),
+                ..Snapshot::default()
+            };
+            let (state, tick) = watch.update(Some(found), COUNTERS);
+            assert_eq!(state.offered.len(), 1);
+            (
+                state.reserve_seconds.map(|times| times.p50),
+                tick.offered.len(),
+            )
+        };
+        assert_eq!(poll(1, 500, 3), (None, 1));
+        assert_eq!(poll(2, 502, 3), (Some(0.001), 0));
+        assert_eq!(poll(2, 502, 4), (Some(0.001), 1));
+        tokio::time::advance(RECENT).await;
+        assert_eq!(poll(3, 502, 4), (None, 0));
     }
 }

@@ -3,11 +3,13 @@
 use std::time::{Duration, Instant};
 
 use futures_util::{FutureExt as _, future::BoxFuture};
-use inventory::{Error, expire, outbox, product, server};
+use inventory::{Error, expire, outbox, product, server, waitlist};
 use sqlx::{ConnectOptions as _, Connection as _, PgConnection, postgres::PgConnectOptions};
 use tokio::time::timeout;
 
-use crate::snapshot::{EVENTS, HOLDS, PROCESSES, PRODUCTS, PRODUCTS_MAX, SERVER, Snapshot};
+use crate::snapshot::{
+    EVENTS, HOLDS, PROCESSES, PRODUCTS, PRODUCTS_MAX, SERVER, Snapshot, WAITLISTS,
+};
 
 /// Without an answer for this long, PostgreSQL is shown as down. A slow statement ends earlier, after 1 s.
 const SILENCE_LIMIT: Duration = Duration::from_secs(2);
@@ -64,6 +66,11 @@ impl<'a> Probe<'a> {
         found.products = reader
             .read(PRODUCTS, |executor| {
                 product::newest(executor, PRODUCTS_MAX as i64 + 1).boxed()
+            })
+            .await?;
+        found.offered = reader
+            .read(WAITLISTS, |executor| {
+                waitlist::offers(executor, PRODUCTS_MAX as i64).boxed()
             })
             .await?;
         let began = Instant::now();

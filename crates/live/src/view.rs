@@ -2,11 +2,13 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use inventory::{product::Product, schema::Utc};
+use inventory::{product::Product, schema::Utc, waitlist::Offers};
 use presence::{Audited, FeedItem, Role};
 use schemars::JsonSchema;
 use serde::Serialize;
 use time::OffsetDateTime;
+
+use crate::trend::{Point, Trend};
 
 /// The state of the service (`state`), or the changes since the event before (`tick`).
 #[derive(Clone, Debug, Serialize, JsonSchema)]
@@ -23,6 +25,8 @@ pub struct View {
     pub(crate) processes: Vec<Process>,
     /// Null if the rates are not known.
     pub(crate) rates: Option<Rates>,
+    /// How long answers to reserves took in the last 10 s, in seconds. Null without any.
+    pub(crate) reserve_seconds: Option<Percentiles>,
     /// Reservations since the counters in Redis were started. Null while Redis is down.
     pub(crate) funnel: Option<Funnel>,
     pub(crate) expiry: Expiry,
@@ -32,12 +36,18 @@ pub struct View {
     pub(crate) products_shown: Shown,
     /// Products, ordered by id. A `tick` has only changed products.
     pub(crate) products: Vec<Product>,
+    /// Holds that were offered to the waitlists of these products. A `tick` has only changed numbers.
+    pub(crate) offered: Vec<Offers>,
     /// Latest transitions of reservations, oldest first. A `tick` has only new ones. Under load they are a sample.
     pub(crate) feed: Vec<FeedItem>,
     /// The last five minutes, oldest first. Only a `state` has it.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "History")]
     pub(crate) history: Option<History>,
+    /// The last hour, and all of the sale. Only a `state` has them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Trends")]
+    pub(crate) trends: Option<Trends>,
 }
 
 /// A fault that an operator must know about.
@@ -45,9 +55,21 @@ pub struct View {
 #[schemars(inline)]
 pub(crate) struct Alert {
     pub(crate) code: &'static str,
+    pub(crate) severity: Severity,
     pub(crate) title: String,
     pub(crate) meaning: &'static str,
     pub(crate) action: &'static str,
+}
+
+/// How bad a fault is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(inline)]
+pub(crate) enum Severity {
+    /// Sales are lost, or the numbers are wrong.
+    Critical,
+    /// Sales continue. Something is late, or there is less in reserve than usual.
+    Warning,
 }
 
 /// Which products are shown.
@@ -108,6 +130,14 @@ pub(crate) struct Rates {
     pub(crate) failed: BTreeMap<String, f64>,
 }
 
+/// Half of all durations, and 99 % of them, are at most this long.
+#[derive(Clone, Copy, Debug, Serialize, JsonSchema)]
+#[schemars(inline)]
+pub(crate) struct Percentiles {
+    pub(crate) p50: f64,
+    pub(crate) p99: f64,
+}
+
 #[derive(Clone, Copy, Debug, Serialize, JsonSchema)]
 #[schemars(inline)]
 pub(crate) struct Funnel {
@@ -146,6 +176,47 @@ pub(crate) struct Outbox {
     pub(crate) dead: i64,
 }
 
+/// The last hour, and all of the sale, as far as this API has seen it. A sale begins with the first request after six hours
+/// without any.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[schemars(inline)]
+pub(crate) struct Trends {
+    pub(crate) hour: Trend,
+    pub(crate) all: Trend,
+}
+
+impl Trends {
+    pub(crate) fn new() -> Self {
+        Self {
+            hour: Trend::of_an_hour(),
+            all: Trend::of_the_sale(),
+        }
+    }
+
+    pub(crate) fn push(&mut self, view: &View) {
+        for trend in [&mut self.hour, &mut self.all] {
+            trend.push(view.unix_seconds(), view.rates_now());
+        }
+    }
+}
+
+impl View {
+    fn unix_seconds(&self) -> f64 {
+        self.at.unix_timestamp_nanos() as f64 / 1e9
+    }
+
+    /// The rates of the chart.
+    fn rates_now(&self) -> Point {
+        let rate = |rate: fn(&Rates) -> f64| self.rates.as_ref().map(rate);
+        [
+            rate(|rates| rates.reserved),
+            rate(|rates| rates.confirmed),
+            rate(|rates| total(&rates.refused)),
+            rate(|rates| total(&rates.failed)),
+        ]
+    }
+}
+
 /// The last five minutes, with one point per poll: rates per second, the lag of the expirer, and the waiting events.
 /// Null means not known.
 #[derive(Clone, Debug, Default, Serialize, JsonSchema)]
@@ -167,18 +238,18 @@ const HISTORY_MAX: usize = 300;
 impl History {
     /// Adds a point, and removes the oldest one if there are too many.
     pub(crate) fn push(&mut self, view: &View) {
-        let at = view.at.unix_timestamp_nanos() as f64 / 1e9;
+        let at = view.unix_seconds();
         // The clock was set back. The history starts again, because its times must increase.
         if self.at.back().is_some_and(|last| *last >= at) {
             *self = Self::default();
         }
         let known = view.servers.postgres == Reached::Up;
-        let rate = |rate: fn(&Rates) -> f64| view.rates.as_ref().map(rate);
+        let [reserved, confirmed, refused, failed] = view.rates_now();
         let points = [
-            (&mut self.reserved, rate(|rates| rates.reserved)),
-            (&mut self.confirmed, rate(|rates| rates.confirmed)),
-            (&mut self.refused, rate(|rates| total(&rates.refused))),
-            (&mut self.failed, rate(|rates| total(&rates.failed))),
+            (&mut self.reserved, reserved),
+            (&mut self.confirmed, confirmed),
+            (&mut self.refused, refused),
+            (&mut self.failed, failed),
             (
                 &mut self.lag_seconds,
                 known.then_some(view.expiry.lag_seconds),

@@ -15,7 +15,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sqlx::{FromRow, PgPool, types::Json};
 use time::OffsetDateTime;
-use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 pub use feed::{Feed, FeedEntry, FeedItem, Subject, TransitionKind};
@@ -26,8 +26,8 @@ const BEAT_EVERY: Duration = Duration::from_secs(1);
 /// A process without a heartbeat for longer than this counts as down.
 pub const SILENCE_LIMIT: Duration = Duration::from_secs(5);
 
-/// Time limit for the deletion of the own entry at the end of the process.
-const FAREWELL_LIMIT: Duration = Duration::from_secs(1);
+/// Time limit for the last heartbeat at the end of the process, and for the deletion of its entry.
+const FAREWELL_LIMIT: Duration = Duration::from_secs(2);
 
 /// The program that a process runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema, sqlx::Type)]
@@ -72,6 +72,8 @@ pub struct Report {
     pub problems: BTreeMap<String, u64>,
     /// Whether a server other than PostgreSQL can be reached: `redis`, `rabbitmq`.
     pub reaches: BTreeMap<String, bool>,
+    /// How long the process's answers to reserves took.
+    pub reserve_times: Durations,
     /// The latest audit that the process knows.
     pub audit: Option<Audited>,
     /// The latest transitions of reservations in this process. Under load they are a sample.
@@ -92,6 +94,16 @@ pub struct Counts {
     pub expired: u64,
     /// Events that were published.
     pub published: u64,
+}
+
+/// Durations of a process's requests since its start, as a histogram.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Durations {
+    /// Each bucket's upper limit in seconds, and the number of requests that took longer than the limit before.
+    pub buckets: Vec<(f64, u64)>,
+    /// Number of requests that took longer than the last limit.
+    pub longer: u64,
 }
 
 /// The result of an audit.
@@ -142,8 +154,7 @@ where
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut failing = false;
     let beats = async {
-        loop {
-            ticks.tick().await;
+        while stop.run_until_cancelled(ticks.tick()).await.is_some() {
             let beaten = beat(pool, role, &instance, started, report().await).await;
             if let Err(error) = &beaten
                 && !failing
@@ -154,7 +165,16 @@ where
             failing = beaten.is_err();
         }
     };
-    stop.run_until_cancelled(beats).await;
+    // A heartbeat that is being written at the end is waited for. Otherwise PostgreSQL could write it after the deletion, and
+    // the process would be shown as down.
+    let late = async {
+        stop.cancelled().await;
+        sleep(FAREWELL_LIMIT).await;
+    };
+    tokio::select! {
+        () = beats => {}
+        () = late => {}
+    }
     // If the deletion fails, the process is shown as down until its entry is deleted. That is acceptable.
     let _ = timeout(FAREWELL_LIMIT, leave(pool, &instance)).await;
 }

@@ -88,3 +88,32 @@ async fn what_another_release_says_is_read_as_far_as_it_can_be(pool: PgPool) {
     // The second report is unreadable, but the process is listed.
     assert_eq!(told, [("9", 1), ("", 0)]);
 }
+
+/// A heartbeat that PostgreSQL writes slowly, while the process is told to stop.
+#[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
+async fn a_process_that_stops_while_it_writes_is_gone_afterwards(pool: PgPool) {
+    sqlx::raw_sql(
+        "create function write_slowly() returns trigger language plpgsql as
+            $$ begin perform pg_sleep(0.3); return new; end $$;
+        create trigger slow before insert on processes for each row execute function write_slowly()",
+    )
+    .execute(&pool)
+    .await
+    .unwrap();
+    let writes = async || {
+        let writes = "select count(*) from pg_stat_activity
+            where datname = current_database() and query like '-- presence beat%' and state = 'active'";
+        let writes: i64 = sqlx::query_scalar(writes).fetch_one(&pool).await.unwrap();
+        writes > 0
+    };
+    let stop = CancellationToken::new();
+    let announced = presence::announce(&pool, Role::Relay, async || report(), &stop);
+    let stopped = async {
+        while !writes().await {}
+        stop.cancel();
+    };
+    tokio::join!(announced, stopped);
+    while writes().await {}
+    let (_, seen) = presence::instances(&pool).await.unwrap();
+    assert!(seen.is_empty(), "{seen:?}");
+}

@@ -24,9 +24,10 @@ const OPEN: [&str; 10] = [
     "GET /docs/{file}",
 ];
 
-const ADMIN_ACTS: [&str; 12] = [
+const ADMIN_ACTS: [&str; 13] = [
     "POST /products",
     "PATCH /products/{id}",
+    "GET /products/{id}/stock",
     "POST /products/{id}/stock",
     "PUT /products/{id}/stock",
     "POST /reservations/{id}/return",

@@ -25,7 +25,7 @@ pub(super) const NO_IDS: [&str; 14] = [
 const ROUTES: [(&str, &str); 30] = [
     ("/products", "GET,HEAD,POST"),
     ("/products/1", "GET,HEAD,PATCH"),
-    ("/products/1/stock", "POST,PUT"),
+    ("/products/1/stock", "GET,HEAD,POST,PUT"),
     ("/reservations", "GET,HEAD,POST"),
     ("/reservations/batch", "POST"),
     ("/reservations/batch/confirm", "POST"),

@@ -3,7 +3,7 @@
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::support::{Answer, System};
+use crate::support::{Answer, System, assert_fields, assert_utc};
 
 async fn set(system: &System, product: i64, body: &Value) -> Answer {
     let path = format!("/products/{product}/stock");
@@ -96,4 +96,47 @@ async fn a_key_makes_a_repeat_safe() {
         assert_eq!(again.header("idempotency-replayed"), "true");
     }
     assert_eq!(system.stock(product).await, 7);
+}
+
+#[tokio::test]
+async fn the_ledger_has_each_change_with_its_reason() {
+    let system = System::start().await;
+    let product = system.create_product(10).await;
+    let other = system.create_product(10).await;
+    let path = |product: i64| format!("/products/{product}/stock");
+    let listed = async |path: &str| {
+        let request = system.request(Method::GET, path);
+        system.as_admin(request).await
+    };
+    assert_eq!(listed(&path(product)).await.expect(200), json!([]));
+    let add = json!({"delta": 5, "reason": "delivery 12"});
+    for product in [product, other] {
+        let added = system.admin_json(Method::POST, &path(product), &add).await;
+        added.expect(200);
+    }
+    let body = json!({"stock": 3, "reason": "count"});
+    set(&system, product, &body).await.expect(200);
+    let changes = listed(&path(product)).await.expect(200);
+    let changes: Vec<_> = changes.as_array().unwrap().iter().collect();
+    let told = |change: &Value| (change["delta"].clone(), change["reason"].clone());
+    assert_eq!(changes.len(), 2);
+    assert_eq!(told(changes[0]), (json!(-12), json!("count")));
+    assert_eq!(told(changes[1]), (json!(5), json!("delivery 12")));
+    assert_fields(changes[0], &["id", "delta", "reason", "created_at"]);
+    assert_utc(&changes[0]["created_at"]);
+
+    let page = listed(&format!("{}?limit=1", path(product))).await;
+    let next = format!(
+        "/products/{product}/stock?limit=1&after_id={}",
+        changes[0]["id"]
+    );
+    assert_eq!(page.header("link"), format!("<{next}>; rel=\"next\""));
+    assert_eq!(page.expect(200), json!([changes[0]]));
+    assert_eq!(listed(&next).await.expect(200), json!([changes[1]]));
+    let wrong = listed(&format!("{}?limit=0", path(product))).await;
+    wrong.expect_problem(400, "invalid_query");
+    let wrong = listed(&format!("{}?offset=1", path(product))).await;
+    wrong.expect_problem(400, "invalid_query");
+    let missing = listed(&path(999)).await;
+    missing.expect_problem(404, "product_not_found");
 }

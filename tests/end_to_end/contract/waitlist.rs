@@ -191,7 +191,20 @@ async fn a_line_can_be_read_page_by_page() {
     assert_eq!(places, [1, 2, 3, 4].map(Some));
     let of_user = system.get("/waitlist?user_id=2").await.expect(200);
     assert_eq!(of_user.as_array().unwrap().len(), 2);
-    for query in ["status=ACTIVE", "offset=1", "user_id=0", "limit=101", "x=1"] {
+    let newest = format!("/waitlist?product_id={product}&order=newest&limit=2");
+    let newest = system.get(&newest).await.expect(200);
+    assert_eq!(
+        (&newest[0]["user_id"], &newest[1]["user_id"]),
+        (&json!(5), &json!(4))
+    );
+    for query in [
+        "status=ACTIVE",
+        "order=up",
+        "offset=1",
+        "user_id=0",
+        "limit=101",
+        "x=1",
+    ] {
         let refused = system.get(&format!("/waitlist?{query}")).await;
         refused.expect_problem(400, "invalid_query");
     }

@@ -1,6 +1,6 @@
 //! Chromium, driven through ChromeDriver, with the live page.
 
-use std::os::unix::fs::MetadataExt as _;
+use std::{os::unix::fs::MetadataExt as _, path::Path};
 
 use serde_json::{Value, json};
 use thirtyfour::{
@@ -8,7 +8,7 @@ use thirtyfour::{
     WebElement,
 };
 
-use crate::support::{Client, eventually};
+use crate::support::{Client, Tools, eventually};
 
 /// URL of the ChromeDriver that `deploy/local/test.sh` starts, if this machine has one.
 const DRIVER: &str = "TEST_WEBDRIVER_URL";
@@ -150,7 +150,7 @@ impl Browser {
         active.attr("id").await.unwrap().unwrap_or_default()
     }
 
-    /// The alert is shown in red with all its text, and the page's status is not "all well".
+    /// The alert is shown with all its text, in red or amber by its severity, and so is the page's status.
     pub(super) async fn shows_alert(&self, alert: &Value) {
         let css = format!(r#"[data-alert="{}"]"#, alert["code"].as_str().unwrap());
         // (A count in the title may go on.)
@@ -164,8 +164,39 @@ impl Browser {
             .split(|character: char| !character.is_ascii_digit())
             .filter_map(|part| part.parse::<u32>().ok());
         let [red, green, blue] = [(); 3].map(|()| parts.next().unwrap());
-        assert!(red > 2 * green.max(blue), "{css} is not red: {colour}");
-        self.find(r#"#health[data-health="ill"]"#).await;
+        // There may be a critical alert beside a warning.
+        let status = if alert["severity"] == "critical" {
+            assert!(red > 2 * green.max(blue), "{css} is not red: {colour}");
+            r#"#health[data-health="critical"]"#
+        } else {
+            let is_amber = red > green && green > 2 * blue;
+            assert!(is_amber, "{css} is not amber: {colour}");
+            r#"#health:is([data-health="warning"], [data-health="critical"])"#
+        };
+        self.find(status).await;
+    }
+
+    /// Lets the browser save files in this folder.
+    pub(super) async fn saves_files_in(&self, folder: &Path) {
+        let parameters = json!({ "behavior": "allow", "downloadPath": folder });
+        let tools = self.0.cdp();
+        let set = tools.send_raw("Browser.setDownloadBehavior", parameters);
+        set.await.unwrap();
+    }
+
+    /// Nothing on the page is wider than the screen, and axe finds no fault.
+    pub(super) async fn is_accessible(&self, tools: &Tools, state: &str) {
+        let wide =
+            "const page = document.documentElement; return page.scrollWidth - page.clientWidth";
+        assert_eq!(self.run(wide).await, 0, "{state}");
+        let axe = tools.packages().join("axe-core/axe.min.js");
+        self.run(&std::fs::read_to_string(axe).unwrap()).await;
+        let check = "const done = arguments[arguments.length - 1];
+            axe.run().then(({ violations, passes }) => done({ violations: violations.map(({ id, nodes }) =>
+                [id, nodes.slice(0, 3).map(({ html }) => html)]), passes: passes.length }));";
+        let found = self.run_async(check).await;
+        assert_eq!(found["violations"], json!([]), "{state}");
+        assert!(found["passes"].as_u64() > Some(20), "{found}");
     }
 
     /// The console must be empty: no errors, no violations of the Content-Security-Policy, no other messages. Closes

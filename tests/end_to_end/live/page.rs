@@ -199,7 +199,7 @@ async fn an_outcome_that_is_unknown_is_called_so_and_a_retry_has_no_second_effec
             .len(),
         1
     );
-    browser.find(r#"#health[data-health="ill"]"#).await;
+    browser.find(r#"#health[data-health="warning"]"#).await;
     browser.ends_with(&[CUT]).await;
 }
 

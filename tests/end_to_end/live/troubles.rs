@@ -1,6 +1,7 @@
 //! Every alert is sent, shown in red, and removed once the cause is gone.
 
-use serde_json::json;
+use serde_json::{Value, json};
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use super::{
     browser::Browser,
@@ -19,6 +20,10 @@ async fn is_told(system: &System, code: &str) {
         browser.shows_alert(alert).await;
         browser.ends_clean().await;
     }
+}
+
+fn time(text: &Value) -> OffsetDateTime {
+    OffsetDateTime::parse(text.as_str().unwrap(), &Rfc3339).unwrap()
 }
 
 async fn is_mended(system: &System, code: &str) {
@@ -47,9 +52,21 @@ async fn a_copy_that_died_is_missed_and_one_that_was_stopped_is_not() {
         Peer::expirer(&system, &[]).await,
     ];
     let mut viewer = Viewer::of(&system).await;
+    // A copy that was started after the last heartbeat of one that died counts as its replacement. So each copy must have a
+    // heartbeat that is later than the start of the last one.
     viewer
-        .until("three expirers", |view| {
-            view["processes"].as_array().unwrap().len() == 4
+        .until("three expirers, each with a heartbeat since", |view| {
+            let expirers = view["processes"].as_array().unwrap().iter();
+            let expirers: Vec<_> = expirers
+                .filter(|process| process["role"] == "expirer")
+                .collect();
+            let age = |since: &Value| (time(&view["at"]) - time(since)).as_seconds_f64();
+            let ages = expirers.iter().map(|process| age(&process["started_at"]));
+            let youngest = ages.reduce(f64::min).unwrap_or_default();
+            // `at` is a little later than the time of the read, so there is a margin.
+            let latest = youngest - 0.5;
+            let heard = |process: &&Value| process["heard_seconds_ago"].as_f64() < Some(latest);
+            expirers.len() == 3 && expirers.iter().all(heard)
         })
         .await;
     stopped.stop().await;

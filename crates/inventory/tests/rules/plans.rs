@@ -13,6 +13,8 @@ use inventory::{
     product::Policy,
     reacquire,
     reservation::Status,
+    stock_ledger,
+    waitlist::{self, EntryStatus, Order},
 };
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 
@@ -388,4 +390,58 @@ async fn a_page_of_live_holds_does_not_look_for_them_among_the_unswept(
     // The hold, and those from the warm-up.
     assert_eq!(found.last().map(|found| found.id), Some(hold));
     assert_read(&shop, &before, 0..=4 * CALLS, "list").await;
+}
+
+/// The reads of the live page, of which some run once per second, with statistics of empty tables.
+#[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
+async fn what_the_live_page_reads_is_found_by_index(_: PgPoolOptions, options: PgConnectOptions) {
+    let shop = shop_with_stale_statistics(options).await;
+    let product = shop.product(0).await;
+    sqlx::raw_sql(
+        "insert into products (name, stock, total, initial) select 'x', 0, 0, 0 from generate_series(1, 20000);
+        insert into waitlists (product_id, offered) select id, 1 from products;
+        insert into stock_adjustments (product_id, delta, reason)
+            select (select max(id) from products) - n, 1, 'x' from generate_series(1, 10000) n",
+    )
+    .execute(&shop.pool)
+    .await
+    .unwrap();
+    sqlx::query(
+        "insert into waitlist_entries (product_id, user_id, quantity, hold_seconds, status, reservation_id, ended_at)
+        select $1, n, 1, 60, 'OFFERED', n, now() from generate_series(1, 20000) n",
+    )
+    .bind(product)
+    .execute(&shop.pool)
+    .await
+    .unwrap();
+    for _ in 0..CALLS {
+        let changed = Adjustment::new(1, "found".to_owned()).unwrap();
+        let adjusted = adjust_stock(&shop.pool, product, &changed, &shop.events).await;
+        adjusted.unwrap().answer.unwrap();
+    }
+    let offered = waitlist::Filter {
+        product_id: Some(product),
+        status: Some(EntryStatus::Offered),
+        user_id: None,
+    };
+    let page = waitlist::Page {
+        order: Order::Newest,
+        after: None,
+        limit: ROWS,
+    };
+    for _ in 0..CALLS {
+        let before = read(&shop).await;
+        let offers = waitlist::offers(&shop.pool, ROWS).await.unwrap();
+        assert_eq!(offers.len() as i64, ROWS);
+        assert_read(&shop, &before, ROWS..=2 * ROWS, "offers").await;
+        let before = read(&shop).await;
+        let entries = waitlist::list(&shop.pool, &offered, page).await.unwrap();
+        assert_eq!(entries.len() as i64, ROWS);
+        assert!(entries[0].user_id > entries[1].user_id);
+        assert_read(&shop, &before, ROWS..=2 * ROWS, "newest entries").await;
+        let before = read(&shop).await;
+        let changes = stock_ledger::list(&shop.pool, product, None, ROWS);
+        assert_eq!(changes.await.unwrap().len() as i64, CALLS);
+        assert_read(&shop, &before, CALLS..=2 * CALLS, "stock ledger").await;
+    }
 }

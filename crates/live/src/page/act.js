@@ -1,6 +1,7 @@
 // Sends an admin request, and returns its outcome.
 
-import { authorized, problemOf } from './session.js';
+import { authorized, bareProblem, problemOf } from './session.js';
+import { parseData } from './sse.js';
 
 const PATIENCE_MS = 30_000;
 
@@ -25,14 +26,13 @@ export async function act({ method, path, body }, key) {
       credentials: 'omit',
       signal: AbortSignal.timeout(PATIENCE_MS),
     });
-    if (response.ok) return { outcome: 'done', answer: await response.json() };
+    if (response.ok) return { outcome: 'done', answer: parseData(await response.text()) };
   } catch {
     return { outcome: 'unknown', problem: null };
   }
   const problem = await problemOf(response);
   if (problem === null) {
-    const bare = { title: `The answer was ${response.status}`, detail: 'The answer is not from flashsale, but from a proxy in between.', code: String(response.status) };
-    return { outcome: response.status < 500 ? 'refused' : 'unknown', problem: bare };
+    return { outcome: response.status < 500 ? 'refused' : 'unknown', problem: bareProblem(response) };
   }
   if (problem.code === 'outcome_unknown') return { outcome: 'unknown', problem };
   return { outcome: AGAIN.includes(problem.code) ? 'again' : 'refused', problem };

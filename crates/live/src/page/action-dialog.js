@@ -1,10 +1,10 @@
 // A dialog that explains an action, runs it after a click, and shows the outcome.
 
 import { act, randomKey } from './act.js';
-import { byId, make, setText } from './dom.js';
+import { byId, make, problemNodes, setText } from './dom.js';
 import { clearErrors, validate } from './fields.js';
 
-const UNKNOWN_TEXT = 'The outcome is unknown, because the answer was lost. Try again to find out. The repeat has the same Idempotency-Key, so it has no second effect.';
+const UNKNOWN_TEXT = 'The outcome is unknown, because the answer was lost. Try again to find out. The repeat has no second effect.';
 
 export class ActionDialog {
   #dialog;
@@ -89,13 +89,4 @@ export class ActionDialog {
     if (finished) this.#close.focus();
     else if (phase !== 'ask' && !busy) this.#submit.focus();
   }
-}
-
-function problemNodes(problem) {
-  if (problem === null) return [];
-  return [
-    make('p', {}, make('strong', { textContent: problem.title })),
-    ...(problem.detail ? [make('p', { textContent: problem.detail })] : []),
-    make('p', {}, make('code', { textContent: problem.code })),
-  ];
 }

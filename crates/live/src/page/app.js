@@ -3,16 +3,19 @@
 import { openAccess, drawAccess } from './access.js';
 import { openDialogs } from './dialogs.js';
 import { drawAudit } from './audit.js';
-import { drawChart } from './chart.js';
+import { drawChart, openChart } from './chart.js';
 import { drawDelivery } from './delivery.js';
 import { openFeed, drawFeed } from './feed.js';
+import { openFind } from './find.js';
 import { drawFunnel } from './funnel.js';
 import { drawHealth } from './health.js';
 import { Model } from './model.js';
 import { drawProcesses, drawServers } from './machines.js';
+import { drawProductView, openProductView } from './product-view.js';
 import { openProducts, drawProducts } from './products.js';
 import { drawRates } from './rates.js';
 import { Stream } from './stream.js';
+import { drawWaitlists } from './waitlists.js';
 
 const model = new Model();
 const stream = new Stream({
@@ -22,6 +25,7 @@ const stream = new Stream({
 
 const VIEWS = [
   drawRates, drawChart, drawFunnel, drawDelivery, drawAudit, drawServers, drawProcesses, drawProducts, drawFeed,
+  drawWaitlists, drawProductView,
 ];
 
 // The title and the announcement are also updated in a hidden tab.
@@ -44,7 +48,10 @@ function drawSoon() {
 
 openAccess(model, stream);
 openDialogs(model);
-openProducts(drawSoon);
+openChart(drawSoon);
+openProducts(model, drawSoon);
+openProductView(drawSoon);
+openFind(model);
 openFeed(drawSoon);
 stream.start();
 // Ages and durations on the page change even without new data.

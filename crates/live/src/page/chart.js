@@ -1,29 +1,48 @@
-// The chart of the last five minutes, and a table with the same numbers.
+// The chart of the rates in a time range, a table with the same numbers, and the numbers as a file.
 
 import uPlot from './vendor/uPlot.esm.js';
 
+import { fileName, save, toCsv } from './csv.js';
 import { byId, make, setText } from './dom.js';
-import { rate, short, timeOfDay } from './format.js';
+import { dayAndTime, hourAndMinute, rate, short, timeOfDay } from './format.js';
+import { boundsOf, RANGES, splitsOf } from './ranges.js';
+import { RATES } from './trend.js';
 
-const SECONDS = 300;
-const ROW_SECONDS = 30;
+const ROWS = 10;
 const HEIGHT = 240;
-const LINES = ['reserved', 'confirmed', 'refused', 'failed'];
 
 let chart = null;
-let drawnAt = 0;
-let history = null;
+let range = '5min';
+/** The points that are drawn, by name, and the first and last second of the chart. */
+let points = null;
+let bounds = [0, 0];
 let colours = {};
+/** What was drawn last, so that the same is not drawn again. */
+let drawn = '';
+
+export function openChart(redraw) {
+  for (const choice of document.querySelectorAll('#chart-range input')) {
+    choice.addEventListener('change', () => {
+      range = choice.value;
+      redraw();
+    });
+  }
+  byId('chart-table').addEventListener('toggle', () => points !== null && drawTable());
+  byId('chart-export').addEventListener('click', () => points !== null && exportPoints());
+}
 
 export function drawChart(model) {
-  history = model.history;
-  const last = history.at.at(-1) ?? 0;
+  const now = model.history.at.at(-1) ?? 0;
+  points = { '5min': model.history, hour: model.trends.hour, all: model.trends.all }[range];
+  bounds = boundsOf(range, points.at, now);
   if (chart === null) chart = create();
-  if (last === drawnAt) return;
-  drawnAt = last;
+  const state = `${range} ${bounds.join(' ')}`;
+  if (state === drawn) return;
+  drawn = state;
+  byId('chart-plot').setAttribute('aria-label', `Chart of ${RANGES[range].words}. The table below has the same numbers.`);
   // Without failures the red line is not drawn, because it would cover the axis.
-  const failed = history.failed.some((each) => each > 0) ? history.failed : history.failed.map(() => null);
-  chart.setData([history.at, history.reserved, history.confirmed, history.refused, failed]);
+  const failed = points.failed.some((each) => each > 0) ? points.failed : points.failed.map(() => null);
+  chart.setData([points.at, points.reserved, points.confirmed, points.refused, failed]);
   if (chart.cursor.idx == null) readOut(null);
   if (byId('chart-table').open) drawTable();
 }
@@ -38,11 +57,11 @@ function create() {
   const made = new uPlot({
     width: plot.clientWidth,
     height: HEIGHT,
-    padding: [12, 12, 0, 0],
+    padding: [12, 20, 0, 0],
     legend: { show: false },
     cursor: { y: false, drag: { x: false, y: false }, points: { size: 7 } },
     scales: {
-      x: { time: false, range: () => [drawnAt - SECONDS, drawnAt] },
+      x: { time: false, range: () => bounds },
       y: { range: (_, min, max) => [0, ceiling(max)] },
     },
     axes: [
@@ -50,8 +69,8 @@ function create() {
         ...axis,
         grid: { show: false },
         size: 28,
-        splits: () => [5, 4, 3, 2, 1, 0].map((minutes) => drawnAt - minutes * 60),
-        values: () => ['5 min ago', '4', '3', '2', '1', 'now'],
+        splits: () => splitsOf(range, bounds).map(({ at }) => at),
+        values: () => splitsOf(range, bounds).map(({ at, words }) => words ?? hourAndMinute(at * 1000)),
       },
       {
         ...axis,
@@ -75,7 +94,6 @@ function create() {
     readColours();
     made.redraw();
   });
-  byId('chart-table').addEventListener('toggle', drawTable);
   return made;
 }
 
@@ -95,27 +113,40 @@ function ceiling(max) {
   return power * [1, 2, 5, 10].find((factor) => factor * power >= least);
 }
 
+/** A time in the chart. Where it spans more than a day, with the day. */
+const timeText = (second) => (bounds[1] - bounds[0] > 86_400 ? dayAndTime : timeOfDay)(second * 1000);
+
 function readOut(index) {
-  const at = index == null ? null : history?.at[index];
+  const at = index == null ? null : points?.at[index];
+  const { words } = RANGES[range];
   setText(byId('chart-readout'), at == null
-    ? 'Last five minutes, per second'
-    : `${timeOfDay(at * 1000)} – per second: reserved ${value('reserved', index)}, sold ${value('confirmed', index)}, refused ${value('refused', index)}, failed ${value('failed', index)}`);
+    ? `${words.charAt(0).toUpperCase()}${words.slice(1)}, per second`
+    : `${timeText(at)} – per second: reserved ${value('reserved', index)}, sold ${value('confirmed', index)}, refused ${value('refused', index)}, failed ${value('failed', index)}`);
 }
 
-const value = (name, index) => (history[name][index] == null ? 'unknown' : rate(history[name][index]));
+const value = (name, index) => (points[name][index] == null ? 'unknown' : rate(points[name][index]));
 
 function drawTable() {
+  const [first, last] = bounds;
+  const step = (last - first) / ROWS;
   const rows = [];
-  for (let until = drawnAt; until > drawnAt - SECONDS; until -= ROW_SECONDS) {
-    const means = LINES.map((name) => mean(name, until - ROW_SECONDS, until));
+  for (let row = 0; row < ROWS; row += 1) {
+    const until = last - row * step;
+    const means = RATES.map((name) => mean(name, until - step, until));
     rows.push(make('tr', {},
-      make('th', { scope: 'row', textContent: timeOfDay(until * 1000) }),
+      make('th', { scope: 'row', textContent: timeText(until) }),
       ...means.map((textContent) => make('td', { textContent }))));
   }
   byId('chart-rows').replaceChildren(...rows);
 }
 
 function mean(name, from, until) {
-  const values = history[name].filter((each, index) => each !== null && history.at[index] > from && history.at[index] <= until);
+  const values = points[name].filter((each, index) => each !== null && points.at[index] > from && points.at[index] <= until);
   return values.length === 0 ? '–' : rate(values.reduce((total, each) => total + each, 0) / values.length);
+}
+
+function exportPoints() {
+  const rows = points.at.map((second, index) => [new Date(second * 1000).toISOString(), ...RATES.map((name) => points[name][index])]);
+  const columns = ['time', 'reserved_per_second', 'sold_per_second', 'refused_per_second', 'failed_per_second'];
+  save(fileName(`rates-${range}`, Date.now()), toCsv(columns, rows));
 }

@@ -3,7 +3,9 @@
 import { ActionDialog } from './action-dialog.js';
 import { differencesTable } from './audit.js';
 import { byId, make, setText } from './dom.js';
+import { showDeadEvents } from './dead-events.js';
 import { count, plural } from './format.js';
+import { changesOf, fillRules, localTime } from './rules.js';
 
 const said = (text, className = '') => [make('p', {}, make('strong', { textContent: text, className }))];
 const whole = (field) => (field.value === '' ? undefined : Number(field.value));
@@ -12,7 +14,7 @@ const moment = (field) => (field.value === '' ? undefined : new Date(field.value
 const ACTIONS = {
   'create-product': {
     prepare() {
-      setText(byId('product-zone'), `Times are in your time zone, ${Intl.DateTimeFormat().resolvedOptions().timeZone}.`);
+      setText(byId('product-zone'), zone());
     },
     request: ({ elements }) => ({
       method: 'POST',
@@ -45,14 +47,36 @@ const ACTIONS = {
     ],
   },
 
+  'change-rules': {
+    prepare(form, product) {
+      setText(byId('change-rules-title'), `Change ${product.name}`);
+      setText(byId('rules-zone'), zone());
+      fillRules(form.elements, product);
+    },
+    request: ({ elements }, product) => ({ method: 'PATCH', path: `/products/${product.id}`, body: changesOf(elements, product) }),
+    done: ({ id, name }) => [...said(`Product ${id} changed`), make('p', { textContent: `${name} has these rules now. Holds that exist keep their deadlines.` })],
+  },
+
   'sync-expired': {
     request: () => ({ method: 'POST', path: '/admin/reservations/sync-expired' }),
     done: ({ expired }) => said(expired === 0 ? 'No hold was due' : `${plural(expired, 'hold')} expired`),
   },
 
   'requeue-events': {
+    prepare: () => showDeadEvents(),
     request: () => ({ method: 'POST', path: '/admin/outbox/requeue' }),
     done: ({ requeued }) => said(requeued === 0 ? 'There were no dead letters' : `${plural(requeued, 'event')} requeued`),
+  },
+
+  'replay-events': {
+    prepare({ elements }) {
+      setText(byId('replay-zone'), zone());
+      const now = Date.now();
+      elements.from.value = localTime(now - 300_000);
+      elements.to.value = localTime(now);
+    },
+    request: ({ elements }) => ({ method: 'POST', path: '/admin/outbox/replay', body: { from: moment(elements.from), to: moment(elements.to) } }),
+    done: ({ replayed }) => said(replayed === 0 ? 'No event was published in this time' : `${plural(replayed, 'event')} will be published again`),
   },
 
   'rebuild-counters': {
@@ -80,15 +104,19 @@ export function openDialogs(model) {
   const dialogs = new Map(Object.entries(ACTIONS).map(([name, action]) => [name, new ActionDialog(name, action)]));
   document.addEventListener('click', ({ target }) => {
     const button = target.closest('button[data-action]');
-    const product = button?.closest('[data-product]')?.dataset.product;
-    dialogs.get(button?.dataset.action)?.open(product && model.products.get(Number(product)));
+    const { product, opened } = button?.closest('[data-product], [data-opened]')?.dataset ?? {};
+    dialogs.get(button?.dataset.action)?.open(model.product(product ?? opened));
   });
 
   const adjust = byId('dialog-adjust-stock').querySelector('form');
   adjust.addEventListener('input', () => preview(adjust));
-  const [opens, closes] = [byId('product-opens'), byId('product-closes')];
-  for (const field of [opens, closes]) field.addEventListener('input', () => checkHours(opens, closes));
+  for (const ids of [['product-opens', 'product-closes'], ['rules-opens', 'rules-closes'], ['replay-from', 'replay-to']]) {
+    const [starts, ends] = ids.map(byId);
+    for (const field of [starts, ends]) field.addEventListener('input', () => checkOrder(starts, ends));
+  }
 }
+
+const zone = () => `Times are in your time zone, ${Intl.DateTimeFormat().resolvedOptions().timeZone}.`;
 
 function delta({ direction, units }) {
   return direction.value === 'remove' ? -Number(units.value) : Number(units.value);
@@ -103,7 +131,7 @@ function preview({ elements }) {
     : `Adds ${plural(units, 'free unit')}.`);
 }
 
-function checkHours(opens, closes) {
-  const backwards = opens.value !== '' && closes.value !== '' && closes.value <= opens.value;
-  closes.setCustomValidity(backwards ? 'too early' : '');
+function checkOrder(starts, ends) {
+  const backwards = starts.value !== '' && ends.value !== '' && ends.value <= starts.value;
+  ends.setCustomValidity(backwards ? 'too early' : '');
 }

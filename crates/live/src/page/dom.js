@@ -47,3 +47,26 @@ export function keepInStep(parent, nodes, keys, create) {
     else parent.insertBefore(node, place);
   }
 }
+
+/** A table with these heads. A row is a list of texts and nodes, and its first cell is the row's head. */
+export function table(heads, rows) {
+  const cell = (tag, content, properties) => {
+    const node = make(tag, properties);
+    node.append(content);
+    return node;
+  };
+  return make('table', { className: 'listing' },
+    make('thead', {}, make('tr', {}, ...heads.map((head) => cell('th', head, { scope: 'col' })))),
+    make('tbody', {}, ...rows.map(([first, ...others]) => make('tr', {},
+      cell('th', first, { scope: 'row' }), ...others.map((content) => cell('td', content))))));
+}
+
+/** The texts of a problem that the service answered. */
+export function problemNodes(problem) {
+  if (problem === null) return [];
+  return [
+    make('p', {}, make('strong', { textContent: problem.title })),
+    ...(problem.detail ? [make('p', { textContent: problem.detail })] : []),
+    make('p', {}, make('code', { textContent: problem.code })),
+  ];
+}

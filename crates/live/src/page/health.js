@@ -57,22 +57,37 @@ export function assess(model, stream) {
       short: 'No data',
     };
   }
-  const { length } = model.now.alerts;
-  if (length > 0) {
+  const { alerts } = model.now;
+  if (alerts.length > 0) {
+    const counted = countAlerts(alerts);
     return {
-      health: 'ill',
-      title: length === 1 ? model.now.alerts[0].title : `${length} alerts`,
-      text: length === 1 ? 'Meaning, and what to do:' : 'Meaning, and what to do. The worst alert is first:',
-      short: plural(length, 'alert'),
+      health: alerts.some(isCritical) ? 'critical' : 'warning',
+      title: alerts.length === 1 ? alerts[0].title : counted,
+      text: alerts.length === 1 ? 'Meaning, and what to do:' : 'Meaning, and what to do. The worst alert is first:',
+      short: counted,
     };
   }
   const down = Object.keys(SERVERS).filter((name) => model.now.servers[name] === 'down').map((name) => SERVERS[name]);
   // The server state changes some polls before the alert is sent.
   if (down.length > 0) {
     const title = `${down.join(' and ')} ${down.length === 1 ? 'does' : 'do'} not answer`;
-    return { health: 'ill', title, text: 'Sales depend only on PostgreSQL. See the servers below.', short: title };
+    const health = model.now.servers.postgres === 'down' ? 'critical' : 'warning';
+    return { health, title, text: 'Sales depend only on PostgreSQL. See the servers below.', short: title };
   }
   return { health: 'well', title: 'All is well', text: wellness(model), short: 'All is well' };
+}
+
+/** An API of another release may send a severity that this page does not know, or none. */
+const isCritical = ({ severity }) => severity !== 'warning';
+
+/** `1 critical alert, 2 warnings`. */
+function countAlerts(alerts) {
+  const critical = alerts.filter(isCritical).length;
+  const warnings = alerts.length - critical;
+  return [
+    ...(critical > 0 ? [plural(critical, 'critical alert')] : []),
+    ...(warnings > 0 ? [plural(warnings, 'warning')] : []),
+  ].join(', ');
 }
 
 function reason({ phase, problem }) {
@@ -113,6 +128,8 @@ function drawAlerts(list) {
   keepInStep(byId('alerts-list'), alerts, keys, (key) => createAlert(key.split(' ')[0]));
   for (const [index, alert] of list.entries()) {
     const node = alerts.get(keys[index]);
+    setAttribute(node, 'data-severity', isCritical(alert) ? 'critical' : 'warning');
+    setText(node.querySelector('[data-severity-word]'), isCritical(alert) ? 'Critical' : 'Warning');
     setText(node.querySelector('[data-title]'), alert.title);
     setText(node.querySelector('[data-meaning]'), alert.meaning);
     setText(node.querySelector('[data-todo]'), alert.action);
@@ -141,5 +158,6 @@ function announce({ health, title }, list) {
   if (key === announced) return;
   announced = key;
   const names = list.map((alert) => alert.title).join('. ');
-  setText(byId('announcement'), health === 'ill' && list.length > 0 ? `${plural(list.length, 'alert')}: ${names}.` : `${title}.`);
+  const tells = ['critical', 'warning'].includes(health) && list.length > 0;
+  setText(byId('announcement'), tells ? `${countAlerts(list)}: ${names}.` : `${title}.`);
 }

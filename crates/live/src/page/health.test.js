@@ -22,11 +22,13 @@ const live = { phase: 'live', silent: false, problem: null };
 test('all is well only while every server that is known answers', () => {
   assert.equal(assess(seen(), live).health, 'well');
   assert.equal(assess(seen({ servers: { rabbitmq: 'unknown' } }), live).health, 'well');
-  for (const [server, title] of [
-    ['postgres', 'PostgreSQL does not answer'], ['redis', 'Redis does not answer'], ['rabbitmq', 'RabbitMQ does not answer'],
+  for (const [server, title, health] of [
+    ['postgres', 'PostgreSQL does not answer', 'critical'],
+    ['redis', 'Redis does not answer', 'warning'],
+    ['rabbitmq', 'RabbitMQ does not answer', 'warning'],
   ]) {
     const verdict = assess(seen({ servers: { [server]: 'down' } }), live);
-    assert.equal(verdict.health, 'ill');
+    assert.equal(verdict.health, health);
     assert.equal(verdict.title, title);
   }
   assert.equal(assess(seen({ servers: { postgres: 'down', redis: 'down' } }), live).title, 'PostgreSQL and Redis do not answer');
@@ -35,7 +37,17 @@ test('all is well only while every server that is known answers', () => {
 test('an alert of any code is what is wrong', () => {
   const alert = { code: 'never_heard_of', title: 'Something is odd', meaning: '…', action: '…' };
   const verdict = assess(seen({ alerts: [alert], servers: { redis: 'down' } }), live);
-  assert.deepEqual([verdict.health, verdict.title], ['ill', 'Something is odd']);
+  assert.deepEqual([verdict.health, verdict.title], ['critical', 'Something is odd']);
+});
+
+test('only an alert about lost sales or wrong numbers is critical', () => {
+  const alert = (severity) => ({ code: severity, severity, title: severity, meaning: '…', action: '…' });
+  const told = (...severities) => {
+    const { health, short } = assess(seen({ alerts: severities.map(alert) }), live);
+    return [health, short];
+  };
+  assert.deepEqual(told('warning'), ['warning', '1 warning']);
+  assert.deepEqual(told('critical', 'warning', 'warning'), ['critical', '1 critical alert, 2 warnings']);
 });
 
 test('a hidden tab that asks for nothing claims nothing', () => {

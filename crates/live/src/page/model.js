@@ -1,5 +1,8 @@
 // The data from the stream. Its size has a limit, however long the stream runs.
 
+import { follow, pace } from './pace.js';
+import { Trend } from './trend.js';
+
 const HISTORY_SECONDS = 300;
 const GAP_SECONDS = 3;
 /**
@@ -24,6 +27,12 @@ export class Model {
   feedCount = 0;
   feedEdition = 0;
   history = emptyHistory();
+  /** The longer time ranges of the chart. */
+  trends = emptyTrends();
+  /** By product: the number of holds that were ever offered to its waitlist. */
+  offered = new Map();
+  /** Samples of the offers of all products. */
+  #offers = [];
   /** Ids of the products to draw again. `null`: all. */
   #changed = null;
   #clockAhead = 0;
@@ -33,17 +42,36 @@ export class Model {
     this.products.clear();
     this.feed = [];
     this.history = emptyHistory();
+    this.trends = emptyTrends();
+    this.offered.clear();
+    this.#offers = [];
     this.#changed = null;
   }
 
   apply(type, message) {
-    const { products, feed, history, ...now } = message;
-    if (type === 'state') this.#replace(products, feed, history);
-    else if (this.now === null) return;
+    const { products, offered, feed, history, trends, ...now } = message;
+    if (type !== 'state' && this.now === null) return;
+    this.#clockAhead = Date.parse(now.at) - Date.now();
+    if (type === 'state') this.#replace(products, feed, history, trends);
     else this.#update(products, feed, now);
     this.now = now;
-    this.#clockAhead = Date.parse(now.at) - Date.now();
     this.#prune(now.products_shown);
+    this.#offer(type, offered);
+  }
+
+  /** A product by its id, which may be text. */
+  product(id) {
+    return this.products.get(Number(id)) ?? this.products.get(id);
+  }
+
+  /** The changes of a product's numbers per second. */
+  pace(product) {
+    return pace(product.samples, this.time());
+  }
+
+  /** Holds that were offered to all waitlists, per second. */
+  offersPerSecond() {
+    return pace(this.#offers, this.time()).holds ?? 0;
   }
 
   /** The time by the server's clock, because the clock of the viewer's computer may be wrong. */
@@ -63,7 +91,7 @@ export class Model {
     return product.activity * 2 ** (-age / ACTIVITY_HALF_LIFE_MS);
   }
 
-  #replace(products, feed, history) {
+  #replace(products, feed, history, trends) {
     const before = this.products;
     this.products = new Map();
     for (const product of products) this.#put(product, before.get(product.id));
@@ -73,6 +101,7 @@ export class Model {
     this.feedEdition += 1;
     this.feed = feed.slice(-FEED_ENTRIES);
     this.#join(history);
+    for (const range of Object.keys(this.trends)) this.trends[range].join(trends[range]);
   }
 
   #update(products, feed, now) {
@@ -102,6 +131,8 @@ export class Model {
       : Math.abs(product.stock - before.stock) + Math.abs(product.held - before.held) + Math.abs(product.sold - before.sold);
     product.activity = (before === undefined ? 0 : this.activity(before)) + moved;
     product.activeAt = Date.now();
+    const { held, sold } = product;
+    product.samples = follow(before?.samples ?? [], this.time(), { sold, taken: held + sold });
     this.products.set(product.id, product);
   }
 
@@ -118,6 +149,7 @@ export class Model {
     };
     this.#append(second, (name) => values[name]);
     this.#bound();
+    for (const trend of Object.values(this.trends)) trend.push(second, (name) => values[name]);
   }
 
   #append(second, valueOf) {
@@ -148,8 +180,23 @@ export class Model {
     const ids = [...this.products.keys()].sort((one, other) => one - other);
     for (const id of ids.slice(0, ids.length - most)) this.products.delete(id);
   }
+
+  #offer(type, offered) {
+    if (type === 'state') this.offered.clear();
+    for (const { product_id: id, holds } of offered) {
+      this.offered.set(id, holds);
+      this.#changed?.add(id);
+    }
+    for (const id of this.offered.keys()) if (!this.products.has(id)) this.offered.delete(id);
+    const holds = [...this.offered.values()].reduce((total, each) => total + each, 0);
+    this.#offers = follow(this.#offers, this.time(), { holds });
+  }
 }
 
 function emptyHistory() {
   return Object.fromEntries(['at', ...SERIES].map((name) => [name, []]));
+}
+
+function emptyTrends() {
+  return { hour: new Trend(360, false), all: new Trend(720, true) };
 }

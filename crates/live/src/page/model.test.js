@@ -13,15 +13,17 @@ const series = (seconds) => ({
   ...Object.fromEntries(['reserved', 'confirmed', 'refused', 'failed', 'lag_seconds', 'depth'].map((name) => [name, seconds.map(() => 1)])),
 });
 const RATES = (second) => ({ reserved: second, confirmed: 2, refused: { sold_out: 3, already_reserved: 4 }, failed: {} });
-const message = (second, { products = [], feed = [], shown = 'all', history, rates = RATES(second) } = {}) => ({
+const trend = () => ({ step_seconds: 10, at: [], reserved: [], confirmed: [], refused: [], failed: [] });
+const message = (second, { products = [], offered = [], feed = [], shown = 'all', history, rates = RATES(second) } = {}) => ({
   at: at(second),
   rates,
   expiry: { lag_seconds: 0 },
   outbox: { depth: 0 },
   products_shown: shown,
   products,
+  offered,
   feed,
-  ...(history && { history }),
+  ...(history && { history, trends: { hour: trend(), all: trend() } }),
 });
 
 const begun = (options) => {
@@ -101,6 +103,35 @@ test('the history of an API that was started anew goes behind what was seen befo
   const model = begun();
   model.apply('state', message(1011, { history: series([1010, 1011]) }));
   assert.deepEqual(model.history.at, [999, 1000, 1001, 1010, 1011]);
+});
+
+test('the longer ranges grow by each tick', () => {
+  const model = begun();
+  for (let second = 1001; second <= 1100; second += 1) model.apply('tick', message(second));
+  for (const range of ['hour', 'all']) {
+    const { at, reserved, refused } = model.trends[range];
+    assert.deepEqual(at, [1010, 1020, 1030, 1040, 1050, 1060, 1070, 1080, 1090, 1100]);
+    assert.equal(reserved[1], 1014.5);
+    assert.equal(refused[1], 7);
+  }
+});
+
+test('offers are known by product, and a tick has only what changed', () => {
+  const model = begun({ products: [product(1), product(2)], offered: [{ product_id: 1, holds: 3 }] });
+  model.takeChanged();
+  model.apply('tick', message(1001, { offered: [{ product_id: 2, holds: 1 }, { product_id: 7, holds: 9 }] }));
+  assert.deepEqual([...model.offered], [[1, 3], [2, 1]]);
+  assert.deepEqual([...model.takeChanged()].filter((id) => model.products.has(id)), [2]);
+  model.apply('state', message(1002, { products: [product(2)], history: series([1002]), offered: [{ product_id: 2, holds: 1 }] }));
+  assert.deepEqual([...model.offered], [[2, 1]]);
+});
+
+test('a product has its pace, also after a new state', () => {
+  const model = begun({ products: [product(1)] });
+  model.apply('tick', message(1005, { products: [product(1, { stock: 5, held: 2, sold: 3 })] }));
+  model.apply('state', message(1010, { history: series([1010]), products: [product(1, { stock: 4, held: 0, sold: 6 })] }));
+  const { sold, taken } = model.pace(model.product('1'));
+  assert.ok(Math.abs(sold - 0.6) < 0.01 && Math.abs(taken - 0.6) < 0.01, `${sold} ${taken}`);
 });
 
 test('the feed is bounded, and counts what is new', () => {

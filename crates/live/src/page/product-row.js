@@ -1,9 +1,10 @@
 // One product: its name, its bar, its numbers, and the state of its sale.
 
 import { fromTemplate, setAttribute, setText } from './dom.js';
-import { amount, count, dayAndTime, wholeDuration } from './format.js';
+import { amount, count, dayAndTime, rate, wholeDuration } from './format.js';
+import { productAddress } from './route.js';
 
-const MARKS = {
+export const MARKS = {
   'sold-out': 'Sold out', empty: 'No units yet', 'not-open': 'Not started', closed: 'Ended', open: '',
 };
 
@@ -11,10 +12,11 @@ export function createRow(id) {
   const node = fromTemplate('template-product');
   node.dataset.product = id;
   node.querySelector('[data-id]').textContent = `#${id}`;
+  node.querySelector('[data-name]').href = productAddress(id);
   return node;
 }
 
-export function drawRow(node, product, time) {
+export function drawRow(node, product, { time, offered, pace }) {
   const { id, name, stock, held, sold, total } = product;
   const part = (selector) => node.querySelector(selector);
   setText(part('[data-name]'), name);
@@ -26,23 +28,30 @@ export function drawRow(node, product, time) {
   }
   setAttribute(part('[data-action]'), 'aria-label', `Adjust stock of ${name} (#${id})`);
 
-  // Layers: sold units are drawn over held units, and held units over free units.
-  const soldEnd = end(sold, total);
-  const heldEnd = sold + held === total && total > 0 ? 100 : Math.min(soldEnd + end(held, total), 100);
-  part('.stock .sold').style.transform = `translateX(${soldEnd - 100}%)`;
-  part('.stock .held').style.transform = `translateX(${heldEnd - 100}%)`;
-
+  drawStock(part('.stock'), product);
   const state = saleState(product, time);
   setAttribute(node, 'data-state', state);
-  const line = product.waiting > 0 ? `${count(product.waiting)} waiting` : '';
-  setText(part('[data-mark]'), [MARKS[state], line].filter(Boolean).join(', '));
+  setText(part('[data-mark]'), MARKS[state]);
   setText(part('[data-hours]'), hours(product, time));
+  setText(part('[data-pace]'), [
+    pace.sold > 0 ? `${rate(pace.sold)} sold per second` : '',
+    product.waiting > 0 ? `${count(product.waiting)} waiting` : '',
+    offered > 0 ? `${count(offered)} offered` : '',
+  ].filter(Boolean).join(' · '));
+}
+
+/** Layers: sold units are drawn over held units, and held units over free units. */
+export function drawStock(bar, { held, sold, total }) {
+  const soldEnd = end(sold, total);
+  const heldEnd = sold + held === total && total > 0 ? 100 : Math.min(soldEnd + end(held, total), 100);
+  bar.querySelector('.sold').style.transform = `translateX(${soldEnd - 100}%)`;
+  bar.querySelector('.held').style.transform = `translateX(${heldEnd - 100}%)`;
 }
 
 /** The width of units in percent. A few units of many still have a visible width. */
 const end = (units, total) => (units === 0 ? 0 : Math.max((100 * units) / total, 0.6));
 
-function saleState({ stock, total, sale_starts_at, sale_ends_at }, time) {
+export function saleState({ stock, total, sale_starts_at, sale_ends_at }, time) {
   if (Date.parse(sale_ends_at) <= time) return 'closed';
   if (total === 0) return 'empty';
   if (stock === 0) return 'sold-out';
@@ -50,7 +59,7 @@ function saleState({ stock, total, sale_starts_at, sale_ends_at }, time) {
 }
 
 /** A time that is not set is NaN, and all comparisons with NaN are false. */
-function hours({ sale_starts_at, sale_ends_at }, time) {
+export function hours({ sale_starts_at, sale_ends_at }, time) {
   const [starts, ends] = [Date.parse(sale_starts_at), Date.parse(sale_ends_at)];
   if (ends <= time) return `since ${dayAndTime(ends)}`;
   if (starts > time) return `starts in ${wholeDuration((starts - time) / 1000)}`;

@@ -1,6 +1,7 @@
 // The list of products: its filter, its order, and its totals.
 
 import { byId, keepInStep, setAttribute, setHidden, setText } from './dom.js';
+import { fileName, save, toCsv } from './csv.js';
 import { amount, plural } from './format.js';
 import { createRow, drawRow, hasHours } from './product-row.js';
 
@@ -11,7 +12,11 @@ const ORDER_MS = 5000;
 
 const ORDERS = {
   id: () => (one, other) => one.id - other.id,
-  active: (model) => (one, other) => model.activity(other) - model.activity(one) || one.id - other.id,
+  // Products that sell about equally fast keep their order.
+  active: (model) => {
+    const step = (product) => Math.round(Math.log2(1 + model.activity(product)));
+    return (one, other) => step(other) - step(one) || one.id - other.id;
+  },
   fullest: () => (one, other) => freeShare(one) - freeShare(other) || one.id - other.id,
 };
 const freeShare = ({ stock, total }) => (total > 0 ? stock / total : 1);
@@ -19,12 +24,15 @@ const freeShare = ({ stock, total }) => (total > 0 ? stock / total : 1);
 const POINTER = matchMedia('(hover: hover)');
 
 const nodes = new Map();
+/** Products whose row shows that they sell. */
+const paced = new Set();
 let ids = [];
 let orderedAt = 0;
 let orderedBy = '';
 let filtered = '';
 
-export function openProducts(redraw) {
+export function openProducts(model, redraw) {
+  byId('products-export').addEventListener('click', () => exportProducts(model));
   byId('products-filter').addEventListener('input', redraw);
   byId('products-sort').addEventListener('change', redraw);
 }
@@ -44,8 +52,14 @@ export function drawProducts(model) {
   const time = model.time();
   for (const id of ids) {
     const product = products.get(id);
-    // The start and end of a sale change the row without a change of the product.
-    if (changed.has(id) || hasHours(product)) drawRow(nodes.get(id), product, time);
+    // The start and end of a sale change the row without a change of the product, and so does the end of its sales.
+    const pace = model.pace(product);
+    if (changed.has(id) || hasHours(product) || pace.sold > 0 || paced.has(id)) {
+      drawRow(nodes.get(id), product, { time, offered: model.offered.get(id) ?? 0, pace });
+    }
+    // The last row of a product that sold shows that it does not sell any more.
+    if (pace.sold > 0) paced.add(id);
+    else paced.delete(id);
   }
   filter(products, changed);
   drawTotals(products);
@@ -98,4 +112,19 @@ function drawTotals(products) {
   setText(byId('total-sold'), amount(sold));
   setText(byId('total-held'), amount(held));
   setText(byId('total-free'), amount(free));
+}
+
+/** The products that the list shows, in its order. */
+function exportProducts(model) {
+  const shown = ids.filter((id) => model.products.has(id) && !nodes.get(id)?.hidden).map((id) => model.products.get(id));
+  const columns = [
+    'id', 'sku', 'name', 'free', 'held', 'sold', 'total', 'waiting', 'offered', 'sold_per_second',
+    'max_per_user', 'hold_seconds', 'max_hold_seconds', 'sale_starts_at', 'sale_ends_at',
+  ];
+  const rows = shown.map((product) => [
+    product.id, product.sku, product.name, product.stock, product.held, product.sold, product.total, product.waiting ?? 0,
+    model.offered.get(product.id) ?? 0, Math.max(model.pace(product).sold, 0),
+    product.max_per_user, product.hold_seconds, product.max_hold_seconds, product.sale_starts_at, product.sale_ends_at,
+  ]);
+  save(fileName('products', Date.now()), toCsv(columns, rows));
 }

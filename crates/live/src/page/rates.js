@@ -1,7 +1,7 @@
 // Rates per second: the large numbers, and the reasons of refusals and failures.
 
 import { byId, fromTemplate, keepInStep, setAttribute, setHidden, setText } from './dom.js';
-import { rate, UNKNOWN } from './format.js';
+import { milliseconds, rate, UNKNOWN } from './format.js';
 import { sum } from './model.js';
 import { failure, refusal } from './words.js';
 
@@ -19,6 +19,8 @@ export function drawRates({ now }) {
   setText(byId('rate-refused'), rate(sum(rates.refused)));
   setText(byId('rate-failed'), rate(failed));
   setAttribute(byId('failures-figure'), 'data-failing', String(failed > 0));
+  setText(byId('latency-p50'), milliseconds(now.reserve_seconds?.p50 ?? null));
+  setText(byId('latency-p99'), milliseconds(now.reserve_seconds?.p99 ?? null));
   refusals.draw(rates.refused);
   failures.draw(rates.failed);
 }

@@ -17,3 +17,8 @@ export async function problemOf(response) {
   if (!response.headers.get('Content-Type')?.startsWith('application/problem+json')) return null;
   return response.json().catch(() => null);
 }
+
+/** The problem for a response whose body is not a problem. */
+export const bareProblem = ({ status }) => ({
+  title: `The answer was ${status}`, detail: 'The answer is not from flashsale, but from a proxy in between.', code: String(status),
+});

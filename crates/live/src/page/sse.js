@@ -1,6 +1,6 @@
 // Parses server-sent events from chunks of bytes. A chunk may end anywhere.
 
-const IDS = ['user_id', 'reservation_id', 'product_id'];
+const IDS = ['id', 'user_id', 'reservation_id', 'product_id'];
 
 /** Parses JSON. An id that is too large for an exact number stays text, if the browser gives the source text. */
 export const parseData = (text) => JSON.parse(text, (key, value, context) => (

@@ -41,7 +41,7 @@ const TRANSITIONS = {
   expired: 'Expired',
   extended: 'Extended',
   returned: 'Returned',
-  offered: 'Offered to the waitlist',
+  offered: 'Offered',
 };
 
 const COUNTERS = { stock: 'free', held: 'held', sold: 'sold', total: 'total', waiting: 'waiting', unoffered: 'free beside the waitlist' };
@@ -52,6 +52,14 @@ export const refusal = (code) => REFUSALS[code] ?? spelled(code);
 export const failure = (code) => FAILURES[code] ?? spelled(code);
 export const transition = (what) => TRANSITIONS[what] ?? spelled(what);
 export const counter = (name) => COUNTERS[name] ?? spelled(name);
+
+/** The statuses of an entry of a waitlist. */
+const ENTRIES = { WAITING: 'Waiting', OFFERED: 'Offered', LEFT: 'Left', CLOSED: 'Closed' };
+/** The effective statuses of a reservation. */
+const RESERVATIONS = { ACTIVE: 'Held', CONFIRMED: 'Confirmed', CANCELED: 'Canceled', EXPIRED: 'Expired', RETURNED: 'Returned' };
+
+export const entryStatus = (status) => ENTRIES[status] ?? status;
+export const reservationStatus = (status) => RESERVATIONS[status] ?? status;
 
 export const ROLES = { api: 'API', expirer: 'Expirer', relay: 'Relay' };
 export const SERVERS = { postgres: 'PostgreSQL', redis: 'Redis', rabbitmq: 'RabbitMQ' };

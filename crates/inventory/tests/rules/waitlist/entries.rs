@@ -3,7 +3,7 @@
 use inventory::{
     product::Policy,
     reservation::Refusal,
-    waitlist::{self, EntryStatus, Filter},
+    waitlist::{self, EntryStatus, Filter, Order, Page},
 };
 use sqlx::PgPool;
 
@@ -135,9 +135,13 @@ async fn lists_are_filtered_and_in_the_order_of_the_line(pool: PgPool) {
         entries.push(shop.waits(other, user_id).await);
     }
     shop.leave(entries[2].id).await;
-    let listed = async |filter: Filter, after: Option<usize>, limit: i64| {
-        let after = after.map(|position| entries[position].id);
-        let listed = waitlist::list(&shop.pool, &filter, after, limit).await;
+    let listed_in = async |order, filter: Filter, after: Option<usize>, limit: i64| {
+        let page = Page {
+            order,
+            after: after.map(|position| entries[position].id),
+            limit,
+        };
+        let listed = waitlist::list(&shop.pool, &filter, page).await;
         let listed = listed.unwrap();
         let place = |id| entries.iter().position(|entry| entry.id == id).unwrap();
         let listed: Vec<_> = listed
@@ -146,6 +150,7 @@ async fn lists_are_filtered_and_in_the_order_of_the_line(pool: PgPool) {
             .collect();
         listed
     };
+    let listed = async |filter, after, limit| listed_in(Order::Oldest, filter, after, limit).await;
     let of_product = Filter {
         product_id: Some(product),
         ..Filter::default()
@@ -179,4 +184,45 @@ async fn lists_are_filtered_and_in_the_order_of_the_line(pool: PgPool) {
         listed(Filter::default(), Some(8), 100).await,
         [(9, Some(5))]
     );
+    // Newest first, the same entries come in the reverse order, page by page.
+    for filter in [of_product, line, left, of_user, of_both, Filter::default()] {
+        let mut expected = listed(filter, None, 100).await;
+        expected.reverse();
+        let mut read = Vec::new();
+        loop {
+            let after = read.last().map(|(place, _)| *place);
+            let page = listed_in(Order::Newest, filter, after, 2).await;
+            if page.is_empty() {
+                break;
+            }
+            read.extend(page);
+        }
+        assert_eq!(read, expected);
+    }
+}
+
+#[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
+async fn offers_are_counted_by_product(pool: PgPool) {
+    let shop = Shop::new(pool);
+    let [quiet, first, second] = [
+        shop.product(1).await,
+        shop.product(1).await,
+        shop.product(1).await,
+    ];
+    for product in [first, second] {
+        let hold = shop.hold(product, 1).await.id;
+        shop.waits(product, 2).await;
+        shop.cancel(&[hold]).await;
+    }
+    shop.hold(quiet, 1).await;
+    shop.waits(quiet, 2).await;
+    let offers = async |limit| {
+        let offers = waitlist::offers(&shop.pool, limit).await.unwrap();
+        let offers = offers
+            .iter()
+            .map(|offers| (offers.product_id, offers.holds));
+        offers.collect::<Vec<_>>()
+    };
+    assert_eq!(offers(10).await, [(second, 1), (first, 1)]);
+    assert_eq!(offers(1).await, [(second, 1)]);
 }

@@ -4,7 +4,7 @@ use inventory::{
     ProductId, ReservationId, WaitlistEntryId,
     join_waitlist::{Join, join_waitlist},
     leave_waitlist::leave_waitlist,
-    waitlist::{self, Entry, EntryStatus, Filter},
+    waitlist::{self, Entry, EntryStatus, Filter, Order, Page},
 };
 use proptest::{prelude::*, test_runner::TestCaseError};
 
@@ -100,7 +100,12 @@ impl Run<'_> {
 
     /// Compares every entry as stored and as read, and the events of the offers.
     pub(in super::super) async fn compare_entries(&self) -> Result<(), TestCaseError> {
-        let read = waitlist::list(&self.shop.pool, &Filter::default(), None, ALL).await;
+        let page = Page {
+            order: Order::Oldest,
+            after: None,
+            limit: ALL,
+        };
+        let read = waitlist::list(&self.shop.pool, &Filter::default(), page).await;
         let read = read.unwrap();
         prop_assert_eq!(read.len(), self.reference.entries.len());
         for (place, (read, entry)) in read.iter().zip(&self.reference.entries).enumerate() {
