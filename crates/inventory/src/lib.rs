@@ -44,6 +44,7 @@ mod session;
 pub mod set_stock;
 pub mod sku;
 mod timestamp;
+mod trace_events;
 pub mod transition;
 pub mod waitlist;
 
