@@ -181,7 +181,7 @@ fn sent<'a>(all: &'a [Span], event: &Event) -> Vec<&'a Span> {
 /// Four confirms queue behind another one. There is room for three, and one call does these.
 #[tokio::test(flavor = "multi_thread")]
 async fn each_message_of_one_call_continues_the_trace_of_its_own_request() {
-    for key in [None, Some("a key")] {
+    for key in [None, Some("key")] {
         let (broker, collector) = (broker().await, Collector::start().await);
         let settings = [
             ("LANE_MAX_REQUESTS", "3"),
@@ -206,7 +206,7 @@ async fn each_message_of_one_call_continues_the_trace_of_its_own_request() {
                 let path = format!("/reservations/{hold}/confirm");
                 let request = client.request(Method::POST, &path);
                 let request = match key {
-                    Some(key) => request.header("idempotency-key", format!("{key} {number}")),
+                    Some(key) => request.header("idempotency-key", format!("{key}-{number}")),
                     None => request,
                 };
                 let traced = request.header("traceparent", traceparent(&trace(number), sampled));
