@@ -1,6 +1,6 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help up demo screenshot down test mutants chaos ha bench backup containers lint circles deny ci
+.PHONY: help up demo screenshot down test mutants chaos ha bench backup upgrade containers lint circles deny ci
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,6 +34,9 @@ bench: ## measure against comparators (minutes); CASES="..." SECONDS_PER_ROUND= 
 
 backup: ## back up a private PostgreSQL with pgBackRest as deploy/pgbackrest says, and restore it to the middle of a sale
 	@deploy/local/backup.sh
+
+upgrade: ## upgrade an older release to this one under load, copy by copy: no request may fail; FROM=v0.1.0 (or any commit)
+	@deploy/local/upgrade.sh
 
 containers: ## build the image, start everything in containers, make a sale, and remove them; skipped without Docker
 	@deploy/local/containers.sh

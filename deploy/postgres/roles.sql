@@ -79,7 +79,7 @@ begin
   grant select, insert on stock_adjustments to flashsale_api;
   grant select, insert, update (status, reservation_id, ended_at) on waitlist_entries to flashsale_api;
   grant select, insert, update (due_at, offered) on waitlists to flashsale_api;
-  grant select, insert, update (published_at, attempts, next_attempt_at, dead_at, last_error)
+  grant select, insert, update (published_at, attempts, next_attempt_at, dead_at, last_error, traceparent)
     on outbox_events to flashsale_api;
   grant select, insert, update (status, location, body) on idempotency_keys to flashsale_api;
   -- Only the owner moves products. The API says where they are.

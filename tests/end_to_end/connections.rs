@@ -8,3 +8,4 @@ mod rolling;
 mod stage;
 mod times;
 mod unread;
+mod upgrade;

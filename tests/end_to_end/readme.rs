@@ -290,3 +290,17 @@ fn every_link_leads_to_a_file_and_to_a_heading_in_it() {
     }
     assert!(links > 50, "{links}");
 }
+
+/// Each release has its entry, and what comes after it another one.
+#[test]
+fn the_changelog_has_this_version_below_what_is_unreleased() {
+    let changelog = fs::read_to_string(root().join("CHANGELOG.md")).expect("CHANGELOG.md");
+    let headings = changelog.lines().filter(|line| line.starts_with("## ["));
+    let headings: Vec<_> = headings.take(2).collect();
+    let release = concat!("## [", env!("CARGO_PKG_VERSION"), "] - 20");
+    let [unreleased, newest] = headings[..] else {
+        panic!("{headings:?}");
+    };
+    assert_eq!(unreleased, "## [Unreleased]");
+    assert!(newest.starts_with(release), "{newest}, not {release}");
+}

@@ -9,10 +9,10 @@ use crate::support::{
 };
 
 /// A certificate authority, and a server certificate for 127.0.0.1 only.
-struct Authority(Folder);
+pub(crate) struct Authority(Folder);
 
 impl Authority {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let authority = Self(Folder::new());
         let config = "[req]\ndistinguished_name = name\n[name]\n\
             [ca]\nbasicConstraints = critical, CA:true\n\
@@ -38,11 +38,11 @@ impl Authority {
         assert!(output.status.success(), "{output:?}");
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.0.path().join(name)
     }
 
-    fn certificate(&self) -> String {
+    pub(crate) fn certificate(&self) -> String {
         self.path("ca.crt").to_str().unwrap().to_owned()
     }
 

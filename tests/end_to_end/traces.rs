@@ -1,16 +1,20 @@
 //! Traces of the real binary with the feature `otel`, as a collector receives them.
 
 mod collector;
+mod messages;
+mod outages;
+mod tls;
+mod workers;
 
 use std::collections::BTreeSet;
 
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use reqwest::Method;
 use serde_json::{Value, json};
-use tokio::{net::TcpListener, task::JoinSet};
+use tokio::task::JoinSet;
 
 use self::collector::{Collector, Span};
-use crate::support::{Answer, Client, System, eventually, start};
+use crate::support::{Answer, Client, System, start};
 
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
 const CALLER: &str = "b7ad6b7169203331";
@@ -64,6 +68,8 @@ async fn a_request_its_call_and_its_statement_go_on_with_the_callers_trace() {
     assert_eq!(request.kind, SpanKind::Server);
     assert_eq!((&*request.id.0, &*request.parent), (TRACE, CALLER));
     let wanted = json!({
+        "url.path": "/reservations",
+        "url.scheme": "http",
         "http.request.method": "POST",
         "http.route": "/reservations",
         "http.response.status_code": 201,
@@ -285,12 +291,20 @@ async fn a_refusal_has_its_code_and_a_fault_is_an_error() {
     );
     assert_eq!(fault.attributes["error.type"], "overloaded");
     assert_eq!(fault.error.as_deref(), Some(""));
+    let statements = calls.clone();
     calls.retain(|span| span.kind == SpanKind::Internal);
+    assert_eq!(calls[1].attributes["error.type"], "not_done");
     let errors: Vec<_> = calls.iter().map(|call| call.error.as_deref()).collect();
     let [None, Some(cause)] = errors[..] else {
         panic!("{errors:?}");
     };
     assert!(cause.contains("reserve_v2"), "{cause}");
+    let failed = |span: &&Span| span.attributes.contains_key("db.response.status_code");
+    let [statement] = &statements.iter().filter(failed).collect::<Vec<_>>()[..] else {
+        panic!("{statements:?}");
+    };
+    assert_eq!(statement.attributes["error.type"], "42883");
+    assert_eq!(statement.attributes["db.response.status_code"], "42883");
 }
 
 #[tokio::test]
@@ -343,7 +357,13 @@ async fn every_statement_of_a_request_is_shown() {
     };
     assert_eq!(within("POST /reservations"), ["reserve"]);
     assert_eq!(within("reserve"), ["reserve once"]);
-    let keyed = ["begin", "confirm", "insert answers", "commit"];
+    let keyed = [
+        "begin",
+        "confirm",
+        "trace events",
+        "insert answers",
+        "commit",
+    ];
     assert_eq!(within("confirm"), keyed);
     // The first statement reads the time.
     assert_eq!(within("GET /admin/audit"), ["audit", "audit"]);
@@ -383,86 +403,13 @@ async fn a_reserve_with_a_new_key_is_one_call_unless_the_last_one_was_a_repeat()
 }
 
 #[tokio::test]
-async fn a_collector_that_is_away_harms_nothing_and_is_told_of_once() {
-    let address = {
-        // Nothing listens on this port any more.
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        listener.local_addr().unwrap()
-    };
-    let endpoint = format!("http://{address}");
-    let settings = [
-        ("OTEL_EXPORTER_OTLP_ENDPOINT", &*endpoint),
-        ("OTEL_EXPORTER_OTLP_HEADERS", "authorization=secret-header"),
-        ("OTEL_BSP_MAX_QUEUE_SIZE", "1"),
-        ("OTEL_BSP_SCHEDULE_DELAY", "1"),
-        ("RUST_LOG", "trace"),
-    ];
-    let mut system = System::spawn(&settings).await;
-    let product = system.create_product(1000).await;
-    for user in 1..=100 {
-        system.reserve(product, user).await;
-    }
-    system.child().logs("spans cannot be exported").await;
-    let log = system.stop().await;
-    let told = log
-        .iter()
-        .filter(|entry| entry["message"] == "spans cannot be exported, and are dropped");
-    let levels: Vec<&Value> = told.map(|entry| &entry["level"]).collect();
-    assert_eq!(levels, ["WARN"]);
-    assert!(
-        log.iter()
-            .all(|entry| !entry.to_string().contains("secret")),
-        "{log:?}"
-    );
-}
-
-#[tokio::test]
-async fn a_collector_that_hangs_holds_up_neither_answers_nor_the_end() {
-    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let endpoint = format!("http://{}", silent.local_addr().unwrap());
-    // Longer than the test's patience: only the service's own limit can end the wait.
-    let settings = [
-        ("OTEL_EXPORTER_OTLP_ENDPOINT", &*endpoint),
-        ("OTEL_EXPORTER_OTLP_TIMEOUT", "600000"),
-    ];
-    let mut system = System::spawn(&settings).await;
-    let product = system.create_product(9).await;
-    system.reserve(product, 1).await;
-    let child = system.child();
-    child.terminate();
-    assert!(child.ends().await.success());
-    child.logs("the last spans could not be exported").await;
-}
-
-#[tokio::test]
-async fn a_collector_that_comes_back_gets_spans_again() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let endpoint = format!("http://{}", listener.local_addr().unwrap());
-    drop(listener);
-    let settings = [
-        ("OTEL_EXPORTER_OTLP_ENDPOINT", &*endpoint),
-        ("OTEL_BSP_SCHEDULE_DELAY", "1"),
-    ];
-    let mut system = System::spawn(&settings).await;
-    system.get("/livez").await.expect(200);
-    system.child().logs("spans cannot be exported").await;
-    let collector = Collector::on(endpoint.trim_start_matches("http://")).await;
-    let client = system.client();
-    eventually("spans", async || {
-        client.get("/livez").await.expect(200);
-        (!collector.spans().is_empty()).then_some(())
-    })
-    .await;
-    system.child().logs("spans are exported again").await;
-}
-
-#[tokio::test]
 async fn a_setting_that_cannot_be_ends_the_start_and_is_not_repeated() {
     for (name, value) in [
         ("OTEL_EXPORTER_OTLP_ENDPOINT", "https://secret@127.0.0.1"),
         ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "secret:4318"),
         ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://secret@127.0.0.1"),
         ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://secret host/"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "grpc://secret:4317"),
     ] {
         let mut process = start(
             "flashsale-api",

@@ -32,7 +32,7 @@ pub enum Log {
     File(File),
 }
 
-/// Starts `target/…/NAME` with only these settings in its environment.
+/// Starts `target/…/NAME`, or a program by its absolute path, with only these settings in its environment.
 pub fn start(name: &str, settings: &[(&str, &str)]) -> Child {
     start_with(name, &[], settings, Log::Shown)
 }

@@ -4,7 +4,11 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use futures_util::FutureExt as _;
-use inventory::{ReservationId, cancel, reservation::Reservation};
+use inventory::{
+    ReservationId,
+    cancel::{self, Cancel},
+    reservation::Reservation,
+};
 
 use crate::{
     Problem,
@@ -21,7 +25,7 @@ use crate::{
 };
 
 /// The verb in the router's state.
-pub(crate) type Lanes = Arc<Verb<ReservationId, Answer<Reservation>>>;
+pub(crate) type Lanes = Arc<Verb<Cancel, Answer<Reservation>>>;
 
 pub(crate) fn operation() -> Operation {
     Operation::new("cancelReservation", "Cancel a hold and free its units")
@@ -40,19 +44,19 @@ pub(crate) async fn cancel(
     State(lanes): State<Lanes>,
     Keyed(key, _): Keyed<NoBody>,
 ) -> Result<Rendered<Answer<Reservation>>, Problem> {
-    lanes.answer(id.get(), key, id).await
+    lanes.answer(id.get(), key, Cancel::from(id)).await
 }
 
 pub(crate) fn start(builder: &LaneBuilder, sale: &Arc<Sale>) -> Lanes {
     let spec = VerbSpec {
         name: "cancel",
         lanes: 1,
-        lock_of: |id: &ReservationId| LockOf::ProductOf(*id),
+        lock_of: |request: &Cancel| LockOf::ProductOf(request.id),
         render: shown,
     };
     let sale = Arc::clone(sale);
-    Arc::new(Verb::start(builder, spec, move |executor, ids, _| {
+    Arc::new(Verb::start(builder, spec, move |executor, requests, _| {
         let sale = Arc::clone(&sale);
-        async move { cancel::cancel(executor, &ids, &sale.events).await }.boxed()
+        async move { cancel::cancel(executor, &requests, &sale.events).await }.boxed()
     }))
 }

@@ -11,6 +11,7 @@ use inventory::{
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
+use trace::Span;
 
 use crate::{
     Problem,
@@ -61,7 +62,11 @@ pub(crate) async fn confirm(
     State(lanes): State<Lanes>,
     Keyed(key, OptionalJson(Payment { reacquire })): Keyed<OptionalJson<Payment>>,
 ) -> Result<Rendered<Answer<Reservation>>, Problem> {
-    let request = Confirm { id, reacquire };
+    let request = Confirm {
+        id,
+        reacquire,
+        span: Span::current(),
+    };
     lanes.answer(id.get(), key, request).await
 }
 

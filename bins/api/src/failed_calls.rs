@@ -40,7 +40,7 @@ impl FailedCalls {
             Err(error) => error,
         };
         let cause = error.cause();
-        Span::current().failed(&cause);
+        Span::current().failed(error.kind(), &cause);
         if !error.is_outage() || self.is_new(&cause) {
             tracing::warn!(verb, requests, cause, "{error}");
         }

@@ -15,6 +15,7 @@ use inventory::{
 use lanes::Turn;
 use schemars::JsonSchema;
 use serde::Deserialize;
+use trace::Span;
 
 use crate::{
     Problem,
@@ -99,6 +100,7 @@ pub(crate) async fn reserve(
         user_id: body.user_id,
         quantity: body.quantity,
         reference: body.reference,
+        span: Span::current(),
     };
     let answer = lanes.answer(product_id.get(), key, request).await;
     if let Named::Sku(sku) = &named

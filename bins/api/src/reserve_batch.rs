@@ -15,6 +15,7 @@ use inventory::{
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::json;
+use trace::Span;
 
 use crate::{
     Problem,
@@ -160,6 +161,7 @@ impl CreateBatch {
                 user_id: self.user_id,
                 quantity: item.quantity,
                 reference: self.reference.clone(),
+                span: Span::current(),
             });
         }
         Ok(requests)

@@ -36,7 +36,8 @@ pub(crate) async fn record(
     let method = request.method().clone();
     let id_in_path = moved::id_in(request.uri().path());
     let given = request_id::given(request.headers());
-    let span = Span::of_request(|name| request.headers().get(name)?.to_str().ok());
+    let header = |name| request.headers().get(name)?.to_str().ok();
+    let span = Span::of_request(request.uri().path(), header);
     // HTTP/1.1 requires this check of every request (RFC 9112). A layer of its own would cost every request more.
     let mut response = match origin::names_its_host(request.version(), request.headers()) {
         true => {

@@ -12,7 +12,7 @@ use inventory::{
     compatibility::{self, Functions},
     database,
     event::{self, Events},
-    expire::{self, Swept},
+    expire::{self, Expired, Swept},
     idempotency::{self, Kept},
 };
 use presence::{Counts, Feed, Report, Role};
@@ -25,6 +25,7 @@ use sqlx::PgPool;
 use timer::{Counter, Notes, Timer, Wakeups};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
+use trace::Span;
 
 /// Maximum time between two sweeps. It bounds the delay for a short hold that was created after the last sweep, when
 /// Redis sends no notification.
@@ -301,7 +302,8 @@ async fn sweep(context: &Context, shutdown: &CancellationToken) -> Result<Swept,
     let metrics = &context.metrics;
     // Observed on drop, so that failed sweeps are measured, too.
     let _duration = metrics.sweep_seconds.start_timer();
-    expire::sweep(&context.pool, context.batch_rows, &context.events, |done| {
+    let span = Span::of_work("sweep");
+    let after = |done: Expired| {
         metrics.batches.inc();
         metrics.expired.inc_by(done.expired);
         metrics.offered.inc_by(done.offered);
@@ -311,8 +313,13 @@ async fn sweep(context: &Context, shutdown: &CancellationToken) -> Result<Swept,
         });
         context.feed.note(done.transitions());
         !shutdown.is_cancelled()
-    })
-    .await
+    };
+    let sweep = expire::sweep(&context.pool, context.batch_rows, &context.events, after);
+    let swept = span.scope(sweep).await;
+    if let Err(error) = &swept {
+        span.failed(error.kind(), &error.cause());
+    }
+    swept
 }
 
 #[derive(Clone)]

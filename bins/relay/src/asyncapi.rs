@@ -126,6 +126,12 @@ fn headers(version: Option<i32>) -> Value {
                 "type": "string", "minLength": 1, "maxLength": REFERENCE_MAX_CHARACTERS,
                 "description": "The shop's own reference of the reservation, if it has one.",
             },
+            "traceparent": {
+                "type": "string",
+                "pattern": "^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$",
+                "description": "W3C Trace Context of the request that caused the event, if the request was sampled. It is \
+                    the same on each delivery.",
+            },
         },
         "required": ["version"],
     })

@@ -9,6 +9,7 @@ use inventory::outbox::{LEASE, LEASE_MAX};
 use lapin::types::ShortString;
 use time::OffsetDateTime;
 use tokio::time::Instant;
+use trace::Span;
 
 use crate::confirms::{Fate, Tag, classify_nacks};
 
@@ -54,6 +55,8 @@ pub(crate) struct Row {
     created_at: OffsetDateTime,
     pub(crate) replayed: bool,
     routing_key: ShortString,
+    /// Ends with the outcome.
+    pub(crate) span: Span,
     fate: Fate,
     /// Whether the outcome has been recorded, or belongs to another relay by now.
     closed: bool,
@@ -97,8 +100,20 @@ impl Row {
             created_at,
             replayed: false,
             routing_key,
+            span: Span::none(),
             fate: Fate::Unknown,
             closed: false,
+        }
+    }
+
+    fn settle(&mut self, fate: Fate) {
+        self.fate = fate;
+        let span = std::mem::replace(&mut self.span, Span::none());
+        match fate {
+            Fate::Acked => {}
+            Fate::Returned => span.failed("returned", "no queue is bound for it"),
+            Fate::QueueRejected | Fate::Refused => span.failed("refused", ""),
+            Fate::Unknown => span.failed("_OTHER", "no outcome"),
         }
     }
 }
@@ -149,7 +164,7 @@ impl Flight {
             let row = usize::try_from(tag - batch.first).ok();
             // A batch that was forgotten can still get outcomes.
             if let Some(row) = row.and_then(|row| batch.rows.get_mut(row)) {
-                row.fate = fate;
+                row.settle(fate);
                 batch.unknown -= 1;
                 batch.news = true;
                 self.confirmed_up_to = self.confirmed_up_to.max(Some(batch.sent_at));

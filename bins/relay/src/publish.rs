@@ -27,6 +27,7 @@ use lapin::{
 };
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
+use trace::{Publishing, Span};
 
 use crate::{
     confirms::{Confirms, Fate, Tag},
@@ -97,6 +98,11 @@ impl Message {
         if let Some(reference) = event.reference() {
             headers.insert("reference".into(), AMQPValue::LongString(reference.into()));
         }
+        // Of the request, and not of the span below: each delivery of an event has the same headers.
+        if let Some(traceparent) = &row.traceparent {
+            let traceparent = AMQPValue::LongString(traceparent.as_str().into());
+            headers.insert("traceparent".into(), traceparent);
+        }
         Ok(Self {
             id: row.event_id.to_string().into(),
             kind: row.event_type.as_str().into(),
@@ -104,6 +110,16 @@ impl Message {
             headers,
             created_unix_seconds: row.created_at.unix_timestamp().try_into().unwrap_or(0),
             body: serde_json::to_vec(&event)?,
+        })
+    }
+
+    /// The span of its sending, in the trace of the request that caused it.
+    pub(crate) fn span(&self, traceparent: Option<&str>) -> Span {
+        Span::of_publishing(&Publishing {
+            exchange: EXCHANGE,
+            routing_key: self.routing_key.as_str(),
+            message_id: self.id.as_str(),
+            traceparent,
         })
     }
 }

@@ -343,6 +343,7 @@ impl<'a> Worker<'a> {
                     let key = message.routing_key.clone();
                     let mut sending = Row::new(row.id, row.created_at, key);
                     sending.replayed = row.replayed;
+                    sending.span = message.span(row.traceparent.as_deref());
                     sent.push(sending);
                     messages.push(message);
                 }

@@ -23,8 +23,10 @@ begin
   -- arrive: when the line is due
   insert into waitlists select * from jsonb_populate_recordset(null::waitlists, parcel->'lines');
   -- arrive: events to publish
-  insert into outbox_events (event_id, event_type, payload, created_at, attempts, next_attempt_at, last_error)
-  select e.event_id, e.event_type, e.payload, e.created_at, e.attempts, e.next_attempt_at, e.last_error
+  insert into outbox_events (
+    event_id, event_type, payload, traceparent, created_at, attempts, next_attempt_at, last_error
+  )
+  select e.event_id, e.event_type, e.payload, e.traceparent, e.created_at, e.attempts, e.next_attempt_at, e.last_error
   from jsonb_populate_recordset(null::outbox_events, parcel->'events') e
   order by e.id;
 end

@@ -82,6 +82,13 @@ impl Batch {
         }
     }
 
+    /// The answer of each request, with the change that it made.
+    pub(crate) fn outcomes(
+        &self,
+    ) -> impl Iterator<Item = (Change, &Result<Reservation, Refusal>)> + Clone {
+        self.changes.iter().copied().zip(&self.answers)
+    }
+
     fn changes(&self) -> impl Iterator<Item = (Change, &Reservation)> + Clone {
         let answers = self.answers.iter().zip(&self.changes);
         answers.filter_map(|(answer, change)| Some((*change, answer.as_ref().ok()?)))

@@ -1,11 +1,16 @@
 //! cancel batch: ends several holds, or none of them.
 
+use std::iter::once;
+
+use trace::Span;
+
 use crate::{
     Error, ReservationId,
     batch::{AllOrNone, batch_ended_as},
     database::{Executor, execute},
     event::Events,
     reservation::{Status, of_result, raw},
+    trace_events::{self, Traced},
     transition::Change,
 };
 
@@ -23,7 +28,15 @@ pub async fn cancel_batch(
         " from cancel_batch_v1($1, $2)"
     );
     let query = sqlx::query(cancel).bind(raw(ids)).bind(events.types());
-    let rows = execute(executor, query).await?;
-    let batch = batch_ended_as(Status::Canceled, Change::Canceled, ids, &rows)?;
-    Ok(batch.all_or_none(ids))
+    let span = Span::current();
+    let call = async |executor: Executor<'_>| {
+        let rows = execute(executor, query).await?;
+        let batch = batch_ended_as(Status::Canceled, Change::Canceled, ids, &rows)?;
+        Ok::<_, Error>(batch.all_or_none(ids))
+    };
+    let (executor, event) = (executor.into(), (events, "ReservationCanceled"));
+    trace_events::call(executor, event, once(&span), call, |all: &AllOrNone<_>| {
+        Traced::of_request(all.transitions(), &span)
+    })
+    .await
 }

@@ -1,6 +1,7 @@
 //! confirm: sells the units of a hold, and writes the event of the sale in the same transaction.
 
 use sqlx::PgConnection;
+use trace::Span;
 
 use crate::{
     Error, ReservationId,
@@ -9,22 +10,28 @@ use crate::{
     event::Events,
     reacquire::reacquire,
     reservation::{Refusal, Status, of_result, raw},
+    trace_events::{self, Traced},
     transition::Change,
 };
 
 /// A request to sell the units of a hold.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Confirm {
     /// The hold.
     pub id: ReservationId,
     /// Whether to sell the units of an expired hold, if enough units are free. This is for late payments.
     pub reacquire: bool,
+    /// The span of the request, which its event continues.
+    pub span: Span,
 }
 
 impl From<ReservationId> for Confirm {
     fn from(id: ReservationId) -> Self {
-        let reacquire = false;
-        Self { id, reacquire }
+        Self {
+            id,
+            reacquire: false,
+            span: Span::current(),
+        }
     }
 }
 
@@ -67,7 +74,7 @@ async fn confirm_or_reacquire(
     for (position, request) in requests.iter().enumerate() {
         let expired = matches!(batch.answers[position], Err(Refusal::ReservationExpired));
         if request.reacquire && expired {
-            let late = reacquire(&mut *transaction, request.id, events).await?;
+            let late = reacquire(&mut *transaction, request.id, &request.span, events).await?;
             batch.replace(position, late);
         }
     }
@@ -86,11 +93,18 @@ async fn confirm_in_time(
         " from confirm_v2($1, $2)"
     );
     let query = sqlx::query(confirm).bind(raw(&ids)).bind(events.types());
-    let rows = execute(executor, query).await?;
-    Ok(batch_ended_as(
-        Status::Confirmed,
-        Change::Confirmed,
-        &ids,
-        &rows,
-    )?)
+    let spans = || requests.iter().map(|request| &request.span);
+    let call = async |executor: Executor<'_>| {
+        let rows = execute(executor, query).await?;
+        let (status, change) = (Status::Confirmed, Change::Confirmed);
+        Ok::<_, Error>(batch_ended_as(status, change, &ids, &rows)?)
+    };
+    trace_events::call(
+        executor.into(),
+        (events, "ReservationConfirmed"),
+        spans(),
+        call,
+        |batch| Traced::of_batch(batch, spans()),
+    )
+    .await
 }

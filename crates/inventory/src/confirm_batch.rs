@@ -1,6 +1,9 @@
 //! confirm batch: sells the units of several holds, or of none.
 
-use sqlx::Row as _;
+use std::iter::once;
+
+use sqlx::{Row as _, postgres::PgRow};
+use trace::Span;
 
 use crate::{
     Error, ReservationId,
@@ -9,6 +12,7 @@ use crate::{
     event::Events,
     reacquire,
     reservation::{Status, of_result, raw},
+    trace_events::{self, Traced},
     transition::Change,
 };
 
@@ -31,8 +35,22 @@ pub async fn confirm_batch(
         .bind(raw(ids))
         .bind(matches!(reacquire, Reacquire::Expired))
         .bind(events.types());
+    let span = Span::current();
+    let call = async |executor: Executor<'_>| {
+        let rows = execute(executor, query).await?;
+        read_all(ids, rows)
+    };
+    let (executor, event) = (executor.into(), (events, "ReservationConfirmed"));
+    trace_events::call(executor, event, once(&span), call, |all: &AllOrNone<_>| {
+        Traced::of_request(all.transitions(), &span)
+    })
+    .await
+}
+
+/// Reads the result of `confirm_batch_v1`.
+fn read_all(ids: &[ReservationId], rows: Vec<PgRow>) -> Result<AllOrNone<ReservationId>, Error> {
     let (mut in_time, mut late) = (Vec::new(), Vec::new());
-    for row in execute(executor, query).await? {
+    for row in rows {
         match row.try_get("lost_id")? {
             None => in_time.push(row),
             Some(lost) => late.push((lost, row)),

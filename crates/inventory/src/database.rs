@@ -14,6 +14,7 @@ use std::{
 use anyhow::Context as _;
 use sqlx::{
     Connection as _, Execute as _, FromRow, PgConnection, PgPool, Postgres, Transaction,
+    error::DatabaseError,
     pool::PoolConnection,
     postgres::{PgArguments, PgConnectOptions, PgPoolOptions, PgRow},
     query::Query,
@@ -410,7 +411,12 @@ async fn send(
     let sql = query.sql();
     let span = Span::of_statement(sql.as_str());
     let query = sqlx::query_with(sql, arguments.unwrap_or_default());
-    span.scope(query.fetch_all(connection)).await
+    let rows = span.scope(query.fetch_all(connection)).await;
+    if let Err(error) = &rows {
+        let refusal = error.as_database_error();
+        span.statement_failed(refusal.and_then(DatabaseError::code).as_deref());
+    }
+    rows
 }
 
 /// Makes one call, and reads its rows as `T`.

@@ -24,6 +24,14 @@ impl Error {
         cause.to_string()
     }
 
+    /// The variant as a word, for traces.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::NotDone(_) => "not_done",
+            Self::OutcomeUnknown(_) => "outcome_unknown",
+        }
+    }
+
     /// Whether PostgreSQL answered with an error, and is therefore up.
     pub fn is_refusal(&self) -> bool {
         matches!(self, Self::NotDone(sqlx::Error::Database(refusal)) if !is_of_pooler(refusal.as_ref()))

@@ -47,6 +47,7 @@ pub mod set_stock;
 pub mod sku;
 pub mod stock_ledger;
 mod timestamp;
+mod trace_events;
 pub mod transition;
 pub mod waitlist;
 

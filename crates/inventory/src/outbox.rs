@@ -46,6 +46,8 @@ pub struct Claimed {
     payload: String,
     /// Time of the change, by PostgreSQL's clock.
     pub created_at: OffsetDateTime,
+    /// The trace of the request that caused the event, if it was sampled.
+    pub traceparent: Option<String>,
     /// Whether the event was published before: the time since its change says nothing about the relay.
     pub replayed: bool,
 }
@@ -148,7 +150,7 @@ pub async fn begin(connection: &mut PgConnection) -> Result<Transaction<'_, Post
 pub async fn claim(transaction: &mut PgConnection, max_rows: i64) -> Result<Vec<Claimed>, Error> {
     // clock_timestamp() cannot be an index condition: every poll would read all rows that are backed off.
     let claim = "-- outbox claim: what may be tried now\n\
-        select id, event_id, event_type, payload::text as payload, created_at, \
+        select id, event_id, event_type, payload::text as payload, created_at, traceparent, \
           coalesce(last_error = $2, false) as replayed from outbox_events \
         where published_at is null and dead_at is null and next_attempt_at <= statement_timestamp() \
         order by next_attempt_at, id limit $1 \
@@ -168,7 +170,7 @@ pub async fn claim_misdated(
     max_rows: i64,
 ) -> Result<Vec<Claimed>, Error> {
     let claim = "-- outbox claim misdated: due in more than 10 min\n\
-        select id, event_id, event_type, payload::text as payload, created_at, \
+        select id, event_id, event_type, payload::text as payload, created_at, traceparent, \
           coalesce(last_error = $2, false) as replayed from outbox_events \
         where published_at is null and dead_at is null and next_attempt_at > statement_timestamp() + interval '10 min' \
         order by next_attempt_at, id limit $1 \

@@ -1,6 +1,9 @@
 //! reacquire: sells the units of an expired hold, after a late payment.
 
+use std::iter::once;
+
 use sqlx::{FromRow as _, Row, postgres::PgRow};
+use trace::Span;
 
 use crate::{
     Error, ReservationId,
@@ -8,6 +11,7 @@ use crate::{
     database::{Executor, execute},
     event::Events,
     reservation::{Refusal, Reservation, Status, answer, of_result},
+    trace_events::{self, Traced},
     transition::Change,
 };
 
@@ -15,7 +19,7 @@ use crate::{
 /// from the start. A repeat returns the same reservation.
 ///
 /// The refusals are [`Refusal::ExpiredSoldOut`] and [`Refusal::MaxPerUserReached`]. If the hold has not expired, they
-/// are those of [`confirm`](crate::confirm::confirm).
+/// are those of [`confirm`](crate::confirm::confirm). The event continues the trace of `span`.
 ///
 /// # Errors
 ///
@@ -23,6 +27,7 @@ use crate::{
 pub async fn reacquire(
     executor: impl Into<Executor<'_>>,
     id: ReservationId,
+    span: &Span,
     events: &Events,
 ) -> Result<Batch, Error> {
     let query = sqlx::query(concat!(
@@ -33,8 +38,18 @@ pub async fn reacquire(
     ))
     .bind(id)
     .bind(events.types());
-    let rows = execute(executor, query).await?;
-    Ok(read(rows.first().ok_or(sqlx::Error::RowNotFound)?)?)
+    let call = async |executor: Executor<'_>| {
+        let rows = execute(executor, query).await?;
+        Ok::<_, Error>(read(rows.first().ok_or(sqlx::Error::RowNotFound)?)?)
+    };
+    trace_events::call(
+        executor.into(),
+        (events, "ReservationConfirmed"),
+        once(span),
+        call,
+        |batch| Traced::of_batch(batch, once(span)),
+    )
+    .await
 }
 
 /// Reads the result of `reacquire_v1`.

@@ -11,6 +11,7 @@ use sqlx::{
     query::Query,
 };
 use time::{Duration, OffsetDateTime};
+use trace::Span;
 
 use crate::{
     Error, ProductId, Quantity, ReservationId, UserId,
@@ -19,6 +20,7 @@ use crate::{
     event::Events,
     idempotency::{Key, StoredOutcome},
     reservation::{Reference, Refusal, Reservation, Status},
+    trace_events::{self, Traced},
     transition::Change,
 };
 
@@ -33,6 +35,8 @@ pub struct Reserve {
     pub quantity: Quantity,
     /// The shop's own name of the reservation.
     pub reference: Option<Reference>,
+    /// The span of the request, which its event continues.
+    pub span: Span,
 }
 
 /// Reserves with the same result as one call per request in order. A hold lasts as long as its product defines, or
@@ -68,7 +72,7 @@ pub async fn reserve_once(
         .bind(column(keys, |key| &*key.client))
         .bind(column(keys, |key| &*key.key))
         .bind(column(keys, |key| &key.fingerprint[..]));
-    let decided = send(pool.into(), query, requests, hold_seconds).await?;
+    let decided = send(pool.into(), query, requests, hold_seconds, events).await?;
     match decided.busy {
         true => Ok(None),
         false => batch(decided).map(Some),
@@ -171,7 +175,7 @@ pub(crate) async fn decide(
     events: &Events,
 ) -> Result<BatchResult, Error> {
     let query = query(statement, requests, hold_seconds, events);
-    send(executor.into(), query, requests, hold_seconds).await
+    send(executor.into(), query, requests, hold_seconds, events).await
 }
 
 fn query<'q>(
@@ -204,11 +208,26 @@ async fn send(
     query: Query<'_, Postgres, PgArguments>,
     requests: &[Reserve],
     hold_seconds: i32,
+    events: &Events,
 ) -> Result<BatchResult, Error> {
-    let [row] = &execute(executor, query).await?[..] else {
-        return Err(sqlx::Error::RowNotFound.into());
+    let spans = requests.iter().map(|request| &request.span);
+    let call = async |executor: Executor<'_>| {
+        let [row] = &execute(executor, query).await?[..] else {
+            return Err(sqlx::Error::RowNotFound.into());
+        };
+        Ok::<_, Error>(read(row, requests, hold_seconds)?)
     };
-    Ok(read(row, requests, hold_seconds)?)
+    let event = (events, "ReservationCreated");
+    trace_events::call(executor, event, spans, call, |decided: &BatchResult| {
+        let mut traced = Traced::default();
+        for (request, answer) in requests.iter().zip(&decided.answers) {
+            if let Some(Ok(hold)) = answer {
+                traced.add(&request.span, Change::Reserved, hold);
+            }
+        }
+        traced
+    })
+    .await
 }
 
 fn read(row: &PgRow, requests: &[Reserve], hold_seconds: i32) -> Result<BatchResult, sqlx::Error> {

@@ -1,11 +1,16 @@
 //! return: takes back sold units.
 
+use std::iter::once;
+
+use trace::Span;
+
 use crate::{
     Error, ReservationId,
     batch::{Batch, batch_ended_as},
     database::{Executor, execute},
     event::Events,
     reservation::{Status, of_result, raw},
+    trace_events::{self, Traced},
     transition::Change,
 };
 
@@ -29,11 +34,15 @@ pub async fn return_sold(
         " from return_v1($1, $2)"
     );
     let query = sqlx::query(return_sold).bind(raw(ids)).bind(events.types());
-    let rows = execute(executor, query).await?;
-    Ok(batch_ended_as(
-        Status::Returned,
-        Change::Returned,
-        ids,
-        &rows,
-    )?)
+    let span = Span::current();
+    let call = async |executor: Executor<'_>| {
+        let rows = execute(executor, query).await?;
+        let (status, change) = (Status::Returned, Change::Returned);
+        Ok::<_, Error>(batch_ended_as(status, change, ids, &rows)?)
+    };
+    let (executor, event) = (executor.into(), (events, "ReservationReturned"));
+    trace_events::call(executor, event, once(&span), call, |batch: &Batch| {
+        Traced::of_request(batch.transitions(), &span)
+    })
+    .await
 }

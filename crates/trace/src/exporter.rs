@@ -14,13 +14,15 @@ use anyhow::{anyhow, ensure};
 use opentelemetry::{KeyValue, trace::TracerProvider as _};
 use opentelemetry_otlp::{
     OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_EXPORTER_OTLP_TRACES_ENDPOINT, Protocol,
-    WithExportConfig as _,
+    WithExportConfig as _, WithHttpConfig as _,
 };
 use opentelemetry_sdk::{
     Resource,
     error::OTelSdkResult,
     trace::{SdkTracer, SdkTracerProvider, SpanData, SpanExporter},
 };
+
+use crate::http::Client;
 
 /// Maximum wait for the collector at the end of the process. Spans that it has not accepted by then are lost.
 const FLUSH_LIMIT: Duration = Duration::from_secs(2);
@@ -48,9 +50,10 @@ impl Exporter {
         let Some(endpoint) = endpoint.filter(|_| !disabled) else {
             return Ok(Self(None));
         };
+        let with_tls = endpoint.starts_with("https://");
         ensure!(
-            endpoint.starts_with("http://"),
-            "the OTLP endpoint must begin with http://. For TLS, run a local collector that forwards the spans"
+            with_tls || endpoint.starts_with("http://"),
+            "the OTLP endpoint must begin with http:// or https://"
         );
         // The HTTP client would log credentials in the URL, at level trace.
         ensure!(
@@ -60,6 +63,7 @@ impl Exporter {
         let exporter = opentelemetry_otlp::SpanExporter::builder()
             .with_http()
             .with_protocol(Protocol::HttpBinary)
+            .with_http_client(Client::new(with_tls)?)
             .build()
             // The SDK's message could contain the URL and its password.
             .map_err(|_| anyhow!("an OTEL_EXPORTER_OTLP_ setting is not valid"))?;

@@ -1,5 +1,5 @@
-//! Traces a request with OpenTelemetry spans: the request, the database call that it shared, and the statements of
-//! that call. Without the feature `otel` everything is empty and the compiler removes it.
+//! Traces with OpenTelemetry spans: a request, the database call that it shared, the statements of that call, and the
+//! messages that it caused. Without the feature `otel` everything is empty and the compiler removes it.
 //!
 //! Work for a span runs within [`Span::scope`], and [`Span::current`] returns that span. A span ends when it is
 //! dropped.
@@ -8,6 +8,8 @@
 
 #[cfg(feature = "otel")]
 mod exporter;
+#[cfg(feature = "otel")]
+mod http;
 #[cfg(not(feature = "otel"))]
 mod off;
 #[cfg(feature = "otel")]
@@ -18,6 +20,18 @@ pub use {exporter::Exporter, span::Span};
 
 #[cfg(not(feature = "otel"))]
 pub use off::{Exporter, Span};
+
+/// A message that is sent to an exchange of RabbitMQ.
+pub struct Publishing<'a> {
+    /// The name of the exchange.
+    pub exchange: &'a str,
+    /// The routing key.
+    pub routing_key: &'a str,
+    /// The id of the message.
+    pub message_id: &'a str,
+    /// The trace of the request that caused the message, if it was sampled.
+    pub traceparent: Option<&'a str>,
+}
 
 /// The answer to a request.
 pub struct Answer<'a> {

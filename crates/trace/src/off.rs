@@ -1,6 +1,6 @@
 //! Empty versions of the public types, for builds without the feature `otel`.
 
-use crate::Answer;
+use crate::{Answer, Publishing};
 
 /// Exports nothing.
 pub struct Exporter;
@@ -16,12 +16,12 @@ impl Exporter {
 }
 
 /// An empty span.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Span;
 
 impl Span {
     /// Returns an empty span.
-    pub fn of_request<'a>(_header: impl Fn(&'static str) -> Option<&'a str>) -> Self {
+    pub fn of_request<'a>(_path: &str, _header: impl Fn(&'static str) -> Option<&'a str>) -> Self {
         Self
     }
 
@@ -36,8 +36,33 @@ impl Span {
     }
 
     /// Returns an empty span.
+    pub fn of_publishing(_message: &Publishing<'_>) -> Self {
+        Self
+    }
+
+    /// Returns an empty span.
+    pub fn of_work(_name: &'static str) -> Self {
+        Self
+    }
+
+    /// Returns an empty span.
+    pub fn none() -> Self {
+        Self
+    }
+
+    /// Returns an empty span.
     pub fn current() -> Self {
         Self
+    }
+
+    /// Returns `false`.
+    pub fn is_sampled(&self) -> bool {
+        false
+    }
+
+    /// Returns `None`.
+    pub fn traceparent(&self) -> Option<String> {
+        None
     }
 
     /// Returns `work` unchanged.
@@ -46,7 +71,10 @@ impl Span {
     }
 
     /// Does nothing.
-    pub fn failed(&self, _cause: &str) {}
+    pub fn failed(&self, _kind: &str, _cause: &str) {}
+
+    /// Does nothing.
+    pub fn statement_failed(&self, _sqlstate: Option<&str>) {}
 
     /// Does nothing.
     pub fn answered(self, _answer: &Answer<'_>) {}

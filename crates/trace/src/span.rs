@@ -1,5 +1,7 @@
 //! Spans with the feature `otel`.
 
+use std::fmt;
+
 use opentelemetry::{
     Context, KeyValue,
     propagation::{Extractor, TextMapPropagator as _},
@@ -9,24 +11,36 @@ use opentelemetry::{
 };
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 
-use crate::{Answer, exporter};
+use crate::{Answer, Publishing, exporter};
 
 /// `None`: not sampled, or not exported. Then its child spans do not exist either.
 #[derive(Clone)]
 pub struct Span(Option<Context>);
 
+impl fmt::Debug for Span {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_tuple("Span")
+            .field(&self.traceparent())
+            .finish()
+    }
+}
+
 impl Span {
     /// The span of a request. Continues the trace of a valid `traceparent` header and follows its sampling decision
     /// (or `OTEL_TRACES_SAMPLER`).
-    pub fn of_request<'a>(header: impl Fn(&'static str) -> Option<&'a str>) -> Self {
+    pub fn of_request<'a>(path: &str, header: impl Fn(&'static str) -> Option<&'a str>) -> Self {
         if exporter::tracer().is_none() {
             return Self(None);
         }
-        let caller = TraceContextPropagator::new()
-            .extract_with_context(&Context::new(), &Headers::read(header));
-        // The final name is set with the route.
-        let span = SpanBuilder::from_name("request").with_kind(SpanKind::Server);
-        Self::start(span, &caller)
+        // The final name is set with the route. TLS ends before the service.
+        let span = SpanBuilder::from_name("request")
+            .with_kind(SpanKind::Server)
+            .with_attributes([
+                KeyValue::new("url.path", path.to_owned()),
+                KeyValue::new("url.scheme", "http"),
+            ]);
+        Self::start(span, &Headers::read(header).context())
     }
 
     /// The span of one batched call for these requests. It is linked with each request in both directions.
@@ -73,11 +87,65 @@ impl Span {
         Self::start(span, &within)
     }
 
+    /// The sending of a message, up to its confirm. It continues the trace of the request that caused the message. A
+    /// message without a trace has no span.
+    pub fn of_publishing(message: &Publishing<'_>) -> Self {
+        let Some(traceparent) = message.traceparent.filter(|_| exporter::tracer().is_some()) else {
+            return Self(None);
+        };
+        let caused = Headers::read(|name| (name == "traceparent").then_some(traceparent));
+        if caused.traceparent.is_none() {
+            return Self(None);
+        }
+        // The name of a destination, as the conventions for RabbitMQ want it.
+        let destination = format!("{}:{}", message.exchange, message.routing_key);
+        let span = SpanBuilder::from_name(format!("publish {destination}"))
+            .with_kind(SpanKind::Producer)
+            .with_attributes([
+                KeyValue::new("messaging.system", "rabbitmq"),
+                KeyValue::new("messaging.operation.name", "publish"),
+                KeyValue::new("messaging.operation.type", "send"),
+                KeyValue::new("messaging.destination.name", destination),
+                KeyValue::new(
+                    "messaging.rabbitmq.destination.routing_key",
+                    message.routing_key.to_owned(),
+                ),
+                KeyValue::new("messaging.message.id", message.message_id.to_owned()),
+            ]);
+        Self::start(span, &caused.context())
+    }
+
+    /// Work that no request has caused. It begins a trace.
+    pub fn of_work(name: &'static str) -> Self {
+        Self::start(SpanBuilder::from_name(name), &Context::new())
+    }
+
+    /// No span.
+    pub fn none() -> Self {
+        Self(None)
+    }
+
     /// The current span: the one whose [`Span::scope`] this code runs in.
     pub fn current() -> Self {
         Self(Context::map_current(|context| {
             context.has_active_span().then(|| context.clone())
         }))
+    }
+
+    /// Whether the span is exported.
+    pub fn is_sampled(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// The header `traceparent` of W3C Trace Context for what this span causes. `None` unless the span is exported.
+    pub fn traceparent(&self) -> Option<String> {
+        let context = self.0.as_ref()?.span().span_context().clone();
+        let flags = context.trace_flags().to_u8();
+        Some(format!(
+            "00-{}-{}-{flags:02x}",
+            context.trace_id(),
+            context.span_id()
+        ))
     }
 
     /// Runs `work` with this span as the current one.
@@ -91,10 +159,21 @@ impl Span {
         }
     }
 
-    /// Marks the span as failed with this cause.
-    pub fn failed(&self, cause: &str) {
+    /// Marks the span as failed. There are few kinds of failures. The cause is a text for people.
+    pub fn failed(&self, kind: &str, cause: &str) {
         if let Some(context) = &self.0 {
-            context.span().set_status(Status::error(cause.to_owned()));
+            let span = context.span();
+            span.set_attribute(KeyValue::new("error.type", kind.to_owned()));
+            span.set_status(Status::error(cause.to_owned()));
+        }
+    }
+
+    /// Marks the span of a statement as failed. `sqlstate` is PostgreSQL's code, if it answered.
+    pub fn statement_failed(&self, sqlstate: Option<&str>) {
+        self.failed(sqlstate.unwrap_or("_OTHER"), "");
+        if let (Some(context), Some(code)) = (&self.0, sqlstate) {
+            let code = KeyValue::new("db.response.status_code", code.to_owned());
+            context.span().set_attribute(code);
         }
     }
 
@@ -107,7 +186,6 @@ impl Span {
         let text = |name, value: &str| KeyValue::new(name, value.to_owned());
         let name = [answer.method.unwrap_or("HTTP"), answer.route.unwrap_or("")];
         span.update_name(name.join(" ").trim_end().to_owned());
-        // No `url.path`: a client can write anything there.
         span.set_attributes([
             text("http.request.method", answer.method.unwrap_or("_OTHER")),
             KeyValue::new("http.response.status_code", i64::from(answer.status)),
@@ -151,6 +229,11 @@ impl<'a> Headers<'a> {
             traceparent: header("traceparent").filter(|value| is_whole(value)),
             tracestate: header("tracestate"),
         }
+    }
+
+    /// The caller's span, if the headers name one.
+    fn context(&self) -> Context {
+        TraceContextPropagator::new().extract_with_context(&Context::new(), self)
     }
 }
 

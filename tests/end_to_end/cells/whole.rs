@@ -127,6 +127,12 @@ async fn everything_of_a_product_goes_along() {
     let stays = cells.old.reserve(other, 1).await;
     let sale = sale(&cells.old).await;
     let product = sale.product;
+    // As if the requests were traced.
+    cells
+        .old
+        .database
+        .execute("update outbox_events set traceparent = '00-trace-' || id || '-01'")
+        .await;
     let [before, in_new] = cells.rows(product).await;
     assert_eq!(in_new, nothing());
     for kind in [

@@ -130,7 +130,7 @@ async fn rolling_restart_behind(layer: Layer) {
     );
 }
 
-async fn replace(copy: &mut Child, start: impl Fn() -> Child) {
+pub(super) async fn replace(copy: &mut Child, start: impl Fn() -> Child) {
     copy.terminate();
     assert!(copy.ends().await.success());
     *copy = start();
@@ -138,7 +138,7 @@ async fn replace(copy: &mut Child, start: impl Fn() -> Child) {
 }
 
 /// Waits until haproxy has seen several times that the copy is ready.
-async fn ready(address: &str) {
+pub(super) async fn ready(address: &str) {
     let copy = Client::new(format!("http://{address}"), None);
     eventually("the copy is ready, and the proxy knows", async || {
         let checks = r#"http_requests_total{method="GET",route="/readyz",status="200"}"#;

@@ -46,13 +46,23 @@ pub(crate) struct Broker {
 /// An event as a consumer receives it.
 pub(crate) struct Event {
     /// Its `message_id`.
-    pub(super) id: String,
+    pub(crate) id: String,
     pub(super) routing_key: String,
     pub(crate) body: Value,
     pub(super) properties: BasicProperties,
 }
 
 impl Event {
+    /// A header with a text.
+    #[cfg(feature = "otel")]
+    pub(crate) fn header(&self, name: &str) -> Option<String> {
+        let headers = self.properties.headers().as_ref()?;
+        match headers.inner().get(name)? {
+            AMQPValue::LongString(text) => Some(text.to_string()),
+            other => panic!("the header {name}: {other:?}"),
+        }
+    }
+
     /// Body, headers and properties match the AsyncAPI document for this type.
     #[track_caller]
     fn check(&self) {
@@ -137,7 +147,7 @@ impl Broker {
     }
 
     /// Creates the queue with these arguments and no binding.
-    pub(super) async fn make_queue(&self, arguments: &[(&str, AMQPValue)]) {
+    pub(crate) async fn make_queue(&self, arguments: &[(&str, AMQPValue)]) {
         let durable = QueueDeclareOptions {
             durable: true,
             ..Default::default()
@@ -240,7 +250,7 @@ impl Broker {
         self.bind_to(KEY).await;
     }
 
-    pub(super) async fn bind_to(&self, key: &str) {
+    pub(crate) async fn bind_to(&self, key: &str) {
         let options = QueueBindOptions::default();
         self.channel
             .queue_bind(

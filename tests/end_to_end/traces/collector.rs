@@ -14,6 +14,9 @@ use opentelemetry_proto::tonic::{
 use prost::Message as _;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
+
+use super::tls::TlsListener;
 
 /// A span, as in the protocol.
 #[derive(Clone, Debug)]
@@ -51,11 +54,24 @@ impl Collector {
         let listener = TcpListener::bind(address).await.unwrap();
         let address = listener.local_addr().unwrap();
         let spans = Spans::default();
-        let router = Router::new().route("/v1/traces", post(take));
-        let router = router.with_state(spans.clone());
+        let router = router(&spans);
         tokio::spawn(async move { axum::serve(listener, router).await });
         Self {
             endpoint: format!("http://{address}"),
+            spans,
+        }
+    }
+
+    /// Takes only TLS.
+    pub(super) async fn over_tls(acceptor: TlsAcceptor) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let spans = Spans::default();
+        let router = router(&spans);
+        let listener = TlsListener { listener, acceptor };
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        Self {
+            endpoint: format!("https://{address}"),
             spans,
         }
     }
@@ -64,6 +80,11 @@ impl Collector {
     pub(crate) fn spans(&self) -> Vec<Span> {
         self.spans.lock().unwrap().clone()
     }
+}
+
+fn router(spans: &Spans) -> Router {
+    let router = Router::new().route("/v1/traces", post(take));
+    router.with_state(spans.clone())
 }
 
 async fn take(State(spans): State<Spans>, headers: HeaderMap, body: Bytes) -> Vec<u8> {

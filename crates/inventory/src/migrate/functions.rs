@@ -78,6 +78,7 @@ static FILES: &[&str] = files![
     "settle_waitlist",
     "sold_out",
     "still_allowed",
+    "trace_events",
     "wait_for_products",
     "write_events",
 ];

@@ -13,11 +13,12 @@ use sqlx::{
     PgPool,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
+use trace::Span;
 
 use crate::support::{ALL_EVENTS, Shop, only, outcomes, reservation_id, units};
 
 async fn reacquire(shop: &Shop, id: ReservationId) -> Batch {
-    reacquire::reacquire(&shop.pool, id, &shop.events)
+    reacquire::reacquire(&shop.pool, id, &Span::current(), &shop.events)
         .await
         .unwrap()
 }

@@ -9,6 +9,7 @@ use inventory::{
     reservation::{Refusal, Status},
 };
 use sqlx::{AssertSqlSafe, PgPool};
+use trace::Span;
 
 use crate::support::{ALL_EVENTS, Shop, one, only, outcomes, reservation_id};
 
@@ -121,7 +122,7 @@ async fn without_its_product_nothing_changes_a_reservation(pool: PgPool) {
         shop.return_sold(&[sold]).await,
         shop.confirm(&[active]).await,
         shop.cancel(&[active]).await,
-        reacquire::reacquire(&shop.pool, expired, &shop.events)
+        reacquire::reacquire(&shop.pool, expired, &Span::current(), &shop.events)
             .await
             .unwrap(),
     ] {

@@ -17,6 +17,7 @@ use inventory::{
     waitlist::{self, EntryStatus, Order},
 };
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use trace::Span;
 
 use crate::support::{MAX_HOLD_SECONDS, Shop, one, user};
 
@@ -178,7 +179,7 @@ async fn a_users_limit_is_counted_by_the_users_own_rows(
         assert_read(&shop, &before, 1..=ROWS * ENTRIES_PER_ROW, "reserve").await;
         let lost = shop.stale_hold(product, 1000 * (call + 1), 60).await;
         let before = read(&shop).await;
-        let batch = reacquire::reacquire(&shop.pool, lost, &shop.events).await;
+        let batch = reacquire::reacquire(&shop.pool, lost, &Span::current(), &shop.events).await;
         assert_eq!(batch.unwrap().changed(), 1);
         assert_read(&shop, &before, 1..=ENTRIES_PER_ROW, "reacquire").await;
     }
@@ -303,6 +304,52 @@ async fn a_relay_reads_its_own_rows_and_not_the_whole_queue(
         let most = ROWS * ENTRIES_PER_ROW;
         assert_read(&shop, &before, ROWS..=most, "late confirms").await;
     }
+}
+
+#[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
+async fn traces_are_stored_with_their_own_events_and_without_reading_the_whole_queue(
+    _: PgPoolOptions,
+    options: PgConnectOptions,
+) {
+    let shop = shop_with_stale_statistics(options).await;
+    sqlx::query(
+        "insert into outbox_events (event_type, payload)
+        select 'ReservationConfirmed', '{}' from generate_series(1, $1)",
+    )
+    .bind(HOLDS)
+    .execute(&shop.pool)
+    .await
+    .unwrap();
+    let product = shop.product(HOLDS.into()).await;
+    for call in 0..CALLS {
+        let requests: Vec<_> = (1..=ROWS).map(|n| one(product, call * ROWS + n)).collect();
+        let holds = shop.reserve(&requests).await.answers.into_iter();
+        let ids: Vec<_> = holds.map(|hold| hold.unwrap().id).collect();
+        let sold = shop.confirm(&ids).await;
+        let at = sold.answers[0].as_ref().unwrap().confirmed_at;
+        let sampled: Vec<i64> = ids.iter().skip(1).step_by(2).map(|id| id.get()).collect();
+        let traces: Vec<String> = sampled.iter().map(|id| format!("of {id}")).collect();
+        let before = read(&shop).await;
+        sqlx::query("select trace_events_v1($1, $2, $3)")
+            .bind(&sampled)
+            .bind(at)
+            .bind(traces)
+            .execute(&shop.pool)
+            .await
+            .unwrap();
+        assert_read(&shop, &before, ROWS..=ROWS * ENTRIES_PER_ROW, "traces").await;
+        let stored: Vec<i64> = sqlx::query_scalar(
+            "select (payload->>'reservation_id')::bigint from outbox_events
+            where created_at = $1 and traceparent = 'of ' || (payload->>'reservation_id') order by 1",
+        )
+        .bind(at)
+        .fetch_all(&shop.pool)
+        .await
+        .unwrap();
+        assert_eq!(stored, sampled);
+    }
+    let all = "select count(*) from outbox_events where traceparent is not null";
+    assert_eq!(shop.count(all).await, CALLS * ROWS / 2);
 }
 
 #[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]

@@ -3,7 +3,7 @@
 use inventory::{
     Error, ProductId, Quantity, ReservationId, UserId, audit,
     batch::Batch,
-    cancel,
+    cancel::{self, Cancel},
     confirm::{self, Confirm},
     event::Events,
     expire,
@@ -18,6 +18,7 @@ use sqlx::{
 };
 use time::OffsetDateTime;
 use tokio::task::AbortHandle;
+use trace::Span;
 
 pub(crate) const HOLD_SECONDS: i32 = 300;
 /// Maximum duration of a hold, as in the API's setting.
@@ -63,6 +64,7 @@ pub(crate) fn units(product_id: ProductId, user_id: i64, quantity: i64) -> Reser
         user_id: user(user_id),
         quantity: Quantity::try_from(quantity).unwrap(),
         reference: None,
+        span: Span::current(),
     }
 }
 
@@ -136,7 +138,9 @@ impl Shop {
     }
 
     pub(crate) async fn cancel(&self, ids: &[ReservationId]) -> Batch {
-        cancel::cancel(&self.pool, ids, &self.events).await.unwrap()
+        let requests: Vec<Cancel> = ids.iter().copied().map(Cancel::from).collect();
+        let canceled = cancel::cancel(&self.pool, &requests, &self.events).await;
+        canceled.unwrap()
     }
 
     pub(crate) async fn return_sold(&self, ids: &[ReservationId]) -> Batch {

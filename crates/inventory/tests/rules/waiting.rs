@@ -1,7 +1,7 @@
 //! Calls that wait for a product's lock use the state after the wait.
 
 use inventory::{
-    cancel,
+    cancel::{self, Cancel},
     confirm::{self, Confirm},
     reservation::Refusal,
     reserve::{self, Reserve},
@@ -41,7 +41,7 @@ async fn a_deadline_that_passes_during_the_wait_has_passed(pool: PgPool) {
 
     let lock = shop.lock(product).await;
     let sale = in_the_background!(shop, confirm::confirm, [Confirm::from(first)]);
-    let cancellation = in_the_background!(shop, cancel::cancel, [second]);
+    let cancellation = in_the_background!(shop, cancel::cancel, [Cancel::from(second)]);
     shop.until_waiting(&[sale.abort_handle(), cancellation.abort_handle()])
         .await;
     // Both calls began before these deadlines, and get the lock after them.
@@ -280,7 +280,7 @@ async fn a_cancel_and_two_sweeps_that_meet_at_the_deadline_return_one_unit(pool:
     let hold = shop.hold(product, 1).await.id;
 
     let lock = shop.lock(product).await;
-    let cancellation = in_the_background!(shop, cancel::cancel, [hold]);
+    let cancellation = in_the_background!(shop, cancel::cancel, [Cancel::from(hold)]);
     shop.until_waiting(&[cancellation.abort_handle()]).await;
     let sweep = || {
         let shop = shop.clone();
@@ -310,7 +310,7 @@ async fn of_a_confirm_and_a_cancel_that_meet_one_wins_and_the_other_hears_of_it(
 
     let lock = shop.lock(product).await;
     let sale = in_the_background!(shop, confirm::confirm, [Confirm::from(hold)]);
-    let cancellation = in_the_background!(shop, cancel::cancel, [hold]);
+    let cancellation = in_the_background!(shop, cancel::cancel, [Cancel::from(hold)]);
     shop.until_waiting(&[sale.abort_handle(), cancellation.abort_handle()])
         .await;
     lock.commit().await.unwrap();

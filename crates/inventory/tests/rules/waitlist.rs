@@ -20,6 +20,7 @@ use sqlx::{
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 use time::{Duration, OffsetDateTime};
+use trace::Span;
 
 use self::stage::{Line, wish};
 use crate::support::{ALL_EVENTS, HOLD_SECONDS, Shop, one, only, outcomes, units, user};
@@ -94,7 +95,9 @@ async fn each_way_to_free_units_gives_them_to_the_first_in_line(pool: PgPool) {
                         joined.offered
                     }
                     _ => {
-                        let batch = reacquire::reacquire(&shop.pool, hold, &shop.events).await;
+                        let batch =
+                            reacquire::reacquire(&shop.pool, hold, &Span::current(), &shop.events)
+                                .await;
                         let batch = batch.unwrap();
                         assert_eq!(batch.expired, 1);
                         assert_eq!(outcomes(&batch), [Err(Refusal::ExpiredSoldOut)]);
@@ -158,7 +161,7 @@ async fn a_first_entry_that_wants_two_waits_for_the_second_unit(pool: PgPool) {
     assert_eq!(behind.position, Some(3));
     let lost = shop.hold_by_hand(product, 6).await;
     shop.backdate(lost, 1).await;
-    let late = reacquire::reacquire(&shop.pool, lost, &shop.events).await;
+    let late = reacquire::reacquire(&shop.pool, lost, &Span::current(), &shop.events).await;
     assert_eq!(outcomes(&late.unwrap()), [Err(Refusal::ExpiredSoldOut)]);
     shop.assert_sound().await;
 

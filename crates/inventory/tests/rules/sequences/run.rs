@@ -21,6 +21,7 @@ use inventory::{
 };
 use proptest::{prelude::*, test_runner::TestCaseError};
 use time::{Duration, OffsetDateTime};
+use trace::Span;
 
 use super::{
     Change, Step, Wish,
@@ -369,7 +370,8 @@ impl<'a> Run<'a> {
         let (lost, id) = self.newest(hold);
         let before = self.holds.len();
         let (answer, expired) = self.reference.reacquire(lost);
-        let batch = reacquire::reacquire(&self.shop.pool, id, &self.shop.events).await;
+        let batch =
+            reacquire::reacquire(&self.shop.pool, id, &Span::current(), &self.shop.events).await;
         let batch = batch.unwrap();
         self.offered().await;
         let changed = usize::from(matches!(answer, Answer::Ok(hold) if hold >= before));
