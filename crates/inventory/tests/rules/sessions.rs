@@ -99,6 +99,8 @@ async fn a_session_that_refuses_a_write_is_closed_at_once(pool: PgPool) {
 
 #[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
 async fn a_new_session_that_cannot_write_is_not_used(pool: PgPool) {
+    // The first session of all would also be refused because it writes.
+    create(&service(&pool, PATIENT)).await.unwrap();
     let mut admin = pool.acquire().await.unwrap();
     let (name,): (String,) = sqlx::query_as("select current_database()")
         .fetch_one(&mut *admin)
