@@ -260,3 +260,33 @@ impl Activity {
 fn add(counter: &AtomicU32) {
     counter.store(counter.load(Relaxed).wrapping_add(1), Relaxed);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_connection_that_has_been_idle_for_long_is_replaced() {
+        let metrics = Metrics::register(&prometheus::Registry::new()).expect("new metrics");
+        let mut registry = Registry::new(Limits::for_probes(), metrics);
+        let now = Instant::now();
+        let ago = |milliseconds| now.checked_sub(Duration::from_millis(milliseconds));
+        registry.started = ago(60_000).expect("a time before now");
+        let registry = Arc::new(registry);
+        let idle = [Some(1_100), Some(30_000), Some(0), None].map(|milliseconds| {
+            let open = registry.open();
+            open.activity.idle_since(milliseconds.and_then(ago));
+            open
+        });
+        let leave = || idle.each_ref().map(|open| open.activity.leaves());
+        registry.replace_one();
+        assert_eq!(leave(), [false, true, false, false]);
+        // The first has closed by the next call, or not yet.
+        registry.replace_one();
+        assert_eq!(leave(), [true, true, false, false]);
+        for _ in 0..4 {
+            registry.replace_one();
+        }
+        assert_eq!(leave(), [true, true, false, false]);
+    }
+}

@@ -34,6 +34,7 @@ mod reserve;
 mod reserve_batch;
 mod schema;
 mod sequences;
+mod sessions;
 mod set_stock;
 mod sku;
 mod sql;

@@ -2,6 +2,7 @@
 
 mod bounds;
 mod entries;
+mod imports;
 mod stage;
 mod waits;
 

@@ -1,0 +1,158 @@
+//! The sessions of a pool: those that cannot write, or that lead to another server than before, are not used.
+
+use std::time::{Duration, Instant};
+
+use inventory::{
+    Error, ProductId, database,
+    product::{self, NewProduct, Policy},
+};
+use sqlx::{AssertSqlSafe, ConnectOptions as _, PgPool};
+
+/// A pool of one session, as the processes have it.
+fn service(pool: &PgPool, acquire: Duration) -> PgPool {
+    let args = database::Args {
+        database_url: pool.connect_options().to_url_lossy().to_string(),
+        database_max_connections: 1,
+        database_acquire_milliseconds: acquire.as_millis().try_into().unwrap(),
+    };
+    database::connect(&args, "rules").unwrap()
+}
+
+/// A session must come within this time.
+const PATIENT: Duration = Duration::from_secs(60);
+
+/// The process id of the session that the next call gets.
+async fn session(service: &PgPool) -> i32 {
+    let mut session = service.acquire().await.unwrap();
+    sqlx::query_scalar("select pg_backend_pid()")
+        .fetch_one(&mut *session)
+        .await
+        .unwrap()
+}
+
+/// Calls follow each other with pauses, until one gets another session.
+async fn is_replaced_when_idle(service: &PgPool, session_before: i32) {
+    let since = Instant::now();
+    while session(service).await == session_before {
+        assert!(since.elapsed() < PATIENT, "the session is still used");
+        // A session that was idle for less than 10 ms is trusted.
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// As after a change of the server's configuration, or a demotion.
+async fn turn_read_only(service: &PgPool) {
+    sqlx::query("set default_transaction_read_only = on")
+        .execute(service)
+        .await
+        .unwrap();
+}
+
+async fn create(service: &PgPool) -> Result<ProductId, Error> {
+    let new = NewProduct::new("cup".to_owned(), 1, Policy::default()).unwrap();
+    let created = product::create(service, &new).await?;
+    Ok(created.unwrap().id)
+}
+
+async fn rename(service: &PgPool, id: ProductId) -> Result<(), Error> {
+    let (name, events) = ("mug".to_owned().try_into().unwrap(), "".parse().unwrap());
+    let renamed =
+        product::change(service, id, Some(&name), None, &Policy::default(), &events).await;
+    renamed.map(drop)
+}
+
+#[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
+async fn a_session_that_turns_read_only_while_idle_is_replaced(pool: PgPool) {
+    let service = service(&pool, PATIENT);
+    let before = session(&service).await;
+    turn_read_only(&service).await;
+    // Nothing is written: reads alone must not keep a session with a server that was demoted.
+    is_replaced_when_idle(&service, before).await;
+    create(&service).await.unwrap();
+}
+
+/// A busy session is never idle for long enough to be tested.
+#[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
+async fn a_session_that_refuses_a_write_is_closed_at_once(pool: PgPool) {
+    let service = service(&pool, PATIENT);
+    let product = create(&service).await.unwrap();
+    // A machine that stops for 10 ms between two calls makes one round say nothing, and not all of them.
+    for _ in 0..10 {
+        for in_transaction in [false, true] {
+            turn_read_only(&service).await;
+            let before = session(&service).await;
+            let refused = if in_transaction {
+                rename(&service, product).await
+            } else {
+                create(&service).await.map(drop)
+            };
+            let now = session(&service).await;
+            match refused {
+                Err(refused) => assert!(refused.is_read_only(), "{refused:?}"),
+                // The session was tested before this call, and replaced.
+                Ok(()) => continue,
+            }
+            assert_ne!(now, before, "in a transaction: {in_transaction}");
+        }
+    }
+}
+
+#[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
+async fn a_new_session_that_cannot_write_is_not_used(pool: PgPool) {
+    // The first session of all would also be refused because it writes.
+    create(&service(&pool, PATIENT)).await.unwrap();
+    let mut admin = pool.acquire().await.unwrap();
+    let (name,): (String,) = sqlx::query_as("select current_database()")
+        .fetch_one(&mut *admin)
+        .await
+        .unwrap();
+    let mut set = async |value: &str| {
+        let set = format!("alter database \"{name}\" set default_transaction_read_only = {value}");
+        let set = AssertSqlSafe(set);
+        sqlx::query(set).execute(&mut *admin).await.unwrap();
+    };
+    set("on").await;
+    // Not even for reads: a standby may be behind.
+    let service = service(&pool, Duration::from_secs(5));
+    assert!(service.acquire().await.is_err());
+    set("off").await;
+    let since = Instant::now();
+    while let Err(error) = create(&service).await {
+        assert!(since.elapsed() < PATIENT, "{error:?}");
+    }
+}
+
+/// Behind PgBouncer, a session stays open when its server is replaced. Ids were given out on the old server, and the new
+/// one may not know all of them.
+#[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
+async fn an_idle_session_whose_server_has_another_timeline_is_replaced(pool: PgPool) {
+    let mut admin = pool.acquire().await.unwrap();
+    // A server does not change its timeline while it has sessions that write. This function says so all the same.
+    sqlx::raw_sql(
+        "create schema pooler;
+        create table pooler.server (timeline integer);
+        insert into pooler.server values (1);
+        create function pooler.pg_walfile_name(pg_lsn) returns text language sql as
+            'select lpad(to_hex(timeline), 8, ''0'') || repeat(''0'', 16) from pooler.server';
+        do $$ begin
+            execute format('alter database %I set search_path = pooler, public, pg_catalog', current_database());
+        end $$",
+    )
+    .execute(&mut *admin)
+    .await
+    .unwrap();
+    let service = service(&pool, PATIENT);
+    let mut before = session(&service).await;
+    for timeline in 2..=4 {
+        sqlx::query("update pooler.server set timeline = $1")
+            .bind(timeline)
+            .execute(&mut *admin)
+            .await
+            .unwrap();
+        is_replaced_when_idle(&service, before).await;
+        before = session(&service).await;
+        // The new session stays.
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        assert_eq!(session(&service).await, before);
+    }
+}
