@@ -79,6 +79,7 @@ fn each_alert_leads_to_its_part_of_the_runbook() {
     let acts = [
         "postgresql-has-failed-over",
         "the-database-was-restored-to-an-earlier-moment",
+        "a-move-of-a-product-was-interrupted",
     ];
     for heading in headings
         .iter()

@@ -46,7 +46,7 @@ async fn timers_come_to(system: &System, product: i64, first_user: i64, server: 
         let reserved = system.try_reserve(product, user).await;
         let hold = (reserved.status == 201).then(|| reserved.json())?;
         let left = format!("PTTL {}", timer_key(system, &hold));
-        let left: i64 = Redis::at(&server.url).await.ask(&left).await;
+        let left: i64 = Redis::asked(&server.url, &left).await?;
         (left > 0).then_some(())
     })
     .await;
@@ -56,7 +56,7 @@ async fn timers_come_to(system: &System, product: i64, first_user: i64, server: 
 async fn has_a_listener(server: &Server) {
     let subscribers = "PUBSUB NUMSUB __keyevent@0__:expired";
     eventually("a listener", async || {
-        let (_, count): (String, i64) = Redis::at(&server.url).await.ask(subscribers).await;
+        let (_, count): (String, i64) = Redis::asked(&server.url, subscribers).await?;
         (count > 0).then_some(())
     })
     .await;

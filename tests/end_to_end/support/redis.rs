@@ -1,6 +1,6 @@
 //! Redis, as an operator sees it.
 
-use redis::{Cmd, FromRedisValue, aio::MultiplexedConnection};
+use redis::{Cmd, FromRedisValue, RedisResult, aio::MultiplexedConnection};
 use serde_json::Value;
 
 use super::{System, eventually, id};
@@ -10,8 +10,21 @@ pub(crate) struct Redis(MultiplexedConnection);
 
 impl Redis {
     pub(crate) async fn at(url: &str) -> Self {
-        let client = redis::Client::open(url).unwrap();
-        Self(client.get_multiplexed_async_connection().await.unwrap())
+        Self::try_at(url).await.unwrap()
+    }
+
+    async fn try_at(url: &str) -> RedisResult<Self> {
+        let client = redis::Client::open(url)?;
+        Ok(Self(client.get_multiplexed_async_connection().await?))
+    }
+
+    /// The reply to a command on a connection of its own. `None` if the server closes the connection, as each server does
+    /// when a sentinel promotes it.
+    pub(crate) async fn asked<T: FromRedisValue>(url: &str, command: &str) -> Option<T> {
+        let mut redis = Self::try_at(url).await.ok()?;
+        let mut words = Cmd::new();
+        words.arg(command.split(' ').collect::<Vec<_>>());
+        words.query_async(&mut redis.0).await.ok()
     }
 
     pub(crate) async fn ask<T: FromRedisValue>(&mut self, command: &str) -> T {
