@@ -42,7 +42,7 @@ pub(crate) async fn record(
     let mut response = match origin::names_its_host(request.version(), request.headers()) {
         true => {
             let answered =
-                async { moved::follow(&bulkhead, id_in_path, next.run(request).await).await };
+                async { moved::follow(bulkhead, id_in_path, next.run(request).await).await };
             span.scope(answered).await
         }
         false => Problem::InvalidHost.into_response(),
