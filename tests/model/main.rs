@@ -16,6 +16,7 @@ mod properties;
 mod protocol;
 mod relay;
 mod tables;
+mod waitlist;
 mod world;
 
 use stateright::{Checker as _, HasDiscoveries, Model as _};

@@ -10,7 +10,8 @@ use stateright::{Model as _, Property};
 use crate::{
     protocol::{Action, Step},
     relay::{self, Relay},
-    tables::{Entry, EntryStatus, Hold, Status},
+    tables::{Hold, Status},
+    waitlist::{Entry, EntryStatus},
     world::{Process, Protocol, State, Twin},
 };
 

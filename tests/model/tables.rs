@@ -1,6 +1,9 @@
 //! The committed state of one product in PostgreSQL, and the rules of each call.
 
-use crate::world::{Kind, Protocol, Twin, Verb};
+use crate::{
+    waitlist::{Entry, EntryStatus},
+    world::{Kind, Protocol, Twin, Verb},
+};
 
 /// The duration of a hold, the time that an extension asks for, and the maximum duration of an extended hold, in
 /// ticks of the clock.
@@ -38,23 +41,6 @@ pub(crate) struct Hold {
     pub(crate) expired_early: bool,
     /// Whether a reserve made it while another user waited for units.
     pub(crate) overtook: bool,
-}
-
-/// A row of `waitlist_entries`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct Entry {
-    pub(crate) user: u8,
-    pub(crate) units: i8,
-    pub(crate) status: EntryStatus,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) enum EntryStatus {
-    Waiting,
-    /// With this hold.
-    Offered(u8),
-    /// The user left, or may have no more units.
-    Ended,
 }
 
 /// A row of `outbox_events`.
@@ -107,9 +93,9 @@ pub(crate) struct Work {
     extended: Option<(u8, u8)>,
     returned: Option<u8>,
     adjusted: i8,
-    expired: Vec<u8>,
+    pub(crate) expired: Vec<u8>,
     /// A user who joins or leaves the waitlist.
-    joined: Option<u8>,
+    pub(crate) joined: Option<u8>,
     left: Option<u8>,
     /// The time of the offers, if users may wait in this world.
     offers_at: u8,
@@ -139,13 +125,7 @@ impl Tables {
         }
     }
 
-    /// The entries of users who wait, first in line first.
-    pub(crate) fn waiting(&self) -> impl Iterator<Item = &Entry> {
-        let line = self.line.iter();
-        line.filter(|entry| entry.status == EntryStatus::Waiting)
-    }
-
-    fn active(&self, is_wanted: impl Fn(&Hold) -> bool) -> impl Iterator<Item = u8> {
+    pub(crate) fn active(&self, is_wanted: impl Fn(&Hold) -> bool) -> impl Iterator<Item = u8> {
         let ids = self
             .holds
             .iter()
@@ -232,46 +212,7 @@ impl Tables {
         work
     }
 
-    fn join(&self, user: u8, t: u8, world: &Protocol) -> Work {
-        let units = world.wants[usize::from(user)];
-        let mut waiting = self.waiting();
-        let mut own = self.active(|hold| hold.user == user && hold.expires_at > t);
-        if waiting.any(|entry| entry.user == user)
-            || own.next().is_some()
-            || units > self.remaining(user, t, world)
-        {
-            return Work::that(Answer::Refused);
-        }
-        Work {
-            joined: Some(user),
-            expired: self.due(t),
-            ..Work::that(Answer::Done)
-        }
-    }
-
-    /// Offers free units to those who wait, as long as they suffice for the first in line.
-    fn offer(&mut self, t: u8, world: &Protocol) {
-        for position in 0..self.line.len() {
-            let Entry {
-                user,
-                units,
-                status,
-            } = self.line[position];
-            if status != EntryStatus::Waiting {
-                continue;
-            }
-            if units > self.remaining(user, t, world) {
-                self.line[position].status = EntryStatus::Ended;
-            } else if units <= self.stock {
-                self.line[position].status = EntryStatus::Offered(self.holds.len() as u8);
-                self.hold(Hold::new(user, units, t));
-            } else if world.twin != Some(Twin::OfferToWhoFits) {
-                return;
-            }
-        }
-    }
-
-    fn hold(&mut self, hold: Hold) {
+    pub(crate) fn hold(&mut self, hold: Hold) {
         self.stock -= hold.units;
         match hold.status {
             Status::Confirmed => self.sold += hold.units,
@@ -296,7 +237,7 @@ impl Tables {
     }
 
     /// How many more units a user may have.
-    fn remaining(&self, user: u8, t: u8, world: &Protocol) -> i8 {
+    pub(crate) fn remaining(&self, user: u8, t: u8, world: &Protocol) -> i8 {
         let has = self.holds.iter().filter(|hold| {
             let live = hold.status == Status::Active && hold.expires_at > t;
             hold.user == user && (live || hold.status == Status::Confirmed)
@@ -482,7 +423,7 @@ impl Tables {
 }
 
 impl Hold {
-    fn new(user: u8, units: i8, t: u8) -> Self {
+    pub(crate) fn new(user: u8, units: i8, t: u8) -> Self {
         Self {
             user,
             units,
@@ -507,7 +448,7 @@ impl Hold {
 }
 
 impl Work {
-    fn that(answer: Answer) -> Self {
+    pub(crate) fn that(answer: Answer) -> Self {
         Self {
             made: None,
             confirmed: None,
