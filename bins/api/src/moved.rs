@@ -9,7 +9,7 @@ use axum::{
 };
 use inventory::{
     ProductId, ReservationId,
-    move_product::{self, Subject, Whereabouts},
+    moved::{self, Subject, Whereabouts},
 };
 
 use crate::{
@@ -57,7 +57,7 @@ async fn ask(bulkhead: Arc<Bulkhead>, id: Option<i64>, answer: Response) -> Resp
         return answer;
     };
     let pool = bulkhead.pool();
-    let whereabouts = async move { move_product::moved(&pool, &subject).await };
+    let whereabouts = async move { moved::moved(&pool, &subject).await };
     match bulkhead.execute("moved", whereabouts).await {
         Ok(None) => answer,
         Ok(Some(Whereabouts::Cell(cell))) => Problem::ProductMoved(cell).into_response(),

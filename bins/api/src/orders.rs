@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, collections::HashSet};
 
-use inventory::{ReservationId, batch::AllOrNone, move_product::Subject, reservation::Reservation};
+use inventory::{ReservationId, batch::AllOrNone, moved::Subject, reservation::Reservation};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::Deserialize;
 

@@ -10,7 +10,7 @@ use inventory::{
     ProductId, ReservationId, WaitlistEntryId,
     adjust_stock::InvalidAdjustment,
     cell,
-    move_product::Subject,
+    moved::Subject,
     product::{InvalidProduct, Rejected},
     reservation::Refusal,
     sku::Sku,

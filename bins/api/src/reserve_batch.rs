@@ -6,7 +6,7 @@ use axum::extract::State;
 use futures_util::FutureExt as _;
 use inventory::{
     ProductId, Quantity, UserId,
-    move_product::Subject,
+    moved::Subject,
     reservation::{Reference, Refusal, Reservation},
     reserve::Reserve,
     reserve_batch,

@@ -8,7 +8,7 @@ use crate::{
     database::{Executor, execute},
     event::Events,
     reservation::{Status, of_result, raw},
-    trace_events::{self, Traced},
+    trace_events,
     transition::Change,
 };
 
@@ -50,18 +50,17 @@ pub async fn cancel(
         " from cancel_v2($1, $2)"
     );
     let query = sqlx::query(cancel).bind(raw(&ids)).bind(events.types());
-    let spans = || requests.iter().map(|request| &request.span);
+    let spans = requests.iter().map(|request| &request.span);
     let call = async |executor: Executor<'_>| {
         let rows = execute(executor, query).await?;
         let (status, change) = (Status::Canceled, Change::Canceled);
         Ok::<_, Error>(batch_ended_as(status, change, &ids, &rows)?)
     };
-    trace_events::call(
+    trace_events::call_batch(
         executor.into(),
         (events, "ReservationCanceled"),
-        spans(),
+        spans,
         call,
-        |batch| Traced::of_batch(batch, spans()),
     )
     .await
 }

@@ -10,7 +10,7 @@ use crate::{
     event::Events,
     reacquire::reacquire,
     reservation::{Refusal, Status, of_result, raw},
-    trace_events::{self, Traced},
+    trace_events,
     transition::Change,
 };
 
@@ -93,18 +93,17 @@ async fn confirm_in_time(
         " from confirm_v2($1, $2)"
     );
     let query = sqlx::query(confirm).bind(raw(&ids)).bind(events.types());
-    let spans = || requests.iter().map(|request| &request.span);
+    let spans = requests.iter().map(|request| &request.span);
     let call = async |executor: Executor<'_>| {
         let rows = execute(executor, query).await?;
         let (status, change) = (Status::Confirmed, Change::Confirmed);
         Ok::<_, Error>(batch_ended_as(status, change, &ids, &rows)?)
     };
-    trace_events::call(
+    trace_events::call_batch(
         executor.into(),
         (events, "ReservationConfirmed"),
-        spans(),
+        spans,
         call,
-        |batch| Traced::of_batch(batch, spans()),
     )
     .await
 }

@@ -32,6 +32,7 @@ pub mod list;
 pub mod locked;
 pub mod migrate;
 pub mod move_product;
+pub mod moved;
 pub mod outbox;
 pub mod product;
 pub mod reacquire;

@@ -11,7 +11,7 @@ use crate::{
     database::{Executor, execute},
     event::Events,
     reservation::{Refusal, Reservation, Status, answer, of_result},
-    trace_events::{self, Traced},
+    trace_events,
     transition::Change,
 };
 
@@ -42,14 +42,8 @@ pub async fn reacquire(
         let rows = execute(executor, query).await?;
         Ok::<_, Error>(read(rows.first().ok_or(sqlx::Error::RowNotFound)?)?)
     };
-    trace_events::call(
-        executor.into(),
-        (events, "ReservationConfirmed"),
-        once(span),
-        call,
-        |batch| Traced::of_batch(batch, once(span)),
-    )
-    .await
+    let event = (events, "ReservationConfirmed");
+    trace_events::call_batch(executor.into(), event, once(span), call).await
 }
 
 /// Reads the result of `reacquire_v1`.

@@ -35,7 +35,7 @@ impl Traced {
     }
 
     /// The events of a batch. Its answers are in the order of these spans.
-    pub(crate) fn of_batch<'a>(batch: &Batch, spans: impl Iterator<Item = &'a Span>) -> Self {
+    fn of_batch<'a>(batch: &Batch, spans: impl Iterator<Item = &'a Span>) -> Self {
         let mut traced = Self::default();
         for ((change, answer), span) in batch.outcomes().zip(spans) {
             if let Ok(reservation) = answer {
@@ -92,6 +92,17 @@ pub(crate) async fn call<'a, T>(
         Executor::Pool(pool) => transact(pool, both).await,
         Executor::Transaction(transaction) => Ok(both(transaction).await?.1),
     }
+}
+
+/// As [`call`], for a call that returns a batch, whose answers are in the order of the `spans`.
+pub(crate) async fn call_batch<'a>(
+    executor: Executor<'_>,
+    event: (&Events, &str),
+    spans: impl Iterator<Item = &'a Span> + Clone,
+    batch: impl AsyncFnOnce(Executor<'_>) -> Result<Batch, Error>,
+) -> Result<Batch, Error> {
+    let traced = |batch: &Batch| Traced::of_batch(batch, spans.clone());
+    call(executor, event, spans.clone(), batch, traced).await
 }
 
 async fn store(transaction: &mut PgConnection, traced: Traced) -> Result<(), Error> {

@@ -25,7 +25,7 @@ pub(crate) fn alerts(
 ) -> Vec<Alert> {
     let mut alerts = Alerts::default();
     if view.servers.postgres == Reached::Down {
-        alerts.critical(
+        alerts.raise(Severity::Critical,
             "postgres_down",
             "PostgreSQL does not answer",
             "Requests are answered 503, so no reservation can be made or confirmed. No data is lost. The numbers \
@@ -35,7 +35,7 @@ pub(crate) fn alerts(
         );
     } else if view.database.read_only {
         // Without writes there are no heartbeats and no sweeps. The processes are not to blame.
-        alerts.critical(
+        alerts.raise(Severity::Critical,
             "postgres_read_only",
             "PostgreSQL is read-only",
             "Requests are answered 503, so no reservation can be made or confirmed. No data is lost. The server is a \
@@ -50,7 +50,7 @@ pub(crate) fn alerts(
         lost_processes(view, heard, &mut alerts);
     }
     if !unreadable.is_empty() {
-        alerts.warning(
+        alerts.raise(Severity::Warning,
             "cannot_read",
             format!("PostgreSQL does not return {}", unreadable.join(", ")),
             "PostgreSQL answers, but refuses this query or takes too long. The sale may continue. The numbers here \
@@ -66,7 +66,7 @@ pub(crate) fn alerts(
             let _ = write!(title, " {count} {code}");
         }
         title += " in the last 10 s";
-        alerts.critical(
+        alerts.raise(Severity::Critical,
             "requests_fail",
             title,
             "Clients repeat these requests. overloaded: nothing was done. outcome_unknown: the request may have been \
@@ -76,7 +76,7 @@ pub(crate) fn alerts(
         );
     }
     if view.servers.redis == Reached::Down {
-        alerts.warning(
+        alerts.raise(Severity::Warning,
             "redis_down",
             "Redis does not answer",
             "The sale continues, and no data is lost. Holds expire up to 1 s late, and events are published up to \
@@ -92,7 +92,7 @@ pub(crate) fn alerts(
 fn database(view: &View, alerts: &mut Alerts) {
     let stalled = view.database.stalled_commit_seconds;
     if stalled > COMMIT_MAX_SECONDS {
-        alerts.critical(
+        alerts.raise(Severity::Critical,
             "commits_stalled",
             format!("Commits have waited for a standby for {stalled:.0} s"),
             "No synchronous standby confirms. Requests wait, and are then answered outcome_unknown: they may have \
@@ -103,7 +103,7 @@ fn database(view: &View, alerts: &mut Alerts) {
     }
     let oldest = view.database.oldest_snapshot_seconds;
     if oldest > SNAPSHOT_MAX_SECONDS {
-        alerts.warning(
+        alerts.raise(Severity::Warning,
             "old_snapshot",
             format!("A transaction has been open for {oldest:.0} s"),
             "PostgreSQL cannot remove old row versions. A product on sale becomes slower by the minute.",
@@ -119,7 +119,7 @@ fn inventory(view: &View, alerts: &mut Alerts) {
             "counter is wrong",
             "counters are wrong",
         );
-        alerts.critical(
+        alerts.raise(Severity::Critical,
             "books_differ",
             format!("Inventory inconsistent: {wrong}"),
             "The counters of a product are not the sums of its reservations. The service itself does not cause this. \
@@ -138,7 +138,7 @@ fn alive(view: &View, role: Role) -> usize {
 
 fn expirer(view: &View, heard: bool, alerts: &mut Alerts) {
     if heard && alive(view, Role::Expirer) == 0 {
-        alerts.warning(
+        alerts.raise(Severity::Warning,
             "no_expirer",
             "No expirer sends heartbeats",
             "Clients are not affected: a due hold is shown as EXPIRED, and other users can reserve its units. But \
@@ -148,7 +148,7 @@ fn expirer(view: &View, heard: bool, alerts: &mut Alerts) {
         );
     }
     if view.expiry.lag_seconds > LAG_MAX_SECONDS {
-        alerts.warning(
+        alerts.raise(Severity::Warning,
             "holds_overdue",
             format!("Holds have been due for {:.0} s", view.expiry.lag_seconds),
             "The expirer is down, cannot reach PostgreSQL, or is too slow. Other users can still reserve the units \
@@ -160,7 +160,7 @@ fn expirer(view: &View, heard: bool, alerts: &mut Alerts) {
 
 fn relay(view: &View, heard: bool, alerts: &mut Alerts) {
     if heard && alive(view, Role::Relay) == 0 {
-        alerts.warning(
+        alerts.raise(Severity::Warning,
             "no_relay",
             "No relay sends heartbeats",
             "Sales continue, but consumers get no events. No event is lost: the events wait in PostgreSQL.",
@@ -168,7 +168,7 @@ fn relay(view: &View, heard: bool, alerts: &mut Alerts) {
                 must be run.",
         );
     } else if heard && view.servers.rabbitmq == Reached::Down {
-        alerts.warning(
+        alerts.raise(Severity::Warning,
             "rabbitmq_down",
             "RabbitMQ does not accept events",
             "Sales continue, but consumers get no events. No event is lost: the events wait in PostgreSQL.",
@@ -176,7 +176,7 @@ fn relay(view: &View, heard: bool, alerts: &mut Alerts) {
         );
     }
     if view.outbox.oldest_age_seconds > OLDEST_MAX_SECONDS {
-        alerts.warning(
+        alerts.raise(Severity::Warning,
             "events_wait",
             format!(
                 "Events have waited for {:.0} s",
@@ -188,7 +188,7 @@ fn relay(view: &View, heard: bool, alerts: &mut Alerts) {
         );
     }
     if view.outbox.dead > 0 {
-        alerts.warning(
+        alerts.raise(Severity::Warning,
             "events_dead",
             many(view.outbox.dead.unsigned_abs(), "event is a dead letter", "events are dead letters"),
             "The broker refused these events too often, or they cannot be parsed. They are stored, but not tried \
@@ -207,7 +207,7 @@ fn lost_processes(view: &View, heard: bool, alerts: &mut Alerts) {
     ] {
         let lost = lost(view, role);
         if heard && lost > 0 && alive(view, role) > 0 {
-            alerts.warning(
+            alerts.raise(Severity::Warning,
                 "process_lost",
                 format!("Down: {lost} of {} copies of the {name}", lost + alive(view, role)),
                 "The process crashed, or cannot reach PostgreSQL. The other copies do its work.",
@@ -236,8 +236,9 @@ fn many(count: u64, one: &str, more: &str) -> String {
 struct Alerts(Vec<Alert>);
 
 impl Alerts {
-    fn critical(
+    fn raise(
         &mut self,
+        severity: Severity,
         code: &'static str,
         title: impl Into<String>,
         meaning: &'static str,
@@ -245,23 +246,7 @@ impl Alerts {
     ) {
         self.0.push(Alert {
             code,
-            severity: Severity::Critical,
-            title: title.into(),
-            meaning,
-            action,
-        });
-    }
-
-    fn warning(
-        &mut self,
-        code: &'static str,
-        title: impl Into<String>,
-        meaning: &'static str,
-        action: &'static str,
-    ) {
-        self.0.push(Alert {
-            code,
-            severity: Severity::Warning,
+            severity,
             title: title.into(),
             meaning,
             action,

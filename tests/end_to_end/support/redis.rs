@@ -22,9 +22,8 @@ impl Redis {
     /// when a sentinel promotes it.
     pub(crate) async fn asked<T: FromRedisValue>(url: &str, command: &str) -> Option<T> {
         let mut redis = Self::try_at(url).await.ok()?;
-        let mut words = Cmd::new();
-        words.arg(command.split(' ').collect::<Vec<_>>());
-        words.query_async(&mut redis.0).await.ok()
+        let words: Vec<&str> = command.split(' ').collect();
+        redis.try_ask(&words).await.ok()
     }
 
     pub(crate) async fn ask<T: FromRedisValue>(&mut self, command: &str) -> T {
@@ -34,11 +33,13 @@ impl Redis {
 
     /// For arguments with spaces.
     pub(crate) async fn ask_words<T: FromRedisValue>(&mut self, words: &[&str]) -> T {
+        self.try_ask(words).await.unwrap()
+    }
+
+    async fn try_ask<T: FromRedisValue>(&mut self, words: &[&str]) -> RedisResult<T> {
         let mut command = Cmd::new();
-        for word in words {
-            command.arg(word);
-        }
-        command.query_async(&mut self.0).await.unwrap()
+        command.arg(words);
+        command.query_async(&mut self.0).await
     }
 
     /// Waits until a command has this reply.

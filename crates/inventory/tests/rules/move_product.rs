@@ -4,7 +4,7 @@
 use inventory::{
     ProductId, ReservationId, audit, cell,
     confirm_batch::{self, Reacquire},
-    move_product::{Subject, Whereabouts, moved},
+    moved::{Subject, Whereabouts, moved},
     reacquire,
     reservation::{Refusal, Status},
 };
