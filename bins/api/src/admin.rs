@@ -1,7 +1,5 @@
 //! The verbs under `/admin`.
 
-use std::sync::Arc;
-
 use axum::extract::State;
 use futures_util::{FutureExt as _, future};
 use inventory::{
@@ -47,8 +45,8 @@ pub(crate) fn sync_expired_operation() -> Operation {
 
 pub(crate) async fn sync_expired(
     _: Admin,
-    State(bulkhead): State<Arc<Bulkhead>>,
-    State(sale): State<Arc<Sale>>,
+    State(bulkhead): State<&'static Bulkhead>,
+    State(sale): State<&'static Sale>,
     Keyed(key, _): Keyed<NoBody>,
 ) -> Result<Rendered<Answer<Expired>>, Problem> {
     let (pool, after_commit) = (bulkhead.pool(), bulkhead.after_commit());
@@ -76,8 +74,8 @@ pub(crate) fn audit_operation() -> Operation {
 
 pub(crate) async fn audit(
     _: Admin,
-    State(bulkhead): State<Arc<Bulkhead>>,
-    State(live): State<Live>,
+    State(bulkhead): State<&'static Bulkhead>,
+    State(live): State<&'static Live>,
 ) -> Result<Answer<Audit>, Problem> {
     let pool = bulkhead.pool();
     let audit = bulkhead
@@ -96,8 +94,8 @@ pub(crate) fn rebuild_counters_operation() -> Operation {
 
 pub(crate) async fn rebuild_counters(
     _: Admin,
-    State(bulkhead): State<Arc<Bulkhead>>,
-    State(timer): State<Timer>,
+    State(bulkhead): State<&'static Bulkhead>,
+    State(timer): State<&'static Timer>,
     Keyed(key, _): Keyed<NoBody>,
 ) -> Result<Rendered<Answer<Tally>>, Problem> {
     let pool = bulkhead.pool();
@@ -149,7 +147,7 @@ pub(crate) fn dead_events_operation() -> Operation {
 
 pub(crate) async fn dead_events(
     _: Admin,
-    State(bulkhead): State<Arc<Bulkhead>>,
+    State(bulkhead): State<&'static Bulkhead>,
 ) -> Result<Answer<Vec<Dead>>, Problem> {
     let pool = bulkhead.pool();
     let dead = bulkhead
@@ -177,7 +175,7 @@ pub(crate) fn requeue_operation() -> Operation {
 
 pub(crate) async fn requeue(
     _: Admin,
-    State(bulkhead): State<Arc<Bulkhead>>,
+    State(bulkhead): State<&'static Bulkhead>,
     Keyed(key, _): Keyed<NoBody>,
 ) -> Result<Rendered<Answer<Requeued>>, Problem> {
     let once = bulkhead.execute_once(
@@ -225,7 +223,7 @@ pub(crate) fn replay_operation() -> Operation {
 
 pub(crate) async fn replay(
     _: Admin,
-    State(bulkhead): State<Arc<Bulkhead>>,
+    State(bulkhead): State<&'static Bulkhead>,
     Keyed(key, Json(ReplayEvents { from, to })): Keyed<Json<ReplayEvents>>,
 ) -> Result<Rendered<Answer<Replayed>>, Problem> {
     if from >= to {

@@ -15,12 +15,12 @@ use crate::metrics::Metrics;
 #[derive(Clone)]
 pub(crate) struct AfterCommit {
     timer: Timer,
-    metrics: Arc<Metrics>,
+    metrics: &'static Metrics,
     feed: Arc<Feed>,
 }
 
 impl AfterCommit {
-    pub(crate) fn new(timer: Timer, metrics: Arc<Metrics>, feed: Arc<Feed>) -> Self {
+    pub(crate) fn new(timer: Timer, metrics: &'static Metrics, feed: Arc<Feed>) -> Self {
         Self {
             timer,
             metrics,

@@ -1,7 +1,5 @@
 //! Access control: shops' backends authenticate with API keys, the administrator with a token.
 
-use std::sync::Arc;
-
 use axum::{
     extract::{FromRef, FromRequestParts},
     http::{HeaderMap, header, request::Parts},
@@ -58,12 +56,12 @@ pub(crate) struct Admin;
 impl<S> FromRequestParts<S> for Admin
 where
     S: Send + Sync,
-    Arc<Access>: FromRef<S>,
+    &'static Access: FromRef<S>,
 {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        let access = Arc::<Access>::from_ref(state);
+        let access = <&Access>::from_ref(state);
         match &access.admin_token {
             Some(_) if access.is_sent_by_admin(&parts.headers) => Ok(Self),
             Some(_) => Err(Problem::Unauthorized("the ADMIN_TOKEN")),
@@ -108,12 +106,12 @@ impl Describe for Admin {
 impl<S> FromRequestParts<S> for Client
 where
     S: Send + Sync,
-    Arc<Access>: FromRef<S>,
+    &'static Access: FromRef<S>,
 {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        let access = Arc::<Access>::from_ref(state);
+        let access = <&Access>::from_ref(state);
         let Some(keys) = &access.keys else {
             return Ok(Self::default());
         };
@@ -141,13 +139,13 @@ pub(crate) struct ActingClient;
 impl<S> FromRequestParts<S> for ActingClient
 where
     S: Send + Sync,
-    Arc<Access>: FromRef<S>,
+    &'static Access: FromRef<S>,
 {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         Client::from_request_parts(parts, state).await?;
-        let access = Arc::<Access>::from_ref(state);
+        let access = <&Access>::from_ref(state);
         if access.keys.is_some() || !may_be_of_a_page(parts, access.loopback) {
             return Ok(Self);
         }

@@ -1,7 +1,5 @@
 //! `POST /reservations/{id}/cancel`
 
-use std::sync::Arc;
-
 use axum::extract::State;
 use futures_util::FutureExt as _;
 use inventory::{
@@ -25,7 +23,7 @@ use crate::{
 };
 
 /// The verb in the router's state.
-pub(crate) type Lanes = Arc<Verb<Cancel, Answer<Reservation>>>;
+pub(crate) type Lanes = Verb<Cancel, Answer<Reservation>>;
 
 pub(crate) fn operation() -> Operation {
     Operation::new("cancelReservation", "Cancel a hold and free its units")
@@ -41,22 +39,20 @@ pub(crate) fn operation() -> Operation {
 pub(crate) async fn cancel(
     _: ActingClient,
     Id(id): Id<ReservationId>,
-    State(lanes): State<Lanes>,
+    State(lanes): State<&'static Lanes>,
     Keyed(key, _): Keyed<NoBody>,
 ) -> Result<Rendered<Answer<Reservation>>, Problem> {
     lanes.answer(id.get(), key, Cancel::from(id)).await
 }
 
-pub(crate) fn start(builder: &LaneBuilder, sale: &Arc<Sale>) -> Lanes {
+pub(crate) fn start(builder: &LaneBuilder, sale: &'static Sale) -> Lanes {
     let spec = VerbSpec {
         name: "cancel",
         lanes: 1,
         lock_of: |request: &Cancel| LockOf::ProductOf(request.id),
         render: shown,
     };
-    let sale = Arc::clone(sale);
-    Arc::new(Verb::start(builder, spec, move |executor, requests, _| {
-        let sale = Arc::clone(&sale);
+    Verb::start(builder, spec, move |executor, requests, _| {
         async move { cancel::cancel(executor, &requests, &sale.events).await }.boxed()
-    }))
+    })
 }

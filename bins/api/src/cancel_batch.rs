@@ -1,7 +1,5 @@
 //! `POST /reservations/batch/cancel`
 
-use std::sync::Arc;
-
 use axum::extract::State;
 use futures_util::FutureExt as _;
 use inventory::{cancel_batch::cancel_batch, reservation::Reservation};
@@ -46,8 +44,8 @@ pub(crate) struct CancelBatch {
 /// Runs without a lane: a request for several products must not delay the lane of each product.
 pub(crate) async fn cancel_all(
     _: ActingClient,
-    State(bulkhead): State<Arc<Bulkhead>>,
-    State(sale): State<Arc<Sale>>,
+    State(bulkhead): State<&'static Bulkhead>,
+    State(sale): State<&'static Sale>,
     Keyed(key, Json(body)): Keyed<Json<CancelBatch>>,
 ) -> Result<Rendered<Answer<Vec<Reservation>>>, Problem> {
     let once = bulkhead.execute_once(

@@ -1,7 +1,5 @@
 //! `POST /reservations/{id}/confirm`
 
-use std::sync::Arc;
-
 use axum::extract::State;
 use futures_util::FutureExt as _;
 use inventory::{
@@ -28,7 +26,7 @@ use crate::{
 };
 
 /// The verb in the router's state.
-pub(crate) type Lanes = Arc<Verb<Confirm, Answer<Reservation>>>;
+pub(crate) type Lanes = Verb<Confirm, Answer<Reservation>>;
 
 pub(crate) fn operation() -> Operation {
     Operation::new("confirmReservation", "Sell the held units after the user has paid")
@@ -59,7 +57,7 @@ pub(crate) struct Payment {
 pub(crate) async fn confirm(
     _: ActingClient,
     Id(id): Id<ReservationId>,
-    State(lanes): State<Lanes>,
+    State(lanes): State<&'static Lanes>,
     Keyed(key, OptionalJson(Payment { reacquire })): Keyed<OptionalJson<Payment>>,
 ) -> Result<Rendered<Answer<Reservation>>, Problem> {
     let request = Confirm {
@@ -70,16 +68,14 @@ pub(crate) async fn confirm(
     lanes.answer(id.get(), key, request).await
 }
 
-pub(crate) fn start(builder: &LaneBuilder, sale: &Arc<Sale>) -> Lanes {
+pub(crate) fn start(builder: &LaneBuilder, sale: &'static Sale) -> Lanes {
     let spec = VerbSpec {
         name: "confirm",
         lanes: 1,
         lock_of: |request: &Confirm| LockOf::ProductOf(request.id),
         render: shown,
     };
-    let sale = Arc::clone(sale);
-    Arc::new(Verb::start(builder, spec, move |executor, requests, _| {
-        let sale = Arc::clone(&sale);
+    Verb::start(builder, spec, move |executor, requests, _| {
         async move { confirm::confirm(executor, &requests, &sale.events).await }.boxed()
-    }))
+    })
 }

@@ -1,7 +1,5 @@
 //! `POST /reservations/batch/confirm`
 
-use std::sync::Arc;
-
 use axum::extract::State;
 use futures_util::FutureExt as _;
 use inventory::{
@@ -56,8 +54,8 @@ pub(crate) struct ConfirmBatch {
 /// Runs without a lane: a request for several products must not delay the lane of each product.
 pub(crate) async fn confirm_all(
     _: ActingClient,
-    State(bulkhead): State<Arc<Bulkhead>>,
-    State(sale): State<Arc<Sale>>,
+    State(bulkhead): State<&'static Bulkhead>,
+    State(sale): State<&'static Sale>,
     Keyed(key, Json(body)): Keyed<Json<ConfirmBatch>>,
 ) -> Result<Rendered<Answer<Vec<Reservation>>>, Problem> {
     let once = bulkhead.execute_once(

@@ -1,7 +1,5 @@
 //! `POST /reservations/{id}/extend`
 
-use std::sync::Arc;
-
 use axum::extract::State;
 use futures_util::FutureExt as _;
 use inventory::{
@@ -26,7 +24,7 @@ use crate::{
 };
 
 /// The verb in the router's state.
-pub(crate) type Lanes = Arc<Verb<Extend, Answer<Reservation>>>;
+pub(crate) type Lanes = Verb<Extend, Answer<Reservation>>;
 
 pub(crate) fn operation() -> Operation {
     Operation::new("extendReservation", "Move a hold's deadline to a number of seconds from now")
@@ -54,14 +52,14 @@ pub(crate) struct MoreTime {
 pub(crate) async fn extend(
     _: ActingClient,
     Id(id): Id<ReservationId>,
-    State(lanes): State<Lanes>,
+    State(lanes): State<&'static Lanes>,
     Keyed(key, Json(MoreTime { seconds })): Keyed<Json<MoreTime>>,
 ) -> Result<Rendered<Answer<Reservation>>, Problem> {
     let request = Extend { id, seconds };
     lanes.answer(id.get(), key, request).await
 }
 
-pub(crate) fn start(builder: &LaneBuilder, sale: &Arc<Sale>) -> Lanes {
+pub(crate) fn start(builder: &LaneBuilder, sale: &'static Sale) -> Lanes {
     let spec = VerbSpec {
         name: "extend",
         lanes: 1,
@@ -69,7 +67,7 @@ pub(crate) fn start(builder: &LaneBuilder, sale: &Arc<Sale>) -> Lanes {
         render: shown,
     };
     let max_hold_seconds = sale.max_hold_seconds;
-    Arc::new(Verb::start(builder, spec, move |executor, requests, _| {
+    Verb::start(builder, spec, move |executor, requests, _| {
         async move { extend::extend(executor, &requests, max_hold_seconds).await }.boxed()
-    }))
+    })
 }

@@ -1,7 +1,5 @@
 //! `POST /reservations/batch/extend`
 
-use std::sync::Arc;
-
 use axum::extract::State;
 use futures_util::FutureExt as _;
 use inventory::{Seconds, extend_batch::extend_batch, reservation::Reservation};
@@ -52,8 +50,8 @@ pub(crate) struct ExtendBatch {
 /// Runs without a lane: a request for several products must not delay the lane of each product.
 pub(crate) async fn extend_all(
     _: ActingClient,
-    State(bulkhead): State<Arc<Bulkhead>>,
-    State(sale): State<Arc<Sale>>,
+    State(bulkhead): State<&'static Bulkhead>,
+    State(sale): State<&'static Sale>,
     Keyed(key, Json(body)): Keyed<Json<ExtendBatch>>,
 ) -> Result<Rendered<Answer<Vec<Reservation>>>, Problem> {
     let once = bulkhead.execute_once(

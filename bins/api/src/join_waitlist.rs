@@ -1,7 +1,5 @@
 //! `POST /products/{id}/waitlist`
 
-use std::sync::Arc;
-
 use axum::extract::State;
 use futures_util::FutureExt as _;
 use inventory::{
@@ -58,8 +56,8 @@ pub(crate) struct JoinWaitlist {
 pub(crate) async fn join_waitlist(
     _: ActingClient,
     Id(product_id): Id<ProductId>,
-    State(bulkhead): State<Arc<Bulkhead>>,
-    State(sale): State<Arc<Sale>>,
+    State(bulkhead): State<&'static Bulkhead>,
+    State(sale): State<&'static Sale>,
     Keyed(key, Json(body)): Keyed<Json<JoinWaitlist>>,
 ) -> Result<Rendered<Created<Entry>>, Problem> {
     let request = Join {

@@ -31,7 +31,7 @@ pub(crate) struct LaneBuilder {
     pub(crate) pool: PgPool,
     pub(crate) after_commit: AfterCommit,
     pub(crate) blocked: BlockedProducts,
-    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) metrics: &'static Metrics,
     pub(crate) failed_calls: Arc<FailedCalls>,
     pub(crate) tasks: TaskTracker,
     pub(crate) stop: CancellationToken,

@@ -1,7 +1,5 @@
 //! `POST /waitlist/{id}/leave`
 
-use std::sync::Arc;
-
 use axum::extract::State;
 use futures_util::FutureExt as _;
 use inventory::{WaitlistEntryId, leave_waitlist, waitlist::Entry};
@@ -30,8 +28,8 @@ pub(crate) fn operation() -> Operation {
 pub(crate) async fn leave_waitlist(
     _: ActingClient,
     Id(id): Id<WaitlistEntryId>,
-    State(bulkhead): State<Arc<Bulkhead>>,
-    State(sale): State<Arc<Sale>>,
+    State(bulkhead): State<&'static Bulkhead>,
+    State(sale): State<&'static Sale>,
     Keyed(key, _): Keyed<NoBody>,
 ) -> Result<Rendered<Answer<Entry>>, Problem> {
     let once = bulkhead.execute_once(

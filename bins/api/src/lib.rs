@@ -60,7 +60,7 @@ mod waitlist;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use axum::{Router, extract::FromRef as _, middleware};
+use axum::{Router, extract::FromRef as _, middleware, routing::Route};
 use clap::Subcommand;
 use http_server::Limits;
 use inventory::{
@@ -71,6 +71,9 @@ use inventory::{
 use runtime::{Process, health::Health};
 use timer::Timer;
 use tokio::net::TcpListener;
+use tower::{layer::layer_fn, service_fn};
+
+use crate::{bulkhead::Bulkhead, metrics::Metrics};
 
 pub use problem::Problem;
 pub use state::{AppState, Settings};
@@ -230,7 +233,7 @@ pub async fn serve(
     process: Process,
     grace: Duration,
 ) -> anyhow::Result<()> {
-    let router = router(state.clone(), &process);
+    let router = router(state, &process);
     http_server::serve(
         listener,
         router,
@@ -247,16 +250,13 @@ pub async fn serve(
 
 fn router(state: AppState, process: &Process) -> Router {
     let health = {
-        let (pool, timer) = (state.monitoring_pool(), Timer::from_ref(&state));
+        let (pool, timer) = (state.monitoring_pool(), <&Timer>::from_ref(&state));
         Health::of(process)
             .required("postgres", move || {
                 let pool = pool.clone();
                 async move { compatibility::check(&pool).await }
             })
-            .optional("redis", move || {
-                let timer = timer.clone();
-                async move { timer.is_up().await }
-            })
+            .optional("redis", move || timer.is_up())
     };
     let (routes, openapi) = routes::routes::<AppState>();
     let routes = routes
@@ -269,10 +269,9 @@ fn router(state: AppState, process: &Process) -> Router {
         Some(rules) => routes.layer(middleware::from_fn_with_state(rules, cors::allow)),
         None => routes,
     };
-    routes
-        .layer(middleware::from_fn_with_state(
-            state.clone(),
-            telemetry::record,
-        ))
-        .with_state(state)
+    let (metrics, bulkhead) = (<&Metrics>::from_ref(&state), <&Bulkhead>::from_ref(&state));
+    let recorded = layer_fn(move |mut route: Route| {
+        service_fn(move |request| telemetry::record(metrics, bulkhead, &mut route, request))
+    });
+    routes.layer(recorded).with_state(state)
 }

@@ -91,7 +91,7 @@ pub(crate) fn operation() -> Operation {
 pub(crate) async fn stream(
     _: Admin,
     LastEventId(last_id): LastEventId,
-    State(live): State<Live>,
+    State(live): State<&'static Live>,
 ) -> Result<Views, Problem> {
     let messages = live.subscribe(last_id.as_deref());
     let messages = messages.ok_or(Problem::TooManyViewers)?;

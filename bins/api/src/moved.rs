@@ -1,8 +1,6 @@
 //! Answers about products that have moved to another cell, and their reservations. Without this, they would be answered as
 //! unknown: a shop would take a hold for lost that another cell has.
 
-use std::sync::Arc;
-
 use axum::{
     http::StatusCode,
     response::{IntoResponse as _, Response},
@@ -43,7 +41,11 @@ pub(crate) fn about<A>(
 }
 
 /// The answer to a request, or that its product is in another cell. `id` is the id in the path.
-pub(crate) async fn follow(bulkhead: Arc<Bulkhead>, id: Option<i64>, answer: Response) -> Response {
+pub(crate) async fn follow(
+    bulkhead: &'static Bulkhead,
+    id: Option<i64>,
+    answer: Response,
+) -> Response {
     match answer.status() {
         // In a box, because every request would otherwise have the memory that this call needs. That took a fifth of the
         // server's time.
@@ -52,7 +54,7 @@ pub(crate) async fn follow(bulkhead: Arc<Bulkhead>, id: Option<i64>, answer: Res
     }
 }
 
-async fn ask(bulkhead: Arc<Bulkhead>, id: Option<i64>, answer: Response) -> Response {
+async fn ask(bulkhead: &'static Bulkhead, id: Option<i64>, answer: Response) -> Response {
     let Some(subject) = subject(&answer, id) else {
         return answer;
     };

@@ -1,7 +1,5 @@
 //! `/products`
 
-use std::sync::Arc;
-
 use axum::{
     extract::{FromRequestParts, State},
     http::{Uri, request::Parts},
@@ -44,15 +42,15 @@ use crate::{
 /// Reads of several products.
 pub(crate) struct Lists {
     whole: VerbLanes<(), RenderedList>,
-    one: Lanes,
-    skus: Arc<Skus>,
+    one: &'static Lanes,
+    skus: &'static Skus,
 }
 
 /// Reads of products by id.
-pub(crate) type Lanes = Arc<lanes::Lanes<ProductId, Option<Product>>>;
+pub(crate) type Lanes = lanes::Lanes<ProductId, Option<Product>>;
 
 impl Lists {
-    pub(crate) fn start(builder: &LaneBuilder, one: &Lanes, skus: &Arc<Skus>) -> Self {
+    pub(crate) fn start(builder: &LaneBuilder, one: &'static Lanes, skus: &'static Skus) -> Self {
         let memory = ListMemory::default();
         let list = move |pool, requests: Vec<()>, _| {
             let memory = memory.clone();
@@ -64,8 +62,8 @@ impl Lists {
         };
         Self {
             whole: builder.lanes("list_products", 1, list),
-            one: Arc::clone(one),
-            skus: Arc::clone(skus),
+            one,
+            skus,
         }
     }
 
@@ -84,7 +82,7 @@ impl Lists {
 
 pub(crate) fn start(builder: &LaneBuilder) -> Lanes {
     let get = async |pool, ids: Vec<ProductId>, _| product::get(&pool, &ids).await;
-    Arc::new(builder.lanes("get_product", 1, get))
+    builder.lanes("get_product", 1, get)
 }
 
 /// The wanted fields of a product. A number or a time that is out of range is answered `invalid_product`, not
@@ -232,7 +230,7 @@ pub(crate) fn create_operation() -> Operation {
 
 pub(crate) async fn create(
     _: Admin,
-    State(bulkhead): State<Arc<Bulkhead>>,
+    State(bulkhead): State<&'static Bulkhead>,
     Keyed(key, Json(CreateProduct(body))): Keyed<Json<CreateProduct>>,
 ) -> Result<Rendered<Created<Product>>, Problem> {
     let policy = body.policy();
@@ -281,8 +279,8 @@ pub(crate) fn change_operation() -> Operation {
 pub(crate) async fn change(
     _: Admin,
     Id(id): Id<ProductId>,
-    State(bulkhead): State<Arc<Bulkhead>>,
-    State(sale): State<Arc<Sale>>,
+    State(bulkhead): State<&'static Bulkhead>,
+    State(sale): State<&'static Sale>,
     Json(ChangeProduct(body)): Json<ChangeProduct>,
 ) -> Result<Answer<Product>, Problem> {
     if body.stock.is_some() {
@@ -322,8 +320,8 @@ pub(crate) async fn list(
     listed: Listed,
     uri: Uri,
     known: IfNoneMatch,
-    State(lists): State<Arc<Lists>>,
-    State(bulkhead): State<Arc<Bulkhead>>,
+    State(lists): State<&'static Lists>,
+    State(bulkhead): State<&'static Bulkhead>,
 ) -> Result<Tagged<Paged<Product>>, Problem> {
     let (limit, after) = match listed {
         Listed::Page { limit, after } => (limit, after),
@@ -400,7 +398,7 @@ pub(crate) async fn get(
     _: Client,
     Id(id): Id<ProductId>,
     known: IfNoneMatch,
-    State(lanes): State<Lanes>,
+    State(lanes): State<&'static Lanes>,
 ) -> Result<Tagged<Answer<Product>>, Problem> {
     match lanes.ask(id.get(), id).await? {
         Some(product) => Ok(Answer(product).tagged(&known)),

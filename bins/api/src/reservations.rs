@@ -1,7 +1,5 @@
 //! `GET /reservations` and `GET /reservations/{id}`
 
-use std::sync::Arc;
-
 use axum::{
     extract::{FromRequestParts, State},
     http::{Uri, request::Parts},
@@ -26,14 +24,11 @@ use crate::{
 };
 
 /// Reads of reservations by id.
-pub(crate) type Lanes = Arc<lanes::Lanes<ReservationId, Option<Reservation>>>;
+pub(crate) type Lanes = lanes::Lanes<ReservationId, Option<Reservation>>;
 
 pub(crate) fn start(builder: &LaneBuilder) -> Lanes {
-    Arc::new(builder.lanes(
-        "get_reservation",
-        1,
-        async |pool, ids: Vec<ReservationId>, _| reservation::get(&pool, &ids).await,
-    ))
+    let get = async |pool, ids: Vec<ReservationId>, _| reservation::get(&pool, &ids).await;
+    builder.lanes("get_reservation", 1, get)
 }
 
 /// An example of a reservation with this status, and with these times.
@@ -55,7 +50,7 @@ pub(crate) async fn get(
     _: Client,
     Id(id): Id<ReservationId>,
     known: IfNoneMatch,
-    State(lanes): State<Lanes>,
+    State(lanes): State<&'static Lanes>,
 ) -> Result<Tagged<Answer<Reservation>>, Problem> {
     match lanes.ask(id.get(), id).await? {
         Some(reservation) => Ok(Answer(reservation).tagged(&known)),
@@ -71,7 +66,7 @@ pub(crate) async fn list(
     _: Client,
     Listed { filter, mut page }: Listed,
     uri: Uri,
-    State(bulkhead): State<Arc<Bulkhead>>,
+    State(bulkhead): State<&'static Bulkhead>,
 ) -> Result<Paged<Reservation>, Problem> {
     let pool = bulkhead.pool();
     let limit = page.limit;

@@ -1,7 +1,6 @@
 //! `POST /reservations`
 
 use std::collections::HashSet;
-use std::sync::Arc;
 
 use axum::extract::State;
 use futures_util::FutureExt as _;
@@ -33,7 +32,7 @@ use crate::{
 };
 
 /// The verb in the router's state.
-pub(crate) type Lanes = Arc<Verb<Reserve, Created<Reservation>>>;
+pub(crate) type Lanes = Verb<Reserve, Created<Reservation>>;
 
 /// Refusals of a reserve, in the order in which the verb checks them.
 pub(crate) const REFUSALS: [ProblemCode; 6] = [
@@ -86,8 +85,8 @@ pub(crate) fn one() -> Quantity {
 
 pub(crate) async fn reserve(
     _: ActingClient,
-    State(lanes): State<Lanes>,
-    State(skus): State<Arc<Skus>>,
+    State(lanes): State<&'static Lanes>,
+    State(skus): State<&'static Skus>,
     Keyed(key, Json(body)): Keyed<Json<CreateReservation>>,
 ) -> Result<Rendered<Created<Reservation>>, Problem> {
     let named = Named::of("", body.product_id, body.sku)?;
@@ -112,27 +111,24 @@ pub(crate) async fn reserve(
 }
 
 /// Starts `count` lanes for requests without a key, and `count` lanes for requests with a key.
-pub(crate) fn start(builder: &LaneBuilder, sale: &Arc<Sale>, count: usize) -> Lanes {
+pub(crate) fn start(builder: &LaneBuilder, sale: &'static Sale, count: usize) -> Lanes {
     let spec = VerbSpec {
         name: "reserve",
         lanes: count,
         lock_of: |request: &Reserve| LockOf::Product(request.product_id),
         render,
     };
-    let at_once = at_once(Arc::clone(sale));
-    let sale = Arc::clone(sale);
-    Arc::new(Verb::start_with(
+    Verb::start_with(
         builder,
         spec,
-        move |executor, requests, turn| decide(executor, requests, turn, Arc::clone(&sale)).boxed(),
-        Some(at_once),
-    ))
+        move |executor, requests, turn| decide(executor, requests, turn, sale).boxed(),
+        Some(at_once(sale)),
+    )
 }
 
-fn at_once(sale: Arc<Sale>) -> AtOnce<Reserve> {
+fn at_once(sale: &'static Sale) -> AtOnce<Reserve> {
     AtOnce {
         work: Box::new(move |pool, keys, requests| {
-            let sale = Arc::clone(&sale);
             let reserved = async move {
                 reserve::reserve_once(pool, keys, requests, sale.hold_seconds, &sale.events).await
             };
@@ -146,7 +142,7 @@ async fn decide(
     executor: Executor<'_>,
     mut requests: Vec<Reserve>,
     turn: Option<Turn<Reserve>>,
-    sale: Arc<Sale>,
+    sale: &'static Sale,
 ) -> Result<Batch, Error> {
     let Sale {
         hold_seconds,

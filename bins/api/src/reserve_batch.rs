@@ -1,6 +1,6 @@
 //! `POST /reservations/batch`
 
-use std::{collections::HashSet, sync::Arc};
+use std::collections::HashSet;
 
 use axum::extract::State;
 use futures_util::FutureExt as _;
@@ -82,9 +82,9 @@ struct Item {
 /// Runs without a lane: a request that waits for several products must not delay the lane of each product.
 pub(crate) async fn reserve_batch(
     _: ActingClient,
-    State(bulkhead): State<Arc<Bulkhead>>,
-    State(sale): State<Arc<Sale>>,
-    State(skus): State<Arc<Skus>>,
+    State(bulkhead): State<&'static Bulkhead>,
+    State(sale): State<&'static Sale>,
+    State(skus): State<&'static Skus>,
     Keyed(key, Json(mut body)): Keyed<Json<CreateBatch>>,
 ) -> Result<Rendered<AllCreated<Reservation>>, Problem> {
     let named = body.named()?;

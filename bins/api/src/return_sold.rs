@@ -1,7 +1,5 @@
 //! `POST /reservations/{id}/return`
 
-use std::sync::Arc;
-
 use axum::extract::State;
 use futures_util::FutureExt as _;
 use inventory::{ReservationId, reservation::Reservation, return_sold};
@@ -34,8 +32,8 @@ pub(crate) fn operation() -> Operation {
 pub(crate) async fn return_sold(
     _: Admin,
     Id(id): Id<ReservationId>,
-    State(bulkhead): State<Arc<Bulkhead>>,
-    State(sale): State<Arc<Sale>>,
+    State(bulkhead): State<&'static Bulkhead>,
+    State(sale): State<&'static Sale>,
     Keyed(key, _): Keyed<NoBody>,
 ) -> Result<Rendered<Answer<Reservation>>, Problem> {
     let once = bulkhead.execute_once(

@@ -1,7 +1,5 @@
 //! Every route of the API. Each verb has one line here. Everything else about the verb is in its own module.
 
-use std::sync::Arc;
-
 use axum::{Router, extract::FromRef, http::StatusCode};
 use serde_json::{Map, Value, json};
 use timer::Timer;
@@ -26,19 +24,19 @@ use crate::{
 pub(crate) fn routes<S>() -> (Router<S>, Value)
 where
     S: Clone + Send + Sync + 'static,
-    Arc<Access>: FromRef<S>,
-    Arc<Sale>: FromRef<S>,
-    Arc<Bulkhead>: FromRef<S>,
-    Timer: FromRef<S>,
-    ::live::Live: FromRef<S>,
-    Arc<products::Lists>: FromRef<S>,
-    Arc<Skus>: FromRef<S>,
-    products::Lanes: FromRef<S>,
-    reservations::Lanes: FromRef<S>,
-    reserve::Lanes: FromRef<S>,
-    confirm::Lanes: FromRef<S>,
-    cancel::Lanes: FromRef<S>,
-    extend::Lanes: FromRef<S>,
+    &'static Access: FromRef<S>,
+    &'static Sale: FromRef<S>,
+    &'static Bulkhead: FromRef<S>,
+    &'static Timer: FromRef<S>,
+    &'static ::live::Live: FromRef<S>,
+    &'static products::Lists: FromRef<S>,
+    &'static Skus: FromRef<S>,
+    &'static products::Lanes: FromRef<S>,
+    &'static reservations::Lanes: FromRef<S>,
+    &'static reserve::Lanes: FromRef<S>,
+    &'static confirm::Lanes: FromRef<S>,
+    &'static cancel::Lanes: FromRef<S>,
+    &'static extend::Lanes: FromRef<S>,
 {
     let products =
         "Products, the rules of their sale, and the number of free, held and sold units.";

@@ -1,7 +1,5 @@
 //! `PUT /products/{id}/stock`
 
-use std::sync::Arc;
-
 use axum::extract::State;
 use futures_util::FutureExt as _;
 use inventory::{
@@ -71,8 +69,8 @@ fn some_units<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<i32>,
 pub(crate) async fn set_stock(
     _: Admin,
     Id(id): Id<ProductId>,
-    State(bulkhead): State<Arc<Bulkhead>>,
-    State(sale): State<Arc<Sale>>,
+    State(bulkhead): State<&'static Bulkhead>,
+    State(sale): State<&'static Sale>,
     Keyed(key, Json(body)): Keyed<Json<WantedStock>>,
 ) -> Result<Rendered<Answer<Product>>, Problem> {
     let wanted = SetStock {

@@ -6,7 +6,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, PoisonError, RwLock},
+    sync::{PoisonError, RwLock},
 };
 
 use inventory::{
@@ -56,12 +56,12 @@ impl Named {
 }
 
 impl Skus {
-    pub(crate) fn start(builder: &LaneBuilder) -> Arc<Self> {
+    pub(crate) fn start(builder: &LaneBuilder) -> Self {
         let find = async |pool, skus: Vec<Sku>, _| sku::products(&pool, &skus).await;
-        Arc::new(Self {
+        Self {
             known: RwLock::default(),
             lanes: builder.lanes("find_sku", 1, find),
-        })
+        }
     }
 
     /// The product with this SKU. `None`: no product has it.

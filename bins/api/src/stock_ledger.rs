@@ -1,7 +1,5 @@
 //! `GET /products/{id}/stock`
 
-use std::sync::Arc;
-
 use axum::{
     extract::{FromRequestParts, State},
     http::{Uri, request::Parts},
@@ -32,7 +30,7 @@ pub(crate) async fn list(
     Id(id): Id<ProductId>,
     Listed { after, limit }: Listed,
     uri: Uri,
-    State(bulkhead): State<Arc<Bulkhead>>,
+    State(bulkhead): State<&'static Bulkhead>,
 ) -> Result<Paged<StockChange>, Problem> {
     let pool = bulkhead.pool();
     let listed = bulkhead.execute("list_stock_changes", async move {

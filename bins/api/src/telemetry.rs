@@ -4,14 +4,15 @@
 //! lane. A line per request would repeat the same text up to 500 times. This module logs the problem of each single
 //! request, refusal or fault, at level debug and with the id that the response has.
 
-use std::{sync::Arc, time::Instant};
+use std::{convert::Infallible, time::Instant};
 
 use axum::{
-    extract::{MatchedPath, Request, State},
-    http::{HeaderValue, header},
-    middleware::Next,
+    extract::{MatchedPath, Request},
+    http::{HeaderValue, Method, header},
     response::{IntoResponse as _, Response},
+    routing::Route,
 };
+use tower::Service as _;
 use trace::{Answer, Span};
 
 use crate::{
@@ -24,61 +25,95 @@ use crate::{
     request_id::{self, X_REQUEST_ID},
 };
 
-/// Records a request under its route, so that ids in paths do not make new time series.
-pub(crate) async fn record(
-    State(metrics): State<Arc<Metrics>>,
-    State(bulkhead): State<Arc<Bulkhead>>,
-    route: Option<MatchedPath>,
+/// Lets a route answer a request, and records it.
+///
+/// For a layer around each route. It is no middleware of axum, because that would make four more allocations for each
+/// request.
+pub(crate) fn record(
+    metrics: &'static Metrics,
+    bulkhead: &'static Bulkhead,
+    route: &mut Route,
     request: Request,
-    next: Next,
-) -> Response {
-    let started = Instant::now();
-    let method = request.method().clone();
+) -> impl Future<Output = Result<Response, Infallible>> + Send + use<> {
+    let asked = Asked::from(&request);
     let id_in_path = moved::id_in(request.uri().path());
-    let given = request_id::given(request.headers());
-    let header = |name| request.headers().get(name)?.to_str().ok();
-    let span = Span::of_request(request.uri().path(), header);
     // HTTP/1.1 requires this check of every request (RFC 9112). A layer of its own would cost every request more.
-    let mut response = match origin::names_its_host(request.version(), request.headers()) {
-        true => {
-            let answered =
-                async { moved::follow(bulkhead, id_in_path, next.run(request).await).await };
-            span.scope(answered).await
+    let names_its_host = origin::names_its_host(request.version(), request.headers());
+    let answering = names_its_host.then(|| route.call(request));
+    async move {
+        let response = match answering {
+            Some(answering) => {
+                let answered = async move {
+                    let Ok(answer) = answering.await;
+                    moved::follow(bulkhead, id_in_path, answer).await
+                };
+                asked.span.scope(answered).await
+            }
+            None => Problem::InvalidHost.into_response(),
+        };
+        Ok(asked.answered(metrics, response))
+    }
+}
+
+/// What is recorded of a request.
+struct Asked {
+    at: Instant,
+    method: Method,
+    /// The pattern of its route, so that ids in paths do not make new time series.
+    route: Option<MatchedPath>,
+    /// The id that the client gave it.
+    id: Option<HeaderValue>,
+    span: Span,
+}
+
+impl From<&Request> for Asked {
+    fn from(request: &Request) -> Self {
+        let header = |name| request.headers().get(name)?.to_str().ok();
+        Self {
+            at: Instant::now(),
+            method: request.method().clone(),
+            route: request.extensions().get().cloned(),
+            id: request_id::given(request.headers()),
+            span: Span::of_request(request.uri().path(), header),
         }
-        false => Problem::InvalidHost.into_response(),
-    };
-    let route = route.as_ref().map(MatchedPath::as_str);
-    // A method can be any token. Unknown methods are not labels, so that a client cannot make new time series.
-    let known = method.is_safe() || method == "POST" || method == "PUT" || method == "PATCH";
-    let method = known.then(|| method.as_str());
-    let status = response.status();
-    let problem = response.extensions().get::<ProblemReport>();
-    let id = match problem {
-        None => given,
-        Some(_) => given.or_else(request_id::new),
-    };
-    let answer = Answer {
-        method,
-        route,
-        status: status.as_u16(),
-        code: problem.map(|problem| problem.code.spec().code),
-        request_id: id.as_ref().and_then(|id| id.to_str().ok()),
-    };
-    if let Some(problem) = problem {
-        metrics.refused(problem.code);
-        log(&answer, problem);
     }
-    let (method, route) = labels(&answer);
-    metrics.answered(method, route, status.as_str(), started.elapsed());
-    span.answered(&answer);
-    let headers = response.headers_mut();
-    if let Some(id) = id {
-        headers.insert(X_REQUEST_ID, id);
+}
+
+impl Asked {
+    /// Records the answer, and gives it the headers that every answer has.
+    fn answered(self, metrics: &Metrics, mut response: Response) -> Response {
+        let method = &self.method;
+        // A method can be any token. Unknown methods are not labels, so that a client cannot make new time series.
+        let known = method.is_safe() || method == "POST" || method == "PUT" || method == "PATCH";
+        let status = response.status();
+        let problem = response.extensions().get::<ProblemReport>();
+        let id = match problem {
+            None => self.id,
+            Some(_) => self.id.or_else(request_id::new),
+        };
+        let answer = Answer {
+            method: known.then(|| method.as_str()),
+            route: self.route.as_ref().map(MatchedPath::as_str),
+            status: status.as_u16(),
+            code: problem.map(|problem| problem.code.spec().code),
+            request_id: id.as_ref().and_then(|id| id.to_str().ok()),
+        };
+        if let Some(problem) = problem {
+            metrics.refused(problem.code);
+            log(&answer, problem);
+        }
+        let (method, route) = labels(&answer);
+        metrics.answered(method, route, status.as_str(), self.at.elapsed());
+        self.span.answered(&answer);
+        let headers = response.headers_mut();
+        if let Some(id) = id {
+            headers.insert(X_REQUEST_ID, id);
+        }
+        // Without this header, a cache on the way may keep an answer, and show its stock later. Pages have their own.
+        let entry = headers.entry(header::CACHE_CONTROL);
+        entry.or_insert(HeaderValue::from_static("no-store"));
+        response
     }
-    // Without this header, a cache on the way may keep an answer, and show its stock later. Pages have their own.
-    let entry = headers.entry(header::CACHE_CONTROL);
-    entry.or_insert(HeaderValue::from_static("no-store"));
-    response
 }
 
 /// The labels of a request in metrics and in the log: method and route.

@@ -1,7 +1,5 @@
 //! `GET /waitlist` and `GET /waitlist/{id}`
 
-use std::sync::Arc;
-
 use axum::{
     extract::{FromRequestParts, State},
     http::{Uri, request::Parts},
@@ -31,7 +29,7 @@ pub(crate) fn get_operation() -> Operation {
 pub(crate) async fn get(
     _: Client,
     Id(id): Id<WaitlistEntryId>,
-    State(bulkhead): State<Arc<Bulkhead>>,
+    State(bulkhead): State<&'static Bulkhead>,
 ) -> Result<Answer<Entry>, Problem> {
     let pool = bulkhead.pool();
     let found = bulkhead.execute("get_waitlist_entry", async move {
@@ -54,7 +52,7 @@ pub(crate) async fn list(
     _: Client,
     Listed { filter, mut page }: Listed,
     uri: Uri,
-    State(bulkhead): State<Arc<Bulkhead>>,
+    State(bulkhead): State<&'static Bulkhead>,
 ) -> Result<Paged<Entry>, Problem> {
     let pool = bulkhead.pool();
     let limit = page.limit;
