@@ -31,6 +31,7 @@ begin
     if not exists (
       select from pg_db_role_setting s
       where s.setrole = name::regrole
+        and s.setdatabase in (0, (select d.oid from pg_database d where d.datname = current_database()))
         and exists (select from unnest(s.setconfig) as c (entry) where c.entry like 'synchronous\_commit=%')
     ) then
       execute format('alter role %I in database %I set synchronous_commit = ''on''', name, current_database());

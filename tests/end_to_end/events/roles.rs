@@ -368,3 +368,20 @@ async fn no_role_can_do_more() {
         }
     }
 }
+
+/// Behind PgBouncer, the sessions have only the settings of the roles.
+#[tokio::test]
+async fn the_roles_have_their_settings_in_each_database() {
+    let (server, _first) = prepared().await;
+    let second = Database::create_empty_on(&server.url).await;
+    apply(&second).await;
+    let safe: i64 = sqlx::query_scalar(
+        "select count(*) from pg_db_role_setting s, unnest(s.setconfig) as c (entry)
+        where s.setdatabase = (select d.oid from pg_database d where d.datname = current_database())
+            and c.entry in ('synchronous_commit=on', 'default_transaction_isolation=read committed')",
+    )
+    .fetch_one(&second.pool)
+    .await
+    .unwrap();
+    assert_eq!(safe, 2 * ROLES.len() as i64);
+}
