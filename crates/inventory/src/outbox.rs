@@ -277,7 +277,7 @@ pub async fn refuse(
         event_id: Uuid,
         is_dead: bool,
     }
-    let refuse = "-- outbox refuse: count it, and bury the row at the last\n\
+    let refuse = "-- outbox refuse: count it, and make the row a dead letter at the last\n\
         update outbox_events e set attempts = r.attempts, last_error = r.error, \
           next_attempt_at = r.next_attempt_at, dead_at = r.dead_at \
         from ( \
