@@ -250,7 +250,7 @@ pub async fn back_off(
     ids: &[i64],
     error: &str,
 ) -> Result<(), Error> {
-    let back_off = "-- outbox back off: unroutable, or turned away\n\
+    let back_off = "-- outbox back off: unroutable, or rejected by a queue\n\
         update outbox_events e set last_error = $2, next_attempt_at = w.next_attempt_at \
         from ( \
           select id, statement_timestamp() + least(greatest(statement_timestamp() - created_at, '1 s'), '1 min') \

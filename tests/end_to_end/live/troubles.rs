@@ -213,7 +213,7 @@ async fn holds_that_are_overdue() {
 }
 
 #[tokio::test]
-async fn books_that_differ() {
+async fn an_inconsistent_inventory() {
     let system = System::start().await;
     let product = system.create_product(9).await;
     system
