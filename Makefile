@@ -8,7 +8,7 @@ help: ## show this list
 up: ## start everything on this machine and make a first sale; quick and harmless when it runs already
 	@deploy/local/up.sh
 
-demo: ## hold a sale of two minutes on what 'make up' runs, and check it; SHOPPERS=5000 SALE_SECONDS=90 SEED=7
+demo: ## hold a sale of 90 s on what 'make up' runs, and check it; SHOPPERS=5000 SALE_SECONDS=90 SEED=7
 	@deploy/local/demo.sh
 
 screenshot: ## make docs/live.png again: the live page of what 'make up' runs, during a 'make demo'
@@ -23,10 +23,10 @@ test: ## run the tests, with servers of their own; ARGS="..." goes to cargo test
 mutants: ## take one guard after the other out of the SQL, and see the tests of the rules notice (up to an hour); ONLY="confirm cancel"
 	@deploy/local/mutants.sh $(ONLY)
 
-chaos: ## break everything under load and check every promise (minutes); MINUTES=2 SEED=7
+chaos: ## break everything under load and check every guarantee (minutes); MINUTES=2 SEED=7
 	@deploy/local/chaos.sh
 
-ha: ## break three machines of deploy/ha, one fault at a time, and check every promise (minutes; needs root); MINUTES=3 SEED=7
+ha: ## break three machines of deploy/ha, one fault at a time, and check every guarantee (minutes; needs root); MINUTES=3 SEED=7
 	@deploy/local/ha.sh
 
 bench: ## measure against comparators (minutes); CASES="..." SECONDS_PER_ROUND= ROUNDS= CONNECTIONS=
@@ -35,7 +35,7 @@ bench: ## measure against comparators (minutes); CASES="..." SECONDS_PER_ROUND= 
 backup: ## back up a private PostgreSQL with pgBackRest as deploy/pgbackrest says, and restore it to the middle of a sale
 	@deploy/local/backup.sh
 
-upgrade: ## upgrade an older release to this one under load, copy by copy: no request may fail; FROM=v0.1.0 (or any commit)
+upgrade: ## upgrade an older release to this one under load, copy by copy: no request may fail; FROM=COMMIT (or a tag, once there is one)
 	@deploy/local/upgrade.sh
 
 containers: ## build the image, start everything in containers, make a sale, and remove them; skipped without Docker

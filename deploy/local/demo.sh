@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# 'make demo': a sale of two minutes on the system of 'make up', with shoppers that use its HTTP API. SHOPPERS,
+# 'make demo': a sale of 90 s on the system of 'make up', with shoppers that use its HTTP API. SHOPPERS,
 # SALE_SECONDS and SEED: see 'flashsale-demo --help'.
 #
 # FLASHSALE_URL, with ADMIN_TOKEN and API_KEY if needed, selects another API. The demo's products stay there.

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # 'make upgrade': upgrades two copies of an older release to this one under load, as docs/versions.md says, and fails if a
-# request fails. FROM names the older release for git, such as v0.1.0. Without it: the newest tag before this commit, or, if
+# request fails. FROM names the older release for git: a commit, or a tag, once there is one. Without it: the newest tag before this commit, or, if
 # there is none, the last commit before the newest migration.
 #
 # The older release is built in target/upgrade, and kept there. Its source is a copy: no branch and no worktree is made.
@@ -37,7 +37,7 @@ build() {
 }
 
 from=${FROM:-$(older_release)} || fail "no older release: there is no tag, and no history of the migrations." \
-    "Name it: make upgrade FROM=v0.1.0"
+    "Name it: make upgrade FROM=COMMIT"
 commit=$(git rev-parse --verify --quiet "$from^{commit}") || fail "FROM: git knows no commit '$from'."
 deploy/local/install.sh haproxy
 folder=$root/target/upgrade/$commit

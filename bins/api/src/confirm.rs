@@ -31,9 +31,9 @@ pub(crate) type Lanes = Verb<Confirm, Answer<Reservation>>;
 pub(crate) fn operation() -> Operation {
     Operation::new("confirmReservation", "Sell the held units after the user has paid")
         .explained(
-            "A repeat has no second effect. With `reacquire`, the units of an expired hold are sold if enough units \
-            are free. The answer is then a new confirmed reservation, and its `reacquired_from` names the expired \
-            hold.",
+            "A repeat has no second effect. With `reacquire`, the units of an EXPIRED reservation are sold if enough \
+            units are free and nobody waits for them. The answer is then a new confirmed reservation, and its \
+            `reacquired_from` names the EXPIRED one.",
         )
         .refuses(&[
             ProblemCode::ReservationExpired,
@@ -49,7 +49,7 @@ pub(crate) fn operation() -> Operation {
 #[derive(Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Payment {
-    /// Whether to sell the units of an expired hold, if enough units are free.
+    /// Whether to sell the units of an EXPIRED reservation, if enough units are free and nobody waits for them.
     #[serde(default)]
     reacquire: bool,
 }

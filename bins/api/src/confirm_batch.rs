@@ -27,8 +27,8 @@ pub(crate) fn operation() -> Operation {
         .explained(
             "All or none, in one transaction. The reservations in the answer are in the order of the ids. A refusal is about the \
             first reservation that cannot be confirmed: `reservation_id` names it. A repeat has no second effect. With `reacquire`, the \
-            units of expired holds are sold if enough units are free for all of them: the answer then has new \
-            confirmed reservations in their places.",
+            units of EXPIRED reservations are sold if enough units are free for all of them and nobody waits for them: the \
+            answer then has new confirmed reservations in their places.",
         )
         .refuses(&[
             ProblemCode::ReservationNotFound,
@@ -46,7 +46,7 @@ pub(crate) fn operation() -> Operation {
 pub(crate) struct ConfirmBatch {
     /// The reservations. None may be given twice.
     ids: Ids,
-    /// Whether to sell the units of expired holds, if enough units are free for all of them.
+    /// Whether to sell the units of EXPIRED reservations, if enough are free for all of them and nobody waits.
     #[serde(default)]
     reacquire: bool,
 }

@@ -131,8 +131,9 @@ pub enum Command {
     /// Ask /readyz of the process that listens on LISTEN_ADDR on this machine, and exit: 0 if it is ready. For health
     /// checks of containers.
     Healthy,
-    /// Create and change products from a file, by their SKUs, and exit. The file is CSV with a head (sku, name, stock,
-    /// hold_seconds, max_hold_seconds, max_per_user, sale_starts_at, sale_ends_at), or NDJSON with the same fields.
+    /// Create and change products from a file, by their SKUs, and exit. The file is CSV with a header line (sku, name,
+    /// stock, hold_seconds, max_hold_seconds, max_per_user, sale_starts_at, sale_ends_at), or NDJSON with the same
+    /// fields.
     Import {
         /// The file. `-` is the standard input.
         file: PathBuf,

@@ -189,7 +189,7 @@ fn probe(state: &str, description: &str) -> Value {
             "warnings": {
                 "type": "array",
                 "items": { "type": "string" },
-                "description": "Settings of PostgreSQL that weaken a promise, as texts for people.",
+                "description": "Settings of PostgreSQL that weaken a guarantee, as texts for people.",
             },
         },
         "required": ["status"],

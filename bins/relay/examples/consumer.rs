@@ -29,7 +29,7 @@ const ROUTING_KEY: &str = "reservation.confirmed";
 /// Most events that the broker sends before their acks.
 const PREFETCH: u16 = 200;
 
-/// Number of stored ids. A repeat usually comes within seconds, so older ids are not needed.
+/// Number of stored ids. An example: a replay can bring older events.
 const REMEMBERED_IDS: usize = 100_000;
 
 /// Prints `ready` once it is consuming, and then each event's body on a line of its own.

@@ -18,7 +18,7 @@ use crate::{
 pub(crate) struct Recorded {
     pub(crate) published: usize,
     pub(crate) returned: usize,
-    pub(crate) turned_away: usize,
+    pub(crate) queue_rejected: usize,
     pub(crate) refused: usize,
     /// The new dead letters.
     pub(crate) dead: Vec<Uuid>,
@@ -96,7 +96,7 @@ pub(crate) async fn record(
         met.map(|row| row.id).collect()
     };
     let (published, returned) = (ids(Fate::Acked), ids(Fate::Returned));
-    let turned_away = ids(Fate::QueueRejected);
+    let queue_rejected = ids(Fate::QueueRejected);
     let refused: Vec<_> = ids(Fate::Refused)
         .into_iter()
         .map(|id| (id, "refused by the broker, alone".to_owned()))
@@ -106,7 +106,7 @@ pub(crate) async fn record(
     }
     for (ids, why) in [
         (&returned, "unroutable: no queue is bound"),
-        (&turned_away, "refused by the broker, and not alone"),
+        (&queue_rejected, "refused by the broker, and not alone"),
     ] {
         if !ids.is_empty() {
             outbox::back_off(transaction, ids, why).await?;
@@ -119,7 +119,7 @@ pub(crate) async fn record(
     Ok(Recorded {
         published: published.len(),
         returned: returned.len(),
-        turned_away: turned_away.len(),
+        queue_rejected: queue_rejected.len(),
         refused: refused.len(),
         dead,
     })

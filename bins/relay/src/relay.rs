@@ -53,7 +53,7 @@ impl Relay {
     }
 
     pub(crate) fn tell(&self, recorded: &Recorded) {
-        let refused = (recorded.turned_away + recorded.refused) as u64;
+        let refused = (recorded.queue_rejected + recorded.refused) as u64;
         self.metrics.published.inc_by(recorded.published as u64);
         self.metrics.returned.inc_by(recorded.returned as u64);
         self.metrics.refused.inc_by(refused);
@@ -64,7 +64,7 @@ impl Relay {
         } else if recorded.published > 0 {
             self.routing.works();
         }
-        if recorded.turned_away > 0 {
+        if recorded.queue_rejected > 0 {
             self.queues.fails(&anyhow!(
                 "RabbitMQ refuses events, and not one alone: a queue bound to {EXCHANGE} is full or unavailable. The \
                  events are kept and retried"

@@ -246,7 +246,7 @@ impl<'a> Worker<'a> {
 
     fn pause_after(&self, batch: &Batch) -> Option<Duration> {
         let recorded = &batch.recorded;
-        let failed = recorded.returned + recorded.turned_away + recorded.refused;
+        let failed = recorded.returned + recorded.queue_rejected + recorded.refused;
         if recorded.published == 0 && failed > 0 {
             Some(UNDELIVERABLE_PAUSE)
         } else if batch.is_full {

@@ -128,7 +128,7 @@ struct Found {
     missing: Vec<String>,
 }
 
-/// Settings of PostgreSQL that weaken a promise, as texts for people.
+/// Settings of PostgreSQL that weaken a guarantee, as texts for people.
 pub type Warnings = Vec<&'static str>;
 
 /// The schema version that this program needs: the highest number of its migrations.
@@ -374,7 +374,7 @@ pub async fn until_usable(pool: &PgPool) {
 mod tests {
     use super::*;
 
-    /// A database that this program can use, with settings that keep all promises.
+    /// A database that this program can use, with settings that keep all guarantees.
     fn sound() -> Found {
         Found {
             version: 5,
@@ -423,7 +423,7 @@ mod tests {
     }
 
     #[test]
-    fn each_setting_that_weakens_a_promise_has_its_warning() {
+    fn each_setting_that_weakens_a_guarantee_has_its_warning() {
         assert_eq!(judge(&sound(), 5), Ok(Vec::new()));
         type Weaken = fn(&mut Found);
         let weak: [(&str, Weaken); 3] = [

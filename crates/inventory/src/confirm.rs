@@ -19,7 +19,8 @@ use crate::{
 pub struct Confirm {
     /// The hold.
     pub id: ReservationId,
-    /// Whether to sell the units of an expired hold, if enough units are free. This is for late payments.
+    /// Whether to sell the units of an EXPIRED reservation, if enough units are free and nobody waits for them. This is
+    /// for late payments.
     pub reacquire: bool,
     /// The span of the request, which its event continues.
     pub span: Span,

@@ -66,7 +66,7 @@ pub struct Args {
     pub database_url: String,
 
     /// Maximum number of PostgreSQL connections for the work of this process. An API opens two more for each of its
-    /// RESERVE_LANES, and three for its health checks and the live page.
+    /// RESERVE_LANES, and three for health checks, heartbeats and the live page.
     #[arg(long, env = "DATABASE_MAX_CONNECTIONS", default_value_t = 12)]
     pub database_max_connections: u32,
 

@@ -250,7 +250,7 @@ pub async fn back_off(
     ids: &[i64],
     error: &str,
 ) -> Result<(), Error> {
-    let back_off = "-- outbox back off: unroutable, or turned away\n\
+    let back_off = "-- outbox back off: unroutable, or rejected by a queue\n\
         update outbox_events e set last_error = $2, next_attempt_at = w.next_attempt_at \
         from ( \
           select id, statement_timestamp() + least(greatest(statement_timestamp() - created_at, '1 s'), '1 min') \
@@ -277,7 +277,7 @@ pub async fn refuse(
         event_id: Uuid,
         is_dead: bool,
     }
-    let refuse = "-- outbox refuse: count it, and bury the row at the last\n\
+    let refuse = "-- outbox refuse: count it, and make the row a dead letter at the last\n\
         update outbox_events e set attempts = r.attempts, last_error = r.error, \
           next_attempt_at = r.next_attempt_at, dead_at = r.dead_at \
         from ( \

@@ -1,4 +1,4 @@
-//! reacquire: sells the units of an expired hold, after a late payment.
+//! reacquire: sells the units of an EXPIRED reservation, after a late payment.
 
 use std::iter::once;
 
@@ -15,8 +15,8 @@ use crate::{
     transition::Change,
 };
 
-/// Sells the units of an expired hold if enough units are free. The result is a new reservation, which is CONFIRMED
-/// from the start. A repeat returns the same reservation.
+/// Sells the units of an EXPIRED reservation if enough units are free and nobody waits for them. The result is a new
+/// reservation, which is CONFIRMED from the start. A repeat returns the same reservation.
 ///
 /// The refusals are [`Refusal::ExpiredSoldOut`] and [`Refusal::MaxPerUserReached`]. If the hold has not expired, they
 /// are those of [`confirm`](crate::confirm::confirm). The event continues the trace of `span`.

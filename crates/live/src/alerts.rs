@@ -120,7 +120,7 @@ fn inventory(view: &View, alerts: &mut Alerts) {
             "counters are wrong",
         );
         alerts.raise(Severity::Critical,
-            "books_differ",
+            "inventory_inconsistent",
             format!("Inventory inconsistent: {wrong}"),
             "The counters of a product are not the sums of its reservations. The service itself does not cause this. \
                 Usually somebody changed rows by hand, or restored a part of a backup.",

@@ -10,8 +10,8 @@ pub(crate) const STEADY_POLLS: usize = 10;
 /// A server that goes from up to down this many times within these polls counts as down.
 const FALLS_MAX: usize = 3;
 
-/// The latest polls of a server. A single failed poll is not an outage, and a single successful poll does not end
-/// one.
+/// The latest polls of a server. It is down after two failed polls in a row, or after three falls within ten polls. It
+/// is up after one successful poll, unless there were three such falls.
 #[derive(Default)]
 pub(crate) struct Debounce(VecDeque<bool>);
 

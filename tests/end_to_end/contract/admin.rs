@@ -304,8 +304,9 @@ async fn dead_events_are_shown_and_requeued() {
         system.get("/admin/outbox/dead").await.expect(200),
         json!([])
     );
-    let bury = "update outbox_events set dead_at = now(), attempts = 5, last_error = 'refused'";
-    sqlx::query(bury)
+    let make_dead =
+        "update outbox_events set dead_at = now(), attempts = 5, last_error = 'refused'";
+    sqlx::query(make_dead)
         .execute(&system.database.pool)
         .await
         .unwrap();

@@ -213,7 +213,7 @@ async fn holds_that_are_overdue() {
 }
 
 #[tokio::test]
-async fn books_that_differ() {
+async fn an_inconsistent_inventory() {
     let system = System::start().await;
     let product = system.create_product(9).await;
     system
@@ -221,7 +221,7 @@ async fn books_that_differ() {
         .execute("update products set stock = stock - 1, held = held + 1")
         .await;
     // A viewer causes audits.
-    is_told(&system, "books_differ").await;
+    is_told(&system, "inventory_inconsistent").await;
     let mut viewer = Viewer::of(&system).await;
     let view = viewer.next().await.unwrap().data;
     let difference = json!({"product_id": product, "counter": "held", "counted": 1, "expected": 0});
@@ -237,7 +237,7 @@ async fn books_that_differ() {
         .execute("update products set stock = stock + 1, held = held - 1")
         .await;
     system.assert_clean_audit().await;
-    is_mended(&system, "books_differ").await;
+    is_mended(&system, "inventory_inconsistent").await;
 }
 
 #[tokio::test]

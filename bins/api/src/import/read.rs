@@ -1,4 +1,4 @@
-//! The rows of a file: CSV with a head, or NDJSON. Both are read as the body of `POST /products` is, so that a value is
+//! The rows of a file: CSV with a header line, or NDJSON. Both are read as the body of `POST /products` is, so that a value is
 //! valid in a file if it is in a request.
 
 use std::collections::HashMap;

@@ -174,7 +174,7 @@ async fn an_isolation_level_that_is_not_ours_is_named(_: PgPoolOptions, options:
 }
 
 #[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
-async fn settings_that_void_a_promise_are_overruled_or_named(pool: PgPool) {
+async fn settings_that_void_a_guarantee_are_overruled_or_named(pool: PgPool) {
     let shop = Shop::new(pool);
     let settings = "
         alter database DB set synchronous_commit = off;

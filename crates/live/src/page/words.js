@@ -70,5 +70,5 @@ export const REMEDIES = {
   holds_overdue: ['sync-expired', 'Expire due holds…'],
   no_expirer: ['sync-expired', 'Expire due holds…'],
   events_dead: ['requeue-events', 'Requeue dead letters…'],
-  books_differ: ['run-audit', 'Run the audit'],
+  inventory_inconsistent: ['run-audit', 'Run the audit'],
 };

@@ -13,7 +13,7 @@ const PRODUCTS_MAX: usize = 500;
 
 /// Does not check whether each fault was shown: faults are too short for that. Must run after the other checks.
 pub(super) fn check(history: &History, found: &mut Found) {
-    let books_differ = (found.0.iter()).any(|one| one.promise == Promise::Conservation);
+    let inventory_inconsistent = (found.0.iter()).any(|one| one.promise == Promise::Conservation);
     let dead = history.stored.events.iter().any(|event| event.dead);
     for (api, shown) in history.viewers.iter().enumerate() {
         let mut say = |promise, about, what: String| {
@@ -47,7 +47,7 @@ pub(super) fn check(history: &History, found: &mut Found) {
                 let what = format!("at {at} the counters do not add up: {product:?}");
                 say(Promise::Conservation, About::Product(product.id), what);
             }
-            for alarm in false_alarms(view, (books_differ, dead)) {
+            for alarm in false_alarms(view, (inventory_inconsistent, dead)) {
                 let what = format!("at {at} a false alarm, {alarm}");
                 say(Promise::TrueView, About::Service, what);
             }
@@ -75,14 +75,14 @@ fn follows(shown: &Shown, view: &View, before: Option<&View>) -> bool {
 
 /// Alarms of a message about guarantees that hold. If a guarantee is broken, the other checks find it too: the
 /// service repairs neither counters nor dead letters.
-fn false_alarms(view: &View, (books_differ, dead): (bool, bool)) -> Vec<String> {
+fn false_alarms(view: &View, (inventory_inconsistent, dead): (bool, bool)) -> Vec<String> {
     let alerts = view.alerts.iter().filter(|(code, _)| match code.as_str() {
-        "books_differ" => !books_differ,
+        "inventory_inconsistent" => !inventory_inconsistent,
         "events_dead" => !dead,
         _ => false,
     });
     let alerts = alerts.map(|(code, title)| format!("{code}: {title}"));
-    let unclean = view.clean == Some(false) && !books_differ;
+    let unclean = view.clean == Some(false) && !inventory_inconsistent;
     let unclean = unclean.then(|| "an audit that is not clean".to_owned());
     alerts.chain(unclean).collect()
 }

@@ -106,7 +106,7 @@ fn a_message_that_was_left_out_or_came_again() {
 
 #[test]
 fn a_false_alarm() {
-    for code in ["books_differ", "events_dead"] {
+    for code in ["inventory_inconsistent", "events_dead"] {
         caught(Promise::TrueView, |history| {
             change(&mut watch(history)[1], |view| view.alerts.push(alert(code)));
         });
@@ -124,7 +124,7 @@ fn a_false_alarm() {
 fn a_true_alarm() {
     let mut history = clean();
     change(&mut watch(&mut history)[1], |view| {
-        view.alerts.push(alert("books_differ"))
+        view.alerts.push(alert("inventory_inconsistent"))
     });
     history.stored.products[0].sold += 1;
     history.stored.products[0].total += 1;
