@@ -19,8 +19,7 @@ main() {
     install_patroni
     # Settings for 'make up' must not reach the programs under test.
     for name in $(setting_names) LISTEN_ADDR; do unset "$name"; done
-    # The same build as 'make test', so that neither rebuilds after the other.
-    cargo build --locked --workspace --bins --examples
+    cargo build "${debug_build[@]}" --bins --examples
 
     # Not in /tmp, which may be in memory: acknowledged work must reach a disk.
     work=$(mktemp -d "${TMPDIR:-/var/tmp}/flashsale-ha.XXXXXX")

@@ -4,6 +4,8 @@
 root=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/../.." && pwd -P)
 services=(postgres redis rabbitmq)
 processes=(api expirer relay)
+# Of every debug build: with other features, cargo would build everything again. The image has the feature otel, too.
+debug_build=(--locked --workspace --all-features)
 
 say() { printf '%s\n' "$*" >&2; }
 

@@ -111,16 +111,13 @@ fi
 # sqlx::test reads this variable, and creates a database per test on the same server.
 export DATABASE_URL=$TEST_DATABASE_URL
 
-# With the feature otel, as in the image. One set of features for all commands, or cargo would build everything again.
-options=(--locked --workspace --all-features)
-
 # The tests of the rules need only PostgreSQL, and none of our programs.
 if [[ -n ${PG-} ]]; then
     say "the rules on $("$FLASHSALE_LOCAL_POSTGRES_BIN/postgres" --version)"
-    cargo test "${options[@]}" --test rules "$@"
+    cargo test "${debug_build[@]}" --test rules "$@"
     exit
 fi
 
-cargo build "${options[@]}" --bins --examples
+cargo build "${debug_build[@]}" --bins --examples
 # The end-to-end tests wait most of the time, for restarts and time limits of the servers.
-RUST_TEST_THREADS=${RUST_TEST_THREADS:-$(($(nproc) + 1))} cargo test "${options[@]}" "$@"
+RUST_TEST_THREADS=${RUST_TEST_THREADS:-$(($(nproc) + 1))} cargo test "${debug_build[@]}" "$@"
