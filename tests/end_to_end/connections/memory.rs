@@ -25,12 +25,9 @@ fn clients() -> usize {
 
 /// Connects clients with small buffers that send this, and read nothing.
 async fn silent_clients(system: &System, request: &str) -> Vec<Wire> {
-    let address = system.address().parse().unwrap();
     let mut wires = Vec::new();
     for _ in 0..clients() {
-        let socket = TcpSocket::new_v4().unwrap();
-        socket.set_recv_buffer_size(4096).unwrap();
-        let mut wire = Wire::over(socket.connect(address).await.unwrap());
+        let mut wire = small_client(system).await;
         wire.try_send(request).await;
         wires.push(wire);
     }
@@ -64,6 +61,14 @@ async fn stays_small(trial: &str, settings: &[(&str, &str)], request: &str, answ
     drop(wires);
 }
 
+/// A client with a small buffer.
+async fn small_client(system: &System) -> Wire {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    let address = system.address().parse().unwrap();
+    Wire::over(socket.connect(address).await.unwrap())
+}
+
 /// Limits that must not end the trials.
 const PATIENT: [(&str, &str); 4] = [
     ("HTTP_HEAD_SECONDS", "3600"),
@@ -92,4 +97,34 @@ async fn of_bodies_that_do_not_end() {
 async fn of_lists_that_are_not_read() {
     let list = "GET /products HTTP/1.1\r\nhost: api\r\n\r\n";
     stays_small("lists", &PATIENT, list, 1.0).await;
+}
+
+/// More than all the memory for lists.
+#[tokio::test]
+async fn clients_that_do_not_read_their_lists_do_not_deny_them_to_others() {
+    let mut system = System::spawn(&PATIENT).await;
+    let insert = "insert into products (name, stock, total)
+        select repeat('😀', 200), 9, 9 from generate_series(1, 2000)";
+    system.database.execute(insert).await;
+    let mut slow = Vec::new();
+    for number in 0..45 {
+        let mut wire = small_client(&system).await;
+        wire.send("GET /products HTTP/1.1\r\nhost: api\r\nconnection: close\r\n\r\n")
+            .await;
+        let answer = wire.receive().await;
+        assert!(answer.starts_with("HTTP/1.1 200"), "{number}: {answer}");
+        slow.push(wire);
+    }
+    let list = system.get("/products").await;
+    assert_eq!(list.expect(200).as_array().unwrap().len(), 2000);
+    let whole = list.text.len();
+    assert!(45 * whole > 64 << 20, "{whole}");
+    let oldest = slow[0].receive_to_end().await;
+    assert!(oldest.len() < whole / 2, "{} of {whole}", oldest.len());
+    let newest = slow[44].receive_to_end().await;
+    assert!(newest.len() > whole - 8192, "{} of {whole}", newest.len());
+    system
+        .child()
+        .logs("read their lists of products too slowly")
+        .await;
 }
