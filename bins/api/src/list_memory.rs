@@ -33,8 +33,17 @@ const CHUNK_BYTES: usize = 16 * 1024;
 /// The rendered lists that clients have not read yet, the oldest first. If a new list needs their memory, the oldest are
 /// given up, and their connections end. To refuse the new list instead would let a few clients that read slowly deny the
 /// list to all others.
-#[derive(Clone, Default)]
-pub(crate) struct ListMemory(Arc<Mutex<VecDeque<Weak<List>>>>);
+#[derive(Clone)]
+pub(crate) struct ListMemory {
+    unread: Arc<Mutex<VecDeque<Weak<List>>>>,
+    max_bytes: usize,
+}
+
+impl Default for ListMemory {
+    fn default() -> Self {
+        Self::of(MAX_BYTES)
+    }
+}
 
 /// A list as JSON, and the tag of this JSON. Clones share the bytes, which are free again when the last answer with them
 /// was sent.
@@ -49,6 +58,13 @@ struct List {
 }
 
 impl ListMemory {
+    fn of(max_bytes: usize) -> Self {
+        Self {
+            unread: Arc::default(),
+            max_bytes,
+        }
+    }
+
     /// The rows as JSON.
     pub(crate) fn rendered<T: Serialize>(&self, rows: &[T]) -> Result<RenderedList, NoAnswer> {
         let json = serde_json::to_vec(rows).map_err(|error| {
@@ -71,12 +87,12 @@ impl ListMemory {
     /// Adds the list, and gives up the oldest ones if all of them are too large together. A list that is larger than all
     /// the memory can still be sent, alone.
     fn make_room(&self, list: &Arc<List>) {
-        let mut unread = lock(&self.0);
+        let mut unread = lock(&self.unread);
         unread.retain(|list| list.strong_count() > 0);
         let bytes = unread.iter().filter_map(Weak::upgrade).map(|of| of.bytes);
         let mut bytes = bytes.sum::<usize>() + list.bytes;
         let mut given_up = 0;
-        while bytes > MAX_BYTES
+        while bytes > self.max_bytes
             && let Some(oldest) = unread.pop_front()
         {
             if let Some(oldest) = oldest.upgrade() {
@@ -167,29 +183,29 @@ mod tests {
 
     #[tokio::test]
     async fn unread_lists_use_no_more_than_their_memory_and_the_newest_can_be_read() {
-        let memory = ListMemory::default();
-        let megabyte = vec!["x".repeat(1021); 1024];
-        let rendered = |rows: &[String]| memory.rendered(rows).unwrap_or_else(|_| panic!("a list"));
-        let mut unread: Vec<_> = (0..70).map(|_| rendered(&megabyte)).collect();
-        // Answers of the same batch share the memory.
-        let again = unread[69].clone();
+        let memory = ListMemory::of(1 << 20);
+        let rendered = |rows: usize| {
+            let list = memory.rendered(&vec!["x".repeat(1021); rows]);
+            list.unwrap_or_else(|_| panic!("a list"))
+        };
+        // Each has 100 KiB: seven chunks.
+        let mut unread: Vec<_> = (0..30).map(|_| rendered(100)).collect();
+        let bytes = unread[0].0.bytes;
         let held = |list: &&RenderedList| lock(&list.0.chunks).is_some();
-        assert_eq!(unread.iter().filter(held).count(), 63);
-        let bytes = unread[69].0.bytes;
+        assert_eq!(unread.iter().filter(held).count(), 10);
+        // Answers of the same batch share the memory.
+        let again = unread[29].clone();
         for (number, list) in unread.drain(..).enumerate() {
-            let expected = (number >= 7).then_some(bytes);
+            let expected = (number >= 20).then_some(bytes);
             assert_eq!(read(list).await, expected, "{number}");
         }
         // What was read is free again.
-        for _ in 0..3 {
-            assert_eq!(read(rendered(&megabyte)).await, Some(bytes));
+        for _ in 0..30 {
+            assert_eq!(read(rendered(100)).await, Some(bytes));
         }
         assert_eq!(read(again).await, Some(bytes));
-        let larger_than_all = rendered(&vec!["x".repeat(1 << 20); 70]);
-        assert!(
-            read(larger_than_all)
-                .await
-                .is_some_and(|read| read > 70 << 20)
-        );
+        let larger_than_all = read(rendered(2000)).await;
+        assert!(larger_than_all.is_some_and(|read| read > 1 << 20));
+        assert_eq!(read(rendered(0)).await, Some("[]".len()));
     }
 }
