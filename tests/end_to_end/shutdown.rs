@@ -56,6 +56,35 @@ async fn requests_in_flight_are_answered_before_the_end() {
     assert_eq!(count(&system, "select count(*) from reservations").await, 3);
 }
 
+/// At the limit on connections. The server has accepted one of them, and the kernel the others.
+#[tokio::test]
+async fn connections_that_wait_for_a_place_are_answered_before_the_end() {
+    let mut system = System::spawn(&[FOREVER, ("HTTP_MAX_CONNECTIONS", "1")]).await;
+    system.database.be_patient().await;
+    let product = system.create_product(9).await;
+    let lock = system.database.lock_product(product).await;
+    let mut busy = Wire::to(&system).await;
+    let body = format!(r#"{{"product_id":{product},"user_id":1}}"#);
+    busy.send_post("/reservations", &body).await;
+    system.database.calls_wait_for_locks(1).await;
+    let mut waiting = Vec::new();
+    for _ in 0..3 {
+        let mut wire = Wire::to(&system).await;
+        wire.send("GET /livez HTTP/1.1\r\nhost: api\r\n\r\n").await;
+        waiting.push(wire);
+    }
+    system.child().terminate();
+    system.child().logs("signal received").await;
+    lock.rollback().await.unwrap();
+    let answer = busy.receive_to_end().await;
+    assert!(answer.starts_with("HTTP/1.1 201"), "{answer}");
+    for mut wire in waiting {
+        let answer = wire.receive_to_end().await;
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    }
+    assert!(system.child().ends().await.success());
+}
+
 #[tokio::test]
 async fn idle_connections_do_not_hold_up_the_end() {
     let mut system = System::spawn(&[FOREVER]).await;

@@ -41,21 +41,14 @@ pub(crate) struct CancelBatch {
     ids: Ids,
 }
 
-/// Runs without a lane: a request for several products must not delay the lane of each product.
 pub(crate) async fn cancel_all(
     _: ActingClient,
     State(bulkhead): State<&'static Bulkhead>,
     State(sale): State<&'static Sale>,
     Keyed(key, Json(body)): Keyed<Json<CancelBatch>>,
 ) -> Result<Rendered<Answer<Vec<Reservation>>>, Problem> {
-    let once = bulkhead.execute_once(
-        "cancel_batch",
-        key,
-        move |executor| {
-            async move { cancel_batch(executor, body.ids.get(), &sale.events).await }.boxed()
-        },
-        |after_commit, done| after_commit.tell(done.transitions()),
-        orders::render,
-    );
-    once.await
+    let done = orders::execute(&bulkhead, "cancel_batch", key, move |executor| {
+        async move { cancel_batch(executor, body.ids.get(), &sale.events).await }.boxed()
+    });
+    done.await
 }

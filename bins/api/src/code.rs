@@ -126,7 +126,7 @@ codes! {
     ReservationNotConfirmed "reservation_not_confirmed" CONFLICT "The reservation was not confirmed"
         when "the reservation is still a hold; only a sale can be returned" do "cancel the reservation instead";
     ExpiredSoldOut "expired_sold_out" CONFLICT "The reservation has expired, and its units are gone"
-        when "the payment came after the deadline, and too few units are free to reserve them again"
+        when "the payment came after the deadline, and too few units are free, or other users wait for them"
         do "refund the payment";
     InsufficientStock "insufficient_stock" CONFLICT "Too few units are free"
         when "the request removes more units than are free; `stock` has the number of free units"
@@ -165,9 +165,10 @@ codes! {
         when "too many requests wait, or PostgreSQL is not available; nothing was done"
         do "try again after Retry-After seconds";
     OutcomeUnknown "outcome_unknown" SERVICE_UNAVAILABLE "The outcome is unknown; the request may have been done"
-        when "the connection to PostgreSQL was lost after the statement was sent"
-        do "repeat the request; a repeat has no second effect, except for POST /products and \
-            POST /products/{id}/stock without an Idempotency-Key";
+        when "the connection to PostgreSQL was lost after the statement was sent, PostgreSQL did not answer within 10 s, or \
+            only a part of the work was committed"
+        do "repeat the request with the same Idempotency-Key; without a key, do not repeat POST /products, POST or PUT \
+            /products/{id}/stock, or POST /admin/outbox/replay: a repeat can have a second effect";
 }
 
 // The texts of the table state these limits as numbers, because a literal cannot use a constant.

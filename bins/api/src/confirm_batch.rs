@@ -51,28 +51,21 @@ pub(crate) struct ConfirmBatch {
     reacquire: bool,
 }
 
-/// Runs without a lane: a request for several products must not delay the lane of each product.
 pub(crate) async fn confirm_all(
     _: ActingClient,
     State(bulkhead): State<&'static Bulkhead>,
     State(sale): State<&'static Sale>,
     Keyed(key, Json(body)): Keyed<Json<ConfirmBatch>>,
 ) -> Result<Rendered<Answer<Vec<Reservation>>>, Problem> {
-    let once = bulkhead.execute_once(
-        "confirm_batch",
-        key,
-        move |executor| {
-            async move {
-                let reacquire = match body.reacquire {
-                    true => Reacquire::Expired,
-                    false => Reacquire::Nothing,
-                };
-                confirm_batch(executor, body.ids.get(), reacquire, &sale.events).await
-            }
-            .boxed()
-        },
-        |after_commit, done| after_commit.tell(done.transitions()),
-        orders::render,
-    );
-    once.await
+    let done = orders::execute(&bulkhead, "confirm_batch", key, move |executor| {
+        async move {
+            let reacquire = match body.reacquire {
+                true => Reacquire::Expired,
+                false => Reacquire::Nothing,
+            };
+            confirm_batch(executor, body.ids.get(), reacquire, &sale.events).await
+        }
+        .boxed()
+    });
+    done.await
 }

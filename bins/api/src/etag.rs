@@ -7,7 +7,7 @@ use axum::{
     http::{HeaderMap, HeaderValue, StatusCode, header, request::Parts},
     response::{IntoResponse, Response},
 };
-use ring::digest::{SHA256, digest};
+use ring::digest::{Context, SHA256};
 use serde_json::json;
 
 use crate::openapi::{Describe, Operation, Schemas};
@@ -17,7 +17,16 @@ const TAG_BYTES: usize = 16;
 
 /// The tag of these bytes. It is the same in every process.
 pub(crate) fn of(bytes: &[u8]) -> HeaderValue {
-    let digest = digest(&SHA256, bytes);
+    of_parts([bytes])
+}
+
+/// The tag of several parts, one after the other.
+pub(crate) fn of_parts<const N: usize>(parts: [&[u8]; N]) -> HeaderValue {
+    let mut digest = Context::new(&SHA256);
+    for part in parts {
+        digest.update(part);
+    }
+    let digest = digest.finish();
     let tag = format!("\"{}\"", hex::encode(&digest.as_ref()[..TAG_BYTES]));
     // This cannot fail: hex digits and quotes are ASCII.
     HeaderValue::try_from(tag).unwrap_or_else(|_| HeaderValue::from_static("\"\""))

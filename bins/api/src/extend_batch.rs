@@ -47,25 +47,18 @@ pub(crate) struct ExtendBatch {
     seconds: Seconds,
 }
 
-/// Runs without a lane: a request for several products must not delay the lane of each product.
 pub(crate) async fn extend_all(
     _: ActingClient,
     State(bulkhead): State<&'static Bulkhead>,
     State(sale): State<&'static Sale>,
     Keyed(key, Json(body)): Keyed<Json<ExtendBatch>>,
 ) -> Result<Rendered<Answer<Vec<Reservation>>>, Problem> {
-    let once = bulkhead.execute_once(
-        "extend_batch",
-        key,
-        move |executor| {
-            async move {
-                let (ids, longest) = (body.ids.get(), sale.max_hold_seconds);
-                extend_batch(executor, ids, body.seconds, longest).await
-            }
-            .boxed()
-        },
-        |after_commit, done| after_commit.tell(done.transitions()),
-        orders::render,
-    );
-    once.await
+    let done = orders::execute(&bulkhead, "extend_batch", key, move |executor| {
+        async move {
+            let (ids, longest) = (body.ids.get(), sale.max_hold_seconds);
+            extend_batch(executor, ids, body.seconds, longest).await
+        }
+        .boxed()
+    });
+    done.await
 }

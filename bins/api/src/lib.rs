@@ -250,15 +250,13 @@ pub async fn serve(
 }
 
 fn router(state: AppState, process: &Process) -> Router {
-    let health = {
-        let (pool, timer) = (state.monitoring_pool(), <&Timer>::from_ref(&state));
-        Health::of(process)
-            .required("postgres", move || {
-                let pool = pool.clone();
-                async move { compatibility::check(&pool).await }
-            })
-            .optional("redis", move || timer.is_up())
-    };
+    let health = Health::of(process)
+        .required("postgres", state.monitoring_pool(), async |pool| {
+            compatibility::check(&pool).await
+        })
+        .optional("redis", <&Timer>::from_ref(&state), async |timer| {
+            timer.is_up().await
+        });
     let (routes, openapi) = routes::routes::<AppState>();
     let routes = routes
         .merge(docs::router(&openapi))

@@ -1,12 +1,16 @@
-//! What the verbs for whole orders share: the body's ids, and the answer.
+//! What the verbs for whole orders share: the body's ids, the call, and the answer.
 
 use std::{borrow::Cow, collections::HashSet};
 
-use inventory::{ReservationId, batch::AllOrNone, moved::Subject, reservation::Reservation};
+use futures_util::future::BoxFuture;
+use inventory::{
+    Error, Executor, ReservationId, batch::AllOrNone, idempotency::Key, moved::Subject,
+    reservation::Reservation,
+};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::Deserialize;
 
-use crate::{Problem, answer::Answer};
+use crate::{Problem, answer::Answer, bulkhead::Bulkhead, idempotency::Rendered};
 
 /// Most reservations in one request.
 const MAX_IDS: usize = 100;
@@ -56,8 +60,31 @@ impl JsonSchema for Ids {
     }
 }
 
+/// Runs a verb for all reservations of a request, without a lane: a request for several products must not delay the lane
+/// of each product.
+pub(crate) async fn execute<W>(
+    bulkhead: &Bulkhead,
+    verb: &'static str,
+    key: Option<Key>,
+    work: W,
+) -> Result<Rendered<Answer<Vec<Reservation>>>, Problem>
+where
+    W: for<'a> FnOnce(Executor<'a>) -> BoxFuture<'a, Result<AllOrNone<ReservationId>, Error>>
+        + Send
+        + 'static,
+{
+    let once = bulkhead.execute_once(
+        verb,
+        key,
+        work,
+        |after_commit, done| after_commit.tell(done.transitions()),
+        render,
+    );
+    once.await
+}
+
 /// All reservations, or the refusal with the reservation that it is about.
-pub(crate) fn render(done: &AllOrNone<ReservationId>) -> Result<Answer<Vec<Reservation>>, Problem> {
+fn render(done: &AllOrNone<ReservationId>) -> Result<Answer<Vec<Reservation>>, Problem> {
     match &done.answer {
         Ok(reservations) => Ok(Answer(reservations.clone())),
         Err((id, refusal)) => Err(Problem::RefusedOf(

@@ -63,6 +63,10 @@ fn is_host(host: &[u8]) -> bool {
 
 /// What shows that a proxy sent the request. A proxy that adds nothing cannot be noticed.
 pub(crate) fn sign_of_a_proxy(parts: &Parts) -> Option<String> {
+    // nginx before 1.29.7 sends HTTP/1.0 by default. It names the API's own address as the host, and adds no header.
+    if parts.version < Version::HTTP_11 {
+        return Some("it is an HTTP/1.0 request, as proxies send it".to_owned());
+    }
     // Clients send a whole address only to a proxy.
     if parts.uri.authority().is_some() {
         return Some("its target is a whole address".to_owned());

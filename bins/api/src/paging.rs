@@ -65,12 +65,17 @@ impl<T> Paged<T> {
 }
 
 impl<T: Serialize> Paged<T> {
-    /// The page with its tag, for a client that may have it already.
+    /// The page with its tag, for a client that may have it already. The tag also names the link: the same rows become
+    /// another answer when the first row of a next page is created.
     pub(crate) fn tagged(self, known: &IfNoneMatch) -> Tagged<Self> {
         let (tag, rows) = match self.rows {
-            Rows::Rendered(list) => (list.tag, json::response(JSON, list.json)),
+            Rows::Rendered(list) => (list.tag(), list.into_response()),
             Rows::Listed(rows) => match serde_json::to_vec(&rows) {
-                Ok(json) => (etag::of(&json), json::response(JSON, json)),
+                Ok(json) => {
+                    let link = self.next.as_ref().map(|[(_, link)]| link.as_bytes());
+                    let tag = etag::of_parts([&json, link.unwrap_or_default()]);
+                    (tag, json::response(JSON, json))
+                }
                 Err(_) => return Tagged::untagged(Answer(rows).into_response()),
             },
         };
@@ -82,7 +87,7 @@ impl<T: Serialize> IntoResponse for Paged<T> {
     fn into_response(self) -> Response {
         let rows = match self.rows {
             Rows::Listed(rows) => Answer(rows).into_response(),
-            Rows::Rendered(list) => json::response(JSON, list.json),
+            Rows::Rendered(list) => list.into_response(),
         };
         (self.next, rows).into_response()
     }

@@ -22,12 +22,12 @@ use crate::{
     auth::ActingClient,
     code::ProblemCode,
     extract::{Json, given},
-    idempotency::{Keyed, Rendered, is_not_found},
+    idempotency::{Keyed, Rendered},
     lane_builder::{LaneBuilder, LockOf},
     moved,
     openapi::Operation,
     sale::Sale,
-    skus::{Named, Skus},
+    skus::{Named, Skus, one_name},
     verb::{AtOnce, Outcome, Verb, VerbSpec},
 };
 
@@ -56,12 +56,7 @@ pub(crate) fn operation() -> Operation {
 /// Units to hold for a user.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-// Not `oneOf`: code generators would make a type of each alternative. They ignore `if`.
-#[schemars(extend(
-    "if" = { "required": ["sku"] },
-    "then" = { "not": { "required": ["product_id"] } },
-    "else" = { "required": ["product_id"] }
-))]
+#[schemars(transform = one_name)]
 pub(crate) struct CreateReservation {
     #[serde(default, deserialize_with = "given")]
     #[schemars(with = "ProductId", example = 1)]
@@ -102,11 +97,7 @@ pub(crate) async fn reserve(
         span: Span::current(),
     };
     let answer = lanes.answer(product_id.get(), key, request).await;
-    if let Named::Sku(sku) = &named
-        && is_not_found(&answer)
-    {
-        skus.forget(sku);
-    }
+    skus.forget_unknown(&named, &answer);
     moved::about(&named, answer)
 }
 

@@ -24,12 +24,12 @@ use crate::{
     bulkhead::Bulkhead,
     extract::{Json, given},
     faults::Fault,
-    idempotency::{Keyed, Rendered, is_not_found},
+    idempotency::{Keyed, Rendered},
     json::Object,
     openapi::Operation,
     reserve::{REFUSALS, one},
     sale::Sale,
-    skus::{Named, Skus},
+    skus::{Named, Skus, one_name},
 };
 
 /// Most products in one batch.
@@ -61,12 +61,7 @@ pub(crate) struct CreateBatch {
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-// As in a single reserve.
-#[schemars(extend(
-    "if" = { "required": ["sku"] },
-    "then" = { "not": { "required": ["product_id"] } },
-    "else" = { "required": ["product_id"] }
-))]
+#[schemars(transform = one_name)]
 struct Item {
     #[serde(default, deserialize_with = "given")]
     #[schemars(with = "ProductId")]
@@ -113,12 +108,8 @@ pub(crate) async fn reserve_batch(
         },
     );
     let answer = once.await;
-    if is_not_found(&answer) {
-        for named in &named {
-            if let Named::Sku(sku) = named {
-                skus.forget(sku);
-            }
-        }
+    for named in &named {
+        skus.forget_unknown(named, &answer);
     }
     answer
 }

@@ -127,6 +127,11 @@ where
             join_waitlist::operation(),
         )
         .get("/waitlist", waitlist::list, waitlist::list_operation())
+        .post(
+            "/waitlist",
+            join_waitlist::join_named,
+            join_waitlist::named_operation(),
+        )
         .get("/waitlist/{id}", waitlist::get, waitlist::get_operation())
         .post(
             "/waitlist/{id}/leave",

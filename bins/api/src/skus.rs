@@ -15,8 +15,15 @@ use inventory::{
     sku::{self, Sku},
 };
 use lanes::NoAnswer;
+use schemars::Schema;
+use serde_json::json;
 
-use crate::{Problem, faults::Fault, lane_builder::LaneBuilder};
+use crate::{
+    Problem,
+    faults::Fault,
+    idempotency::{Rendered, is_not_found},
+    lane_builder::LaneBuilder,
+};
 
 /// Most SKUs that are remembered: some 15 MB.
 const REMEMBERED_MAX: usize = 100_000;
@@ -25,6 +32,15 @@ const REMEMBERED_MAX: usize = 100_000;
 pub(crate) struct Skus {
     known: RwLock<HashMap<Sku, ProductId>>,
     lanes: lanes::Lanes<Sku, Option<ProductId>>,
+}
+
+/// The schema of a body says that exactly one of `product_id` and `sku` must be given. Not by `oneOf`: code generators
+/// would make a type of each alternative. They ignore `if`.
+pub(crate) fn one_name(schema: &mut Schema) {
+    schema.insert("if".into(), json!({ "required": ["sku"] }));
+    let by_sku = json!({ "not": { "required": ["product_id"] } });
+    schema.insert("then".into(), by_sku);
+    schema.insert("else".into(), json!({ "required": ["product_id"] }));
 }
 
 /// The product of a request, by its id or by its SKU.
@@ -94,6 +110,16 @@ impl Skus {
                 Some(id) => Ok(id),
                 None => Err(Refusal::ProductNotFound.into()),
             },
+        }
+    }
+
+    /// To be called with the answer to a request. If it is that no such product exists, the SKU may have been that of a product
+    /// that has vanished.
+    pub(crate) fn forget_unknown<A>(&self, named: &Named, answer: &Result<Rendered<A>, Problem>) {
+        if let Named::Sku(sku) = named
+            && is_not_found(answer)
+        {
+            self.forget(sku);
         }
     }
 

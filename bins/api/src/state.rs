@@ -52,9 +52,9 @@ pub struct Settings {
     #[arg(long, env = "ADMIN_TOKEN", hide_env_values = true)]
     pub admin_token: Option<String>,
 
-    /// File with the API keys that all other routes require. Each line has a client's name and the SHA-256 of a key,
-    /// as the command new-key prints it. The API reads the file again every second. Without it, these routes need no
-    /// key.
+    /// File with the API keys that all other routes require, except health, metrics, the schemas and the pages (see
+    /// docs/security.md). Each line has a client's name and the SHA-256 of a key, as the command new-key prints it. The API
+    /// reads the file again every second. Without it, these routes need no key.
     #[arg(long, env = "API_KEYS_FILE")]
     pub api_keys_file: Option<String>,
 

@@ -7,6 +7,7 @@ use axum::{
 use inventory::{
     ProductId, UserId, WaitlistEntryId,
     reservation::Refusal,
+    sku::{self, Sku},
     waitlist::{self, Entry, EntryStatus, Filter, Order, Page},
 };
 use serde_json::Value;
@@ -43,20 +44,31 @@ pub(crate) async fn get(
 
 pub(crate) fn list_operation() -> Operation {
     Operation::new("listWaitlist", "Entries of waitlists, oldest first").explained(
-        "With `product_id` and `status=WAITING`: the line of a product, first in line first. With `order=newest`, the \
+        "With `product_id` or `sku`, and `status=WAITING`: the line of a product, first in line first. With `order=newest`, the \
             last in line come first.",
     )
 }
 
 pub(crate) async fn list(
     _: Client,
-    Listed { filter, mut page }: Listed,
+    Listed {
+        mut filter,
+        sku,
+        mut page,
+    }: Listed,
     uri: Uri,
     State(bulkhead): State<&'static Bulkhead>,
 ) -> Result<Paged<Entry>, Problem> {
     let pool = bulkhead.pool();
     let limit = page.limit;
     let listed = bulkhead.execute("list_waitlist", async move {
+        if let Some(sku) = sku {
+            // Not from the memory of SKUs: an empty list cannot show that a remembered product has vanished.
+            filter.product_id = sku::products(&pool, &[sku]).await?.pop().flatten();
+            if filter.product_id.is_none() {
+                return Ok(Vec::new());
+            }
+        }
         // One row more shows whether there is a next page.
         page.limit += 1;
         waitlist::list(&pool, &filter, page).await
@@ -67,6 +79,8 @@ pub(crate) async fn list(
 /// The query of the list: filters and page.
 pub(crate) struct Listed {
     filter: Filter,
+    /// In place of the filter's product.
+    sku: Option<Sku>,
     page: Page,
 }
 
@@ -76,6 +90,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Listed {
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
         let mut listed = Self {
             filter: Filter::default(),
+            sku: None,
             page: Page {
                 order: Order::default(),
                 after: None,
@@ -87,12 +102,18 @@ impl<S: Send + Sync> FromRequestParts<S> for Listed {
             match name.as_str() {
                 "user_id" => listed.filter.user_id = Some(paging::id(&name, value)?),
                 "product_id" => listed.filter.product_id = Some(paging::id(&name, value)?),
+                "sku" => listed.sku = Some(paging::parsed(&name, value)?),
                 "status" => listed.filter.status = Some(paging::parsed(&name, value)?),
                 "order" => listed.page.order = paging::parsed(&name, value)?,
                 "limit" => listed.page.limit = paging::limit(&name, value)?,
                 "after_id" => listed.page.after = Some(paging::id(&name, value)?),
                 _ => return Err(paging::unknown(&name)),
             }
+        }
+        if listed.sku.is_some() && listed.filter.product_id.is_some() {
+            return Err(Problem::InvalidQuery(
+                "sku and product_id cannot be combined".to_owned(),
+            ));
         }
         Ok(listed)
     }
@@ -113,6 +134,11 @@ impl Describe for Listed {
             "product_id",
             "of this product",
             schemas.request_schema::<ProductId>(),
+        );
+        only(
+            "sku",
+            "of the product with this SKU. Cannot be combined with `product_id`",
+            schemas.request_schema::<Sku>(),
         );
         only(
             "status",

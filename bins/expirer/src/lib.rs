@@ -103,20 +103,10 @@ pub async fn start(args: Args, process: Process) -> anyhow::Result<()> {
     gauges::show_pool(&process.registry, database::connections(&pool))?;
     let timer = Timer::start(&args.timer, &process)?;
     let health = Health::of(&process)
-        .required("postgres", {
-            let pool = pool.clone();
-            move || {
-                let pool = pool.clone();
-                async move { compatibility::check(&pool).await }
-            }
+        .required("postgres", pool.clone(), async |pool| {
+            compatibility::check(&pool).await
         })
-        .optional("redis", {
-            let timer = timer.clone();
-            move || {
-                let timer = timer.clone();
-                async move { timer.is_up().await }
-            }
-        });
+        .optional("redis", timer.clone(), async |timer| timer.is_up().await);
     let context = Context::new(
         pool,
         timer,

@@ -214,20 +214,14 @@ async fn usable(relay: Arc<Relay>) {
 }
 
 fn health(relay: &Arc<Relay>, timer: &Timer, process: &Process) -> Health {
-    let (postgres, rabbitmq, timer) = (relay.clone(), relay.clone(), timer.clone());
     Health::of(process)
-        .required("postgres", move || {
-            let relay = postgres.clone();
-            async move { compatibility::check(&relay.pool).await }
+        .required("postgres", relay.pool.clone(), async |pool| {
+            compatibility::check(&pool).await
         })
-        .optional("rabbitmq", move || {
-            let up = rabbitmq.rabbitmq.is_good();
-            async move { up }
+        .optional("rabbitmq", Arc::clone(relay), async |relay| {
+            relay.rabbitmq.is_good()
         })
-        .optional("redis", move || {
-            let timer = timer.clone();
-            async move { timer.is_up().await }
-        })
+        .optional("redis", timer.clone(), async |timer| timer.is_up().await)
 }
 
 /// Content of `/health` and `/readyz`.

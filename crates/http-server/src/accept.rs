@@ -76,8 +76,10 @@ pub async fn serve(
     grace: Duration,
 ) -> anyhow::Result<()> {
     let server = Server::new(router, limits, Metrics::register(metrics)?);
-    shutdown.run_until_cancelled(server.accept(&listener)).await;
-    server.stop(listener, grace).await;
+    let mut in_hand = None;
+    let accepting = server.accept(&listener, &mut in_hand);
+    shutdown.run_until_cancelled(accepting).await;
+    server.stop(listener, in_hand, grace).await;
     Ok(())
 }
 
@@ -105,16 +107,19 @@ impl Server {
         }
     }
 
-    /// Accepts connections for ever.
-    async fn accept(&self, listener: &TcpListener) {
+    /// Accepts connections for ever. `in_hand` is the one that waits for a slot.
+    async fn accept(&self, listener: &TcpListener, in_hand: &mut Option<TcpStream>) {
         let mut delays = Delays::up_to(RETRY_MAX);
         let mut failing = false;
         let mut said_full = None;
         loop {
             match listener.accept().await {
                 Ok((stream, _)) => {
+                    *in_hand = Some(stream);
                     let slot = self.slot(&mut said_full).await;
-                    self.spawn(stream, slot);
+                    if let Some(stream) = in_hand.take() {
+                        self.spawn(stream, slot);
+                    }
                     if failing {
                         tracing::info!("accepting connections again");
                     }
@@ -156,6 +161,17 @@ impl Server {
         }
     }
 
+    /// Accepts what the kernel has accepted already. These clients may have sent requests. Slots become free, because every
+    /// answer is now the last one of its connection.
+    async fn accept_rest(&self, listener: &TcpListener, mut in_hand: Option<TcpStream>) {
+        let accepted = || listener.accept().now_or_never()?.ok();
+        let mut said_full = None;
+        while let Some(stream) = in_hand.take().or_else(|| Some(accepted()?.0)) {
+            let slot = self.slot(&mut said_full).await;
+            self.spawn(stream, slot);
+        }
+    }
+
     fn spawn(&self, stream: TcpStream, slot: OwnedSemaphorePermit) {
         let open = self.registry.open();
         let (builder, router) = (self.builder.clone(), self.router.clone());
@@ -165,14 +181,12 @@ impl Server {
         });
     }
 
-    async fn stop(&self, listener: TcpListener, grace: Duration) {
+    async fn stop(&self, listener: TcpListener, in_hand: Option<TcpStream>, grace: Duration) {
         self.registry.close_after_answers();
         let limit = Instant::now() + grace;
-        // The kernel has accepted these connections, so their clients may already have sent requests.
-        while let Some(Ok((stream, _))) = listener.accept().now_or_never()
-            && let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned()
-        {
-            self.spawn(stream, slot);
+        let rest = self.accept_rest(&listener, in_hand);
+        if timeout(grace / 2, rest).await.is_err() {
+            tracing::warn!("closing connections that found no free slot");
         }
         drop(listener);
         self.tasks.close();

@@ -35,7 +35,8 @@ pub struct Limits {
         value_parser = clap::value_parser!(u32).range(1..=86_400))]
     pub http_idle_seconds: u32,
 
-    /// Longest time that a client may leave an answer unread, in seconds. Then the connection is closed.
+    /// Longest time that a client may take to read 64 KiB of an answer, or its rest, in seconds. Then the connection is
+    /// closed.
     #[arg(long, env = "HTTP_WRITE_SECONDS", default_value_t = 30,
         value_parser = clap::value_parser!(u32).range(1..=3600))]
     pub http_write_seconds: u32,

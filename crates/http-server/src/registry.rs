@@ -22,6 +22,10 @@ use crate::{
 /// request has usually sent it by then.
 const REPLACE_AFTER: Duration = Duration::from_secs(1);
 
+/// A client that does not read as fast as the server writes must take this many bytes within the limit for writes, or all
+/// that is left.
+const WRITE_MIN_BYTES: u32 = 64 * 1024;
+
 /// The open connections, and what they share.
 pub(crate) struct Registry {
     pub(crate) limits: Limits,
@@ -119,7 +123,9 @@ pub(crate) struct Activity {
     busy: AtomicBool,
     head_begun: AtomicBool,
     write_blocked: AtomicBool,
-    /// Number of requests and of writes that the client took. Time limits start again when it changes.
+    /// Bytes of answers that the client took since `progress` changed.
+    taken: AtomicU32,
+    /// Number of requests, and of times that the client took [`WRITE_MIN_BYTES`]. Time limits start again when it changes.
     progress: AtomicU32,
     requests: AtomicU32,
     /// The client may send more bytes that nobody reads.
@@ -141,6 +147,7 @@ impl Activity {
             busy: AtomicBool::new(false),
             head_begun: AtomicBool::new(false),
             write_blocked: AtomicBool::new(false),
+            taken: AtomicU32::new(0),
             progress: AtomicU32::new(0),
             requests: AtomicU32::new(0),
             unread: AtomicBool::new(false),
@@ -208,11 +215,22 @@ impl Activity {
         }
     }
 
-    pub(crate) fn written(&self) {
-        if self.write_blocked.load(Relaxed) {
-            self.write_blocked.store(false, Relaxed);
+    /// The client took bytes of an answer. Each byte alone would not be progress: a client that reads a few of them at a
+    /// time could hold an answer, and its connection, for hours.
+    pub(crate) fn written(&self, bytes: usize) {
+        let taken = self.taken.load(Relaxed).saturating_add(bytes as u32);
+        if taken < WRITE_MIN_BYTES {
+            self.taken.store(taken, Relaxed);
+        } else {
+            self.taken.store(0, Relaxed);
             add(&self.progress);
         }
+    }
+
+    /// The client took everything that was written. In the middle of an answer, the next part can have to wait at once: that
+    /// is the same wait.
+    pub(crate) fn flushed(&self) {
+        self.write_blocked.store(false, Relaxed);
     }
 
     pub(crate) fn write_blocked(&self) {
@@ -288,5 +306,34 @@ mod tests {
             registry.replace_one();
         }
         assert_eq!(leave(), [true, true, false, false]);
+    }
+
+    #[test]
+    fn a_few_bytes_of_an_answer_are_no_progress() {
+        let metrics = Metrics::register(&prometheus::Registry::new()).expect("new metrics");
+        let open = Arc::new(Registry::new(Limits::for_probes(), metrics)).open();
+        let activity = &open.activity;
+        activity.request_began();
+        for (name, reads) in [
+            ("many small reads", vec![1024; 64]),
+            ("two halves", vec![40_000, 40_000]),
+            ("one large read", vec![1 << 20]),
+        ] {
+            activity.write_blocked();
+            let (wait, before) = activity.waits_for();
+            assert_eq!(wait, Wait::Write, "{name}");
+            let (last, others) = reads.split_last().expect("a read");
+            for bytes in others {
+                activity.written(*bytes);
+                // There is more of the answer, and it has to wait again.
+                activity.flushed();
+                activity.write_blocked();
+                assert_eq!(activity.waits_for(), (Wait::Write, before), "{name}");
+            }
+            activity.written(*last);
+            assert_eq!(activity.waits_for(), (Wait::Write, before + 1), "{name}");
+            activity.flushed();
+            assert_eq!(activity.waits_for().0, Wait::Nothing, "{name}");
+        }
     }
 }

@@ -38,7 +38,9 @@ impl Stream {
 
     fn record(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         match written {
-            Poll::Ready(_) => self.activity.written(),
+            Poll::Ready(Ok(bytes)) => self.activity.written(bytes),
+            // The connection ends.
+            Poll::Ready(Err(_)) => {}
             Poll::Pending => self.activity.write_blocked(),
         }
         written
@@ -102,6 +104,8 @@ impl AsyncWrite for Stream {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // hyper asks for this when it has written everything.
+        self.activity.flushed();
         Pin::new(&mut self.tcp).poll_flush(context)
     }
 

@@ -430,3 +430,8 @@ where
     let rows = execute(executor, query).await?;
     Ok(rows.iter().map(T::from_row).collect::<Result<_, _>>()?)
 }
+
+/// A function of this version answered with an outcome that this program does not know.
+pub(crate) fn no_such_outcome(outcome: &str) -> sqlx::Error {
+    sqlx::Error::Decode(format!("no such outcome: {outcome}").into())
+}

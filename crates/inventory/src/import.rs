@@ -6,7 +6,7 @@ use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use crate::{
     Error, ProductId,
-    database::{Executor, execute},
+    database::{Executor, execute, no_such_outcome},
     event::Events,
     product::{Name, Policy},
     sku::Sku,
@@ -103,10 +103,7 @@ pub async fn import(
             ("insufficient_stock", _) => Imported::Refused(RefusedRow::InsufficientStock {
                 free: row.try_get("free")?,
             }),
-            (other, _) => {
-                let unknown = format!("no such outcome: {other}");
-                return Err(sqlx::Error::Decode(unknown.into()).into());
-            }
+            (other, _) => return Err(no_such_outcome(other).into()),
         });
     }
     Ok(imported)

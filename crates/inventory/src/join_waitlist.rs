@@ -4,7 +4,7 @@ use sqlx::{FromRow as _, Row as _, postgres::PgRow};
 
 use crate::{
     Error, ProductId, Quantity, ReservationId, UserId, WaitlistEntryId,
-    database::{Executor, execute},
+    database::{Executor, execute, no_such_outcome},
     event::Events,
     reservation::{Reference, Refusal},
     transition::{Transition, expired, offered},
@@ -99,9 +99,6 @@ fn answer(row: &PgRow) -> Result<Result<Entry, Refusal>, sqlx::Error> {
                 remaining: i32::try_from(remaining).unwrap_or(i32::MAX),
             }
         }
-        _ => {
-            let unknown = format!("no such outcome: {outcome}");
-            return Err(sqlx::Error::Decode(unknown.into()));
-        }
+        _ => return Err(no_such_outcome(outcome)),
     }))
 }

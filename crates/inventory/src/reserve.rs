@@ -16,7 +16,7 @@ use trace::Span;
 use crate::{
     Error, ProductId, Quantity, ReservationId, UserId,
     batch::Batch,
-    database::{End, Executor, execute, transact},
+    database::{End, Executor, execute, no_such_outcome, transact},
     event::Events,
     idempotency::{Key, StoredOutcome},
     reservation::{Reference, Refusal, Reservation, Status},
@@ -305,8 +305,4 @@ fn answer(
         ("product_not_found", ..) => Err(Refusal::ProductNotFound),
         _ => return Err(no_such_outcome(outcome)),
     })
-}
-
-fn no_such_outcome(outcome: &str) -> sqlx::Error {
-    sqlx::Error::Decode(format!("no such outcome: {outcome}").into())
 }

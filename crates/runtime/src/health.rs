@@ -52,28 +52,31 @@ impl Health {
         }
     }
 
-    /// Adds a dependency that the process cannot work without. A successful check returns warnings for people.
+    /// Adds a dependency that the process cannot work without. Each check gets a clone of `client`. A successful check
+    /// returns warnings for people.
     #[must_use]
-    pub fn required<F, Fut, E>(self, name: &'static str, check: F) -> Self
+    pub fn required<C, F, Fut, E>(self, name: &'static str, client: C, check: F) -> Self
     where
-        F: Fn() -> Fut + Send + Sync + 'static,
+        C: Clone + Send + Sync + 'static,
+        F: Fn(C) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<Vec<&'static str>, E>> + Send + 'static,
         E: Display,
     {
         self.with(name, Need::Required, move || {
-            check().map(|state| state.map_err(|reason| reason.to_string()))
+            check(client.clone()).map(|state| state.map_err(|reason| reason.to_string()))
         })
     }
 
-    /// Adds a dependency that the process can work without.
+    /// Adds a dependency that the process can work without. Each check gets a clone of `client`.
     #[must_use]
-    pub fn optional<F, Fut>(self, name: &'static str, check: F) -> Self
+    pub fn optional<C, F, Fut>(self, name: &'static str, client: C, check: F) -> Self
     where
-        F: Fn() -> Fut + Send + Sync + 'static,
+        C: Clone + Send + Sync + 'static,
+        F: Fn(C) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = bool> + Send + 'static,
     {
         self.with(name, Need::Optional, move || {
-            check().map(|up| {
+            check(client.clone()).map(|up| {
                 if up {
                     Ok(Vec::new())
                 } else {

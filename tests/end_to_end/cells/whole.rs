@@ -171,6 +171,8 @@ async fn everything_of_a_product_goes_along() {
             json!({"product_id": product, "user_id": 9}),
         ),
         ("/reservations", json!({"sku": "IPH-15", "user_id": 9})),
+        ("/waitlist", json!({"sku": "IPH-15", "user_id": 9})),
+        ("/waitlist", json!({"product_id": product, "user_id": 9})),
         (
             "/reservations/batch",
             json!({"user_id": 9, "items": [{"product_id": other}, {"product_id": product}]}),

@@ -41,6 +41,32 @@ fn assert_is_the_services_own(answer: &Answer, code: &str) {
     assert!(!answer.header("x-request-id").is_empty(), "{answer:?}");
 }
 
+/// Also of those answers that are hard to provoke.
+#[test]
+fn each_answer_of_the_balancer_is_one_of_the_contract() {
+    let file = include_str!("../../../deploy/ha/haproxy.cfg");
+    let answers = file
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("http-error status "));
+    let mut statuses = Vec::new();
+    for answer in answers {
+        let body = answer.split('\'').nth(1).unwrap();
+        let body: Value = serde_json::from_str(body).unwrap();
+        let code = body["code"].as_str().unwrap();
+        let example = &OPENAPI.document["components"]["examples"][code]["value"];
+        assert_eq!(&body, example, "{answer}");
+        // `http-after-response` makes a 503 of these.
+        let status = match answer.split(' ').next().unwrap() {
+            "502" | "504" => "503",
+            status => status,
+        };
+        assert_eq!(body["status"].to_string(), status, "{answer}");
+        assert_eq!(answer.contains("hdr retry-after 1"), status == "503");
+        statuses.push(status);
+    }
+    assert_eq!(statuses, ["503", "500", "503", "503"]);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn while_no_copy_is_ready_the_balancer_answers_as_the_service_does() {
     let Some(program) = installed() else { return };

@@ -1,10 +1,11 @@
 //! Memory while thousands of clients misbehave: it stays below the limit of the Kubernetes manifest.
 
+use reqwest::Method;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::TcpSocket;
 
 use super::stage::{JSON, LIVEZ, head, used};
-use crate::support::{System, Wire, eventually};
+use crate::support::{Answer, System, Wire, eventually};
 
 /// `limits.memory` in deploy/k8s/api.yaml.
 const MAX_MIB: u64 = 512;
@@ -25,12 +26,9 @@ fn clients() -> usize {
 
 /// Connects clients with small buffers that send this, and read nothing.
 async fn silent_clients(system: &System, request: &str) -> Vec<Wire> {
-    let address = system.address().parse().unwrap();
     let mut wires = Vec::new();
     for _ in 0..clients() {
-        let socket = TcpSocket::new_v4().unwrap();
-        socket.set_recv_buffer_size(4096).unwrap();
-        let mut wire = Wire::over(socket.connect(address).await.unwrap());
+        let mut wire = small_client(system).await;
         wire.try_send(request).await;
         wires.push(wire);
     }
@@ -64,6 +62,14 @@ async fn stays_small(trial: &str, settings: &[(&str, &str)], request: &str, answ
     drop(wires);
 }
 
+/// A client with a small buffer.
+async fn small_client(system: &System) -> Wire {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    let address = system.address().parse().unwrap();
+    Wire::over(socket.connect(address).await.unwrap())
+}
+
 /// Limits that must not end the trials.
 const PATIENT: [(&str, &str); 4] = [
     ("HTTP_HEAD_SECONDS", "3600"),
@@ -92,4 +98,25 @@ async fn of_bodies_that_do_not_end() {
 async fn of_lists_that_are_not_read() {
     let list = "GET /products HTTP/1.1\r\nhost: api\r\n\r\n";
     stays_small("lists", &PATIENT, list, 1.0).await;
+}
+
+/// It is sent in chunks.
+#[tokio::test]
+async fn a_large_list_arrives_whole() {
+    let system = System::with(&PATIENT).await;
+    let insert = "insert into products (name, stock, total)
+        select repeat('😀', 200), 9, 9 from generate_series(1, 2000)";
+    system.database.execute(insert).await;
+    let list = system.get("/products").await;
+    assert_eq!(list.expect(200).as_array().unwrap().len(), 2000);
+    let length = list.text.len().to_string();
+    assert_eq!(list.header("content-length"), length);
+    let head = Answer::to(system.request(Method::HEAD, "/products")).await;
+    assert_eq!(head.header("content-length"), length);
+    let mut slow = small_client(&system).await;
+    slow.send("GET /products HTTP/1.1\r\nhost: api\r\nconnection: close\r\n\r\n")
+        .await;
+    let answer = slow.receive_to_end().await;
+    assert!(answer.starts_with("HTTP/1.1 200"));
+    assert!(answer.ends_with(&format!("\r\n\r\n{}", list.text)));
 }

@@ -62,6 +62,32 @@ async fn a_read_that_has_not_changed_has_no_body() {
     assert_eq!(missing.header("cache-control"), "no-store");
 }
 
+/// A client with the tag would never see the next page.
+#[tokio::test]
+async fn a_page_that_is_no_longer_the_last_one_has_changed() {
+    let system = System::start().await;
+    for _ in 0..3 {
+        system.create_product(5).await;
+    }
+    for path in ["/products?limit=3", "/products?limit=2&after_id=1"] {
+        let last = system.get(path).await;
+        assert_eq!(last.header("link"), "", "{path}");
+        let product = system.create_product(5).await;
+        let now = get(&system, path, "if-none-match", last.header("etag")).await;
+        assert_eq!(now.status, 200, "{path}");
+        assert_eq!(now.text, last.text, "{path}");
+        assert!(now.header("link").contains("after_id=3"), "{path}");
+        let same = get(&system, path, "if-none-match", now.header("etag")).await;
+        assert_eq!(same.status, 304, "{path}");
+        // And back again.
+        let delete = sqlx::query("delete from products where id = $1").bind(product);
+        delete.execute(&system.database.pool).await.unwrap();
+        let again = get(&system, path, "if-none-match", now.header("etag")).await;
+        assert_eq!(again.status, 200, "{path}");
+        assert_eq!(again.header("etag"), last.header("etag"), "{path}");
+    }
+}
+
 fn preflight(system: &System, path: &str, origin: &str, method: &str) -> RequestBuilder {
     let request = system.request(Method::OPTIONS, path);
     request

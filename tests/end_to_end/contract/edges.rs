@@ -146,6 +146,7 @@ fn good_body(operation: &str) -> Value {
         "confirmReservation" => json!({}),
         "extendReservation" => json!({"seconds": 1}),
         "joinWaitlist" => json!({"user_id": 1}),
+        "createWaitlistEntry" => json!({"product_id": 7, "user_id": 1}),
         "replayEvents" => json!({"from": "0000-01-01T00:00:00Z", "to": "9999-12-31T23:59:59.9Z"}),
         other => panic!("a body that this test does not know: {other}"),
     }

@@ -59,7 +59,7 @@ async fn state(system: &System) -> Vec<Value> {
 }
 
 /// For a product with 9 units, whose holds 1 to 4 are ACTIVE, ACTIVE, CONFIRMED and past the deadline.
-const POSTS: [(&str, &str, u16); 18] = [
+const POSTS: [(&str, &str, u16); 19] = [
     ("/products", r#"{"name": "x", "stock": 1}"#, 201),
     ("/products/1/stock", r#"{"delta": 5, "reason": "x"}"#, 200),
     ("/reservations", r#"{"product_id": 1, "user_id": 9}"#, 201),
@@ -83,6 +83,11 @@ const POSTS: [(&str, &str, u16); 18] = [
     (
         "/products/1/waitlist",
         r#"{"user_id": 7, "quantity": 100}"#,
+        201,
+    ),
+    (
+        "/waitlist",
+        r#"{"product_id": 1, "user_id": 6, "quantity": 100}"#,
         201,
     ),
     ("/waitlist/1/leave", "", 200),

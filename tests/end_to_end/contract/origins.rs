@@ -48,13 +48,34 @@ async fn a_request_names_one_host() {
         }
     }
     // HTTP/1.0 does not require a host.
-    for target in ["GET /products", "POST /admin/outbox/requeue"] {
-        assert_eq!(
-            ask(&system, &format!("{target} HTTP/1.0\r\n")).await.0,
-            200,
-            "{target}"
-        );
+    let (status, _) = ask(&system, "GET /products HTTP/1.0\r\n").await;
+    assert_eq!(status, 200);
+}
+
+/// For example nginx with its defaults: it sends HTTP/1.0, for the API's own address, and adds no header.
+#[tokio::test]
+async fn an_http_1_0_request_is_that_of_a_proxy() {
+    let system = System::start().await;
+    let token = System::with(&[("ADMIN_TOKEN", "token")]).await;
+    let host = format!("host: {}\r\n", system.address());
+    let admin = "POST /admin/outbox/requeue";
+    for host in ["", &host, "host: localhost\r\n"] {
+        let head = format!("{admin} HTTP/1.0\r\n{host}");
+        let (status, problem) = ask(&system, &head).await;
+        assert_eq!((status, &problem["code"]), (403, &json!("forbidden")));
+        let detail = problem["detail"].as_str().unwrap();
+        assert!(detail.contains("HTTP/1.0"), "{detail}");
+        let head = format!("{head}authorization: Bearer token\r\n");
+        assert_eq!(ask(&token, &head).await.0, 200, "{host}");
+        // Clients may come through a proxy.
+        let act = format!("POST /reservations/1/cancel HTTP/1.0\r\n{host}");
+        assert_eq!(ask(&system, &act).await.0, 404, "{host}");
+        // But the page that a browser shows is named by its origin.
+        let act = format!("{act}origin: http://evil.example\r\n");
+        assert_eq!(ask(&system, &act).await.0, 403, "{host}");
     }
+    let head = format!("{admin} HTTP/1.1\r\n{host}");
+    assert_eq!(ask(&system, &head).await.0, 200);
 }
 
 #[tokio::test]
@@ -96,6 +117,7 @@ fn acts(system: &System) -> Vec<RequestBuilder> {
         post("/reservations/batch/cancel").json(&json!({"ids": [1]})),
         post("/reservations/batch/extend").json(&json!({"ids": [1], "seconds": 1})),
         post("/products/1/waitlist").json(&json!({"user_id": 1})),
+        post("/waitlist").json(&json!({"product_id": 1, "user_id": 1})),
         post("/waitlist/1/leave"),
     ]
 }

@@ -37,7 +37,7 @@ const ROUTES: [(&str, &str); 30] = [
     ("/reservations/1/extend", "POST"),
     ("/reservations/1/return", "POST"),
     ("/products/1/waitlist", "POST"),
-    ("/waitlist", "GET,HEAD"),
+    ("/waitlist", "GET,HEAD,POST"),
     ("/waitlist/1", "GET,HEAD"),
     ("/waitlist/1/leave", "POST"),
     ("/admin/reservations/sync-expired", "POST"),

@@ -164,6 +164,8 @@ async fn a_sku_whose_product_has_vanished_is_looked_for_again() {
         ("reserve", None),
         ("reserve", Some("k")),
         ("batch", None),
+        ("waitlist", None),
+        ("waitlist", Some("l")),
         ("list", None),
     ] {
         let ask = async || {
@@ -172,6 +174,7 @@ async fn a_sku_whose_product_has_vanished_is_looked_for_again() {
                     "/reservations/batch",
                     json!({"user_id": 1, "items": [{"sku": "MUG"}]}),
                 ),
+                "waitlist" => ("/waitlist", json!({"sku": "MUG", "user_id": 1})),
                 _ => ("/reservations", json!({"sku": "MUG", "user_id": 1})),
             };
             let request = system.request(Method::POST, path).json(&body);

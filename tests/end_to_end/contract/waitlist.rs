@@ -201,6 +201,9 @@ async fn a_line_can_be_read_page_by_page() {
         "status=ACTIVE",
         "order=up",
         "offset=1",
+        "sku=",
+        "sku=a%20b",
+        "sku=MUG&product_id=1",
         "user_id=0",
         "limit=101",
         "x=1",
@@ -208,4 +211,75 @@ async fn a_line_can_be_read_page_by_page() {
         let refused = system.get(&format!("/waitlist?{query}")).await;
         refused.expect_problem(400, "invalid_query");
     }
+}
+
+#[tokio::test]
+async fn the_body_or_the_query_can_name_the_product_also_by_its_sku() {
+    let system = System::start().await;
+    let create = async |sku: &str| {
+        let body = json!({"name": "mug", "stock": 0, "sku": sku});
+        id(&system.post_json("/products", &body).await.expect(201))
+    };
+    let join = async |body: Value| system.post_json("/waitlist", &body).await;
+    let listed = async |query: &str| {
+        let list = system.get(&format!("/waitlist?{query}")).await.expect(200);
+        let users = list.as_array().unwrap().iter();
+        users
+            .map(|entry| entry["user_id"].as_i64().unwrap())
+            .collect::<Vec<_>>()
+    };
+    let (mug, cup) = (create("MUG/1").await, create("CUP").await);
+    let wish = json!({"sku": "MUG/1", "user_id": 1, "quantity": 2, "reference": "order-7"});
+    let joined = join(wish.clone()).await;
+    let location = joined.header("location").to_owned();
+    let first = joined.expect(201);
+    assert_eq!(location, format!("/waitlist/{}", id(&first)));
+    assert_eq!(entry(&system, &first).await, first);
+    assert_eq!(
+        (&first["product_id"], &first["quantity"], &first["position"]),
+        (&json!(mug), &json!(2), &json!(1))
+    );
+    assert_eq!(first["reference"], "order-7");
+    let second = join(json!({"product_id": mug, "user_id": 2})).await;
+    assert_eq!(second.expect(201)["position"], 2);
+    join(json!({"sku": "CUP", "user_id": 3})).await.expect(201);
+    // It is the same line.
+    let again = join(wish).await.expect_problem(409, "already_waiting");
+    assert_eq!(again["entry_id"], first["id"]);
+    let path = format!("/products/{mug}/waitlist");
+    let again = system.post_json(&path, &json!({"user_id": 2})).await;
+    again.expect_problem(409, "already_waiting");
+    assert_eq!(listed("sku=MUG%2F1").await, [1, 2]);
+    assert_eq!(listed("sku=MUG%2F1&order=newest&limit=1").await, [2]);
+    assert_eq!(listed("sku=CUP&status=WAITING").await, [3]);
+    assert_eq!(listed("sku=CUP&user_id=1").await, [] as [i64; 0]);
+    assert_eq!(listed("sku=FORK").await, [] as [i64; 0]);
+
+    for (body, pointer) in [
+        (json!({"user_id": 9}), "/product_id"),
+        (
+            json!({"sku": "CUP", "product_id": cup, "user_id": 9}),
+            "/sku",
+        ),
+        (json!({"sku": null, "user_id": 9}), "/sku"),
+        (json!({"sku": "a b", "user_id": 9}), "/sku"),
+        (json!({"product_id": 0, "user_id": 9}), "/product_id"),
+        (json!({"sku": "CUP"}), "/user_id"),
+    ] {
+        let problem = join(body.clone()).await;
+        let problem = problem.expect_problem(422, "invalid_request");
+        assert_eq!(problem["errors"][0]["pointer"], pointer, "{body}");
+    }
+    for body in [
+        json!({"sku": "FORK", "user_id": 9}),
+        json!({"product_id": 999, "user_id": 9}),
+    ] {
+        join(body).await.expect_problem(404, "product_not_found");
+    }
+    // It may be created later.
+    let fork = create("FORK").await;
+    let late = join(json!({"sku": "FORK", "user_id": 9})).await;
+    assert_eq!(late.expect(201)["product_id"], fork);
+    assert_eq!(listed("sku=FORK").await, [9]);
+    system.assert_clean_audit().await;
 }

@@ -132,6 +132,8 @@ pub(super) fn extremes() -> impl Strategy<Value = (&'static str, &'static str, S
             "/products/2/waitlist",
             r#"{"user_id":2,"reference":@}"#,
         ),
+        ("POST", "/waitlist", r#"{"product_id":@,"user_id":3}"#),
+        ("POST", "/waitlist", r#"{"sku":@,"user_id":3}"#),
         (
             "POST",
             "/admin/outbox/replay",

@@ -1,5 +1,7 @@
 //! What an operator does on the live page during a sale, in a browser.
 
+use std::fs;
+
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -329,4 +331,28 @@ async fn it_can_be_used_on_a_phone_and_axe_finds_nothing() {
         browser.click("#dialog-change-rules [data-close]").await;
     }
     browser.ends_clean().await;
+}
+
+/// On the API's own machine the page shows its numbers without a token. Its lists need a key.
+#[tokio::test]
+async fn with_keys_and_without_a_token_the_page_says_what_to_do() {
+    let folder = Folder::new();
+    let file = folder.path().join("keys");
+    fs::write(&file, format!("shop {}\n", "0".repeat(64))).unwrap();
+    let system = System::with(&[("API_KEYS_FILE", file.to_str().unwrap())]).await;
+    let product = system.create_product(9).await;
+    let list = system.get("/waitlist").await;
+    list.expect_problem(401, "unauthorized");
+    let Some(browser) = Browser::open(&system).await else {
+        return;
+    };
+    let name = format!(r#"[data-product="{product}"] [data-name]"#);
+    browser.click(&name).await;
+    browser.shows("#product-holds", "Set ADMIN_TOKEN").await;
+    browser.shows("#product-line", "Set ADMIN_TOKEN").await;
+    browser.click(".back a").await;
+    browser.fill("#find-wanted", "1").await;
+    browser.click("#find-submit").await;
+    browser.shows("#find-results", "Set ADMIN_TOKEN").await;
+    browser.ends_with(&["401 (Unauthorized)"]).await;
 }

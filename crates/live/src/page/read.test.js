@@ -5,7 +5,8 @@ import { test } from 'node:test';
 
 import { nextPage, read } from './read.js';
 
-globalThis.sessionStorage = { getItem: () => 'a token' };
+let token = 'a token';
+globalThis.sessionStorage = { getItem: () => token };
 
 test('the next page is what the header says', () => {
   assert.equal(nextPage('</reservations?user_id=7&after_id=9>; rel="next"'), '/reservations?user_id=7&after_id=9');
@@ -32,4 +33,15 @@ test('an answer, a problem, a page of a proxy and no answer are told apart', asy
   assert.equal((await read('/proxy')).problem.code, '502');
   assert.equal((await read('/half')).problem.code, 'no_answer');
   assert.equal((await read('/lost')).problem.code, 'no_answer');
+});
+
+test('who may see the numbers without a token is told how to read a list that needs a key', async () => {
+  const problem = { code: 'unauthorized', title: 'No', detail: 'send an API key' };
+  globalThis.fetch = async () =>
+    new Response(JSON.stringify(problem), { status: 401, headers: { 'Content-Type': 'application/problem+json' } });
+  assert.deepEqual((await read('/rows')).problem, problem);
+  token = null;
+  const told = (await read('/rows')).problem;
+  assert.equal(told.code, 'unauthorized');
+  assert.match(told.detail, /Set ADMIN_TOKEN/);
 });

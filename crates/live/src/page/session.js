@@ -12,10 +12,16 @@ export function authorized(headers) {
   return value === null ? headers : { ...headers, Authorization: `Bearer ${value}` };
 }
 
+const KEYS_WITHOUT_TOKEN =
+  'The API has API_KEYS_FILE, but no ADMIN_TOKEN, so only clients with a key may do this. '
+  + 'Set ADMIN_TOKEN for flashsale-api, restart it, and enter the token here.';
+
 /** The problem in the body of a response. `null` if the body is not a problem, for example a page of a proxy. */
 export async function problemOf(response) {
   if (!response.headers.get('Content-Type')?.startsWith('application/problem+json')) return null;
-  return response.json().catch(() => null);
+  const problem = await response.json().catch(() => null);
+  // A page that shows numbers without a token is on the API's own machine, and asks for no token.
+  return problem?.code === 'unauthorized' && token() === null ? { ...problem, detail: KEYS_WITHOUT_TOKEN } : problem;
 }
 
 /** The problem for a response whose body is not a problem. */
