@@ -28,9 +28,10 @@ begin
   offered := 0;
 
   if product.stock + delta::bigint < 0 then
-    select * into freed from free_units_v1(adjust_stock_v2.product_id, -delta::bigint, t, events);
+    select * into freed from free_units_v2(adjust_stock_v2.product_id, -delta::bigint, t, events);
     product := freed.product;
     expired := freed.expired;
+    offered := freed.offered;
   end if;
   adjusted := product.stock + delta::bigint >= 0 and product.total + delta::bigint <= 2147483647;
   if not adjusted then
@@ -58,7 +59,7 @@ begin
   end if;
 
   if product.waiting > 0 then
-    offered := cardinality(offer_units_v1(adjust_stock_v2.product_id, t, events))::bigint;
+    offered := offered + cardinality(offer_units_v1(adjust_stock_v2.product_id, t, events))::bigint;
     -- adjust stock: read the product again
     select * into product from products p where p.id = adjust_stock_v2.product_id;
   end if;

@@ -150,7 +150,14 @@ impl Shop {
     }
 
     pub(crate) async fn expire(&self, product_id: ProductId, max_rows: i32) -> u64 {
-        let done = expire::expire(&self.pool, product_id, max_rows, &self.events).await;
+        let done = expire::expire(
+            &self.pool,
+            product_id,
+            max_rows,
+            expire::Commit::Asynchronous,
+            &self.events,
+        )
+        .await;
         done.unwrap().expired
     }
 

@@ -135,8 +135,14 @@ impl<'a> Run<'a> {
                 self.offered().await;
             }
             Step::Sweep { max_rows } => {
-                let swept =
-                    expire::sweep(&self.shop.pool, *max_rows, &self.shop.events, |_| true).await;
+                let swept = expire::sweep(
+                    &self.shop.pool,
+                    *max_rows,
+                    expire::Commit::Asynchronous,
+                    &self.shop.events,
+                    |_| true,
+                )
+                .await;
                 prop_assert_eq!(swept.unwrap().expired, self.reference.sweep());
                 self.offered().await;
             }
@@ -172,7 +178,7 @@ impl<'a> Run<'a> {
             &self.shop.events,
         )
         .await;
-        let changed = changed.unwrap().unwrap();
+        let changed = changed.unwrap().answer.unwrap();
         prop_assert_eq!(changed.is_some(), product.is_some());
         if let (Some(product), Some(changed)) = (product, changed) {
             let rules = &mut self.reference.products[product].rules;
