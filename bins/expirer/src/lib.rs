@@ -213,7 +213,7 @@ async fn watch(pool: &PgPool, mut lag: Age) {
 
 /// The dependencies of a sweep.
 #[derive(Clone)]
-pub struct Context {
+struct Context {
     pool: PgPool,
     timer: Timer,
     batch_rows: i32,
@@ -225,7 +225,7 @@ pub struct Context {
 impl Context {
     /// `batch_rows` is the maximum number of holds in one transaction, `events` the types of events to write. Fails
     /// only if `registry` already has these metrics.
-    pub fn new(
+    fn new(
         pool: PgPool,
         timer: Timer,
         batch_rows: i32,
@@ -259,13 +259,8 @@ impl Context {
     }
 }
 
-/// Expires everything that is due.
-pub async fn run_once(context: &Context) -> Result<Swept, Error> {
-    sweep(context, &CancellationToken::new()).await
-}
-
 /// Sweeps whenever a hold may be due, until `shutdown`. An outage only delays it.
-pub async fn run(context: Context, expiries: Wakeups, shutdown: CancellationToken) {
+async fn run(context: Context, expiries: Wakeups, shutdown: CancellationToken) {
     let mut delays = Delays::up_to(RETRY_MAX);
     let mut failing = false;
     while !shutdown.is_cancelled() {

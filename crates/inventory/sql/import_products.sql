@@ -52,13 +52,10 @@ begin
   ), recorded as (
     insert into stock_adjustments (product_id, delta, reason, created_at)
     select c.id, c.delta, import_products_v2.reason, t from changed c where c.delta <> 0
-    returning id, product_id, delta
+    returning *
   ), told as (
     insert into outbox_events (event_type, payload, created_at, next_attempt_at)
-    select 'StockAdjusted', jsonb_build_object(
-      'adjustment_id', r.id, 'product_id', r.product_id, 'delta', r.delta, 'reason', import_products_v2.reason,
-      'stock', c.stock, 'total', c.total, 'adjusted_at', t
-    ), t, t
+    select 'StockAdjusted', adjustment_payload_v1(row(r.*)::stock_adjustments, c.stock, c.total), t, t
     from recorded r
     join changed c on c.id = r.product_id
     where 'StockAdjusted' = any(events)

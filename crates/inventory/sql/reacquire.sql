@@ -22,9 +22,7 @@ declare
   product products;
   allowed bigint;
 begin
-  expired := 0;
-  offered := 0;
-
+  expired := 0; offered := 0;
   -- reacquire: find the reservation
   select * into reservation from reservations r where r.id = reacquire_v2.id;
 
@@ -32,8 +30,7 @@ begin
   perform from products p where p.id = reservation.product_id for no key update;
   if not found then
     -- There is no such reservation, or its product has moved to another cell.
-    reservation := null;
-    return;
+    reservation := null; return;
   end if;
   t := clock_timestamp();
 
@@ -47,25 +44,19 @@ begin
   -- reacquire: find an earlier reacquire
   select * into earlier from reservations_ended r where r.reacquired_from = reacquire_v2.id;
   if found then
-    reservation := earlier;
-    return;
+    reservation := earlier; return;
   end if;
 
   -- The hold of this reservation may itself still be unswept.
   select * into freed from free_units_v2(reservation.product_id, reservation.quantity, t, events);
-  product := freed.product;
-  expired := freed.expired;
-  offered := freed.offered;
+  product := freed.product; expired := freed.expired; offered := freed.offered;
   -- Others wait: free units are theirs.
   if product.stock < reservation.quantity or product.waiting > 0 then
-    outcome := 'expired_sold_out';
-    return;
+    outcome := 'expired_sold_out'; return;
   end if;
   allowed := still_allowed_v1(product, reservation.user_id, t);
   if reservation.quantity > allowed then
-    outcome := 'max_per_user_reached';
-    remaining := greatest(allowed, 0)::integer;
-    return;
+    outcome := 'max_per_user_reached'; remaining := greatest(allowed, 0)::integer; return;
   end if;
 
   -- reacquire: take the units

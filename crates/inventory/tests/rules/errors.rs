@@ -9,7 +9,7 @@ use sqlx::{
 };
 use tokio::time::timeout;
 
-use crate::support::Shop;
+use crate::support::{Changed as _, Shop};
 
 /// A wait longer than this fails the test.
 const PATIENCE: Duration = Duration::from_secs(60);

@@ -14,7 +14,7 @@ use time::{Duration, OffsetDateTime};
 
 use crate::{
     reserve_batch::together,
-    support::{HOLD_SECONDS, Shop, one, only, outcomes, units},
+    support::{Changed as _, HOLD_SECONDS, Shop, one, only, outcomes, units},
 };
 
 fn at_most(units: i64) -> Policy {

@@ -11,6 +11,7 @@ use inventory::{
     reservation::{self, Refusal, Reservation},
     reserve::{self, Reserve},
     return_sold,
+    transition::{Change, Transition},
 };
 use sqlx::{
     PgPool, Postgres, Transaction,
@@ -75,6 +76,18 @@ pub(crate) fn outcomes(batch: &Batch) -> Vec<Result<(), Refusal>> {
         .iter()
         .map(|answer| answer.as_ref().map(|_| ()).map_err(Clone::clone))
         .collect()
+}
+
+pub(crate) trait Changed {
+    /// Number of reservations that the call changed. Repeats are successful answers without a change.
+    fn changed(&self) -> u64;
+}
+
+impl Changed for Batch {
+    fn changed(&self) -> u64 {
+        let is_change = |it: &Transition<'_>| matches!(it, Transition::Of(change, _) if *change != Change::Repeated);
+        self.transitions().filter(is_change).count() as u64
+    }
 }
 
 /// The answer of a batch of one.

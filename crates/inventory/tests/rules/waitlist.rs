@@ -25,7 +25,9 @@ use time::{Duration, OffsetDateTime};
 use trace::Span;
 
 use self::stage::{Line, wish};
-use crate::support::{ALL_EVENTS, HOLD_SECONDS, Shop, one, only, outcomes, units, user};
+use crate::support::{
+    ALL_EVENTS, Changed as _, HOLD_SECONDS, Shop, one, only, outcomes, units, user,
+};
 
 /// All verbs that free units, each with a product of two units that users 1 and 2 have.
 #[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]

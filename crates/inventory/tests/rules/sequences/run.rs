@@ -27,7 +27,7 @@ use super::{
     Change, Step, Wish,
     reference::{Answer, Deadline, Product, Reference, Request, Rules, Window},
 };
-use crate::support::{HOLD_SECONDS, MAX_HOLD_SECONDS, Shop, reservation_id, units};
+use crate::support::{Changed as _, HOLD_SECONDS, MAX_HOLD_SECONDS, Shop, reservation_id, units};
 
 /// An id that no product and no reservation has.
 const UNKNOWN: i64 = i64::MAX;
