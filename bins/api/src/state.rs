@@ -158,12 +158,8 @@ impl AppState {
             is_failure: code::is_failure,
         };
         let live = Live::start(sources, process)?;
-        let after_commit = AfterCommit::new(
-            timer.clone(),
-            metrics.clone(),
-            feed,
-            settings.events.outbox_events.clone(),
-        );
+        let events = settings.events.outbox_events.clone();
+        let after_commit = AfterCommit::new(timer.clone(), metrics.clone(), feed, events);
         let failed_calls = Arc::new(FailedCalls::default());
         let stop = CancellationToken::new();
         let builder = LaneBuilder {
