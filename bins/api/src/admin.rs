@@ -5,7 +5,7 @@ use futures_util::{FutureExt as _, future};
 use inventory::{
     Timestamp,
     audit::{self, Audit, Tally},
-    expire,
+    expire::{self, Commit},
     idempotency::Key,
     outbox::{self, Dead},
 };
@@ -52,12 +52,14 @@ pub(crate) async fn sync_expired(
     let (pool, after_commit) = (bulkhead.pool(), bulkhead.after_commit());
     let sweep = async move {
         let mut began = false;
-        let swept = expire::sweep(&pool, EXPIRE_BATCH_ROWS, &sale.events, |done| {
+        let after = |done: expire::Expired| {
             began = true;
             after_commit.tell(done.transitions());
             true
-        });
-        let swept = swept.await;
+        };
+        // The answer says what was done, so a crash must not undo it.
+        let commit = Commit::Synchronous;
+        let swept = expire::sweep(&pool, EXPIRE_BATCH_ROWS, commit, &sale.events, after).await;
         swept.map_err(|error| error.after(began))
     };
     let swept = bulkhead.execute("sync_expired", sweep).await?;
@@ -102,13 +104,7 @@ pub(crate) async fn rebuild_counters(
     let tally = bulkhead
         .execute("tally", async move { audit::tally(&pool).await })
         .await?;
-    let counts = [
-        tally.created,
-        tally.confirmed,
-        tally.canceled,
-        tally.expired,
-    ];
-    if let Err(error) = timer.set_counters(counts).await {
+    if let Err(error) = timer.set_counters(tally.counts()).await {
         tracing::warn!("the counters in Redis cannot be rebuilt: {error:#}");
         return Err(Problem::Overloaded);
     }
@@ -182,7 +178,7 @@ pub(crate) async fn requeue(
         "requeue_dead_events",
         key,
         |executor| outbox::requeue_dead(executor).boxed(),
-        |_, _| (),
+        |after_commit, _| after_commit.wake_relay(),
         |requeued| {
             let requeued = *requeued;
             Ok(Answer(Requeued { requeued }))
@@ -233,7 +229,7 @@ pub(crate) async fn replay(
         "replay_events",
         key,
         move |executor| outbox::replay(executor, from.get(), to.get()).boxed(),
-        |_, _| (),
+        |after_commit, _| after_commit.wake_relay(),
         |replayed| {
             let replayed = *replayed;
             Ok(Answer(Replayed { replayed }))

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use inventory::{
+    event::Events,
     reservation::{Reservation, Status},
     transition::{Change, Transition},
 };
@@ -17,14 +18,22 @@ pub(crate) struct AfterCommit {
     timer: Timer,
     metrics: &'static Metrics,
     feed: Arc<Feed>,
+    events: &'static Events,
 }
 
 impl AfterCommit {
-    pub(crate) fn new(timer: Timer, metrics: &'static Metrics, feed: Arc<Feed>) -> Self {
+    /// `events` are the types of events that the calls write.
+    pub(crate) fn new(
+        timer: Timer,
+        metrics: &'static Metrics,
+        feed: Arc<Feed>,
+        events: &'static Events,
+    ) -> Self {
         Self {
             timer,
             metrics,
             feed,
+            events,
         }
     }
 
@@ -34,11 +43,19 @@ impl AfterCommit {
             for transition in transitions.clone() {
                 note(notes, transition);
             }
+            if transitions.clone().any(|it| it.has_event(self.events)) {
+                notes.wake_relay();
+            }
         });
         for transition in transitions.clone() {
             self.metrics.count(transition);
         }
         self.feed.note(transitions);
+    }
+
+    /// Tells relays of events that a call made due again.
+    pub(crate) fn wake_relay(&self) {
+        self.timer.note(|notes| notes.wake_relay());
     }
 }
 
@@ -49,6 +66,7 @@ fn note(notes: &mut Notes<'_>, transition: Transition<'_>) {
         Transition::Expired(count) => return notes.count(Counter::Expired, count),
         // Without timers: the holds are not known here. The sweep that waits for the next deadline ends them in time.
         Transition::Offered(count) => return notes.count(Counter::Created, count),
+        Transition::StockAdjusted => return,
     };
     let id = reservation.id.get();
     match change {

@@ -13,10 +13,12 @@ use inventory::{
     compatibility::{self, Unusable},
     database,
     event::Events,
-    import::{self, Imported, MAX_ROWS, Mode, Row},
+    import::{self, Imported, MAX_ROWS, Mode, Outcome, Row},
 };
+use runtime::Process;
 use sqlx::PgPool;
 
+use crate::counters;
 use read::{Line, read};
 
 /// A file with more rows shows its progress.
@@ -30,8 +32,9 @@ const ACQUIRE_MILLISECONDS: u64 = 30_000;
 pub(crate) async fn import(
     file: &Path,
     mode: Mode,
-    args: &database::Args,
+    (args, timer): (&database::Args, &timer::Args),
     events: &Events,
+    process: &Process,
 ) -> anyhow::Result<()> {
     let rows = match read(&content(file)?) {
         Ok(rows) => rows,
@@ -53,13 +56,19 @@ pub(crate) async fn import(
         Err(unusable) => return Err(unusable.into()),
     }
     let all: Vec<&Row> = rows.iter().map(|row| &row.value).collect();
-    let mut imported = run(&pool, &all, Mode::Check, events).await?;
+    let mut imported = run(&pool, &all, Mode::Check, events, |_| ()).await?;
     refused(&rows, &imported)?;
     if mode == Mode::Write {
         let differs = |imported: &Imported| !matches!(imported, Imported::Unchanged(_));
         let places: Vec<usize> = (0..rows.len()).filter(|n| differs(&imported[*n])).collect();
         let new: Vec<&Row> = places.iter().map(|place| all[*place]).collect();
-        let written = run(&pool, &new, Mode::Write, events).await;
+        let (mut offered, mut has_events) = (0, false);
+        let written = run(&pool, &new, Mode::Write, events, |done| {
+            offered += done.offered;
+            has_events |= done.transitions().any(|it| it.has_event(events));
+        });
+        let written = written.await;
+        tell(timer, offered, has_events, process).await;
         let written = written.context(
             "the import was interrupted: a part of the rows may have been written. Import the file again: it does what \
             is left",
@@ -83,12 +92,26 @@ fn content(file: &Path) -> anyhow::Result<String> {
     String::from_utf8(bytes).context("the file is not UTF-8")
 }
 
-/// Imports or checks the rows, call by call.
+/// Tells Redis of the holds that users who waited were offered, and of new events.
+async fn tell(timer: &timer::Args, offered: u64, has_events: bool, process: &Process) {
+    if offered == 0 && !has_events {
+        return;
+    }
+    if let Err(error) = counters::tell(timer, offered, has_events, process).await {
+        eprintln!(
+            "{error:#}: its counters lack {offered} holds that were offered to users who waited. \
+            POST /admin/counters/rebuild adds them"
+        );
+    }
+}
+
+/// Imports or checks the rows, call by call. Calls `after` with the result of each call.
 async fn run(
     pool: &PgPool,
     rows: &[&Row],
     mode: Mode,
     events: &Events,
+    mut after: impl FnMut(&Outcome),
 ) -> anyhow::Result<Vec<Imported>> {
     let mut imported = Vec::with_capacity(rows.len());
     let done = match mode {
@@ -97,7 +120,9 @@ async fn run(
     };
     for part in rows.chunks(MAX_ROWS) {
         let part = import::import(pool, part, mode, events).await;
-        imported.extend(part.map_err(|error| anyhow::anyhow!("{error}: {}", error.cause()))?);
+        let part = part.map_err(|error| anyhow::anyhow!("{error}: {}", error.cause()))?;
+        after(&part);
+        imported.extend(part.rows);
         if rows.len() > PROGRESS_EVERY && imported.len() % PROGRESS_EVERY == 0 {
             eprintln!("{} of {} rows {done}", imported.len(), rows.len());
         }

@@ -169,7 +169,8 @@ pub async fn run(args: Args, process: Process) -> anyhow::Result<()> {
                 false => Mode::Write,
             };
             let events = &args.settings.events.outbox_events;
-            import::import(&file, mode, &args.database, events).await
+            let servers = (&args.database, &args.timer);
+            import::import(&file, mode, servers, events, &process).await
         }
         Some(Command::Openapi) => {
             println!("{:#}", openapi());

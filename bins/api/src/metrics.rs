@@ -127,7 +127,8 @@ impl Metrics {
                 self.confirmed.inc();
             }
             Transition::Of(Change::Canceled, _) => self.canceled.inc(),
-            Transition::Of(Change::Extended | Change::Returned | Change::Repeated, _) => {}
+            Transition::Of(Change::Extended | Change::Returned | Change::Repeated, _)
+            | Transition::StockAdjusted => {}
         }
     }
 

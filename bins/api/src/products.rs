@@ -289,17 +289,12 @@ pub(crate) async fn change(
     }
     let (policy, sku) = (body.policy()?, body.sku()?);
     let name = body.name()?;
-    let pool = bulkhead.pool();
+    let (pool, after_commit) = (bulkhead.pool(), bulkhead.after_commit());
     let changed = bulkhead.execute("change_product", async move {
-        product::change(
-            &pool,
-            id,
-            name.as_ref(),
-            sku.as_ref(),
-            &policy,
-            &sale.events,
-        )
-        .await
+        let (name, sku) = (name.as_ref(), sku.as_ref());
+        let changed = product::change(&pool, id, name, sku, &policy, &sale.events).await?;
+        after_commit.tell(changed.transitions());
+        Ok(changed.answer)
     });
     match changed.await?? {
         Some(product) => Ok(Answer(product)),

@@ -160,12 +160,19 @@ impl AppState {
             is_failure: code::is_failure,
         };
         let live = Live::start(sources, process)?;
-        let after_commit = AfterCommit::new(timer.clone(), metrics, feed);
+        let limits = limits(&settings);
+        let lanes = settings.reserve_lanes.into();
+        let sale = keep(Sale {
+            hold_seconds: settings.hold_seconds,
+            max_hold_seconds: settings.max_hold_seconds,
+            events: settings.events.outbox_events,
+        });
+        let after_commit = AfterCommit::new(timer.clone(), metrics, feed, &sale.events);
         let failed_calls = Arc::new(FailedCalls::default());
         let stop = CancellationToken::new();
         let builder = LaneBuilder {
             connections: Connections::Shared,
-            limits: limits(&settings),
+            limits,
             pool: pool.clone(),
             after_commit: after_commit.clone(),
             blocked: BlockedProducts::new(ProductLocks(pool.clone())),
@@ -174,16 +181,10 @@ impl AppState {
             tasks: process.tasks.clone(),
             stop: stop.clone(),
         };
-        let sale = keep(Sale {
-            hold_seconds: settings.hold_seconds,
-            max_hold_seconds: settings.max_hold_seconds,
-            events: settings.events.outbox_events,
-        });
         let skus = keep(Skus::start(&builder));
         let product = keep(products::start(&builder));
         let bulkhead = Bulkhead::new(pool, after_commit, failed_calls, process.tasks.clone());
         let of_reserve = builder.with_own_connections();
-        let lanes = settings.reserve_lanes.into();
         Ok(Self(keep(Parts {
             access: keep(access),
             products: keep(products::Lists::start(&builder, product, skus)),
@@ -216,7 +217,7 @@ impl AppState {
     }
 
     /// Ends the timers, and the lanes after their last answer. It is called when no request waits for an answer any
-    /// more. Dropping the state would not be enough: a connection with an unfinished request may still have a clone.
+    /// more.
     pub(crate) fn close(&self) {
         self.0.stop.cancel();
         self.0.timer.close();

@@ -16,7 +16,7 @@ as $$
 declare
   t timestamptz;
   freed record;
-  adjustment bigint;
+  adjustment stock_adjustments;
 begin
   -- adjust stock: lock the product
   select * into product from products p where p.id = adjust_stock_v2.product_id for no key update;
@@ -28,9 +28,10 @@ begin
   offered := 0;
 
   if product.stock + delta::bigint < 0 then
-    select * into freed from free_units_v1(adjust_stock_v2.product_id, -delta::bigint, t, events);
+    select * into freed from free_units_v2(adjust_stock_v2.product_id, -delta::bigint, t, events);
     product := freed.product;
     expired := freed.expired;
+    offered := freed.offered;
   end if;
   adjusted := product.stock + delta::bigint >= 0 and product.total + delta::bigint <= 2147483647;
   if not adjusted then
@@ -46,19 +47,16 @@ begin
   -- adjust stock: record the adjustment
   insert into stock_adjustments (product_id, delta, reason, created_at)
   values (adjust_stock_v2.product_id, adjust_stock_v2.delta, adjust_stock_v2.reason, t)
-  returning id into adjustment;
+  returning * into adjustment;
 
   if 'StockAdjusted' = any(events) then
     -- adjust stock: write the event
     insert into outbox_events (event_type, payload, created_at, next_attempt_at)
-    values ('StockAdjusted', jsonb_build_object(
-      'adjustment_id', adjustment, 'product_id', adjust_stock_v2.product_id, 'delta', delta,
-      'reason', reason, 'stock', product.stock, 'total', product.total, 'adjusted_at', t
-    ), t, t);
+    values ('StockAdjusted', adjustment_payload_v1(adjustment, product.stock, product.total), t, t);
   end if;
 
   if product.waiting > 0 then
-    offered := cardinality(offer_units_v1(adjust_stock_v2.product_id, t, events))::bigint;
+    offered := offered + cardinality(offer_units_v1(adjust_stock_v2.product_id, t, events))::bigint;
     -- adjust stock: read the product again
     select * into product from products p where p.id = adjust_stock_v2.product_id;
   end if;

@@ -1,7 +1,8 @@
 -- Expires up to max_rows due holds of one product, longest due first. Their units go to users who wait for them, if any.
--- Returns the number of expired holds, and of holds that were offered.
-create or replace function expire_v3(
-  product_id bigint, max_rows integer, events text[], out expired integer, out offered integer
+-- Returns the number of expired holds, and of holds that were offered. With `durable`, the commit waits for the disk in any
+-- case: the caller tells somebody that the holds have expired.
+create or replace function expire_v4(
+  product_id bigint, max_rows integer, events text[], durable boolean, out expired integer, out offered integer
 )
 language plpgsql
 set lock_timeout = '5s'
@@ -15,7 +16,7 @@ declare
   before bigint;
 begin
   -- expire: lock the product
-  select p.waiting > 0 into has_line from products p where p.id = expire_v3.product_id for no key update;
+  select p.waiting > 0 into has_line from products p where p.id = expire_v4.product_id for no key update;
   if has_line then
     before := offered_v1(array[product_id]);
   end if;
@@ -23,7 +24,7 @@ begin
   offered := 0;
   if has_line then
     offered := (offered_v1(array[product_id]) - before)::integer;
-  elsif not 'ReservationExpired' = any(events) then
+  elsif not durable and not 'ReservationExpired' = any(events) then
     -- The commit need not wait for the disk, which would take most of the time of a sweep. If a crash undoes it, the holds
     -- are due again, which they also were for everybody before. A sale of these units waits for the disk, and with it for
     -- this commit, because the log is written in order.

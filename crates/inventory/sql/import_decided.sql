@@ -1,5 +1,5 @@
 -- What an import is to do with each row: the product's wanted state, which fields differ, and the outcome. The rows
--- and the outcomes are those of import_products_v1. The products with these ids are those with the rows' SKUs. The function is
+-- and the outcomes are those of import_products_v2. The products with these ids are those with the rows' SKUs. The function is
 -- stable, so it reads with the snapshot of the calling statement.
 create or replace function import_decided_v1(rows jsonb, ids bigint[])
 returns table (

@@ -8,7 +8,8 @@
 -- Returns an outcome for each row, in order: 'created', 'changed', 'unchanged', or why nothing was done: 'incomplete'
 -- (a new product has no name or stock), 'window' (the sale would end before it starts), 'insufficient_stock' (with the
 -- free units). `changes` names the changed fields. With `dry_run` nothing is done at all.
-create or replace function import_products_v1(rows jsonb, reason text, dry_run boolean, events text[])
+-- Behind the rows comes one with the outcome 'offered': `free` is the number of holds that users who wait were offered.
+create or replace function import_products_v2(rows jsonb, reason text, dry_run boolean, events text[])
 returns table (n integer, id bigint, outcome text, changes text[], free integer)
 language plpgsql
 set lock_timeout = '5s'
@@ -50,14 +51,11 @@ begin
     returning p.id, d.delta, p.stock, p.total
   ), recorded as (
     insert into stock_adjustments (product_id, delta, reason, created_at)
-    select c.id, c.delta, import_products_v1.reason, t from changed c where c.delta <> 0
-    returning id, product_id, delta
+    select c.id, c.delta, import_products_v2.reason, t from changed c where c.delta <> 0
+    returning *
   ), told as (
     insert into outbox_events (event_type, payload, created_at, next_attempt_at)
-    select 'StockAdjusted', jsonb_build_object(
-      'adjustment_id', r.id, 'product_id', r.product_id, 'delta', r.delta, 'reason', import_products_v1.reason,
-      'stock', c.stock, 'total', c.total, 'adjusted_at', t
-    ), t, t
+    select 'StockAdjusted', adjustment_payload_v1(row(r.*)::stock_adjustments, c.stock, c.total), t, t
     from recorded r
     join changed c on c.id = r.product_id
     where 'StockAdjusted' = any(events)
@@ -69,8 +67,10 @@ begin
 
   if not dry_run then
     -- Added units, and units of a sale that has begun, belong to the users who wait.
-    perform offer_each_v1(array(select p.id from products p where p.id = any(ids) and p.waiting > 0 order by p.id), t,
-      events);
+    return query
+    select null::integer, null::bigint, 'offered', null::text[], cardinality(offer_each_v1(
+      array(select p.id from products p where p.id = any(ids) and p.waiting > 0 order by p.id), t, events
+    ));
   end if;
 end
 $$;

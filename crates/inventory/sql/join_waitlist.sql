@@ -20,19 +20,16 @@ declare
   product products;
   hold reservations_active;
 begin
-  expired := 0;
-  offered := 0;
+  expired := 0; offered := 0;
   -- join waitlist: lock the product
   select * into product from products p where p.id = join_waitlist_v1.product_id for no key update;
   t := clock_timestamp();
 
   -- join waitlist: the user's own entry
-  select e.id into number
-  from waitlist_entries e
+  select e.id into number from waitlist_entries e
   where e.user_id = join_waitlist_v1.user_id and e.product_id = product.id and e.status = 'WAITING';
   -- join waitlist: the user's own hold
-  select * into hold
-  from reservations_active h
+  select * into hold from reservations_active h
   where h.user_id = join_waitlist_v1.user_id and h.product_id = product.id
     and h.user_id > 0; -- selects the index
 
@@ -45,12 +42,12 @@ begin
     when quantity > still_allowed_v1(product, user_id, t) then 'max_per_user_reached'
     else 'joined'
   end;
-  if outcome = 'already_reserved' then
-    number := hold.id;
-  elsif outcome = 'max_per_user_reached' then
-    number := greatest(still_allowed_v1(product, user_id, t), 0);
-  end if;
   if outcome <> 'joined' then
+    number := case outcome
+      when 'already_reserved' then hold.id
+      when 'max_per_user_reached' then greatest(still_allowed_v1(product, user_id, t), 0)
+      else number
+    end;
     return;
   end if;
 
@@ -73,9 +70,7 @@ begin
 
   -- join waitlist: read the entry again
   select * into entry from waitlist_entries e where e.id = entry.id;
-  if entry.status = 'WAITING' then
-    -- join waitlist: it is the last in the line
-    select p.waiting into place from products p where p.id = product.id;
-  end if;
+  -- join waitlist: while it waits, it is the last in the line
+  select p.waiting into place from products p where p.id = product.id and entry.status = 'WAITING';
 end
 $$;

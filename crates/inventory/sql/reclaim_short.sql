@@ -14,7 +14,8 @@ begin
   for short in
     -- reserve: where stock is short
     with ours as materialized (
-      select p.id, p.stock from products p where p.id = any(locked)
+      -- Not where users wait: due units are theirs, and serve_waitlists has decided how many come free in this call.
+      select p.id, p.stock from products p where p.id = any(locked) and p.waiting = 0
     )
     select p.id, sum(q.quantity) - p.stock as units
     from unnest(product_ids, quantities, outcomes) as q (product_id, quantity, outcome)

@@ -14,6 +14,11 @@
 -- `busy` is true when another transaction has locked one of the products and `wait` is false. Nothing else is
 -- returned then. The call may have locked other products. The transaction must end before it tries again with `wait`:
 -- waiting with these locks held could deadlock.
+--
+-- The settings: a lock timeout proves that nothing was done, so the client may retry. The statistics may date from the
+-- minute before the sale. Each table is therefore read in a step of its own, by arrays of keys. In a join, the planner
+-- would read a whole table that it believes to be empty. A bitmap scan has no order, but the newest version must come
+-- first. A custom plan per call would cost a single request more than all its other work.
 create or replace function reserve_v2(
   product_ids bigint[], user_ids bigint[], quantities integer[], reference_texts text[],
   hold_seconds integer, events text[], wait boolean default true,
@@ -21,29 +26,19 @@ create or replace function reserve_v2(
   out reserved_at timestamptz, out expired bigint
 )
 language plpgsql
--- A lock timeout proves that nothing was done, so the client may retry.
 set lock_timeout = '5s'
--- The statistics may date from the minute before the sale. Each table is therefore read in a step of its own, by
--- arrays of keys. In a join, the planner would read a whole table that it believes to be empty. A custom plan per
--- call would cost a single request more than all its other work.
 set enable_seqscan = off
--- A bitmap scan has no order, but the newest version must come first.
 set enable_bitmapscan = off
 set plan_cache_mode = force_generic_plan
 as $$
 #variable_conflict use_column
 declare
-  size integer := cardinality(product_ids);
-  one_product boolean := product_ids[1] = all(product_ids);
-  first_id bigint := product_ids[1];
-  sold_out bigint[] := '{}'::bigint[];
-  lines bigint[];
-  holds reservations_active[];
-  locked bigint[];
-  fast record;
+  size integer := cardinality(product_ids); first_id bigint := product_ids[1];
+  one_product boolean := first_id = all(product_ids);
+  sold_out bigint[] := '{}'::bigint[]; lines bigint[]; holds reservations_active[];
+  locked bigint[]; fast record;
 begin
-  busy := false; expired := 0;
-  outcomes := '{}'; ids := '{}'; numbers := '{}';
+  busy := false; expired := 0; outcomes := '{}'; ids := '{}'; numbers := '{}';
   if size = 0 then
     return;
   end if;
@@ -77,11 +72,8 @@ begin
       fast := reserve_products_v1(product_ids, user_ids, quantities, reference_texts, hold_seconds, sold_out, wait);
     end if;
     busy := fast.busy;
-    if busy then
-      return;
-    end if;
-    ids := fast.ids; numbers := fast.numbers;
-    reserved_at := fast.reserved_at; locked := fast.locked;
+    if busy then return; end if;
+    ids := fast.ids; numbers := fast.numbers; reserved_at := fast.reserved_at; locked := fast.locked;
   end if;
   if cardinality(ids) = size and array_position(ids, null) is null then
     if 'ReservationCreated' = any(events) then

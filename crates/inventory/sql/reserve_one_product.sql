@@ -1,6 +1,9 @@
 -- The fast path of reserve for requests of one product. Locks the product. When it has enough units for all requests
 -- and no rule that could refuse one, the call serves the first request of each user who has no hold. The other
 -- requests get no id and are left to reserve_one_by_one.
+--
+-- The lock reads the newest version of the product first. A lookup by `id = …` would visit every row version that an old
+-- snapshot still needs, oldest first. A product on sale gains hundreds of versions per second.
 create or replace function reserve_one_product_v1(
   product_id bigint, user_ids bigint[], quantities integer[], reference_texts text[], hold_seconds integer,
   wait boolean,
@@ -10,20 +13,15 @@ language plpgsql
 as $$
 #variable_conflict use_variable
 declare
-  size integer := cardinality(user_ids);
-  product record;
+  size integer := cardinality(user_ids); product record;
   units bigint; users bigint := 1::bigint;
-  holders bigint[];
-  deadline timestamptz;
+  holders bigint[]; deadline timestamptz;
 begin
-  -- reserve: lock the product, the newest version first. A lookup by `id = …` would visit every row version that an
-  -- old snapshot still needs, oldest first. A product on sale gains hundreds of versions per second.
+  -- reserve: lock the product, the newest version first
   select p.ctid as stored_at, p.stock, p.hold_seconds, p.max_per_user, p.sale_starts_at, p.sale_ends_at, p.waiting
-  into product
-  from products p
+  into product from products p
   where p.id >= product_id and p.id <= product_id
-  order by p.id desc limit 1
-  for no key update skip locked;
+  order by p.id desc limit 1 for no key update skip locked;
   -- After a wait for the lock, a missing product was created only just now. It does not count as busy.
   busy := false;
   if not found and not wait then
@@ -31,7 +29,6 @@ begin
   end if;
   reserved_at := clock_timestamp();
   locked := case when product.stock is null then '{}' else array[product_id] end;
-
   -- Here and below: for a single request, an expression costs a tenth of the query.
   if size = 1 then
     units := quantities[1]::bigint;
@@ -48,8 +45,7 @@ begin
 
   -- reserve: find the users who hold the product
   holders := array(
-    select h.user_id
-    from reservations_active h
+    select h.user_id from reservations_active h
     where h.user_id = any(user_ids) and h.product_id = reserve_one_product_v1.product_id
       and h.user_id > 0 -- selects the index
   );
@@ -61,7 +57,6 @@ begin
   else
     select d.ids, d.units into ids, units from draw_ids_v1(user_ids, quantities, holders) d;
   end if;
-
   deadline := reserved_at + coalesce(product.hold_seconds, hold_seconds) * interval '1 second';
   -- reserve: write the holds
   insert into reservations_active (id, product_id, user_id, quantity, reference, expires_at, created_at)

@@ -21,9 +21,7 @@ begin
   outcomes := array_fill(null::text, array[size]);
   ids := array_fill(null::bigint, array[size]);
   numbers := array_fill(null::integer, array[size]);
-  stale := '{}';
-  lacking := false;
-  lines := '{}';
+  stale := '{}'; lacking := false; lines := '{}';
 
   for request in
     select * from reserve_candidates_v1(product_ids, user_ids, quantities, locked, t)
@@ -31,8 +29,7 @@ begin
     if current_product is distinct from request.product_id then
       current_product := request.product_id;
       free_units := request.stock;
-      holders := '{}';
-      holder_ids := '{}';
+      holders := '{}'; holder_ids := '{}';
     end if;
 
     if request.stock is null then

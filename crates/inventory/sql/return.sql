@@ -16,7 +16,6 @@ declare
   product_ids bigint[];
   rows bigint;
   lines bigint[];
-  offered bigint[];
 begin
   -- return: lock the products
   select l.known, l.product_ids, l.t, l.lines into known, product_ids, t, lines from lock_products_v2(ids) l;
@@ -40,26 +39,17 @@ begin
     where p.id = any(product_ids) and p.id = e.product_id
   ), told as (
     insert into outbox_events (event_type, payload, created_at, next_attempt_at)
-    select 'ReservationReturned', event_payload_v1(
-      'ReservationReturned', e.id, e.product_id, e.user_id, e.quantity, e.reference,
-      e.created_at, e.expires_at, e.confirmed_at, e.canceled_at, e.expired_at, e.returned_at
-    ), t, t
+    select 'ReservationReturned', event_payload_v2('ReservationReturned', row(e.*)::reservations), t, t
     from returned e
     where 'ReservationReturned' = any(events)
   )
   select row(e.*)::reservations, true from returned e;
 
   get diagnostics rows = row_count;
-  if rows < cardinality(ids) then
+  if rows < cardinality(ids) or lines <> '{}' then
     return query
-    -- return: the unchanged ones
-    select as_of_v1(r, t), false from reservations r where r.id = any(known);
-  end if;
-  if lines <> '{}' then
-    offered := offer_each_v1(lines, t, events);
-    return query
-    -- return: what was offered
-    select r, false from reservations r where r.id = any(offered);
+    -- return: what did not change, and what was offered
+    select * from freed_v1(known, rows < cardinality(ids), lines, t, events);
   end if;
 end
 $$;

@@ -1,5 +1,5 @@
 -- Gives free units of these products, and units of holds that are due, to those who wait for them. Expires at most
--- about 1,000 holds per product. Returns the number of expired holds. The caller must hold the products' locks and must
+-- about 1,000 holds of all products together: the others are left to the expirer. Returns the number of expired holds. The caller must hold the products' locks and must
 -- have read t after locking.
 create or replace function serve_waitlists_v1(product_ids bigint[], t timestamptz, events text[])
 returns bigint
@@ -16,9 +16,10 @@ declare
   swept bigint;
   expired bigint := 0::bigint;
 begin
+  perform offer_each_v1(product_ids, t, events);
   foreach this_id in array product_ids loop
-    perform offer_units_v1(this_id, t, events);
-    for pass in 1 .. 4 loop
+    loop
+      exit when expired >= 1000;
       -- serve waitlists: read the product
       select * into product from products p where p.id = this_id;
       exit when product.waiting = 0 or (product.sale_starts_at > t) is true or (product.sale_ends_at <= t) is true;

@@ -15,10 +15,7 @@ begin
   end if;
   -- write events
   insert into outbox_events (event_type, payload, created_at, next_attempt_at)
-  select write_events_v1.event_type, event_payload_v1(
-    write_events_v1.event_type, r.id, r.product_id, r.user_id, r.quantity, r.reference,
-    r.created_at, r.expires_at, r.confirmed_at, r.canceled_at, r.expired_at, r.returned_at
-  ), t, t
+  select write_events_v1.event_type, event_payload_v2(write_events_v1.event_type, row(r.*)::reservations), t, t
   from reservations r
   where r.id = any(ids);
 end

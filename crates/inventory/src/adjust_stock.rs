@@ -85,8 +85,10 @@ impl Adjusted {
 
     /// The transitions that this call made.
     pub fn transitions(&self) -> impl Iterator<Item = Transition<'_>> + Clone {
-        expired(self.expired)
+        let adjusted = self.answer.is_ok().then_some(Transition::StockAdjusted);
+        adjusted
             .into_iter()
+            .chain(expired(self.expired))
             .chain(offered(self.offered))
     }
 }

@@ -99,6 +99,13 @@ pub struct Tally {
     pub expired: i64,
 }
 
+impl Tally {
+    /// `[created, confirmed, canceled, expired]`.
+    pub fn counts(self) -> [i64; 4] {
+        [self.created, self.confirmed, self.canceled, self.expired]
+    }
+}
+
 /// Counts all reservations in one snapshot.
 pub async fn tally(pool: &PgPool) -> Result<Tally, Error> {
     let query = sqlx::query(

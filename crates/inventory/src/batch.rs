@@ -39,14 +39,6 @@ impl Batch {
         }
     }
 
-    /// Number of reservations that this call changed. Repeats are successful answers without a change.
-    pub fn changed(&self) -> u64 {
-        let changes = self.changes();
-        changes
-            .filter(|(change, _)| *change != Change::Repeated)
-            .count() as u64
-    }
-
     /// The transitions of this call, including repeats.
     pub fn transitions(&self) -> impl Iterator<Item = Transition<'_>> + Clone {
         self.changes()

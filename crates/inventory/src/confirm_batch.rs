@@ -27,9 +27,9 @@ pub async fn confirm_batch(
     events: &Events,
 ) -> Result<AllOrNone<ReservationId>, Error> {
     let confirm = concat!(
-        "-- confirm batch\nselect lost_id, outcome, remaining, expired, changed, ",
+        "-- confirm batch\nselect lost_id, outcome, remaining, expired, offered, changed, ",
         of_result!(),
-        " from confirm_batch_v1($1, $2, $3)"
+        " from confirm_batch_v2($1, $2, $3)"
     );
     let query = sqlx::query(confirm)
         .bind(raw(ids))
@@ -47,7 +47,7 @@ pub async fn confirm_batch(
     .await
 }
 
-/// Reads the result of `confirm_batch_v1`.
+/// Reads the result of `confirm_batch_v2`.
 fn read_all(ids: &[ReservationId], rows: Vec<PgRow>) -> Result<AllOrNone<ReservationId>, Error> {
     let (mut in_time, mut late) = (Vec::new(), Vec::new());
     for row in rows {

@@ -72,18 +72,30 @@ impl Expired {
     }
 }
 
+/// Whether the commits of a sweep wait for the disk.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Commit {
+    /// Always. For a caller that tells somebody that the holds have expired.
+    Synchronous,
+    /// Only if an event or an offered hold tells somebody. If a crash undoes another commit, its holds are due again, which
+    /// they also were for everybody before.
+    Asynchronous,
+}
+
 /// Expires up to `max_rows` due holds of one product in one transaction. Their units go to users who wait for them, if
 /// there are any.
 pub async fn expire(
     pool: &PgPool,
     product_id: ProductId,
     max_rows: i32,
+    commit: Commit,
     events: &Events,
 ) -> Result<Expired, Error> {
-    let query = sqlx::query("-- expire\nselect expired, offered from expire_v3($1, $2, $3)")
+    let query = sqlx::query("-- expire\nselect expired, offered from expire_v4($1, $2, $3, $4)")
         .bind(product_id)
         .bind(max_rows)
-        .bind(events.types());
+        .bind(events.types())
+        .bind(commit == Commit::Synchronous);
     let rows = execute(pool, query).await?;
     let row = rows.first().ok_or(sqlx::Error::RowNotFound)?;
     let expired: i32 = row.try_get("expired")?;
@@ -116,6 +128,7 @@ pub struct Swept {
 pub async fn sweep(
     pool: &PgPool,
     max_rows: i32,
+    commit: Commit,
     events: &Events,
     mut after: impl FnMut(Expired) -> bool,
 ) -> Result<Swept, Error> {
@@ -137,7 +150,7 @@ pub async fn sweep(
             loop {
                 let done = match max_rows {
                     0 => settle(pool, product_id, events).await,
-                    _ => expire(pool, product_id, max_rows, events).await,
+                    _ => expire(pool, product_id, max_rows, commit, events).await,
                 };
                 let done = match done {
                     Ok(done) => done,

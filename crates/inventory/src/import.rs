@@ -10,6 +10,7 @@ use crate::{
     event::Events,
     product::{Name, Policy},
     sku::Sku,
+    transition::{Transition, offered},
 };
 
 /// Most rows in one call. Their products stay locked for some 50 ms.
@@ -41,6 +42,25 @@ pub enum Imported {
     Unchanged(ProductId),
     /// Nothing was done for this row.
     Refused(RefusedRow),
+}
+
+/// Result of [`import`].
+#[derive(Debug)]
+pub struct Outcome {
+    /// What became of each row, in order.
+    pub rows: Vec<Imported>,
+    /// Number of holds that the call offered to users who waited for units.
+    pub offered: u64,
+}
+
+impl Outcome {
+    /// The transitions that a call that wrote made.
+    pub fn transitions(&self) -> impl Iterator<Item = Transition<'_>> + Clone {
+        let is_adjusted = |row: &Imported| matches!(row, Imported::Changed(_, fields) if fields.iter().any(|name| name == "stock"));
+        let adjusted = self.rows.iter().any(is_adjusted);
+        let adjusted = adjusted.then_some(Transition::StockAdjusted);
+        adjusted.into_iter().chain(offered(self.offered))
+    }
 }
 
 /// Why nothing was done for a row.
@@ -80,21 +100,26 @@ pub async fn import(
     rows: &[&Row],
     mode: Mode,
     events: &Events,
-) -> Result<Vec<Imported>, Error> {
+) -> Result<Outcome, Error> {
     let wanted: Vec<Value> = rows.iter().map(|row| row.to_json()).collect();
     let query = sqlx::query(
         "-- import products
-        select id, outcome, changes, free from import_products_v1($1, $2, $3, $4) order by n",
+        select id, outcome, changes, free from import_products_v2($1, $2, $3, $4) order by n",
     )
     .bind(Json(wanted))
     .bind(REASON)
     .bind(mode == Mode::Check)
     .bind(events.types());
-    let mut imported = Vec::with_capacity(rows.len());
+    let (mut imported, mut offered) = (Vec::with_capacity(rows.len()), 0);
     for row in execute(executor, query).await? {
         let id: Option<ProductId> = row.try_get("id")?;
         let outcome: &str = row.try_get("outcome")?;
         imported.push(match (outcome, id) {
+            ("offered", _) => {
+                let holds: i32 = row.try_get("free")?;
+                offered = holds.unsigned_abs().into();
+                continue;
+            }
             ("created", id) => Imported::Created(id),
             ("changed", Some(id)) => Imported::Changed(id, row.try_get("changes")?),
             ("unchanged", Some(id)) => Imported::Unchanged(id),
@@ -106,11 +131,14 @@ pub async fn import(
             (other, _) => return Err(no_such_outcome(other).into()),
         });
     }
-    Ok(imported)
+    Ok(Outcome {
+        rows: imported,
+        offered,
+    })
 }
 
 impl Row {
-    /// As `import_products_v1` reads it: absent fields stay unchanged.
+    /// As `import_products_v2` reads it: absent fields stay unchanged.
     fn to_json(&self) -> Value {
         let policy = &self.policy;
         let time = |time: Option<Option<OffsetDateTime>>| {

@@ -146,20 +146,26 @@ pub async fn begin(connection: &mut PgConnection) -> Result<Transaction<'_, Post
     Ok(connection.begin_with(begin).await?)
 }
 
+/// The statement that claims rows, by its name and the condition for `next_attempt_at`. clock_timestamp() cannot be an index
+/// condition: every poll would read all rows that are backed off.
+macro_rules! claim {
+    ($name:literal, $due:literal) => {
+        concat!(
+            "-- outbox claim",
+            $name,
+            "\n select id, event_id, event_type, payload::text as payload, created_at, traceparent, \
+              coalesce(last_error = $2, false) as replayed from outbox_events \
+            where published_at is null and dead_at is null and next_attempt_at ",
+            $due,
+            " order by next_attempt_at, id limit $1 for update skip locked"
+        )
+    };
+}
+
 /// Locks up to `max_rows` rows that are ready to publish, longest due first.
 pub async fn claim(transaction: &mut PgConnection, max_rows: i64) -> Result<Vec<Claimed>, Error> {
-    // clock_timestamp() cannot be an index condition: every poll would read all rows that are backed off.
-    let claim = "-- outbox claim: what may be tried now\n\
-        select id, event_id, event_type, payload::text as payload, created_at, traceparent, \
-          coalesce(last_error = $2, false) as replayed from outbox_events \
-        where published_at is null and dead_at is null and next_attempt_at <= statement_timestamp() \
-        order by next_attempt_at, id limit $1 \
-        for update skip locked";
-    Ok(sqlx::query_as(claim)
-        .bind(max_rows)
-        .bind(REPLAYED)
-        .fetch_all(transaction)
-        .await?)
+    let claim = claim!(": what may be tried now", "<= statement_timestamp()");
+    claimed(transaction, claim, max_rows).await
 }
 
 /// Locks up to `max_rows` rows that would become ready in more than 10 min. No retry and no lease is that long. Such a
@@ -169,12 +175,18 @@ pub async fn claim_misdated(
     transaction: &mut PgConnection,
     max_rows: i64,
 ) -> Result<Vec<Claimed>, Error> {
-    let claim = "-- outbox claim misdated: due in more than 10 min\n\
-        select id, event_id, event_type, payload::text as payload, created_at, traceparent, \
-          coalesce(last_error = $2, false) as replayed from outbox_events \
-        where published_at is null and dead_at is null and next_attempt_at > statement_timestamp() + interval '10 min' \
-        order by next_attempt_at, id limit $1 \
-        for update skip locked";
+    let claim = claim!(
+        " misdated: due in more than 10 min",
+        "> statement_timestamp() + interval '10 min'"
+    );
+    claimed(transaction, claim, max_rows).await
+}
+
+async fn claimed(
+    transaction: &mut PgConnection,
+    claim: &'static str,
+    max_rows: i64,
+) -> Result<Vec<Claimed>, Error> {
     Ok(sqlx::query_as(claim)
         .bind(max_rows)
         .bind(REPLAYED)

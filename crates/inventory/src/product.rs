@@ -13,6 +13,7 @@ use crate::{
     reservation::Refusal,
     schema::Utc,
     sku::{InvalidSku, Sku},
+    transition::{Transition, offered},
     waitlist,
 };
 
@@ -246,8 +247,30 @@ pub async fn create(
     Ok(created.and_then(|created| created.ok_or(Rejected::Refused(Refusal::SkuTaken))))
 }
 
-/// Changes a product's name and gives it a SKU, unless these are `None`, and changes the rules of its sale. Returns
-/// `Ok(Ok(None))` if the product does not exist. Refuses with [`Refusal::SkuTaken`] and [`Refusal::SkuFixed`].
+/// Result of [`change`].
+#[derive(Debug)]
+pub struct Changed {
+    /// The product after the change, `None` if it does not exist; or why it was not changed.
+    pub answer: Result<Option<Product>, Rejected>,
+    /// Number of holds that the call offered to users who waited for units.
+    pub offered: u64,
+}
+
+impl Changed {
+    /// The transitions that this call made.
+    pub fn transitions(&self) -> impl Iterator<Item = Transition<'_>> + Clone {
+        offered(self.offered).into_iter()
+    }
+
+    fn rejected(why: Rejected) -> Self {
+        Self {
+            answer: Err(why),
+            offered: 0,
+        }
+    }
+}
+
+/// Changes a product's name and gives it a SKU, unless these are `None`, and changes the rules of its sale. Refuses with [`Refusal::SkuTaken`] and [`Refusal::SkuFixed`].
 ///
 /// The rules decide who is offered units, and when the line of the product is closed. So the line is looked at in the same
 /// transaction.
@@ -258,22 +281,25 @@ pub async fn change(
     sku: Option<&Sku>,
     policy: &Policy,
     events: &Events,
-) -> Result<Result<Option<Product>, Rejected>, Error> {
+) -> Result<Changed, Error> {
     let work = async |transaction: &mut PgConnection| {
         let changed = checked(update(&mut *transaction, id, name, sku, policy).await)?;
         let mut changed = match changed {
             Ok(rows) => rows,
-            Err(rejected) => return Ok((End::Rollback, Err(rejected))),
+            Err(rejected) => return Ok((End::Rollback, Changed::rejected(rejected))),
         };
+        let mut offered = 0;
         if changed.iter().any(|product| product.waiting > 0) {
-            waitlist::settle(&mut *transaction, id, events).await?;
+            offered = waitlist::settle(&mut *transaction, id, events).await?;
             changed = read(&mut *transaction, &[id]).await?;
         }
         // With a SKU, either there is no such product, or it has another SKU.
         if changed.is_empty() && sku.is_some() && !read(transaction, &[id]).await?.is_empty() {
-            return Ok((End::Rollback, Err(Rejected::Refused(Refusal::SkuFixed))));
+            let fixed = Rejected::Refused(Refusal::SkuFixed);
+            return Ok((End::Rollback, Changed::rejected(fixed)));
         }
-        Ok((End::Commit, Ok(changed.pop())))
+        let answer = Ok(changed.pop());
+        Ok((End::Commit, Changed { answer, offered }))
     };
     transact(pool, work).await
 }

@@ -32,9 +32,9 @@ pub async fn reacquire(
 ) -> Result<Batch, Error> {
     let query = sqlx::query(concat!(
         "-- reacquire
-        select outcome, remaining, expired, coalesce(outcome = 'reacquired', false) as changed, ",
+        select outcome, remaining, expired, offered, coalesce(outcome = 'reacquired', false) as changed, ",
         of_result!(),
-        " from reacquire_v1($1, $2)"
+        " from reacquire_v2($1, $2)"
     ))
     .bind(id)
     .bind(events.types());
@@ -46,9 +46,9 @@ pub async fn reacquire(
     trace_events::call_batch(executor.into(), event, once(span), call).await
 }
 
-/// Reads the result of `reacquire_v1`.
+/// Reads the result of `reacquire_v2`.
 pub(crate) fn read(row: &PgRow) -> Result<Batch, sqlx::Error> {
-    let expired: i64 = row.try_get("expired")?;
+    let (expired, offered): (i64, i64) = (row.try_get("expired")?, row.try_get("offered")?);
     let changed: bool = row.try_get("changed")?;
     let found: Option<ReservationId> = row.try_get("id")?;
     let answer = match row.try_get("outcome")? {
@@ -65,9 +65,7 @@ pub(crate) fn read(row: &PgRow) -> Result<Batch, sqlx::Error> {
         true => Change::Reacquired,
         false => Change::Repeated,
     };
-    Ok(Batch::new(
-        vec![answer],
-        vec![change],
-        expired.unsigned_abs(),
-    ))
+    let mut batch = Batch::new(vec![answer], vec![change], expired.unsigned_abs());
+    batch.offered = offered.unsigned_abs();
+    Ok(batch)
 }

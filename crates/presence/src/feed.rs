@@ -102,7 +102,7 @@ impl Feed {
                 Transition::Of(change, reservation) if entries.noted < FEED_MAX => {
                     entries.note(change, reservation);
                 }
-                Transition::Of(..) => {}
+                Transition::Of(..) | Transition::StockAdjusted => {}
             }
         }
     }

@@ -127,7 +127,7 @@ impl Timer {
         listener::start(self.shared.clone(), listener::Topic::Expiries)
     }
 
-    /// Wakes its owner when any process has confirmed holds, and after each (re)subscribe. It has a connection of its
+    /// Wakes its owner when any process has written events, and after each (re)subscribe. It has a connection of its
     /// own, so call it once and keep the result.
     pub fn wakes(&self) -> Wakeups {
         listener::start(self.shared.clone(), listener::Topic::Outbox)
@@ -162,8 +162,13 @@ impl Notes<'_> {
         self.0.disarm(id);
     }
 
-    /// Adds to a counter. [`Counter::Confirmed`] also wakes the relay.
+    /// Adds to a counter.
     pub fn count(&mut self, counter: Counter, by: u64) {
         self.0.count(counter, by);
+    }
+
+    /// Tells relays that there are events to publish. Without it, they find the events at their next regular read.
+    pub fn wake_relay(&mut self) {
+        self.0.wake_relay();
     }
 }

@@ -33,6 +33,7 @@ pub(crate) struct Queue {
     armed: VecDeque<(i64, i64)>,
     disarmed: VecDeque<i64>,
     counts: [u64; 4],
+    wakes_relay: bool,
     overflow: u64,
 }
 
@@ -41,6 +42,7 @@ pub(crate) struct Batch {
     armed: Vec<(i64, i64)>,
     disarmed: Vec<i64>,
     counts: [u64; 4],
+    wakes_relay: bool,
 }
 
 impl Queue {
@@ -59,6 +61,10 @@ impl Queue {
     /// Counts are always accepted, because they take no space in the queue.
     pub(crate) fn count(&mut self, counter: Counter, by: u64) {
         self.counts[counter as usize] += by;
+    }
+
+    pub(crate) fn wake_relay(&mut self) {
+        self.wakes_relay = true;
     }
 
     pub(crate) fn timers(&self) -> usize {
@@ -92,11 +98,12 @@ impl Queue {
             armed,
             disarmed,
             counts: std::mem::take(&mut self.counts),
+            wakes_relay: std::mem::take(&mut self.wakes_relay),
         };
-        (batch.commands() > 0).then_some(batch)
+        (batch.commands() > 0 || batch.wakes_relay).then_some(batch)
     }
 
-    /// Removes all timers from the queue, and returns their number. The counts stay in the queue.
+    /// Removes all timers from the queue, and returns their number. All else stays in the queue.
     pub(crate) fn discard_timers(&mut self) -> u64 {
         let timers = self.timers();
         self.armed.clear();
@@ -106,7 +113,7 @@ impl Queue {
 }
 
 impl Batch {
-    /// Number of commands. A `DEL` counts once for each of its keys.
+    /// Number of commands for timers and counters. A `DEL` counts once for each of its keys.
     pub(crate) fn commands(&self) -> usize {
         let counts = self.counts.iter().filter(|count| **count > 0).count();
         self.armed.len() + self.disarmed.len() + counts
@@ -175,7 +182,7 @@ impl Keys {
                 pipeline.cmd("INCRBY").arg(key).arg(count);
             }
         }
-        if batch.counts[Counter::Confirmed as usize] > 0 {
+        if batch.wakes_relay {
             pipeline.cmd("PUBLISH").arg(&self.outbox_channel).arg("");
         }
         pipeline
@@ -209,7 +216,9 @@ mod tests {
         queue.arm((7, 1_771_072_200_000));
         queue.count(Counter::Created, 1);
         queue.count(Counter::Confirmed, 1);
+        queue.wake_relay();
         queue.count(Counter::Confirmed, 1);
+        queue.wake_relay();
         assert_eq!(
             said(&mut queue, "eu:", 3),
             [
@@ -220,6 +229,10 @@ mod tests {
                 "PUBLISH eu:outbox:3 ",
             ]
         );
+        assert!(queue.take().is_none());
+        // An event may be all that there is to tell.
+        queue.wake_relay();
+        assert_eq!(said(&mut queue, "", 0), ["PUBLISH outbox:0 "]);
         assert!(queue.take().is_none());
     }
 

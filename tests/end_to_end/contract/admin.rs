@@ -197,6 +197,43 @@ async fn sync_expired_ends_everything_that_is_due() {
     system.assert_clean_audit().await;
 }
 
+/// An expirer need not wait for the disk. An answer does.
+#[tokio::test]
+async fn sync_expired_answers_when_its_work_is_on_disk() {
+    let system = System::start().await;
+    let product = system.create_product(9).await;
+    // A deferred trigger reads the setting when the transaction commits.
+    sqlx::raw_sql(
+        "create table commits (setting text);
+        create function note_commit() returns trigger language plpgsql as $$
+        begin
+            insert into commits values (current_setting('synchronous_commit'));
+            return null;
+        end
+        $$;
+        create constraint trigger note_commit after insert on reservations_ended
+            deferrable initially deferred for each row execute function note_commit()",
+    )
+    .execute(&system.database.pool)
+    .await
+    .unwrap();
+    for key in [None, Some("sync-1")] {
+        let hold = system.reserve(product, 1).await;
+        system.backdate(&hold).await;
+        let mut request = system.request(Method::POST, "/admin/reservations/sync-expired");
+        if let Some(key) = key {
+            request = request.header("Idempotency-Key", key);
+        }
+        let answer = system.as_admin(request).await;
+        assert_eq!(answer.expect(200), json!({"expired": 1}));
+        let settings: Vec<String> = sqlx::query_scalar("delete from commits returning setting")
+            .fetch_all(&system.database.pool)
+            .await
+            .unwrap();
+        assert_eq!(settings, ["on"], "{key:?}");
+    }
+}
+
 #[tokio::test]
 async fn sync_expired_is_not_bounded_by_one_batch() {
     let system = System::start().await;

@@ -3,7 +3,9 @@
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::support::{Answer, System, assert_fields, assert_utc, id};
+use crate::support::{
+    Answer, Folder, Redis, System, assert_fields, assert_utc, id, output, test_server,
+};
 
 async fn join(system: &System, product: i64, body: Value) -> Answer {
     let path = format!("/products/{product}/waitlist");
@@ -281,5 +283,61 @@ async fn the_body_or_the_query_can_name_the_product_also_by_its_sku() {
     let late = join(json!({"sku": "FORK", "user_id": 9})).await;
     assert_eq!(late.expect(201)["product_id"], fork);
     assert_eq!(listed("sku=FORK").await, [9]);
+    system.assert_clean_audit().await;
+}
+
+/// Changed rules, units that are not free, and an import: the counters in Redis and those of the process know each offer.
+#[tokio::test]
+async fn every_offered_hold_is_counted() {
+    let (system, folder) = (System::start().await, Folder::new());
+    let body = json!({"name": "mug", "sku": "MUG", "stock": 1});
+    let mug = system.admin_json(Method::POST, "/products", &body).await;
+    let mug = id(&mug.expect(201));
+    let hold = system.reserve(mug, 1).await;
+    for user in 2..=4 {
+        let wish = json!({"user_id": user});
+        join(&system, mug, wish).await.expect(201);
+    }
+    // Before the sale, the unit stays free.
+    let path = format!("/products/{mug}");
+    let rule = json!({"sale_starts_at": "2036-01-01T00:00:00Z"});
+    let closed = system.admin_json(Method::PATCH, &path, &rule).await;
+    closed.expect(200);
+    system.cancel(&hold).await;
+    let rule = json!({"sale_starts_at": null});
+    let opened = system.admin_json(Method::PATCH, &path, &rule).await;
+    assert_eq!(opened.expect(200)["stock"], 0);
+    // The due unit is for the line.
+    let offered = system.get("/reservations?user_id=2").await.expect(200);
+    system.backdate(&offered[0]).await;
+    let fewer = json!({"delta": -1, "reason": "lost"});
+    let stock = format!("{path}/stock");
+    let refused = system.admin_json(Method::POST, &stock, &fewer).await;
+    refused.expect_problem(409, "insufficient_stock");
+
+    let mut redis = Redis::at(&test_server("TEST_REDIS_URL")).await;
+    let created = format!("GET {}metrics:reservations:created", system.redis_prefix());
+    redis.answers(&created, Some(3)).await;
+    let metric = system.metric("flashsale_reservations_created_total").await;
+    assert_eq!(metric, 3.0);
+
+    let file = folder.path().join("products");
+    std::fs::write(&file, "sku,stock\nMUG,2\n").unwrap();
+    let imported = output(
+        "flashsale-api",
+        &["import", file.to_str().unwrap()],
+        &[
+            ("DATABASE_URL", &system.database.url),
+            ("REDIS_URL", &test_server("TEST_REDIS_URL")),
+            ("REDIS_KEY_PREFIX", system.redis_prefix()),
+        ],
+    );
+    assert!(imported.status.success(), "{imported:?}");
+    redis.answers(&created, Some(4)).await;
+    let all = sqlx::query_scalar::<_, i64>("select count(*) from reservations")
+        .fetch_one(&system.database.pool)
+        .await
+        .unwrap();
+    assert_eq!(all, 4);
     system.assert_clean_audit().await;
 }

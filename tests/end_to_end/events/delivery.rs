@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use serde_json::json;
+use reqwest::Method;
+use serde_json::{Value, json};
 use time::format_description::well_known::Rfc3339;
 use tokio::time::timeout;
 
@@ -154,6 +155,84 @@ async fn redis_wakes_the_relay() {
         assert!(came.is_ok(), "it slept over event {user}");
         comes_to(&system, user, "published_at is not null").await;
     }
+}
+
+/// Each type of event, from the API and from the expirer, and events that are published again.
+#[tokio::test]
+async fn redis_wakes_the_relay_for_each_event() {
+    let all = "ReservationCreated,ReservationCanceled,ReservationExpired,ReservationReturned,StockAdjusted,\
+        WaitlistOffered";
+    let broker = Broker::shared().await;
+    let system = System::with(&[("OUTBOX_EVENTS", all)]).await;
+    let (one, gone) = (
+        system.create_product(1).await,
+        system.create_product(1).await,
+    );
+    let hold = system.reserve(one, 1).await;
+    let sold = system.reserve(gone, 1).await;
+    system.confirm(&sold).await;
+    broker.make_queue(&[]).await;
+    for key in ["reservation.*", "stock.*", "waitlist.*"] {
+        broker.bind_to(key).await;
+    }
+    let settings = [
+        ("RELAY_POLL_MILLISECONDS", "60000"),
+        ("RELAY_WORKERS", "1"),
+        ("RELAY_DECLARE_QUEUE", "false"),
+    ];
+    let _relay = Peer::relay(&system, &broker.url, &settings).await;
+    let come = async |act: &str, wanted: &[&str], published: i64| {
+        // The first ones may be found by the poll at the start. The next poll would come a minute later.
+        let events = timeout(Duration::from_secs(30), broker.receive(wanted.len()));
+        let Ok(events) = events.await else {
+            panic!("the relay slept over {act}");
+        };
+        let mut types: Vec<_> = events
+            .iter()
+            .map(|event| event.body["event_type"].as_str().unwrap())
+            .collect();
+        types.sort_unstable();
+        assert_eq!(types, wanted, "{act}");
+        comes_to(&system, published, "published_at is not null").await;
+    };
+    come("reserves", &["ReservationCreated", "ReservationCreated"], 2).await;
+    let admin = async |method, path: &str, body: Value| {
+        let answer = system.admin_json(method, path, &body).await;
+        answer.expect(200)
+    };
+    let path = format!("/reservations/{}/return", id(&sold));
+    admin(Method::POST, &path, json!({})).await;
+    come("a return", &["ReservationReturned"], 3).await;
+    let path = format!("/products/{gone}/stock");
+    let fewer = json!({"delta": -1, "reason": "damaged"});
+    admin(Method::POST, &path, fewer).await;
+    come("an adjustment", &["StockAdjusted"], 4).await;
+    let count = json!({"stock": 2, "reason": "count"});
+    admin(Method::PUT, &path, count).await;
+    come("a count", &["StockAdjusted"], 5).await;
+
+    let waits = format!("/products/{one}/waitlist");
+    let wish = json!({"user_id": 2});
+    system.post_json(&waits, &wish).await.expect(201);
+    system.cancel(&hold).await;
+    let offer = [
+        "ReservationCanceled",
+        "ReservationCreated",
+        "WaitlistOffered",
+    ];
+    come("an offer", &offer, 8).await;
+    let late = system.reserve(gone, 3).await;
+    come("a reserve", &["ReservationCreated"], 9).await;
+    system.backdate(&late).await;
+    let _expirer = Peer::expirer(&system, &[("OUTBOX_EVENTS", all)]).await;
+    come("an expiry", &["ReservationExpired"], 10).await;
+
+    sqlx::query("update outbox_events set published_at = null, dead_at = now() where id = 1")
+        .execute(&system.database.pool)
+        .await
+        .unwrap();
+    admin(Method::POST, "/admin/outbox/requeue", json!({})).await;
+    come("a requeue", &["ReservationCreated"], 10).await;
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use std::{
 use ::runtime::Process;
 use clap::{CommandFactory as _, FromArgMatches as _};
 use flashsale_api::AppState;
-use prometheus::Registry;
+use inventory::expire::{self, Commit};
 use serde_json::Value;
 use timer::Timer;
 use tokio::{
@@ -191,21 +191,12 @@ impl System {
         self.database.backdate(hold).await;
     }
 
-    /// One sweep of an expirer. Returns the number of expired holds.
+    /// The rules' own sweep, without an expirer. Returns the number of expired holds.
     pub(crate) async fn expire_once(&self) -> u64 {
-        let settings = self.settings.parse();
-        let process = Process::detached();
-        let timer = Timer::start(&settings.timer, &process).unwrap();
-        let pool = self.database.pool.clone();
-        let context = flashsale_expirer::Context::new(
-            pool,
-            timer,
-            1000,
-            settings.settings.events.outbox_events,
-            &Registry::new(),
-        )
-        .unwrap();
-        flashsale_expirer::run_once(&context).await.unwrap().expired
+        let events = self.settings.parse().settings.events.outbox_events;
+        let (pool, commit) = (&self.database.pool, Commit::Asynchronous);
+        let swept = expire::sweep(pool, 1000, commit, &events, |_| true).await;
+        swept.unwrap().expired
     }
 }
 

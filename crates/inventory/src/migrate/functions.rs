@@ -19,6 +19,7 @@ macro_rules! files {
 /// The text of each file in `sql/`.
 static FILES: &[&str] = files![
     "adjust_stock",
+    "adjustment_payload",
     "advance_ids",
     "arrive",
     "as_of",
@@ -43,6 +44,7 @@ static FILES: &[&str] = files![
     "first_in_line",
     "forget_moved",
     "free_units",
+    "freed",
     "get_reservations",
     "import_decided",
     "import_products",

@@ -15,7 +15,7 @@ use sqlx::{
 };
 use trace::Span;
 
-use crate::support::{ALL_EVENTS, Shop, only, outcomes, reservation_id, units};
+use crate::support::{ALL_EVENTS, Changed as _, Shop, only, outcomes, reservation_id, units};
 
 async fn reacquire(shop: &Shop, id: ReservationId) -> Batch {
     reacquire::reacquire(&shop.pool, id, &Span::current(), &shop.events)

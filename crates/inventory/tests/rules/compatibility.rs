@@ -11,7 +11,7 @@ use sqlx::{
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
-use crate::support::{Shop, one};
+use crate::support::{Changed as _, Shop, one};
 
 async fn said(pool: &PgPool) -> String {
     match compatibility::check(pool).await {

@@ -4,7 +4,7 @@ use futures_util::future::join_all;
 use inventory::{ReservationId, reservation::Refusal};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 
-use crate::support::{Shop, one, only};
+use crate::support::{Changed as _, Shop, one, only};
 
 const CALLERS: u32 = 24;
 

@@ -8,7 +8,7 @@ use serde_json::json;
 use sqlx::{PgPool, Row};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
-use crate::support::{Shop, one, only, outcomes, reservation_id, units};
+use crate::support::{Changed as _, Shop, one, only, outcomes, reservation_id, units};
 
 #[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
 async fn a_confirmation_sells_the_units_and_writes_one_event(pool: PgPool) {

@@ -20,9 +20,13 @@ async fn nothing_is_due_where_nothing_is_held(pool: PgPool) {
         (vec![], 0.0, None)
     );
     assert_eq!(shop.expire(product, 10).await, 0);
-    let swept = expire::sweep(&shop.pool, 10, &shop.events, |_| {
-        panic!("there was a batch")
-    })
+    let swept = expire::sweep(
+        &shop.pool,
+        10,
+        expire::Commit::Asynchronous,
+        &shop.events,
+        |_| panic!("there was a batch"),
+    )
     .await
     .unwrap();
     assert_eq!((swept.expired, swept.next_due), (0, None));
@@ -112,10 +116,16 @@ async fn a_sweep_goes_through_all_products_in_bounded_batches(pool: PgPool) {
     }
 
     let mut batches = Vec::new();
-    expire::sweep(&shop.pool, 2, &shop.events, |done| {
-        batches.push(done.expired);
-        true
-    })
+    expire::sweep(
+        &shop.pool,
+        2,
+        expire::Commit::Asynchronous,
+        &shop.events,
+        |done| {
+            batches.push(done.expired);
+            true
+        },
+    )
     .await
     .unwrap();
 
@@ -138,10 +148,16 @@ async fn a_sweep_gets_through_more_than_it_sees_at_one_look(pool: PgPool) {
     assert_eq!(due(&shop.pool).await.unwrap().products, [crowded]);
 
     let mut expired = 0;
-    expire::sweep(&shop.pool, 1000, &shop.events, |done| {
-        expired += done.expired;
-        true
-    })
+    expire::sweep(
+        &shop.pool,
+        1000,
+        expire::Commit::Asynchronous,
+        &shop.events,
+        |done| {
+            expired += done.expired;
+            true
+        },
+    )
     .await
     .unwrap();
 
@@ -157,10 +173,16 @@ async fn a_sweep_that_is_told_to_stop_keeps_what_it_did(pool: PgPool) {
     shop.crowd(product, 10, -60).await;
 
     let mut batches = Vec::new();
-    expire::sweep(&shop.pool, 3, &shop.events, |done| {
-        batches.push(done.expired);
-        batches.len() < 2
-    })
+    expire::sweep(
+        &shop.pool,
+        3,
+        expire::Commit::Asynchronous,
+        &shop.events,
+        |done| {
+            batches.push(done.expired);
+            batches.len() < 2
+        },
+    )
     .await
     .unwrap();
 
@@ -179,9 +201,15 @@ async fn a_sweep_tells_when_to_come_again(pool: PgPool) {
     let before = due(&shop.pool).await.unwrap().next_due.unwrap();
     assert!(before.as_secs() <= HOLD_SECONDS as u64, "{before:?}");
 
-    let swept = expire::sweep(&shop.pool, 10, &shop.events, |_| true)
-        .await
-        .unwrap();
+    let swept = expire::sweep(
+        &shop.pool,
+        10,
+        expire::Commit::Asynchronous,
+        &shop.events,
+        |_| true,
+    )
+    .await
+    .unwrap();
 
     assert_eq!(swept.expired, 2);
     let next = swept.next_due.unwrap().as_secs_f64();
@@ -194,26 +222,38 @@ async fn a_product_that_somebody_keeps_locked_does_not_hold_up_the_others(pool: 
     let [locked, free] = [shop.product(1).await, shop.product(1).await];
     shop.stale_hold(locked, 1, 60).await;
     shop.stale_hold(free, 1, 60).await;
-    sqlx::raw_sql("alter function expire_v3 set lock_timeout = '1ms'")
+    sqlx::raw_sql("alter function expire_v4 set lock_timeout = '1ms'")
         .execute(&shop.pool)
         .await
         .unwrap();
 
     let lock = shop.lock(locked).await;
     let mut expired = 0;
-    let swept = expire::sweep(&shop.pool, 10, &shop.events, |done| {
-        expired += done.expired;
-        true
-    })
+    let swept = expire::sweep(
+        &shop.pool,
+        10,
+        expire::Commit::Asynchronous,
+        &shop.events,
+        |done| {
+            expired += done.expired;
+            true
+        },
+    )
     .await;
 
     assert!(matches!(swept, Err(Error::NotDone(_))), "{swept:?}");
     assert_eq!(expired, 1);
     assert_eq!(shop.counters(free).await, (1, 0, 0));
     lock.rollback().await.unwrap();
-    let swept = expire::sweep(&shop.pool, 10, &shop.events, |_| true)
-        .await
-        .unwrap();
+    let swept = expire::sweep(
+        &shop.pool,
+        10,
+        expire::Commit::Asynchronous,
+        &shop.events,
+        |_| true,
+    )
+    .await
+    .unwrap();
     assert_eq!(swept.expired, 1);
     shop.assert_sound().await;
 }
@@ -234,16 +274,22 @@ async fn a_locked_product_with_all_that_a_look_sees_hides_nobody(pool: PgPool) {
         shop.crowd(product, 2, -60).await;
         free.push(product);
     }
-    sqlx::raw_sql("alter function expire_v3 set lock_timeout = '1ms'")
+    sqlx::raw_sql("alter function expire_v4 set lock_timeout = '1ms'")
         .execute(&shop.pool)
         .await
         .unwrap();
 
     let mut batches = Vec::new();
-    let swept = expire::sweep(&shop.pool, 2, &shop.events, |done| {
-        batches.push(done.expired);
-        true
-    })
+    let swept = expire::sweep(
+        &shop.pool,
+        2,
+        expire::Commit::Asynchronous,
+        &shop.events,
+        |done| {
+            batches.push(done.expired);
+            true
+        },
+    )
     .await;
 
     assert!(matches!(swept, Err(Error::NotDone(_))), "{swept:?}");
@@ -255,7 +301,14 @@ async fn a_locked_product_with_all_that_a_look_sees_hides_nobody(pool: PgPool) {
     for (product, lock) in locks {
         assert_eq!(due(&shop.pool).await.unwrap().products, [product]);
         lock.rollback().await.unwrap();
-        let swept = expire::sweep(&shop.pool, 1000, &shop.events, |_| true).await;
+        let swept = expire::sweep(
+            &shop.pool,
+            1000,
+            expire::Commit::Asynchronous,
+            &shop.events,
+            |_| true,
+        )
+        .await;
         assert_eq!(shop.counters(product).await, (1000, 0, 0), "{swept:?}");
     }
     shop.assert_sound().await;
@@ -304,16 +357,18 @@ async fn an_expired_unit_and_its_user_are_free_again(pool: PgPool) {
     assert_eq!(shop.counters(product).await, (0, 1, 0));
 }
 
-/// The commit of a sweep waits for the disk only if somebody learns of it: a consumer, or a user who waited.
+/// The commit of a sweep waits for the disk only if somebody learns of it: a consumer, a user who waited, or the client who
+/// asked for the sweep.
 #[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
 async fn only_what_somebody_learns_of_waits_for_the_disk(pool: PgPool) {
     let shop = Shop::new(pool);
-    let [quiet, told, waited] = [
+    let [quiet, told, waited, answered] = [
+        shop.product(1).await,
         shop.product(1).await,
         shop.product(1).await,
         shop.product(1).await,
     ];
-    for product in [quiet, told, waited] {
+    for product in [quiet, told, waited, answered] {
         shop.stale_hold(product, 1, 60).await;
     }
     sqlx::query("update products set waiting = 1 where id = $1")
@@ -322,15 +377,17 @@ async fn only_what_somebody_learns_of_waits_for_the_disk(pool: PgPool) {
         .await
         .unwrap();
     let events: &[&str] = &["ReservationExpired"];
-    for (product, events, commit) in [
-        (quiet, &[][..], "off"),
-        (told, events, "on"),
-        (waited, &[], "on"),
+    for (product, events, durable, commit) in [
+        (quiet, &[][..], false, "off"),
+        (told, events, false, "on"),
+        (waited, &[], false, "on"),
+        (answered, &[], true, "on"),
     ] {
         let mut transaction = shop.pool.begin().await.unwrap();
-        sqlx::query("select from expire_v3($1, 10, $2)")
+        sqlx::query("select from expire_v4($1, 10, $2, $3)")
             .bind(product)
             .bind(events)
+            .bind(durable)
             .execute(&mut *transaction)
             .await
             .unwrap();

@@ -10,7 +10,9 @@ use inventory::{
 use sqlx::PgPool;
 use time::Duration;
 
-use crate::support::{HOLD_SECONDS, MAX_HOLD_SECONDS, Shop, only, outcomes, reservation_id};
+use crate::support::{
+    Changed as _, HOLD_SECONDS, MAX_HOLD_SECONDS, Shop, only, outcomes, reservation_id,
+};
 
 async fn extend_by(shop: &Shop, ids: &[ReservationId], seconds: i64) -> Batch {
     let seconds = seconds.try_into().unwrap();

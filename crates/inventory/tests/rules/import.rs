@@ -23,6 +23,7 @@ async fn import(shop: &Shop, rows: &[Row], mode: Mode) -> Vec<Imported> {
     import::import(&shop.pool, &rows, mode, &shop.events)
         .await
         .unwrap()
+        .rows
 }
 
 async fn products(shop: &Shop) -> Vec<Product> {

@@ -10,7 +10,7 @@ use inventory::{
 };
 use sqlx::PgPool;
 
-use crate::support::{HOLD_SECONDS, MAX_HOLD_SECONDS, Shop, one, outcomes};
+use crate::support::{Changed as _, HOLD_SECONDS, MAX_HOLD_SECONDS, Shop, one, outcomes};
 
 /// A verb that changes given reservations.
 type Verb = fn(&Shop, [ReservationId; 2]) -> BoxFuture<'_, Batch>;

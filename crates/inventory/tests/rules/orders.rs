@@ -70,7 +70,7 @@ impl Verb {
 fn changes(order: &Order) -> Vec<Change> {
     let transitions = order.transitions().map(|transition| match transition {
         Transition::Of(change, _) => change,
-        Transition::Expired(_) | Transition::Offered(_) => panic!("nothing was due"),
+        other => panic!("nothing was due: {other:?}"),
     });
     transitions.collect()
 }

@@ -19,7 +19,7 @@ use inventory::{
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use trace::Span;
 
-use crate::support::{MAX_HOLD_SECONDS, Shop, one, user};
+use crate::support::{Changed as _, MAX_HOLD_SECONDS, Shop, one, user};
 
 const HOLDS: i32 = 20_000;
 /// Number of rows of a call, and the maximum number of index entries that it may read per row.

@@ -14,7 +14,7 @@ use time::{Duration, OffsetDateTime};
 
 use crate::{
     reserve_batch::together,
-    support::{HOLD_SECONDS, Shop, one, only, outcomes, units},
+    support::{Changed as _, HOLD_SECONDS, Shop, one, only, outcomes, units},
 };
 
 fn at_most(units: i64) -> Policy {
@@ -40,7 +40,7 @@ fn reached<T>(remaining: i32) -> Result<T, Refusal> {
 
 async fn change(shop: &Shop, product: ProductId, policy: Policy) -> product::Product {
     let changed = product::change(&shop.pool, product, None, None, &policy, &shop.events).await;
-    changed.unwrap().unwrap().unwrap()
+    changed.unwrap().answer.unwrap().unwrap()
 }
 
 #[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
@@ -253,13 +253,13 @@ async fn a_change_touches_what_it_names(pool: PgPool) {
     };
     let refused = product::change(&shop.pool, product, None, None, &empty, &shop.events).await;
     assert_eq!(
-        refused.unwrap().unwrap_err(),
+        refused.unwrap().answer.unwrap_err(),
         Rejected::Invalid(InvalidProduct::Window)
     );
     let unknown = ProductId::try_from(i64::MAX).unwrap();
     let policy = Policy::default();
     let nothing = product::change(&shop.pool, unknown, None, None, &policy, &shop.events).await;
-    assert!(nothing.unwrap().unwrap().is_none());
+    assert!(nothing.unwrap().answer.unwrap().is_none());
 }
 
 #[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]

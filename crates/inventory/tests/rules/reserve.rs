@@ -8,7 +8,7 @@ use inventory::{
 use sqlx::PgPool;
 use time::Duration;
 
-use crate::support::{HOLD_SECONDS, Shop, one, only, outcomes, units};
+use crate::support::{Changed as _, HOLD_SECONDS, Shop, one, only, outcomes, units};
 
 fn unknown_product() -> ProductId {
     ProductId::try_from(i64::MAX).unwrap()

@@ -35,7 +35,7 @@ async fn give(shop: &Shop, id: ProductId, key: &str) -> Result<Option<Product>, 
         &shop.events,
     )
     .await;
-    changed.unwrap()
+    changed.unwrap().answer
 }
 
 fn refused<T>(refusal: Refusal) -> Result<T, Rejected> {

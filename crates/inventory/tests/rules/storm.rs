@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use inventory::{ProductId, ReservationId, batch::Batch, reservation::Refusal};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 
-use crate::support::{Shop, units};
+use crate::support::{Changed as _, Shop, units};
 
 const TASKS: u64 = 20;
 const CALLS: u64 = 250;

@@ -11,6 +11,7 @@ use inventory::{
     reservation::{self, Refusal, Reservation},
     reserve::{self, Reserve},
     return_sold,
+    transition::{Change, Transition},
 };
 use sqlx::{
     PgPool, Postgres, Transaction,
@@ -75,6 +76,18 @@ pub(crate) fn outcomes(batch: &Batch) -> Vec<Result<(), Refusal>> {
         .iter()
         .map(|answer| answer.as_ref().map(|_| ()).map_err(Clone::clone))
         .collect()
+}
+
+pub(crate) trait Changed {
+    /// Number of reservations that the call changed. Repeats are successful answers without a change.
+    fn changed(&self) -> u64;
+}
+
+impl Changed for Batch {
+    fn changed(&self) -> u64 {
+        let is_change = |it: &Transition<'_>| matches!(it, Transition::Of(change, _) if *change != Change::Repeated);
+        self.transitions().filter(is_change).count() as u64
+    }
 }
 
 /// The answer of a batch of one.
@@ -150,7 +163,14 @@ impl Shop {
     }
 
     pub(crate) async fn expire(&self, product_id: ProductId, max_rows: i32) -> u64 {
-        let done = expire::expire(&self.pool, product_id, max_rows, &self.events).await;
+        let done = expire::expire(
+            &self.pool,
+            product_id,
+            max_rows,
+            expire::Commit::Asynchronous,
+            &self.events,
+        )
+        .await;
         done.unwrap().expired
     }
 

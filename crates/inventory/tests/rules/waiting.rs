@@ -8,7 +8,7 @@ use inventory::{
 };
 use sqlx::{Connection as _, PgConnection, PgPool};
 
-use crate::support::{HOLD_SECONDS, Shop, one, outcomes};
+use crate::support::{Changed as _, HOLD_SECONDS, Shop, one, outcomes};
 
 /// Calls a verb in a separate task, as another process would.
 macro_rules! in_the_background {

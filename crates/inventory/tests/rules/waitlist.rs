@@ -4,12 +4,13 @@ mod bounds;
 mod entries;
 mod imports;
 mod stage;
+mod told;
 mod waits;
 
 use futures_util::future::join_all;
 use inventory::{
     adjust_stock::{Adjustment, adjust_stock},
-    expire,
+    expire::{self, Commit::Asynchronous},
     product::{self, Policy},
     reacquire,
     reservation::{Refusal, Status},
@@ -24,7 +25,9 @@ use time::{Duration, OffsetDateTime};
 use trace::Span;
 
 use self::stage::{Line, wish};
-use crate::support::{ALL_EVENTS, HOLD_SECONDS, Shop, one, only, outcomes, units, user};
+use crate::support::{
+    ALL_EVENTS, Changed as _, HOLD_SECONDS, Shop, one, only, outcomes, units, user,
+};
 
 /// All verbs that free units, each with a product of two units that users 1 and 2 have.
 #[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
@@ -78,7 +81,9 @@ async fn each_way_to_free_units_gives_them_to_the_first_in_line(pool: PgPool) {
                 shop.backdate(hold, 1).await;
                 match way {
                     "expire" => {
-                        let done = expire::expire(&shop.pool, product, 10, &shop.events).await;
+                        let done =
+                            expire::expire(&shop.pool, product, 10, Asynchronous, &shop.events)
+                                .await;
                         let done = done.unwrap();
                         assert_eq!(done.expired, 1);
                         done.offered
@@ -102,7 +107,7 @@ async fn each_way_to_free_units_gives_them_to_the_first_in_line(pool: PgPool) {
                         let batch = batch.unwrap();
                         assert_eq!(batch.expired, 1);
                         assert_eq!(outcomes(&batch), [Err(Refusal::ExpiredSoldOut)]);
-                        1
+                        batch.offered
                     }
                 }
             }
@@ -336,7 +341,10 @@ async fn after_the_end_of_the_sale_nobody_is_offered_anything(pool: PgPool) {
             assert_eq!(due.waitlists, [product]);
             assert_eq!(shop.cancel(&[hold]).await.offered, 0);
         }
-        let swept = expire::sweep(&shop.pool, 10, &shop.events, |done| done.offered == 0).await;
+        let swept = expire::sweep(&shop.pool, 10, Asynchronous, &shop.events, |done| {
+            done.offered == 0
+        })
+        .await;
         assert_eq!(swept.unwrap().expired, 0);
         for entry in &line {
             let closed = shop.entry(entry.id).await;
@@ -382,7 +390,7 @@ async fn a_line_waits_for_the_start_of_the_sale(pool: PgPool) {
     .await
     .unwrap();
     shop.assert_sound().await;
-    let swept = expire::sweep(&shop.pool, 10, &shop.events, |_| true).await;
+    let swept = expire::sweep(&shop.pool, 10, Asynchronous, &shop.events, |_| true).await;
     assert!(swept.is_ok());
     assert_eq!(shop.entry(entry.id).await.status, EntryStatus::Offered);
     shop.assert_sound().await;

@@ -15,7 +15,7 @@ use sqlx::PgPool;
 use time::OffsetDateTime;
 
 use super::{answer, key, new, occupy, once};
-use crate::support::{HOLD_SECONDS, Shop, one, reservation_id, units};
+use crate::support::{Changed as _, HOLD_SECONDS, Shop, one, reservation_id, units};
 
 /// The answers to requests with keys, as a lane gives them. `None`: a key is in use, or belongs to another request.
 pub(super) async fn reserve(

@@ -15,6 +15,7 @@ use super::{
     reference::{Answer, Deadline, Hold, Window},
     run::{REASON, Run, long_past, reference_of},
 };
+use crate::support::Changed as _;
 
 impl Run<'_> {
     pub(super) async fn compare_batch(

@@ -27,7 +27,7 @@ use super::{
     Change, Step, Wish,
     reference::{Answer, Deadline, Product, Reference, Request, Rules, Window},
 };
-use crate::support::{HOLD_SECONDS, MAX_HOLD_SECONDS, Shop, reservation_id, units};
+use crate::support::{Changed as _, HOLD_SECONDS, MAX_HOLD_SECONDS, Shop, reservation_id, units};
 
 /// An id that no product and no reservation has.
 const UNKNOWN: i64 = i64::MAX;
@@ -135,8 +135,14 @@ impl<'a> Run<'a> {
                 self.offered().await;
             }
             Step::Sweep { max_rows } => {
-                let swept =
-                    expire::sweep(&self.shop.pool, *max_rows, &self.shop.events, |_| true).await;
+                let swept = expire::sweep(
+                    &self.shop.pool,
+                    *max_rows,
+                    expire::Commit::Asynchronous,
+                    &self.shop.events,
+                    |_| true,
+                )
+                .await;
                 prop_assert_eq!(swept.unwrap().expired, self.reference.sweep());
                 self.offered().await;
             }
@@ -172,7 +178,7 @@ impl<'a> Run<'a> {
             &self.shop.events,
         )
         .await;
-        let changed = changed.unwrap().unwrap();
+        let changed = changed.unwrap().answer.unwrap();
         prop_assert_eq!(changed.is_some(), product.is_some());
         if let (Some(product), Some(changed)) = (product, changed) {
             let rules = &mut self.reference.products[product].rules;

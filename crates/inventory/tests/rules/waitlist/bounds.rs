@@ -4,12 +4,18 @@ use std::time::Duration;
 
 use inventory::{
     adjust_stock::{Adjustment, adjust_stock},
-    expire, waitlist,
+    expire,
+    import::{self, Mode, Row},
+    product::Policy,
+    reacquire,
+    reservation::Refusal,
+    waitlist,
 };
 use sqlx::{
     AssertSqlSafe, PgPool,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
+use trace::Span;
 
 use super::stage::{Line, wish};
 use crate::support::{ALL_EVENTS, Shop, one, outcomes};
@@ -45,10 +51,16 @@ async fn units_for_a_long_line_are_offered_in_several_transactions(pool: PgPool)
     shop.assert_sound().await;
     assert_eq!(expire::due(&shop.pool).await.unwrap().waitlists, [product]);
     let mut batches = Vec::new();
-    let swept = expire::sweep(&shop.pool, 250, &shop.events, |done| {
-        batches.push(done.offered);
-        true
-    });
+    let swept = expire::sweep(
+        &shop.pool,
+        250,
+        expire::Commit::Asynchronous,
+        &shop.events,
+        |done| {
+            batches.push(done.offered);
+            true
+        },
+    );
     let swept = swept.await.unwrap();
     assert_eq!(batches, [1_000, 600]);
     assert!(swept.next_due > Some(Duration::from_secs(1)));
@@ -76,6 +88,107 @@ async fn due_holds_for_a_long_line_are_reclaimed_in_several_transactions(pool: P
     shop.assert_lines().await;
 }
 
+/// So is the number of holds that one request ends to find units for itself, where the line takes all of them.
+#[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
+async fn a_request_that_needs_units_of_due_holds_ends_few_for_a_long_line(pool: PgPool) {
+    let shop = Shop::new(pool);
+    for way in ["late payment", "units removed"] {
+        // The entries and their units, the expired and offered holds of the first call, and whether it gets its unit.
+        // Then the expirer goes on, until so many wait.
+        for (entries, units, expired, offered, served, left) in [
+            (2_500, 1, 0, 0, false, 0),
+            (900, 5, 1_000, 200, false, 300),
+            (600, 1, 1_000, 600, true, 0),
+        ] {
+            let product = shop.product(3_001).await;
+            let lost = shop.stale_hold(product, 1, 3_600).await;
+            shop.crowd(product, 3_000, -60).await;
+            crowd_waits(&shop, product, entries).await;
+            sqlx::query("update waitlist_entries set quantity = $2 where product_id = $1")
+                .bind(product)
+                .bind(units)
+                .execute(&shop.pool)
+                .await
+                .unwrap();
+            let (told, refused) = if way == "late payment" {
+                let span = Span::current();
+                let late = reacquire::reacquire(&shop.pool, lost, &span, &shop.events);
+                let mut batch = late.await.unwrap();
+                let told = (batch.expired, batch.offered);
+                (told, batch.answers.remove(0).err())
+            } else {
+                let fewer = Adjustment::new(-1, "lost".to_owned()).unwrap();
+                let adjusted = adjust_stock(&shop.pool, product, &fewer, &shop.events).await;
+                let adjusted = adjusted.unwrap();
+                ((adjusted.expired, adjusted.offered), adjusted.answer.err())
+            };
+            assert_eq!(told, (expired, offered), "{way}: {entries}");
+            let refusal = match way {
+                "late payment" => Refusal::ExpiredSoldOut,
+                _ => Refusal::InsufficientStock { free: 0 },
+            };
+            assert_eq!(refused, (!served).then_some(refusal), "{way}: {entries}");
+            let commit = expire::Commit::Asynchronous;
+            let swept = expire::sweep(&shop.pool, 500, commit, &shop.events, |_| true);
+            swept.await.unwrap();
+            let waiting = "select waiting from products order by id desc limit 1";
+            let waiting: i32 = sqlx::query_scalar(waiting)
+                .fetch_one(&shop.pool)
+                .await
+                .unwrap();
+            assert_eq!(waiting, left, "{way}: {entries}");
+        }
+    }
+    shop.assert_sound().await;
+    shop.assert_lines().await;
+}
+
+/// A call that frees units of many products ends as many entries, and holds, as one of a single product.
+#[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
+async fn the_lines_of_several_products_share_the_limit_of_a_call(pool: PgPool) {
+    let shop = Shop::new(pool);
+    let rows = |stock| {
+        ["A", "B", "C", "D"].map(|sku| Row {
+            sku: sku.parse().unwrap(),
+            name: Some(sku.to_owned().try_into().unwrap()),
+            stock: Some(stock),
+            policy: Policy::default(),
+        })
+    };
+    let import = async |stock| {
+        let rows = rows(stock);
+        let rows: Vec<&Row> = rows.iter().collect();
+        let imported = import::import(&shop.pool, &rows, Mode::Write, &shop.events).await;
+        imported.unwrap().offered
+    };
+    assert_eq!(import(0).await, 0);
+    let products = [1, 2, 3, 4].map(|id| inventory::ProductId::try_from(id).unwrap());
+    for product in products {
+        crowd_waits(&shop, product, 700).await;
+    }
+    assert_eq!(import(600).await, 1_200);
+    let due = expire::due(&shop.pool).await.unwrap();
+    assert_eq!(due.waitlists.len(), 2, "{due:?}");
+    shop.assert_sound().await;
+    // What the expirer has not handed over yet is for nobody else, and the first request hands it over.
+    let requests = products.map(|product| one(product, 1));
+    assert_eq!(shop.reserve(&requests).await.offered, 1_200);
+    shop.assert_sound().await;
+    shop.assert_lines().await;
+
+    // The same with holds that are due.
+    let mut requests = Vec::new();
+    for _ in 0..4 {
+        let product = shop.product(500).await;
+        shop.crowd(product, 500, -60).await;
+        crowd_waits(&shop, product, 500).await;
+        requests.push(one(product, 1));
+    }
+    let batch = shop.reserve(&requests).await;
+    assert_eq!((batch.expired, batch.offered), (1_000, 1_000));
+    shop.assert_sound().await;
+}
+
 /// After the end of the sale, a long line is closed in several transactions.
 #[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
 async fn a_long_line_is_closed_in_several_transactions(pool: PgPool) {
@@ -84,10 +197,16 @@ async fn a_long_line_is_closed_in_several_transactions(pool: PgPool) {
     crowd_waits(&shop, product, 2_500).await;
     shop.end_sale(product).await;
     let mut transactions = 0;
-    let swept = expire::sweep(&shop.pool, 250, &shop.events, |_| {
-        transactions += 1;
-        true
-    });
+    let swept = expire::sweep(
+        &shop.pool,
+        250,
+        expire::Commit::Asynchronous,
+        &shop.events,
+        |_| {
+            transactions += 1;
+            true
+        },
+    );
     swept.await.unwrap();
     assert_eq!(transactions, 3);
     let closed = shop.count("select count(*) from waitlist_entries where status = 'CLOSED'");

@@ -44,7 +44,7 @@ async fn run(
 ) -> Vec<Imported> {
     let rows: Vec<&Row> = rows.iter().collect();
     let imported = import::import(executor, &rows, mode, &shop.events).await;
-    imported.unwrap()
+    imported.unwrap().rows
 }
 
 /// A dry run, the import, and its repeat. Only the import writes.

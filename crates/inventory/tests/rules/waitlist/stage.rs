@@ -78,7 +78,7 @@ impl Line for Shop {
     async fn change(&self, product_id: ProductId, policy: &Policy) -> Product {
         let changed =
             product::change(&self.pool, product_id, None, None, policy, &self.events).await;
-        changed.unwrap().unwrap().unwrap()
+        changed.unwrap().answer.unwrap().unwrap()
     }
 
     async fn end_sale(&self, product_id: ProductId) {

@@ -65,10 +65,16 @@ async fn a_settlement_waits_for_the_lock_and_skips_what_is_locked_for_long(pool:
     shop.end_sale(product).await;
     let mut lock = shop.lock(product).await;
     let waiting = shop.clone();
-    let sweep =
-        tokio::spawn(
-            async move { expire::sweep(&waiting.pool, 10, &waiting.events, |_| true).await },
-        );
+    let sweep = tokio::spawn(async move {
+        expire::sweep(
+            &waiting.pool,
+            10,
+            expire::Commit::Asynchronous,
+            &waiting.events,
+            |_| true,
+        )
+        .await
+    });
     shop.until_waiting(&[sweep.abort_handle()]).await;
     sqlx::raw_sql(
         "update waitlist_entries set status = 'LEFT', ended_at = clock_timestamp() where user_id = 1 and product_id = 1;
@@ -90,12 +96,26 @@ async fn a_settlement_waits_for_the_lock_and_skips_what_is_locked_for_long(pool:
         .await
         .unwrap();
     let lock = shop.lock(locked).await;
-    let swept = expire::sweep(&shop.pool, 10, &shop.events, |_| true).await;
+    let swept = expire::sweep(
+        &shop.pool,
+        10,
+        expire::Commit::Asynchronous,
+        &shop.events,
+        |_| true,
+    )
+    .await;
     assert!(swept.is_err(), "{swept:?}");
     assert_eq!(shop.entry(entry.id).await.status, EntryStatus::Closed);
     assert_eq!(shop.entry(other.id).await.status, EntryStatus::Waiting);
     lock.rollback().await.unwrap();
-    let swept = expire::sweep(&shop.pool, 10, &shop.events, |_| true).await;
+    let swept = expire::sweep(
+        &shop.pool,
+        10,
+        expire::Commit::Asynchronous,
+        &shop.events,
+        |_| true,
+    )
+    .await;
     swept.unwrap();
     assert_eq!(shop.entry(other.id).await.status, EntryStatus::Closed);
     shop.assert_sound().await;

@@ -97,7 +97,7 @@ impl Run<'_> {
             .transitions()
             .filter_map(|transition| match transition {
                 transition::Transition::Of(change, _) => Some(change),
-                transition::Transition::Expired(_) | transition::Transition::Offered(_) => None,
+                _ => None,
             });
         let (answers, changes) = match &done.answer {
             Ok(all) => (all.iter().cloned().map(Ok).collect(), changes.collect()),
