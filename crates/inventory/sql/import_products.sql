@@ -5,11 +5,11 @@
 -- `stock` is the number of all units, as when a product is created. Where it differs from the total, the free units
 -- change by the difference. So a file that is imported again during a sale adds no unit that was sold.
 --
--- Returns an outcome for each row, in order: 'created', 'changed', 'unchanged', or why nothing was done: 'incomplete'
--- (a new product has no name or stock), 'window' (the sale would end before it starts), 'insufficient_stock' (with the
--- free units). `changes` names the changed fields. With `dry_run` nothing is done at all.
-create or replace function import_products_v1(rows jsonb, reason text, dry_run boolean, events text[])
-returns table (n integer, id bigint, outcome text, changes text[], free integer)
+-- Returns an outcome for each row, in order: 'created', 'changed', 'unchanged', or why nothing was done: 'moved' (the
+-- product is in another cell, or on its way there), 'incomplete' (a new product has no name or stock), 'window' (the sale
+-- would end before it starts), 'insufficient_stock' (with the free units). `changes` names the changed fields. With `dry_run` nothing is done at all.
+create or replace function import_products_v2(rows jsonb, reason text, dry_run boolean, events text[])
+returns table (n integer, id bigint, outcome text, changes text[], free integer, to_cell integer)
 language plpgsql
 set lock_timeout = '5s'
 set enable_seqscan = off
@@ -30,7 +30,7 @@ begin
   return query
   -- import: decide, and write
   with decided as materialized (
-    select d.* from import_decided_v1(rows, ids) d
+    select d.* from import_decided_v2(rows, ids) d
   ), created as (
     insert into products (sku, name, stock, total, initial, hold_seconds, max_hold_seconds, max_per_user,
       sale_starts_at, sale_ends_at, created_at)
@@ -50,19 +50,19 @@ begin
     returning p.id, d.delta, p.stock, p.total
   ), recorded as (
     insert into stock_adjustments (product_id, delta, reason, created_at)
-    select c.id, c.delta, import_products_v1.reason, t from changed c where c.delta <> 0
+    select c.id, c.delta, import_products_v2.reason, t from changed c where c.delta <> 0
     returning id, product_id, delta
   ), told as (
     insert into outbox_events (event_type, payload, created_at, next_attempt_at)
     select 'StockAdjusted', jsonb_build_object(
-      'adjustment_id', r.id, 'product_id', r.product_id, 'delta', r.delta, 'reason', import_products_v1.reason,
+      'adjustment_id', r.id, 'product_id', r.product_id, 'delta', r.delta, 'reason', import_products_v2.reason,
       'stock', c.stock, 'total', c.total, 'adjusted_at', t
     ), t, t
     from recorded r
     join changed c on c.id = r.product_id
     where 'StockAdjusted' = any(events)
   )
-  select d.n, coalesce(d.id, m.id), d.outcome, d.changes, d.free
+  select d.n, coalesce(d.id, m.id), d.outcome, d.changes, d.free, d.to_cell
   from decided d
   left join created m on m.sku = d.sku
   order by d.n;
