@@ -23,7 +23,7 @@ use crate::{
     keys::Keys,
     lane_builder::{BlockedProducts, Connections, LaneBuilder, ProductLocks},
     metrics::Metrics,
-    products, reservations, reserve,
+    moved, products, reservations, reserve,
     sale::Sale,
     skus::Skus,
 };
@@ -116,6 +116,7 @@ parts! {
     live: Live,
     products: Arc<products::Lists>,
     skus: Arc<Skus>,
+    moved: moved::Lanes,
     product: products::Lanes,
     reservation: reservations::Lanes,
     reserve: reserve::Lanes,
@@ -184,6 +185,7 @@ impl AppState {
             products: Arc::new(products::Lists::start(&builder, &product, &skus)),
             product,
             skus,
+            moved: moved::start(&builder),
             reservation: reservations::start(&builder),
             reserve: reserve::start(
                 &builder.with_own_connections(),

@@ -16,7 +16,6 @@ use trace::{Answer, Span};
 
 use crate::{
     Problem,
-    bulkhead::Bulkhead,
     code::ProblemCode,
     metrics::Metrics,
     moved, origin,
@@ -27,7 +26,7 @@ use crate::{
 /// Records a request under its route, so that ids in paths do not make new time series.
 pub(crate) async fn record(
     State(metrics): State<Arc<Metrics>>,
-    State(bulkhead): State<Arc<Bulkhead>>,
+    State(lanes): State<moved::Lanes>,
     route: Option<MatchedPath>,
     request: Request,
     next: Next,
@@ -42,7 +41,7 @@ pub(crate) async fn record(
     let mut response = match origin::names_its_host(request.version(), request.headers()) {
         true => {
             let answered =
-                async { moved::follow(bulkhead, id_in_path, next.run(request).await).await };
+                async { moved::follow(&lanes, id_in_path, next.run(request).await).await };
             span.scope(answered).await
         }
         false => Problem::InvalidHost.into_response(),

@@ -13,7 +13,8 @@
 //! | 5 | FINISHED, the parcel is deleted | | the old cell says where the product is | `resume` only finishes |
 //! | 6 | deletes the ended reservations, keeps their ids | | as above | `resume` only finishes |
 //!
-//! - A crash ends both transactions. PostgreSQL ends them itself if this process freezes: the old cell's after 5 s. The
+//! - A crash ends both transactions. PostgreSQL ends them itself if this process freezes: the old cell's after 5 s. It also
+//!   gives up a statement of the old cell's transaction after 5 s. The
 //!   commit of step 4 is not sent before the answer to that of step 3.
 //! - Between 3 and 4 only the parcel exists, once. Whoever takes it out, [`move_product`] or [`undo`], first settles the
 //!   end of the move in the new cell (`settle_move_v1`), and only one of the two can.
@@ -27,6 +28,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail, ensure};
 use futures_util::{Stream, StreamExt as _, pin_mut};
 use sqlx::{FromRow, PgConnection, PgPool};
+use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::{
@@ -55,6 +57,9 @@ pub struct Moved {
 
 /// How long a server that does not answer is asked again.
 const ANSWER_LIMIT: Duration = Duration::from_secs(10);
+
+/// How far the clocks of two cells may be apart. The clocks of servers that NTP sets differ by milliseconds.
+const CLOCKS_APART: Duration = Duration::from_secs(1);
 
 /// Rows that are written in one statement.
 const ROWS: usize = 2_000;
@@ -91,12 +96,33 @@ impl Cells {
             from_cell != to_cell,
             "both databases are cell {to_cell}, so they could give out the same ids"
         );
+        same_time(&source, &target).await?;
         Ok(Self {
             source,
             target,
             to_cell,
         })
     }
+}
+
+/// Deadlines of holds are times of the old cell's clock. By another clock they would be earlier or later.
+async fn same_time(source: &PgPool, target: &PgPool) -> anyhow::Result<()> {
+    let before = clock(source).await?;
+    let there = clock(target).await?;
+    let after = clock(source).await?;
+    // The new cell's clock was read between the two others, whatever time the answers took.
+    ensure!(
+        there > before - CLOCKS_APART && there < after + CLOCKS_APART,
+        "the clocks of the two databases differ: {there} in the new cell, {after} in the old one. Holds would end at \
+         another time than was promised"
+    );
+    Ok(())
+}
+
+async fn clock(pool: &PgPool) -> anyhow::Result<OffsetDateTime> {
+    let query = sqlx::query("-- move: clock\nselect clock_timestamp()");
+    let times: Vec<(OffsetDateTime,)> = fetch(pool, query).await?;
+    Ok(times.first().context("no time")?.0)
 }
 
 /// Returns the version of the schema.
@@ -114,20 +140,26 @@ async fn usable(pool: &PgPool) -> anyhow::Result<i32> {
 /// The error says whether nothing was done, or whether the call must be repeated.
 pub async fn move_product(cells: &Cells, product: ProductId) -> anyhow::Result<Moved> {
     let is_here = has_product(&cells.source, product).await?;
-    let pause = match departure(cells, product).await? {
-        Some(departure) => resume(cells, product, departure).await?,
-        None if is_here => Some(start(cells, product).await?),
+    let (id, pause) = match departure(cells, product).await? {
+        Some(departure) => {
+            let pause = resume(cells, product, &departure).await?;
+            (Some(departure.id), pause)
+        }
+        None if is_here => {
+            let (id, pause) = start(cells, product).await?;
+            (Some(id), Some(pause))
+        }
         None => {
             ensure!(
-                moved(&cells.source, &Subject::Product(product)).await?
-                    == Some(Whereabouts::Cell(cells.to_cell)),
+                moved(&cells.source, &[Subject::Product(product)]).await?
+                    == [Some(Whereabouts::Cell(cells.to_cell))],
                 "there is no product {product} in the old cell, and it has not moved to cell {}",
                 cells.to_cell
             );
-            None
+            (None, None)
         }
     };
-    let forgotten = finish(cells, product).await.context(
+    let forgotten = finish(cells, product, id).await.context(
         "the product is on sale in the new cell, but the old cell does not say so yet: run the same command again",
     )?;
     Ok(Moved {
@@ -168,8 +200,8 @@ pub async fn undo(cells: &Cells, product: ProductId) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Steps 1 to 4.
-async fn start(cells: &Cells, product: ProductId) -> anyhow::Result<Duration> {
+/// Steps 1 to 4. Returns the id of the move, and how long requests waited.
+async fn start(cells: &Cells, product: ProductId) -> anyhow::Result<(Uuid, Duration)> {
     const NOTHING: &str = "nothing was done: the product is on sale where it was";
     let ids: Vec<(Uuid,)> = fetch(
         &cells.source,
@@ -227,23 +259,23 @@ async fn start(cells: &Cells, product: ProductId) -> anyhow::Result<Duration> {
         "THE PRODUCT IS ON SALE NOWHERE, and is safe in the old cell's table product_moves. Run the same command again, \
          or with --undo",
     )?;
-    Ok(paused.elapsed())
+    Ok((departure.id, paused.elapsed()))
 }
 
 /// PostgreSQL ends the transaction of a frozen process, so that its locks do not stay. Requests of the product wait for
 /// the old cell's transaction. The new cell's one is idle while the old cell looks for the first row to copy.
-const OF_SOURCE: &str = "begin; set local idle_in_transaction_session_timeout = '5s'";
+const OF_SOURCE: &str = "begin; set local statement_timeout = '5s'; set local idle_in_transaction_session_timeout = '5s'";
 const OF_TARGET: &str = "begin; set local idle_in_transaction_session_timeout = '10min'";
 
 /// Step 4, after an interruption. `None`: the product had arrived.
 async fn resume(
     cells: &Cells,
     product: ProductId,
-    departure: Departure,
+    departure: &Departure,
 ) -> anyhow::Result<Option<Duration>> {
     let paused = Instant::now();
     let mut target = cells.target.begin_with(OF_TARGET).await?;
-    let settled = settle(&mut target, product, &departure, "ARRIVED").await?;
+    let settled = settle(&mut target, product, departure, "ARRIVED").await?;
     if !settled.is_new {
         ensure!(
             settled.status == "ARRIVED",
@@ -263,13 +295,16 @@ async fn resume(
     Ok(Some(paused.elapsed()))
 }
 
-/// Steps 5 and 6.
-async fn finish(cells: &Cells, product: ProductId) -> anyhow::Result<i64> {
+/// Steps 5 and 6. `id` is that of the move whose product has arrived. The product may have come back since, and be on its way
+/// once more: its new parcel must stay. `None`: the move is finished.
+async fn finish(cells: &Cells, product: ProductId, id: Option<Uuid>) -> anyhow::Result<i64> {
     let query = sqlx::query(
         "-- move: finish
-        update product_moves set status = 'FINISHED', parcel = null where product_id = $1 and status = 'DEPARTED'",
+        update product_moves set status = 'FINISHED', parcel = null where id = $1 and status = 'DEPARTED'",
     );
-    execute(&cells.source, query.bind(product)).await?;
+    if let Some(id) = id {
+        execute(&cells.source, query.bind(id)).await?;
+    }
     let mut forgotten = 0;
     loop {
         let query = sqlx::query("-- move: forget\nselect forget_moved_v1($1, $2)");
