@@ -23,10 +23,11 @@
 //!
 //! Keys of idempotency are copied: a repeat gets its answer in both cells.
 
+mod copy;
+
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
-use futures_util::{Stream, StreamExt as _, pin_mut};
 use sqlx::{FromRow, PgConnection, PgPool};
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -61,9 +62,6 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(10);
 /// How far the clocks of two cells may be apart. The clocks of servers that NTP sets differ by milliseconds.
 const CLOCKS_APART: Duration = Duration::from_secs(1);
 
-/// Rows that are written in one statement.
-const ROWS: usize = 2_000;
-
 /// Ended reservations that are deleted in one transaction.
 const FORGET_ROWS: i32 = 5_000;
 
@@ -96,7 +94,6 @@ impl Cells {
             from_cell != to_cell,
             "both databases are cell {to_cell}, so they could give out the same ids"
         );
-        same_time(&source, &target).await?;
         Ok(Self {
             source,
             target,
@@ -200,58 +197,32 @@ pub async fn undo(cells: &Cells, product: ProductId) -> anyhow::Result<()> {
     Ok(())
 }
 
+const NOTHING: &str = "nothing was done: the product is on sale where it was";
+
 /// Steps 1 to 4. Returns the id of the move, and how long requests waited.
 async fn start(cells: &Cells, product: ProductId) -> anyhow::Result<(Uuid, Duration)> {
-    const NOTHING: &str = "nothing was done: the product is on sale where it was";
+    same_time(&cells.source, &cells.target)
+        .await
+        .context(NOTHING)?;
     let ids: Vec<(Uuid,)> = fetch(
         &cells.source,
         sqlx::query("-- move: id\nselect gen_random_uuid()"),
     )
     .await?;
-    let mut departure = Departure {
+    let departure = Departure {
         id: ids.first().context("no id")?.0,
         to_cell: cells.to_cell,
         parcel: String::new(),
     };
     let mut target = cells.target.begin_with(OF_TARGET).await.context(NOTHING)?;
-    let mut reader = cells.source.acquire().await.context(NOTHING)?;
-    let began: Vec<(String,)> = fetch(
-        &mut *reader,
-        sqlx::query("-- move: when\nselect (clock_timestamp() - interval '1 minute')::text"),
-    )
-    .await?;
-    let began = &began.first().context("no time")?.0;
-    settle(&mut target, product, &departure, "ARRIVED")
+    let began = prepare(cells, &mut target, product, &departure)
         .await
         .context(NOTHING)?;
-    ended(&mut reader, &mut target, product)
-        .await
-        .context(NOTHING)?;
-    keys(&mut reader, &mut target, product, "-infinity")
-        .await
-        .context(NOTHING)?;
-
-    let hurry =
-        sqlx::query("-- move: time limit\nset local idle_in_transaction_session_timeout = '30s'");
-    execute(&mut *target, hurry).await.context(NOTHING)?;
-    drop(reader);
     let mut source = cells.source.begin_with(OF_SOURCE).await.context(NOTHING)?;
     let paused = Instant::now();
-    departure.parcel = depart(&mut source, product, &departure)
+    hand_over(&mut source, &mut target, product, &departure, &began)
         .await
         .context(NOTHING)?;
-    ended(&mut source, &mut target, product)
-        .await
-        .context(NOTHING)?;
-    // Keys that were stored by transactions which have ended since then. No call takes a minute.
-    keys(&mut source, &mut target, product, began)
-        .await
-        .context(NOTHING)?;
-    arrive(&mut target, &departure.parcel)
-        .await
-        .context(NOTHING)?;
-    is_line_kept(&mut target, product).await.context(NOTHING)?;
-
     source.commit().await.context(
         "the old cell has not confirmed that the product departs: run the same command again, which finds out whether it has",
     )?;
@@ -260,6 +231,47 @@ async fn start(cells: &Cells, product: ProductId) -> anyhow::Result<(Uuid, Durat
          or with --undo",
     )?;
     Ok((departure.id, paused.elapsed()))
+}
+
+/// Step 1. Returns a time from which the answers under keys must be looked at again.
+async fn prepare(
+    cells: &Cells,
+    target: &mut PgConnection,
+    product: ProductId,
+    departure: &Departure,
+) -> anyhow::Result<String> {
+    let mut source = cells.source.acquire().await?;
+    // No call takes a minute.
+    let when = "-- move: when\nselect (clock_timestamp() - interval '1 minute')::text";
+    let began: Vec<(String,)> = fetch(&mut *source, sqlx::query(when)).await?;
+    settle(target, product, departure, "ARRIVED").await?;
+    copy::ended(&mut source, target, product).await?;
+    copy::keys(&mut source, target, product, "-infinity").await?;
+    let hurry =
+        sqlx::query("-- move: time limit\nset local idle_in_transaction_session_timeout = '30s'");
+    execute(target, hurry).await?;
+    let began = began.into_iter().next();
+    Ok(began.context("no time")?.0)
+}
+
+/// Step 2. Requests wait for it.
+async fn hand_over(
+    source: &mut PgConnection,
+    target: &mut PgConnection,
+    product: ProductId,
+    departure: &Departure,
+    began: &str,
+) -> anyhow::Result<()> {
+    let parcel = depart(source, product, departure).await?;
+    copy::ended(source, target, product).await?;
+    copy::keys(source, target, product, began).await?;
+    arrive(target, &parcel).await?;
+    is_line_kept(target, product).await?;
+    // Not for the commit: PostgreSQL would end its wait for a standby, and confirm it all the same. After a failover, both
+    // cells would have the product.
+    let unlimited = sqlx::query("-- move: no time limit\nset local statement_timeout = 0");
+    execute(source, unlimited).await?;
+    Ok(())
 }
 
 /// PostgreSQL ends the transaction of a frozen process, so that its locks do not stay. Requests of the product wait for
@@ -284,8 +296,8 @@ async fn resume(
         return Ok(None);
     }
     let mut source = cells.source.acquire().await?;
-    ended(&mut source, &mut target, product).await?;
-    keys(&mut source, &mut target, product, "-infinity").await?;
+    copy::ended(&mut source, &mut target, product).await?;
+    copy::keys(&mut source, &mut target, product, "-infinity").await?;
     arrive(&mut target, &departure.parcel).await?;
     is_line_kept(&mut target, product).await?;
     target
@@ -401,89 +413,6 @@ async fn is_line_kept(target: &mut PgConnection, product: ProductId) -> anyhow::
             "users wait for the product, and new users of the new cell would get in line before them, because its ids \
              are lower: move the product to a cell with a higher number, or when nobody waits"
         );
-    }
-    Ok(())
-}
-
-/// Copies the ended reservations that the new cell does not have, and all that were returned: a sale may have been
-/// returned since it was copied. Nothing else changes an ended reservation.
-async fn ended(
-    source: &mut PgConnection,
-    target: &mut PgConnection,
-    product: ProductId,
-) -> anyhow::Result<()> {
-    let there = sqlx::query(
-        "-- move: which are there
-        select coalesce(array_agg(r.id), '{}') from reservations_ended r
-        where r.product_id = $1 and r.created_at > '-infinity' -- selects the index",
-    );
-    let there: Vec<(Vec<i64>,)> = fetch(&mut *target, there.bind(product)).await?;
-    let rows = sqlx::query_scalar(
-        "-- move: ended reservations
-        select to_jsonb(r)::text from reservations_ended r
-        where r.product_id = $1 and r.created_at > '-infinity' -- selects the index
-            and (r.id <> all($2) or r.status = 'RETURNED')",
-    )
-    .bind(product)
-    .bind(
-        there
-            .into_iter()
-            .next()
-            .map(|(ids,)| ids)
-            .unwrap_or_default(),
-    )
-    .fetch(source);
-    let insert = "-- move: insert ended reservations
-        insert into reservations_ended
-        select * from jsonb_populate_recordset(null::reservations_ended, $1::jsonb)
-        on conflict (id) do update set status = excluded.status, returned_at = excluded.returned_at";
-    copy(rows, target, insert).await
-}
-
-/// Copies the answers under idempotency keys that show the product or its reservations, and were stored since this time.
-async fn keys(
-    source: &mut PgConnection,
-    target: &mut PgConnection,
-    product: ProductId,
-    since: &str,
-) -> anyhow::Result<()> {
-    let rows = sqlx::query_scalar(
-        "-- move: answers under keys
-        select to_jsonb(k)::text from idempotency_keys k
-        where k.created_at >= $2::timestamptz and (k.status >= 400) in (true, false) -- selects the index
-            and (
-                k.body like '%\"product_id\":' || $1 || ',%' or k.body like '{\"id\":' || $1 || ',\"name\":%'
-                or k.outcome in ('reserved', 'already_reserved') and (
-                    exists (select from reservations_active r where r.id = k.reservation_id and r.product_id = $1)
-                    or exists (select from reservations_ended r where r.id = k.reservation_id and r.product_id = $1)
-                    or exists (select from moved_reservations r where r.id = k.reservation_id and r.product_id = $1)
-                )
-            )",
-    )
-    .bind(product)
-    .bind(since)
-    .fetch(source);
-    let insert = "-- move: insert answers under keys
-        insert into idempotency_keys select * from jsonb_populate_recordset(null::idempotency_keys, $1::jsonb)
-        on conflict (key, client) do nothing";
-    copy(rows, target, insert).await
-}
-
-/// Copies rows, each as a JSON object.
-async fn copy(
-    rows: impl Stream<Item = Result<String, sqlx::Error>>,
-    target: &mut PgConnection,
-    insert: &'static str,
-) -> anyhow::Result<()> {
-    let chunks = rows.chunks(ROWS);
-    pin_mut!(chunks);
-    while let Some(chunk) = chunks.next().await {
-        let chunk = chunk.into_iter().collect::<Result<Vec<_>, _>>()?;
-        let array = format!("[{}]", chunk.join(","));
-        sqlx::query(insert)
-            .bind(array)
-            .execute(&mut *target)
-            .await?;
     }
     Ok(())
 }

@@ -91,6 +91,14 @@ async fn a_move_that_could_go_wrong_is_refused_before_it_begins() {
         "{nothing_to_undo:?}"
     );
     assert_eq!(cells.rows(product).await, rows);
+    // A product that is on sale nowhere comes back whatever the clocks are.
+    let departs = "select depart_v1(1, gen_random_uuid(), 1)";
+    cells.old.database.execute(departs).await;
+    cells.new.database.execute(&clock("60 s")).await;
+    let undone = cells.run(product, &["--undo"]).await;
+    assert!(undone.status.success(), "{undone:?}");
+    assert_eq!(cells.rows(product).await, rows);
+    cells.new.database.execute(RIGHT_CLOCK).await;
     cells.moves(product).await;
 }
 

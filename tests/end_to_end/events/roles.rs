@@ -215,7 +215,7 @@ async fn a_whole_life_on_three_roles() {
     }
 
     // Without a lane, and with one.
-    let other = json!({"name": "iPhone 15 case", "stock": 1});
+    let other = json!({"name": "iPhone 15 case", "stock": 1, "sku": "CASE-15"});
     let other = does_once(&system, "/products", other).await;
     let hold = json!({"product_id": id(&other), "user_id": 9, "reference": "cart 9"});
     let hold = does_once(&system, "/reservations", hold).await;

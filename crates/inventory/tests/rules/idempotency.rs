@@ -171,13 +171,12 @@ async fn what_fails_or_is_undone_keeps_no_key(pool: PgPool) {
     assert_eq!(once(&shop.pool, "x", &keys).await, done);
 }
 
+type Given<'a> = BoxFuture<'a, Result<WorkOutcome<(), ()>, Error>>;
+
 /// Work that answers each new request with the status at its position.
 fn giving(
     statuses: &'static [i16],
-) -> impl for<'a> FnOnce(
-    &'a mut PgConnection,
-    Vec<usize>,
-) -> BoxFuture<'a, Result<WorkOutcome<(), ()>, Error>> {
+) -> impl for<'a> FnOnce(&'a mut PgConnection, Vec<usize>) -> Given<'a> {
     move |_, new| {
         let answers = new.into_iter().map(|n| Answer {
             status: statuses[n],
