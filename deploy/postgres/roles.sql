@@ -82,7 +82,7 @@ begin
   grant select, insert, update (due_at, offered) on waitlists to flashsale_api;
   grant select, insert, update (published_at, attempts, next_attempt_at, dead_at, last_error, traceparent)
     on outbox_events to flashsale_api;
-  grant select, insert, update (status, location, body) on idempotency_keys to flashsale_api;
+  grant select, insert, update (status, location, body), delete on idempotency_keys to flashsale_api;
   -- Only the owner moves products. The API says where they are.
   grant select (product_id, sku, status, to_cell, changed_at) on product_moves to flashsale_api;
   grant select on moved_reservations to flashsale_api;

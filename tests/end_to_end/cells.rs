@@ -1,5 +1,6 @@
 //! Cells: `flashsale-api move-product` between two databases, and `migrate --cell`.
 
+mod answers;
 mod interruptions;
 mod load;
 mod refusals;

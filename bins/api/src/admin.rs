@@ -64,7 +64,7 @@ pub(crate) async fn sync_expired(
     };
     let swept = bulkhead.execute("sync_expired", sweep).await?;
     let expired = swept.expired;
-    stored(&bulkhead, key, Expired { expired }).await
+    stored(bulkhead, key, Expired { expired }).await
 }
 
 pub(crate) fn audit_operation() -> Operation {
@@ -108,7 +108,7 @@ pub(crate) async fn rebuild_counters(
         tracing::warn!("the counters in Redis cannot be rebuilt: {error:#}");
         return Err(Problem::Overloaded);
     }
-    stored(&bulkhead, key, tally).await
+    stored(bulkhead, key, tally).await
 }
 
 /// Stores the answer of a request that needs more than one transaction. The work is already done, whether or not the

@@ -47,7 +47,7 @@ pub(crate) async fn cancel_all(
     State(sale): State<&'static Sale>,
     Keyed(key, Json(body)): Keyed<Json<CancelBatch>>,
 ) -> Result<Rendered<Answer<Vec<Reservation>>>, Problem> {
-    let done = orders::execute(&bulkhead, "cancel_batch", key, move |executor| {
+    let done = orders::execute(bulkhead, "cancel_batch", key, move |executor| {
         async move { cancel_batch(executor, body.ids.get(), &sale.events).await }.boxed()
     });
     done.await

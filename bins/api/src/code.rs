@@ -87,7 +87,8 @@ codes! {
         when "the body has not arrived within `HTTP_BODY_SECONDS`; nothing was done"
         do "send the whole request again, on a new connection";
     SkuTaken "sku_taken" CONFLICT "Another product has this SKU"
-        when "another product has the same `sku`" do "use another SKU, or change the product that has it";
+        when "another product has the same `sku`; if it has moved to another cell, `cell` has the number of that cell"
+        do "use another SKU, or change the product that has it";
     SkuFixed "sku_fixed" CONFLICT "The product has another SKU"
         when "the product has a `sku` already, and a SKU never changes"
         do "leave the SKU as it is, or create a new product";

@@ -103,7 +103,7 @@ pub(crate) async fn join_waitlist(
         quantity: body.quantity,
         reference: body.reference,
     };
-    join(&bulkhead, sale, key, request).await
+    join(bulkhead, sale, key, request).await
 }
 
 pub(crate) async fn join_named(
@@ -124,7 +124,7 @@ pub(crate) async fn join_named(
         quantity: body.quantity,
         reference: body.reference,
     };
-    let answer = join(&bulkhead, sale, key, request).await;
+    let answer = join(bulkhead, sale, key, request).await;
     skus.forget_unknown(&named, &answer);
     moved::about(&named, answer)
 }

@@ -73,7 +73,7 @@ use timer::Timer;
 use tokio::net::TcpListener;
 use tower::{layer::layer_fn, service_fn};
 
-use crate::{bulkhead::Bulkhead, metrics::Metrics};
+use crate::metrics::Metrics;
 
 pub use problem::Problem;
 pub use state::{AppState, Settings};
@@ -269,9 +269,12 @@ fn router(state: AppState, process: &Process) -> Router {
         Some(rules) => routes.layer(middleware::from_fn_with_state(rules, cors::allow)),
         None => routes,
     };
-    let (metrics, bulkhead) = (<&Metrics>::from_ref(&state), <&Bulkhead>::from_ref(&state));
+    let (metrics, moved) = (
+        <&Metrics>::from_ref(&state),
+        <&moved::Lanes>::from_ref(&state),
+    );
     let recorded = layer_fn(move |mut route: Route| {
-        service_fn(move |request| telemetry::record(metrics, bulkhead, &mut route, request))
+        service_fn(move |request| telemetry::record(metrics, moved, &mut route, request))
     });
     routes.layer(recorded).with_state(state)
 }

@@ -2,7 +2,7 @@
 //! unknown: a shop would take a hold for lost that another cell has.
 
 use axum::{
-    http::StatusCode,
+    http::{StatusCode, header},
     response::{IntoResponse as _, Response},
 };
 use inventory::{
@@ -11,7 +11,7 @@ use inventory::{
 };
 
 use crate::{
-    Problem, bulkhead::Bulkhead, code::ProblemCode, extract::digits, idempotency::Rendered,
+    Problem, code::ProblemCode, extract::digits, idempotency::Rendered, lane_builder::LaneBuilder,
     problem::ProblemReport, skus::Named,
 };
 
@@ -40,32 +40,51 @@ pub(crate) fn about<A>(
     Ok(response)
 }
 
+/// Asks where something is that is not here. A flood of requests for unknown ids needs one statement at a time.
+pub(crate) type Lanes = lanes::Lanes<Subject, Option<Whereabouts>>;
+
+pub(crate) fn start(builder: &LaneBuilder) -> Lanes {
+    let find = async |pool, subjects: Vec<Subject>, _| moved::moved(&pool, &subjects).await;
+    builder.lanes("moved", 1, find)
+}
+
 /// The answer to a request, or that its product is in another cell. `id` is the id in the path.
-pub(crate) async fn follow(
-    bulkhead: &'static Bulkhead,
-    id: Option<i64>,
-    answer: Response,
-) -> Response {
+pub(crate) async fn follow(lanes: &'static Lanes, id: Option<i64>, answer: Response) -> Response {
     match answer.status() {
         // In a box, because every request would otherwise have the memory that this call needs. That took a fifth of the
         // server's time.
-        StatusCode::NOT_FOUND => Box::pin(ask(bulkhead, id, answer)).await,
+        StatusCode::NOT_FOUND => Box::pin(ask(lanes, id, answer)).await,
         _ => answer,
     }
 }
 
-async fn ask(bulkhead: &'static Bulkhead, id: Option<i64>, answer: Response) -> Response {
+async fn ask(lanes: &'static Lanes, id: Option<i64>, answer: Response) -> Response {
     let Some(subject) = subject(&answer, id) else {
         return answer;
     };
-    let pool = bulkhead.pool();
-    let whereabouts = async move { moved::moved(&pool, &subject).await };
-    match bulkhead.execute("moved", whereabouts).await {
+    // Each has its equal share of the queue.
+    let share = match &subject {
+        Subject::Product(id) => id.get(),
+        Subject::Reservation(id) => id.get(),
+        Subject::Sku(_) => 0,
+    };
+    match lanes.ask(share, subject).await {
         Ok(None) => answer,
-        Ok(Some(Whereabouts::Cell(cell))) => Problem::ProductMoved(cell).into_response(),
+        Ok(Some(Whereabouts::Cell(cell))) => instead(answer, Problem::ProductMoved(cell)),
         // Not "not found": a client would take a hold for lost. Nothing was done.
-        Ok(Some(Whereabouts::OnItsWay)) | Err(_) => Problem::Overloaded.into_response(),
+        Ok(Some(Whereabouts::OnItsWay)) | Err(_) => instead(answer, Problem::Overloaded),
     }
+}
+
+/// The problem in place of `answer`. It keeps the headers that layers have added, such as those of CORS.
+fn instead(mut answer: Response, problem: Problem) -> Response {
+    let (parts, body) = problem.into_response().into_parts();
+    *answer.status_mut() = parts.status;
+    *answer.body_mut() = body;
+    answer.extensions_mut().extend(parts.extensions);
+    answer.headers_mut().remove(header::CONTENT_LENGTH);
+    answer.headers_mut().extend(parts.headers);
+    answer
 }
 
 /// What it is that does not exist.

@@ -112,7 +112,8 @@ pub(crate) struct Body {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "i32", range(min = 0))]
     remaining: Option<i32>,
-    /// With `product_moved`: the number of the cell where the product is now.
+    /// With `product_moved`: the number of the cell where the product is now. With `sku_taken`: the number of the cell to
+    /// which the product with this SKU has moved. Missing if it is in this cell.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "i32", range(min = 0, max = cell::MAX))]
     cell: Option<i32>,
@@ -279,6 +280,7 @@ impl Problem {
                     body.waitlist = Some(true);
                 }
                 Refusal::AlreadyWaiting { entry_id } => body.entry_id = Some(*entry_id),
+                Refusal::SkuMoved { to_cell } => body.cell = Some(*to_cell),
                 Refusal::TotalTooLarge => {
                     body.errors = Some(vec![Fault::of("/delta", &refusal.to_string())]);
                 }
@@ -295,7 +297,7 @@ impl ProblemCode {
         match refusal {
             Refusal::ProductNotFound => Self::ProductNotFound,
             Refusal::ReservationNotFound => Self::ReservationNotFound,
-            Refusal::SkuTaken => Self::SkuTaken,
+            Refusal::SkuTaken | Refusal::SkuMoved { .. } => Self::SkuTaken,
             Refusal::SkuFixed => Self::SkuFixed,
             Refusal::SaleNotOpen => Self::SaleNotOpen,
             Refusal::SaleClosed => Self::SaleClosed,

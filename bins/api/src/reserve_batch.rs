@@ -83,7 +83,7 @@ pub(crate) async fn reserve_batch(
     Keyed(key, Json(mut body)): Keyed<Json<CreateBatch>>,
 ) -> Result<Rendered<AllCreated<Reservation>>, Problem> {
     let named = body.named()?;
-    let requests = body.requests(&named, &skus).await?;
+    let requests = body.requests(&named, skus).await?;
     let once = bulkhead.execute_once(
         "reserve_batch",
         key,

@@ -17,7 +17,6 @@ use trace::{Answer, Span};
 
 use crate::{
     Problem,
-    bulkhead::Bulkhead,
     code::ProblemCode,
     metrics::Metrics,
     moved, origin,
@@ -31,7 +30,7 @@ use crate::{
 /// request.
 pub(crate) fn record(
     metrics: &'static Metrics,
-    bulkhead: &'static Bulkhead,
+    lanes: &'static moved::Lanes,
     route: &mut Route,
     request: Request,
 ) -> impl Future<Output = Result<Response, Infallible>> + Send + use<> {
@@ -45,7 +44,7 @@ pub(crate) fn record(
             Some(answering) => {
                 let answered = async move {
                     let Ok(answer) = answering.await;
-                    moved::follow(bulkhead, id_in_path, answer).await
+                    moved::follow(lanes, id_in_path, answer).await
                 };
                 asked.span.scope(answered).await
             }

@@ -56,9 +56,6 @@ const QUIET_LIMIT_MAX: Duration = Duration::from_secs(300);
 /// How often the state of a blocked connection is checked.
 const BLOCKED_POLL: Duration = Duration::from_millis(50);
 
-/// `last_error` of rows that wait for their confirm.
-const WAITING: &str = "sent, but not confirmed";
-
 /// How fast a worker publishes, through all its connections.
 pub(crate) struct Pace {
     pub(crate) delays: Delays,
@@ -161,7 +158,7 @@ impl<'a> Worker<'a> {
         let record_at = self.flight.due_at().map(|at| at.max(self.database_at));
         if record_at.is_some_and(|at| at <= now) {
             let due = self.flight.due(now);
-            self.record_late(&due, WAITING).await;
+            self.record_late(&due, outbox::UNCONFIRMED).await;
             return Ok(());
         }
         let blocked = self.publisher.is_blocked();
@@ -292,7 +289,13 @@ impl<'a> Worker<'a> {
         match &broker_error {
             _ if waiting.is_empty() => {}
             None => {
-                until = outbox::lease(&mut transaction, &waiting, outbox::LEASE, WAITING).await?
+                until = outbox::lease(
+                    &mut transaction,
+                    &waiting,
+                    outbox::LEASE,
+                    outbox::UNCONFIRMED,
+                )
+                .await?
             }
             Some(error) if self.publisher.lost_only_the_channel() => {
                 outbox::back_off(&mut transaction, &waiting, &format!("{error:#}")).await?;
@@ -402,7 +405,7 @@ impl<'a> Worker<'a> {
     async fn release(&mut self) {
         self.check = None;
         while let Some(mut due) = self.flight.take_rest() {
-            let mut why = WAITING;
+            let mut why = outbox::UNCONFIRMED;
             if self.publisher.lost_only_the_channel() {
                 // One of them may be the cause, and would close the next channel, too.
                 due.given_up.append(&mut due.waiting);

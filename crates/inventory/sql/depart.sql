@@ -34,8 +34,8 @@ begin
     'id', move_id, 'to_cell', to_cell, 'product', to_jsonb(product), 'active', held
   ) || depart_rest_v1(product.id);
   -- depart: keep the parcel
-  insert into product_moves (id, product_id, sku, status, to_cell, parcel)
-  values (move_id, product.id, product.sku, 'DEPARTED', to_cell, parcel);
+  insert into product_moves (id, product_id, sku, status, to_cell, parcel, changed_at)
+  values (move_id, product.id, product.sku, 'DEPARTED', to_cell, parcel, move_time_v1(product.id, product.sku));
   -- depart: the product is not on sale here any more. products_keep_v1 allows this to a product that departs.
   delete from products p where p.id = product.id;
 end

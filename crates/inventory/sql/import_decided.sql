@@ -1,11 +1,11 @@
 -- What an import is to do with each row: the product's wanted state, which fields differ, and the outcome. The rows
 -- and the outcomes are those of import_products_v2. The products with these ids are those with the rows' SKUs. The function is
 -- stable, so it reads with the snapshot of the calling statement.
-create or replace function import_decided_v1(rows jsonb, ids bigint[])
+create or replace function import_decided_v2(rows jsonb, ids bigint[])
 returns table (
   n integer, sku text, id bigint, free integer, total integer, delta integer, name text, hold_seconds integer,
   max_hold_seconds integer, max_per_user integer, sale_starts_at timestamptz, sale_ends_at timestamptz,
-  changes text[], outcome text
+  changes text[], to_cell integer, outcome text
 )
 language plpgsql
 stable
@@ -45,9 +45,12 @@ begin
       ], null) as changes
     from wanted w
     left join there p on p.id = w.id
+  ), moved as materialized (
+    select m.sku, m.to_cell from moved_skus_v1(array(select w.sku from wanted w where w.id is null)) m
   )
   select c.n, c.sku, c.id, c.free, c.total, c.delta, c.name, c.hold_seconds, c.max_hold_seconds, c.max_per_user,
-    c.sale_starts_at, c.sale_ends_at, c.changes, case
+    c.sale_starts_at, c.sale_ends_at, c.changes, m.to_cell, case
+      when m.to_cell is not null then 'moved'
       when c.name is null or c.total is null then 'incomplete'
       when c.sale_starts_at >= c.sale_ends_at then 'window'
       when c.id is null then 'created'
@@ -55,6 +58,7 @@ begin
       when c.changes = '{}' then 'unchanged'
       else 'changed'
     end
-  from compared c;
+  from compared c
+  left join moved m on m.sku = c.sku;
 end
 $$;

@@ -5,12 +5,13 @@
 -- `stock` is the number of all units, as when a product is created. Where it differs from the total, the free units
 -- change by the difference. So a file that is imported again during a sale adds no unit that was sold.
 --
--- Returns an outcome for each row, in order: 'created', 'changed', 'unchanged', or why nothing was done: 'incomplete'
--- (a new product has no name or stock), 'window' (the sale would end before it starts), 'insufficient_stock' (with the
--- free units). `changes` names the changed fields. With `dry_run` nothing is done at all.
--- Behind the rows comes one with the outcome 'offered': `free` is the number of holds that users who wait were offered.
+-- Returns an outcome for each row, in order: 'created', 'changed', 'unchanged', or why nothing was done: 'moved' (the
+-- product is in another cell, or on its way there), 'incomplete' (a new product has no name or stock), 'window' (the sale
+-- would end before it starts), 'insufficient_stock' (with the free units). `changes` names the changed fields. With
+-- `dry_run` nothing is done at all. Behind the rows comes one with the outcome 'offered': `free` is the number of holds that
+-- users who wait were offered.
 create or replace function import_products_v2(rows jsonb, reason text, dry_run boolean, events text[])
-returns table (n integer, id bigint, outcome text, changes text[], free integer)
+returns table (n integer, id bigint, outcome text, changes text[], free integer, to_cell integer)
 language plpgsql
 set lock_timeout = '5s'
 set enable_seqscan = off
@@ -31,7 +32,7 @@ begin
   return query
   -- import: decide, and write
   with decided as materialized (
-    select d.* from import_decided_v1(rows, ids) d
+    select d.* from import_decided_v2(rows, ids) d
   ), created as (
     insert into products (sku, name, stock, total, initial, hold_seconds, max_hold_seconds, max_per_user,
       sale_starts_at, sale_ends_at, created_at)
@@ -60,7 +61,7 @@ begin
     join changed c on c.id = r.product_id
     where 'StockAdjusted' = any(events)
   )
-  select d.n, coalesce(d.id, m.id), d.outcome, d.changes, d.free
+  select d.n, coalesce(d.id, m.id), d.outcome, d.changes, d.free, d.to_cell
   from decided d
   left join created m on m.sku = d.sku
   order by d.n;
@@ -70,7 +71,7 @@ begin
     return query
     select null::integer, null::bigint, 'offered', null::text[], cardinality(offer_each_v1(
       array(select p.id from products p where p.id = any(ids) and p.waiting > 0 order by p.id), t, events
-    ));
+    )), null::integer;
   end if;
 end
 $$;

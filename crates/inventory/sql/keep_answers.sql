@@ -1,5 +1,6 @@
--- Stores answers under idempotency keys that this transaction has claimed.
-create or replace function keep_answers_v1(
+-- Stores answers under idempotency keys that this transaction has claimed. Those with status 404 are not stored, and their
+-- keys are free again: see free_keys.sql.
+create or replace function keep_answers_v2(
   clients text[], keys text[], statuses smallint[], locations text[], bodies text[]
 )
 returns void
@@ -17,5 +18,10 @@ begin
   set status = q.status, location = q.location, body = q.body
   from unnest(clients, keys, statuses, locations, bodies) as q (client, key, status, location, body)
   where k.client = q.client and k.key = q.key;
+  if 404 = any(statuses) then
+    perform free_keys_v1(array_agg(q.client), array_agg(q.key))
+    from unnest(clients, keys, statuses) as q (client, key, status)
+    where q.status = 404;
+  end if;
 end
 $$;

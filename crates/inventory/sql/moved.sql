@@ -27,11 +27,12 @@ begin
       select r.product_id into product from reservations_ended r where r.id = moved_v1.reservation_id;
     end if;
   end if;
-  -- moved: the last move of the product. When it has come back, that is an arrival.
+  -- moved: the last move of the product. When it has come back, that is an arrival. A move that was undone counts only if
+  -- there is no other: the product has stayed where it was, which may be elsewhere.
   select m.to_cell, m.status into to_cell, status
   from product_moves m
   where m.product_id = product
-  order by m.changed_at desc
+  order by m.status = 'UNDONE', m.changed_at desc
   limit 1;
   is_finished := status = 'FINISHED';
   if status in ('ARRIVED', 'UNDONE') then

@@ -1,6 +1,7 @@
 -- Reserves for requests with idempotency keys, and stores each outcome under its key. Works as reserve_v2 for keys
 -- that are new. If a key is known, in use by another transaction, or given twice, `busy` is true and nothing was done.
-create or replace function reserve_once_v1(
+-- 'product_not_found' is not stored: see free_keys.sql.
+create or replace function reserve_once_v2(
   product_ids bigint[], user_ids bigint[], quantities integer[], reference_texts text[],
   hold_seconds integer, events text[], clients text[], keys text[], fingerprints bytea[],
   out busy boolean, out outcomes text[], out ids bigint[], out numbers integer[],
@@ -36,6 +37,11 @@ begin
   from unnest(clients, keys, fingerprints, outcomes[1:cardinality(keys)], ids, numbers)
     as q (client, key, fingerprint, outcome, id, number)
   order by q.client collate "C", q.key collate "C";
+  if 'product_not_found' = any(outcomes) then
+    perform free_keys_v1(array_agg(q.client), array_agg(q.key))
+    from unnest(clients, keys, outcomes[1:cardinality(keys)]) as q (client, key, outcome)
+    where q.outcome = 'product_not_found';
+  end if;
 exception when unique_violation or lock_not_available then
   -- Rolls back to the start of this block. Variables keep their values: without `busy`, reserve_v2 has failed.
   if busy is null then

@@ -10,8 +10,9 @@ as $$
 #variable_conflict use_column
 begin
   -- settle move: if it is not settled
-  insert into product_moves (id, product_id, status, to_cell)
-  values (move_id, settle_move_v1.product_id, wanted, settle_move_v1.to_cell)
+  insert into product_moves (id, product_id, status, to_cell, changed_at)
+  values (move_id, settle_move_v1.product_id, wanted, settle_move_v1.to_cell,
+    move_time_v1(settle_move_v1.product_id, null))
   on conflict (id) do nothing;
   is_new := found;
   -- settle move: how it ends

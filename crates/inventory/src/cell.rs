@@ -43,7 +43,8 @@ pub async fn of(pool: &PgPool) -> anyhow::Result<i32> {
         Some(first) if cells.all(|cell| cell == Some(first)) => Ok(first),
         _ => bail!(
             "this database has no range of ids of its own, so another cell could give out the same ids: run \
-             flashsale-api migrate --cell NUMBER. The first database of an installation is cell 0"
+             flashsale-api migrate --cell NUMBER. The first database of an installation is cell 0. Or the role of the \
+             URL does not own the tables: only their owner may move products"
         ),
     }
 }

@@ -262,7 +262,7 @@ async fn keep(
     new: &[usize],
     answers: &[Answer],
 ) -> Result<(), Error> {
-    let query = sqlx::query("-- keep answers\nselect keep_answers_v1($1, $2, $3, $4, $5)")
+    let query = sqlx::query("-- keep answers\nselect keep_answers_v2($1, $2, $3, $4, $5)")
         .bind(column(keys, new, |key| &*key.client))
         .bind(column(keys, new, |key| &*key.key))
         .bind(part(answers, |answer| answer.status))
@@ -278,7 +278,7 @@ async fn insert(
     keys: &[Key],
     answers: &[Answer],
 ) -> Result<bool, Error> {
-    let insert = "-- insert answers\nselect insert_answers_v2($1, $2, $3, $4, $5, $6) as inserted";
+    let insert = "-- insert answers\nselect insert_answers_v3($1, $2, $3, $4, $5, $6) as inserted";
     let query = sqlx::query(insert)
         .bind(part(keys, |key| &*key.client))
         .bind(part(keys, |key| &*key.key))

@@ -66,6 +66,12 @@ impl Outcome {
 /// Why nothing was done for a row.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum RefusedRow {
+    /// The product is in another cell, or on its way there.
+    #[error("the product has moved to cell {to_cell}: import the row there")]
+    Moved {
+        /// The number of that cell.
+        to_cell: i32,
+    },
     /// The product is new, and the row has no name or no stock.
     #[error("the product is new, so it needs a name and a stock")]
     Incomplete,
@@ -104,7 +110,7 @@ pub async fn import(
     let wanted: Vec<Value> = rows.iter().map(|row| row.to_json()).collect();
     let query = sqlx::query(
         "-- import products
-        select id, outcome, changes, free from import_products_v2($1, $2, $3, $4) order by n",
+        select id, outcome, changes, free, to_cell from import_products_v2($1, $2, $3, $4) order by n",
     )
     .bind(Json(wanted))
     .bind(REASON)
@@ -123,6 +129,9 @@ pub async fn import(
             ("created", id) => Imported::Created(id),
             ("changed", Some(id)) => Imported::Changed(id, row.try_get("changes")?),
             ("unchanged", Some(id)) => Imported::Unchanged(id),
+            ("moved", _) => Imported::Refused(RefusedRow::Moved {
+                to_cell: row.try_get("to_cell")?,
+            }),
             ("incomplete", _) => Imported::Refused(RefusedRow::Incomplete),
             ("window", _) => Imported::Refused(RefusedRow::Window),
             ("insufficient_stock", _) => Imported::Refused(RefusedRow::InsufficientStock {

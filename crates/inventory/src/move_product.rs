@@ -13,7 +13,8 @@
 //! | 5 | FINISHED, the parcel is deleted | | the old cell says where the product is | `resume` only finishes |
 //! | 6 | deletes the ended reservations, keeps their ids | | as above | `resume` only finishes |
 //!
-//! - A crash ends both transactions. PostgreSQL ends them itself if this process freezes: the old cell's after 5 s. The
+//! - A crash ends both transactions. PostgreSQL ends them itself if this process freezes: the old cell's after 5 s. It also
+//!   gives up a statement of the old cell's transaction after 5 s. The
 //!   commit of step 4 is not sent before the answer to that of step 3.
 //! - Between 3 and 4 only the parcel exists, once. Whoever takes it out, [`move_product`] or [`undo`], first settles the
 //!   end of the move in the new cell (`settle_move_v1`), and only one of the two can.
@@ -22,11 +23,13 @@
 //!
 //! Keys of idempotency are copied: a repeat gets its answer in both cells.
 
+mod copy;
+
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
-use futures_util::{Stream, StreamExt as _, pin_mut};
 use sqlx::{FromRow, PgConnection, PgPool};
+use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::{
@@ -56,8 +59,8 @@ pub struct Moved {
 /// How long a server that does not answer is asked again.
 const ANSWER_LIMIT: Duration = Duration::from_secs(10);
 
-/// Rows that are written in one statement.
-const ROWS: usize = 2_000;
+/// How far the clocks of two cells may be apart. The clocks of servers that NTP sets differ by milliseconds.
+const CLOCKS_APART: Duration = Duration::from_secs(1);
 
 /// Ended reservations that are deleted in one transaction.
 const FORGET_ROWS: i32 = 5_000;
@@ -99,6 +102,26 @@ impl Cells {
     }
 }
 
+/// Deadlines of holds are times of the old cell's clock. By another clock they would be earlier or later.
+async fn same_time(source: &PgPool, target: &PgPool) -> anyhow::Result<()> {
+    let before = clock(source).await?;
+    let there = clock(target).await?;
+    let after = clock(source).await?;
+    // The new cell's clock was read between the two others, whatever time the answers took.
+    ensure!(
+        there > before - CLOCKS_APART && there < after + CLOCKS_APART,
+        "the clocks of the two databases differ: {there} in the new cell, {after} in the old one. Holds would end at \
+         another time than was promised"
+    );
+    Ok(())
+}
+
+async fn clock(pool: &PgPool) -> anyhow::Result<OffsetDateTime> {
+    let query = sqlx::query("-- move: clock\nselect clock_timestamp()");
+    let times: Vec<(OffsetDateTime,)> = fetch(pool, query).await?;
+    Ok(times.first().context("no time")?.0)
+}
+
 /// Returns the version of the schema.
 async fn usable(pool: &PgPool) -> anyhow::Result<i32> {
     compatibility::check_within(pool, ANSWER_LIMIT).await?;
@@ -114,20 +137,26 @@ async fn usable(pool: &PgPool) -> anyhow::Result<i32> {
 /// The error says whether nothing was done, or whether the call must be repeated.
 pub async fn move_product(cells: &Cells, product: ProductId) -> anyhow::Result<Moved> {
     let is_here = has_product(&cells.source, product).await?;
-    let pause = match departure(cells, product).await? {
-        Some(departure) => resume(cells, product, departure).await?,
-        None if is_here => Some(start(cells, product).await?),
+    let (id, pause) = match departure(cells, product).await? {
+        Some(departure) => {
+            let pause = resume(cells, product, &departure).await?;
+            (Some(departure.id), pause)
+        }
+        None if is_here => {
+            let (id, pause) = start(cells, product).await?;
+            (Some(id), Some(pause))
+        }
         None => {
             ensure!(
-                moved(&cells.source, &Subject::Product(product)).await?
-                    == Some(Whereabouts::Cell(cells.to_cell)),
+                moved(&cells.source, &[Subject::Product(product)]).await?
+                    == [Some(Whereabouts::Cell(cells.to_cell))],
                 "there is no product {product} in the old cell, and it has not moved to cell {}",
                 cells.to_cell
             );
-            None
+            (None, None)
         }
     };
-    let forgotten = finish(cells, product).await.context(
+    let forgotten = finish(cells, product, id).await.context(
         "the product is on sale in the new cell, but the old cell does not say so yet: run the same command again",
     )?;
     Ok(Moved {
@@ -168,58 +197,32 @@ pub async fn undo(cells: &Cells, product: ProductId) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Steps 1 to 4.
-async fn start(cells: &Cells, product: ProductId) -> anyhow::Result<Duration> {
-    const NOTHING: &str = "nothing was done: the product is on sale where it was";
+const NOTHING: &str = "nothing was done: the product is on sale where it was";
+
+/// Steps 1 to 4. Returns the id of the move, and how long requests waited.
+async fn start(cells: &Cells, product: ProductId) -> anyhow::Result<(Uuid, Duration)> {
+    same_time(&cells.source, &cells.target)
+        .await
+        .context(NOTHING)?;
     let ids: Vec<(Uuid,)> = fetch(
         &cells.source,
         sqlx::query("-- move: id\nselect gen_random_uuid()"),
     )
     .await?;
-    let mut departure = Departure {
+    let departure = Departure {
         id: ids.first().context("no id")?.0,
         to_cell: cells.to_cell,
         parcel: String::new(),
     };
     let mut target = cells.target.begin_with(OF_TARGET).await.context(NOTHING)?;
-    let mut reader = cells.source.acquire().await.context(NOTHING)?;
-    let began: Vec<(String,)> = fetch(
-        &mut *reader,
-        sqlx::query("-- move: when\nselect (clock_timestamp() - interval '1 minute')::text"),
-    )
-    .await?;
-    let began = &began.first().context("no time")?.0;
-    settle(&mut target, product, &departure, "ARRIVED")
+    let began = prepare(cells, &mut target, product, &departure)
         .await
         .context(NOTHING)?;
-    ended(&mut reader, &mut target, product)
-        .await
-        .context(NOTHING)?;
-    keys(&mut reader, &mut target, product, "-infinity")
-        .await
-        .context(NOTHING)?;
-
-    let hurry =
-        sqlx::query("-- move: time limit\nset local idle_in_transaction_session_timeout = '30s'");
-    execute(&mut *target, hurry).await.context(NOTHING)?;
-    drop(reader);
     let mut source = cells.source.begin_with(OF_SOURCE).await.context(NOTHING)?;
     let paused = Instant::now();
-    departure.parcel = depart(&mut source, product, &departure)
+    hand_over(&mut source, &mut target, product, &departure, &began)
         .await
         .context(NOTHING)?;
-    ended(&mut source, &mut target, product)
-        .await
-        .context(NOTHING)?;
-    // Keys that were stored by transactions which have ended since then. No call takes a minute.
-    keys(&mut source, &mut target, product, began)
-        .await
-        .context(NOTHING)?;
-    arrive(&mut target, &departure.parcel)
-        .await
-        .context(NOTHING)?;
-    is_line_kept(&mut target, product).await.context(NOTHING)?;
-
     source.commit().await.context(
         "the old cell has not confirmed that the product departs: run the same command again, which finds out whether it has",
     )?;
@@ -227,23 +230,64 @@ async fn start(cells: &Cells, product: ProductId) -> anyhow::Result<Duration> {
         "THE PRODUCT IS ON SALE NOWHERE, and is safe in the old cell's table product_moves. Run the same command again, \
          or with --undo",
     )?;
-    Ok(paused.elapsed())
+    Ok((departure.id, paused.elapsed()))
+}
+
+/// Step 1. Returns a time from which the answers under keys must be looked at again.
+async fn prepare(
+    cells: &Cells,
+    target: &mut PgConnection,
+    product: ProductId,
+    departure: &Departure,
+) -> anyhow::Result<String> {
+    let mut source = cells.source.acquire().await?;
+    // No call takes a minute.
+    let when = "-- move: when\nselect (clock_timestamp() - interval '1 minute')::text";
+    let began: Vec<(String,)> = fetch(&mut *source, sqlx::query(when)).await?;
+    settle(target, product, departure, "ARRIVED").await?;
+    copy::ended(&mut source, target, product).await?;
+    copy::keys(&mut source, target, product, "-infinity").await?;
+    let hurry =
+        sqlx::query("-- move: time limit\nset local idle_in_transaction_session_timeout = '30s'");
+    execute(target, hurry).await?;
+    let began = began.into_iter().next();
+    Ok(began.context("no time")?.0)
+}
+
+/// Step 2. Requests wait for it.
+async fn hand_over(
+    source: &mut PgConnection,
+    target: &mut PgConnection,
+    product: ProductId,
+    departure: &Departure,
+    began: &str,
+) -> anyhow::Result<()> {
+    let parcel = depart(source, product, departure).await?;
+    copy::ended(source, target, product).await?;
+    copy::keys(source, target, product, began).await?;
+    arrive(target, &parcel).await?;
+    is_line_kept(target, product).await?;
+    // Not for the commit: PostgreSQL would end its wait for a standby, and confirm it all the same. After a failover, both
+    // cells would have the product.
+    let unlimited = sqlx::query("-- move: no time limit\nset local statement_timeout = 0");
+    execute(source, unlimited).await?;
+    Ok(())
 }
 
 /// PostgreSQL ends the transaction of a frozen process, so that its locks do not stay. Requests of the product wait for
 /// the old cell's transaction. The new cell's one is idle while the old cell looks for the first row to copy.
-const OF_SOURCE: &str = "begin; set local idle_in_transaction_session_timeout = '5s'";
+const OF_SOURCE: &str = "begin; set local statement_timeout = '5s'; set local idle_in_transaction_session_timeout = '5s'";
 const OF_TARGET: &str = "begin; set local idle_in_transaction_session_timeout = '10min'";
 
 /// Step 4, after an interruption. `None`: the product had arrived.
 async fn resume(
     cells: &Cells,
     product: ProductId,
-    departure: Departure,
+    departure: &Departure,
 ) -> anyhow::Result<Option<Duration>> {
     let paused = Instant::now();
     let mut target = cells.target.begin_with(OF_TARGET).await?;
-    let settled = settle(&mut target, product, &departure, "ARRIVED").await?;
+    let settled = settle(&mut target, product, departure, "ARRIVED").await?;
     if !settled.is_new {
         ensure!(
             settled.status == "ARRIVED",
@@ -252,8 +296,8 @@ async fn resume(
         return Ok(None);
     }
     let mut source = cells.source.acquire().await?;
-    ended(&mut source, &mut target, product).await?;
-    keys(&mut source, &mut target, product, "-infinity").await?;
+    copy::ended(&mut source, &mut target, product).await?;
+    copy::keys(&mut source, &mut target, product, "-infinity").await?;
     arrive(&mut target, &departure.parcel).await?;
     is_line_kept(&mut target, product).await?;
     target
@@ -263,13 +307,16 @@ async fn resume(
     Ok(Some(paused.elapsed()))
 }
 
-/// Steps 5 and 6.
-async fn finish(cells: &Cells, product: ProductId) -> anyhow::Result<i64> {
+/// Steps 5 and 6. `id` is that of the move whose product has arrived. The product may have come back since, and be on its way
+/// once more: its new parcel must stay. `None`: the move is finished.
+async fn finish(cells: &Cells, product: ProductId, id: Option<Uuid>) -> anyhow::Result<i64> {
     let query = sqlx::query(
         "-- move: finish
-        update product_moves set status = 'FINISHED', parcel = null where product_id = $1 and status = 'DEPARTED'",
+        update product_moves set status = 'FINISHED', parcel = null where id = $1 and status = 'DEPARTED'",
     );
-    execute(&cells.source, query.bind(product)).await?;
+    if let Some(id) = id {
+        execute(&cells.source, query.bind(id)).await?;
+    }
     let mut forgotten = 0;
     loop {
         let query = sqlx::query("-- move: forget\nselect forget_moved_v1($1, $2)");
@@ -366,89 +413,6 @@ async fn is_line_kept(target: &mut PgConnection, product: ProductId) -> anyhow::
             "users wait for the product, and new users of the new cell would get in line before them, because its ids \
              are lower: move the product to a cell with a higher number, or when nobody waits"
         );
-    }
-    Ok(())
-}
-
-/// Copies the ended reservations that the new cell does not have, and all that were returned: a sale may have been
-/// returned since it was copied. Nothing else changes an ended reservation.
-async fn ended(
-    source: &mut PgConnection,
-    target: &mut PgConnection,
-    product: ProductId,
-) -> anyhow::Result<()> {
-    let there = sqlx::query(
-        "-- move: which are there
-        select coalesce(array_agg(r.id), '{}') from reservations_ended r
-        where r.product_id = $1 and r.created_at > '-infinity' -- selects the index",
-    );
-    let there: Vec<(Vec<i64>,)> = fetch(&mut *target, there.bind(product)).await?;
-    let rows = sqlx::query_scalar(
-        "-- move: ended reservations
-        select to_jsonb(r)::text from reservations_ended r
-        where r.product_id = $1 and r.created_at > '-infinity' -- selects the index
-            and (r.id <> all($2) or r.status = 'RETURNED')",
-    )
-    .bind(product)
-    .bind(
-        there
-            .into_iter()
-            .next()
-            .map(|(ids,)| ids)
-            .unwrap_or_default(),
-    )
-    .fetch(source);
-    let insert = "-- move: insert ended reservations
-        insert into reservations_ended
-        select * from jsonb_populate_recordset(null::reservations_ended, $1::jsonb)
-        on conflict (id) do update set status = excluded.status, returned_at = excluded.returned_at";
-    copy(rows, target, insert).await
-}
-
-/// Copies the answers under idempotency keys that show the product or its reservations, and were stored since this time.
-async fn keys(
-    source: &mut PgConnection,
-    target: &mut PgConnection,
-    product: ProductId,
-    since: &str,
-) -> anyhow::Result<()> {
-    let rows = sqlx::query_scalar(
-        "-- move: answers under keys
-        select to_jsonb(k)::text from idempotency_keys k
-        where k.created_at >= $2::timestamptz and (k.status >= 400) in (true, false) -- selects the index
-            and (
-                k.body like '%\"product_id\":' || $1 || ',%' or k.body like '{\"id\":' || $1 || ',\"name\":%'
-                or k.outcome in ('reserved', 'already_reserved') and (
-                    exists (select from reservations_active r where r.id = k.reservation_id and r.product_id = $1)
-                    or exists (select from reservations_ended r where r.id = k.reservation_id and r.product_id = $1)
-                    or exists (select from moved_reservations r where r.id = k.reservation_id and r.product_id = $1)
-                )
-            )",
-    )
-    .bind(product)
-    .bind(since)
-    .fetch(source);
-    let insert = "-- move: insert answers under keys
-        insert into idempotency_keys select * from jsonb_populate_recordset(null::idempotency_keys, $1::jsonb)
-        on conflict (key, client) do nothing";
-    copy(rows, target, insert).await
-}
-
-/// Copies rows, each as a JSON object.
-async fn copy(
-    rows: impl Stream<Item = Result<String, sqlx::Error>>,
-    target: &mut PgConnection,
-    insert: &'static str,
-) -> anyhow::Result<()> {
-    let chunks = rows.chunks(ROWS);
-    pin_mut!(chunks);
-    while let Some(chunk) = chunks.next().await {
-        let chunk = chunk.into_iter().collect::<Result<Vec<_>, _>>()?;
-        let array = format!("[{}]", chunk.join(","));
-        sqlx::query(insert)
-            .bind(array)
-            .execute(&mut *target)
-            .await?;
     }
     Ok(())
 }

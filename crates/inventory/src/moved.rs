@@ -24,33 +24,56 @@ pub enum Whereabouts {
     Cell(i32),
 }
 
-#[derive(FromRow)]
-struct Found {
-    to_cell: Option<i32>,
-    is_finished: Option<bool>,
-}
-
-/// Where the product is that is not here, or the product of the reservation that is not here. `None`: it was never here.
+/// Where the products are that are not here, or the products of the reservations that are not here, in order of `subjects`.
+/// `None`: it was never here.
 ///
 /// # Errors
 ///
 /// PostgreSQL does not answer.
-pub async fn moved(pool: &PgPool, subject: &Subject) -> Result<Option<Whereabouts>, Error> {
-    let (product, reservation, sku) = match subject {
-        Subject::Product(id) => (Some(*id), None, None),
-        Subject::Reservation(id) => (None, Some(*id), None),
-        Subject::Sku(sku) => (None, None, Some(sku)),
-    };
-    let query = sqlx::query("-- moved\nselect to_cell, is_finished from moved_v1($1, $2, $3)")
-        .bind(product)
-        .bind(reservation)
-        .bind(sku);
+pub async fn moved(pool: &PgPool, subjects: &[Subject]) -> Result<Vec<Option<Whereabouts>>, Error> {
+    #[derive(FromRow)]
+    struct Found {
+        n: i64,
+        to_cell: i32,
+        is_finished: bool,
+    }
+    let (mut products, mut reservations, mut skus) = (Vec::new(), Vec::new(), Vec::new());
+    for subject in subjects {
+        let (product, reservation, sku) = match subject {
+            Subject::Product(id) => (Some(id.get()), None, None),
+            Subject::Reservation(id) => (None, Some(id.get()), None),
+            Subject::Sku(sku) => (None, None, Some(sku.as_str())),
+        };
+        products.push(product);
+        reservations.push(reservation);
+        skus.push(sku);
+    }
+    // Most installations have never moved a product. There, this reads one empty table.
+    let query = sqlx::query(
+        "-- moved
+        select q.n, m.to_cell, m.is_finished
+        from unnest($1::bigint[], $2::bigint[], $3::text[]) with ordinality as q (product_id, reservation_id, sku, n)
+        cross join lateral moved_v1(q.product_id, q.reservation_id, q.sku) m
+        where m.to_cell is not null and (select exists (select from product_moves))",
+    )
+    .bind(products)
+    .bind(reservations)
+    .bind(skus);
     let found: Vec<Found> = fetch(pool, query).await?;
-    let found = found
-        .first()
-        .and_then(|found| Some((found.to_cell?, found.is_finished)));
-    Ok(found.map(|(cell, is_finished)| match is_finished {
-        Some(true) => Whereabouts::Cell(cell),
-        _ => Whereabouts::OnItsWay,
-    }))
+    let mut all = vec![None; subjects.len()];
+    for Found {
+        n,
+        to_cell,
+        is_finished,
+    } in found
+    {
+        let place = usize::try_from(n - 1).ok().and_then(|n| all.get_mut(n));
+        if let Some(place) = place {
+            *place = Some(match is_finished {
+                true => Whereabouts::Cell(to_cell),
+                false => Whereabouts::OnItsWay,
+            });
+        }
+    }
+    Ok(all)
 }

@@ -128,6 +128,10 @@ const REPLAY_PER_SECOND: f64 = 5_000.0;
 /// The `last_error` of a row that waits because of a replay, until the next attempt.
 const REPLAYED: &str = "replayed";
 
+/// The `last_error` of a row that was sent, and waits for its confirm. Such an event stays in its cell when its product moves:
+/// see `sql/depart_rest.sql`.
+pub const UNCONFIRMED: &str = "sent, but not confirmed";
+
 /// Begins the transaction in which rows are claimed, published and marked.
 ///
 /// A statement may take 0.8 s, and a pause between two statements 1.2 s. Whichever side freezes, PostgreSQL ends the

@@ -200,7 +200,7 @@ impl NewProduct {
 pub enum Rejected {
     /// The product would be invalid.
     Invalid(InvalidProduct),
-    /// [`Refusal::SkuTaken`] or [`Refusal::SkuFixed`].
+    /// [`Refusal::SkuTaken`], [`Refusal::SkuMoved`] or [`Refusal::SkuFixed`].
     Refused(Refusal),
 }
 
@@ -218,33 +218,47 @@ pub fn sale_time(field: &'static str, text: &str) -> Result<OffsetDateTime, Inva
     Ok(time.get())
 }
 
-/// Creates a product whose units are all free. Refuses with [`Refusal::SkuTaken`].
+/// Creates a product whose units are all free. Refuses with [`Refusal::SkuTaken`] and [`Refusal::SkuMoved`].
 pub async fn create(
     executor: impl Into<Executor<'_>>,
     new: &NewProduct,
 ) -> Result<Result<Product, Rejected>, Error> {
+    let mut executor = executor.into();
     let policy = &new.policy;
-    // A violated index would abort the transaction, and the refusal could not be stored under an idempotency key.
     let query = sqlx::query(concat!(
-        "-- product: create
-        insert into products (name, stock, total, initial,
-            hold_seconds, max_hold_seconds, max_per_user, sale_starts_at, sale_ends_at, sku)
-        values ($1, $2, $2, $2, $3, $4, $5, $6, $7, $8)
-        on conflict (sku) where sku is not null do nothing
-        returning ",
-        columns!()
+        "-- product: create\nselect ",
+        columns!(),
+        " from create_product_v1($1, $2, $3, $4, $5, $6, $7, $8)"
     ))
     .bind(&new.name.0)
     .bind(new.stock)
+    .bind(&new.sku)
     .bind(policy.hold_seconds.flatten())
     .bind(policy.max_hold_seconds.flatten())
     .bind(policy.max_per_user.flatten())
     .bind(policy.sale_starts_at.flatten())
-    .bind(policy.sale_ends_at.flatten())
-    .bind(&new.sku);
-    let created: Result<Vec<Product>, _> = checked(fetch(executor, query).await)?;
-    let created = created.map(|mut rows| rows.pop());
-    Ok(created.and_then(|created| created.ok_or(Rejected::Refused(Refusal::SkuTaken))))
+    .bind(policy.sale_ends_at.flatten());
+    let created: Vec<Product> = match checked(fetch(executor.reborrow(), query).await)? {
+        Ok(created) => created,
+        Err(rejected) => return Ok(Err(rejected)),
+    };
+    match (created.into_iter().next(), &new.sku) {
+        (Some(product), _) => Ok(Ok(product)),
+        (None, Some(sku)) => {
+            let moved = moved_sku(executor, sku).await?;
+            Ok(Err(Rejected::Refused(moved.unwrap_or(Refusal::SkuTaken))))
+        }
+        (None, None) => Err(sqlx::Error::RowNotFound.into()),
+    }
+}
+
+/// The refusal of a SKU whose product is in another cell, or on its way there.
+async fn moved_sku(executor: impl Into<Executor<'_>>, sku: &Sku) -> Result<Option<Refusal>, Error> {
+    let query =
+        sqlx::query("-- product: a moved SKU\nselect to_cell from moved_skus_v1(array[$1])");
+    let moved: Vec<(i32,)> = fetch(executor, query.bind(sku)).await?;
+    let refusal = |(to_cell,)| Refusal::SkuMoved { to_cell };
+    Ok(moved.into_iter().next().map(refusal))
 }
 
 /// Result of [`change`].
@@ -270,7 +284,8 @@ impl Changed {
     }
 }
 
-/// Changes a product's name and gives it a SKU, unless these are `None`, and changes the rules of its sale. Refuses with [`Refusal::SkuTaken`] and [`Refusal::SkuFixed`].
+/// Changes a product's name and gives it a SKU, unless these are `None`, and changes the rules of its sale. Refuses with [`Refusal::SkuTaken`], [`Refusal::SkuMoved`] and
+/// [`Refusal::SkuFixed`].
 ///
 /// The rules decide who is offered units, and when the line of the product is closed. So the line is looked at in the same
 /// transaction.
@@ -289,6 +304,12 @@ pub async fn change(
             Err(rejected) => return Ok((End::Rollback, Changed::rejected(rejected))),
         };
         let mut offered = 0;
+        // After the update, which waits for the end of a departure of the product with this SKU.
+        if let Some(sku) = sku
+            && let Some(moved) = moved_sku(&mut *transaction, sku).await?
+        {
+            return Ok((End::Rollback, Changed::rejected(Rejected::Refused(moved))));
+        }
         if changed.iter().any(|product| product.waiting > 0) {
             offered = waitlist::settle(&mut *transaction, id, events).await?;
             changed = read(&mut *transaction, &[id]).await?;

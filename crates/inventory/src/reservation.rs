@@ -198,6 +198,12 @@ pub enum Refusal {
     /// Another product has this SKU.
     #[error("another product has this SKU")]
     SkuTaken,
+    /// A product that has moved to another cell, or is on its way there, has this SKU.
+    #[error("another product has this SKU: it has moved to cell {to_cell}")]
+    SkuMoved {
+        /// The number of that cell.
+        to_cell: i32,
+    },
     /// The product has another SKU, which never changes.
     #[error("the product has another SKU")]
     SkuFixed,

@@ -143,7 +143,7 @@ const TRY: &str = "-- reserve
 
 const ONCE: &str = "-- reserve once
     select outcomes, ids, numbers, reserved_at, expired, busy
-    from reserve_once_v1($1, $2, $3, $4, $5, $6, $7, $8, $9)";
+    from reserve_once_v2($1, $2, $3, $4, $5, $6, $7, $8, $9)";
 
 fn batch(decided: BatchResult) -> Result<Batch, Error> {
     let mut answers = Vec::with_capacity(decided.answers.len());

@@ -5,6 +5,20 @@ use serde_json::json;
 use super::stage::{Cells, IDS, nothing, run, said};
 use crate::support::{Database, System, output, test_server};
 
+/// Makes the clock of a database differ, for sessions from now on.
+fn clock(ahead: &str) -> String {
+    format!(
+        "create function clock_timestamp() returns timestamptz language sql
+            return pg_catalog.clock_timestamp() + interval '{ahead}';
+        do $$ begin
+            execute format('alter database %I set search_path = public, pg_catalog', current_database());
+        end $$"
+    )
+}
+
+const RIGHT_CLOCK: &str = "drop function public.clock_timestamp();
+    do $$ begin execute format('alter database %I reset search_path', current_database()); end $$";
+
 #[tokio::test]
 async fn a_move_that_could_go_wrong_is_refused_before_it_begins() {
     let cells = Cells::start(&[]).await;
@@ -44,7 +58,12 @@ async fn a_move_that_could_go_wrong_is_refused_before_it_begins() {
             "products_by_sku",
         ),
     ];
-    for (spoil, mend, reason) in wrong {
+    let clocks = ["60 s", "-60 s", "2 s"].map(clock);
+    let clocks = clocks.each_ref().map(|spoil| {
+        let reason = "the clocks of the two databases differ";
+        (spoil.as_str(), RIGHT_CLOCK, reason)
+    });
+    for (spoil, mend, reason) in wrong.into_iter().chain(clocks) {
         cells.new.database.execute(spoil).await;
         let refused = cells.run(product, &[]).await;
         assert!(
@@ -72,6 +91,14 @@ async fn a_move_that_could_go_wrong_is_refused_before_it_begins() {
         "{nothing_to_undo:?}"
     );
     assert_eq!(cells.rows(product).await, rows);
+    // A product that is on sale nowhere comes back whatever the clocks are.
+    let departs = "select depart_v1(1, gen_random_uuid(), 1)";
+    cells.old.database.execute(departs).await;
+    cells.new.database.execute(&clock("60 s")).await;
+    let undone = cells.run(product, &["--undo"]).await;
+    assert!(undone.status.success(), "{undone:?}");
+    assert_eq!(cells.rows(product).await, rows);
+    cells.new.database.execute(RIGHT_CLOCK).await;
     cells.moves(product).await;
 }
 

@@ -96,6 +96,36 @@ fn preflight(system: &System, path: &str, origin: &str, method: &str) -> Request
 }
 
 #[tokio::test]
+async fn pages_may_read_where_a_product_has_moved() {
+    let origin = "https://shop.example";
+    let system = System::with(&[("CORS_ORIGINS", origin)]).await;
+    let product = system.create_product(5).await;
+    system.reserve(product, 1).await;
+    let paths = ["/products/1", "/reservations/1"];
+    for (statement, status, code) in [
+        (
+            "select depart_v1(1, gen_random_uuid(), 7)",
+            503,
+            "overloaded",
+        ),
+        (
+            "update product_moves set status = 'FINISHED', parcel = null",
+            421,
+            "product_moved",
+        ),
+    ] {
+        system.database.execute(statement).await;
+        for path in paths {
+            let answer = get(&system, path, "origin", origin).await;
+            answer.expect_problem(status, code);
+            assert_eq!(answer.header("access-control-allow-origin"), origin);
+            assert!(answer.header("vary").to_lowercase().contains("origin"));
+            assert!(answer.header("x-request-id").len() > 10);
+        }
+    }
+}
+
+#[tokio::test]
 async fn pages_of_the_named_origins_may_read() {
     let origins = (
         "CORS_ORIGINS",

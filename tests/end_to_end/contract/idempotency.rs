@@ -195,19 +195,19 @@ async fn a_refusal_is_repeated_though_it_would_be_none_now() {
     system.cancel(&hold).await;
     assert_replayed(&refused, &reserve(&system, "a", product, 2).await);
     reserve(&system, "b", product, 2).await.expect(201);
-    let missing = post(&system, "c", "/reservations/999/confirm", "").await;
-    missing.expect_problem(404, "reservation_not_found");
+    let canceled = post(&system, "c", "/reservations/1/confirm", "").await;
+    canceled.expect_problem(409, "reservation_canceled");
     assert_replayed(
-        &missing,
-        &post(&system, "c", "/reservations/999/confirm", "").await,
+        &canceled,
+        &post(&system, "c", "/reservations/1/confirm", "").await,
     );
     // For an order, the refusal names the reservation that caused it.
-    let order = r#"{"ids": [999]}"#;
-    let refused = post(&system, "e", "/reservations/batch/cancel", order).await;
-    refused.expect_problem_with(404, "reservation_not_found", &["reservation_id"]);
+    let order = r#"{"ids": [1]}"#;
+    let refused = post(&system, "e", "/reservations/batch/confirm", order).await;
+    refused.expect_problem_with(409, "reservation_canceled", &["reservation_id"]);
     assert_replayed(
         &refused,
-        &post(&system, "e", "/reservations/batch/cancel", order).await,
+        &post(&system, "e", "/reservations/batch/confirm", order).await,
     );
     // For several products, the refusal names the one that caused it.
     let several = r#"{"user_id": 5, "items": [{"product_id": 1}]}"#;
@@ -217,6 +217,61 @@ async fn a_refusal_is_repeated_though_it_would_be_none_now() {
         &refused,
         &post(&system, "d", "/reservations/batch", several).await,
     );
+}
+
+/// What does not exist here may be on its way to another cell, and come back.
+#[tokio::test]
+async fn what_does_not_exist_is_not_kept() {
+    let system = System::start().await;
+    let unknown = [
+        (
+            "/reservations",
+            r#"{"product_id": 1, "user_id": 1}"#,
+            "product_not_found",
+        ),
+        (
+            "/reservations/1/extend",
+            r#"{"seconds": 9}"#,
+            "reservation_not_found",
+        ),
+        ("/reservations/1/confirm", "", "reservation_not_found"),
+        (
+            "/reservations/batch/confirm",
+            r#"{"ids": [1]}"#,
+            "reservation_not_found",
+        ),
+        (
+            "/reservations/batch",
+            r#"{"user_id": 2, "items": [{"product_id": 1}]}"#,
+            "product_not_found",
+        ),
+        (
+            "/products/1/stock",
+            r#"{"delta": -3, "reason": "lost"}"#,
+            "product_not_found",
+        ),
+        (
+            "/products/1/waitlist",
+            r#"{"user_id": 3}"#,
+            "product_not_found",
+        ),
+        ("/waitlist/1/leave", "", "waitlist_entry_not_found"),
+    ];
+    for (path, body, code) in unknown {
+        for _ in 0..2 {
+            let answer = post(&system, path, path, body).await;
+            let got = (answer.status.as_u16(), answer.json()["code"].clone());
+            assert_eq!(got, (404, code.into()), "{path}");
+            assert_eq!(answer.header("idempotency-replayed"), "", "{path}");
+        }
+    }
+    assert_eq!(keys(&system).await, 0);
+    assert_eq!(system.create_product(5).await, 1);
+    for (path, body, _) in unknown {
+        let first = post(&system, path, path, body).await;
+        assert!(first.status.is_success(), "{path}: {first:?}");
+        assert_replayed(&first, &post(&system, path, path, body).await);
+    }
 }
 
 #[tokio::test]

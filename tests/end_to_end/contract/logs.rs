@@ -145,7 +145,9 @@ async fn by_default_refusals_are_not_logged() {
 #[tokio::test]
 async fn what_is_internal_is_told_at_warn() {
     let mut system = System::spawn(&[]).await;
-    let request = "POST /reservations/9/confirm HTTP/1.1\r\nhost: api\r\nidempotency-key: once\r\n\
+    let hold = system.reserve(system.create_product(1).await, 1).await;
+    system.cancel(&hold).await;
+    let request = "POST /reservations/1/confirm HTTP/1.1\r\nhost: api\r\nidempotency-key: once\r\n\
         x-request-id: mine\r\nconnection: close\r\n\r\n";
     for _ in 0..2 {
         let mut wire = Wire::to(&system).await;
@@ -153,7 +155,7 @@ async fn what_is_internal_is_told_at_warn() {
         let answer = wire.receive_to_end().await;
         assert!(answer.contains("x-request-id: mine\r\n"), "{answer}");
         let spoilt = sqlx::query(
-            "update idempotency_keys set body = replace(body, 'reservation_not_found', 'internal')",
+            "update idempotency_keys set body = replace(body, 'reservation_canceled', 'internal')",
         );
         spoilt.execute(&system.database.pool).await.unwrap();
     }
@@ -162,7 +164,7 @@ async fn what_is_internal_is_told_at_warn() {
         "level": "WARN",
         "method": "POST",
         "route": "/reservations/{id}/confirm",
-        "status": 404,
+        "status": 409,
         "code": "internal",
         "request_id": "mine",
     });

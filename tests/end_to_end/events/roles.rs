@@ -49,7 +49,6 @@ const REFUSED: [(&str, &[&str]); 3] = [
             "update outbox_events set event_id = gen_random_uuid()",
             "delete from outbox_events",
             "update idempotency_keys set fingerprint = ''",
-            "delete from idempotency_keys",
             "update waitlist_entries set user_id = 1",
             "delete from waitlist_entries",
             "delete from waitlists",
@@ -216,7 +215,7 @@ async fn a_whole_life_on_three_roles() {
     }
 
     // Without a lane, and with one.
-    let other = json!({"name": "iPhone 15 case", "stock": 1});
+    let other = json!({"name": "iPhone 15 case", "stock": 1, "sku": "CASE-15"});
     let other = does_once(&system, "/products", other).await;
     let hold = json!({"product_id": id(&other), "user_id": 9, "reference": "cart 9"});
     let hold = does_once(&system, "/reservations", hold).await;
@@ -227,6 +226,23 @@ async fn a_whole_life_on_three_roles() {
     does(&system, post.clone(), &line, json!({"user_id": 2})).await;
     let waits = does(&system, post.clone(), &line, json!({"user_id": 3})).await;
     system.cancel(&hold).await;
+
+    // A key is free again if something does not exist.
+    for (path, body) in [
+        ("/reservations", json!({"product_id": 999, "user_id": 1})),
+        ("/reservations/999/confirm", json!({})),
+        (
+            "/products/999/stock",
+            json!({"delta": 1, "reason": "found"}),
+        ),
+    ] {
+        for _ in 0..2 {
+            let request = system.request(post.clone(), path).json(&body);
+            let key = format!("unknown:{path}");
+            let unknown = Answer::to(request.header("idempotency-key", key)).await;
+            assert_eq!(unknown.status, 404, "{unknown:?}");
+        }
+    }
 
     // By the API alone: sold, returned, canceled, extended, and reclaimed by the next reserve.
     let sold = system.reserve(product, 1).await;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures_util::{
     FutureExt as _,
-    future::{self, join_all},
+    future::{self, BoxFuture, join_all},
 };
 use inventory::{
     Error, Executor, ProductId,
@@ -171,6 +171,69 @@ async fn what_fails_or_is_undone_keeps_no_key(pool: PgPool) {
     assert_eq!(once(&shop.pool, "x", &keys).await, done);
 }
 
+type Given<'a> = BoxFuture<'a, Result<WorkOutcome<(), ()>, Error>>;
+
+/// Work that answers each new request with the status at its position.
+fn giving(
+    statuses: &'static [i16],
+) -> impl for<'a> FnOnce(&'a mut PgConnection, Vec<usize>) -> Given<'a> {
+    move |_, new| {
+        let answers = new.into_iter().map(|n| Answer {
+            status: statuses[n],
+            ..answer(&n.to_string())
+        });
+        let answers = answers.collect();
+        async move { Ok(WorkOutcome::Keep(answers, ())) }.boxed()
+    }
+}
+
+/// Answers with these statuses, in the way for new keys or in the other one.
+async fn answered(
+    shop: &Shop,
+    at_once: bool,
+    keys: &[Key],
+    statuses: &'static [i16],
+) -> Option<Vec<KeyOutcome>> {
+    let executed = match at_once {
+        true => idempotency::execute_new(&shop.pool, keys, giving(statuses)).await,
+        false => idempotency::execute_once(&shop.pool, keys, giving(statuses))
+            .await
+            .map(Some),
+    };
+    match executed.unwrap()? {
+        Executed::Kept(outcomes, _) => Some(outcomes),
+        Executed::Undone(()) => panic!("nothing was to be undone"),
+    }
+}
+
+/// The product may be on its way to another cell, and come back.
+#[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
+async fn the_answer_that_something_does_not_exist_is_not_kept(pool: PgPool) {
+    let shop = Shop::new(pool);
+    for at_once in [true, false] {
+        let keys = ["a", "b", "c", "d"].map(|name| key(&format!("{name}{at_once}"), 1));
+        let statuses = &[201, 404, 409, 404];
+        let outcomes = answered(&shop, at_once, &keys, statuses).await.unwrap();
+        for (outcome, status) in outcomes.iter().zip(statuses) {
+            assert!(
+                matches!(outcome, KeyOutcome::Done(answer) if answer.status == *status),
+                "{outcome:?}"
+            );
+        }
+        // A known answer is given again, though the request would be answered 404 now.
+        assert_eq!(answered(&shop, true, &keys[..1], &[404]).await, None);
+        let again = once(&shop.pool, "again", &keys).await;
+        let executed: Vec<bool> = again
+            .iter()
+            .map(|outcome| matches!(outcome, KeyOutcome::Done(_)))
+            .collect();
+        assert_eq!(executed, [false, true, false, true]);
+        assert!(matches!(&again[0], KeyOutcome::Replayed(answer) if answer.status == 201));
+    }
+    let stored = "select count(*) from idempotency_keys where status <> 404";
+    assert_eq!(shop.count(stored).await, 8);
+}
+
 #[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
 async fn a_second_request_waits_for_the_first_ones_end(pool: PgPool) {
     for commits in [true, false] {
@@ -185,7 +248,7 @@ async fn a_second_request_waits_for_the_first_ones_end(pool: PgPool) {
         shop.until_waiting(&[second.abort_handle()]).await;
         let outcome = if commits {
             sqlx::query(
-                "select keep_answers_v1('{\"\"}', array[$1], '{200}', array[null::text], '{kept}')",
+                "select keep_answers_v2('{\"\"}', array[$1], '{200}', array[null::text], '{kept}')",
             )
             .bind(&name)
             .execute(&mut *first)

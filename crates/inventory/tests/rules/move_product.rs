@@ -5,6 +5,7 @@ use inventory::{
     ProductId, ReservationId, audit, cell,
     confirm_batch::{self, Reacquire},
     moved::{Subject, Whereabouts, moved},
+    outbox::UNCONFIRMED,
     reacquire,
     reservation::{Refusal, Status},
 };
@@ -16,24 +17,56 @@ use crate::support::{ALL_EVENTS, Shop, one, only, outcomes, reservation_id};
 /// The first ids of the cells are this far apart.
 const IDS: i64 = 10_000_000_000_000;
 
+mod answers;
+mod skus;
+
+/// The product departs to cell 7. Returns the parcel.
 async fn depart(shop: &Shop, product: ProductId) -> String {
-    sqlx::query_scalar("select depart_v1($1, gen_random_uuid(), 7)::text")
+    depart_to(7, shop, product).await
+}
+
+async fn depart_to(cell: i32, shop: &Shop, product: ProductId) -> String {
+    sqlx::query_scalar("select depart_v1($1, gen_random_uuid(), $2)::text")
         .bind(product)
+        .bind(cell)
         .fetch_one(&shop.pool)
         .await
         .unwrap()
 }
 
-/// As `undo` does.
-async fn come_back(shop: &Shop, parcel: &str) {
+async fn arrives(shop: &Shop, parcel: &str) {
     sqlx::query("select arrive_v1($1::jsonb)")
         .bind(parcel)
         .execute(&shop.pool)
         .await
         .unwrap();
+}
+
+/// How a move of the product to this cell ends.
+async fn settle(shop: &Shop, product: ProductId, wanted: &str) {
+    sqlx::query("select settle_move_v1(gen_random_uuid(), $1, 0, $2)")
+        .bind(product)
+        .bind(wanted)
+        .execute(&shop.pool)
+        .await
+        .unwrap();
+}
+
+/// As `undo` does.
+async fn come_back(shop: &Shop, parcel: &str) {
+    arrives(shop, parcel).await;
     execute(
         shop,
-        "update product_moves set status = 'UNDONE', parcel = null",
+        "update product_moves set status = 'UNDONE', parcel = null where status = 'DEPARTED'",
+    )
+    .await;
+}
+
+/// As the end of a move, in the cell that the product has left.
+async fn finish(shop: &Shop) {
+    execute(
+        shop,
+        "update product_moves set status = 'FINISHED', parcel = null where status = 'DEPARTED'",
     )
     .await;
 }
@@ -46,7 +79,7 @@ async fn execute(shop: &Shop, statement: &str) {
 }
 
 async fn whereabouts(shop: &Shop, subject: Subject) -> Option<Whereabouts> {
-    moved(&shop.pool, &subject).await.unwrap()
+    moved(&shop.pool, &[subject]).await.unwrap()[0]
 }
 
 async fn rows(shop: &Shop) -> String {
@@ -111,7 +144,13 @@ async fn without_its_product_nothing_changes_a_reservation(pool: PgPool) {
     .await;
     let before = rows(&shop).await;
     let events = shop.count("select count(*) from outbox_events").await;
+    // The old cell's relay has sent it, and waits for the confirm.
+    let sent = sqlx::query(
+        "update outbox_events set last_error = $1 where id = (select min(id) from outbox_events)",
+    );
+    sent.bind(UNCONFIRMED).execute(&shop.pool).await.unwrap();
     let parcel = depart(&shop, product).await;
+    assert_eq!(shop.count("select count(*) from outbox_events").await, 1);
     let gone = rows(&shop).await;
 
     assert_eq!(
@@ -205,11 +244,7 @@ async fn reservations_are_forgotten_only_once_their_product_has_arrived(pool: Pg
             Some(Whereabouts::OnItsWay)
         );
     }
-    execute(
-        &shop,
-        "update product_moves set status = 'FINISHED', parcel = null",
-    )
-    .await;
+    finish(&shop).await;
     assert_eq!(forget(&shop, product).await, 1);
     for subject in all.clone() {
         assert_eq!(

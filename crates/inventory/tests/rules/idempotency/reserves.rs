@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use inventory::{
-    Executor,
+    Executor, ProductId,
     batch::Batch,
     idempotency::{self, Executed, Kept, Key, KeyOutcome, WorkOutcome},
     product::Policy,
@@ -15,7 +15,7 @@ use sqlx::PgPool;
 use time::OffsetDateTime;
 
 use super::{answer, key, new, occupy, once};
-use crate::support::{Changed as _, HOLD_SECONDS, Shop, one, reservation_id, units};
+use crate::support::{Changed as _, HOLD_SECONDS, Shop, one, outcomes, reservation_id, units};
 
 /// The answers to requests with keys, as a lane gives them. `None`: a key is in use, or belongs to another request.
 pub(super) async fn reserve(
@@ -63,7 +63,7 @@ async fn reserve_once(shop: &Shop, keys: &[Key], requests: &[Reserve]) -> Option
         .unwrap()
 }
 
-/// One request for each outcome.
+/// One request for each outcome that is kept.
 async fn requests_of_each_outcome(shop: &Shop) -> Vec<Reserve> {
     let hour = |hours| OffsetDateTime::now_utc() + time::Duration::hours(hours);
     let mut policies: [Policy; 4] = Default::default();
@@ -89,7 +89,6 @@ async fn requests_of_each_outcome(shop: &Shop) -> Vec<Reserve> {
         units(products[1], 1, 3),
         one(products[2], 1),
         one(products[3], 1),
-        one(9_999.try_into().unwrap(), 1),
     ]
 }
 
@@ -122,9 +121,39 @@ async fn a_reserve_is_answered_again_as_the_first_time(pool: PgPool) {
         let purged = idempotency::purge(&shop.pool, kept, Duration::ZERO, 100);
         purged.await.unwrap()
     };
-    assert_eq!(purge(Kept::Refused).await, 6);
+    assert_eq!(purge(Kept::Refused).await, 5);
     assert_eq!(purge(Kept::Done).await, 2);
     shop.assert_sound().await;
+}
+
+/// The product may be on its way to another cell, and come back.
+#[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
+async fn an_unknown_product_keeps_no_key(pool: PgPool) {
+    let shop = Shop::new(pool);
+    let product = shop.product(9).await;
+    let unknown = ProductId::try_from(product.get() + 1).unwrap();
+    let keys = [key("a", 1), key("b", 1), key("c", 1)];
+    let requests = [one(product, 1), one(unknown, 1), one(unknown, 2)];
+    let first = reserve_once(&shop, &keys, &requests).await.unwrap();
+    let unknown_twice = [Err(Refusal::ProductNotFound), Err(Refusal::ProductNotFound)];
+    assert_eq!(outcomes(&first)[1..], unknown_twice);
+    assert_eq!(shop.count("select count(*) from idempotency_keys").await, 1);
+
+    assert_eq!(shop.product(1).await, unknown);
+    let again = reserve_once(&shop, &keys[1..], &requests[1..])
+        .await
+        .unwrap();
+    assert!(
+        again.answers[0].is_ok() && again.answers[1].is_err(),
+        "{again:?}"
+    );
+    // What is known is known, also when the product is gone.
+    sqlx::raw_sql("delete from reservations; delete from products")
+        .execute(&shop.pool)
+        .await
+        .unwrap();
+    assert!(reserve_once(&shop, &keys, &requests).await.is_none());
+    assert_eq!(shop.count("select count(*) from idempotency_keys").await, 3);
 }
 
 /// Without any hold, the call reads no time of reservation.

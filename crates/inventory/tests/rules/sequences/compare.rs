@@ -74,7 +74,9 @@ impl Run<'_> {
             Refusal::InsufficientStock { free } => Answer::InsufficientStock(*free),
             Refusal::TotalTooLarge => Answer::TotalTooLarge,
             Refusal::StockChanged { free } => Answer::StockChanged(*free),
-            Refusal::SkuTaken | Refusal::SkuFixed => unreachable!("no step gives a SKU"),
+            Refusal::SkuTaken | Refusal::SkuMoved { .. } | Refusal::SkuFixed => {
+                unreachable!("no step gives a SKU")
+            }
         }
     }
 
