@@ -51,8 +51,7 @@ pub(crate) fn start(builder: &LaneBuilder) -> Lanes {
 /// The answer to a request, or that its product is in another cell. `id` is the id in the path.
 pub(crate) async fn follow(lanes: &'static Lanes, id: Option<i64>, answer: Response) -> Response {
     match answer.status() {
-        // In a box, because every request would otherwise have the memory that this call needs. That took a fifth of the
-        // server's time.
+        // In a box, because every request would otherwise have the memory that this call needs.
         StatusCode::NOT_FOUND => Box::pin(ask(lanes, id, answer)).await,
         _ => answer,
     }
