@@ -3,7 +3,7 @@
 use maud::{Markup, html};
 use serde_json::Value;
 
-use super::{page::text, schema::limits_in_words};
+use super::{prose::text, schema::limits_in_words};
 
 /// The form for the secret of all requests.
 pub(super) fn access() -> Markup {

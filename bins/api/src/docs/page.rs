@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     console,
-    prose::{line, prose},
+    prose::{line, prose, text},
     schema::{fields, kind, limits, name},
 };
 use crate::{
@@ -315,10 +315,6 @@ fn resolved<'a>(document: &'a Value, schema: &'a Value) -> &'a Value {
         Some(name) => &document["components"]["schemas"][name],
         None => schema,
     }
-}
-
-pub(super) fn text(value: &Value) -> &str {
-    value.as_str().unwrap_or_default()
 }
 
 fn list(value: &Value) -> &[Value] {

@@ -1,6 +1,12 @@
 //! Renders descriptions. They use only a small part of CommonMark: paragraphs, lists and `code`.
 
 use maud::{Markup, html};
+use serde_json::Value;
+
+/// The text of a field of a document. Empty if the field is missing.
+pub(super) fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or_default()
+}
 
 /// Paragraphs and lists.
 pub(super) fn prose(text: &str) -> Markup {
