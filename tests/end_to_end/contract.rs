@@ -3,6 +3,7 @@
 mod admin;
 mod bodies;
 mod caching;
+mod concurrent_keys;
 mod documents;
 mod edges;
 mod forgotten_keys;
