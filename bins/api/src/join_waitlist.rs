@@ -114,19 +114,16 @@ pub(crate) async fn join_named(
     Keyed(key, Json(body)): Keyed<Json<CreateWaitlistEntry>>,
 ) -> Result<Rendered<Created<Entry>>, Problem> {
     let named = Named::of("", body.product_id, body.sku)?;
-    let product_id = match skus.resolve(&named).await {
-        Ok(id) => id,
-        Err(problem) => return moved::about(&named, Err(problem)),
+    let answer = async |product_id| {
+        let request = Join {
+            product_id,
+            user_id: body.user_id,
+            quantity: body.quantity,
+            reference: body.reference,
+        };
+        join(bulkhead, sale, key, request).await
     };
-    let request = Join {
-        product_id,
-        user_id: body.user_id,
-        quantity: body.quantity,
-        reference: body.reference,
-    };
-    let answer = join(bulkhead, sale, key, request).await;
-    skus.forget_unknown(&named, &answer);
-    moved::about(&named, answer)
+    moved::about_one(skus, &named, answer).await
 }
 
 async fn join(

@@ -11,8 +11,13 @@ use inventory::{
 };
 
 use crate::{
-    Problem, code::ProblemCode, extract::digits, idempotency::Rendered, lane_builder::LaneBuilder,
-    problem::ProblemReport, skus::Named,
+    Problem,
+    code::ProblemCode,
+    extract::digits,
+    idempotency::Rendered,
+    lane_builder::LaneBuilder,
+    problem::ProblemReport,
+    skus::{Named, Skus},
 };
 
 /// The id in a path such as `/products/7/stock`.
@@ -20,11 +25,25 @@ pub(crate) fn id_in(path: &str) -> Option<i64> {
     digits(path.split('/').nth(2)?)
 }
 
-/// Notes what the request was about, for an answer that says that it does not exist.
-pub(crate) fn about<A>(
+/// Answers a request about one product, which its body names by id or SKU.
+pub(crate) async fn about_one<A>(
+    skus: &Skus,
     named: &Named,
-    answer: Result<Rendered<A>, Problem>,
+    answer: impl AsyncFnOnce(ProductId) -> Result<Rendered<A>, Problem>,
 ) -> Result<Rendered<A>, Problem> {
+    let answered = match skus.resolve(named).await {
+        Ok(product_id) => {
+            let answered = answer(product_id).await;
+            skus.forget_unknown(named, &answered);
+            answered
+        }
+        Err(problem) => Err(problem),
+    };
+    about(named, answered)
+}
+
+/// Notes what the request was about, for an answer that says that it does not exist.
+fn about<A>(named: &Named, answer: Result<Rendered<A>, Problem>) -> Result<Rendered<A>, Problem> {
     let mut response = match answer {
         Err(problem) if problem.code() == ProblemCode::ProductNotFound => {
             Rendered::of(problem.into_response())

@@ -85,20 +85,17 @@ pub(crate) async fn reserve(
     Keyed(key, Json(body)): Keyed<Json<CreateReservation>>,
 ) -> Result<Rendered<Created<Reservation>>, Problem> {
     let named = Named::of("", body.product_id, body.sku)?;
-    let product_id = match skus.resolve(&named).await {
-        Ok(id) => id,
-        Err(problem) => return moved::about(&named, Err(problem)),
+    let answer = async |product_id: ProductId| {
+        let request = Reserve {
+            product_id,
+            user_id: body.user_id,
+            quantity: body.quantity,
+            reference: body.reference,
+            span: Span::current(),
+        };
+        lanes.answer(product_id.get(), key, request).await
     };
-    let request = Reserve {
-        product_id,
-        user_id: body.user_id,
-        quantity: body.quantity,
-        reference: body.reference,
-        span: Span::current(),
-    };
-    let answer = lanes.answer(product_id.get(), key, request).await;
-    skus.forget_unknown(&named, &answer);
-    moved::about(&named, answer)
+    moved::about_one(skus, &named, answer).await
 }
 
 /// Starts `count` lanes for requests without a key, and `count` lanes for requests with a key.

@@ -284,8 +284,8 @@ impl Changed {
     }
 }
 
-/// Changes a product's name and gives it a SKU, unless these are `None`, and changes the rules of its sale. Refuses with [`Refusal::SkuTaken`], [`Refusal::SkuMoved`] and
-/// [`Refusal::SkuFixed`].
+/// Changes a product's name and gives it a SKU, unless these are `None`, and changes the rules of its sale. Refuses with
+/// [`Refusal::SkuTaken`], [`Refusal::SkuMoved`] and [`Refusal::SkuFixed`].
 ///
 /// The rules decide who is offered units, and when the line of the product is closed. So the line is looked at in the same
 /// transaction.
