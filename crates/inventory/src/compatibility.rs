@@ -183,8 +183,12 @@ async fn check_on(connection: &mut PgConnection) -> Result<Warnings, Unusable> {
             ) as commits_flow,
             array(
                 select f.name from unnest($1::text[]) as f (name)
-                left join pg_proc p on p.proname = f.name and pg_function_is_visible(p.oid)
-                where p.oid is null
+                left join (
+                    -- By name, through the index: a new session needs 80 ms to look up all 3,300 functions.
+                    select p.proname from pg_proc p
+                    where p.proname = any($1::text[]) and pg_function_is_visible(p.oid)
+                ) p on p.proname = f.name
+                where p.proname is null
             ) as missing
         from schema_version",
     )

@@ -282,3 +282,26 @@ async fn the_oldest_snapshot_is_seen(pool: PgPool) {
     old.rollback().await.unwrap();
     assert_eq!(oldest(&mut session).await, 0.0);
 }
+
+/// A health check is the first statement of many sessions, and comes each second.
+#[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
+async fn a_check_does_not_read_the_whole_catalogue(_: PgPoolOptions, options: PgConnectOptions) {
+    // The statistics of one session are complete for that session only.
+    let pool = PgPoolOptions::new()
+        .max_connections(1)
+        .connect_with(options)
+        .await
+        .unwrap();
+    let rows_read = async || {
+        execute(&pool, "select pg_stat_force_next_flush()").await;
+        sqlx::query_scalar::<_, i64>(
+            "select seq_tup_read from pg_stat_sys_tables where relname = 'pg_proc'",
+        )
+        .fetch_one(&pool)
+        .await
+        .unwrap()
+    };
+    let before = rows_read().await;
+    compatibility::check(&pool).await.unwrap();
+    assert_eq!(rows_read().await, before);
+}
