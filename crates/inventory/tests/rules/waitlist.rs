@@ -5,6 +5,7 @@ mod entries;
 mod imports;
 mod stage;
 mod told;
+mod turns;
 mod waits;
 
 use futures_util::future::join_all;
