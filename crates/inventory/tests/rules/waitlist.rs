@@ -1,6 +1,7 @@
 //! Waitlists: units that come free go to the first in line, and to nobody else.
 
 mod bounds;
+mod closing;
 mod entries;
 mod imports;
 mod stage;
