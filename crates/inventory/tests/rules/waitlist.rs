@@ -4,6 +4,7 @@ mod bounds;
 mod closing;
 mod entries;
 mod imports;
+mod orders;
 mod stage;
 mod told;
 mod turns;
