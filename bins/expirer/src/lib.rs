@@ -235,6 +235,7 @@ impl Context {
                 ..Counts::default()
             },
             reaches: [("redis".to_owned(), self.timer.is_up().await)].into(),
+            events: Some(self.events.names()),
             recent: self.feed.report(),
             ..Report::default()
         }
