@@ -40,16 +40,16 @@ impl AfterCommit {
     /// Reports the transitions of one committed call to all followers.
     pub(crate) fn tell<'a>(&self, transitions: impl Iterator<Item = Transition<'a>> + Clone) {
         self.timer.note(|notes| {
+            let mut wakes_relay = false;
             for transition in transitions.clone() {
                 note(notes, transition);
+                self.metrics.count(transition);
+                wakes_relay = wakes_relay || transition.has_event(self.events);
             }
-            if transitions.clone().any(|it| it.has_event(self.events)) {
+            if wakes_relay {
                 notes.wake_relay();
             }
         });
-        for transition in transitions.clone() {
-            self.metrics.count(transition);
-        }
         self.feed.note(transitions);
     }
 

@@ -24,8 +24,8 @@ pub(crate) fn operation() -> Operation {
         .explained(
             "All or none, in one transaction. The reservations in the answer are in the order of the ids. A refusal is about the \
             first reservation that cannot be extended: `reservation_id` names it. All \
-            get the same deadline: that number of seconds from now, or the earliest time that the longest \
-            durations of the holds allow. A deadline never moves to an earlier time.",
+            deadlines move to the same time: that number of seconds from now, or the earliest time that the longest \
+            durations of the holds allow. Only a hold whose deadline is later keeps it.",
         )
         .refuses(&[
             ProblemCode::ReservationNotFound,

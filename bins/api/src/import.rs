@@ -55,6 +55,7 @@ pub(crate) async fn import(
         Ok(_) | Err(Unusable::NoAnswer(_)) => {}
         Err(unusable) => return Err(unusable.into()),
     }
+    let events = &with_those_of_processes(events, &pool).await?;
     let all: Vec<&Row> = rows.iter().map(|row| &row.value).collect();
     let mut imported = run(&pool, &all, Mode::Check, events, |_| ()).await?;
     refused(&rows, &imported)?;
@@ -80,6 +81,26 @@ pub(crate) async fn import(
     print(&rows, &imported, mode)?;
     // A sale or another import may have come between.
     refused(&rows, &imported)
+}
+
+/// The types of events to write: those of `OUTBOX_EVENTS` and of the running processes. Otherwise users who wait could be
+/// offered holds of which no consumer hears, because this command was started without the setting.
+async fn with_those_of_processes(events: &Events, pool: &PgPool) -> anyhow::Result<Events> {
+    let found = presence::instances(pool).await;
+    let (_, processes) = found
+        .map_err(|error| anyhow::anyhow!("{error}: {}", error.cause()))
+        .context("cannot read which events the processes write")?;
+    let told: Vec<_> = processes
+        .into_iter()
+        .filter_map(|process| process.report.events)
+        .collect();
+    if told.is_empty() {
+        let own = events.names().join(",");
+        eprintln!(
+            "no API and no expirer is running: events are written as OUTBOX_EVENTS of this command says ({own})"
+        );
+    }
+    Ok(events.with(&told.concat()))
 }
 
 fn content(file: &Path) -> anyhow::Result<String> {

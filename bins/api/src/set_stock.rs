@@ -32,7 +32,9 @@ pub(crate) fn operation() -> Operation {
         .explained(
             "The difference is stored with its reason, as a change by `POST` is. With `expected`, nothing is done if \
             another number of units is free: a hold or a sale may have come between a count and this request. Without \
-            it, units that were sold meanwhile become free units again.",
+            it, units that were sold meanwhile become free units again. A repeat can set the stock again, also with \
+            `expected`: if the units that were added are sold, or offered to users who wait, the number of free units is the \
+            expected one again. Send an `Idempotency-Key`.",
         )
         .refuses(&[ProblemCode::StockChanged])
 }

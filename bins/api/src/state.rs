@@ -157,6 +157,7 @@ impl AppState {
             monitoring_pool: monitoring_pool.clone(),
             timer: timer.clone(),
             feed: Arc::clone(&feed),
+            events: settings.events.outbox_events.clone(),
             activity: || metrics.activity(),
             is_failure: code::is_failure,
         };

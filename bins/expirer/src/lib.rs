@@ -35,14 +35,6 @@ const SWEEP_EVERY: Duration = Duration::from_secs(1);
 /// that delays reservations of the same product. A pause collects them in batches.
 const SWEEP_PAUSE: Duration = Duration::from_millis(20);
 
-/// A sweep pauses this many times as long as it searched for due holds, but at most `SWEEP_PAUSE_MAX`. With 10,000 products
-/// that have holds, one search takes 65 ms of PostgreSQL's CPU time.
-const PAUSE_PER_LOOK: u32 = 10;
-
-/// Maximum pause between two sweeps: no notification is heard during the pause, and a hold must end within a second of its
-/// deadline. With 50,000 products that have holds, two searches of 325 ms fit beside it.
-const SWEEP_PAUSE_MAX: Duration = Duration::from_millis(350);
-
 /// How often the lag is read.
 const WATCH_EVERY: Duration = Duration::from_secs(1);
 
@@ -197,7 +189,7 @@ async fn watch(pool: &PgPool, mut lag: Age) {
                 "cannot read the lag"
             );
         }
-        sleep(WATCH_EVERY.max(began.elapsed() * PAUSE_PER_LOOK)).await;
+        sleep(WATCH_EVERY.max(began.elapsed() * expire::PAUSE_PER_LOOK)).await;
     }
 }
 
@@ -243,6 +235,7 @@ impl Context {
                 ..Counts::default()
             },
             reaches: [("redis".to_owned(), self.timer.is_up().await)].into(),
+            events: Some(self.events.names()),
             recent: self.feed.report(),
             ..Report::default()
         }
@@ -270,7 +263,8 @@ async fn run(context: Context, expiries: Wakeups, shutdown: CancellationToken) {
             match swept {
                 Ok(swept) => {
                     delays.reset();
-                    let pause = pause_after(swept.looks);
+                    // No notification is heard during the pause.
+                    let pause = expire::pause_after(swept.looks).max(SWEEP_PAUSE);
                     sleep(pause).await;
                     let next_due = swept
                         .next_due
@@ -284,11 +278,6 @@ async fn run(context: Context, expiries: Wakeups, shutdown: CancellationToken) {
         };
         shutdown.run_until_cancelled(wait).await;
     }
-}
-
-/// How long to pause after a sweep that searched for so long.
-fn pause_after(looks: Duration) -> Duration {
-    (looks * PAUSE_PER_LOOK).clamp(SWEEP_PAUSE, SWEEP_PAUSE_MAX)
 }
 
 /// Expires everything that is due. Stops between two batches on `shutdown`.
@@ -375,27 +364,5 @@ impl Metrics {
                 registry
             )?,
         })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// A hold that falls due just after a search waits for the pause and the next search.
-    #[test]
-    fn with_many_products_a_pause_ends_within_a_second_of_a_deadline() {
-        for (products, at_most_a_tenth) in [
-            (1, true),
-            (1_000, true),
-            (5_000, true),
-            (16_000, false),
-            (50_000, false),
-        ] {
-            let look = Duration::from_micros(6_500) * products / 1_000;
-            let pause = pause_after(look);
-            assert!(2 * look + pause <= Duration::from_secs(1), "{products}");
-            assert_eq!(pause >= 10 * look, at_most_a_tenth, "{products}");
-        }
     }
 }

@@ -3,9 +3,11 @@
 --
 -- A database that was restored to an earlier moment has forgotten ids that clients and consumers know. It then runs on
 -- another timeline of PostgreSQL (point-in-time recovery, a promoted standby) or consists of other objects (a dump, a
--- copy) than id_epoch says. In this case, each sequence of the schema skips 10^10 ids: what a server gives out in three
--- days at 40,000 per second. A gap harms nobody. Ids are JSON numbers and stay below 2^53: close to that, or to the
--- sequence's own maximum, half of the rest is skipped.
+-- copy) than id_epoch says. In this case, each sequence of the schema skips 10^10 ids, what a server gives out in three
+-- days at 40,000 per second, and a random number of up to 10^11 more. The random part is for two restores of the same
+-- backup: otherwise the second one would give out the ids of the first again. A gap harms nobody, and the 10^13 ids of a
+-- cell have room for more than 90. Ids are JSON numbers and stay below 2^53: close to that, or to the sequence's own
+-- maximum, half of the rest is skipped.
 --
 -- It runs with the rights of its owner: no other role may set a sequence, or the record. Therefore its search_path is
 -- fixed, below, and temporary tables of the caller come last.
@@ -19,7 +21,8 @@ declare
   here record;
   known boolean;
   sequence record;
-  gap constant bigint := 10000000000;
+  least_gap constant bigint := 10000000000;
+  random_gap constant bigint := 100000000000;
   -- The largest integer that every JSON parser reads exactly.
   largest constant bigint := 9007199254740991;
 begin
@@ -67,7 +70,9 @@ begin
   loop
     -- A new database has given out no ids, and begins with the first one of its cell.
     if known or sequence.used then
-      perform setval(sequence.oid, sequence.last + least(gap, (sequence.largest - sequence.last) / 2));
+      perform setval(sequence.oid, sequence.last + least(
+        least_gap + floor(random() * random_gap)::bigint, (sequence.largest - sequence.last) / 2
+      ));
       advanced := true;
     end if;
   end loop;

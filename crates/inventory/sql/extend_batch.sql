@@ -1,6 +1,6 @@
--- Moves the deadlines of all holds or of none. The ids differ. All get the same deadline: the given number of seconds
--- from now, or the earliest maximum of one of them. Otherwise an order could lose a part of its holds. A deadline never
--- moves back. Returns the rows of extend_v1.
+-- Moves the deadlines of all holds or of none. The ids differ. All move to the same time: the given number of seconds
+-- from now, or the earliest maximum of one of them. Otherwise an order could lose a part of its holds.
+-- A deadline never moves back: a hold whose deadline is later keeps it. Returns the rows of extend_v1.
 create or replace function extend_batch_v1(ids bigint[], seconds integer, max_hold_seconds integer)
 returns table (reservation reservations, changed boolean)
 language plpgsql

@@ -50,8 +50,8 @@ begin
   -- The hold of this reservation may itself still be unswept.
   select * into freed from free_units_v2(reservation.product_id, reservation.quantity, t, events);
   product := freed.product; expired := freed.expired; offered := freed.offered;
-  -- Others wait: free units are theirs.
-  if product.stock < reservation.quantity or product.waiting > 0 then
+  -- Others wait: free units are theirs. After the end of the sale nobody is offered them, also before its line is closed.
+  if product.stock < reservation.quantity or product.waiting > 0 and (product.sale_ends_at > t) is not false then
     outcome := 'expired_sold_out'; return;
   end if;
   allowed := still_allowed_v1(product, reservation.user_id, t);

@@ -38,7 +38,9 @@ begin
         and o.event_type = 'ReservationCreated' and (o.payload ->> 'reservation_id')::bigint = any(ids);
     end if;
   elsif 'reserved' = any(outcomes) then
-    -- Rolls back to the start of this block. Variables keep their values.
+    -- Rolls back to the start of this block. Variables keep their values. Units of due holds that this call offered to
+    -- users who wait for one of the products are rolled back, too: they are due as before, and the expirer, or the next
+    -- call that finds them, hands them over.
     raise exception using errcode = 'FS001';
   end if;
 exception when sqlstate 'FS001' then

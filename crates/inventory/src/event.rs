@@ -43,6 +43,18 @@ impl Events {
     pub(crate) fn types(&self) -> &[&'static str] {
         &self.0
     }
+
+    /// The names of the types.
+    pub fn names(&self) -> Vec<String> {
+        self.0.iter().map(|name| (*name).to_owned()).collect()
+    }
+
+    /// Adds types by their names. A name that is not a type, as of a newer release, is left out.
+    pub fn with(&self, names: &[String]) -> Self {
+        let is_selected =
+            |known: &&str| self.0.contains(known) || names.iter().any(|it| it == known);
+        Self(TYPES.into_iter().filter(is_selected).collect())
+    }
 }
 
 impl FromStr for Events {

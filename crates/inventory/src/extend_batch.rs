@@ -8,8 +8,9 @@ use crate::{
     transition::Change,
 };
 
-/// Extends all of these holds as [`extend`](crate::extend::extend) does, or none of them. All get the same deadline: the
-/// earliest that one of them would have alone. No id may be given twice.
+/// Extends all of these holds as [`extend`](crate::extend::extend) does, or none of them. All deadlines move to
+/// the same time, the earliest that one of them would have alone. Only a hold whose deadline is later keeps it. No id may be
+/// given twice.
 ///
 /// Refuses with the first hold that cannot be extended, and the refusal of `extend`.
 pub async fn extend_batch(

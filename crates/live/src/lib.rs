@@ -31,6 +31,7 @@ use futures_util::Stream;
 use inventory::{
     audit::{self, Audit},
     compatibility,
+    event::Events,
 };
 use presence::{Counts, Durations, Feed, Report, Role};
 use runtime::Process;
@@ -75,6 +76,8 @@ pub struct Sources<A> {
     pub timer: Timer,
     /// The latest transitions in this process.
     pub feed: Arc<Feed>,
+    /// The events that this process writes.
+    pub events: Events,
     /// Reads the counters of this process.
     pub activity: A,
     /// Whether a problem code is a failure of the service, not a refusal.
@@ -103,6 +106,7 @@ impl Live {
             monitoring_pool,
             timer,
             feed,
+            events,
             activity,
             is_failure,
         } = sources;
@@ -120,7 +124,7 @@ impl Live {
                 // Before the schema is migrated, no process may write to the database.
                 let usable = compatibility::until_usable(&pool);
                 if stop.run_until_cancelled(usable).await.is_some() {
-                    let report = || live.report(activity(), &feed, &timer);
+                    let report = || live.report(activity(), &feed, &events, &timer);
                     presence::announce(&monitoring_pool, Role::Api, report, &stop).await;
                 }
             }
@@ -154,13 +158,20 @@ impl Live {
     }
 
     /// The report of this process for its heartbeat.
-    async fn report(&self, activity: Activity, feed: &Feed, timer: &Timer) -> Report {
+    async fn report(
+        &self,
+        activity: Activity,
+        feed: &Feed,
+        events: &Events,
+        timer: &Timer,
+    ) -> Report {
         Report {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             counts: activity.counts,
             problems: activity.problems,
             reserve_times: activity.reserve_times,
             reaches: [("redis".to_owned(), timer.is_up().await)].into(),
+            events: Some(events.names()),
             audit: self.audit.get(),
             recent: feed.report(),
         }

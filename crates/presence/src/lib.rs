@@ -74,6 +74,8 @@ pub struct Report {
     pub reaches: BTreeMap<String, bool>,
     /// How long the process's answers to reserves took.
     pub reserve_times: Durations,
+    /// Types of the events that the process writes. `None`: it writes none, or is of an older release.
+    pub events: Option<Vec<String>>,
     /// The latest audit that the process knows.
     pub audit: Option<Audited>,
     /// The latest transitions of reservations in this process. Under load they are a sample.

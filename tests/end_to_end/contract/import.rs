@@ -4,7 +4,7 @@ use std::{fmt::Write as _, fs, process::Output};
 
 use serde_json::{Value, json};
 
-use crate::support::{Folder, System, output};
+use crate::support::{Database, Folder, System, eventually, output};
 
 fn import(system: &System, folder: &Folder, text: &str, more: &[&str]) -> Output {
     let file = folder.path().join("products");
@@ -160,4 +160,47 @@ async fn a_long_file_is_imported_as_well() {
             .await
             .unwrap();
     assert_eq!(stored, ROWS as i64);
+}
+
+/// A cron job without `OUTBOX_EVENTS`: consumers hear of its offers nevertheless.
+#[tokio::test]
+async fn an_import_writes_the_events_that_the_processes_write() {
+    let settings = ("OUTBOX_EVENTS", "WaitlistOffered,StockAdjusted");
+    let (system, folder) = (System::with(&[settings]).await, Folder::new());
+    eventually("a heartbeat", async || {
+        let told = "select report->>'events' from processes where role = 'api'";
+        let told: Option<Option<String>> = sqlx::query_scalar(told)
+            .fetch_optional(&system.database.pool)
+            .await
+            .unwrap();
+        told.flatten()
+    })
+    .await;
+    import(&system, &folder, "sku,name,stock\nMUG,mug,0\n", &[]);
+    let waits = json!({"sku": "MUG", "user_id": 1});
+    system.post_json("/waitlist", &waits).await.expect(201);
+    let added = import(&system, &folder, "sku,stock\nMUG,1\n", &[]);
+    assert!(!said(&added).1.contains("OUTBOX_EVENTS"), "{added:?}");
+    let told: Vec<String> = sqlx::query_scalar("select event_type from outbox_events order by id")
+        .fetch_all(&system.database.pool)
+        .await
+        .unwrap();
+    assert_eq!(told, ["StockAdjusted", "WaitlistOffered"]);
+}
+
+/// Nobody can say which events consumers want, so the command says which it writes.
+#[tokio::test]
+async fn an_import_before_the_processes_run_says_which_events_it_writes() {
+    let (database, folder) = (Database::create().await, Folder::new());
+    let file = folder.path().join("products.csv");
+    fs::write(&file, FILE).unwrap();
+    let arguments = ["import", file.to_str().unwrap()];
+    let settings = [
+        ("DATABASE_URL", &*database.url),
+        ("OUTBOX_EVENTS", "ReservationConfirmed,StockAdjusted"),
+    ];
+    let imported = output("flashsale-api", &arguments, &settings);
+    assert!(imported.status.success(), "{imported:?}");
+    let wanted = "OUTBOX_EVENTS of this command says (ReservationConfirmed,StockAdjusted)";
+    assert!(said(&imported).1.contains(wanted), "{imported:?}");
 }

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::support::{Folder, System, output, test_server};
 
-/// A new id is above this after one restore, and below twice this.
+/// A new id is above this after one restore, and above twice this after two.
 pub(super) const GAP: i64 = 10_000_000_000;
 
 /// Runs `flashsale-api restored` on the system's database and Redis keys, with these lines of events.

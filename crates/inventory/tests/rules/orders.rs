@@ -297,6 +297,30 @@ async fn all_get_the_earliest_deadline_that_one_may_have(pool: PgPool) {
     assert_eq!(deadlines(&extended), [alone[0].expires_at, deadline]);
 }
 
+/// The shop has been promised that time.
+#[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
+async fn a_hold_whose_deadline_is_later_keeps_it(pool: PgPool) {
+    let shop = Shop::new(pool);
+    let holds = order(&shop).await;
+    let later = extend(&shop, &holds[1..2], 2_000).await.answer.unwrap()[0].expires_at;
+    for _ in 0..2 {
+        let extended = extend(&shop, &holds, 900).await;
+        let told = changes(&extended);
+        let extended = deadlines(&extended.answer.unwrap());
+        assert_eq!(extended[1], later);
+        assert!(extended[0] < later);
+        for (place, deadline) in extended.iter().enumerate() {
+            let (wanted, change) = match place {
+                1 => (later, Change::Repeated),
+                _ => (extended[0], Change::Extended),
+            };
+            assert_eq!((*deadline, told[place]), (wanted, change), "{place}");
+            assert_eq!(shop.stored(holds[place]).await.expires_at, wanted);
+        }
+    }
+    shop.assert_sound().await;
+}
+
 /// Orders and single holds meet on the same products, in every order of the ids.
 #[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
 async fn orders_and_single_verbs_do_not_deadlock(_: PgPoolOptions, options: PgConnectOptions) {

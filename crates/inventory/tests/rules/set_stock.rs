@@ -2,13 +2,14 @@
 
 use inventory::{
     ProductId,
+    join_waitlist::{Join, join_waitlist},
     product::Product,
     reservation::Refusal,
     set_stock::{self, SetStock},
 };
 use sqlx::PgPool;
 
-use crate::support::{ALL_EVENTS, Shop};
+use crate::support::{ALL_EVENTS, HOLD_SECONDS, Shop, user};
 
 async fn set(
     shop: &Shop,
@@ -63,6 +64,42 @@ async fn the_free_units_are_set_and_the_change_is_recorded(pool: PgPool) {
     assert_eq!(unknown.unwrap_err(), Refusal::ProductNotFound);
     assert_eq!(ledger(&shop).await, (3, 3));
     assert_eq!(shop.counters(product).await, (0, 2, 1));
+    shop.assert_sound().await;
+}
+
+/// What was expected is the case again: the units of the first request are sold, or belong to users who waited.
+#[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
+async fn a_repeat_after_the_units_are_gone_sets_the_stock_again(pool: PgPool) {
+    let shop = Shop::new(pool);
+    for has_line in [true, false] {
+        let product = shop.product(0).await;
+        for user_id in [1, 2] {
+            if has_line {
+                let join = Join {
+                    product_id: product,
+                    user_id: user(user_id),
+                    quantity: 1.try_into().unwrap(),
+                    reference: None,
+                };
+                let joined = join_waitlist(&shop.pool, &join, HOLD_SECONDS, &shop.events).await;
+                assert_eq!(joined.unwrap().answer.unwrap().position, Some(user_id));
+            }
+        }
+        for times in 1..=2 {
+            let free = set(&shop, product, 1, Some(0)).await.unwrap().stock;
+            assert_eq!(free, i32::from(!has_line));
+            if !has_line {
+                let sold = shop.hold(product, times).await.id;
+                shop.confirm(&[sold]).await;
+            }
+            let (stock, held, sold) = shop.counters(product).await;
+            assert_eq!((stock, i64::from(held + sold)), (0, times), "{has_line}");
+        }
+        // With units left, the repeat is noticed.
+        set(&shop, product, 2, Some(0)).await.unwrap();
+        let repeat = set(&shop, product, 2, Some(0)).await.unwrap_err();
+        assert_eq!(repeat, Refusal::StockChanged { free: 2 });
+    }
     shop.assert_sound().await;
 }
 

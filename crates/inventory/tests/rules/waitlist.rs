@@ -1,10 +1,13 @@
 //! Waitlists: units that come free go to the first in line, and to nobody else.
 
 mod bounds;
+mod closing;
 mod entries;
 mod imports;
+mod orders;
 mod stage;
 mod told;
+mod turns;
 mod waits;
 
 use futures_util::future::join_all;

@@ -17,26 +17,8 @@ use sqlx::{
 };
 use trace::Span;
 
-use super::stage::{Line, wish};
+use super::stage::{Line, crowd_waits, wish};
 use crate::support::{ALL_EVENTS, Shop, one, outcomes};
-
-/// Entries of as many users, written by hand.
-async fn crowd_waits(shop: &Shop, product: inventory::ProductId, count: i32) {
-    sqlx::query(
-        "with entries as (
-            insert into waitlist_entries (product_id, user_id, quantity, hold_seconds)
-            select $1, 5000000 + i, 1, 300 from generate_series(1, $2) i
-        ), line as (
-            insert into waitlists (product_id) values ($1)
-        )
-        update products set waiting = $2 where id = $1",
-    )
-    .bind(product)
-    .bind(count)
-    .execute(&shop.pool)
-    .await
-    .unwrap();
-}
 
 /// The number of offers of one transaction is limited, and the expirer goes on.
 #[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]

@@ -37,6 +37,24 @@ pub(super) fn window(starts: i64, ends: i64) -> Policy {
     }
 }
 
+/// Entries of as many users, written by hand.
+pub(super) async fn crowd_waits(shop: &Shop, product: ProductId, count: i32) {
+    sqlx::query(
+        "with entries as (
+            insert into waitlist_entries (product_id, user_id, quantity, hold_seconds)
+            select $1, 5000000 + i, 1, 300 from generate_series(1, $2) i
+        ), line as (
+            insert into waitlists (product_id) values ($1)
+        )
+        update products set waiting = $2 where id = $1",
+    )
+    .bind(product)
+    .bind(count)
+    .execute(&shop.pool)
+    .await
+    .unwrap();
+}
+
 pub(super) trait Line {
     async fn join(&self, request: &Join) -> Joined;
     /// Joins for one unit. Fails the test if refused.

@@ -1,0 +1,47 @@
+//! Orders of several products, one of which has a line.
+
+use inventory::{
+    expire::{self, Commit},
+    reservation::Refusal,
+    reserve_batch::reserve_batch,
+    waitlist::EntryStatus,
+};
+use sqlx::PgPool;
+
+use super::stage::Line as _;
+use crate::support::{HOLD_SECONDS, Shop, one};
+
+/// A refused order is rolled back, and with it what it handed over. The expirer does that again.
+#[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
+async fn a_refused_order_leaves_due_units_to_the_expirer(pool: PgPool) {
+    let shop = Shop::new(pool);
+    for others in [0, 1] {
+        let [product, plenty] = [shop.product(1).await, shop.product(9).await];
+        let hold = shop.hold(product, 1).await.id;
+        let entry = shop.waits(product, 2).await;
+        for other in 0..others {
+            shop.waits(product, 3 + other).await;
+        }
+        shop.backdate(hold, 1).await;
+        let requests = [one(product, 9), one(plenty, 9)];
+        let refused = reserve_batch(&shop.pool, &requests, HOLD_SECONDS, &shop.events).await;
+        let refused = refused.unwrap();
+        assert_eq!((refused.expired, refused.offered), (0, 0));
+        let refusal = match others {
+            0 => Refusal::SoldOut { free: 0 },
+            _ => Refusal::SoldOutToWaitlist { free: 0 },
+        };
+        assert_eq!(refused.answer.unwrap_err(), (product, refusal));
+        assert_eq!(shop.entry(entry.id).await.status, EntryStatus::Waiting);
+        assert_eq!(shop.stored(hold).await.status, "ACTIVE");
+        assert_eq!(expire::due(&shop.pool).await.unwrap().products, [product]);
+        shop.assert_sound().await;
+
+        let (commit, events) = (Commit::Asynchronous, &shop.events);
+        let swept = expire::sweep(&shop.pool, 10, commit, events, |_| true).await;
+        assert_eq!(swept.unwrap().expired, 1);
+        assert_eq!(shop.entry(entry.id).await.status, EntryStatus::Offered);
+    }
+    shop.assert_sound().await;
+    shop.assert_lines().await;
+}
