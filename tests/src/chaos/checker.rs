@@ -22,7 +22,7 @@ mod tests;
 use super::history::History;
 use finding::Found;
 pub use finding::{About, Promise, Violation};
-pub(super) use live::not_well;
+pub(crate) use live::not_well;
 use lives::Lives;
 use rules::Rules;
 

@@ -7,7 +7,8 @@ use std::{
 
 use super::{
     checker::{About, Violation},
-    history::{History, Micros, Operation, Request, Told},
+    clock::Micros,
+    history::{History, Operation, Request, Told},
     world::{Gaps, Injected},
 };
 

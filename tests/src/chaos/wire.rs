@@ -1,15 +1,17 @@
-//! The clients' HTTP requests and the parsing of answers: raw JSON, never the server's own types.
+//! The clients' HTTP requests and their answers: raw JSON, never the server's own types.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use reqwest::Method;
 use serde_json::{Value, json};
-use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use super::{
-    history::{Act, Answer, Entry, EntryStatus, Hold, Micros, Operation, Product, Request, Status},
-    journal::{Journal, micros, now},
-    world::Access,
+    access::Access,
+    clock::now,
+    history::{Act, Answer, Operation, Request},
+    journal::Journal,
+    parse::{entry, hold, product},
+    sale::{MAX_PER_USER, UNITS},
 };
 
 /// Client timeout. Shorter than the service's own limits, so that some answers are lost on the way.
@@ -54,7 +56,7 @@ impl Client {
 
     /// Sends a request to one API, with or without an `Idempotency-Key`, and records the outcome.
     pub(crate) async fn ask(&self, api: usize, request: Request, key: Option<&str>) -> Answer {
-        let (method, path, body) = on_the_wire(&request, self.journal.max_per_user());
+        let (method, path, body) = on_the_wire(&request);
         let url = format!("http://{}{path}", self.access.fronts[api]);
         let mut asked = self.access.authorize(self.http.request(method, url));
         if let Some(body) = body {
@@ -101,10 +103,7 @@ fn reason(error: &reqwest::Error) -> String {
     reason
 }
 
-/// Units of each new product.
-pub(crate) const UNITS: i64 = 100;
-
-fn on_the_wire(request: &Request, max_per_user: i64) -> (Method, String, Option<Value>) {
+fn on_the_wire(request: &Request) -> (Method, String, Option<Value>) {
     let (get, post) = (Method::GET, Method::POST);
     match request {
         Request::Reserve {
@@ -171,7 +170,7 @@ fn on_the_wire(request: &Request, max_per_user: i64) -> (Method, String, Option<
         Request::ListOfUser(user) => (get, format!("/reservations?user_id={user}&limit=100"), None),
         Request::Product(id) => (get, format!("/products/{id}"), None),
         Request::CreateProduct(name) => {
-            let body = json!({"name": name, "stock": UNITS, "max_per_user": max_per_user});
+            let body = json!({"name": name, "stock": UNITS, "max_per_user": MAX_PER_USER});
             (post, "/products".to_owned(), Some(body))
         }
         Request::ChangeProduct {
@@ -245,61 +244,4 @@ fn understand(request: &Request, status: u16, text: &str) -> Answer {
         _ => None,
     };
     understood.unwrap_or_else(|| Answer::Strange(format!("{status} {text}")))
-}
-
-fn hold(body: &Value) -> Option<Hold> {
-    let status = Status::parse(body["status"].as_str()?)?;
-    let ended = match status {
-        Status::Active => None,
-        Status::Confirmed => Some(instant(&body["confirmed_at"])?),
-        Status::Canceled => Some(instant(&body["canceled_at"])?),
-        Status::Expired => Some(instant(&body["expired_at"])?),
-        Status::Returned => Some(instant(&body["returned_at"])?),
-    };
-    Some(Hold {
-        id: body["id"].as_i64()?,
-        product: body["product_id"].as_i64()?,
-        user: body["user_id"].as_i64()?,
-        quantity: body["quantity"].as_i64()?,
-        status,
-        created: instant(&body["created_at"])?,
-        expires: instant(&body["expires_at"])?,
-        ended,
-        confirmed: instant(&body["confirmed_at"]),
-        reacquired_from: body["reacquired_from"].as_i64(),
-        reference: body["reference"].as_str().map(str::to_owned),
-    })
-}
-
-fn entry(body: &Value) -> Option<Entry> {
-    Some(Entry {
-        id: body["id"].as_i64()?,
-        product: body["product_id"].as_i64()?,
-        user: body["user_id"].as_i64()?,
-        quantity: body["quantity"].as_i64()?,
-        status: EntryStatus::parse(body["status"].as_str()?)?,
-        reference: body["reference"].as_str().map(str::to_owned),
-        hold: body["reservation_id"].as_i64(),
-        created: instant(&body["created_at"])?,
-        ended: instant(&body["ended_at"]),
-    })
-}
-
-pub(crate) fn product(body: &Value) -> Option<Product> {
-    Some(Product {
-        id: body["id"].as_i64()?,
-        stock: body["stock"].as_i64()?,
-        held: body["held"].as_i64()?,
-        sold: body["sold"].as_i64()?,
-        total: body["total"].as_i64()?,
-        hold_seconds: body["hold_seconds"].as_i64(),
-        max_per_user: body["max_per_user"].as_i64(),
-        waiting: body["waiting"].as_i64().unwrap_or(0),
-    })
-}
-
-pub(crate) fn instant(value: &Value) -> Option<Micros> {
-    OffsetDateTime::parse(value.as_str()?, &Rfc3339)
-        .ok()
-        .map(micros)
 }

@@ -7,8 +7,9 @@ use super::{
     lives::Lives,
     rules::Rules,
 };
-use crate::chaos::history::{
-    Adjustment, Answer, History, Hold, Micros, Operation, Product, Request, Status,
+use crate::chaos::{
+    clock::Micros,
+    history::{Adjustment, Answer, History, Hold, Operation, Product, Request, Status},
 };
 
 pub(super) fn check(history: &History, lives: &Lives, rules: &Rules, found: &mut Found) {

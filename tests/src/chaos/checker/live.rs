@@ -88,7 +88,7 @@ fn false_alarms(view: &View, (inventory_inconsistent, dead): (bool, bool)) -> Ve
 }
 
 /// Differences between the last messages and the stored state. Empty if all is well.
-pub(in crate::chaos) fn not_well(shown: &[Shown], stored: &Stored) -> Vec<String> {
+pub(crate) fn not_well(shown: &[Shown], stored: &Stored) -> Vec<String> {
     let since = shown
         .iter()
         .rposition(|one| one.message.as_ref().is_ok_and(|view| view.whole));

@@ -2,7 +2,10 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use crate::chaos::history::{Answer, Entry, History, Hold, Micros, Operation, Request, Status};
+use crate::chaos::{
+    clock::Micros,
+    history::{Answer, Entry, History, Hold, Operation, Request, Status},
+};
 
 pub(super) struct Lives<'a> {
     lives: HashMap<i64, Life<'a>>,

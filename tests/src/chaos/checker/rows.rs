@@ -8,7 +8,10 @@ use super::{
     lives::{Life, Lives},
     rules::Rules,
 };
-use crate::chaos::history::{Answer, History, Hold, Micros, Operation, Request, Status};
+use crate::chaos::{
+    clock::Micros,
+    history::{Answer, History, Hold, Operation, Request, Status},
+};
 
 pub(super) fn check(history: &History, lives: &Lives, rules: &Rules, found: &mut Found) {
     products(history, found);

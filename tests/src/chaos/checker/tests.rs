@@ -10,9 +10,12 @@ mod rules;
 mod units;
 
 use super::{Promise, Violation, check};
-use crate::chaos::history::{
-    Act, Adjustment, Answer, Delivery, Entry, EntryStatus, Event, History, Hold, Micros, Move,
-    Operation, Product, Request, Status, Stored, Told,
+use crate::chaos::{
+    clock::Micros,
+    history::{
+        Act, Adjustment, Answer, Delivery, Entry, EntryStatus, Event, History, Hold, Move,
+        Operation, Product, Request, Status, Stored, Told,
+    },
 };
 
 const HOLD: Micros = 4_000_000;

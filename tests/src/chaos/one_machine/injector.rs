@@ -14,16 +14,21 @@ use tokio::{
 };
 
 use super::{
-    clients::Recent,
-    history::{Micros, Move},
-    journal::{Journal, lock, now},
-    plan::{Fault, Healing, Planned, links_to},
-    recovery::{sees, signs},
-    settle::RECOVERY_LIMIT,
-    stack::{APIS, End, MEMBERS, Stack},
-    world::{Injected, Injection},
+    health::sees,
+    links::{APIS, End, MEMBERS, links_to},
+    plan::{Fault, Healing, Planned},
+    recovery::signs,
+    stack::Stack,
 };
 use crate::{
+    chaos::{
+        clock::{Micros, now},
+        history::Move,
+        journal::{Journal, lock},
+        recent::Recent,
+        redis_command::redis_command,
+        world::{Injected, Injection, RECOVERY_LIMIT},
+    },
     proxy::{Proxy, Traffic},
     servers::Server,
 };
@@ -163,11 +168,11 @@ impl Injector {
             }
             Fault::RedisCrash => bounce(&stack.redis, Server::kill, lasts).await?,
             Fault::RabbitmqCrash => bounce(&stack.rabbitmq, Server::kill, lasts).await?,
-            Fault::RedisFlush => redis(&stack.redis, &["FLUSHALL"]).await?,
+            Fault::RedisFlush => redis_command(&stack.redis.url, &["FLUSHALL"]).await?,
             Fault::RedisReplica => {
-                redis(&stack.redis, &["REPLICAOF", "127.0.0.1", "1"]).await?;
+                redis_command::<()>(&stack.redis.url, &["REPLICAOF", "127.0.0.1", "1"]).await?;
                 sleep(lasts).await;
-                redis(&stack.redis, &["REPLICAOF", "NO", "ONE"]).await?;
+                redis_command::<()>(&stack.redis.url, &["REPLICAOF", "NO", "ONE"]).await?;
             }
             Fault::MemoryAlarm => {
                 set_watermark(&stack.rabbitmq, "0.0001").await?;
@@ -226,10 +231,10 @@ impl Injector {
     /// Moves the deadlines of some holds to a second ago. Holds the lock of their products, as every verb does, so
     /// that no verb sees the deadline change between its clock and its update.
     async fn move_deadlines(&self) {
-        let holds = self.recent.some();
+        let holds = self.recent.some_holds();
         let began = now();
         let moved: Result<Vec<i64>, sqlx::Error> = async {
-            let mut transaction = self.stack.database().begin().await?;
+            let mut transaction = self.stack.access.database.begin().await?;
             sqlx::query(
                 "-- chaos: lock the products
                 select from products where id in (select product_id from reservations where id = any($1))
@@ -277,16 +282,6 @@ async fn bounce(server: &Arc<Server>, down: fn(&Server), lasts: Duration) -> any
     sleep(lasts).await;
     spawn_blocking(move || drop(started.start())).await?;
     Ok(())
-}
-
-async fn redis(server: &Server, command: &[&str]) -> anyhow::Result<()> {
-    let client = redis::Client::open(server.url.as_str())?;
-    let mut connection = client.get_multiplexed_async_connection().await?;
-    let mut all = redis::Cmd::new();
-    command.iter().for_each(|word| {
-        all.arg(word);
-    });
-    Ok(all.exec_async(&mut connection).await?)
 }
 
 /// Changes the setting for all sessions, also for those that are open.

@@ -1,63 +1,23 @@
-//! The whole installation: three servers, two copies of each process, and a proxy on each link between them.
+//! The installation: three servers, two copies of each process, and a proxy on each link between them.
 
 use std::{fs::File, path::Path, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
-use sqlx::{PgPool, postgres::PgPoolOptions};
-use tokio::{sync::Mutex, task::spawn_blocking, time::timeout};
-use tokio_util::sync::CancellationToken;
+use sqlx::postgres::PgPoolOptions;
+use tokio::{sync::Mutex, task::spawn_blocking};
 
-use super::{
-    Settings,
-    clients::Recent,
-    consumer,
-    injector::Injector,
-    journal::Journal,
-    plan, recovery,
-    settle::{RECOVERY_LIMIT, all_well},
-    world::{Access, Injection, Member, Process, World, migrate, sale_settings},
-};
+use super::links::{APIS, End, LINKS, MEMBERS};
 use crate::{
+    chaos::{
+        access::Access,
+        member::{Member, Process, migrate},
+        sale,
+    },
     proxy::Proxy,
     servers::{Server, Service},
 };
 
-/// The processes, in the order that plans use.
-pub(crate) const MEMBERS: [&str; 6] = ["api1", "api2", "expirer1", "expirer2", "relay1", "relay2"];
-pub(crate) const APIS: usize = 2;
 const PROCESSES: [Process; 3] = [Process::Api, Process::Expirer, Process::Relay];
-
-/// One end of a link. The other end is a process.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum End {
-    Postgres,
-    Redis,
-    Rabbitmq,
-    Clients,
-}
-
-/// Every link as process and other end, in the order that plans use.
-pub(crate) const LINKS: [(usize, End); 16] = {
-    use End::*;
-    [
-        (0, Clients),
-        (1, Clients),
-        (0, Postgres),
-        (1, Postgres),
-        (2, Postgres),
-        (3, Postgres),
-        (4, Postgres),
-        (5, Postgres),
-        (0, Redis),
-        (1, Redis),
-        (2, Redis),
-        (3, Redis),
-        (4, Redis),
-        (5, Redis),
-        (4, Rabbitmq),
-        (5, Rabbitmq),
-    ]
-};
 
 /// A frozen process does not answer.
 const ASK_LIMIT: Duration = Duration::from_secs(3);
@@ -73,38 +33,12 @@ pub(crate) struct Stack {
     /// For health requests that bypass the proxies.
     pub(crate) http: reqwest::Client,
     links: Vec<Arc<Proxy>>,
-    access: Arc<Access>,
+    pub(crate) access: Arc<Access>,
 }
 
 impl Stack {
-    /// Starts everything and makes sure that the queue is durable.
-    pub(crate) async fn prepare(settings: &Settings) -> anyhow::Result<Self> {
-        let stack = Self::start(&settings.logs).await?;
-        for member in &stack.members {
-            member.start().await?;
-        }
-        let ready = timeout(RECOVERY_LIMIT, all_well(&stack));
-        ready
-            .await
-            .context("not everything is ready at the start")?;
-        consumer::bind_to_all(&stack.rabbitmq.url).await?;
-        // RabbitMQ 3.10 can lose a quorum queue and all its confirmed messages when it is killed within seconds of the
-        // declaration. That is not a failure of the service. An orderly restart makes the queue permanent.
-        let rabbitmq = stack.rabbitmq.clone();
-        spawn_blocking(move || {
-            rabbitmq.stop();
-            rabbitmq.start();
-        })
-        .await?;
-        let ready = timeout(RECOVERY_LIMIT, all_well(&stack));
-        ready
-            .await
-            .context("not everything is ready after RabbitMQ's restart")?;
-        Ok(stack)
-    }
-
     /// Starts the servers, migrates, and creates the links. `logs` is a folder for the processes' logs.
-    async fn start(logs: &Path) -> anyhow::Result<Self> {
+    pub(crate) async fn start(logs: &Path) -> anyhow::Result<Self> {
         let server = |service| async move {
             let started = spawn_blocking(move || {
                 // It may change the settings of PostgreSQL.
@@ -134,7 +68,7 @@ impl Stack {
         }
         let mut members = Vec::new();
         for (index, name) in MEMBERS.into_iter().enumerate() {
-            let mut settings = sale_settings();
+            let mut settings = sale::settings();
             settings.push(("LISTEN_ADDR".to_owned(), "127.0.0.1:0".to_owned()));
             let mut front = None;
             for ((_, end), proxy) in LINKS.iter().zip(&links).filter(|((of, _), _)| *of == index) {
@@ -193,52 +127,7 @@ impl Stack {
         })
     }
 
-    /// The harness's own connection to PostgreSQL, without a proxy.
-    pub(crate) fn database(&self) -> PgPool {
-        self.access.database.clone()
-    }
-
     pub(crate) fn link(&self, index: usize) -> &Proxy {
         &self.links[index]
-    }
-}
-
-impl World for Stack {
-    fn access(&self) -> &Arc<Access> {
-        &self.access
-    }
-
-    fn members(&self) -> &[Member] {
-        &self.members
-    }
-
-    async fn not_well(&self) -> Vec<String> {
-        recovery::not_well(self).await
-    }
-
-    async fn inject(
-        self: &Arc<Self>,
-        settings: &Settings,
-        journal: &Arc<Journal>,
-        recent: &Arc<Recent>,
-    ) -> anyhow::Result<Injection> {
-        let injector = Injector {
-            stack: self.clone(),
-            journal: journal.clone(),
-            recent: recent.clone(),
-            injected: Arc::default(),
-        };
-        injector
-            .run(plan::plan(settings.seed, settings.faults))
-            .await
-    }
-
-    /// Its faults check readiness while they last.
-    async fn watch(
-        self: &Arc<Self>,
-        _: &Arc<Journal>,
-        _: &CancellationToken,
-    ) -> anyhow::Result<()> {
-        Ok(())
     }
 }
