@@ -14,6 +14,7 @@ mod line;
 mod live;
 mod lives;
 mod orders;
+mod refusals;
 mod rows;
 mod rules;
 #[cfg(test)]

@@ -220,6 +220,14 @@ pub struct Product {
     pub waiting: i64,
 }
 
+impl Product {
+    /// Whether the counters add up.
+    pub fn conserves(&self) -> bool {
+        let parts = [self.stock, self.held, self.sold];
+        parts.iter().all(|units| *units >= 0) && parts.iter().sum::<i64>() == self.total
+    }
+}
+
 /// A row of `stock_adjustments`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Adjustment {

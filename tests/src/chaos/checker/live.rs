@@ -2,10 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{
-    answers::conserves,
-    finding::{About, Found, Promise},
-};
+use super::finding::{About, Found, Promise};
 use crate::chaos::history::{History, Product, Shown, Stored, View};
 
 /// The live page shows this many of the newest products.
@@ -43,7 +40,7 @@ pub(super) fn check(history: &History, found: &mut Found) {
                 say(Promise::TrueView, About::Service, what);
             }
             read = Some((connection, view));
-            for product in view.products.iter().filter(|product| !conserves(product)) {
+            for product in view.products.iter().filter(|product| !product.conserves()) {
                 let what = format!("at {at} the counters do not add up: {product:?}");
                 say(Promise::Conservation, About::Product(product.id), what);
             }

@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::{
-    answers::conserves,
     finding::{About, Found, Promise},
     lives::{Life, Lives},
     rules::Rules,
@@ -54,7 +53,7 @@ fn products(history: &History, found: &mut Found) {
             .map(|adjusted| adjusted.delta)
             .sum();
         let made_with = history.products.get(&product.id);
-        if !conserves(product)
+        if !product.conserves()
             || (product.held, product.sold) != (held, sold)
             || made_with.is_some_and(|total| *total + adjusted != product.total)
         {
