@@ -1,6 +1,6 @@
 //! The copies of the three processes: what starts, kills, restarts and supervises them.
 
-use std::{fs::File, sync::Arc, time::Duration};
+use std::{fs::File, path::Path, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, bail};
 use tokio::{
@@ -40,16 +40,35 @@ pub(crate) struct Member {
     pub(crate) process: Process,
     /// The command that becomes the process. Empty: none.
     pub(crate) wrapper: Vec<String>,
-    pub(crate) settings: Vec<(String, String)>,
-    pub(crate) log: File,
+    settings: Vec<(String, String)>,
+    log: File,
     /// The clients' proxy, which must know the address of this process.
     pub(crate) front: Option<Arc<Proxy>>,
-    pub(crate) child: Mutex<Option<Child>>,
+    child: Mutex<Option<Child>>,
     /// Its current address.
-    pub(crate) address: std::sync::Mutex<String>,
+    address: std::sync::Mutex<String>,
 }
 
 impl Member {
+    /// Starts nothing. Its log gets a file in the folder `logs`.
+    pub(crate) fn new(
+        name: String,
+        process: Process,
+        settings: Vec<(String, String)>,
+        logs: &Path,
+    ) -> anyhow::Result<Self> {
+        Ok(Self {
+            log: File::create(logs.join(format!("{name}.log")))?,
+            name,
+            process,
+            wrapper: Vec::new(),
+            settings,
+            front: None,
+            child: Mutex::default(),
+            address: std::sync::Mutex::default(),
+        })
+    }
+
     pub(crate) fn address(&self) -> String {
         lock(&self.address).clone()
     }

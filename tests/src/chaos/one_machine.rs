@@ -35,10 +35,10 @@ pub(crate) async fn prepare(settings: &Settings) -> anyhow::Result<Stack> {
     ready
         .await
         .context("not everything is ready at the start")?;
-    consumer::bind_to_all(&stack.rabbitmq.url).await?;
+    consumer::bind_to_all(&stack.servers.rabbitmq.url).await?;
     // RabbitMQ 3.10 can lose a quorum queue and all its confirmed messages when it is killed within seconds of the
     // declaration. That is not a failure of the service. An orderly restart makes the queue permanent.
-    let rabbitmq = stack.rabbitmq.clone();
+    let rabbitmq = stack.servers.rabbitmq.clone();
     spawn_blocking(move || {
         rabbitmq.stop();
         rabbitmq.start();

@@ -1,12 +1,6 @@
 //! The installation: the servers on the machines, and the copies of the processes.
 
-use std::{
-    collections::HashMap,
-    fs::{self, File},
-    path::Path,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::HashMap, fs, path::Path, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use sqlx::postgres::PgPoolOptions;
@@ -126,16 +120,9 @@ fn member(
         ),
     ]);
     settings.extend(own.clone());
-    Ok(Member {
-        process,
-        wrapper: on_machine(machine),
-        settings,
-        log: File::create(run.logs.join(format!("{name}.log")))?,
-        name,
-        front: None,
-        child: tokio::sync::Mutex::default(),
-        address: std::sync::Mutex::default(),
-    })
+    let mut member = Member::new(name, process, settings, &run.logs)?;
+    member.wrapper = on_machine(machine);
+    Ok(member)
 }
 
 fn access(own: &[HashMap<String, String>]) -> anyhow::Result<Access> {

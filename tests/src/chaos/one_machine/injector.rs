@@ -154,30 +154,31 @@ impl Injector {
                 sleep(lasts).await;
                 frozen.thaw();
             }
-            Fault::PostgresCrash => bounce(&stack.postgres, Server::kill, lasts).await?,
-            Fault::PostgresStop => bounce(&stack.postgres, Server::stop, lasts).await?,
+            Fault::PostgresCrash => bounce(&stack.servers.postgres, Server::kill, lasts).await?,
+            Fault::PostgresStop => bounce(&stack.servers.postgres, Server::stop, lasts).await?,
             Fault::PostgresReadOnly => {
-                set_read_only(&stack.postgres, "on").await?;
+                set_read_only(&stack.servers.postgres, "on").await?;
                 self.watch_readiness(lasts).await?;
-                set_read_only(&stack.postgres, "off").await?;
+                set_read_only(&stack.servers.postgres, "off").await?;
             }
             Fault::PostgresDefault(setting, value) => {
-                set_default(&stack.postgres, setting, Some(value)).await?;
+                set_default(&stack.servers.postgres, setting, Some(value)).await?;
                 sleep(lasts).await;
-                set_default(&stack.postgres, setting, None).await?;
+                set_default(&stack.servers.postgres, setting, None).await?;
             }
-            Fault::RedisCrash => bounce(&stack.redis, Server::kill, lasts).await?,
-            Fault::RabbitmqCrash => bounce(&stack.rabbitmq, Server::kill, lasts).await?,
-            Fault::RedisFlush => redis_command(&stack.redis.url, &["FLUSHALL"]).await?,
+            Fault::RedisCrash => bounce(&stack.servers.redis, Server::kill, lasts).await?,
+            Fault::RabbitmqCrash => bounce(&stack.servers.rabbitmq, Server::kill, lasts).await?,
+            Fault::RedisFlush => redis_command(&stack.servers.redis.url, &["FLUSHALL"]).await?,
             Fault::RedisReplica => {
-                redis_command::<()>(&stack.redis.url, &["REPLICAOF", "127.0.0.1", "1"]).await?;
+                redis_command::<()>(&stack.servers.redis.url, &["REPLICAOF", "127.0.0.1", "1"])
+                    .await?;
                 sleep(lasts).await;
-                redis_command::<()>(&stack.redis.url, &["REPLICAOF", "NO", "ONE"]).await?;
+                redis_command::<()>(&stack.servers.redis.url, &["REPLICAOF", "NO", "ONE"]).await?;
             }
             Fault::MemoryAlarm => {
-                set_watermark(&stack.rabbitmq, "0.0001").await?;
+                set_watermark(&stack.servers.rabbitmq, "0.0001").await?;
                 sleep(lasts).await;
-                set_watermark(&stack.rabbitmq, "0.25").await?;
+                set_watermark(&stack.servers.rabbitmq, "0.25").await?;
             }
             Fault::Cut(link) => stack.link(*link).cut(),
             Fault::Link {

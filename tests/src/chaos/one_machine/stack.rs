@@ -1,10 +1,10 @@
 //! The installation: three servers, two copies of each process, and a proxy on each link between them.
 
-use std::{fs::File, path::Path, sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use sqlx::postgres::PgPoolOptions;
-use tokio::{sync::Mutex, task::spawn_blocking};
+use tokio::task::spawn_blocking;
 
 use super::links::{APIS, End, LINKS, MEMBERS};
 use crate::{
@@ -25,20 +25,15 @@ const ASK_LIMIT: Duration = Duration::from_secs(3);
 /// Short, so that a short run has several.
 const SALE: Duration = Duration::from_secs(8);
 
-pub(crate) struct Stack {
+/// The servers. Each may be killed and started again.
+pub(crate) struct Servers {
     pub(crate) postgres: Arc<Server>,
     pub(crate) redis: Arc<Server>,
     pub(crate) rabbitmq: Arc<Server>,
-    pub(crate) members: Vec<Member>,
-    /// For health requests that bypass the proxies.
-    pub(crate) http: reqwest::Client,
-    links: Vec<Arc<Proxy>>,
-    pub(crate) access: Arc<Access>,
 }
 
-impl Stack {
-    /// Starts the servers, migrates, and creates the links. `logs` is a folder for the processes' logs.
-    pub(crate) async fn start(logs: &Path) -> anyhow::Result<Self> {
+impl Servers {
+    async fn start() -> anyhow::Result<Self> {
         let server = |service| async move {
             let started = spawn_blocking(move || {
                 // It may change the settings of PostgreSQL.
@@ -55,53 +50,76 @@ impl Stack {
             server(Service::Redis),
             server(Service::Rabbitmq)
         )?;
-        migrate(&postgres.url).await?;
+        Ok(Self {
+            postgres,
+            redis,
+            rabbitmq,
+        })
+    }
+
+    async fn proxy_to(&self, end: End) -> Proxy {
+        match end {
+            End::Postgres => Proxy::to(&self.postgres.address()).await,
+            End::Redis => Proxy::to(&self.redis.address()).await,
+            End::Rabbitmq => Proxy::to_broker(&self.rabbitmq.address()).await,
+            // Set once the API listens.
+            End::Clients => Proxy::to("127.0.0.1:1").await,
+        }
+    }
+
+    /// The process with this index, whose links go by these proxies.
+    fn member(&self, index: usize, links: &[Arc<Proxy>], logs: &Path) -> anyhow::Result<Member> {
+        let mut settings = sale::settings();
+        settings.push(("LISTEN_ADDR".to_owned(), "127.0.0.1:0".to_owned()));
+        let mut front = None;
+        for ((_, end), proxy) in LINKS.iter().zip(links).filter(|((of, _), _)| *of == index) {
+            let (setting, server) = match end {
+                End::Postgres => ("DATABASE_URL", &self.postgres),
+                End::Redis => ("REDIS_URL", &self.redis),
+                End::Rabbitmq => ("AMQP_URL", &self.rabbitmq),
+                End::Clients => {
+                    front = Some(proxy.clone());
+                    continue;
+                }
+            };
+            let url = server.url.replace(&server.address(), &proxy.address);
+            settings.push((setting.to_owned(), url));
+        }
+        let (name, process) = (MEMBERS[index].to_owned(), PROCESSES[index / 2]);
+        let mut member = Member::new(name, process, settings, logs)?;
+        member.front = front;
+        Ok(member)
+    }
+}
+
+pub(crate) struct Stack {
+    pub(crate) servers: Servers,
+    pub(crate) members: Vec<Member>,
+    /// For health requests that bypass the proxies.
+    pub(crate) http: reqwest::Client,
+    pub(crate) access: Arc<Access>,
+    links: Vec<Arc<Proxy>>,
+}
+
+impl Stack {
+    /// Starts the servers, migrates, and creates the links. `logs` is a folder for the processes' logs.
+    pub(crate) async fn start(logs: &Path) -> anyhow::Result<Self> {
+        let servers = Servers::start().await?;
+        migrate(&servers.postgres.url).await?;
         let mut links = Vec::new();
         for (_, end) in LINKS {
-            links.push(Arc::new(match end {
-                End::Postgres => Proxy::to(&postgres.address()).await,
-                End::Redis => Proxy::to(&redis.address()).await,
-                End::Rabbitmq => Proxy::to_broker(&rabbitmq.address()).await,
-                // Set once the API listens.
-                End::Clients => Proxy::to("127.0.0.1:1").await,
-            }));
+            links.push(Arc::new(servers.proxy_to(end).await));
         }
-        let mut members = Vec::new();
-        for (index, name) in MEMBERS.into_iter().enumerate() {
-            let mut settings = sale::settings();
-            settings.push(("LISTEN_ADDR".to_owned(), "127.0.0.1:0".to_owned()));
-            let mut front = None;
-            for ((_, end), proxy) in LINKS.iter().zip(&links).filter(|((of, _), _)| *of == index) {
-                let (setting, server) = match end {
-                    End::Postgres => ("DATABASE_URL", &postgres),
-                    End::Redis => ("REDIS_URL", &redis),
-                    End::Rabbitmq => ("AMQP_URL", &rabbitmq),
-                    End::Clients => {
-                        front = Some(proxy.clone());
-                        continue;
-                    }
-                };
-                let url = server.url.replace(&server.address(), &proxy.address);
-                settings.push((setting.to_owned(), url));
-            }
-            members.push(Member {
-                name: name.to_owned(),
-                process: PROCESSES[index / 2],
-                wrapper: Vec::new(),
-                settings,
-                log: File::create(logs.join(format!("{name}.log")))?,
-                front,
-                child: Mutex::default(),
-                address: std::sync::Mutex::default(),
-            });
-        }
+        let members = (0..MEMBERS.len())
+            .map(|index| servers.member(index, &links, logs))
+            .collect::<anyhow::Result<_>>()?;
         let http = reqwest::Client::builder()
             .no_proxy()
             .timeout(ASK_LIMIT)
             .build()?;
         let database = PgPoolOptions::new()
             .max_connections(4)
-            .connect_lazy(&postgres.url)?;
+            .connect_lazy(&servers.postgres.url)?;
         // The first links are the clients' links, in the order of the APIs.
         let fronts: Vec<String> = (links.iter().take(APIS))
             .map(|link| link.address.clone())
@@ -112,18 +130,16 @@ impl Stack {
             client_fronts: APIS,
             sale: SALE,
             admin_token: None,
-            amqp: vec![rabbitmq.url.clone()],
-            redis: redis.url.clone(),
+            amqp: vec![servers.rabbitmq.url.clone()],
+            redis: servers.redis.url.clone(),
             database,
         });
         Ok(Self {
-            postgres,
-            redis,
-            rabbitmq,
+            servers,
             members,
             http,
-            links,
             access,
+            links,
         })
     }
 
