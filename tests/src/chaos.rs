@@ -15,7 +15,7 @@
 //! | `history`, `describe` | what a run records, and its parts as text |
 //! | `checker` | judges: a pure function of the history |
 //! | `journal` | records while the run goes on |
-//! | `access`, `member`, `parse`, `redis_command` | addresses, copies of the processes, JSON, commands to Redis |
+//! | `access`, `member`, `parse` | addresses, copies of the processes, JSON |
 //! | `wire`, `recent`, `clients`, `consumer`, `viewer` | use the service: shoppers, a consumer of events, viewers of the live page |
 //! | `world` | what a run needs to know about an installation |
 //! | `one_machine`, `ha` | two worlds: each starts its installation, plans faults, injects them, and sees what works |
@@ -35,7 +35,6 @@ mod member;
 mod one_machine;
 mod parse;
 mod recent;
-mod redis_command;
 mod report;
 mod sale;
 mod settings;

@@ -9,10 +9,12 @@
 pub mod chaos;
 mod process;
 mod proxy;
+mod redis_command;
 mod servers;
 mod wait;
 
 pub use process::{Child, Log, output, start, start_with, start_with_files};
 pub use proxy::{Proxy, Traffic};
+pub use redis_command::redis_command;
 pub use servers::{Server, Service};
 pub use wait::{PATIENCE, eventually};

@@ -11,11 +11,11 @@ use super::{
     history::Stored,
     journal::Journal,
     member::{Member, Process},
-    redis_command::redis_command,
     sale::MAX_HOLD_MICROS,
     stored,
     world::{LOOK_EVERY, RECOVERY_LIMIT, World, all_well},
 };
+use crate::redis_command::redis_command;
 
 /// Time limit after the deadline of a hold, the creation of an event, or a change on the live page, once everything
 /// has recovered. (Failed requests are shown for 10 s.)

@@ -11,7 +11,7 @@ use super::{
     machines::{ASK_LIMIT, Machines},
     network::{MACHINES, host},
 };
-use crate::chaos::redis_command::redis_command;
+use crate::redis_command::redis_command;
 
 /// How many servers each HAProxy must see as up.
 const SERVERS: [(&str, usize); 3] = [("postgres", 1), ("amqp", 3), ("redis", 1)];

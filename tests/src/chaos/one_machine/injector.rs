@@ -26,10 +26,10 @@ use crate::{
         history::Move,
         journal::{Journal, lock},
         recent::Recent,
-        redis_command::redis_command,
         world::{Injected, Injection, RECOVERY_LIMIT},
     },
     proxy::{Proxy, Traffic},
+    redis_command::redis_command,
     servers::Server,
 };
 

@@ -1,9 +1,9 @@
-//! The harness's own commands to Redis.
+//! Commands to Redis, as an operator sends them.
 
 use redis::{Client, Cmd, FromRedisValue, RedisResult};
 
 /// Sends a command on a connection of its own.
-pub(crate) async fn redis_command<T: FromRedisValue>(url: &str, words: &[&str]) -> RedisResult<T> {
+pub async fn redis_command<T: FromRedisValue>(url: &str, words: &[&str]) -> RedisResult<T> {
     let mut connection = Client::open(url)?
         .get_multiplexed_async_connection()
         .await?;
