@@ -16,8 +16,8 @@ pub(crate) use client::{Answer, Client, DEAD_LETTER_FIELDS, assert_fields, asser
 pub(crate) use contract::{ASYNCAPI, OPENAPI};
 pub(crate) use database::Database;
 pub(crate) use flashsale_tests::{
-    Child, Log, PATIENCE, Proxy, Server, Service, Traffic, eventually, output, start, start_with,
-    start_with_files,
+    Child, Log, PATIENCE, Proxy, Server, Service, Traffic, eventually, output, redis_command,
+    start, start_with, start_with_files,
 };
 pub(crate) use folder::Folder;
 pub(crate) use peer::{NO_RABBITMQ, NO_REDIS, Peer};

@@ -5,62 +5,60 @@
 //!
 //! The design follows TigerBeetle's Vortex (real processes, weighted faults, liveness checked only after everything
 //! is repaired) and Jepsen's histories, in which a missing answer counts as unknown, never as failed.
+//!
+//! Which module does what, from the bottom to the top. Each uses only modules in its own line and above, and none
+//! uses itself by way of others:
+//!
+//! | modules | what |
+//! |---|---|
+//! | `clock`, `settings`, `sale` | times, the settings of a run, the rules of every sale |
+//! | `history`, `describe` | what a run records, and its parts as text |
+//! | `checker` | judges: a pure function of the history |
+//! | `journal` | records while the run goes on |
+//! | `access`, `member`, `parse` | addresses, copies of the processes, JSON |
+//! | `wire`, `recent`, `clients`, `consumer`, `viewer` | use the service: shoppers, a consumer of events, viewers of the live page |
+//! | `world` | what a run needs to know about an installation |
+//! | `one_machine`, `ha` | two worlds: each starts its installation, plans faults, injects them, and sees what works |
+//! | `settle`, `stored` | after the last fault: wait for the end of all work, and read the final state |
+//! | `report` | prints |
 
+mod access;
 pub mod checker;
 mod clients;
+mod clock;
 mod consumer;
 mod describe;
 mod ha;
 pub mod history;
-mod injector;
 mod journal;
-mod line;
-mod plan;
-mod recovery;
+mod member;
+mod one_machine;
+mod parse;
+mod recent;
 mod report;
+mod sale;
+mod settings;
 mod settle;
-mod stack;
+mod stored;
 mod viewer;
 mod wire;
 mod world;
 
 pub use ha::kinds;
+pub use settings::Settings;
 
-use std::{fs, path::PathBuf, sync::Arc, time::Duration};
+use std::{fs, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, bail};
 use tokio::{task::JoinSet, time::timeout};
 use tokio_util::sync::CancellationToken;
 
-use clients::Recent;
-use ha::Machines;
-use journal::{Journal, Rules};
-use stack::Stack;
+use journal::Journal;
+use recent::Recent;
 use world::{Injection, World};
-
-/// Short, so that many holds expire, but long enough to confirm in time on a busy machine.
-const HOLD_SECONDS: u32 = 4;
-/// Allows some extensions in full and cuts others short.
-const MAX_HOLD_SECONDS: u32 = 7;
-/// Low, so that users reach the limit.
-const MAX_PER_USER: i64 = 4;
 
 /// Time limit of a run in addition to its faults. A run that takes longer hangs.
 const OVERHEAD_LIMIT: Duration = Duration::from_secs(600);
-
-pub struct Settings {
-    pub seed: u64,
-    /// Duration of the fault injection.
-    pub faults: Duration,
-    /// Folder for the logs of the processes.
-    pub logs: PathBuf,
-    /// Folder of the three machines that `deploy/local/ha.sh` has made. `None`: one machine.
-    pub machines: Option<PathBuf>,
-    /// The kinds of faults of three machines to draw from. Empty: all.
-    pub only: Vec<String>,
-    /// Time limits of three machines are this many times as long.
-    pub slowness: u32,
-}
 
 /// Runs once and prints the progress. Returns the number of violations. An error is one of the harness itself.
 pub async fn run(settings: Settings) -> anyhow::Result<usize> {
@@ -74,9 +72,12 @@ pub async fn run(settings: Settings) -> anyhow::Result<usize> {
             settings.logs.display()
         );
         match &settings.machines {
-            None => run_in(&Arc::new(Stack::prepare(&settings).await?), &settings).await,
+            None => {
+                let stack = one_machine::prepare(&settings).await?;
+                run_in(&Arc::new(stack), &settings).await
+            }
             Some(folder) => {
-                let machines = Machines::prepare(folder, &settings).await?;
+                let machines = ha::prepare(folder, &settings).await?;
                 run_in(&Arc::new(machines), &settings).await
             }
         }
@@ -89,12 +90,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<usize> {
 
 async fn run_in<W: World>(world: &Arc<W>, settings: &Settings) -> anyhow::Result<usize> {
     let access = world.access();
-    let rules = Rules {
-        hold_micros: i64::from(HOLD_SECONDS) * 1_000_000,
-        max_hold_micros: i64::from(MAX_HOLD_SECONDS) * 1_000_000,
-        max_per_user: MAX_PER_USER,
-    };
-    let journal = Arc::new(Journal::new(rules, access.pages.len()));
+    let journal = Arc::new(Journal::new(access.pages.len()));
     let mut background = JoinSet::new();
     background.spawn({
         let (access, journal) = (access.clone(), journal.clone());
@@ -105,7 +101,7 @@ async fn run_in<W: World>(world: &Arc<W>, settings: &Settings) -> anyhow::Result
     });
     background.spawn({
         let (world, journal) = (world.clone(), journal.clone());
-        async move { world::supervise(world.members(), &journal).await }
+        async move { member::supervise(world.members(), &journal).await }
     });
     for api in 0..access.pages.len() {
         background.spawn(viewer::watch(api, access.clone(), journal.clone()));

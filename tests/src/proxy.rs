@@ -6,8 +6,7 @@
 )]
 
 mod confirms;
-
-use std::{sync::Arc, time::Duration};
+mod traffic;
 
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -16,41 +15,14 @@ use tokio::{
     task::{JoinHandle, JoinSet},
 };
 
-/// How the proxy treats traffic, on new and existing connections.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Traffic {
-    Pass,
-    /// Existing connections are cut, and new ones closed at once.
-    Refuse,
-    /// Connections are accepted and stay open, but no data passes in either direction. Data sent meanwhile arrives
-    /// when the fault ends.
-    Blackhole,
-    /// Data from the client passes. Answers are held back until the fault ends.
-    Mute,
-    /// All data is delayed by this time.
-    Delay(Duration),
-    /// The broker's acks are delayed by this time. All else passes. Only with [`Proxy::to_broker`].
-    LateConfirms(Duration),
-    /// The broker's acks of every second message are held back until the fault ends. Only with [`Proxy::to_broker`].
-    SomeConfirms,
-}
+pub use traffic::Traffic;
+use traffic::{Rules, passed};
 
 pub struct Proxy {
     /// `127.0.0.1:port`
     pub address: String,
     rules: watch::Sender<Rules>,
     accepting: JoinHandle<()>,
-}
-
-#[derive(Clone)]
-struct Rules {
-    target: Arc<str>,
-    speaks_amqp: bool,
-    traffic: Traffic,
-    /// Number of cuts so far.
-    cuts: u32,
-    /// How often all connections were lost so far.
-    losses: u32,
 }
 
 impl Proxy {
@@ -183,15 +155,4 @@ async fn pump(
             return;
         }
     }
-}
-
-/// Waits until data may pass, and as long as it is delayed. None: the connection is cut, and held-back data never
-/// arrives.
-async fn passed(rules: &mut watch::Receiver<Rules>, stops: &[Traffic]) -> Option<Traffic> {
-    let passable = |rules: &Rules| !stops.contains(&rules.traffic);
-    let traffic = rules.wait_for(passable).await.ok()?.traffic;
-    if let Traffic::Delay(delay) = traffic {
-        tokio::time::sleep(delay).await;
-    }
-    (traffic != Traffic::Refuse).then_some(traffic)
 }

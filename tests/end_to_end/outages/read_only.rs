@@ -4,7 +4,7 @@
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 
-use crate::support::{Database, Server, Service, System, eventually};
+use crate::support::{Database, Redis, Server, Service, System, eventually};
 
 /// It may change the settings of the server.
 const SUPERUSER: (&str, &str) = ("FLASHSALE_LOCAL_POSTGRES_ROLE", "superuser");
@@ -113,30 +113,20 @@ async fn a_redis_that_becomes_a_replica_is_left_until_it_is_a_primary_again() {
 
     let address = other.address();
     let (host, port) = address.rsplit_once(':').unwrap();
-    replicate(&redis, host, port).await;
+    let mut operator = Redis::at(&redis.url).await;
+    let follow = format!("REPLICAOF {host} {port}");
+    let () = operator.ask(&follow).await;
     sees_redis(&system, "down").await;
     system.reserve(product, 1).await;
     let rebuild = system.post("/admin/counters/rebuild").await;
     assert_eq!(rebuild.status, 503, "{rebuild:?}");
 
-    replicate(&redis, "NO", "ONE").await;
+    let () = operator.ask("REPLICAOF NO ONE").await;
     sees_redis(&system, "up").await;
     system.post("/admin/counters/rebuild").await.expect(200);
     let log = system.stop().await;
     let lines = mentions(&log, "Redis does not accept");
     assert!(lines <= 1, "{lines} lines for one condition");
-}
-
-async fn replicate(redis: &Server, host: &str, port: &str) {
-    let client = redis::Client::open(redis.url.as_str()).unwrap();
-    let mut connection = client.get_multiplexed_async_connection().await.unwrap();
-    let mut replicate = redis::cmd("REPLICAOF");
-    let () = replicate
-        .arg(host)
-        .arg(port)
-        .query_async(&mut connection)
-        .await
-        .unwrap();
 }
 
 async fn sees_redis(system: &System, state: &str) {

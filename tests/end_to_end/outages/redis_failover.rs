@@ -143,11 +143,8 @@ impl Sentinel {
         };
         let url = format!("redis://{}", sentinel.address);
         eventually("the sentinel knows the replica", async || {
-            let client = redis::Client::open(url.as_str()).unwrap();
-            let mut connection = client.get_multiplexed_async_connection().await.ok()?;
-            let mut replicas = redis::cmd("SENTINEL");
-            let replicas = replicas.arg("REPLICAS").arg("mymaster");
-            let replicas: Vec<redis::Value> = replicas.query_async(&mut connection).await.ok()?;
+            let ask = "SENTINEL REPLICAS mymaster";
+            let replicas: Vec<redis::Value> = Redis::asked(&url, ask).await?;
             (!replicas.is_empty()).then_some(())
         })
         .await;

@@ -163,7 +163,7 @@ impl Processes {
     }
 }
 
-pub(super) async fn is_not_ready(name: &str, client: &Client, reason: &str) {
+async fn is_not_ready(name: &str, client: &Client, reason: &str) {
     let readiness = client.get("/readyz").await.expect(503);
     assert_eq!(readiness["status"], "unavailable", "{name}");
     assert_eq!(readiness["reason"], reason, "{name}");
@@ -182,7 +182,7 @@ pub(super) async fn becomes_ready(name: &str, client: &Client) {
 }
 
 /// The sessions of a process show when each last checked the schema.
-pub(super) async fn looks_again(database: &Database, process: &str) {
+async fn looks_again(database: &Database, process: &str) {
     let looks = async || -> Vec<(i32, String)> {
         sqlx::query_as(
             "select pid, query_start::text from pg_stat_activity

@@ -1,29 +1,24 @@
 //! Redis, as an operator sees it.
 
-use redis::{Cmd, FromRedisValue, RedisResult, aio::MultiplexedConnection};
+use redis::{Cmd, FromRedisValue, aio::MultiplexedConnection};
 use serde_json::Value;
 
-use super::{System, eventually, id};
+use super::{System, eventually, id, redis_command};
 
 /// Redis, as an operator with `redis-cli` sees it.
 pub(crate) struct Redis(MultiplexedConnection);
 
 impl Redis {
     pub(crate) async fn at(url: &str) -> Self {
-        Self::try_at(url).await.unwrap()
-    }
-
-    async fn try_at(url: &str) -> RedisResult<Self> {
-        let client = redis::Client::open(url)?;
-        Ok(Self(client.get_multiplexed_async_connection().await?))
+        let client = redis::Client::open(url).unwrap();
+        Self(client.get_multiplexed_async_connection().await.unwrap())
     }
 
     /// The reply to a command on a connection of its own. `None` if the server closes the connection, as each server does
     /// when a sentinel promotes it.
     pub(crate) async fn asked<T: FromRedisValue>(url: &str, command: &str) -> Option<T> {
-        let mut redis = Self::try_at(url).await.ok()?;
         let words: Vec<&str> = command.split(' ').collect();
-        redis.try_ask(&words).await.ok()
+        redis_command(url, &words).await.ok()
     }
 
     pub(crate) async fn ask<T: FromRedisValue>(&mut self, command: &str) -> T {
@@ -33,13 +28,9 @@ impl Redis {
 
     /// For arguments with spaces.
     pub(crate) async fn ask_words<T: FromRedisValue>(&mut self, words: &[&str]) -> T {
-        self.try_ask(words).await.unwrap()
-    }
-
-    async fn try_ask<T: FromRedisValue>(&mut self, words: &[&str]) -> RedisResult<T> {
         let mut command = Cmd::new();
         command.arg(words);
-        command.query_async(&mut self.0).await
+        command.query_async(&mut self.0).await.unwrap()
     }
 
     /// Waits until a command has this reply.

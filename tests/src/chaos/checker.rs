@@ -14,6 +14,7 @@ mod line;
 mod live;
 mod lives;
 mod orders;
+mod refusals;
 mod rows;
 mod rules;
 #[cfg(test)]
@@ -22,7 +23,7 @@ mod tests;
 use super::history::History;
 use finding::Found;
 pub use finding::{About, Promise, Violation};
-pub(super) use live::not_well;
+pub(crate) use live::not_well;
 use lives::Lives;
 use rules::Rules;
 

@@ -14,10 +14,11 @@ use serde_json::Value;
 use tokio::time::{sleep, timeout};
 
 use super::{
+    access::Access,
+    clock::now,
     history::{Delivery, Told},
-    journal::{Journal, now},
-    wire::instant,
-    world::Access,
+    journal::Journal,
+    parse::told,
 };
 
 const EXCHANGE: &str = "flashsale.events";
@@ -97,29 +98,4 @@ fn version(message: &Message) -> Option<i64> {
 fn read(body: &[u8]) -> Option<Told> {
     let body: Value = serde_json::from_slice(body).ok()?;
     told(body["event_type"].as_str()?, &body["payload"])
-}
-
-pub(crate) fn told(event_type: &str, payload: &Value) -> Option<Told> {
-    let time = match event_type {
-        "ReservationCreated" => "created_at",
-        "ReservationConfirmed" => "confirmed_at",
-        "ReservationCanceled" => "canceled_at",
-        "ReservationExpired" => "expired_at",
-        "ReservationReturned" => "returned_at",
-        "StockAdjusted" => "adjusted_at",
-        "WaitlistOffered" => "offered_at",
-        _ => return None,
-    };
-    let (id, user, quantity) = match event_type {
-        "StockAdjusted" => ("adjustment_id", 0, "delta"),
-        _ => ("reservation_id", payload["user_id"].as_i64()?, "quantity"),
-    };
-    Some(Told {
-        event_type: event_type.to_owned(),
-        id: payload[id].as_i64()?,
-        product: payload["product_id"].as_i64()?,
-        user,
-        quantity: payload[quantity].as_i64()?,
-        at: instant(&payload[time])?,
-    })
 }

@@ -1,8 +1,9 @@
 //! Parts of a history as text, for people.
 
-use std::fmt;
-
-use super::history::{Answer, History, Hold, Micros, Operation};
+use super::{
+    clock::{Micros, Seconds},
+    history::{Answer, History, Hold, Operation},
+};
 
 impl History {
     /// One line of text, with times in seconds since the start.
@@ -54,17 +55,7 @@ impl History {
     }
 
     /// Seconds since the start.
-    pub fn clock(&self, at: Micros) -> Clock {
-        Clock(at - self.began)
-    }
-}
-
-/// Microseconds, displayed as seconds.
-pub struct Clock(Micros);
-
-impl fmt::Display for Clock {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (sign, micros) = (if self.0 < 0 { "-" } else { "" }, self.0.unsigned_abs());
-        write!(f, "{sign}{}.{:06}", micros / 1_000_000, micros % 1_000_000)
+    pub fn clock(&self, at: Micros) -> Seconds {
+        Seconds(at - self.began)
     }
 }

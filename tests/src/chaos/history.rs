@@ -1,13 +1,11 @@
 //! The recorded history of a run: clients, injector, consumer, and the final state of the database.
-//!
-//! Times are Unix times in microseconds. The database and the harness run on the same machine, so times in an answer
-//! can be compared with the times of its request.
+
+mod entry;
 
 use std::collections::{BTreeMap, HashSet};
 
-pub use super::line::{Entry, EntryStatus};
-
-pub type Micros = i64;
+use super::clock::Micros;
+pub use entry::{Entry, EntryStatus};
 
 /// Everything that the checker reads.
 #[derive(Clone, Default)]
@@ -222,6 +220,14 @@ pub struct Product {
     pub waiting: i64,
 }
 
+impl Product {
+    /// Whether the counters add up.
+    pub fn conserves(&self) -> bool {
+        let parts = [self.stock, self.held, self.sold];
+        parts.iter().all(|units| *units >= 0) && parts.iter().sum::<i64>() == self.total
+    }
+}
+
 /// A row of `stock_adjustments`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Adjustment {
@@ -348,9 +354,7 @@ impl Request {
             _ => None,
         }
     }
-}
 
-impl Request {
     /// Whether it is about a waitlist.
     pub fn is_of_a_line(&self) -> bool {
         matches!(self, Self::Join { .. } | Self::Leave(_) | Self::GetEntry(_))

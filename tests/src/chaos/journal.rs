@@ -5,16 +5,15 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use time::OffsetDateTime;
-
 use super::{
     checker::{About, Promise, Violation, not_well},
-    history::{Delivery, History, Micros, Move, Operation, Shown, Stored},
+    clock::{Micros, now},
+    history::{Delivery, History, Move, Operation, Shown, Stored},
+    sale::{HOLD_MICROS, MAX_HOLD_MICROS, MAX_PER_USER},
 };
 
 pub(crate) struct Journal {
     began: Micros,
-    rules: Rules,
     products: Mutex<BTreeMap<i64, i64>>,
     operations: Mutex<Vec<Operation>>,
     moves: Mutex<Vec<Move>>,
@@ -25,29 +24,11 @@ pub(crate) struct Journal {
     seen: Mutex<Vec<Violation>>,
 }
 
-/// Settings of all sales.
-#[derive(Clone, Copy)]
-pub(crate) struct Rules {
-    pub(crate) hold_micros: Micros,
-    pub(crate) max_hold_micros: Micros,
-    pub(crate) max_per_user: i64,
-}
-
-pub(crate) fn now() -> Micros {
-    micros(OffsetDateTime::now_utc())
-}
-
-pub(crate) fn micros(time: OffsetDateTime) -> Micros {
-    // Enough for 300 centuries around 1970.
-    (time.unix_timestamp_nanos() / 1000) as Micros
-}
-
 impl Journal {
     /// `apis`: the number of APIs whose live pages are watched.
-    pub(crate) fn new(rules: Rules, apis: usize) -> Self {
+    pub(crate) fn new(apis: usize) -> Self {
         Self {
             began: now(),
-            rules,
             products: Mutex::default(),
             operations: Mutex::default(),
             moves: Mutex::default(),
@@ -155,9 +136,9 @@ impl Journal {
     pub(crate) fn close(&self, stored: Stored) -> (History, Vec<Violation>) {
         let history = History {
             began: self.began,
-            hold_micros: self.rules.hold_micros,
-            max_hold_micros: self.rules.max_hold_micros,
-            max_per_user: self.rules.max_per_user,
+            hold_micros: HOLD_MICROS,
+            max_hold_micros: MAX_HOLD_MICROS,
+            max_per_user: MAX_PER_USER,
             products: lock(&self.products).clone(),
             operations: lock(&self.operations).clone(),
             moves: lock(&self.moves).clone(),
@@ -166,15 +147,6 @@ impl Journal {
             stored,
         };
         (history, lock(&self.seen).clone())
-    }
-
-    pub(crate) fn max_per_user(&self) -> i64 {
-        self.rules.max_per_user
-    }
-
-    /// Maximum duration of a hold.
-    pub(crate) fn max_hold_micros(&self) -> Micros {
-        self.rules.max_hold_micros
     }
 }
 

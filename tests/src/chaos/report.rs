@@ -7,7 +7,8 @@ use std::{
 
 use super::{
     checker::{About, Violation},
-    history::{History, Micros, Operation, Request, Told},
+    clock::Micros,
+    history::{History, Operation, Request, Told},
     world::{Gaps, Injected},
 };
 
@@ -222,24 +223,10 @@ fn story(history: &History, about: About) -> Vec<String> {
             About::Product(_) | About::Service => None,
         })
         .collect();
-    let mentions = |operation: &&Operation| {
-        let product = match &operation.request {
-            Request::Product(id)
-            | Request::Reserve { product: id, .. }
-            | Request::Adjust { product: id, .. }
-            | Request::Join { product: id, .. }
-            | Request::ChangeProduct { product: id, .. } => about == About::Product(*id),
-            Request::ReserveBatch { items, .. } => {
-                items.iter().any(|(id, _)| about == About::Product(*id))
-            }
-            _ => false,
-        };
-        product || operation.holds().iter().any(|id| holds.contains(id))
-    };
     let mut lines: Vec<(Micros, String)> = history
         .operations
         .iter()
-        .filter(mentions)
+        .filter(|operation| mentions(operation, about, &holds))
         .map(|operation| (operation.began, history.describe(operation)))
         .collect();
     for act in &history.moves {
@@ -285,6 +272,22 @@ fn story(history: &History, about: About) -> Vec<String> {
         .chain(events.map(|event| format!("stored: {event:?}")))
         .chain(products.map(|product| format!("stored: {product:?}")))
         .collect()
+}
+
+/// Whether an operation is about a product or one of these holds.
+fn mentions(operation: &Operation, about: About, holds: &HashSet<i64>) -> bool {
+    let product = match &operation.request {
+        Request::Product(id)
+        | Request::Reserve { product: id, .. }
+        | Request::Adjust { product: id, .. }
+        | Request::Join { product: id, .. }
+        | Request::ChangeProduct { product: id, .. } => about == About::Product(*id),
+        Request::ReserveBatch { items, .. } => {
+            items.iter().any(|(id, _)| about == About::Product(*id))
+        }
+        _ => false,
+    };
+    product || operation.holds().iter().any(|id| holds.contains(id))
 }
 
 fn seconds(micros: Micros) -> f64 {

@@ -8,10 +8,11 @@ use serde_json::Value;
 use tokio::time::{sleep, timeout};
 
 use super::{
+    access::Access,
+    clock::now,
     history::{Shown, View},
-    journal::{Journal, now},
-    wire::{instant, product},
-    world::Access,
+    journal::Journal,
+    parse::{instant, product},
 };
 
 /// As in the page: a message comes each second, and after this time without one the page reconnects.

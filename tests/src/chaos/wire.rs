@@ -1,15 +1,17 @@
-//! The clients' HTTP requests and the parsing of answers: raw JSON, never the server's own types.
+//! The clients' HTTP requests and their answers: raw JSON, never the server's own types.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use reqwest::Method;
 use serde_json::{Value, json};
-use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use super::{
-    history::{Act, Answer, Entry, EntryStatus, Hold, Micros, Operation, Product, Request, Status},
-    journal::{Journal, micros, now},
-    world::Access,
+    access::Access,
+    clock::now,
+    history::{Act, Answer, Operation, Request},
+    journal::Journal,
+    parse::{entry, hold, product},
+    sale::{MAX_PER_USER, UNITS},
 };
 
 /// Client timeout. Shorter than the service's own limits, so that some answers are lost on the way.
@@ -54,10 +56,10 @@ impl Client {
 
     /// Sends a request to one API, with or without an `Idempotency-Key`, and records the outcome.
     pub(crate) async fn ask(&self, api: usize, request: Request, key: Option<&str>) -> Answer {
-        let (method, path, body) = on_the_wire(&request, self.journal.max_per_user());
+        let (method, path) = route(&request);
         let url = format!("http://{}{path}", self.access.fronts[api]);
         let mut asked = self.access.authorize(self.http.request(method, url));
-        if let Some(body) = body {
+        if let Some(body) = body(&request) {
             asked = asked.json(&body);
         }
         if let Some(key) = key {
@@ -101,101 +103,89 @@ fn reason(error: &reqwest::Error) -> String {
     reason
 }
 
-/// Units of each new product.
-pub(crate) const UNITS: i64 = 100;
-
-fn on_the_wire(request: &Request, max_per_user: i64) -> (Method, String, Option<Value>) {
+fn route(request: &Request) -> (Method, String) {
     let (get, post) = (Method::GET, Method::POST);
     match request {
+        Request::Reserve { .. } => (post, "/reservations".to_owned()),
+        Request::ReserveBatch { .. } => (post, "/reservations/batch".to_owned()),
+        Request::Confirm(id) | Request::Reacquire(id) => {
+            (post, format!("/reservations/{id}/confirm"))
+        }
+        Request::Cancel(id) => (post, format!("/reservations/{id}/cancel")),
+        Request::Extend(id, _) => (post, format!("/reservations/{id}/extend")),
+        Request::Return(id) => (post, format!("/reservations/{id}/return")),
+        Request::Order(act, _) => {
+            let verb = match act {
+                Act::Confirm | Act::Reacquire => "confirm",
+                Act::Cancel => "cancel",
+                Act::Extend(_) => "extend",
+            };
+            (post, format!("/reservations/batch/{verb}"))
+        }
+        Request::Adjust { product, .. } => (post, format!("/products/{product}/stock")),
+        Request::Join { product, .. } => (post, format!("/products/{product}/waitlist")),
+        Request::Leave(id) => (post, format!("/waitlist/{id}/leave")),
+        Request::GetEntry(id) => (get, format!("/waitlist/{id}")),
+        Request::Get(id) => (get, format!("/reservations/{id}")),
+        Request::ListOfUser(user) => (get, format!("/reservations?user_id={user}&limit=100")),
+        Request::Product(id) => (get, format!("/products/{id}")),
+        Request::CreateProduct(_) => (post, "/products".to_owned()),
+        Request::ChangeProduct { product, .. } => (Method::PATCH, format!("/products/{product}")),
+        Request::SyncExpired => (post, "/admin/reservations/sync-expired".to_owned()),
+        Request::Audit => (get, "/admin/audit".to_owned()),
+    }
+}
+
+fn body(request: &Request) -> Option<Value> {
+    Some(match request {
         Request::Reserve {
             product,
             user,
             quantity,
             reference,
-        } => {
-            let body = json!({
-                "product_id": product, "user_id": user, "quantity": quantity, "reference": reference,
-            });
-            (post, "/reservations".to_owned(), Some(body))
-        }
+        } => json!({
+            "product_id": product, "user_id": user, "quantity": quantity, "reference": reference,
+        }),
         Request::ReserveBatch {
             user,
             items,
             reference,
         } => {
-            let item = |(product, quantity): &(i64, i64)| json!({"product_id": product, "quantity": quantity});
-            let items: Vec<Value> = items.iter().map(item).collect();
-            let body = json!({"user_id": user, "items": items, "reference": reference});
-            (post, "/reservations/batch".to_owned(), Some(body))
+            let item = |(product, quantity)| json!({"product_id": product, "quantity": quantity});
+            let items: Vec<Value> = items.iter().copied().map(item).collect();
+            json!({"user_id": user, "items": items, "reference": reference})
         }
-        Request::Extend(id, seconds) => {
-            let body = json!({"seconds": seconds});
-            (post, format!("/reservations/{id}/extend"), Some(body))
-        }
-        Request::Reacquire(id) => {
-            let body = json!({"reacquire": true});
-            (post, format!("/reservations/{id}/confirm"), Some(body))
-        }
-        Request::Return(id) => (post, format!("/reservations/{id}/return"), None),
-        Request::Order(act, ids) => {
-            let (verb, body) = match act {
-                Act::Confirm => ("confirm", json!({"ids": ids})),
-                Act::Cancel => ("cancel", json!({"ids": ids})),
-                Act::Extend(seconds) => ("extend", json!({"ids": ids, "seconds": seconds})),
-                Act::Reacquire => ("confirm", json!({"ids": ids, "reacquire": true})),
-            };
-            (post, format!("/reservations/batch/{verb}"), Some(body))
-        }
-        Request::Adjust {
-            product,
-            delta,
-            reason,
-        } => {
-            let body = json!({"delta": delta, "reason": reason});
-            (post, format!("/products/{product}/stock"), Some(body))
-        }
-        Request::Confirm(id) => (post, format!("/reservations/{id}/confirm"), None),
-        Request::Cancel(id) => (post, format!("/reservations/{id}/cancel"), None),
+        Request::Extend(_, seconds) => json!({"seconds": seconds}),
+        Request::Reacquire(_) => json!({"reacquire": true}),
+        Request::Order(Act::Confirm | Act::Cancel, ids) => json!({"ids": ids}),
+        Request::Order(Act::Extend(seconds), ids) => json!({"ids": ids, "seconds": seconds}),
+        Request::Order(Act::Reacquire, ids) => json!({"ids": ids, "reacquire": true}),
+        Request::Adjust { delta, reason, .. } => json!({"delta": delta, "reason": reason}),
         Request::Join {
-            product,
             user,
             quantity,
             reference,
-        } => {
-            let body = json!({"user_id": user, "quantity": quantity, "reference": reference});
-            (post, format!("/products/{product}/waitlist"), Some(body))
-        }
-        Request::Leave(id) => (post, format!("/waitlist/{id}/leave"), None),
-        Request::GetEntry(id) => (get, format!("/waitlist/{id}"), None),
-        Request::Get(id) => (get, format!("/reservations/{id}"), None),
-        Request::ListOfUser(user) => (get, format!("/reservations?user_id={user}&limit=100"), None),
-        Request::Product(id) => (get, format!("/products/{id}"), None),
+            ..
+        } => json!({"user_id": user, "quantity": quantity, "reference": reference}),
         Request::CreateProduct(name) => {
-            let body = json!({"name": name, "stock": UNITS, "max_per_user": max_per_user});
-            (post, "/products".to_owned(), Some(body))
+            json!({"name": name, "stock": UNITS, "max_per_user": MAX_PER_USER})
         }
         Request::ChangeProduct {
-            product,
             hold_seconds,
             max_per_user,
+            ..
         } => {
             let rules = [
                 ("hold_seconds", hold_seconds),
                 ("max_per_user", max_per_user),
             ];
-            let rules = rules
+            let given = rules
                 .into_iter()
                 .filter_map(|(name, value)| Some((name, (*value)?)));
-            let body: BTreeMap<&str, i64> = rules.collect();
-            (
-                Method::PATCH,
-                format!("/products/{product}"),
-                Some(json!(body)),
-            )
+            json!(given.collect::<BTreeMap<&str, i64>>())
         }
-        Request::SyncExpired => (post, "/admin/reservations/sync-expired".to_owned(), None),
-        Request::Audit => (get, "/admin/audit".to_owned(), None),
-    }
+        _ => return None,
+    })
 }
 
 fn understand(request: &Request, status: u16, text: &str) -> Answer {
@@ -245,61 +235,4 @@ fn understand(request: &Request, status: u16, text: &str) -> Answer {
         _ => None,
     };
     understood.unwrap_or_else(|| Answer::Strange(format!("{status} {text}")))
-}
-
-fn hold(body: &Value) -> Option<Hold> {
-    let status = Status::parse(body["status"].as_str()?)?;
-    let ended = match status {
-        Status::Active => None,
-        Status::Confirmed => Some(instant(&body["confirmed_at"])?),
-        Status::Canceled => Some(instant(&body["canceled_at"])?),
-        Status::Expired => Some(instant(&body["expired_at"])?),
-        Status::Returned => Some(instant(&body["returned_at"])?),
-    };
-    Some(Hold {
-        id: body["id"].as_i64()?,
-        product: body["product_id"].as_i64()?,
-        user: body["user_id"].as_i64()?,
-        quantity: body["quantity"].as_i64()?,
-        status,
-        created: instant(&body["created_at"])?,
-        expires: instant(&body["expires_at"])?,
-        ended,
-        confirmed: instant(&body["confirmed_at"]),
-        reacquired_from: body["reacquired_from"].as_i64(),
-        reference: body["reference"].as_str().map(str::to_owned),
-    })
-}
-
-fn entry(body: &Value) -> Option<Entry> {
-    Some(Entry {
-        id: body["id"].as_i64()?,
-        product: body["product_id"].as_i64()?,
-        user: body["user_id"].as_i64()?,
-        quantity: body["quantity"].as_i64()?,
-        status: EntryStatus::parse(body["status"].as_str()?)?,
-        reference: body["reference"].as_str().map(str::to_owned),
-        hold: body["reservation_id"].as_i64(),
-        created: instant(&body["created_at"])?,
-        ended: instant(&body["ended_at"]),
-    })
-}
-
-pub(crate) fn product(body: &Value) -> Option<Product> {
-    Some(Product {
-        id: body["id"].as_i64()?,
-        stock: body["stock"].as_i64()?,
-        held: body["held"].as_i64()?,
-        sold: body["sold"].as_i64()?,
-        total: body["total"].as_i64()?,
-        hold_seconds: body["hold_seconds"].as_i64(),
-        max_per_user: body["max_per_user"].as_i64(),
-        waiting: body["waiting"].as_i64().unwrap_or(0),
-    })
-}
-
-pub(crate) fn instant(value: &Value) -> Option<Micros> {
-    OffsetDateTime::parse(value.as_str()?, &Rfc3339)
-        .ok()
-        .map(micros)
 }

@@ -1,45 +1,22 @@
-//! What a run needs to know about an installation: one machine with a proxy on each link (`stack`), or three machines
+//! What a run needs to know about an installation: one machine (`one_machine`), or three machines
 //! (`ha`). Clients, consumer, viewers, the final checks and the report are the same for both.
 
-use std::{fs::File, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use anyhow::{Context as _, bail};
-use sqlx::PgPool;
-use tokio::{
-    sync::{Mutex, MutexGuard},
-    time::{Instant, sleep},
-};
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    HOLD_SECONDS, MAX_HOLD_SECONDS, Settings,
-    clients::Recent,
-    history::Micros,
-    journal::{Journal, lock},
-};
-use crate::{
-    process::{Child, Log, start_through, start_with},
-    proxy::Proxy,
+    access::Access, clock::Micros, journal::Journal, member::Member, recent::Recent,
+    settings::Settings,
 };
 
-/// Only an overloaded machine needs this long to start a process.
-const START_LIMIT: Duration = Duration::from_secs(60);
+/// Time limit for recovery after the last fault, generous for slow machines. The service itself needs a few seconds:
+/// retries are at most 2 s apart, and a call times out after 10 s.
+pub(crate) const RECOVERY_LIMIT: Duration = Duration::from_secs(60);
 
-/// All event types.
-const EVENTS: &str = "ReservationCreated,ReservationConfirmed,ReservationCanceled,ReservationExpired,\
-    ReservationReturned,StockAdjusted,WaitlistOffered";
-
-/// Settings of every process, which the checker knows.
-pub(crate) fn sale_settings() -> Vec<(String, String)> {
-    let settings = [
-        ("HOLD_SECONDS", HOLD_SECONDS.to_string()),
-        ("MAX_HOLD_SECONDS", MAX_HOLD_SECONDS.to_string()),
-        ("OUTBOX_EVENTS", EVENTS.to_owned()),
-    ];
-    settings
-        .map(|(name, value)| (name.to_owned(), value))
-        .into()
-}
+/// How often something is polled.
+pub(crate) const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// An installation with its own kinds of faults.
 pub(crate) trait World: Send + Sync + 'static {
@@ -65,32 +42,6 @@ pub(crate) trait World: Send + Sync + 'static {
         journal: &Arc<Journal>,
         stop: &CancellationToken,
     ) -> anyhow::Result<()>;
-}
-
-/// How the rest of the harness reaches the installation.
-pub(crate) struct Access {
-    /// Addresses of the API, as indexes of operations. The first `client_fronts` are for clients.
-    pub(crate) fronts: Vec<String>,
-    pub(crate) client_fronts: usize,
-    /// Duration of each sale. At the end every product is bought out twice, so a long run has fewer, longer sales.
-    pub(crate) sale: Duration,
-    /// Address of each API's live page.
-    pub(crate) pages: Vec<String>,
-    pub(crate) admin_token: Option<String>,
-    /// Brokers of the consumer, which are tried in turn.
-    pub(crate) amqp: Vec<String>,
-    pub(crate) redis: String,
-    /// The harness's own connections to PostgreSQL.
-    pub(crate) database: PgPool,
-}
-
-impl Access {
-    pub(crate) fn authorize(&self, request: reqwest::RequestBuilder) -> reqwest::RequestBuilder {
-        match &self.admin_token {
-            Some(token) => request.bearer_auth(token),
-            None => request,
-        }
-    }
 }
 
 /// The faults of a run.
@@ -124,126 +75,9 @@ pub(crate) struct Gaps {
     pub(crate) events: Micros,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Process {
-    Api,
-    Expirer,
-    Relay,
-}
-
-impl Process {
-    fn binary(self) -> &'static str {
-        match self {
-            Self::Api => "flashsale-api",
-            Self::Expirer => "flashsale-expirer",
-            Self::Relay => "flashsale-relay",
-        }
+/// Waits until everything works.
+pub(crate) async fn all_well(world: &impl World) {
+    while !world.not_well().await.is_empty() {
+        sleep(LOOK_EVERY).await;
     }
-}
-
-/// One copy of a process, which may be stopped and restarted.
-pub(crate) struct Member {
-    pub(crate) name: String,
-    pub(crate) process: Process,
-    /// The command that becomes the process. Empty: none.
-    pub(crate) wrapper: Vec<String>,
-    pub(crate) settings: Vec<(String, String)>,
-    pub(crate) log: File,
-    /// The clients' proxy, which must know the address of this process.
-    pub(crate) front: Option<Arc<Proxy>>,
-    pub(crate) child: Mutex<Option<Child>>,
-    /// Its current address.
-    pub(crate) address: std::sync::Mutex<String>,
-}
-
-impl Member {
-    pub(crate) fn address(&self) -> String {
-        lock(&self.address).clone()
-    }
-
-    pub(crate) async fn child(&self) -> MutexGuard<'_, Option<Child>> {
-        self.child.lock().await
-    }
-
-    /// Starts it. It must not be running.
-    pub(crate) async fn start(&self) -> anyhow::Result<()> {
-        let mut child = self.child().await;
-        self.start_in(&mut child).await
-    }
-
-    /// The same for a caller that keeps it locked.
-    pub(crate) async fn start_in(&self, place: &mut Option<Child>) -> anyhow::Result<()> {
-        let settings: Vec<_> = self
-            .settings
-            .iter()
-            .map(|(name, value)| (name.as_str(), value.as_str()))
-            .collect();
-        let log = Log::File(self.log.try_clone()?);
-        let binary = self.process.binary();
-        let child = place.insert(start_through(&self.wrapper, binary, &settings, log));
-        let began = Instant::now();
-        let address = loop {
-            if let Some(entry) = child.logged("listening") {
-                break entry["address"].as_str().context("no address")?.to_owned();
-            }
-            if !child.runs() || began.elapsed() > START_LIMIT {
-                bail!("{} did not start; see its log", self.name);
-            }
-            sleep(Duration::from_millis(10)).await;
-        };
-        if let Some(front) = &self.front {
-            front.retarget(&address);
-        }
-        *lock(&self.address) = address;
-        Ok(())
-    }
-
-    /// Kills it and starts it again after `pause`. Keeps it locked meanwhile.
-    pub(crate) async fn crash(&self, pause: Duration) -> anyhow::Result<()> {
-        let mut child = self.child().await;
-        if let Some(mut running) = child.take() {
-            running.kill();
-        }
-        sleep(pause).await;
-        self.start_in(&mut child).await
-    }
-
-    /// Kills it permanently.
-    pub(crate) async fn kill(&self) {
-        if let Some(mut running) = self.child().await.take() {
-            running.kill();
-        }
-    }
-}
-
-/// Restarts processes that ended by themselves, and records a violation.
-pub(crate) async fn supervise(members: &[Member], journal: &Journal) -> anyhow::Result<()> {
-    loop {
-        for member in members {
-            // A locked process is being restarted by a fault.
-            let Ok(mut child) = member.child.try_lock() else {
-                continue;
-            };
-            if child.as_mut().is_some_and(|child| !child.runs()) {
-                journal.service_failed(format!("{} ended by itself; see its log", member.name));
-                member.start_in(&mut child).await?;
-            }
-        }
-        sleep(Duration::from_millis(200)).await;
-    }
-}
-
-/// Creates the tables. With the settings that a process has in the same place.
-pub(crate) async fn migrate(database_url: &str) -> anyhow::Result<()> {
-    let mut migration = start_with(
-        "flashsale-api",
-        &["migrate"],
-        &[("DATABASE_URL", database_url)],
-        Log::Shown,
-    );
-    let status = migration.ends().await;
-    if !status.success() {
-        bail!("cannot migrate: {status}");
-    }
-    Ok(())
 }

@@ -15,7 +15,7 @@ use tokio::{
 };
 use tokio_util::codec::{FramedRead, LengthDelimitedCodec};
 
-use super::{Rules, Traffic, passed};
+use super::traffic::{Rules, Traffic, passed};
 
 /// Class and method of `basic.ack`, and where a frame has them.
 const ACK: [u8; 4] = [0, 60, 0, 80];

@@ -5,21 +5,22 @@ use std::collections::HashMap;
 use super::{
     finding::{About, Found, Promise},
     lives::Lives,
+    refusals::{self, expired},
     rules::Rules,
 };
-use crate::chaos::history::{
-    Adjustment, Answer, History, Hold, Micros, Operation, Product, Request, Status,
+use crate::chaos::{
+    clock::Micros,
+    history::{Adjustment, Answer, History, Hold, Operation, Product, Request, Status},
 };
+
+const GIVEN_TWICE: &str = "one hold was given to two requests";
 
 pub(super) fn check(history: &History, lives: &Lives, rules: &Rules, found: &mut Found) {
     let mut reserved: HashMap<i64, &Operation> = HashMap::new();
     for operation in &history.operations {
         let mut say = |promise, about, why: &str| {
-            found.add(
-                promise,
-                about,
-                format!("{why}: {}", history.describe(operation)),
-            );
+            let what = format!("{why}: {}", history.describe(operation));
+            found.add(promise, about, what);
         };
         match &operation.answer {
             Answer::Hold(hold) => {
@@ -28,39 +29,16 @@ pub(super) fn check(history: &History, lives: &Lives, rules: &Rules, found: &mut
                 if matches!(operation.request, Request::Reserve { .. })
                     && reserved.insert(hold.id, operation).is_some()
                 {
-                    let about = About::Hold(hold.id);
-                    say(
-                        Promise::TrueAnswer,
-                        about,
-                        "one hold was given to two requests",
-                    );
+                    say(Promise::TrueAnswer, About::Hold(hold.id), GIVEN_TWICE);
                 }
             }
             Answer::Holds(holds) if matches!(operation.request, Request::ReserveBatch { .. }) => {
-                if operation.request.items().len() != holds.len() {
-                    say(
-                        Promise::AllOrNone,
-                        About::Service,
-                        "not all requested products",
-                    );
-                }
-                if holds
-                    .windows(2)
-                    .any(|pair| pair[0].expires != pair[1].expires)
-                {
-                    let why = "the holds of one batch have several deadlines";
-                    say(Promise::AllOrNone, About::Service, why);
-                }
+                whole(operation, holds, &mut say);
                 for hold in holds {
                     asked_for(history, rules, operation, hold, &mut say);
                     lived(lives, operation, hold, &mut say);
                     if reserved.insert(hold.id, operation).is_some() {
-                        let about = About::Hold(hold.id);
-                        say(
-                            Promise::TrueAnswer,
-                            about,
-                            "one hold was given to two requests",
-                        );
+                        say(Promise::TrueAnswer, About::Hold(hold.id), GIVEN_TWICE);
                     }
                 }
             }
@@ -68,12 +46,8 @@ pub(super) fn check(history: &History, lives: &Lives, rules: &Rules, found: &mut
                 for hold in holds {
                     lived(lives, operation, hold, &mut say);
                     if operation.request != Request::ListOfUser(hold.user) {
-                        let about = About::Hold(hold.id);
-                        say(
-                            Promise::TrueAnswer,
-                            about,
-                            "a list shows another user's hold",
-                        );
+                        let why = "a list shows another user's hold";
+                        say(Promise::TrueAnswer, About::Hold(hold.id), why);
                     }
                 }
             }
@@ -85,30 +59,24 @@ pub(super) fn check(history: &History, lives: &Lives, rules: &Rules, found: &mut
                 product,
             } => {
                 let refusal = (code.as_str(), *standing, *product);
-                refused(history, (lives, rules), operation, refusal, &mut say);
+                refusals::check(history, (lives, rules), operation, refusal, &mut say);
             }
             Answer::Product(product) => {
                 adds_up(history, operation, product, &mut say);
                 ruled(rules, operation, product, &mut say);
             }
             Answer::Audit { clean: false, .. } => {
-                say(
-                    Promise::Conservation,
-                    About::Service,
-                    "the audit is not clean",
-                );
+                let why = "the audit is not clean";
+                say(Promise::Conservation, About::Service, why);
             }
             Answer::Strange(_) => {
-                say(
-                    Promise::TrueAnswer,
-                    about(operation),
-                    "not an answer of this service",
-                );
+                let why = "not an answer of this service";
+                say(Promise::TrueAnswer, About::of(operation), why);
             }
             // Keyed requests are checked in keys.rs.
             Answer::InUse if operation.key.is_none() => {
                 let why = "answered that the key is in use, but the request has no key";
-                say(Promise::TrueAnswer, about(operation), why);
+                say(Promise::TrueAnswer, About::of(operation), why);
             }
             Answer::Audit { .. }
             | Answer::Done
@@ -120,17 +88,21 @@ pub(super) fn check(history: &History, lives: &Lives, rules: &Rules, found: &mut
     }
 }
 
-pub(super) fn about(operation: &Operation) -> About {
-    match (operation.request.hold(), &operation.request) {
-        (Some(hold), _) => About::Hold(hold),
-        (
-            _,
-            Request::Reserve { product, .. }
-            | Request::Product(product)
-            | Request::Adjust { product, .. }
-            | Request::ChangeProduct { product, .. },
-        ) => About::Product(*product),
-        _ => About::Service,
+/// A batch was reserved as a whole, with one deadline.
+fn whole(operation: &Operation, holds: &[Hold], say: &mut impl FnMut(Promise, About, &str)) {
+    if operation.request.items().len() != holds.len() {
+        say(
+            Promise::AllOrNone,
+            About::Service,
+            "not all requested products",
+        );
+    }
+    if holds
+        .windows(2)
+        .any(|pair| pair[0].expires != pair[1].expires)
+    {
+        let why = "the holds of one batch have several deadlines";
+        say(Promise::AllOrNone, About::Service, why);
     }
 }
 
@@ -256,191 +228,6 @@ fn lived(
     }
 }
 
-/// A hold was past its deadline when the answer came, and never became anything but EXPIRED.
-fn expired(
-    lives: &Lives,
-    operation: &Operation,
-    id: i64,
-    say: &mut impl FnMut(Promise, About, &str),
-) {
-    let about = About::Hold(id);
-    let Some(row) = lives.get(id).map(|life| life.hold) else {
-        return say(Promise::TrueAnswer, about, "the hold does not exist");
-    };
-    // Holds that were never swept are found by another check.
-    if !matches!(row.status, Status::Expired | Status::Active) {
-        say(
-            Promise::OneEnd,
-            about,
-            "answered as expired, but it has another end",
-        );
-    } else if row.expires > operation.ended {
-        say(
-            Promise::ExactDeadline,
-            about,
-            "answered as expired before its deadline",
-        );
-    }
-}
-
-fn refused(
-    history: &History,
-    (lives, rules): (&Lives, &Rules),
-    operation: &Operation,
-    (code, standing, of): (&str, Option<i64>, Option<i64>),
-    say: &mut impl FnMut(Promise, About, &str),
-) {
-    let (about, request) = (about(operation), &operation.request);
-    let span = (operation.began, operation.ended);
-    let row = |id: &i64| lives.get(*id).map(|life| life.hold);
-    // Whether these units were free all the time, and nobody waited for them.
-    let free = |product: i64, units: i64| {
-        let total = history.products.get(&product).copied().unwrap_or(0);
-        lives.most_taken(product, span.0, span.1) + units <= total
-            && !lives.may_wait(product, span.0, span.1)
-    };
-    // The requested units per product: product, user, units.
-    let wanted = match request {
-        Request::Reserve {
-            product,
-            user,
-            quantity,
-            ..
-        } => Some((*product, *user, *quantity)),
-        Request::ReserveBatch { user, items, .. } => items
-            .iter()
-            .find(|(product, _)| of == Some(*product))
-            .map(|(product, units)| (*product, *user, *units)),
-        Request::Reacquire(id) => row(id).map(|lost| (lost.product, lost.user, lost.quantity)),
-        _ => None,
-    };
-    let reserves = matches!(
-        request,
-        Request::Reserve { .. } | Request::ReserveBatch { .. }
-    );
-    match (request, code, wanted) {
-        (_, "sold_out", Some((product, _, units))) if reserves => {
-            if free(product, units) {
-                say(
-                    Promise::NoUndersell,
-                    about,
-                    "refused although the units were free all the time",
-                );
-            }
-        }
-        (_, "already_reserved", Some((product, user, _))) if reserves => {
-            let stands = standing.and_then(|id| lives.get(id)).is_some_and(|life| {
-                (life.hold.product, life.hold.user) == (product, user)
-                    && life.hold.created <= operation.ended
-                    && life.active_until() >= operation.began
-            });
-            if !stands {
-                say(
-                    Promise::NoUndersell,
-                    about,
-                    "refused without an ACTIVE hold",
-                );
-            }
-        }
-        (_, "max_per_user_reached", Some((product, user, units))) => {
-            let share = lives.largest_share((product, user), span.0, span.1);
-            if share + units <= rules.limits(product, span).0 {
-                say(
-                    Promise::NoUndersell,
-                    about,
-                    "refused although the user was below the limit all the time",
-                );
-            }
-            if let Request::Reacquire(id) = request {
-                expired(lives, operation, *id, say);
-            }
-        }
-        (Request::Reacquire(id), "expired_sold_out", Some((product, _, units))) => {
-            if free(product, units) {
-                say(
-                    Promise::NoUndersell,
-                    about,
-                    "refused although the units were free all the time",
-                );
-            }
-            expired(lives, operation, *id, say);
-        }
-        (Request::Adjust { product, delta, .. }, "insufficient_stock", _) => {
-            if free(*product, -delta) {
-                say(
-                    Promise::NoUndersell,
-                    about,
-                    "refused although the units were free all the time",
-                );
-            }
-        }
-        (
-            Request::Confirm(id)
-            | Request::Cancel(id)
-            | Request::Extend(id, _)
-            | Request::Return(id),
-            "reservation_expired",
-            _,
-        ) => expired(lives, operation, *id, say),
-        (Request::Return(id) | Request::Reacquire(id), "reservation_not_confirmed", _) => {
-            if lives
-                .get(*id)
-                .is_none_or(|life| life.active_until() < operation.began)
-            {
-                say(
-                    Promise::OneEnd,
-                    about,
-                    "answered as ACTIVE after its end was known",
-                );
-            }
-        }
-        (
-            Request::Confirm(id)
-            | Request::Extend(id, _)
-            | Request::Reacquire(id)
-            | Request::Return(id),
-            "reservation_canceled",
-            _,
-        ) => {
-            if !row(id).is_some_and(|row| {
-                row.status == Status::Canceled && row.ended <= Some(operation.ended)
-            }) {
-                say(Promise::OneEnd, about, "the database has another end");
-            }
-        }
-        (Request::Cancel(id) | Request::Extend(id, _), "reservation_confirmed", _) => {
-            let sold = row(id).and_then(|row| row.confirmed);
-            if sold.is_none_or(|at| at > operation.ended) {
-                say(Promise::OneEnd, about, "the database has another end");
-            }
-        }
-        (
-            Request::Confirm(id)
-            | Request::Cancel(id)
-            | Request::Extend(id, _)
-            | Request::Reacquire(id),
-            "reservation_returned",
-            _,
-        ) => {
-            let mut rows = lives.all().map(|life| life.hold);
-            // For a late payment, the new reservation was returned.
-            if !rows.any(|row| {
-                (row.id == *id || row.reacquired_from == Some(*id))
-                    && row.status == Status::Returned
-                    && row.ended <= Some(operation.ended)
-            }) {
-                say(
-                    Promise::OneEnd,
-                    about,
-                    "not returned according to the database",
-                );
-            }
-        }
-        // Clients only use ids that they got in answers.
-        _ => say(Promise::TrueAnswer, about, "the refusal does not fit"),
-    }
-}
-
 fn adds_up(
     history: &History,
     operation: &Operation,
@@ -460,7 +247,7 @@ fn adds_up(
     for adjusted in adjustments {
         totals.extend(totals.last().map(|total| total + adjusted.delta));
     }
-    if !totals.contains(&product.total) || !conserves(product) {
+    if !totals.contains(&product.total) || !product.conserves() {
         say(
             Promise::Conservation,
             About::Product(product.id),
@@ -492,9 +279,4 @@ fn ruled(
         let about = About::Product(product.id);
         say(Promise::TrueAnswer, about, "not the product's rules");
     }
-}
-
-pub(super) fn conserves(product: &Product) -> bool {
-    let parts = [product.stock, product.held, product.sold];
-    parts.iter().all(|units| *units >= 0) && parts.iter().sum::<i64>() == product.total
 }

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::chaos::history::{Operation, Request};
+
 /// A guarantee that was broken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Promise {
@@ -51,6 +53,23 @@ pub enum About {
     Hold(i64),
     Product(i64),
     Service,
+}
+
+impl About {
+    /// What an operation is about.
+    pub(super) fn of(operation: &Operation) -> Self {
+        match (operation.request.hold(), &operation.request) {
+            (Some(hold), _) => Self::Hold(hold),
+            (
+                _,
+                Request::Reserve { product, .. }
+                | Request::Product(product)
+                | Request::Adjust { product, .. }
+                | Request::ChangeProduct { product, .. },
+            ) => Self::Product(*product),
+            _ => Self::Service,
+        }
+    }
 }
 
 #[derive(Clone, Debug)]

@@ -2,10 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{
-    answers::about,
-    finding::{Found, Promise},
-};
+use super::finding::{About, Found, Promise};
 use crate::chaos::history::{Answer, History, Operation, Request};
 
 /// The history with all attempts under each key merged into one operation. Every other check treats it like an
@@ -51,7 +48,7 @@ pub(super) fn as_one(history: &History, found: &mut Found) -> History {
 
 fn say(history: &History, operation: &Operation, why: &str, found: &mut Found) {
     let what = format!("{why}: {}", history.describe(operation));
-    found.add(Promise::OnceUnderAKey, about(operation), what);
+    found.add(Promise::OnceUnderAKey, About::of(operation), what);
 }
 
 fn is_strange(attempt: &Operation) -> bool {

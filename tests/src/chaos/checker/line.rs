@@ -7,8 +7,9 @@ use super::{
     lives::Lives,
     rules::Rules,
 };
-use crate::chaos::history::{
-    Answer, Entry, EntryStatus, History, Hold, Micros, Operation, Product, Request,
+use crate::chaos::{
+    clock::Micros,
+    history::{Answer, Entry, EntryStatus, History, Hold, Operation, Product, Request},
 };
 
 pub(super) fn check(history: &History, lives: &Lives, rules: &Rules, found: &mut Found) {

@@ -2,10 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{
-    answers::conserves,
-    finding::{About, Found, Promise},
-};
+use super::finding::{About, Found, Promise};
 use crate::chaos::history::{History, Product, Shown, Stored, View};
 
 /// The live page shows this many of the newest products.
@@ -43,7 +40,7 @@ pub(super) fn check(history: &History, found: &mut Found) {
                 say(Promise::TrueView, About::Service, what);
             }
             read = Some((connection, view));
-            for product in view.products.iter().filter(|product| !conserves(product)) {
+            for product in view.products.iter().filter(|product| !product.conserves()) {
                 let what = format!("at {at} the counters do not add up: {product:?}");
                 say(Promise::Conservation, About::Product(product.id), what);
             }
@@ -88,7 +85,7 @@ fn false_alarms(view: &View, (inventory_inconsistent, dead): (bool, bool)) -> Ve
 }
 
 /// Differences between the last messages and the stored state. Empty if all is well.
-pub(in crate::chaos) fn not_well(shown: &[Shown], stored: &Stored) -> Vec<String> {
+pub(crate) fn not_well(shown: &[Shown], stored: &Stored) -> Vec<String> {
     let since = shown
         .iter()
         .rposition(|one| one.message.as_ref().is_ok_and(|view| view.whole));

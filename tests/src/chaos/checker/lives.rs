@@ -2,7 +2,10 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use crate::chaos::history::{Answer, Entry, History, Hold, Micros, Operation, Request, Status};
+use crate::chaos::{
+    clock::Micros,
+    history::{Answer, Entry, History, Hold, Operation, Request, Status},
+};
 
 pub(super) struct Lives<'a> {
     lives: HashMap<i64, Life<'a>>,
@@ -25,86 +28,117 @@ pub(super) struct Life<'a> {
     known_returned: Option<Micros>,
 }
 
-impl<'a> Lives<'a> {
-    pub(super) fn of(history: &'a History) -> Self {
-        let mut moved: HashMap<i64, Micros> = HashMap::new();
+/// What operations and moves say about each hold, by its id.
+#[derive(Default)]
+struct Said<'a> {
+    moved: HashMap<i64, Micros>,
+    extensions: HashMap<i64, Vec<&'a Operation>>,
+    ended: HashMap<i64, Micros>,
+    returned: HashMap<i64, Micros>,
+}
+
+impl<'a> Said<'a> {
+    fn by(history: &'a History) -> Self {
+        let mut said = Self::default();
         for act in &history.moves {
             for id in &act.holds {
-                let last = moved.entry(*id).or_insert(act.ended);
+                let last = said.moved.entry(*id).or_insert(act.ended);
                 *last = act.ended.max(*last);
             }
         }
-        let mut known_ended: HashMap<i64, Micros> = HashMap::new();
-        let mut known_returned: HashMap<i64, Micros> = HashMap::new();
-        let mut extensions: HashMap<i64, Vec<&Operation>> = HashMap::new();
         for operation in &history.operations {
             if let Request::Extend(id, _) = operation.request
                 && operation.may_be_done()
             {
-                extensions.entry(id).or_default().push(operation);
+                said.extensions.entry(id).or_default().push(operation);
             }
-            let earliest = |known: &mut HashMap<i64, Micros>, id: i64| {
-                let first = known.entry(id).or_insert(operation.ended);
-                *first = operation.ended.min(*first);
-            };
-            let seen = match &operation.answer {
-                Answer::Hold(hold) => std::slice::from_ref(hold),
-                Answer::Holds(holds) => holds,
-                // Any other refusal says that the hold has ended.
-                Answer::Refused { code, .. } => {
-                    if let Some(id) = operation.request.hold()
-                        && code != "reservation_not_confirmed"
-                    {
-                        earliest(&mut known_ended, id);
-                    }
-                    continue;
+            said.note_ends(operation);
+        }
+        said
+    }
+
+    fn note_ends(&mut self, operation: &Operation) {
+        let earliest = |known: &mut HashMap<i64, Micros>, id: i64| {
+            let first = known.entry(id).or_insert(operation.ended);
+            *first = operation.ended.min(*first);
+        };
+        let seen = match &operation.answer {
+            Answer::Hold(hold) => std::slice::from_ref(hold),
+            Answer::Holds(holds) => holds,
+            // Any other refusal says that the hold has ended.
+            Answer::Refused { code, .. } => {
+                if let Some(id) = operation.request.hold()
+                    && code != "reservation_not_confirmed"
+                {
+                    earliest(&mut self.ended, id);
                 }
-                _ => continue,
-            };
-            for hold in seen.iter().filter(|hold| hold.status != Status::Active) {
-                earliest(&mut known_ended, hold.id);
-                if hold.status == Status::Returned {
-                    earliest(&mut known_returned, hold.id);
-                }
+                return;
+            }
+            _ => return,
+        };
+        for hold in seen.iter().filter(|hold| hold.status != Status::Active) {
+            earliest(&mut self.ended, hold.id);
+            if hold.status == Status::Returned {
+                earliest(&mut self.returned, hold.id);
             }
         }
-        let mut acts: HashMap<i64, Vec<Micros>> = HashMap::new();
+    }
+}
+
+/// The times of all changes of each product, in order.
+struct Changes(HashMap<i64, Vec<Micros>>);
+
+impl Changes {
+    fn of(history: &History) -> Self {
+        let mut changes: HashMap<i64, Vec<Micros>> = HashMap::new();
         for hold in &history.stored.holds {
-            let times = acts.entry(hold.product).or_default();
+            let times = changes.entry(hold.product).or_default();
             times.extend([Some(hold.created), hold.decided()].into_iter().flatten());
-            times.extend(hold.ended.filter(|_| hold.status == Status::Returned));
+            times.extend(returned(hold));
         }
         for adjusted in &history.stored.adjustments {
-            acts.entry(adjusted.product).or_default().push(adjusted.at);
+            let times = changes.entry(adjusted.product).or_default();
+            times.push(adjusted.at);
         }
-        acts.values_mut().for_each(|times| times.sort_unstable());
-        // A change is committed when the next change on the same product has the lock.
-        let committed = |product: i64, at: Micros| {
-            let times = acts.get(&product)?;
-            times
-                .get(times.partition_point(|time| *time <= at))
-                .copied()
+        changes.values_mut().for_each(|times| times.sort_unstable());
+        Self(changes)
+    }
+
+    /// When a change was committed at the latest: when the next one on the same product had the lock.
+    fn committed(&self, product: i64, at: Micros) -> Option<Micros> {
+        let times = self.0.get(&product)?;
+        let next = times.partition_point(|time| *time <= at);
+        times.get(next).copied()
+    }
+}
+
+fn returned(hold: &Hold) -> Option<Micros> {
+    hold.ended.filter(|_| hold.status == Status::Returned)
+}
+
+impl<'a> Lives<'a> {
+    pub(super) fn of(history: &'a History) -> Self {
+        let (mut said, changes) = (Said::by(history), Changes::of(history));
+        let mut life = |hold: &'a Hold| {
+            let committed = |at| changes.committed(hold.product, at);
+            let ended = said.ended.get(&hold.id).copied();
+            let given_back = said.returned.get(&hold.id).copied();
+            Life {
+                hold,
+                moved: said.moved.get(&hold.id).copied(),
+                extensions: said.extensions.remove(&hold.id).unwrap_or_default(),
+                known_ended: ended
+                    .into_iter()
+                    .chain(hold.decided().and_then(committed))
+                    .min(),
+                known_returned: given_back
+                    .into_iter()
+                    .chain(returned(hold).and_then(committed))
+                    .min(),
+            }
         };
-        let lives: HashMap<i64, Life> = history
-            .stored
-            .holds
-            .iter()
-            .map(|hold| {
-                let known = known_ended.get(&hold.id).copied();
-                let decided = hold.decided().and_then(|at| committed(hold.product, at));
-                let returned = hold.ended.filter(|_| hold.status == Status::Returned);
-                let returned = returned.and_then(|at| committed(hold.product, at));
-                let known_again = known_returned.get(&hold.id).copied();
-                let life = Life {
-                    hold,
-                    moved: moved.get(&hold.id).copied(),
-                    extensions: extensions.remove(&hold.id).unwrap_or_default(),
-                    known_ended: known.into_iter().chain(decided).min(),
-                    known_returned: known_again.into_iter().chain(returned).min(),
-                };
-                (hold.id, life)
-            })
-            .collect();
+        let holds = history.stored.holds.iter();
+        let lives: HashMap<i64, Life> = holds.map(|hold| (hold.id, life(hold))).collect();
         let mut occupancy: HashMap<i64, Occupancy> = HashMap::new();
         let mut shares: HashMap<(i64, i64), Occupancy> = HashMap::new();
         for life in lives.values() {
@@ -115,11 +149,12 @@ impl<'a> Lives<'a> {
         // For requests, added units look like returned ones, once the adjustment is committed.
         for adjusted in &history.stored.adjustments {
             let occupancy = occupancy.entry(adjusted.product).or_default();
-            let until = committed(adjusted.product, adjusted.at).unwrap_or(Micros::MAX);
+            let until = changes.committed(adjusted.product, adjusted.at);
             if adjusted.delta < 0 {
                 let change = occupancy.changes.entry(adjusted.at).or_default();
                 change.taken -= adjusted.delta;
             } else {
+                let until = until.unwrap_or(Micros::MAX);
                 let change = occupancy.changes.entry(until).or_default();
                 change.given_back += adjusted.delta;
             }

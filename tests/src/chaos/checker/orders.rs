@@ -1,9 +1,6 @@
 //! Acts on whole orders: they are checked as acts on each of their holds.
 
-use super::{
-    answers::about,
-    finding::{Found, Promise},
-};
+use super::finding::{About, Found, Promise};
 use crate::chaos::history::{Answer, History, Operation, Request};
 
 /// The history with an operation for each hold instead of one for the whole order. Every other check treats them like
@@ -43,5 +40,5 @@ pub(super) fn as_singles(history: &History, found: &mut Found) -> History {
 
 fn say(history: &History, operation: &Operation, why: &str, found: &mut Found) {
     let what = format!("{why}: {}", history.describe(operation));
-    found.add(Promise::AllOrNone, about(operation), what);
+    found.add(Promise::AllOrNone, About::of(operation), what);
 }

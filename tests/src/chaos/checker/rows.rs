@@ -3,12 +3,14 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::{
-    answers::conserves,
     finding::{About, Found, Promise},
     lives::{Life, Lives},
     rules::Rules,
 };
-use crate::chaos::history::{Answer, History, Hold, Micros, Operation, Request, Status};
+use crate::chaos::{
+    clock::Micros,
+    history::{Answer, History, Hold, Operation, Request, Status},
+};
 
 pub(super) fn check(history: &History, lives: &Lives, rules: &Rules, found: &mut Found) {
     products(history, found);
@@ -51,7 +53,7 @@ fn products(history: &History, found: &mut Found) {
             .map(|adjusted| adjusted.delta)
             .sum();
         let made_with = history.products.get(&product.id);
-        if !conserves(product)
+        if !product.conserves()
             || (product.held, product.sold) != (held, sold)
             || made_with.is_some_and(|total| *total + adjusted != product.total)
         {

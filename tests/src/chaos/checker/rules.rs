@@ -2,7 +2,10 @@
 
 use std::collections::HashMap;
 
-use crate::chaos::history::{Answer, History, Hold, Micros, Operation, Product, Request};
+use crate::chaos::{
+    clock::Micros,
+    history::{Answer, History, Hold, Operation, Product, Request},
+};
 
 pub(super) struct Rules<'a> {
     history: &'a History,

@@ -10,9 +10,12 @@ mod rules;
 mod units;
 
 use super::{Promise, Violation, check};
-use crate::chaos::history::{
-    Act, Adjustment, Answer, Delivery, Entry, EntryStatus, Event, History, Hold, Micros, Move,
-    Operation, Product, Request, Status, Stored, Told,
+use crate::chaos::{
+    clock::Micros,
+    history::{
+        Act, Adjustment, Answer, Delivery, Entry, EntryStatus, Event, History, Hold, Move,
+        Operation, Product, Request, Status, Stored, Told,
+    },
 };
 
 const HOLD: Micros = 4_000_000;
@@ -21,6 +24,7 @@ const MAX_HOLD: Micros = 7_000_000;
 /// One product with two units. User 1 buys one. User 2 holds the other and cancels. User 3 lets it expire; meanwhile
 /// user 4 is refused. User 5 gets no answer, holds a unit, and gets no answer to the cancel either. User 6's hold has
 /// its deadline moved.
+#[expect(clippy::too_many_lines, reason = "it reads as one story")]
 fn clean() -> History {
     let mut history = History {
         hold_micros: HOLD,

@@ -1,9 +1,7 @@
 //! Users who wait for units.
 
-use super::{
-    super::history::{Answer, Request},
-    Shopper, remember,
-};
+use super::shopper::Shopper;
+use crate::chaos::history::{Answer, Request};
 
 impl Shopper {
     pub(super) async fn wait_in_line(&mut self, product: i64, user: i64, quantity: i64) {
@@ -14,7 +12,7 @@ impl Shopper {
             reference: self.own_name(),
         };
         if let Answer::Entry(entry) = self.ask(request).await {
-            remember(&self.recent.entries, entry.id);
+            self.recent.add_entry(entry.id);
         }
     }
 
@@ -30,7 +28,7 @@ impl Shopper {
             && let Some(hold) = entry.hold
             && let Answer::Hold(hold) = self.ask(Request::Get(hold)).await
         {
-            self.recent.remember(hold.id);
+            self.recent.add_hold(hold.id);
             self.decide(hold).await;
         }
     }

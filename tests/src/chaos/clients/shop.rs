@@ -1,8 +1,37 @@
-//! What the shop itself does during a sale: it changes stocks and rules.
+//! What the shop itself does during a sale: it opens sales, and changes stocks and rules.
 
-use super::{super::history::Request, Shopper};
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+
+use super::shopper::Shopper;
+use crate::chaos::{
+    history::{Answer, Request},
+    journal::Journal,
+    recent::SALES,
+    sale::UNITS,
+};
 
 impl Shopper {
+    /// Opens a new sale whenever an old one ends. Each lasts this long.
+    pub(super) async fn sell(
+        mut self,
+        lasts: Duration,
+        journal: Arc<Journal>,
+        stop: CancellationToken,
+    ) {
+        let pause = lasts / SALES as u32;
+        while !stop.is_cancelled() {
+            let request = Request::CreateProduct(self.own_name());
+            if let Answer::Product(product) = self.ask_if_safe(request).await {
+                journal.product(product.id, UNITS);
+                self.recent.add_sale(product.id);
+            }
+            stop.run_until_cancelled(sleep(pause)).await;
+        }
+    }
+
     pub(super) async fn adjust_stock(&mut self) {
         if let Some(product) = self.recent.sale(&mut self.rng) {
             let delta = self.rng.i64(1..6) * if self.rng.bool() { 1 } else { -1 };

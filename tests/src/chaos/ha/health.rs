@@ -1,17 +1,24 @@
 //! What works on the three machines.
 
+use std::time::Duration;
+
 use anyhow::{Context as _, ensure};
 use futures_util::future::join_all;
 use serde_json::Value;
+use tokio::time::{Instant, sleep, timeout};
 
-use super::{MACHINES, Machines, host};
+use super::{
+    machines::{ASK_LIMIT, Machines},
+    network::{MACHINES, host},
+};
+use crate::redis_command::redis_command;
 
 /// How many servers each HAProxy must see as up.
 const SERVERS: [(&str, usize); 3] = [("postgres", 1), ("amqp", 3), ("redis", 1)];
 const COPIES: [(&str, usize); 1] = [("api", MACHINES)];
 
 const STATS: u16 = 8404;
-const PATRONI: u16 = 8008;
+pub(super) const PATRONI: u16 = 8008;
 
 impl Machines {
     /// What does not work, apart from the service itself.
@@ -51,6 +58,28 @@ impl Machines {
         proxies.into_iter().chain(members).flatten().collect()
     }
 
+    /// Waits until everything of a kind works.
+    pub(super) async fn well(
+        &self,
+        what: &str,
+        not_well: impl AsyncFn() -> Vec<String>,
+    ) -> anyhow::Result<()> {
+        let began = Instant::now();
+        loop {
+            let left = not_well().await;
+            if left.is_empty() {
+                println!("{what} works after {} s", began.elapsed().as_secs());
+                return Ok(());
+            }
+            ensure!(
+                began.elapsed() < self.recovery_limit(),
+                "{what} does not work at the start: {}",
+                left.join("; ")
+            );
+            sleep(Duration::from_millis(200)).await;
+        }
+    }
+
     /// The machine of the primary.
     pub(super) async fn primary(&self) -> anyhow::Result<usize> {
         let asked = (0..MACHINES).map(async |machine| {
@@ -60,21 +89,6 @@ impl Machines {
         });
         let found = join_all(asked).await.into_iter().flatten().next();
         found.context("there is no primary")
-    }
-
-    /// Asks Patroni to make another machine the primary, and returns when it is done.
-    pub(super) async fn switch_over(&self, from: usize) -> anyhow::Result<()> {
-        let leader = format!("ha{}", from + 1);
-        let asked = self
-            .http
-            .post(format!("http://{}:{PATRONI}/switchover", host(from)))
-            .basic_auth("patroni", Some(&self.patroni_password))
-            .timeout(self.recovery_limit())
-            .json(&serde_json::json!({ "leader": leader }));
-        let answer = asked.send().await?;
-        let (status, text) = (answer.status(), answer.text().await?);
-        ensure!(status.is_success(), "switchover: {status} {text}");
-        Ok(())
     }
 
     /// Whether a process answers that it is ready and has all its servers.
@@ -184,14 +198,6 @@ pub(super) async fn redis_master() -> anyhow::Result<usize> {
 }
 
 async fn redis(host: &str, port: u16, command: &[&str]) -> anyhow::Result<String> {
-    let ask = async {
-        let client = redis::Client::open(format!("redis://{host}:{port}/"))?;
-        let mut connection = client.get_multiplexed_async_connection().await?;
-        let mut all = redis::Cmd::new();
-        command.iter().for_each(|word| {
-            all.arg(word);
-        });
-        Ok(all.query_async(&mut connection).await?)
-    };
-    tokio::time::timeout(super::ASK_LIMIT, ask).await?
+    let url = format!("redis://{host}:{port}/");
+    Ok(timeout(ASK_LIMIT, redis_command(&url, command)).await??)
 }

@@ -14,7 +14,7 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use super::on_machine;
+use super::network::on_machine;
 use crate::servers::script;
 
 /// Only a process in an uninterruptible wait, for a slow disk, needs this long to end.

@@ -6,11 +6,12 @@ use futures_util::future::try_join_all;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-use super::{MACHINES, Machines};
+use super::{machines::Machines, network::MACHINES};
 use crate::chaos::{
     history::{Answer, Request},
     journal::Journal,
-    wire::{Client, UNITS},
+    sale::UNITS,
+    wire::Client,
 };
 
 /// The longest time for which a copy may be ready while no write succeeds.

@@ -1,6 +1,6 @@
 //! Entries of waitlists, as in answers and in the database.
 
-use super::history::Micros;
+use crate::chaos::clock::Micros;
 
 /// A user's place in the line of a product. Ids are the order of the line.
 #[derive(Clone, Debug, PartialEq)]

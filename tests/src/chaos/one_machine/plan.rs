@@ -4,7 +4,7 @@ use std::{fmt, time::Duration};
 
 use fastrand::Rng;
 
-use super::stack::{End, LINKS, MEMBERS};
+use super::links::{End, LINKS, MEMBERS, link_name, links_to};
 use crate::proxy::Traffic;
 
 /// One fault.
@@ -297,15 +297,6 @@ impl fmt::Display for Fault {
             _ => Ok(()),
         }
     }
-}
-
-pub(crate) fn link_name(link: usize) -> String {
-    let (member, end) = LINKS[link];
-    format!("{}–{end:?}", MEMBERS[member])
-}
-
-pub(crate) fn links_to(server: End) -> impl Iterator<Item = usize> {
-    (0..LINKS.len()).filter(move |link| LINKS[*link].1 == server)
 }
 
 #[cfg(test)]

@@ -14,17 +14,22 @@ use tokio::{
 };
 
 use super::{
-    clients::Recent,
-    history::{Micros, Move},
-    journal::{Journal, lock, now},
-    plan::{Fault, Healing, Planned, links_to},
-    recovery::{sees, signs},
-    settle::RECOVERY_LIMIT,
-    stack::{APIS, End, MEMBERS, Stack},
-    world::{Injected, Injection},
+    health::sees,
+    links::{APIS, End, MEMBERS, links_to},
+    plan::{Fault, Healing, Planned},
+    recovery::signs,
+    stack::Stack,
 };
 use crate::{
+    chaos::{
+        clock::{Micros, now},
+        history::Move,
+        journal::{Journal, lock},
+        recent::Recent,
+        world::{Injected, Injection, RECOVERY_LIMIT},
+    },
     proxy::{Proxy, Traffic},
+    redis_command::redis_command,
     servers::Server,
 };
 
@@ -149,30 +154,31 @@ impl Injector {
                 sleep(lasts).await;
                 frozen.thaw();
             }
-            Fault::PostgresCrash => bounce(&stack.postgres, Server::kill, lasts).await?,
-            Fault::PostgresStop => bounce(&stack.postgres, Server::stop, lasts).await?,
+            Fault::PostgresCrash => bounce(&stack.servers.postgres, Server::kill, lasts).await?,
+            Fault::PostgresStop => bounce(&stack.servers.postgres, Server::stop, lasts).await?,
             Fault::PostgresReadOnly => {
-                set_read_only(&stack.postgres, "on").await?;
+                set_read_only(&stack.servers.postgres, "on").await?;
                 self.watch_readiness(lasts).await?;
-                set_read_only(&stack.postgres, "off").await?;
+                set_read_only(&stack.servers.postgres, "off").await?;
             }
             Fault::PostgresDefault(setting, value) => {
-                set_default(&stack.postgres, setting, Some(value)).await?;
+                set_default(&stack.servers.postgres, setting, Some(value)).await?;
                 sleep(lasts).await;
-                set_default(&stack.postgres, setting, None).await?;
+                set_default(&stack.servers.postgres, setting, None).await?;
             }
-            Fault::RedisCrash => bounce(&stack.redis, Server::kill, lasts).await?,
-            Fault::RabbitmqCrash => bounce(&stack.rabbitmq, Server::kill, lasts).await?,
-            Fault::RedisFlush => redis(&stack.redis, &["FLUSHALL"]).await?,
+            Fault::RedisCrash => bounce(&stack.servers.redis, Server::kill, lasts).await?,
+            Fault::RabbitmqCrash => bounce(&stack.servers.rabbitmq, Server::kill, lasts).await?,
+            Fault::RedisFlush => redis_command(&stack.servers.redis.url, &["FLUSHALL"]).await?,
             Fault::RedisReplica => {
-                redis(&stack.redis, &["REPLICAOF", "127.0.0.1", "1"]).await?;
+                redis_command::<()>(&stack.servers.redis.url, &["REPLICAOF", "127.0.0.1", "1"])
+                    .await?;
                 sleep(lasts).await;
-                redis(&stack.redis, &["REPLICAOF", "NO", "ONE"]).await?;
+                redis_command::<()>(&stack.servers.redis.url, &["REPLICAOF", "NO", "ONE"]).await?;
             }
             Fault::MemoryAlarm => {
-                set_watermark(&stack.rabbitmq, "0.0001").await?;
+                set_watermark(&stack.servers.rabbitmq, "0.0001").await?;
                 sleep(lasts).await;
-                set_watermark(&stack.rabbitmq, "0.25").await?;
+                set_watermark(&stack.servers.rabbitmq, "0.25").await?;
             }
             Fault::Cut(link) => stack.link(*link).cut(),
             Fault::Link {
@@ -226,10 +232,10 @@ impl Injector {
     /// Moves the deadlines of some holds to a second ago. Holds the lock of their products, as every verb does, so
     /// that no verb sees the deadline change between its clock and its update.
     async fn move_deadlines(&self) {
-        let holds = self.recent.some();
+        let holds = self.recent.some_holds();
         let began = now();
         let moved: Result<Vec<i64>, sqlx::Error> = async {
-            let mut transaction = self.stack.database().begin().await?;
+            let mut transaction = self.stack.access.database.begin().await?;
             sqlx::query(
                 "-- chaos: lock the products
                 select from products where id in (select product_id from reservations where id = any($1))
@@ -277,16 +283,6 @@ async fn bounce(server: &Arc<Server>, down: fn(&Server), lasts: Duration) -> any
     sleep(lasts).await;
     spawn_blocking(move || drop(started.start())).await?;
     Ok(())
-}
-
-async fn redis(server: &Server, command: &[&str]) -> anyhow::Result<()> {
-    let client = redis::Client::open(server.url.as_str())?;
-    let mut connection = client.get_multiplexed_async_connection().await?;
-    let mut all = redis::Cmd::new();
-    command.iter().for_each(|word| {
-        all.arg(word);
-    });
-    Ok(all.exec_async(&mut connection).await?)
 }
 
 /// Changes the setting for all sessions, also for those that are open.
