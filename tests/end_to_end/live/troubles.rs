@@ -3,11 +3,11 @@
 use serde_json::{Value, json};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
-use super::{
-    browser::Browser,
-    stage::{Viewer, alerts, find},
+use super::browser::Browser;
+use crate::support::{
+    Database, NO_RABBITMQ, NO_REDIS, Peer, Server, Service, System, Traffic, Viewer, alerts,
+    eventually, find,
 };
-use crate::support::{Database, NO_RABBITMQ, NO_REDIS, Peer, Server, Service, System, Traffic};
 
 /// Waits until the stream has the alert. If there is a browser, its page must show the alert.
 async fn is_told(system: &System, code: &str) {
