@@ -96,9 +96,9 @@ fn database(view: &View, alerts: &mut Alerts) {
             "commits_stalled",
             format!("Commits have waited for a standby for {stalled:.0} s"),
             "No synchronous standby confirms. Requests wait, and are then answered outcome_unknown: they may have \
-                been done.",
+                been done. After 5 s no process is ready.",
             "Bring the standby back, or remove it from synchronous_standby_names and reload. The second gives up the \
-                copy of each commit.",
+                copy of each commit. Do not end the sessions that wait.",
         );
     }
     let oldest = view.database.oldest_snapshot_seconds;
