@@ -102,12 +102,16 @@ fn database(view: &View, alerts: &mut Alerts) {
         );
     }
     let oldest = view.database.oldest_snapshot_seconds;
-    if oldest > SNAPSHOT_MAX_SECONDS {
+    if let Some(holder) = &view.database.oldest_snapshot_holder
+        && oldest > SNAPSHOT_MAX_SECONDS
+    {
         alerts.raise(Severity::Warning,
             "old_snapshot",
-            format!("A transaction has been open for {oldest:.0} s"),
+            format!("Old row versions are kept for {holder}, for {oldest:.0} s now"),
             "PostgreSQL cannot remove old row versions. A product on sale becomes slower by the minute.",
-            "Find the session (RUNBOOK.md, \"A transaction stays open\"). Take dumps from a standby.",
+            "End the transaction (RUNBOOK.md, \"A transaction stays open\"). Take dumps from a standby without \
+                hot_standby_feedback.",
+
         );
     }
 }

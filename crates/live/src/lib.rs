@@ -16,6 +16,7 @@ mod hub;
 mod metrics;
 mod monitor;
 mod probe;
+mod remote_snapshots;
 mod snapshot;
 mod trend;
 mod view;
@@ -67,7 +68,7 @@ pub struct Activity {
 
 /// The sources of the page's data.
 pub struct Sources<A> {
-    /// For audits.
+    /// For audits, and to know the server in use.
     pub pool: PgPool,
     /// For heartbeats. They have a pool of their own, because an overloaded process must not look as if it were down.
     pub monitoring_pool: PgPool,

@@ -1,4 +1,4 @@
-//! Real standbys of PostgreSQL that are promoted.
+//! Real standbys of PostgreSQL: some are promoted, and one keeps a snapshot.
 
 use std::time::Instant;
 
@@ -263,6 +263,58 @@ async fn several_addresses_lead_to_the_successor_of_a_crashed_primary() {
 #[tokio::test]
 async fn several_addresses_lead_to_the_successor_of_a_vanished_primary() {
     is_followed_to_the_standby_after(Loss::Silence).await;
+}
+
+/// A dump of the standby keeps the primary from removing row versions, and so does the slot of a standby that is gone.
+#[tokio::test]
+async fn a_snapshot_that_is_kept_for_a_standby_is_named() {
+    let (pair, database) = Pair::start().await;
+    for statement in [
+        "alter system set hot_standby_feedback = on",
+        "alter system set wal_receiver_status_interval = 1",
+        "select pg_reload_conf()",
+    ] {
+        sqlx::query(statement).execute(&pair.pool).await.unwrap();
+    }
+    let system = System::spawn_on(database, &[]).await;
+    let mut dump = pair.pool.begin().await.unwrap();
+    let snapshot = "set transaction isolation level repeatable read; select from products";
+    sqlx::raw_sql(snapshot).execute(&mut *dump).await.unwrap();
+    let mut viewer = Viewer::of(&system).await;
+    let is_kept = |view: &Value, begin: &str| {
+        let holder = view["database"]["oldest_snapshot_holder"].as_str();
+        let seconds = view["database"]["oldest_snapshot_seconds"].as_f64();
+        holder.is_some_and(|holder| holder.starts_with(begin)) && seconds > Some(5.0)
+    };
+    let what = "the standby with the dump";
+    viewer.until(what, |view| is_kept(view, "standby ")).await;
+    dump.rollback().await.unwrap();
+    let moves = "a snapshot of the standby that moves again";
+    viewer.until(moves, |view| !is_kept(view, "standby ")).await;
+
+    let slot = "select pg_create_physical_replication_slot('left_behind', true)";
+    system.database.execute(slot).await;
+    for statement in [
+        "alter system set primary_slot_name = 'left_behind'",
+        "select pg_reload_conf()",
+    ] {
+        sqlx::query(statement).execute(&pair.pool).await.unwrap();
+    }
+    eventually("a snapshot in the slot", async || {
+        let known = "select xmin is not null from pg_replication_slots";
+        let known = sqlx::query_scalar(known).fetch_one(&system.database.pool);
+        let known: bool = known.await.unwrap();
+        known.then_some(())
+    })
+    .await;
+    pair.standby.kill();
+    viewer
+        .until("the slot of a standby that is gone", |view| {
+            is_kept(view, "replication slot left_behind")
+        })
+        .await;
+    let metric = "flashsale_postgres_oldest_snapshot_seconds";
+    assert!(system.metric(metric).await > 5.0);
 }
 
 /// Keepalives and limits that PostgreSQL has for its sessions with the service.
