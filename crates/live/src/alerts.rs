@@ -145,8 +145,9 @@ fn expirer(view: &View, heard: bool, alerts: &mut Alerts) {
         alerts.raise(Severity::Warning,
             "no_expirer",
             "No expirer sends heartbeats",
-            "Clients are not affected: a due hold is shown as EXPIRED, and other users can reserve its units. But \
-                the number of held units is too high.",
+            "A due hold is shown as EXPIRED, and other users can reserve its units. But the number of held units is too \
+                high, and users in a waitlist wait longer: they get units of due holds only when somebody reserves or \
+                joins.",
             "Start flashsale-expirer. Until then, \"Expire due holds\" does the same once. If an expirer is running, \
                 it is of an older release, or deploy/postgres/roles.sql must be run.",
         );
@@ -156,7 +157,7 @@ fn expirer(view: &View, heard: bool, alerts: &mut Alerts) {
             "holds_overdue",
             format!("Holds have been due for {:.0} s", view.expiry.lag_seconds),
             "The expirer is down, cannot reach PostgreSQL, or is too slow. Other users can still reserve the units \
-                of due holds.",
+                of due holds. Users in a waitlist wait longer.",
             "Read the expirer's log, or start another expirer. \"Expire due holds\" ends these holds now.",
         );
     }
