@@ -4,6 +4,5 @@ mod browser;
 mod docs;
 mod operator;
 mod page;
-mod stage;
 mod stream;
 mod troubles;

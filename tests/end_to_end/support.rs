@@ -9,6 +9,7 @@ mod program;
 mod redis;
 mod system;
 mod tools;
+mod viewer;
 mod wire;
 
 pub(crate) use self::redis::{Redis, timer_key};
@@ -24,6 +25,7 @@ pub(crate) use peer::{NO_RABBITMQ, NO_REDIS, Peer};
 pub(crate) use program::Program;
 pub(crate) use system::System;
 pub(crate) use tools::{Tools, is_installed, root, succeeds};
+pub(crate) use viewer::{Viewer, alerts, find};
 pub(crate) use wire::Wire;
 
 /// An environment variable set by `deploy/local/test.sh`.

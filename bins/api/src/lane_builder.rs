@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use inventory::{Error, ProductId, ReservationId, database, locked};
+use inventory::{
+    Error, ProductId, ReservationId, database,
+    locked::{self, Holder},
+};
 use lanes::{Lanes, Limits, LockProbe, NoAnswer, Quarantine, Turn};
 use sqlx::PgPool;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -161,7 +164,11 @@ impl LockProbe for ProductLocks {
         locked::now(&self.0, &products).await
     }
 
-    async fn stays_locked(&self, product: ProductId) -> Result<bool, Error> {
-        locked::for_long(&self.0, product).await
+    async fn locked_by(&self, product: ProductId) -> Result<Option<&'static str>, Error> {
+        let holder = locked::for_long(&self.0, product).await?;
+        Ok(holder.map(|holder| match holder {
+            Holder::Session => "another session",
+            Holder::WaitingCommit => "a commit that waits for a synchronous standby",
+        }))
     }
 }

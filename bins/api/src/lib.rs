@@ -253,7 +253,7 @@ pub async fn serve(
 fn router(state: AppState, process: &Process) -> Router {
     let health = Health::of(process)
         .required("postgres", state.monitoring_pool(), async |pool| {
-            compatibility::check(&pool).await
+            compatibility::ready(&pool).await
         })
         .optional("redis", <&Timer>::from_ref(&state), async |timer| {
             timer.is_up().await

@@ -100,7 +100,7 @@ pub async fn start(args: Args, process: Process) -> anyhow::Result<()> {
     let timer = Timer::start(&args.timer, &process)?;
     let health = Health::of(&process)
         .required("postgres", pool.clone(), async |pool| {
-            compatibility::check(&pool).await
+            compatibility::ready(&pool).await
         })
         .optional("redis", timer.clone(), async |timer| timer.is_up().await);
     let context = Context::new(

@@ -216,7 +216,7 @@ async fn usable(relay: Arc<Relay>) {
 fn health(relay: &Arc<Relay>, timer: &Timer, process: &Process) -> Health {
     Health::of(process)
         .required("postgres", relay.pool.clone(), async |pool| {
-            compatibility::check(&pool).await
+            compatibility::ready(&pool).await
         })
         .optional("rabbitmq", Arc::clone(relay), async |relay| {
             relay.rabbitmq.is_good()

@@ -1,17 +1,19 @@
 //! Checks whether this program can work with the database: schema version, functions and isolation level.
 
+mod unusable;
+
 use std::{collections::HashSet, time::Duration};
 
 use sqlx::{FromRow, PgConnection, PgPool};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::{
-    Error,
-    database::{
-        CHECK_LIMIT, CONNECT_LIMIT, READ_ONLY, connect_beside, fetch, on_connection, was_read_only,
-    },
+    database::{CHECK_LIMIT, CONNECT_LIMIT, connect_beside, fetch, on_connection, was_read_only},
     id_epoch, migrate,
 };
+use unusable::COMMITS_WAIT;
+
+pub use unusable::Unusable;
 
 /// Time limit for a connection from the pool. Shorter than the pool's own, so that the rest of a health check's time is
 /// enough to find out why there is none.
@@ -23,95 +25,16 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Pause of [`check_within`].
 const ASK_AGAIN_AFTER: Duration = Duration::from_millis(200);
 
+/// Commits that have waited for a standby for this long cause a warning. This process is not ready after
+/// [`STALLED_SECONDS`].
+const SLOW_COMMIT_SECONDS: f64 = 2.0;
+
+/// After this time the next call of a waiting product has given up its lock wait (`sql/reserve.sql`), so no write is
+/// answered any more. A commit that waits keeps waiting after its client has gone, so this lasts as long as the stall.
+const STALLED_SECONDS: f64 = 5.0;
+
 /// The only isolation level at which a statement sees the changes of the previous holder of its lock.
 pub(crate) const ISOLATION: &str = "read committed";
-
-/// Why this program cannot use the database. Schema versions are the numbers of the files in `migrations/`.
-#[derive(Debug, PartialEq, thiserror::Error)]
-pub enum Unusable {
-    /// No connection, or no answer in time. The text is the cause. It is only for the log: HTTP answers never repeat
-    /// a message of the database.
-    #[error("PostgreSQL does not answer")]
-    NoAnswer(String),
-    /// PostgreSQL refused the query. The text is the cause, only for the log.
-    #[error("PostgreSQL refuses to say which schema it has")]
-    Refused(String),
-    /// The schema is older than this program needs. `there` is 0 when there is no schema.
-    #[error("schema is at {there}, this program needs {needed}: run flashsale-api migrate")]
-    Older {
-        /// Version of the schema.
-        there: i64,
-        /// Version that this program needs.
-        needed: i64,
-    },
-    /// The schema is newer, and not compatible with this program.
-    #[error(
-        "schema is at {there}, which works with programs that need {compatible_from} or later, and this one needs \
-         {needed}: run a newer version of this program"
-    )]
-    Newer {
-        /// Version of the schema.
-        there: i64,
-        /// Oldest version whose programs work with this schema.
-        compatible_from: i64,
-        /// Version that this program needs.
-        needed: i64,
-    },
-    /// Functions that this program calls are not installed.
-    #[error(
-        "schema is at {there}, but the functions {missing} are missing: run flashsale-api migrate"
-    )]
-    HalfMigrated {
-        /// Version of the schema.
-        there: i64,
-        /// Names of the missing functions, separated by commas.
-        missing: String,
-    },
-    /// The schema dates from before the first release and cannot be migrated.
-    #[error(
-        "the schema is of a version from before the first release: make a new database, set DATABASE_URL to it, and \
-         run flashsale-api migrate"
-    )]
-    Unreleased,
-    /// Nothing can be written.
-    #[error("{READ_ONLY}")]
-    ReadOnly,
-    /// The database may have been restored, and the sequences of ids cannot be advanced. The text is the cause, only
-    /// for the log.
-    #[error("ids cannot be advanced, and some could be given out twice")]
-    IdsNotAdvanced(String),
-    /// The database cannot store all names.
-    #[error(
-        "the encoding of the database is {0}, and must be UTF8: create database … encoding 'UTF8' template template0"
-    )]
-    Encoding(String),
-    /// The sessions have another isolation level than read committed.
-    #[error(
-        "the isolation level is '{0}', and must be 'read committed': alter role … set default_transaction_isolation \
-         = 'read committed'"
-    )]
-    Isolation(String),
-}
-
-impl From<Error> for Unusable {
-    fn from(error: Error) -> Self {
-        match error.is_refusal() {
-            true => Self::Refused(error.cause()),
-            false => Self::NoAnswer(error.cause()),
-        }
-    }
-}
-
-impl Unusable {
-    fn cause(&self) -> Option<&str> {
-        match self {
-            Self::NoAnswer(cause) | Self::Refused(cause) | Self::IdsNotAdvanced(cause) => {
-                Some(cause)
-            }
-            _ => None,
-        }
-    }
-}
 
 /// State of the schema and the session.
 #[derive(FromRow)]
@@ -124,12 +47,21 @@ struct Found {
     fsync: bool,
     full_page_writes: bool,
     synchronous_commit: bool,
-    commits_flow: bool,
+    stalled_commit_seconds: f64,
+    can_replicate: bool,
     missing: Vec<String>,
 }
 
 /// Settings of PostgreSQL that weaken a guarantee, as texts for people.
 pub type Warnings = Vec<&'static str>;
+
+/// A database that this program can work with.
+#[derive(Debug, PartialEq)]
+struct Usable {
+    warnings: Warnings,
+    /// How long the oldest commit has waited for a standby.
+    stalled_commit_seconds: f64,
+}
 
 /// The schema version that this program needs: the highest number of its migrations.
 fn needed() -> i64 {
@@ -140,6 +72,20 @@ fn needed() -> i64 {
 /// Fails unless PostgreSQL answers, can be written to, and has a schema that this program can work with. Any role of
 /// this service may call it.
 pub async fn check(pool: &PgPool) -> Result<Warnings, Unusable> {
+    Ok(usable(pool).await?.warnings)
+}
+
+/// As [`check`], for `/readyz`: also fails while commits wait for a standby, because a process that is ready answers
+/// writes. Programs that start, and commands, need no commit that is answered.
+pub async fn ready(pool: &PgPool) -> Result<Warnings, Unusable> {
+    let usable = usable(pool).await?;
+    match usable.stalled_commit_seconds > STALLED_SECONDS {
+        true => Err(Unusable::CommitsWait),
+        false => Ok(usable.warnings),
+    }
+}
+
+async fn usable(pool: &PgPool) -> Result<Usable, Unusable> {
     let checked = async |connection: &mut PgConnection| Ok(check_on(connection).await);
     let acquired = timeout(ACQUIRE_LIMIT, pool.acquire()).await;
     let Ok(Ok(connection)) = acquired else {
@@ -165,7 +111,7 @@ pub async fn check_within(pool: &PgPool, limit: Duration) -> Result<Warnings, Un
     }
 }
 
-async fn check_on(connection: &mut PgConnection) -> Result<Warnings, Unusable> {
+async fn check_on(connection: &mut PgConnection) -> Result<Usable, Unusable> {
     let query = sqlx::query(
         "-- health
         select version, compatible_from, current_setting('transaction_isolation') as isolation,
@@ -174,13 +120,12 @@ async fn check_on(connection: &mut PgConnection) -> Result<Warnings, Unusable> {
             current_setting('fsync')::boolean as fsync,
             current_setting('full_page_writes')::boolean as full_page_writes,
             current_setting('synchronous_commit') <> 'off' as synchronous_commit,
-            not exists (
-                select from pg_stat_activity a
-                where a.datname = current_database() and a.wait_event = 'SyncRep'
-                    and a.state_change < clock_timestamp() - interval '2 s'
-            ) and (
-                current_setting('synchronous_standby_names') = '' or exists (select from pg_stat_replication)
-            ) as commits_flow,
+            (
+                select greatest(0, extract(epoch from clock_timestamp() - min(a.state_change)))::float8
+                from pg_stat_activity a where a.datname = current_database() and a.wait_event = 'SyncRep'
+            ) as stalled_commit_seconds,
+            current_setting('synchronous_standby_names') = '' or exists (select from pg_stat_replication)
+                as can_replicate,
             array(
                 select f.name from unnest($1::text[]) as f (name)
                 left join (
@@ -197,11 +142,11 @@ async fn check_on(connection: &mut PgConnection) -> Result<Warnings, Unusable> {
     match fetch::<Found>(&mut *connection, query).await {
         Ok(found) => {
             let found = found.first();
-            let warnings = judge(found.ok_or(Unusable::Older { there: 0, needed })?, needed)?;
+            let usable = judge(found.ok_or(Unusable::Older { there: 0, needed })?, needed)?;
             // Each session of the pool has done this. One that cannot never gets into the pool, so this says why.
             let advanced = id_epoch::advance(connection).await;
             advanced.map_err(|error| Unusable::IdsNotAdvanced(error.to_string()))?;
-            Ok(warnings)
+            Ok(usable)
         }
         Err(error) if error.is_undefined_table() => {
             let unreleased: Vec<(bool,)> =
@@ -215,7 +160,7 @@ async fn check_on(connection: &mut PgConnection) -> Result<Warnings, Unusable> {
     }
 }
 
-fn judge(found: &Found, needed: i64) -> Result<Warnings, Unusable> {
+fn judge(found: &Found, needed: i64) -> Result<Usable, Unusable> {
     if !found.writable {
         return Err(Unusable::ReadOnly);
     }
@@ -240,7 +185,10 @@ fn judge(found: &Found, needed: i64) -> Result<Warnings, Unusable> {
     if found.encoding != "UTF8" {
         return Err(Unusable::Encoding(found.encoding.clone()));
     }
-    Ok(warnings(found))
+    Ok(Usable {
+        warnings: warnings(found),
+        stalled_commit_seconds: found.stalled_commit_seconds,
+    })
 }
 
 fn warnings(found: &Found) -> Warnings {
@@ -259,9 +207,8 @@ fn warnings(found: &Found) -> Warnings {
              synchronous_commit = on",
         ),
         (
-            found.commits_flow,
-            "commits wait for a standby that does not confirm. If synchronous_standby_names names one that does not \
-             exist, as after a restore, set it to ''",
+            found.can_replicate && found.stalled_commit_seconds <= SLOW_COMMIT_SECONDS,
+            COMMITS_WAIT,
         ),
     ];
     let weak = settings.into_iter().filter(|(sound, _)| !sound);
@@ -389,7 +336,8 @@ mod tests {
             fsync: true,
             full_page_writes: true,
             synchronous_commit: true,
-            commits_flow: true,
+            stalled_commit_seconds: 0.0,
+            can_replicate: true,
             missing: Vec::new(),
         }
     }
@@ -400,7 +348,11 @@ mod tests {
             compatible_from,
             ..sound()
         };
-        judge(&found, needed)
+        warned(&found, needed)
+    }
+
+    fn warned(found: &Found, needed: i64) -> Result<Warnings, Unusable> {
+        judge(found, needed).map(|usable| usable.warnings)
     }
 
     #[test]
@@ -428,7 +380,7 @@ mod tests {
 
     #[test]
     fn each_setting_that_weakens_a_guarantee_has_its_warning() {
-        assert_eq!(judge(&sound(), 5), Ok(Vec::new()));
+        assert_eq!(warned(&sound(), 5), Ok(Vec::new()));
         type Weaken = fn(&mut Found);
         let weak: [(&str, Weaken); 3] = [
             ("fsync", |found| found.fsync = false),
@@ -442,14 +394,14 @@ mod tests {
             let mut found = sound();
             weaken(&mut found);
             weaken(&mut all);
-            let warnings = judge(&found, 5).expect("usable");
+            let warnings = warned(&found, 5).expect("usable");
             assert_eq!(warnings.len(), 1, "{warnings:?}");
             assert!(
                 warnings[0].starts_with(&format!("{setting} is off")),
                 "{warnings:?}"
             );
         }
-        assert_eq!(judge(&all, 5).map(|warnings| warnings.len()), Ok(3));
+        assert_eq!(warned(&all, 5).map(|warnings| warnings.len()), Ok(3));
     }
 
     #[test]

@@ -41,12 +41,36 @@ pub async fn now(pool: &PgPool, products: &[ProductId]) -> Result<Vec<ProductId>
     Ok(rows.into_iter().map(|(product,)| product).collect())
 }
 
-/// Whether a product is locked for longer than 300 ms. Transactions of this service take milliseconds.
-pub async fn for_long(pool: &PgPool, product: ProductId) -> Result<bool, Error> {
+/// Who keeps a product locked.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Holder {
+    /// A transaction that is not finished.
+    Session,
+    /// A transaction that is done, but whose commit waits for a synchronous standby. It may be one of this service.
+    /// To end its session would commit it without its copy on the standby.
+    WaitingCommit,
+}
+
+/// Who keeps a product locked for longer than 300 ms. Transactions of this service take milliseconds. `None`: nobody.
+pub async fn for_long(pool: &PgPool, product: ProductId) -> Result<Option<Holder>, Error> {
     let lock = "-- locked: for long\nselect id from products where id = $1 for no key update";
     let lock = sqlx::query(lock).bind(product.get());
     match read_only::<(ProductId,)>(pool, BEGIN, lock).await {
-        Err(error) if error.is_lock_timeout() => Ok(true),
-        other => other.map(|_| false),
+        Err(error) if error.is_lock_timeout() => holder(pool, product).await.map(Some),
+        other => other.map(|_| None),
     }
+}
+
+/// The transaction that has changed or locked the row is in its `xmax`. A transaction that waits for a standby still
+/// counts as running. What a role may not see of other roles' sessions counts as [`Holder::Session`].
+async fn holder(pool: &PgPool, product: ProductId) -> Result<Holder, Error> {
+    let waiting = "-- locked: holder
+        select a.pid from products p join pg_stat_activity a on a.backend_xid = p.xmax
+        where p.id = $1 and a.wait_event = 'SyncRep'";
+    let waiting = sqlx::query(waiting).bind(product.get());
+    let waiting: Vec<(i32,)> = read_only(pool, BEGIN, waiting).await?;
+    Ok(match waiting.is_empty() {
+        true => Holder::Session,
+        false => Holder::WaitingCommit,
+    })
 }

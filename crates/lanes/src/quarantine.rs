@@ -37,11 +37,12 @@ pub trait LockProbe: Send + Sync {
         rows: Vec<Self::Row>,
     ) -> impl Future<Output = Result<Vec<Self::Row>, Self::Error>> + Send;
 
-    /// Whether the row stays locked for longer than one of the service's own calls would lock it.
-    fn stays_locked(
+    /// Who keeps the row locked for longer than one of the service's own calls would lock it, as words for the log.
+    /// `None`: nobody.
+    fn locked_by(
         &self,
         row: Self::Row,
-    ) -> impl Future<Output = Result<bool, Self::Error>> + Send;
+    ) -> impl Future<Output = Result<Option<&'static str>, Self::Error>> + Send;
 }
 
 /// The rows that are known to be blocked. Clones share them.
@@ -166,11 +167,13 @@ impl<P: LockProbe> Quarantine<P> {
         for row in self.probe.locked(rows).await? {
             // The lock may belong to one of the service's own transactions, which ends soon. Then the row is not
             // blocked.
-            if self.probe.stays_locked(row).await? && lock(&self.blocked).insert(row) {
+            if let Some(holder) = self.probe.locked_by(row).await?
+                && lock(&self.blocked).insert(row)
+            {
                 let product: i64 = row.into();
                 tracing::warn!(
                     product,
-                    "another session keeps a product locked: its requests are refused until the lock is free"
+                    "{holder} keeps a product locked: its requests are refused until the lock is free"
                 );
             }
         }

@@ -96,18 +96,22 @@ fn database(view: &View, alerts: &mut Alerts) {
             "commits_stalled",
             format!("Commits have waited for a standby for {stalled:.0} s"),
             "No synchronous standby confirms. Requests wait, and are then answered outcome_unknown: they may have \
-                been done.",
+                been done. After 5 s no process is ready.",
             "Bring the standby back, or remove it from synchronous_standby_names and reload. The second gives up the \
-                copy of each commit.",
+                copy of each commit. Do not end the sessions that wait.",
         );
     }
     let oldest = view.database.oldest_snapshot_seconds;
-    if oldest > SNAPSHOT_MAX_SECONDS {
+    if let Some(holder) = &view.database.oldest_snapshot_holder
+        && oldest > SNAPSHOT_MAX_SECONDS
+    {
         alerts.raise(Severity::Warning,
             "old_snapshot",
-            format!("A transaction has been open for {oldest:.0} s"),
+            format!("Old row versions are kept for {holder}, for {oldest:.0} s now"),
             "PostgreSQL cannot remove old row versions. A product on sale becomes slower by the minute.",
-            "Find the session (RUNBOOK.md, \"A transaction stays open\"). Take dumps from a standby.",
+            "End the transaction (RUNBOOK.md, \"A transaction stays open\"). Take dumps from a standby without \
+                hot_standby_feedback.",
+
         );
     }
 }
@@ -141,8 +145,9 @@ fn expirer(view: &View, heard: bool, alerts: &mut Alerts) {
         alerts.raise(Severity::Warning,
             "no_expirer",
             "No expirer sends heartbeats",
-            "Clients are not affected: a due hold is shown as EXPIRED, and other users can reserve its units. But \
-                the number of held units is too high.",
+            "A due hold is shown as EXPIRED, and other users can reserve its units. But the number of held units is too \
+                high, and users in a waitlist wait longer: they get units of due holds only when somebody reserves or \
+                joins.",
             "Start flashsale-expirer. Until then, \"Expire due holds\" does the same once. If an expirer is running, \
                 it is of an older release, or deploy/postgres/roles.sql must be run.",
         );
@@ -152,7 +157,7 @@ fn expirer(view: &View, heard: bool, alerts: &mut Alerts) {
             "holds_overdue",
             format!("Holds have been due for {:.0} s", view.expiry.lag_seconds),
             "The expirer is down, cannot reach PostgreSQL, or is too slow. Other users can still reserve the units \
-                of due holds.",
+                of due holds. Users in a waitlist wait longer.",
             "Read the expirer's log, or start another expirer. \"Expire due holds\" ends these holds now.",
         );
     }

@@ -16,6 +16,7 @@ mod hub;
 mod metrics;
 mod monitor;
 mod probe;
+mod remote_snapshots;
 mod snapshot;
 mod trend;
 mod view;
@@ -35,7 +36,7 @@ use inventory::{
 };
 use presence::{Counts, Durations, Feed, Report, Role};
 use runtime::Process;
-use sqlx::{PgPool, postgres::PgConnectOptions};
+use sqlx::PgPool;
 use timer::Timer;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
@@ -68,7 +69,7 @@ pub struct Activity {
 
 /// The sources of the page's data.
 pub struct Sources<A> {
-    /// For audits.
+    /// For audits, and to know the server in use.
     pub pool: PgPool,
     /// For heartbeats. They have a pool of their own, because an overloaded process must not look as if it were down.
     pub monitoring_pool: PgPool,
@@ -114,7 +115,6 @@ impl Live {
             hub: Arc::new(Hub::new(process.shutdown.clone())),
             audit: LastAudit::default(),
         };
-        let database = pool.connect_options();
         let metrics = Metrics::register(&process.registry)?;
         let stop = &process.shutdown;
         process.tasks.spawn({
@@ -130,9 +130,9 @@ impl Live {
             }
         });
         process.tasks.spawn({
-            let (live, stop) = (live.clone(), stop.clone());
+            let (live, pool, stop) = (live.clone(), pool.clone(), stop.clone());
             async move {
-                let polls = live.poll(&database, &timer, is_failure, &metrics);
+                let polls = live.poll(&pool, &timer, is_failure, &metrics);
                 stop.run_until_cancelled(polls).await
             }
         });
@@ -179,7 +179,7 @@ impl Live {
 
     async fn poll(
         &self,
-        database: &PgConnectOptions,
+        pool: &PgPool,
         timer: &Timer,
         is_failure: fn(&str) -> bool,
         metrics: &Metrics,
@@ -187,7 +187,7 @@ impl Live {
         let mut ticks = interval(POLL_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut monitor = Monitor::new(self.audit.clone(), is_failure);
-        let mut probe = Probe::new(database);
+        let mut probe = Probe::new(pool);
         loop {
             ticks.tick().await;
             let snapshot = probe.snapshot().await;

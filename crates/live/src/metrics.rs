@@ -21,7 +21,7 @@ impl Metrics {
         Ok(Self {
             oldest_snapshot_seconds: gauge(
                 "flashsale_postgres_oldest_snapshot_seconds",
-                "Age of the oldest transaction in the database that keeps a snapshot.",
+                "Age of the oldest snapshot in the database. Of standbys and replication slots: since when it has not moved.",
             )?,
             stalled_commit_seconds: gauge(
                 "flashsale_postgres_stalled_commit_seconds",

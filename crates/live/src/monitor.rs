@@ -13,6 +13,7 @@ use crate::{
     debounce::Debounce,
     durations::Histogram,
     heartbeats::{Heard, Heartbeats, RECENT},
+    remote_snapshots::RemoteSnapshots,
     snapshot::{PROCESSES, PRODUCTS_MAX, Snapshot},
     view::{
         Database, Expiry, Funnel, History, Outbox, Process, Reached, Servers, Shown, Trends, View,
@@ -29,6 +30,7 @@ pub(crate) struct Monitor {
     trends: Trends,
     audit: LastAudit,
     heartbeats: Heartbeats,
+    remote_snapshots: RemoteSnapshots,
     postgres: Debounce,
     redis: Debounce,
     rabbitmq: Debounce,
@@ -73,6 +75,7 @@ impl Monitor {
             trends: Trends::new(),
             audit,
             heartbeats: Heartbeats::new(is_failure),
+            remote_snapshots: RemoteSnapshots::default(),
             postgres: Debounce::default(),
             redis: Debounce::default(),
             rabbitmq: Debounce::default(),
@@ -117,7 +120,7 @@ impl Monitor {
                 Snapshot::default()
             }
         };
-        if let Some(server) = found.server {
+        if let Some(server) = &found.server {
             self.take_server(server);
         }
         if let Some((now, processes)) = found.processes {
@@ -161,12 +164,8 @@ impl Monitor {
         (state, tick)
     }
 
-    fn take_server(&mut self, server: Server) {
-        self.view.database = Database {
-            read_only: !server.writable,
-            oldest_snapshot_seconds: server.oldest_snapshot_seconds,
-            stalled_commit_seconds: server.stalled_commit_seconds,
-        };
+    fn take_server(&mut self, server: &Server) {
+        self.view.database = Database::of(server, self.remote_snapshots.oldest(server));
         if !server.writable {
             // No process can write its heartbeat. Like after an outage, the heartbeats then need a moment to arrive.
             self.answers_since = Some(Instant::now());
@@ -308,7 +307,9 @@ mod tests {
             server: Some(Server {
                 writable: true,
                 oldest_snapshot_seconds,
+                oldest_snapshot_holder: Some("session 7".to_owned()),
                 stalled_commit_seconds,
+                ..Server::default()
             }),
             ..Snapshot::default()
         };

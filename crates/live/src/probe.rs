@@ -1,10 +1,15 @@
 //! Reads one snapshot from PostgreSQL.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use futures_util::{FutureExt as _, future::BoxFuture};
 use inventory::{Error, expire, outbox, product, server, waitlist};
-use sqlx::{ConnectOptions as _, Connection as _, PgConnection, postgres::PgConnectOptions};
+use sqlx::{
+    ConnectOptions as _, Connection as _, PgConnection, PgPool, postgres::PgConnectOptions,
+};
 use tokio::time::timeout;
 
 use crate::snapshot::{
@@ -15,19 +20,21 @@ use crate::snapshot::{
 const SILENCE_LIMIT: Duration = Duration::from_secs(2);
 
 /// Has a connection of its own. If no answer comes, the probe drops the connection. A pool would wait for the answer.
-pub(crate) struct Probe<'a> {
-    database: &'a PgConnectOptions,
-    connection: Option<PgConnection>,
+pub(crate) struct Probe {
+    /// Only says how to connect. With several servers, this changes when another one can be written to.
+    pool: PgPool,
+    /// With the options that it was opened with.
+    connection: Option<(PgConnection, Arc<PgConnectOptions>)>,
     /// When to count the waiting events again. Counting takes at most 2 % of the time, for any number of events.
     count_at: Instant,
     /// When to read the due holds again, also for at most 2 % of the time. This read visits every product with holds.
     due_at: Instant,
 }
 
-impl<'a> Probe<'a> {
-    pub(crate) fn new(database: &'a PgConnectOptions) -> Self {
+impl Probe {
+    pub(crate) fn new(pool: &PgPool) -> Self {
         Self {
-            database,
+            pool: pool.clone(),
             connection: None,
             count_at: Instant::now(),
             due_at: Instant::now(),
@@ -36,17 +43,18 @@ impl<'a> Probe<'a> {
 
     /// `None`: PostgreSQL does not answer.
     pub(crate) async fn snapshot(&mut self) -> Option<Snapshot> {
-        let mut connection = match self.connection.take() {
-            Some(connection) => connection,
-            None => timeout(SILENCE_LIMIT, self.database.connect())
-                .await
-                .ok()?
-                .ok()?,
+        let options = self.pool.connect_options();
+        let kept = self.connection.take();
+        // A connection with other options leads to a server that the service has left.
+        let kept = kept.filter(|(_, opened_with)| Arc::ptr_eq(opened_with, &options));
+        let mut connection = match kept {
+            Some((connection, _)) => connection,
+            None => timeout(SILENCE_LIMIT, options.connect()).await.ok()?.ok()?,
         };
         let found = self.find(&mut connection).await?;
         // A connection to a read-only server is closed. The next one may lead to another server.
-        if found.server.is_none_or(|server| server.writable) {
-            self.connection = Some(connection);
+        if found.server.as_ref().is_none_or(|server| server.writable) {
+            self.connection = Some((connection, options));
         }
         Some(found)
     }

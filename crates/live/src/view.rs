@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use inventory::{product::Product, schema::Utc, waitlist::Offers};
+use inventory::{product::Product, schema::Utc, server::Server, waitlist::Offers};
 use presence::{Audited, FeedItem, Role};
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -148,15 +148,31 @@ pub(crate) struct Funnel {
 }
 
 /// The state of PostgreSQL.
-#[derive(Clone, Copy, Debug, Default, Serialize, JsonSchema)]
+#[derive(Clone, Debug, Default, Serialize, JsonSchema)]
 #[schemars(inline)]
 pub(crate) struct Database {
     /// Whether nothing can be written, for example because PostgreSQL is a standby.
     pub(crate) read_only: bool,
-    /// Age of the oldest snapshot, in seconds.
+    /// Age of the oldest snapshot, in seconds. For a standby or a replication slot: how long this API has seen that its
+    /// snapshot does not move.
     pub(crate) oldest_snapshot_seconds: f64,
+    /// Who has this snapshot: a session, a prepared transaction, a standby or a replication slot. Null without any.
+    pub(crate) oldest_snapshot_holder: Option<String>,
     /// How long the oldest commit has waited for a synchronous standby, in seconds.
     pub(crate) stalled_commit_seconds: f64,
+}
+
+impl Database {
+    /// `oldest` is the holder of the oldest snapshot, and its age in seconds.
+    pub(crate) fn of(server: &Server, oldest: Option<(String, f64)>) -> Self {
+        let (oldest_snapshot_holder, seconds) = oldest.unzip();
+        Self {
+            read_only: !server.writable,
+            oldest_snapshot_seconds: seconds.unwrap_or_default(),
+            oldest_snapshot_holder,
+            stalled_commit_seconds: server.stalled_commit_seconds,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default, Serialize, JsonSchema)]

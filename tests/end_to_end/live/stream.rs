@@ -3,8 +3,7 @@
 use reqwest::Method;
 use serde_json::json;
 
-use super::stage::{Viewer, find};
-use crate::support::{Answer, Peer, System, eventually, id};
+use crate::support::{Answer, Peer, System, Viewer, eventually, find, id};
 
 #[tokio::test]
 async fn a_viewer_is_told_everything_and_then_what_changes() {

@@ -3,11 +3,11 @@
 use serde_json::{Value, json};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
-use super::{
-    browser::Browser,
-    stage::{Viewer, alerts, find},
+use super::browser::Browser;
+use crate::support::{
+    Database, NO_RABBITMQ, NO_REDIS, Peer, Server, Service, System, Traffic, Viewer, alerts,
+    eventually, find,
 };
-use crate::support::{Database, NO_RABBITMQ, NO_REDIS, Peer, Server, Service, System, Traffic};
 
 /// Waits until the stream has the alert. If there is a browser, its page must show the alert.
 async fn is_told(system: &System, code: &str) {
@@ -284,21 +284,66 @@ async fn commits_that_wait_for_a_standby() {
     let superuser = ("FLASHSALE_LOCAL_POSTGRES_ROLE", "superuser");
     let server = Server::start_with(Service::Postgres, &[superuser]);
     let database = Database::create_on(&server.url).await;
-    let system = System::spawn_on(database, &[]).await;
-    let product = system.create_product(1).await;
+    let mut system = System::spawn_on(database, &[]).await;
+    let workers = [
+        Peer::expirer(&system, &[]).await,
+        Peer::start(&system, "flashsale-relay", &[NO_RABBITMQ]).await,
+    ];
+    let product = system.create_product(2).await;
+    let hold = system.reserve(product, 1).await;
+    is_ready(&system, &workers).await;
     system
         .database
         .configure("synchronous_standby_names", "nobody")
         .await;
     let client = system.client();
-    let reserve = tokio::spawn(async move { client.try_reserve(product, 1).await });
+    let reserve = tokio::spawn(async move { client.try_reserve(product, 2).await });
     is_told(&system, "commits_stalled").await;
+    // Another verb waits for the product's lock, and the log does not blame somebody else.
+    let cancel = format!("/reservations/{}/cancel", hold["id"]);
+    let canceled = system.post(&cancel).await;
+    canceled.expect_problem(503, "overloaded");
+    let words = "a commit that waits for a synchronous standby keeps a product locked";
+    system.child().logs(words).await;
+    assert!(system.child().logged("another session").is_none());
+    // No write is answered, so no process is ready: also after the caller has gone.
+    reserve
+        .await
+        .unwrap()
+        .expect_problem(503, "outcome_unknown");
+    for client in std::iter::once(&*system).chain(workers.iter().map(|peer| &**peer)) {
+        let told = client.get("/readyz").await;
+        assert_eq!(told.status, 503, "{told:?}");
+        let reason = told.json()["reason"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned();
+        assert!(reason.starts_with("commits wait for a standby"), "{reason}");
+    }
+    let mut viewer = Viewer::of(&system).await;
+    let view = viewer.next().await.unwrap().data;
+    let seconds = |name: &str| view["database"][name].as_f64().unwrap();
+    assert!(
+        seconds("oldest_snapshot_seconds") < seconds("stalled_commit_seconds"),
+        "a waiting commit is no forgotten session: {view}"
+    );
+
     system
         .database
         .configure("synchronous_standby_names", "")
         .await;
     is_mended(&system, "commits_stalled").await;
-    // The reserve was answered before or after, but it was done.
-    reserve.await.unwrap();
+    is_ready(&system, &workers).await;
+    // The reserve was done.
     assert_eq!(system.stock(product).await, 0);
+}
+
+/// Waits until each of them is ready.
+async fn is_ready(system: &System, workers: &[Peer]) {
+    for client in std::iter::once(&**system).chain(workers.iter().map(|peer| &**peer)) {
+        eventually("ready", async || {
+            (client.get("/readyz").await.status == 200).then_some(())
+        })
+        .await;
+    }
 }

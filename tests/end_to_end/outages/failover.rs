@@ -1,12 +1,14 @@
-//! Real standbys of PostgreSQL that are promoted.
+//! Real standbys of PostgreSQL: some are promoted, and one keeps a snapshot.
 
 use std::time::Instant;
 
 use futures_util::future::join_all;
+use serde_json::Value;
 use sqlx::{PgPool, postgres::PgPoolOptions};
 
 use crate::support::{
-    Database, NO_RABBITMQ, Peer, Proxy, Server, Service, System, Traffic, eventually, output,
+    Database, NO_RABBITMQ, Peer, Proxy, Server, Service, System, Traffic, Viewer, alerts,
+    eventually, find, output,
 };
 
 /// The role may replicate and promote.
@@ -125,6 +127,24 @@ impl Processes {
         std::iter::once(&*self.system).chain(others)
     }
 
+    /// Waits until the live page has the processes of the server in use and no alert about PostgreSQL. Then its metrics
+    /// have none, either.
+    async fn live_page_follows(&self, product: i64) {
+        let mut viewer = Viewer::of(&self.system).await;
+        viewer
+            .until("the server in use", |view| {
+                let is_told = alerts(view)
+                    .iter()
+                    .any(|code| code.starts_with("postgres_"));
+                view["servers"]["postgres"] == "up"
+                    && !is_told
+                    && find(&view["products"], "id", product).is_some()
+            })
+            .await;
+        let read_only = self.system.metric("flashsale_postgres_read_only").await;
+        assert_eq!(read_only, 0.0);
+    }
+
     /// Waits until a reserve succeeds. Returns the seconds.
     async fn write_again(&self, product: i64, user: i64) -> f64 {
         let since = Instant::now();
@@ -179,14 +199,18 @@ enum Loss {
     Silence,
 }
 
-/// `DATABASE_URL` names a server that never answers, the standby and the primary.
+/// `DATABASE_URL` names a server that never answers, the standby and the primary. Either of the first two is the first.
 async fn is_followed_to_the_standby_after(loss: Loss) {
     let (pair, database) = Pair::start_empty().await;
     let (primary, _) = database.behind_proxy().await;
     let silent = Proxy::to(&pair.standby.address()).await;
     silent.set(Traffic::Blackhole);
     let standby = pair.standby.address();
-    let servers = [&*silent.address, &standby, &primary.address].join(",");
+    let others = match loss {
+        Loss::Crash => [&*silent.address, &standby],
+        Loss::Silence => [&*standby, &silent.address],
+    };
+    let servers = [&others[..], &[&primary.address]].concat().join(",");
     let url = database.url.replace(&pair.primary.address(), &servers);
     let url = url.split('?').next().unwrap().to_owned() + "?target_session_attrs=read-write";
     let database_url = url.clone();
@@ -203,6 +227,7 @@ async fn is_followed_to_the_standby_after(loss: Loss) {
     let mut processes = Processes::start(database, &url).await;
     let product = processes.system.create_product(30).await;
     let hold = processes.system.reserve(product, 1).await;
+    processes.live_page_follows(product).await;
     pair.catches_up(&processes.system.database).await;
 
     match loss {
@@ -215,6 +240,8 @@ async fn is_followed_to_the_standby_after(loss: Loss) {
     assert!(took < 30.0, "{took}");
     processes.become_ready().await;
     processes.system.confirm(&hold).await;
+    let newest = processes.system.create_product(1).await;
+    processes.live_page_follows(newest).await;
     // All connections are to the new primary: none waits for a server that is gone.
     let reserves = (11..=25).map(|user| processes.system.try_reserve(product, user));
     for reserved in join_all(reserves).await {
@@ -236,6 +263,58 @@ async fn several_addresses_lead_to_the_successor_of_a_crashed_primary() {
 #[tokio::test]
 async fn several_addresses_lead_to_the_successor_of_a_vanished_primary() {
     is_followed_to_the_standby_after(Loss::Silence).await;
+}
+
+/// A dump of the standby keeps the primary from removing row versions, and so does the slot of a standby that is gone.
+#[tokio::test]
+async fn a_snapshot_that_is_kept_for_a_standby_is_named() {
+    let (pair, database) = Pair::start().await;
+    for statement in [
+        "alter system set hot_standby_feedback = on",
+        "alter system set wal_receiver_status_interval = 1",
+        "select pg_reload_conf()",
+    ] {
+        sqlx::query(statement).execute(&pair.pool).await.unwrap();
+    }
+    let system = System::spawn_on(database, &[]).await;
+    let mut dump = pair.pool.begin().await.unwrap();
+    let snapshot = "set transaction isolation level repeatable read; select from products";
+    sqlx::raw_sql(snapshot).execute(&mut *dump).await.unwrap();
+    let mut viewer = Viewer::of(&system).await;
+    let is_kept = |view: &Value, begin: &str| {
+        let holder = view["database"]["oldest_snapshot_holder"].as_str();
+        let seconds = view["database"]["oldest_snapshot_seconds"].as_f64();
+        holder.is_some_and(|holder| holder.starts_with(begin)) && seconds > Some(5.0)
+    };
+    let what = "the standby with the dump";
+    viewer.until(what, |view| is_kept(view, "standby ")).await;
+    dump.rollback().await.unwrap();
+    let moves = "a snapshot of the standby that moves again";
+    viewer.until(moves, |view| !is_kept(view, "standby ")).await;
+
+    let slot = "select pg_create_physical_replication_slot('left_behind', true)";
+    system.database.execute(slot).await;
+    for statement in [
+        "alter system set primary_slot_name = 'left_behind'",
+        "select pg_reload_conf()",
+    ] {
+        sqlx::query(statement).execute(&pair.pool).await.unwrap();
+    }
+    eventually("a snapshot in the slot", async || {
+        let known = "select xmin is not null from pg_replication_slots";
+        let known = sqlx::query_scalar(known).fetch_one(&system.database.pool);
+        let known: bool = known.await.unwrap();
+        known.then_some(())
+    })
+    .await;
+    pair.standby.kill();
+    viewer
+        .until("the slot of a standby that is gone", |view| {
+            is_kept(view, "replication slot left_behind")
+        })
+        .await;
+    let metric = "flashsale_postgres_oldest_snapshot_seconds";
+    assert!(system.metric(metric).await > 5.0);
 }
 
 /// Keepalives and limits that PostgreSQL has for its sessions with the service.

@@ -34,6 +34,8 @@ async fn a_standby_that_does_not_exist_is_named_and_ids_are_advanced_without_it(
     let body = serde_json::json!({"name": "iPhone 15", "stock": 1});
     let made = system.post_json("/products", &body).await;
     made.expect_problem(503, "outcome_unknown");
+    let ready = system.get("/readyz").await;
+    assert_eq!(ready.status, 503, "{ready:?}");
 
     let report = restored(&system, &[]);
     assert!(!report.status.success(), "{report:?}");

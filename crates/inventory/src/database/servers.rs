@@ -24,23 +24,33 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// All servers, and the pools that use one of them. A process has one database.
 pub(super) struct Servers {
     all: Vec<PgConnectOptions>,
-    pools: Mutex<Vec<PgPool>>,
+    led: Mutex<Led>,
     /// When the pools were led to another server.
     moved: Mutex<Option<Instant>>,
+}
+
+/// One lock for both: a pool that is added at the moment of a change must not be left behind.
+#[derive(Default)]
+struct Led {
+    pools: Vec<PgPool>,
+    /// The index of the server that the pools use.
+    server: usize,
 }
 
 impl Servers {
     pub(super) fn new(all: Vec<PgConnectOptions>) -> Arc<Self> {
         Arc::new(Self {
             all,
-            pools: Mutex::default(),
+            led: Mutex::default(),
             moved: Mutex::default(),
         })
     }
 
-    /// Leads a further pool, too.
+    /// Leads a further pool, too. It may have the options of a server that is no longer in use.
     pub(super) fn add(&self, pool: &PgPool) {
-        locked(&self.pools).push(pool.clone());
+        let mut led = locked(&self.led);
+        lead(pool, &self.all[led.server]);
+        led.pools.push(pool.clone());
     }
 
     /// Whether a connection of this age may lead to a server that is no longer in use. Such a server may be gone
@@ -70,12 +80,10 @@ impl Servers {
 
     fn lead_to(&self, found: usize) {
         let server = &self.all[found];
-        let pools = locked(&self.pools).clone();
-        for pool in pools {
-            let name = pool.connect_options();
-            let name = name.get_application_name().unwrap_or_default();
-            pool.set_connect_options(server.clone().application_name(name));
-        }
+        let mut led = locked(&self.led);
+        led.server = found;
+        led.pools.iter().for_each(|pool| lead(pool, server));
+        drop(led);
         // Later, so that no connection to the old server counts as one to the new server.
         *locked(&self.moved) = Some(Instant::now());
         tracing::info!(
@@ -84,6 +92,12 @@ impl Servers {
             "PostgreSQL: this server can be written to, and is used"
         );
     }
+}
+
+fn lead(pool: &PgPool, server: &PgConnectOptions) {
+    let name = pool.connect_options();
+    let name = name.get_application_name().unwrap_or_default();
+    pool.set_connect_options(server.clone().application_name(name));
 }
 
 /// The first server that says that it can be written to, and a session with it. All are asked again and again until
@@ -119,4 +133,29 @@ async fn ask(server: &PgConnectOptions) -> Result<Option<PgConnection>, sqlx::Er
 )]
 pub(super) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use sqlx::postgres::PgPoolOptions;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn pools_lead_to_the_server_in_use_whenever_they_were_added() {
+        let all = ["a", "b"].map(|host| PgConnectOptions::new().host(host).application_name("x"));
+        let servers = Servers::new(all.to_vec());
+        let pool = || PgPoolOptions::new().connect_lazy_with(all[0].clone());
+        // The third one read its options before the change, and is added after it.
+        let pools = [pool(), pool(), pool()];
+        let host = |pool: &PgPool| pool.connect_options().get_host().to_owned();
+        servers.add(&pools[0]);
+        servers.add(&pools[1]);
+        assert_eq!(pools.each_ref().map(host), ["a", "a", "a"]);
+        servers.lead_to(1);
+        servers.add(&pools[2]);
+        assert_eq!(pools.each_ref().map(host), ["b", "b", "b"]);
+        let name = pools[2].connect_options();
+        assert_eq!(name.get_application_name(), Some("x"));
+    }
 }

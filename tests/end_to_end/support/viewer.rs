@@ -1,32 +1,32 @@
-//! Helpers for tests of the live page: a viewer of its stream.
+//! A viewer of the live page's stream.
 
 use reqwest::{Method, RequestBuilder, Response};
 use serde_json::Value;
 use tokio::time::{Instant, timeout_at};
 
-use crate::support::{Client, OPENAPI, PATIENCE};
+use super::{Client, OPENAPI, PATIENCE};
 
 /// Reads `/admin/live`.
-pub(super) struct Viewer {
+pub(crate) struct Viewer {
     response: Response,
     received: String,
 }
 
 /// One event as received.
-pub(super) struct Event {
-    pub(super) id: String,
-    pub(super) kind: String,
-    pub(super) text: String,
-    pub(super) data: Value,
+pub(crate) struct Event {
+    pub(crate) id: String,
+    pub(crate) kind: String,
+    pub(crate) text: String,
+    pub(crate) data: Value,
 }
 
 impl Viewer {
-    pub(super) async fn of(client: &Client) -> Self {
+    pub(crate) async fn of(client: &Client) -> Self {
         Self::by(client.request(Method::GET, "/admin/live")).await
     }
 
     /// Connects as a page that has lost its connection.
-    pub(super) async fn after(client: &Client, id: &str) -> Self {
+    pub(crate) async fn after(client: &Client, id: &str) -> Self {
         let request = client.request(Method::GET, "/admin/live");
         Self::by(request.header("last-event-id", id)).await
     }
@@ -44,7 +44,7 @@ impl Viewer {
     }
 
     /// The next event. `None` at the end of the stream.
-    pub(super) async fn next(&mut self) -> Option<Event> {
+    pub(crate) async fn next(&mut self) -> Option<Event> {
         loop {
             if let Some((event, rest)) = self.received.split_once("\n\n") {
                 let event = parse(event);
@@ -57,7 +57,7 @@ impl Viewer {
     }
 
     /// Reads until an event's data satisfies the condition. Returns the data.
-    pub(super) async fn until(
+    pub(crate) async fn until(
         &mut self,
         what: &str,
         mut wanted: impl FnMut(&Value) -> bool,
@@ -97,7 +97,7 @@ fn parse(event: &str) -> Event {
 }
 
 /// The codes of the alerts.
-pub(super) fn alerts(view: &Value) -> Vec<&str> {
+pub(crate) fn alerts(view: &Value) -> Vec<&str> {
     let alerts = view["alerts"].as_array().unwrap().iter();
     alerts
         .map(|alert| alert["code"].as_str().unwrap())
@@ -105,7 +105,7 @@ pub(super) fn alerts(view: &Value) -> Vec<&str> {
 }
 
 /// One object of a list.
-pub(super) fn find<'a>(list: &'a Value, field: &str, value: impl Into<Value>) -> Option<&'a Value> {
+pub(crate) fn find<'a>(list: &'a Value, field: &str, value: impl Into<Value>) -> Option<&'a Value> {
     let value = value.into();
     list.as_array()
         .unwrap()
