@@ -25,14 +25,29 @@ pub(crate) struct Metrics {
     confirmed: IntCounter,
     canceled: IntCounter,
     expired: IntCounter,
-    /// The series of the most frequent request. Looking them up by their labels costs more than counting.
-    reserves: IntCounter,
-    refused_reserves: IntCounter,
-    reserve_seconds: Histogram,
+    reserves: Reserves,
 }
 
 /// Labels of the most frequent request: method and route.
 const RESERVE: [&str; 2] = ["POST", "/reservations"];
+
+/// The series of the most frequent request. Looking them up by their labels costs more than counting.
+struct Reserves {
+    created: IntCounter,
+    refused: IntCounter,
+    seconds: Histogram,
+}
+
+impl Reserves {
+    fn new(requests: &IntCounterVec, seconds: &HistogramVec) -> Self {
+        let [method, route] = RESERVE;
+        Self {
+            created: requests.with_label_values(&[method, route, "201"]),
+            refused: requests.with_label_values(&[method, route, "409"]),
+            seconds: seconds.with_label_values(&RESERVE),
+        }
+    }
+}
 
 impl Metrics {
     pub(crate) fn new(registry: &Registry) -> prometheus::Result<Self> {
@@ -48,7 +63,6 @@ impl Metrics {
             &["method", "route", "status"],
             registry
         )?;
-        let [method, route] = RESERVE;
         let latency = exponential_buckets(0.0005, 2.0, 14)?;
         let request_seconds = register_histogram_vec_with_registry!(
             "http_request_duration_seconds",
@@ -58,15 +72,13 @@ impl Metrics {
             registry
         )?;
         Ok(Self {
-            reserves: requests.with_label_values(&[method, route, "201"]),
-            refused_reserves: requests.with_label_values(&[method, route, "409"]),
+            reserves: Reserves::new(&requests, &request_seconds),
             requests,
             // Every counter starts at 0. If a series started with its first event, a rate would not show that event.
             problems: ProblemCode::ALL
                 .iter()
                 .map(|code| problems.with_label_values(&[code.spec().code]))
                 .collect(),
-            reserve_seconds: request_seconds.with_label_values(&RESERVE),
             request_seconds,
             batch_requests: register_histogram_vec_with_registry!(
                 "flashsale_batch_requests",
@@ -120,15 +132,15 @@ impl Metrics {
         let took = took.as_secs_f64();
         let is_reserve = [method, route] == RESERVE;
         match status {
-            "201" if is_reserve => self.reserves.inc(),
-            "409" if is_reserve => self.refused_reserves.inc(),
+            "201" if is_reserve => self.reserves.created.inc(),
+            "409" if is_reserve => self.reserves.refused.inc(),
             _ => {
                 let labels = [method, route, status];
                 self.requests.with_label_values(&labels).inc();
             }
         }
         if is_reserve {
-            self.reserve_seconds.observe(took);
+            self.reserves.seconds.observe(took);
         } else {
             let labels = [method, route];
             self.request_seconds
@@ -167,7 +179,7 @@ impl Metrics {
                 published: 0,
             },
             problems: problems.filter(|(_, count)| *count > 0).collect(),
-            reserve_times: durations(&self.reserve_seconds),
+            reserve_times: durations(&self.reserves.seconds),
         }
     }
 
