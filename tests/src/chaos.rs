@@ -23,13 +23,13 @@
 //! | `report` | prints |
 
 mod access;
-pub mod checker;
+mod checker;
 mod clients;
 mod clock;
 mod consumer;
 mod describe;
 mod ha;
-pub mod history;
+mod history;
 mod journal;
 mod member;
 mod one_machine;

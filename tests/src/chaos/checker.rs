@@ -22,13 +22,13 @@ mod tests;
 
 use super::history::History;
 use finding::Found;
-pub use finding::{About, Promise, Violation};
+pub(crate) use finding::{About, Promise, Violation};
 pub(crate) use live::not_well;
 use lives::Lives;
 use rules::Rules;
 
 /// All violations in a history.
-pub fn check(history: &History) -> Vec<Violation> {
+pub(crate) fn check(history: &History) -> Vec<Violation> {
     let mut found = Found::default();
     let history = &keys::as_one(history, &mut found);
     let history = &orders::as_singles(history, &mut found);

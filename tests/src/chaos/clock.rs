@@ -18,7 +18,7 @@ pub(crate) fn micros(time: OffsetDateTime) -> Micros {
 }
 
 /// Microseconds, displayed as seconds.
-pub struct Seconds(pub Micros);
+pub(crate) struct Seconds(pub(crate) Micros);
 
 impl fmt::Display for Seconds {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

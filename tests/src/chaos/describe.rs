@@ -7,7 +7,7 @@ use super::{
 
 impl History {
     /// One line of text, with times in seconds since the start.
-    pub fn describe(&self, operation: &Operation) -> String {
+    pub(crate) fn describe(&self, operation: &Operation) -> String {
         let Operation {
             client,
             api,
@@ -26,7 +26,7 @@ impl History {
         )
     }
 
-    pub fn describe_answer(&self, answer: &Answer) -> String {
+    pub(crate) fn describe_answer(&self, answer: &Answer) -> String {
         match answer {
             Answer::Hold(hold) => self.describe_hold(hold),
             Answer::Holds(holds) => holds
@@ -38,7 +38,7 @@ impl History {
         }
     }
 
-    pub fn describe_hold(&self, hold: &Hold) -> String {
+    pub(crate) fn describe_hold(&self, hold: &Hold) -> String {
         let ended = hold
             .ended
             .map_or(String::new(), |at| format!(", ended {}", self.clock(at)));
@@ -55,7 +55,7 @@ impl History {
     }
 
     /// Seconds since the start.
-    pub fn clock(&self, at: Micros) -> Seconds {
+    pub(crate) fn clock(&self, at: Micros) -> Seconds {
         Seconds(at - self.began)
     }
 }

@@ -5,45 +5,45 @@ mod entry;
 use std::collections::{BTreeMap, HashSet};
 
 use super::clock::Micros;
-pub use entry::{Entry, EntryStatus};
+pub(crate) use entry::{Entry, EntryStatus};
 
 /// Everything that the checker reads.
 #[derive(Clone, Default)]
-pub struct History {
-    pub began: Micros,
+pub(crate) struct History {
+    pub(crate) began: Micros,
     /// Default duration of a hold, and its maximum duration when extended.
-    pub hold_micros: Micros,
-    pub max_hold_micros: Micros,
+    pub(crate) hold_micros: Micros,
+    pub(crate) max_hold_micros: Micros,
     /// Initial `max_per_user` of a product.
-    pub max_per_user: i64,
+    pub(crate) max_per_user: i64,
     /// The initial units of each product.
-    pub products: BTreeMap<i64, i64>,
-    pub operations: Vec<Operation>,
-    pub moves: Vec<Move>,
-    pub deliveries: Vec<Delivery>,
+    pub(crate) products: BTreeMap<i64, i64>,
+    pub(crate) operations: Vec<Operation>,
+    pub(crate) moves: Vec<Move>,
+    pub(crate) deliveries: Vec<Delivery>,
     /// The messages that the viewer of each API's live page received.
-    pub viewers: Vec<Vec<Shown>>,
-    pub stored: Stored,
+    pub(crate) viewers: Vec<Vec<Shown>>,
+    pub(crate) stored: Stored,
 }
 
 /// A client's request and its outcome.
 #[derive(Clone, Debug)]
-pub struct Operation {
-    pub client: usize,
+pub(crate) struct Operation {
+    pub(crate) client: usize,
     /// Index of the API, from 0.
-    pub api: usize,
-    pub began: Micros,
-    pub ended: Micros,
-    pub request: Request,
+    pub(crate) api: usize,
+    pub(crate) began: Micros,
+    pub(crate) ended: Micros,
+    pub(crate) request: Request,
     /// Its `Idempotency-Key`.
-    pub key: Option<String>,
-    pub answer: Answer,
+    pub(crate) key: Option<String>,
+    pub(crate) answer: Answer,
     /// Whether the answer is marked as a replay.
-    pub replayed: bool,
+    pub(crate) replayed: bool,
 }
 
 #[derive(Clone, Debug, PartialEq)]
-pub enum Request {
+pub(crate) enum Request {
     /// With a key, the reference is unique to this request. Without a key there is none.
     Reserve {
         product: i64,
@@ -98,7 +98,7 @@ pub enum Request {
 
 /// What can be done with a whole order.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Act {
+pub(crate) enum Act {
     Confirm,
     Cancel,
     /// By this number of seconds from now.
@@ -108,7 +108,7 @@ pub enum Act {
 
 impl Act {
     /// The same act on one hold.
-    pub fn on(self, hold: i64) -> Request {
+    pub(crate) fn on(self, hold: i64) -> Request {
         match self {
             Self::Confirm => Request::Confirm(hold),
             Self::Cancel => Request::Cancel(hold),
@@ -119,7 +119,7 @@ impl Act {
 }
 
 #[derive(Clone, Debug, PartialEq)]
-pub enum Answer {
+pub(crate) enum Answer {
     Hold(Hold),
     Holds(Vec<Hold>),
     Entry(Entry),
@@ -148,25 +148,25 @@ pub enum Answer {
 
 /// A reservation, from an answer or from the database.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Hold {
-    pub id: i64,
-    pub product: i64,
-    pub user: i64,
-    pub quantity: i64,
-    pub status: Status,
-    pub created: Micros,
-    pub expires: Micros,
+pub(crate) struct Hold {
+    pub(crate) id: i64,
+    pub(crate) product: i64,
+    pub(crate) user: i64,
+    pub(crate) quantity: i64,
+    pub(crate) status: Status,
+    pub(crate) created: Micros,
+    pub(crate) expires: Micros,
     /// When it ended, from the column of its status.
-    pub ended: Option<Micros>,
+    pub(crate) ended: Option<Micros>,
     /// When it was sold, even if it was returned later.
-    pub confirmed: Option<Micros>,
-    pub reacquired_from: Option<i64>,
-    pub reference: Option<String>,
+    pub(crate) confirmed: Option<Micros>,
+    pub(crate) reacquired_from: Option<i64>,
+    pub(crate) reference: Option<String>,
 }
 
 impl Hold {
     /// When it stopped being ACTIVE, other than by its deadline.
-    pub fn decided(&self) -> Option<Micros> {
+    pub(crate) fn decided(&self) -> Option<Micros> {
         match self.status {
             Status::Active | Status::Expired => None,
             Status::Canceled => self.ended,
@@ -175,7 +175,7 @@ impl Hold {
     }
 
     /// When its units became free again, by the rows. `None` while it is sold.
-    pub fn freed(&self) -> Option<Micros> {
+    pub(crate) fn freed(&self) -> Option<Micros> {
         match self.status {
             Status::Confirmed => None,
             // The injector can move a deadline to a time before the creation.
@@ -185,7 +185,7 @@ impl Hold {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Status {
+pub(crate) enum Status {
     Active,
     Confirmed,
     Canceled,
@@ -194,7 +194,7 @@ pub enum Status {
 }
 
 impl Status {
-    pub fn parse(name: &str) -> Option<Self> {
+    pub(crate) fn parse(name: &str) -> Option<Self> {
         match name {
             "ACTIVE" => Some(Self::Active),
             "CONFIRMED" => Some(Self::Confirmed),
@@ -208,21 +208,21 @@ impl Status {
 
 /// The counters and rules of a product.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Product {
-    pub id: i64,
-    pub stock: i64,
-    pub held: i64,
-    pub sold: i64,
-    pub total: i64,
-    pub hold_seconds: Option<i64>,
-    pub max_per_user: Option<i64>,
+pub(crate) struct Product {
+    pub(crate) id: i64,
+    pub(crate) stock: i64,
+    pub(crate) held: i64,
+    pub(crate) sold: i64,
+    pub(crate) total: i64,
+    pub(crate) hold_seconds: Option<i64>,
+    pub(crate) max_per_user: Option<i64>,
     /// Number of entries that wait.
-    pub waiting: i64,
+    pub(crate) waiting: i64,
 }
 
 impl Product {
     /// Whether the counters add up.
-    pub fn conserves(&self) -> bool {
+    pub(crate) fn conserves(&self) -> bool {
         let parts = [self.stock, self.held, self.sold];
         parts.iter().all(|units| *units >= 0) && parts.iter().sum::<i64>() == self.total
     }
@@ -230,120 +230,120 @@ impl Product {
 
 /// A row of `stock_adjustments`.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Adjustment {
-    pub id: i64,
-    pub product: i64,
-    pub delta: i64,
-    pub reason: String,
-    pub at: Micros,
+pub(crate) struct Adjustment {
+    pub(crate) id: i64,
+    pub(crate) product: i64,
+    pub(crate) delta: i64,
+    pub(crate) reason: String,
+    pub(crate) at: Micros,
 }
 
 /// The injector moved the deadlines of some holds into the past, under the lock of their product.
 #[derive(Clone, Debug)]
-pub struct Move {
-    pub holds: Vec<i64>,
-    pub began: Micros,
-    pub ended: Micros,
+pub(crate) struct Move {
+    pub(crate) holds: Vec<i64>,
+    pub(crate) began: Micros,
+    pub(crate) ended: Micros,
     /// Whether PostgreSQL confirmed it. If not, it may have been done.
-    pub done: bool,
+    pub(crate) done: bool,
 }
 
 /// A message that the consumer received.
 #[derive(Clone, Debug)]
-pub struct Delivery {
-    pub at: Micros,
+pub(crate) struct Delivery {
+    pub(crate) at: Micros,
     /// Its `message_id`.
-    pub event: String,
+    pub(crate) event: String,
     /// Whether the broker marked it as redelivered.
-    pub redelivered: bool,
+    pub(crate) redelivered: bool,
     /// Its `version` header.
-    pub version: Option<i64>,
-    pub told: Option<Told>,
+    pub(crate) version: Option<i64>,
+    pub(crate) told: Option<Told>,
 }
 
 /// The content of an event.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Told {
-    pub event_type: String,
+pub(crate) struct Told {
+    pub(crate) event_type: String,
     /// The reservation's id, or the id of a stock adjustment, which has no user and its delta as quantity.
-    pub id: i64,
-    pub product: i64,
-    pub user: i64,
-    pub quantity: i64,
-    pub at: Micros,
+    pub(crate) id: i64,
+    pub(crate) product: i64,
+    pub(crate) user: i64,
+    pub(crate) quantity: i64,
+    pub(crate) at: Micros,
 }
 
 impl Told {
     /// The reservation that the event is about.
-    pub fn hold(&self) -> Option<i64> {
+    pub(crate) fn hold(&self) -> Option<i64> {
         (self.event_type != "StockAdjusted").then_some(self.id)
     }
 }
 
 /// A message of the live page's stream.
 #[derive(Clone, Debug)]
-pub struct Shown {
-    pub at: Micros,
+pub(crate) struct Shown {
+    pub(crate) at: Micros,
     /// Index of the viewer's connection, from 0.
-    pub connection: usize,
+    pub(crate) connection: usize,
     /// The `Last-Event-ID` that the connection was opened with.
-    pub after: Option<String>,
+    pub(crate) after: Option<String>,
     /// The message, or invalid content.
-    pub message: Result<View, String>,
+    pub(crate) message: Result<View, String>,
 }
 
 /// The content of a message.
 #[derive(Clone, Debug)]
-pub struct View {
+pub(crate) struct View {
     /// The two parts of its id.
-    pub epoch: String,
-    pub number: u64,
+    pub(crate) epoch: String,
+    pub(crate) number: u64,
     /// Whether it is a `state`. A `tick` has only the products that changed.
-    pub whole: bool,
+    pub(crate) whole: bool,
     /// Code and title of each alert.
-    pub alerts: Vec<(String, String)>,
+    pub(crate) alerts: Vec<(String, String)>,
     /// Result of the last audit, if any.
-    pub clean: Option<bool>,
-    pub products: Vec<Product>,
-    pub waiting_events: i64,
-    pub dead_events: i64,
+    pub(crate) clean: Option<bool>,
+    pub(crate) products: Vec<Product>,
+    pub(crate) waiting_events: i64,
+    pub(crate) dead_events: i64,
 }
 
 /// The final content of the servers.
 #[derive(Clone, Default)]
-pub struct Stored {
-    pub read: Micros,
-    pub products: Vec<Product>,
+pub(crate) struct Stored {
+    pub(crate) read: Micros,
+    pub(crate) products: Vec<Product>,
     /// The names of the products.
-    pub names: BTreeMap<i64, String>,
-    pub holds: Vec<Hold>,
-    pub adjustments: Vec<Adjustment>,
-    pub entries: Vec<Entry>,
-    pub events: Vec<Event>,
+    pub(crate) names: BTreeMap<i64, String>,
+    pub(crate) holds: Vec<Hold>,
+    pub(crate) adjustments: Vec<Adjustment>,
+    pub(crate) entries: Vec<Entry>,
+    pub(crate) events: Vec<Event>,
     /// The holds that still have a timer in Redis.
-    pub timers: Vec<i64>,
+    pub(crate) timers: Vec<i64>,
 }
 
 impl Stored {
     /// The holds that were offered to a waitlist.
-    pub fn offered(&self) -> HashSet<i64> {
+    pub(crate) fn offered(&self) -> HashSet<i64> {
         self.entries.iter().filter_map(|entry| entry.hold).collect()
     }
 }
 
 /// A row of the outbox.
 #[derive(Clone, Debug)]
-pub struct Event {
+pub(crate) struct Event {
     /// Its `event_id`.
-    pub id: String,
-    pub told: Option<Told>,
-    pub published: bool,
-    pub dead: bool,
+    pub(crate) id: String,
+    pub(crate) told: Option<Told>,
+    pub(crate) published: bool,
+    pub(crate) dead: bool,
 }
 
 impl Request {
     /// The hold that the request names by its id.
-    pub fn hold(&self) -> Option<i64> {
+    pub(crate) fn hold(&self) -> Option<i64> {
         match self {
             Self::Confirm(id)
             | Self::Cancel(id)
@@ -356,11 +356,11 @@ impl Request {
     }
 
     /// Whether it is about a waitlist.
-    pub fn is_of_a_line(&self) -> bool {
+    pub(crate) fn is_of_a_line(&self) -> bool {
         matches!(self, Self::Join { .. } | Self::Leave(_) | Self::GetEntry(_))
     }
 
-    pub fn takes_a_key(&self) -> bool {
+    pub(crate) fn takes_a_key(&self) -> bool {
         !matches!(
             self,
             Self::Get(_)
@@ -374,7 +374,7 @@ impl Request {
     }
 
     /// The products and quantities to hold.
-    pub fn items(&self) -> Vec<(i64, i64)> {
+    pub(crate) fn items(&self) -> Vec<(i64, i64)> {
         match self {
             Self::Reserve {
                 product, quantity, ..
@@ -384,7 +384,7 @@ impl Request {
         }
     }
 
-    pub fn user(&self) -> Option<i64> {
+    pub(crate) fn user(&self) -> Option<i64> {
         match self {
             Self::Reserve { user, .. } | Self::ReserveBatch { user, .. } => Some(*user),
             _ => None,
@@ -392,7 +392,7 @@ impl Request {
     }
 
     /// The reference of the holds that it creates.
-    pub fn reference(&self) -> Option<&str> {
+    pub(crate) fn reference(&self) -> Option<&str> {
         match self {
             Self::Reserve { reference, .. } => reference.as_deref(),
             Self::ReserveBatch { reference, .. } => Some(reference),
@@ -403,14 +403,14 @@ impl Request {
 
 impl Operation {
     /// Whether PostgreSQL has decided the request.
-    pub fn acknowledged(&self) -> bool {
+    pub(crate) fn acknowledged(&self) -> bool {
         !matches!(
             self.answer,
             Answer::Overloaded | Answer::InUse | Answer::Unknown(_) | Answer::Strange(_)
         )
     }
 
-    pub fn writes(&self) -> bool {
+    pub(crate) fn writes(&self) -> bool {
         !matches!(
             self.request,
             Request::Get(_)
@@ -424,7 +424,7 @@ impl Operation {
     }
 
     /// Whether it was done, or may have been.
-    pub fn may_be_done(&self) -> bool {
+    pub(crate) fn may_be_done(&self) -> bool {
         matches!(
             self.answer,
             Answer::Hold(_)
@@ -436,7 +436,7 @@ impl Operation {
     }
 
     /// Every hold in the request or its answer.
-    pub fn holds(&self) -> Vec<i64> {
+    pub(crate) fn holds(&self) -> Vec<i64> {
         let answered: Vec<i64> = match &self.answer {
             Answer::Hold(hold) => vec![hold.id],
             Answer::Holds(holds) => holds.iter().map(|hold| hold.id).collect(),
@@ -453,7 +453,7 @@ impl Operation {
     }
 
     /// The kind of request.
-    pub fn verb(&self) -> &'static str {
+    pub(crate) fn verb(&self) -> &'static str {
         match self.request {
             Request::Reserve { .. } => "reserve",
             Request::ReserveBatch { .. } => "reserve batch",
@@ -481,7 +481,7 @@ impl Operation {
     }
 
     /// The kind of answer.
-    pub fn outcome(&self) -> &str {
+    pub(crate) fn outcome(&self) -> &str {
         match &self.answer {
             Answer::Refused { code, .. } => code,
             Answer::Overloaded => "overloaded",

@@ -6,7 +6,7 @@ use crate::chaos::history::{Operation, Request};
 
 /// A guarantee that was broken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Promise {
+pub(crate) enum Promise {
     /// More units were held and sold than exist, at any moment.
     NoOversell,
     /// A request was refused although a unit was free, or its hold past the deadline.
@@ -49,7 +49,7 @@ pub enum Promise {
 
 /// The object whose history explains the violation.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum About {
+pub(crate) enum About {
     Hold(i64),
     Product(i64),
     Service,
@@ -73,10 +73,10 @@ impl About {
 }
 
 #[derive(Clone, Debug)]
-pub struct Violation {
-    pub promise: Promise,
-    pub about: About,
-    pub what: String,
+pub(crate) struct Violation {
+    pub(crate) promise: Promise,
+    pub(crate) about: About,
+    pub(crate) what: String,
 }
 
 impl fmt::Display for Violation {

@@ -4,29 +4,29 @@ use crate::chaos::clock::Micros;
 
 /// A user's place in the line of a product. Ids are the order of the line.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Entry {
-    pub id: i64,
-    pub product: i64,
-    pub user: i64,
-    pub quantity: i64,
-    pub status: EntryStatus,
-    pub reference: Option<String>,
+pub(crate) struct Entry {
+    pub(crate) id: i64,
+    pub(crate) product: i64,
+    pub(crate) user: i64,
+    pub(crate) quantity: i64,
+    pub(crate) status: EntryStatus,
+    pub(crate) reference: Option<String>,
     /// The hold that was offered.
-    pub hold: Option<i64>,
-    pub created: Micros,
+    pub(crate) hold: Option<i64>,
+    pub(crate) created: Micros,
     /// When it stopped waiting.
-    pub ended: Option<Micros>,
+    pub(crate) ended: Option<Micros>,
 }
 
 impl Entry {
     /// Whether it may have waited at some moment of this time span.
-    pub fn may_wait(&self, from: Micros, to: Micros) -> bool {
+    pub(crate) fn may_wait(&self, from: Micros, to: Micros) -> bool {
         self.created <= to && self.ended.is_none_or(|at| at >= from)
     }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum EntryStatus {
+pub(crate) enum EntryStatus {
     Waiting,
     Offered,
     Left,
@@ -34,7 +34,7 @@ pub enum EntryStatus {
 }
 
 impl EntryStatus {
-    pub fn parse(name: &str) -> Option<Self> {
+    pub(crate) fn parse(name: &str) -> Option<Self> {
         match name {
             "WAITING" => Some(Self::Waiting),
             "OFFERED" => Some(Self::Offered),
