@@ -59,7 +59,8 @@ pub type Warnings = Vec<&'static str>;
 #[derive(Debug, PartialEq)]
 struct Usable {
     warnings: Warnings,
-    /// How long the oldest commit has waited for a standby.
+    /// How long the oldest commit has waited for a standby. PostgreSQL knows only since when the statement runs that
+    /// commits, so a long statement of somebody else may count as stalled for one check.
     stalled_commit_seconds: f64,
 }
 

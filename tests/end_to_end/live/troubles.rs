@@ -280,6 +280,33 @@ async fn a_postgresql_that_is_read_only_is_named_and_not_the_processes() {
 }
 
 #[tokio::test]
+async fn a_prepared_transaction_that_was_forgotten_is_named() {
+    let allowed = "-c fsync=off -c max_prepared_transactions=1";
+    let server = Server::start_with(
+        Service::Postgres,
+        &[("FLASHSALE_LOCAL_POSTGRES_OPTIONS", allowed)],
+    );
+    let database = Database::create_on(&server.url).await;
+    let system = System::spawn_on(database, &[]).await;
+    let prepare = "begin; create table forgotten (); prepare transaction 'forgotten'";
+    system.database.execute(prepare).await;
+    let mut viewer = Viewer::of(&system).await;
+    let holder = "prepared transaction forgotten";
+    viewer
+        .until(holder, |view| {
+            view["database"]["oldest_snapshot_holder"] == holder
+        })
+        .await;
+    let end = "rollback prepared 'forgotten'";
+    system.database.execute(end).await;
+    viewer
+        .until("its end", |view| {
+            view["database"]["oldest_snapshot_holder"] != holder
+        })
+        .await;
+}
+
+#[tokio::test]
 async fn commits_that_wait_for_a_standby() {
     let superuser = ("FLASHSALE_LOCAL_POSTGRES_ROLE", "superuser");
     let server = Server::start_with(Service::Postgres, &[superuser]);

@@ -269,7 +269,13 @@ async fn the_oldest_snapshot_is_seen(pool: PgPool) {
         .begin_with("begin isolation level repeatable read")
         .await
         .unwrap();
-    sqlx::query("select 1").execute(&mut *old).await.unwrap();
+    let (pid,): (i32,) = sqlx::query_as("select pg_backend_pid()")
+        .fetch_one(&mut *old)
+        .await
+        .unwrap();
+    let holder = server::state(&mut session).await.unwrap();
+    let holder = holder.oldest_snapshot_holder.unwrap_or_default();
+    assert!(holder.starts_with(&format!("session {pid} (")), "{holder}");
     let oldest = async |session: &mut PgConnection| {
         server::state(session)
             .await
