@@ -193,7 +193,7 @@ async fn check_on(connection: &mut PgConnection) -> Result<Warnings, Unusable> {
     match fetch::<Found>(&mut *connection, query).await {
         Ok(found) => {
             let found = found.first();
-            let warnings = judge(found.ok_or(Unusable::Older { there: 0, needed })?, needed)?;
+            let warnings = evaluate(found.ok_or(Unusable::Older { there: 0, needed })?, needed)?;
             // Each session of the pool has done this. One that cannot never gets into the pool, so this says why.
             let advanced = id_epoch::advance(connection).await;
             advanced.map_err(|error| Unusable::IdsNotAdvanced(error.to_string()))?;
@@ -211,7 +211,7 @@ async fn check_on(connection: &mut PgConnection) -> Result<Warnings, Unusable> {
     }
 }
 
-fn judge(found: &Found, needed: i64) -> Result<Warnings, Unusable> {
+fn evaluate(found: &Found, needed: i64) -> Result<Warnings, Unusable> {
     if !found.writable {
         return Err(Unusable::ReadOnly);
     }
@@ -390,21 +390,21 @@ mod tests {
         }
     }
 
-    fn judged(version: i32, compatible_from: i32, needed: i64) -> Result<Warnings, Unusable> {
+    fn evaluated(version: i32, compatible_from: i32, needed: i64) -> Result<Warnings, Unusable> {
         let found = Found {
             version,
             compatible_from,
             ..sound()
         };
-        judge(&found, needed)
+        evaluate(&found, needed)
     }
 
     #[test]
     fn a_newer_schema_is_used_as_long_as_it_is_compatible() {
-        assert_eq!(judged(7, 5, 5), Ok(Vec::new()));
-        assert_eq!(judged(7, 5, 7), Ok(Vec::new()));
+        assert_eq!(evaluated(7, 5, 5), Ok(Vec::new()));
+        assert_eq!(evaluated(7, 5, 7), Ok(Vec::new()));
         assert_eq!(
-            judged(7, 6, 5),
+            evaluated(7, 6, 5),
             Err(Unusable::Newer {
                 there: 7,
                 compatible_from: 6,
@@ -415,7 +415,7 @@ mod tests {
 
     #[test]
     fn an_older_schema_is_not_used() {
-        let unusable = judged(4, 1, 5).expect_err("older");
+        let unusable = evaluated(4, 1, 5).expect_err("older");
         assert_eq!(
             unusable.to_string(),
             "schema is at 4, this program needs 5: run flashsale-api migrate"
@@ -424,7 +424,7 @@ mod tests {
 
     #[test]
     fn each_setting_that_weakens_a_guarantee_has_its_warning() {
-        assert_eq!(judge(&sound(), 5), Ok(Vec::new()));
+        assert_eq!(evaluate(&sound(), 5), Ok(Vec::new()));
         type Weaken = fn(&mut Found);
         let weak: [(&str, Weaken); 3] = [
             ("fsync", |found| found.fsync = false),
@@ -438,14 +438,14 @@ mod tests {
             let mut found = sound();
             weaken(&mut found);
             weaken(&mut all);
-            let warnings = judge(&found, 5).expect("usable");
+            let warnings = evaluate(&found, 5).expect("usable");
             assert_eq!(warnings.len(), 1, "{warnings:?}");
             assert!(
                 warnings[0].starts_with(&format!("{setting} is off")),
                 "{warnings:?}"
             );
         }
-        assert_eq!(judge(&all, 5).map(|warnings| warnings.len()), Ok(3));
+        assert_eq!(evaluate(&all, 5).map(|warnings| warnings.len()), Ok(3));
     }
 
     #[test]
@@ -454,20 +454,20 @@ mod tests {
             writable: false,
             ..sound()
         };
-        assert_eq!(judge(&read_only, 5), Err(Unusable::ReadOnly));
+        assert_eq!(evaluate(&read_only, 5), Err(Unusable::ReadOnly));
         for level in ["serializable", "repeatable read"] {
             let isolation = level.to_owned();
             let found = Found {
                 isolation: isolation.clone(),
                 ..sound()
             };
-            assert_eq!(judge(&found, 5), Err(Unusable::Isolation(isolation)));
+            assert_eq!(evaluate(&found, 5), Err(Unusable::Isolation(isolation)));
         }
         let encoding = "SQL_ASCII".to_owned();
         let found = Found {
             encoding: encoding.clone(),
             ..sound()
         };
-        assert_eq!(judge(&found, 5), Err(Unusable::Encoding(encoding)));
+        assert_eq!(evaluate(&found, 5), Err(Unusable::Encoding(encoding)));
     }
 }
