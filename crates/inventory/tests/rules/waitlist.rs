@@ -3,8 +3,8 @@
 mod bounds;
 mod entries;
 mod imports;
+mod reported;
 mod stage;
-mod told;
 mod waits;
 
 use futures_util::future::join_all;
