@@ -148,7 +148,7 @@ fn events_of_a_sweep(shop: &Shop) -> bool {
 }
 
 #[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
-async fn every_offered_hold_and_every_event_is_told(pool: PgPool) {
+async fn every_offered_hold_and_every_event_is_reported(pool: PgPool) {
     let mut shop = Shop::new(pool);
     for way in WAYS {
         for (n, wanted) in ALL_EVENTS.split(',').chain([""]).enumerate() {
@@ -158,11 +158,11 @@ async fn every_offered_hold_and_every_event_is_told(pool: PgPool) {
             shop.events = wanted.trim().parse().unwrap();
             // The two holds of the stage, and their events.
             let [made, created] = [2, 2 * i64::from(wanted == "ReservationCreated")];
-            let told = act(&shop, way, &format!("{}-{n}", way.replace(' ', "-"))).await;
+            let reported = act(&shop, way, &format!("{}-{n}", way.replace(' ', "-"))).await;
             let after = audit::tally(&shop.pool).await.unwrap();
             let count = |before: i64, after: i64| (after - before).unsigned_abs();
             assert_eq!(
-                told,
+                reported,
                 Reported {
                     created: count(before.created + made, after.created),
                     expired: count(before.expired, after.expired),
@@ -171,7 +171,7 @@ async fn every_offered_hold_and_every_event_is_told(pool: PgPool) {
                 },
                 "{way}: {wanted}"
             );
-            assert!(told.created > 0, "{way}");
+            assert!(reported.created > 0, "{way}");
         }
     }
     shop.assert_lines().await;
