@@ -12,10 +12,10 @@ use tokio::time::Instant;
 const STRANGE_SHOWN: usize = 3;
 
 #[derive(Default)]
-pub(crate) struct Journal(Mutex<Book>);
+pub(crate) struct Journal(Mutex<Entries>);
 
 #[derive(Default)]
-pub(crate) struct Book {
+pub(crate) struct Entries {
     pub(crate) arrived: usize,
     /// Holds by reservation id.
     holds: HashMap<i64, Hold>,
@@ -78,12 +78,12 @@ pub(crate) struct Sold {
 
 impl Journal {
     /// Ignores poisoning: the journal is valid after any panic.
-    pub(crate) fn open(&self) -> MutexGuard<'_, Book> {
+    pub(crate) fn open(&self) -> MutexGuard<'_, Entries> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Book {
+impl Entries {
     /// A retry may return the same hold again.
     pub(crate) fn held(&mut self, hold: Hold) {
         self.holds.entry(hold.id).or_insert(hold);
@@ -153,7 +153,7 @@ mod tests {
     #[test]
     fn a_reservation_counts_once_and_by_its_end() {
         let now = Instant::now();
-        let mut book = Book::default();
+        let mut entries = Entries::default();
         for (id, end) in [
             (1, Some(End::Confirmed)),
             (2, Some(End::PaidLate)),
@@ -167,15 +167,15 @@ mod tests {
                 deadline: now + Duration::from_secs(1),
                 end: None,
             };
-            book.held(hold);
+            entries.held(hold);
             if let Some(end) = end {
-                book.asks_to_sell(&hold);
-                book.ended(&hold, end);
-                book.answered(&hold);
+                entries.asks_to_sell(&hold);
+                entries.ended(&hold, end);
+                entries.answered(&hold);
             }
-            book.held(hold);
+            entries.held(hold);
             if id == 4 {
-                book.asks_to_sell(&hold);
+                entries.asks_to_sell(&hold);
             }
         }
         let tally = Tally {
@@ -186,14 +186,14 @@ mod tests {
             expired: 0,
             held: 1,
         };
-        assert_eq!(book.tally(now), tally);
-        let later = book.tally(now + Duration::from_secs(1));
+        assert_eq!(entries.tally(now), tally);
+        let later = entries.tally(now + Duration::from_secs(1));
         assert_eq!((later.held, later.expired), (0, 1));
         let sold = Sold {
             told: 4,
             unanswered: 2,
         };
-        assert_eq!(book.sold(7), sold);
-        assert_eq!(book.sold(8), Sold::default());
+        assert_eq!(entries.sold(7), sold);
+        assert_eq!(entries.sold(8), Sold::default());
     }
 }

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use crate::{
     catalog::{ITEMS, Times},
-    journal::{Book, Sold, Tally},
+    journal::{Entries, Sold, Tally},
     settings::Settings,
     shopper::Outcome,
 };
@@ -73,12 +73,12 @@ pub(crate) fn head() -> String {
 }
 
 /// A progress line, by the shoppers' answers.
-pub(crate) fn line(at: Duration, book: &Book, tally: &Tally, rate: f64) -> String {
-    let refused: usize = book.refusals.values().sum();
+pub(crate) fn line(at: Duration, entries: &Entries, tally: &Tally, rate: f64) -> String {
+    let refused: usize = entries.refusals.values().sum();
     format!(
         "{:>5} s{:>11}{rate:>11.0}{:>11}{:>11}{:>11}{:>11}{:>11}{refused:>11}\n",
         at.as_secs(),
-        book.arrived,
+        entries.arrived,
         tally.reserved,
         tally.held,
         tally.confirmed,
@@ -88,7 +88,7 @@ pub(crate) fn line(at: Duration, book: &Book, tally: &Tally, rate: f64) -> Strin
 }
 
 pub(crate) fn result(
-    book: &Book,
+    entries: &Entries,
     outcomes: &BTreeMap<Outcome, usize>,
     stands: &[Stand],
     took: Duration,
@@ -97,18 +97,18 @@ pub(crate) fn result(
     let mut text = format!(
         "\nThe sale took {:.0} s. Seed {seed}.\n\nOf {} shoppers\n",
         took.as_secs_f64(),
-        book.arrived
+        entries.arrived
     );
     for (outcome, count) in outcomes {
         let _ = writeln!(text, "{count:>7} {}", outcome.words());
     }
-    let tally = book.tally(Instant::now());
+    let tally = entries.tally(Instant::now());
     let _ = writeln!(
         text,
         "\nreservations: {}; {} confirmed ({} of them late), {} canceled, {} expired, {} held",
         tally.reserved, tally.confirmed, tally.late, tally.canceled, tally.expired, tally.held
     );
-    let refusals: Vec<String> = book
+    let refusals: Vec<String> = entries
         .refusals
         .iter()
         .map(|(code, count)| format!("{count} {code}"))
@@ -117,14 +117,14 @@ pub(crate) fn result(
     let _ = writeln!(
         text,
         "waitlists: {} shoppers joined one, {} of them were offered units",
-        book.waited, book.offered
+        entries.waited, entries.offered
     );
     let _ = writeln!(
         text,
         "repeats: {} requests without an answer, {} answers replayed for an Idempotency-Key",
-        book.lost, book.replayed
+        entries.lost, entries.replayed
     );
-    let _ = writeln!(text, "{}\n", latency(&book.reserve_times));
+    let _ = writeln!(text, "{}\n", latency(&entries.reserve_times));
     let name_width = ITEMS.iter().map(|item| item.name.len()).max().unwrap_or(0);
     let _ = writeln!(
         text,
@@ -156,11 +156,16 @@ fn latency(times: &[Duration]) -> String {
 }
 
 /// The violations. If the demo was `stopped`, units may still be held.
-pub(crate) fn wrong(book: &Book, stands: &[Stand], audit: &Value, stopped: bool) -> Vec<String> {
+pub(crate) fn wrong(
+    entries: &Entries,
+    stands: &[Stand],
+    audit: &Value,
+    stopped: bool,
+) -> Vec<String> {
     let mut wrong = Vec::new();
     for stand in stands {
         let name = format!("product {} ({})", stand.id, stand.name);
-        let Sold { told, unanswered } = book.sold(stand.id);
+        let Sold { told, unanswered } = entries.sold(stand.id);
         if told > stand.total {
             wrong.push(format!(
                 "{name} is oversold: the answers have {told} sold units, but only {} exist",
@@ -187,11 +192,11 @@ pub(crate) fn wrong(book: &Book, stands: &[Stand], audit: &Value, stopped: bool)
             wrong.push(format!("the audit is not clean: {difference}"));
         }
     }
-    if book.strange > 0 {
+    if entries.strange > 0 {
         wrong.push(format!(
             "{} unexpected answers, such as: {}",
-            book.strange,
-            book.strange_answers.join("; ")
+            entries.strange,
+            entries.strange_answers.join("; ")
         ));
     }
     wrong
@@ -224,8 +229,8 @@ mod tests {
     const PRODUCT: i64 = 7;
 
     /// Four units were sold, and perhaps two more.
-    fn book() -> Book {
-        let mut book = Book::default();
+    fn entries() -> Entries {
+        let mut entries = Entries::default();
         for id in 1..=3 {
             let hold = Hold {
                 id,
@@ -234,14 +239,14 @@ mod tests {
                 deadline: Instant::now(),
                 end: None,
             };
-            book.held(hold);
-            book.asks_to_sell(&hold);
+            entries.held(hold);
+            entries.asks_to_sell(&hold);
             if id < 3 {
-                book.answered(&hold);
-                book.ended(&hold, End::Confirmed);
+                entries.answered(&hold);
+                entries.ended(&hold, End::Confirmed);
             }
         }
-        book
+        entries
     }
 
     fn stand(total: i64, sold: i64, held: i64) -> Stand {
@@ -256,7 +261,7 @@ mod tests {
     }
 
     fn of(stand: Stand) -> Vec<String> {
-        wrong(&book(), &[stand], &json!({"differences": []}), false)
+        wrong(&entries(), &[stand], &json!({"differences": []}), false)
     }
 
     #[track_caller]
@@ -287,25 +292,25 @@ mod tests {
     fn nothing_is_held_at_the_end_unless_it_came_early() {
         assert_only(&of(stand(10, 4, 1)), "1 units are still held");
         let clean = json!({"differences": []});
-        assert!(wrong(&book(), &[stand(10, 4, 1)], &clean, true).is_empty());
+        assert!(wrong(&entries(), &[stand(10, 4, 1)], &clean, true).is_empty());
     }
 
     #[test]
     fn the_audit_has_to_be_clean_for_these_products() {
         let audit = |product| json!({"differences": [{"product_id": product, "counter": "held"}]});
         let stands = [stand(10, 4, 0)];
-        let ours = wrong(&book(), &stands, &audit(PRODUCT), true);
+        let ours = wrong(&entries(), &stands, &audit(PRODUCT), true);
         assert_only(&ours, "the audit is not clean");
-        let others = wrong(&book(), &stands, &audit(8), true);
+        let others = wrong(&entries(), &stands, &audit(8), true);
         assert!(others.is_empty());
         assert!(verdict(&others, &audit(8)).contains("1 differences in others"));
     }
 
     #[test]
     fn an_answer_that_nobody_expects_is_wrong() {
-        let mut book = book();
-        book.strange("500".to_owned());
+        let mut entries = entries();
+        entries.strange("500".to_owned());
         let clean = json!({"differences": []});
-        assert_only(&wrong(&book, &[stand(10, 4, 0)], &clean, false), "500");
+        assert_only(&wrong(&entries, &[stand(10, 4, 0)], &clean, false), "500");
     }
 }

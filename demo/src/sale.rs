@@ -54,12 +54,12 @@ pub(crate) async fn run(
     let stands = wait_for_expiry(&sale, stop).await?;
     let took = sale.opened.elapsed();
     let audit = sale.shop.audit().await?;
-    let book = sale.journal.open();
+    let entries = sale.journal.open();
     print!(
         "{}",
-        report::result(&book, &outcomes, &stands, took, settings.seed)
+        report::result(&entries, &outcomes, &stands, took, settings.seed)
     );
-    let wrong = report::wrong(&book, &stands, &audit, stop.is_cancelled());
+    let wrong = report::wrong(&entries, &stands, &audit, stop.is_cancelled());
     print!("{}", report::verdict(&wrong, &audit));
     Ok(wrong)
 }
@@ -133,11 +133,11 @@ async fn print_lines(sale: Arc<Sale>) {
     let mut reserved_before = 0;
     for number in 1.. {
         sleep_until(sale.opened + every * number).await;
-        let book = sale.journal.open();
-        let tally = book.tally(Instant::now());
+        let entries = sale.journal.open();
+        let tally = entries.tally(Instant::now());
         let rate = (tally.reserved - reserved_before) as f64 / every.as_secs_f64();
         reserved_before = tally.reserved;
-        print!("{}", report::line(every * number, &book, &tally, rate));
+        print!("{}", report::line(every * number, &entries, &tally, rate));
     }
 }
 

@@ -180,30 +180,30 @@ impl Shop {
             Ok(response) => read(response).await,
             Err(error) => Err(error),
         };
-        let mut book = self.journal.open();
+        let mut entries = self.journal.open();
         let Ok((head, body)) = answer else {
-            book.lost += 1;
+            entries.lost += 1;
             return Ok(Attempt::RepeatAfter(PAUSE));
         };
         if ask.path == "/reservations" {
-            book.reserve_times.push(began.elapsed());
+            entries.reserve_times.push(began.elapsed());
         }
-        book.replayed += usize::from(head.replayed);
+        entries.replayed += usize::from(head.replayed);
         let code = body["code"].as_str().unwrap_or_default();
         Ok(match head.status {
             200 | 201 => Attempt::Answered(Answer::Done(body)),
             409 if code == "idempotency_key_in_use" => Attempt::RepeatAfter(PAUSE),
             409 => {
-                book.refused(code);
+                entries.refused(code);
                 let code = code.to_owned();
                 Attempt::Answered(Answer::Refused { code, body })
             }
             503 => {
-                book.refused(code);
+                entries.refused(code);
                 Attempt::RepeatAfter(head.retry_after)
             }
             status => {
-                book.strange(format!("POST {} answered {status}: {body}", ask.path));
+                entries.strange(format!("POST {} answered {status}: {body}", ask.path));
                 Attempt::Answered(Answer::Unknown)
             }
         })

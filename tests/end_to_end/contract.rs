@@ -16,6 +16,7 @@ mod logs;
 mod observability;
 mod orders;
 mod origins;
+mod parameters;
 mod policy;
 mod products;
 mod request_ids;

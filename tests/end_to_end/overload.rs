@@ -11,14 +11,14 @@ use tokio::task::JoinSet;
 use crate::support::{Answer, System, eventually, id};
 
 /// A system whose product is locked by another session, with one waiting reserve, of user 1.
-struct Stuck {
+struct Blocked {
     system: System,
     product: i64,
     lock: Transaction<'static, Postgres>,
     answers: JoinSet<(i64, Answer)>,
 }
 
-impl Stuck {
+impl Blocked {
     async fn with(settings: &[(&str, &str)]) -> Self {
         Self::before(System::with(settings).await).await
     }
@@ -27,15 +27,15 @@ impl Stuck {
         system.database.be_patient().await;
         let product = system.create_product(100).await;
         let lock = system.database.lock_product(product).await;
-        let mut stuck = Self {
+        let mut blocked = Self {
             system,
             product,
             lock,
             answers: JoinSet::new(),
         };
-        stuck.reserve_in_background(1);
-        stuck.system.database.calls_wait_for_locks(1).await;
-        stuck
+        blocked.reserve_in_background(1);
+        blocked.system.database.calls_wait_for_locks(1).await;
+        blocked
     }
 
     fn reserve_in_background(&mut self, user: i64) {
@@ -62,18 +62,18 @@ async fn what_a_full_lane_cannot_take_is_refused_at_once_and_the_rest_is_done() 
         ("LANE_MAX_REQUESTS", "3"),
         ("LANE_WAIT_MILLISECONDS", "600000"),
     ];
-    let mut stuck = Stuck::with(&settings).await;
+    let mut blocked = Blocked::with(&settings).await;
     for user in 2..=11 {
-        stuck.reserve_in_background(user);
+        blocked.reserve_in_background(user);
     }
     // All except the three that fit are answered while the lock is held.
     let mut refused = Vec::new();
     while refused.len() < 7 {
-        let (user, answer) = stuck.next().await;
+        let (user, answer) = blocked.next().await;
         answer.expect_problem(503, "overloaded");
         refused.push(user);
     }
-    let (system, answers) = stuck.release().await;
+    let (system, answers) = blocked.release().await;
     assert_eq!(answers.len(), 4);
     for (_, answer) in answers {
         answer.expect(201);
@@ -96,38 +96,92 @@ async fn a_lane_full_of_one_product_still_takes_the_others() {
         ("LANE_MAX_REQUESTS", "8"),
         ("LANE_WAIT_MILLISECONDS", "600000"),
     ];
-    let mut stuck = Stuck::with(&settings).await;
-    let quiet = stuck.system.create_product(1).await;
+    let mut blocked = Blocked::with(&settings).await;
+    let quiet = blocked.system.create_product(1).await;
     for user in 2..=20 {
-        stuck.reserve_in_background(user);
+        blocked.reserve_in_background(user);
     }
     // The lane is full when the last eleven are refused.
     for _ in 10..=20 {
-        stuck.next().await.1.expect_problem(503, "overloaded");
+        blocked.next().await.1.expect_problem(503, "overloaded");
     }
-    let client = stuck.system.client();
+    let client = blocked.system.client();
     let other = tokio::spawn(async move { client.try_reserve(quiet, 1).await });
     // One more of the busy product is still refused.
-    stuck.reserve_in_background(21);
-    stuck.next().await.1.expect_problem(503, "overloaded");
-    let (system, _) = stuck.release().await;
+    blocked.reserve_in_background(21);
+    blocked.next().await.1.expect_problem(503, "overloaded");
+    let (system, _) = blocked.release().await;
     other.await.unwrap().expect(201);
+    system.assert_clean_audit().await;
+}
+
+/// These requests name a hold, and not its product.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lane_full_of_holds_of_one_product_still_takes_those_of_the_others() {
+    let settings = [
+        ("LANE_MAX_REQUESTS", "8"),
+        ("LANE_WAIT_MILLISECONDS", "600000"),
+    ];
+    let system = System::with(&settings).await;
+    system.database.be_patient().await;
+    for verb in ["confirm", "cancel", "extend"] {
+        for keyed in [false, true] {
+            let ask = |hold: &Value| {
+                let path = format!("/reservations/{}/{verb}", id(hold));
+                let mut request = system.request(Method::POST, &path);
+                if verb == "extend" {
+                    request = request.json(&json!({"seconds": 400}));
+                }
+                if keyed {
+                    request = request.header("idempotency-key", path);
+                }
+                Answer::to(request)
+            };
+            let product = system.create_product(21).await;
+            let mut holds = Vec::new();
+            for user in 1..=21 {
+                holds.push(system.reserve(product, user).await);
+            }
+            let other = system.create_product(1).await;
+            let other = system.reserve(other, 1).await;
+            let lock = system.database.lock_product(product).await;
+            let mut answers = JoinSet::new();
+            answers.spawn(ask(&holds[0]));
+            system.database.calls_wait_for_locks(1).await;
+            for hold in &holds[1..20] {
+                answers.spawn(ask(hold));
+            }
+            // The lane is full when eleven are refused.
+            for _ in 0..11 {
+                let refused = answers.join_next().await.unwrap().unwrap();
+                refused.expect_problem(503, "overloaded");
+            }
+            let other = tokio::spawn(ask(&other));
+            // One more of the busy product is still refused.
+            ask(&holds[20]).await.expect_problem(503, "overloaded");
+            lock.rollback().await.unwrap();
+            other.await.unwrap().expect(200);
+            for answer in answers.join_all().await {
+                answer.expect(200);
+            }
+        }
+    }
     system.assert_clean_audit().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_waits_too_long_in_a_lane_is_refused_and_never_done() {
-    let mut stuck = Stuck::with(&[("LANE_WAIT_MILLISECONDS", "100")]).await;
+    let mut blocked = Blocked::with(&[("LANE_WAIT_MILLISECONDS", "100")]).await;
     for user in 2..=6 {
-        stuck.reserve_in_background(user);
+        blocked.reserve_in_background(user);
     }
     for _ in 2..=6 {
-        let (user, answer) = stuck.next().await;
+        let (user, answer) = blocked.next().await;
         assert_ne!(user, 1, "what was sent is not given up");
         answer.expect_problem(503, "overloaded");
     }
-    let product = stuck.product;
-    let (system, answers) = stuck.release().await;
+    let product = blocked.product;
+    let (system, answers) = blocked.release().await;
     let [(1, answer)] = &answers[..] else {
         panic!("{answers:?}");
     };
@@ -219,26 +273,26 @@ async fn when_a_batchs_connection_dies_all_of_it_is_unknown_and_a_retry_tells() 
         ("LANE_MAX_REQUESTS", "8"),
         ("LANE_WAIT_MILLISECONDS", "600000"),
     ];
-    let mut stuck = Stuck::with(&settings).await;
+    let mut blocked = Blocked::with(&settings).await;
     for user in 2..=21 {
-        stuck.reserve_in_background(user);
+        blocked.reserve_in_background(user);
     }
     // Once twelve of the twenty are refused, the other eight are in the queue.
     for _ in 0..12 {
-        stuck.next().await.1.expect_problem(503, "overloaded");
+        blocked.next().await.1.expect_problem(503, "overloaded");
     }
     let mut unknown = Vec::new();
     for (batch, code) in LOST {
-        stuck.system.database.calls_wait_for_locks(1).await;
-        stuck.system.database.terminate_waiting_calls().await;
+        blocked.system.database.calls_wait_for_locks(1).await;
+        blocked.system.database.terminate_waiting_calls().await;
         for _ in 0..batch {
-            let (user, answer) = stuck.next().await;
+            let (user, answer) = blocked.next().await;
             answer.expect_problem(503, code);
             unknown.push(user);
         }
     }
-    let product = stuck.product;
-    let (system, rest) = stuck.release().await;
+    let product = blocked.product;
+    let (system, rest) = blocked.release().await;
     assert!(rest.is_empty(), "{rest:?}");
     for user in unknown {
         // This time PostgreSQL had done nothing. The first retry creates the hold, and the second one finds it.
@@ -257,27 +311,27 @@ async fn the_log_tells_of_each_fault_once_and_how_many_requests_it_was_for() {
         ("LANE_MAX_REQUESTS", "8"),
         ("LANE_WAIT_MILLISECONDS", "600000"),
     ];
-    let mut stuck = Stuck::before(System::spawn(&settings).await).await;
+    let mut blocked = Blocked::before(System::spawn(&settings).await).await;
     for user in 2..=21 {
-        stuck.reserve_in_background(user);
+        blocked.reserve_in_background(user);
     }
     let mut ids = BTreeSet::new();
     for _ in 0..12 {
-        let (_, answer) = stuck.next().await;
+        let (_, answer) = blocked.next().await;
         answer.expect_problem(503, "overloaded");
         ids.insert(answer.header("x-request-id").to_owned());
     }
     for (batch, code) in LOST {
-        stuck.system.database.calls_wait_for_locks(1).await;
-        stuck.system.database.terminate_waiting_calls().await;
+        blocked.system.database.calls_wait_for_locks(1).await;
+        blocked.system.database.terminate_waiting_calls().await;
         for _ in 0..batch {
-            let (_, answer) = stuck.next().await;
+            let (_, answer) = blocked.next().await;
             answer.expect_problem(503, code);
             ids.insert(answer.header("x-request-id").to_owned());
         }
     }
-    let product = stuck.product;
-    let (mut system, _) = stuck.release().await;
+    let product = blocked.product;
+    let (mut system, _) = blocked.release().await;
     let client = system.client();
     // The overload ends when requests have succeeded for a while.
     eventually("the end of the overload", async || {

@@ -1,11 +1,13 @@
 //! `POST /products/{id}/stock`
 
 use axum::extract::State;
-use futures_util::FutureExt as _;
+use futures_util::{FutureExt as _, future::BoxFuture};
 use inventory::{
-    ProductId,
-    adjust_stock::{self, Adjustment, REASON_MAX_CHARACTERS},
+    Error, Executor, ProductId,
+    adjust_stock::{self, Adjusted, Adjustment, REASON_MAX_CHARACTERS},
+    idempotency::Key,
     product::Product,
+    reservation::Refusal,
     schema::WITHOUT_NUL,
     whole_number,
 };
@@ -62,18 +64,36 @@ pub(crate) async fn adjust_stock(
     Keyed(key, Json(body)): Keyed<Json<AdjustStock>>,
 ) -> Result<Rendered<Answer<Product>>, Problem> {
     let adjustment = Adjustment::new(body.delta, body.reason)?;
-    let once = bulkhead.execute_once(
+    let changed = change_stock(
+        bulkhead,
         "adjust_stock",
         key,
+        Problem::from,
         move |executor| {
             async move { adjust_stock::adjust_stock(executor, id, &adjustment, &sale.events).await }
                 .boxed()
         },
+    );
+    changed.await
+}
+
+/// Runs a verb that changes a product's stock, and answers with the product.
+pub(crate) async fn change_stock<W>(
+    bulkhead: &Bulkhead,
+    verb: &'static str,
+    key: Option<Key>,
+    refused: fn(Refusal) -> Problem,
+    work: W,
+) -> Result<Rendered<Answer<Product>>, Problem>
+where
+    W: for<'a> FnOnce(Executor<'a>) -> BoxFuture<'a, Result<Adjusted, Error>> + Send + 'static,
+{
+    let once = bulkhead.execute_once(
+        verb,
+        key,
+        work,
         |after_commit, adjusted| after_commit.tell(adjusted.transitions()),
-        |adjusted| {
-            let product = adjusted.answer.clone()?;
-            Ok(Answer(product))
-        },
+        move |adjusted| adjusted.answer.clone().map(Answer).map_err(refused),
     );
     once.await
 }

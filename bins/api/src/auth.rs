@@ -9,6 +9,7 @@ use subtle::ConstantTimeEq as _;
 use crate::{
     Problem,
     code::ProblemCode,
+    cors::OpenToPages,
     keys::{Client, Keys},
     openapi::{ADMIN, CLIENT, Describe, Operation, Schemas},
     origin,
@@ -102,7 +103,8 @@ impl Describe for Admin {
 }
 
 /// Proof that the request may read, and the client that sent it. The admin token is accepted too. If keys are in use,
-/// the client is also put into the request's extensions, where the idempotency key reads it.
+/// the client is also put into the request's extensions, where the idempotency key reads it. Pages do not know the keys.
+/// Without keys, the request itself must show that it is not that of a page whose name resolves to the API.
 impl<S> FromRequestParts<S> for Client
 where
     S: Send + Sync,
@@ -113,7 +115,17 @@ where
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         let access = <&Access>::from_ref(state);
         let Some(keys) = &access.keys else {
-            return Ok(Self::default());
+            let is_allowed = !is_for_name_of_a_page(parts, access.loopback)
+                || parts.extensions.get::<OpenToPages>().is_some()
+                || access.is_sent_by_admin(&parts.headers);
+            return match is_allowed {
+                true => Ok(Self::default()),
+                false => Err(Problem::Forbidden(
+                    "no API_KEYS_FILE is set, and the request is for a host that is neither an address nor a name \
+                        without dots"
+                        .to_owned(),
+                )),
+            };
         };
         let given = bearer(&parts.headers).unwrap_or_default();
         let client = match keys.client_of(given) {
@@ -129,11 +141,12 @@ where
 impl Describe for Client {
     fn describe(operation: &mut Operation, _: &mut Schemas) {
         operation.needs(&[CLIENT, ADMIN]);
+        operation.refuse(&[ProblemCode::Forbidden]);
     }
 }
 
-/// Proof that the request may change something: a [`Client`] whose request no other site's page caused. Pages do not
-/// know the keys. Without keys, the request itself must show that it comes from no such page.
+/// Proof that the request may change something: a [`Client`] whose request no other site's page caused. A page need not
+/// be able to read the answer to do harm.
 pub(crate) struct ActingClient;
 
 impl<S> FromRequestParts<S> for ActingClient
@@ -146,14 +159,13 @@ where
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         Client::from_request_parts(parts, state).await?;
         let access = <&Access>::from_ref(state);
-        if access.keys.is_some() || !may_be_of_a_page(parts, access.loopback) {
-            return Ok(Self);
-        }
-        match access.is_sent_by_admin(&parts.headers) {
+        let is_allowed = access.keys.is_some()
+            || !origin::is_of_another_site(parts)
+            || access.is_sent_by_admin(&parts.headers);
+        match is_allowed {
             true => Ok(Self),
             false => Err(Problem::Forbidden(
-                "no API_KEYS_FILE is set, and the request comes from another site's page, or is for a host that is \
-                    neither an address nor a name without dots"
+                "no API_KEYS_FILE is set, and the request comes from another site's page"
                     .to_owned(),
             )),
         }
@@ -163,15 +175,15 @@ where
 impl Describe for ActingClient {
     fn describe(operation: &mut Operation, schemas: &mut Schemas) {
         Client::describe(operation, schemas);
-        operation.refuse(&[ProblemCode::Forbidden]);
     }
 }
 
-/// Whether another site's page may have caused the request. On a loopback address the clients are programs of this
-/// machine, so the API's host is no site's name. In a network it can have such a name, but a client is no browser.
-fn may_be_of_a_page(parts: &Parts, loopback: bool) -> bool {
+/// Whether the request may be for the name of a site whose page made it resolve to the API (DNS rebinding). For the
+/// browser, the API is then a part of that site. On a loopback address the clients are programs of this machine, so the
+/// API's host is no site's name. In a network it can have such a name, but a client is no browser.
+fn is_for_name_of_a_page(parts: &Parts, loopback: bool) -> bool {
     let checks_host = loopback || origin::is_of_a_browser(&parts.headers);
-    origin::is_of_another_site(parts) || (checks_host && !origin::is_for_a_local_name(parts))
+    checks_host && !origin::is_for_a_local_name(parts)
 }
 
 /// The secret in the header `Authorization`. Two headers are none: it would not be clear which of them counts.

@@ -19,11 +19,11 @@ use crate::{
     openapi::Operation,
     reservations::example,
     sale::Sale,
-    verb::{Verb, VerbSpec, shown},
+    verb::{ReservationVerb, shown},
 };
 
 /// The verb in the router's state.
-pub(crate) type Lanes = Verb<Cancel, Answer<Reservation>>;
+pub(crate) type Lanes = ReservationVerb<Cancel, Answer<Reservation>>;
 
 pub(crate) fn operation() -> Operation {
     Operation::new("cancelReservation", "Cancel a hold and free its units")
@@ -42,17 +42,18 @@ pub(crate) async fn cancel(
     State(lanes): State<&'static Lanes>,
     Keyed(key, _): Keyed<NoBody>,
 ) -> Result<Rendered<Answer<Reservation>>, Problem> {
-    lanes.answer(id.get(), key, Cancel::from(id)).await
+    lanes.answer(id, key, Cancel::from(id)).await
 }
 
 pub(crate) fn start(builder: &LaneBuilder, sale: &'static Sale) -> Lanes {
-    let spec = VerbSpec {
-        name: "cancel",
-        lanes: 1,
-        lock_of: |request: &Cancel| LockOf::ProductOf(request.id),
-        render: shown,
-    };
-    Verb::start(builder, spec, move |executor, requests, _| {
-        async move { cancel::cancel(executor, &requests, &sale.events).await }.boxed()
-    })
+    let lock_of = |request: &Cancel| LockOf::ProductOf(request.id);
+    ReservationVerb::start(
+        builder,
+        "cancel",
+        lock_of,
+        shown,
+        move |executor, requests, _| {
+            async move { cancel::cancel(executor, &requests, &sale.events).await }.boxed()
+        },
+    )
 }

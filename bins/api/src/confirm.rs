@@ -22,11 +22,11 @@ use crate::{
     openapi::Operation,
     reservations::example,
     sale::Sale,
-    verb::{Verb, VerbSpec, shown},
+    verb::{ReservationVerb, shown},
 };
 
 /// The verb in the router's state.
-pub(crate) type Lanes = Verb<Confirm, Answer<Reservation>>;
+pub(crate) type Lanes = ReservationVerb<Confirm, Answer<Reservation>>;
 
 pub(crate) fn operation() -> Operation {
     Operation::new("confirmReservation", "Sell the held units after the user has paid")
@@ -65,17 +65,18 @@ pub(crate) async fn confirm(
         reacquire,
         span: Span::current(),
     };
-    lanes.answer(id.get(), key, request).await
+    lanes.answer(id, key, request).await
 }
 
 pub(crate) fn start(builder: &LaneBuilder, sale: &'static Sale) -> Lanes {
-    let spec = VerbSpec {
-        name: "confirm",
-        lanes: 1,
-        lock_of: |request: &Confirm| LockOf::ProductOf(request.id),
-        render: shown,
-    };
-    Verb::start(builder, spec, move |executor, requests, _| {
-        async move { confirm::confirm(executor, &requests, &sale.events).await }.boxed()
-    })
+    let lock_of = |request: &Confirm| LockOf::ProductOf(request.id);
+    ReservationVerb::start(
+        builder,
+        "confirm",
+        lock_of,
+        shown,
+        move |executor, requests, _| {
+            async move { confirm::confirm(executor, &requests, &sale.events).await }.boxed()
+        },
+    )
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::ensure;
 use axum::{
     extract::{MatchedPath, Request, State},
-    http::{HeaderValue, Method, Uri, header},
+    http::{HeaderMap, HeaderValue, Method, Uri, header},
     middleware::Next,
     response::{IntoResponse as _, Response},
 };
@@ -20,12 +20,24 @@ const ROUTES: [&str; 3] = ["/products", "/products/{id}", "/reservations/{id}"];
 /// How long a browser remembers what is allowed.
 const MAX_AGE: Duration = Duration::from_secs(600);
 
+/// Which pages may read, and what their browsers are told.
+#[derive(Clone)]
+pub(crate) struct Rules {
+    /// `None`: pages of every origin.
+    origins: Option<Vec<HeaderValue>>,
+    layer: CorsLayer,
+}
+
+/// Marks a request of a page that may read the answer.
+#[derive(Clone)]
+pub(crate) struct OpenToPages;
+
 /// The rules for these origins, a list that is separated by commas. `*` stands for every origin.
 ///
 /// # Errors
 ///
 /// One of them is no origin.
-pub(crate) fn rules(origins: &str) -> anyhow::Result<CorsLayer> {
+pub(crate) fn rules(origins: &str) -> anyhow::Result<Rules> {
     let mut allowed = Vec::new();
     for origin in origins.split(',').map(str::trim) {
         ensure!(
@@ -34,9 +46,10 @@ pub(crate) fn rules(origins: &str) -> anyhow::Result<CorsLayer> {
         );
         allowed.push(HeaderValue::from_str(origin)?);
     }
-    let allowed = match allowed.iter().any(|origin| origin == "*") {
-        true => AllowOrigin::any(),
-        false => AllowOrigin::list(allowed),
+    let origins = (!allowed.iter().any(|origin| origin == "*")).then_some(allowed);
+    let allowed = match &origins {
+        None => AllowOrigin::any(),
+        Some(origins) => AllowOrigin::list(origins.clone()),
     };
     let exposed = [
         header::ETAG,
@@ -44,12 +57,33 @@ pub(crate) fn rules(origins: &str) -> anyhow::Result<CorsLayer> {
         header::RETRY_AFTER,
         X_REQUEST_ID,
     ];
-    Ok(CorsLayer::new()
+    let layer = CorsLayer::new()
         .allow_origin(allowed)
         .allow_methods([Method::GET, Method::HEAD])
         .allow_headers([header::AUTHORIZATION, header::IF_NONE_MATCH, X_REQUEST_ID])
         .expose_headers(exposed)
-        .max_age(MAX_AGE))
+        .max_age(MAX_AGE);
+    Ok(Rules { origins, layer })
+}
+
+impl Rules {
+    /// Whether the request is that of a page of these origins. If the API has the page's own name, behind a proxy, a
+    /// browser sends no `Origin`, and the page's origin is the host.
+    fn are_for(&self, headers: &HeaderMap) -> bool {
+        let Some(origins) = &self.origins else {
+            return true;
+        };
+        if let Some(origin) = headers.get(header::ORIGIN) {
+            return origins.contains(origin);
+        }
+        let host = headers.get(header::HOST).map(HeaderValue::as_bytes);
+        let hosts = origins.iter().filter_map(|origin| {
+            let origin = origin.as_bytes();
+            let https = origin.strip_prefix(b"https://");
+            https.or_else(|| origin.strip_prefix(b"http://"))
+        });
+        host.is_some_and(|host| hosts.into_iter().any(|of_page| of_page == host))
+    }
 }
 
 /// Whether a browser may send this text as a page's origin: scheme, host, and perhaps a port.
@@ -69,16 +103,19 @@ fn is_origin(origin: &str) -> bool {
 
 /// Applies the rules to the reads that are open to pages. All other requests pass as they are.
 pub(crate) async fn allow(
-    State(rules): State<CorsLayer>,
+    State(rules): State<Rules>,
     route: Option<MatchedPath>,
-    request: Request,
+    mut request: Request,
     next: Next,
 ) -> Response {
     let is_open = route.is_some_and(|route| ROUTES.contains(&route.as_str()));
     if !is_open || !is_read(&request) {
         return next.run(request).await;
     }
-    match rules.layer(next).oneshot(request).await {
+    if rules.are_for(request.headers()) {
+        request.extensions_mut().insert(OpenToPages);
+    }
+    match rules.layer.layer(next).oneshot(request).await {
         Ok(response) => response.into_response(),
         Err(never) => match never {},
     }

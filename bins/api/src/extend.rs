@@ -20,11 +20,11 @@ use crate::{
     lane_builder::{LaneBuilder, LockOf},
     openapi::Operation,
     sale::Sale,
-    verb::{Verb, VerbSpec, shown},
+    verb::{ReservationVerb, shown},
 };
 
 /// The verb in the router's state.
-pub(crate) type Lanes = Verb<Extend, Answer<Reservation>>;
+pub(crate) type Lanes = ReservationVerb<Extend, Answer<Reservation>>;
 
 pub(crate) fn operation() -> Operation {
     Operation::new("extendReservation", "Move a hold's deadline to a number of seconds from now")
@@ -56,18 +56,19 @@ pub(crate) async fn extend(
     Keyed(key, Json(MoreTime { seconds })): Keyed<Json<MoreTime>>,
 ) -> Result<Rendered<Answer<Reservation>>, Problem> {
     let request = Extend { id, seconds };
-    lanes.answer(id.get(), key, request).await
+    lanes.answer(id, key, request).await
 }
 
 pub(crate) fn start(builder: &LaneBuilder, sale: &'static Sale) -> Lanes {
-    let spec = VerbSpec {
-        name: "extend",
-        lanes: 1,
-        lock_of: |request: &Extend| LockOf::ProductOf(request.id),
-        render: shown,
-    };
+    let lock_of = |request: &Extend| LockOf::ProductOf(request.id);
     let max_hold_seconds = sale.max_hold_seconds;
-    Verb::start(builder, spec, move |executor, requests, _| {
-        async move { extend::extend(executor, &requests, max_hold_seconds).await }.boxed()
-    })
+    ReservationVerb::start(
+        builder,
+        "extend",
+        lock_of,
+        shown,
+        move |executor, requests, _| {
+            async move { extend::extend(executor, &requests, max_hold_seconds).await }.boxed()
+        },
+    )
 }

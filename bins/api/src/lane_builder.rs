@@ -15,6 +15,9 @@ use crate::{after_commit::AfterCommit, failed_calls::FailedCalls, metrics::Metri
 /// Lanes of a verb. A request whose product is blocked gets `NoAnswer`.
 pub(crate) type VerbLanes<Q, A> = Lanes<Q, Result<A, NoAnswer>>;
 
+/// Reads of the products of reservations. `None`: no such reservation.
+pub(crate) type ProductsOf = Lanes<ReservationId, Option<ProductId>>;
+
 /// The connections of lanes.
 #[derive(Clone, Copy)]
 pub(crate) enum Connections {
@@ -74,6 +77,12 @@ impl LaneBuilder {
             connections: Connections::Own,
             ..self.clone()
         }
+    }
+
+    /// Reads of the products of reservations.
+    pub(crate) fn products_of(&self) -> ProductsOf {
+        let find = async |pool, ids: Vec<ReservationId>, _| locked::products_of(&pool, &ids).await;
+        self.lanes("product_of", 1, find)
     }
 
     /// Lanes whose calls lock nothing.

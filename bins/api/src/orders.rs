@@ -1,6 +1,6 @@
 //! What the verbs for whole orders share: the body's ids, the call, and the answer.
 
-use std::{borrow::Cow, collections::HashSet};
+use std::{borrow::Cow, collections::HashSet, fmt};
 
 use futures_util::future::BoxFuture;
 use inventory::{
@@ -8,7 +8,10 @@ use inventory::{
     reservation::Reservation,
 };
 use schemars::{JsonSchema, Schema, SchemaGenerator};
-use serde::Deserialize;
+use serde::{
+    Deserialize, Deserializer,
+    de::{DeserializeSeed, Error as _, SeqAccess, Visitor},
+};
 
 use crate::{Problem, answer::Answer, bulkhead::Bulkhead, idempotency::Rendered};
 
@@ -16,8 +19,6 @@ use crate::{Problem, answer::Answer, bulkhead::Bulkhead, idempotency::Rendered};
 const MAX_IDS: usize = 100;
 
 /// The reservations of a request: 1 to [`MAX_IDS`], none twice.
-#[derive(Deserialize)]
-#[serde(try_from = "Vec<ReservationId>")]
 pub(crate) struct Ids(Vec<ReservationId>);
 
 impl Ids {
@@ -26,17 +27,49 @@ impl Ids {
     }
 }
 
-impl TryFrom<Vec<ReservationId>> for Ids {
-    type Error = String;
+impl<'de> Deserialize<'de> for Ids {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_seq(IdsVisitor)
+    }
+}
 
-    fn try_from(ids: Vec<ReservationId>) -> Result<Self, String> {
-        if !(1..=MAX_IDS).contains(&ids.len()) {
-            return Err(format!("expected 1 to {MAX_IDS} ids"));
+struct IdsVisitor;
+
+impl<'de> Visitor<'de> for IdsVisitor {
+    type Value = Ids;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a sequence")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut given: A) -> Result<Ids, A::Error> {
+        let (mut ids, mut seen) = (Vec::new(), HashSet::new());
+        while let Some(id) = given.next_element_seed(NewId(&mut seen))? {
+            ids.push(id);
+            if ids.len() > MAX_IDS {
+                break;
+            }
         }
-        let mut seen = HashSet::new();
-        match ids.iter().find(|id| !seen.insert(id.get())) {
-            Some(twice) => Err(format!("reservation {twice} is given twice")),
-            None => Ok(Self(ids)),
+        match (1..=MAX_IDS).contains(&ids.len()) {
+            true => Ok(Ids(ids)),
+            false => Err(A::Error::custom(format!("expected 1 to {MAX_IDS} ids"))),
+        }
+    }
+}
+
+/// Reads an id that was not read before. An error of an element has the element's place.
+struct NewId<'a>(&'a mut HashSet<i64>);
+
+impl<'de> DeserializeSeed<'de> for NewId<'_> {
+    type Value = ReservationId;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<ReservationId, D::Error> {
+        let id = ReservationId::deserialize(deserializer)?;
+        match self.0.insert(id.get()) {
+            true => Ok(id),
+            false => Err(D::Error::custom(format!(
+                "expected other ids: reservation {id} is given twice"
+            ))),
         }
     }
 }

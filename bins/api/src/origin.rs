@@ -111,7 +111,8 @@ pub(crate) fn is_for_a_local_name(parts: &Parts) -> bool {
     is_for_an_address(parts) || name.is_some_and(|name| !name.contains('.'))
 }
 
-/// Whether a browser sent the request. Browsers send at least one of these headers with every POST.
+/// Whether a browser sent the request. Browsers send at least one of these headers with every POST. With a GET, they send
+/// one if the page is of another origin, or if they trust the connection (HTTPS).
 pub(crate) fn is_of_a_browser(headers: &HeaderMap) -> bool {
     headers.contains_key(header::ORIGIN) || headers.contains_key(SEC_FETCH_SITE)
 }

@@ -129,6 +129,17 @@ pub(crate) fn describe<T: JsonSchema>(operation: &mut Operation, schemas: &mut S
     operation.refuse(&[ProblemCode::InvalidQuery]);
 }
 
+/// Describes the filters of a list of `rows`. Each has a name, the rows that it selects ("of this user"), and a schema.
+pub(crate) fn filters<const N: usize>(
+    operation: &mut Operation,
+    rows: &str,
+    filters: [(&str, &str, Value); N],
+) {
+    for (name, which, schema) in filters {
+        parameter(operation, name, &format!("Only {rows} {which}."), schema);
+    }
+}
+
 /// Describes a query parameter.
 pub(crate) fn parameter(operation: &mut Operation, name: &str, description: &str, schema: Value) {
     operation.parameter(json!({

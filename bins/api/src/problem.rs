@@ -33,7 +33,8 @@ pub enum Problem {
     InvalidQuery(String),
     /// At least one fault.
     InvalidRequest(Vec<Fault>),
-    InvalidProduct(String),
+    /// At least one fault.
+    InvalidProduct(Vec<InvalidProduct>),
     /// What is not supported, for people.
     UnsupportedMediaType(&'static str),
     BodyTooLarge,
@@ -79,7 +80,7 @@ pub(crate) struct Body {
     /// What went wrong with this request, for people.
     detail: String,
     code: ProblemCode,
-    /// With `invalid_request`: what is wrong, and where in the body.
+    /// With `invalid_request` and `invalid_product`: what is wrong, and where in the body.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Vec<Fault>", length(min = 1))]
     errors: Option<Vec<Fault>>,
@@ -203,9 +204,7 @@ impl Problem {
             }
             ProblemCode::ProductMoved => Self::ProductMoved(7),
             ProblemCode::InvalidRequest => Fault::of("/colour", "there is no such field").into(),
-            ProblemCode::InvalidProduct => {
-                Self::InvalidProduct("sale_ends_at must be later than sale_starts_at".to_owned())
-            }
+            ProblemCode::InvalidProduct => InvalidProduct::Window.into(),
             ProblemCode::IdempotencyKeyReused => Self::IdempotencyKeyReused,
             ProblemCode::TooManyViewers => Self::TooManyViewers,
             ProblemCode::Internal => Self::Internal,
@@ -216,11 +215,11 @@ impl Problem {
 
     fn detail(&self) -> String {
         match self {
-            Self::InvalidJson(detail)
-            | Self::InvalidQuery(detail)
-            | Self::InvalidProduct(detail)
-            | Self::Forbidden(detail) => detail.clone(),
+            Self::InvalidJson(detail) | Self::InvalidQuery(detail) | Self::Forbidden(detail) => {
+                detail.clone()
+            }
             Self::InvalidRequest(faults) => faults::detail(faults),
+            Self::InvalidProduct(faults) => in_one_text(faults),
             Self::UnsupportedMediaType(detail) => (*detail).to_owned(),
             Self::Unauthorized(wanted) => format!("send Authorization: Bearer with {wanted}"),
             Self::InvalidId(refusal) => format!(
@@ -255,8 +254,15 @@ impl Problem {
         if let Self::ProductMoved(cell) = self {
             body.cell = Some(*cell);
         }
-        if let Self::InvalidRequest(faults) = self {
-            body.errors = Some(faults.clone());
+        match self {
+            Self::InvalidRequest(faults) => body.errors = Some(faults.clone()),
+            Self::InvalidProduct(faults) => {
+                let faults = faults
+                    .iter()
+                    .map(|fault| Fault::of(&format!("/{}", fault.field()), &fault.to_string()));
+                body.errors = Some(faults.collect());
+            }
+            _ => {}
         }
         match self {
             Self::RefusedOf(Subject::Product(id), _) => body.product_id = Some(*id),
@@ -400,7 +406,7 @@ impl From<Refusal> for Problem {
 
 impl From<InvalidProduct> for Problem {
     fn from(invalid: InvalidProduct) -> Self {
-        Self::InvalidProduct(invalid.to_string())
+        Self::InvalidProduct(vec![invalid])
     }
 }
 
@@ -436,6 +442,12 @@ impl From<NoAnswer> for Problem {
             NoAnswer::OutcomeUnknown => Self::OutcomeUnknown,
         }
     }
+}
+
+/// All faults of a product in one text. Each names its field.
+pub(crate) fn in_one_text(faults: &[InvalidProduct]) -> String {
+    let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
+    faults.join("; ")
 }
 
 /// Whether the log has one line for each problem.

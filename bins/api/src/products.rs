@@ -165,12 +165,34 @@ fn without_stock(schema: &mut Schema) {
     }
 }
 
+/// The fields of a [`WantedProduct`], of which each is valid.
+pub(crate) struct ValidProduct {
+    pub(crate) name: Option<Name>,
+    pub(crate) sku: Option<Sku>,
+    pub(crate) stock: Option<i32>,
+    pub(crate) policy: Policy,
+}
+
 impl WantedProduct {
-    pub(crate) fn name(&self) -> Result<Option<Name>, InvalidProduct> {
-        self.name.clone().map(Name::try_from).transpose()
+    /// Checks all fields. The error has one fault for each field that is wrong.
+    pub(crate) fn validated(&self) -> Result<ValidProduct, Vec<InvalidProduct>> {
+        let mut faults = Vec::new();
+        let policy = self.policy(&mut faults);
+        let name = self.name.clone().map(Name::try_from).transpose();
+        let sku = self.sku.clone().map(Sku::try_from).transpose();
+        let valid = ValidProduct {
+            name: valid(name, &mut faults),
+            sku: valid(sku.map_err(InvalidProduct::from), &mut faults),
+            stock: valid(self.stock(), &mut faults),
+            policy,
+        };
+        match faults.is_empty() {
+            true => Ok(valid),
+            false => Err(faults),
+        }
     }
 
-    pub(crate) fn stock(&self) -> Result<Option<i32>, InvalidProduct> {
+    fn stock(&self) -> Result<Option<i32>, InvalidProduct> {
         let units = |wanted: &WantedNumber| {
             let units = wanted.0.and_then(|units| i32::try_from(units).ok());
             units
@@ -180,12 +202,7 @@ impl WantedProduct {
         self.stock.as_ref().map(units).transpose()
     }
 
-    pub(crate) fn sku(&self) -> Result<Option<Sku>, InvalidProduct> {
-        let sku = self.sku.clone().map(Sku::try_from);
-        Ok(sku.transpose()?)
-    }
-
-    pub(crate) fn policy(&self) -> Result<Policy, InvalidProduct> {
+    fn policy(&self, faults: &mut Vec<InvalidProduct>) -> Policy {
         let seconds = |field, wanted: &Option<Option<WantedNumber>>| {
             checked(wanted, |number: &WantedNumber| {
                 let seconds = number.0.ok_or(InvalidProduct::Seconds(field))?;
@@ -195,17 +212,35 @@ impl WantedProduct {
         let time = |field, wanted: &Option<Option<String>>| {
             checked(wanted, |text: &String| sale_time(field, text))
         };
-        Ok(Policy {
-            hold_seconds: seconds("hold_seconds", &self.hold_seconds)?,
-            max_hold_seconds: seconds("max_hold_seconds", &self.max_hold_seconds)?,
-            max_per_user: checked(&self.max_per_user, |number| {
-                let units = number.0.and_then(|units| units.try_into().ok());
-                units.ok_or(InvalidProduct::MaxPerUser)
-            })?,
-            sale_starts_at: time("sale_starts_at", &self.sale_starts_at)?,
-            sale_ends_at: time("sale_ends_at", &self.sale_ends_at)?,
-        })
+        let max_per_user = checked(&self.max_per_user, |number| {
+            let units = number.0.and_then(|units| units.try_into().ok());
+            units.ok_or(InvalidProduct::MaxPerUser)
+        });
+        let policy = Policy {
+            hold_seconds: valid(seconds("hold_seconds", &self.hold_seconds), faults),
+            max_hold_seconds: valid(seconds("max_hold_seconds", &self.max_hold_seconds), faults),
+            max_per_user: valid(max_per_user, faults),
+            sale_starts_at: valid(time("sale_starts_at", &self.sale_starts_at), faults),
+            sale_ends_at: valid(time("sale_ends_at", &self.sale_ends_at), faults),
+        };
+        // If only one of them is given, PostgreSQL compares it with the product's other one.
+        if let (Some(start), Some(end)) = (
+            policy.sale_starts_at.flatten(),
+            policy.sale_ends_at.flatten(),
+        ) && end <= start
+        {
+            faults.push(InvalidProduct::Window);
+        }
+        policy
     }
+}
+
+/// The value, if it is valid. Otherwise, its fault is one more of the product's.
+fn valid<T: Default>(value: Result<T, InvalidProduct>, faults: &mut Vec<InvalidProduct>) -> T {
+    value.unwrap_or_else(|fault| {
+        faults.push(fault);
+        T::default()
+    })
 }
 
 fn checked<T, U>(
@@ -233,8 +268,7 @@ pub(crate) async fn create(
     State(bulkhead): State<&'static Bulkhead>,
     Keyed(key, Json(CreateProduct(body))): Keyed<Json<CreateProduct>>,
 ) -> Result<Rendered<Created<Product>>, Problem> {
-    let policy = body.policy();
-    let (Some(name), Some(stock)) = (&body.name, &body.stock) else {
+    if body.name.is_none() || body.stock.is_none() {
         let fields = [
             ("name", body.name.is_none()),
             ("stock", body.stock.is_none()),
@@ -243,9 +277,8 @@ pub(crate) async fn create(
         let missing =
             missing.map(|(name, _)| Fault::of(&format!("/{name}"), "the field is missing"));
         return Err(Problem::InvalidRequest(missing.collect()));
-    };
-    let (name, stock) = (name.clone(), stock.0.ok_or(InvalidProduct::Stock)?);
-    let new = NewProduct::new(name, stock, policy?)?.with_sku(body.sku()?);
+    }
+    let new = new_product(body.validated().map_err(Problem::InvalidProduct)?)?;
     let once = bulkhead.execute_once(
         "create_product",
         key,
@@ -258,6 +291,12 @@ pub(crate) async fn create(
         },
     );
     once.await
+}
+
+fn new_product(valid: ValidProduct) -> Result<NewProduct, InvalidProduct> {
+    let name = valid.name.ok_or(InvalidProduct::Name)?;
+    let stock = valid.stock.ok_or(InvalidProduct::Stock)?;
+    Ok(NewProduct::new(name.as_str().to_owned(), stock.into(), valid.policy)?.with_sku(valid.sku))
 }
 
 pub(crate) fn change_operation() -> Operation {
@@ -287,12 +326,11 @@ pub(crate) async fn change(
         let detail = "to change the stock, use POST /products/{id}/stock";
         return Err(Fault::of("/stock", detail).into());
     }
-    let (policy, sku) = (body.policy()?, body.sku()?);
-    let name = body.name()?;
+    let valid = body.validated().map_err(Problem::InvalidProduct)?;
     let (pool, after_commit) = (bulkhead.pool(), bulkhead.after_commit());
     let changed = bulkhead.execute("change_product", async move {
-        let (name, sku) = (name.as_ref(), sku.as_ref());
-        let changed = product::change(&pool, id, name, sku, &policy, &sale.events).await?;
+        let (name, sku) = (valid.name.as_ref(), valid.sku.as_ref());
+        let changed = product::change(&pool, id, name, sku, &valid.policy, &sale.events).await?;
         after_commit.tell(changed.transitions());
         Ok(changed.answer)
     });

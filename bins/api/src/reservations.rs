@@ -120,30 +120,21 @@ impl<S: Send + Sync> FromRequestParts<S> for Listed {
 
 impl Describe for Listed {
     fn describe(operation: &mut Operation, schemas: &mut Schemas) {
-        let mut only = |name: &str, which: &str, schema: Value| {
-            let description = format!("Only reservations {which}.");
-            paging::parameter(operation, name, &description, schema);
-        };
-        only(
-            "user_id",
-            "of this user",
+        let (user, product) = (
             schemas.request_schema::<UserId>(),
-        );
-        only(
-            "product_id",
-            "of this product",
             schemas.request_schema::<ProductId>(),
         );
-        only(
-            "reference",
-            "with this reference",
+        let (reference, status) = (
             schemas.request_schema::<Reference>(),
-        );
-        only(
-            "status",
-            "with this effective status",
             schemas.response_schema::<Status>(),
         );
+        let filters = [
+            ("user_id", "of this user", user),
+            ("product_id", "of this product", product),
+            ("reference", "with this reference", reference),
+            ("status", "with this effective status", status),
+        ];
+        paging::filters(operation, "reservations", filters);
         paging::describe::<ReservationId>(operation, schemas);
         let offset = json!({
             "type": "integer", "format": "int64", "minimum": 0, "maximum": i64::MAX,

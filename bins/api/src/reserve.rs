@@ -93,7 +93,7 @@ pub(crate) async fn reserve(
             reference: body.reference,
             span: Span::current(),
         };
-        lanes.answer(product_id.get(), key, request).await
+        lanes.answer(product_id, key, request).await
     };
     moved::about_one(skus, &named, answer).await
 }

@@ -16,6 +16,7 @@ use serde::{Deserialize, Deserializer, de::Error as _};
 
 use crate::{
     Problem,
+    adjust_stock::change_stock,
     answer::Answer,
     auth::Admin,
     bulkhead::Bulkhead,
@@ -80,20 +81,12 @@ pub(crate) async fn set_stock(
         expected: body.expected,
         reason: body.reason.try_into()?,
     };
-    let once = bulkhead.execute_once(
-        "set_stock",
-        key,
-        move |executor| {
-            async move { set_stock::set_stock(executor, id, &wanted, &sale.events).await }.boxed()
-        },
-        |after_commit, set| after_commit.tell(set.transitions()),
-        |set| match set.answer.clone() {
-            Ok(product) => Ok(Answer(product)),
-            Err(refusal @ Refusal::TotalTooLarge) => {
-                Err(Fault::of("/stock", &refusal.to_string()).into())
-            }
-            Err(refusal) => Err(refusal.into()),
-        },
-    );
-    once.await
+    let refused = |refusal| match refusal {
+        Refusal::TotalTooLarge => Fault::of("/stock", &refusal.to_string()).into(),
+        refusal => refusal.into(),
+    };
+    let changed = change_stock(bulkhead, "set_stock", key, refused, move |executor| {
+        async move { set_stock::set_stock(executor, id, &wanted, &sale.events).await }.boxed()
+    });
+    changed.await
 }

@@ -12,7 +12,6 @@ use runtime::{Process, gauges};
 use sqlx::PgPool;
 use timer::Timer;
 use tokio_util::sync::CancellationToken;
-use tower_http::cors::CorsLayer;
 
 use crate::{
     after_commit::AfterCommit,
@@ -96,7 +95,7 @@ macro_rules! parts {
         struct Parts {
             $($name: &'static $part,)+
             monitoring_pool: PgPool,
-            cors: Option<CorsLayer>,
+            cors: Option<cors::Rules>,
             stop: CancellationToken,
         }
 
@@ -215,7 +214,7 @@ impl AppState {
     }
 
     /// The rules for pages of other sites, if there are any.
-    pub(crate) fn cors(&self) -> Option<CorsLayer> {
+    pub(crate) fn cors(&self) -> Option<cors::Rules> {
         self.0.cors.clone()
     }
 

@@ -9,19 +9,19 @@ use std::sync::{
 use axum::response::IntoResponse;
 use futures_util::{FutureExt as _, future::BoxFuture};
 use inventory::{
-    Error, Executor,
+    Error, Executor, ProductId, ReservationId,
     batch::Batch,
     idempotency::{self, Executed, Key, KeyOutcome, StoredOutcome, WorkOutcome},
     reservation::{Refusal, Reservation},
 };
-use lanes::Turn;
+use lanes::{NoAnswer, Turn};
 use sqlx::{PgConnection, PgPool};
 
 use crate::{
     Problem,
     answer::Answer,
     idempotency::{Rendered, from_stored, render_again, to_stored},
-    lane_builder::{LaneBuilder, LockOf, VerbLanes},
+    lane_builder::{LaneBuilder, LockOf, ProductsOf, VerbLanes},
 };
 
 /// The result of one request: the reservation, or a refusal.
@@ -101,19 +101,85 @@ where
         }
     }
 
-    /// Runs the request in the lane of its row, and returns the answer.
+    /// Runs the request in the lane of its product, and returns the answer.
     pub(crate) async fn answer(
         &self,
-        row: i64,
+        product: ProductId,
         key: Option<Key>,
         request: Q,
     ) -> Result<Rendered<A>, Problem> {
+        let turn = product.get();
         match key {
             None => {
-                let outcome = self.plain.ask(row, request).await??;
+                let outcome = self.plain.ask(turn, request).await??;
                 (self.render)(outcome).map(Rendered::from)
             }
-            Some(key) => self.keyed.ask(row, (key, request)).await??,
+            Some(key) => self.keyed.ask(turn, (key, request)).await??,
+        }
+    }
+}
+
+/// A verb for reservations that exist. Its requests do not name the product, whose turn it is in the queue. Therefore it
+/// is looked up when the queue is long. It has one lane for requests without a key, and one for requests with a key.
+pub(crate) struct ReservationVerb<Q, A> {
+    verb: Verb<Q, A>,
+    products: ProductsOf,
+}
+
+impl<Q, A> ReservationVerb<Q, A>
+where
+    Q: Clone + Send + Sync + 'static,
+    A: IntoResponse + Send + 'static,
+{
+    /// Starts the lanes.
+    pub(crate) fn start<F>(
+        builder: &LaneBuilder,
+        name: &'static str,
+        lock_of: fn(&Q) -> LockOf,
+        render: Render<A>,
+        decide: F,
+    ) -> Self
+    where
+        F: for<'a> Fn(Executor<'a>, Vec<Q>, Option<Turn<Q>>) -> BoxFuture<'a, Result<Batch, Error>>
+            + Send
+            + Sync
+            + 'static,
+    {
+        let spec = VerbSpec {
+            name,
+            lanes: 1,
+            lock_of,
+            render,
+        };
+        Self {
+            verb: Verb::start(builder, spec, decide),
+            products: builder.products_of(),
+        }
+    }
+
+    /// Runs the request about this reservation, and returns the answer.
+    pub(crate) async fn answer(
+        &self,
+        id: ReservationId,
+        key: Option<Key>,
+        request: Q,
+    ) -> Result<Rendered<A>, Problem> {
+        let turn = || self.turn(id);
+        match key {
+            None => {
+                let outcome = self.verb.plain.ask_unkeyed(turn, request).await??;
+                (self.verb.render)(outcome).map(Rendered::from)
+            }
+            Some(key) => self.verb.keyed.ask_unkeyed(turn, (key, request)).await??,
+        }
+    }
+
+    async fn turn(&self, id: ReservationId) -> Result<i64, NoAnswer> {
+        match self.products.ask(id.get(), id).await {
+            // Requests for unknown ids share one turn, because no product has the id 0.
+            Ok(product) => Ok(product.map_or(0, ProductId::get)),
+            // Whatever happened to the read: nothing was done for the request.
+            Err(_) => Err(NoAnswer::Overloaded),
         }
     }
 }

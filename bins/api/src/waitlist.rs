@@ -10,7 +10,6 @@ use inventory::{
     sku::{self, Sku},
     waitlist::{self, Entry, EntryStatus, Filter, Order, Page},
 };
-use serde_json::Value;
 
 use crate::{
     Problem,
@@ -121,30 +120,22 @@ impl<S: Send + Sync> FromRequestParts<S> for Listed {
 
 impl Describe for Listed {
     fn describe(operation: &mut Operation, schemas: &mut Schemas) {
-        let mut only = |name: &str, which: &str, schema: Value| {
-            let description = format!("Only entries {which}.");
-            paging::parameter(operation, name, &description, schema);
-        };
-        only(
-            "user_id",
-            "of this user",
+        let (user, product) = (
             schemas.request_schema::<UserId>(),
-        );
-        only(
-            "product_id",
-            "of this product",
             schemas.request_schema::<ProductId>(),
         );
-        only(
-            "sku",
-            "of the product with this SKU. Cannot be combined with `product_id`",
+        let (sku, status) = (
             schemas.request_schema::<Sku>(),
-        );
-        only(
-            "status",
-            "with this status",
             schemas.response_schema::<EntryStatus>(),
         );
+        let of_sku = "of the product with this SKU. Cannot be combined with `product_id`";
+        let filters = [
+            ("user_id", "of this user", user),
+            ("product_id", "of this product", product),
+            ("sku", of_sku, sku),
+            ("status", "with this status", status),
+        ];
+        paging::filters(operation, "entries", filters);
         let order = schemas.response_schema::<Order>();
         let first = "Which entries come first. The default is `oldest`.";
         paging::parameter(operation, "order", first, order);

@@ -73,7 +73,7 @@ struct Lease {
 pub(crate) struct Due {
     /// The current leases of the rows below.
     pub(crate) leases: Vec<OffsetDateTime>,
-    pub(crate) decided: Vec<Decided>,
+    pub(crate) decided: Vec<RowOutcome>,
     /// No confirm is expected any more.
     pub(crate) given_up: Vec<i64>,
     /// They need a lease of this duration.
@@ -85,7 +85,7 @@ pub(crate) struct Due {
 
 /// A row whose outcome can be recorded.
 #[derive(Clone, Copy)]
-pub(crate) struct Decided {
+pub(crate) struct RowOutcome {
     pub(crate) id: i64,
     pub(crate) created_at: OffsetDateTime,
     pub(crate) replayed: bool,
@@ -178,14 +178,14 @@ impl Flight {
     }
 
     /// The rows of the newest batch: those whose outcome can be recorded, and the others.
-    pub(crate) fn newest(&self) -> (Vec<Decided>, Vec<i64>) {
+    pub(crate) fn newest(&self) -> (Vec<RowOutcome>, Vec<i64>) {
         self.batches.back().map(Batch::split).unwrap_or_default()
     }
 
     /// The transaction of the newest batch has recorded what was decided, and granted a lease for the other rows.
     pub(crate) fn lease_newest(
         &mut self,
-        decided: &[Decided],
+        decided: &[RowOutcome],
         until: OffsetDateTime,
         now: Instant,
     ) {
@@ -313,7 +313,7 @@ impl Flight {
 impl Batch {
     /// The open rows: those whose outcome can be recorded, and the others. A nack can be recorded only when the
     /// outcomes of all messages with its routing key are known: they show whether the message was refused alone.
-    fn split(&self) -> (Vec<Decided>, Vec<i64>) {
+    fn split(&self) -> (Vec<RowOutcome>, Vec<i64>) {
         let mut fates: Vec<Fate> = self.rows.iter().map(|row| row.fate).collect();
         classify_nacks(&mut fates, self.rows.iter().map(|row| &row.routing_key));
         let is_incomplete = |key: &ShortString| {
@@ -328,7 +328,7 @@ impl Batch {
                 Fate::QueueRejected if self.unknown > 0 && is_incomplete(&row.routing_key) => {
                     waiting.push(id);
                 }
-                _ => decided.push(Decided {
+                _ => decided.push(RowOutcome {
                     id,
                     created_at: row.created_at,
                     replayed: row.replayed,

@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use crate::{
     confirms::Fate,
-    flight::{Decided, Due},
+    flight::{Due, RowOutcome},
 };
 
 /// Outcomes that one transaction has recorded.
@@ -29,7 +29,7 @@ pub(crate) struct Done {
     /// The rows that still had their lease.
     pub(crate) ours: HashSet<i64>,
     /// Those whose outcome was recorded.
-    pub(crate) decided: Vec<Decided>,
+    pub(crate) decided: Vec<RowOutcome>,
     pub(crate) recorded: Recorded,
     /// The new lease of the waiting rows.
     pub(crate) until: Option<OffsetDateTime>,
@@ -88,7 +88,7 @@ pub(crate) async fn record_due(
 /// Records outcomes of rows that the transaction has locked.
 pub(crate) async fn record(
     transaction: &mut PgConnection,
-    decided: &[Decided],
+    decided: &[RowOutcome],
     max_attempts: i32,
 ) -> Result<Recorded, Error> {
     let ids = |fate| -> Vec<i64> {

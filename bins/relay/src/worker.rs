@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     confirms::{Fate, Tag},
-    flight::{Decided, Due, Flight, Row},
+    flight::{Due, Flight, Row, RowOutcome},
     publish::{Message, Publisher, is_alive},
     record::{Recorded, record, record_due, transaction},
     relay::Relay,
@@ -419,9 +419,9 @@ impl<'a> Worker<'a> {
         self.flight = Flight::default();
     }
 
-    fn observe(&self, decided: &[Decided]) {
+    fn observe(&self, decided: &[RowOutcome]) {
         let now = OffsetDateTime::now_utc();
-        let first = |row: &&Decided| row.fate == Fate::Acked && !row.replayed;
+        let first = |row: &&RowOutcome| row.fate == Fate::Acked && !row.replayed;
         for row in decided.iter().filter(first) {
             let latency = (now - row.created_at).as_seconds_f64().max(0.0);
             self.relay.metrics.latency_seconds.observe(latency);

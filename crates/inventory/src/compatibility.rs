@@ -143,7 +143,7 @@ async fn check_on(connection: &mut PgConnection) -> Result<Usable, Unusable> {
     match fetch::<Found>(&mut *connection, query).await {
         Ok(found) => {
             let found = found.first();
-            let usable = judge(found.ok_or(Unusable::Older { there: 0, needed })?, needed)?;
+            let usable = evaluate(found.ok_or(Unusable::Older { there: 0, needed })?, needed)?;
             // Each session of the pool has done this. One that cannot never gets into the pool, so this says why.
             let advanced = id_epoch::advance(connection).await;
             advanced.map_err(|error| Unusable::IdsNotAdvanced(error.to_string()))?;
@@ -161,7 +161,7 @@ async fn check_on(connection: &mut PgConnection) -> Result<Usable, Unusable> {
     }
 }
 
-fn judge(found: &Found, needed: i64) -> Result<Usable, Unusable> {
+fn evaluate(found: &Found, needed: i64) -> Result<Usable, Unusable> {
     if !found.writable {
         return Err(Unusable::ReadOnly);
     }
@@ -343,7 +343,7 @@ mod tests {
         }
     }
 
-    fn judged(version: i32, compatible_from: i32, needed: i64) -> Result<Warnings, Unusable> {
+    fn evaluated(version: i32, compatible_from: i32, needed: i64) -> Result<Warnings, Unusable> {
         let found = Found {
             version,
             compatible_from,
@@ -353,15 +353,15 @@ mod tests {
     }
 
     fn warned(found: &Found, needed: i64) -> Result<Warnings, Unusable> {
-        judge(found, needed).map(|usable| usable.warnings)
+        evaluate(found, needed).map(|usable| usable.warnings)
     }
 
     #[test]
     fn a_newer_schema_is_used_as_long_as_it_is_compatible() {
-        assert_eq!(judged(7, 5, 5), Ok(Vec::new()));
-        assert_eq!(judged(7, 5, 7), Ok(Vec::new()));
+        assert_eq!(evaluated(7, 5, 5), Ok(Vec::new()));
+        assert_eq!(evaluated(7, 5, 7), Ok(Vec::new()));
         assert_eq!(
-            judged(7, 6, 5),
+            evaluated(7, 6, 5),
             Err(Unusable::Newer {
                 there: 7,
                 compatible_from: 6,
@@ -372,7 +372,7 @@ mod tests {
 
     #[test]
     fn an_older_schema_is_not_used() {
-        let unusable = judged(4, 1, 5).expect_err("older");
+        let unusable = evaluated(4, 1, 5).expect_err("older");
         assert_eq!(
             unusable.to_string(),
             "schema is at 4, this program needs 5: run flashsale-api migrate"
@@ -411,20 +411,20 @@ mod tests {
             writable: false,
             ..sound()
         };
-        assert_eq!(judge(&read_only, 5), Err(Unusable::ReadOnly));
+        assert_eq!(evaluate(&read_only, 5), Err(Unusable::ReadOnly));
         for level in ["serializable", "repeatable read"] {
             let isolation = level.to_owned();
             let found = Found {
                 isolation: isolation.clone(),
                 ..sound()
             };
-            assert_eq!(judge(&found, 5), Err(Unusable::Isolation(isolation)));
+            assert_eq!(evaluate(&found, 5), Err(Unusable::Isolation(isolation)));
         }
         let encoding = "SQL_ASCII".to_owned();
         let found = Found {
             encoding: encoding.clone(),
             ..sound()
         };
-        assert_eq!(judge(&found, 5), Err(Unusable::Encoding(encoding)));
+        assert_eq!(evaluate(&found, 5), Err(Unusable::Encoding(encoding)));
     }
 }

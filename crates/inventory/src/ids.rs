@@ -9,7 +9,10 @@ use serde::{
 };
 
 /// 2⁵³−1. Up to this number, no other whole number has the same `f64`.
-const EXACT_MAX: f64 = 9_007_199_254_740_991.0;
+const EXACT_MAX: i64 = 9_007_199_254_740_991;
+
+/// What a schema of numbers above [`EXACT_MAX`] says in words, because JSON Schema cannot.
+const EXACT_FORM: &str = "From 2^53 (9007199254740992) on, written with digits only: without a fraction and without an exponent.";
 
 /// Reads a whole number in this range. `1.0` and `1e2` are whole numbers, too, as JSON Schema defines them, but only
 /// below 2⁵³: beyond that, a number with a fraction or an exponent may not be the one that the client means.
@@ -54,7 +57,7 @@ impl Visitor<'_> for WholeNumber {
     }
 
     fn visit_f64<E: serde::de::Error>(self, number: f64) -> Result<i64, E> {
-        let is_whole = number.fract() == 0.0 && number.abs() <= EXACT_MAX;
+        let is_whole = number.fract() == 0.0 && number.abs() <= EXACT_MAX as f64;
         // Exact, because of the check above.
         self.within(is_whole.then_some(number as i64), Unexpected::Float(number))
     }
@@ -113,6 +116,9 @@ macro_rules! positive {
                 let mut schema = <$repr>::json_schema(generator);
                 schema.insert("minimum".into(), 1.into());
                 schema.insert("maximum".into(), <$repr>::MAX.into());
+                if i64::from(<$repr>::MAX) > EXACT_MAX {
+                    schema.insert("description".into(), EXACT_FORM.into());
+                }
                 schema
             }
         }

@@ -172,6 +172,20 @@ pub enum InvalidProduct {
     Window,
 }
 
+impl InvalidProduct {
+    /// The name of the field that has the fault.
+    pub fn field(&self) -> &'static str {
+        match self {
+            Self::Name => "name",
+            Self::Sku(_) => "sku",
+            Self::Stock => "stock",
+            Self::Seconds(field) | Self::Time(field) => field,
+            Self::MaxPerUser => "max_per_user",
+            Self::Window => "sale_ends_at",
+        }
+    }
+}
+
 impl NewProduct {
     /// `stock` is the number of units, 0 to 2³¹−1.
     pub fn new(name: String, stock: i64, policy: Policy) -> Result<Self, InvalidProduct> {

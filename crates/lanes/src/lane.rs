@@ -17,7 +17,7 @@ use trace::Span;
 
 use crate::{
     overload::{NoAnswer, Overload},
-    queue::FairQueue,
+    queue::{FairQueue, UNKEYED},
 };
 
 /// The limits of a lane.
@@ -149,20 +149,61 @@ impl<Q: Send + 'static, A: Send + 'static> Lanes<Q, A> {
     ///
     /// [`NoAnswer::Overloaded`] if the queue is full or the request waited too long; the error of the call otherwise.
     pub async fn ask(&self, key: i64, request: Q) -> Result<A, NoAnswer> {
+        let (waiting, answer) = Waiting::new(request);
+        self.lane(key).push(key, waiting)?;
+        received(answer).await
+    }
+
+    /// As [`Self::ask`], for a request whose key must be looked up first. `key` is only called if the queue is so long
+    /// that the request may not be in the next batch. As long as the next batch takes all requests, no key has to wait
+    /// for another one. For a verb with one lane, because requests of the same key would be in different lanes.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::ask`], or the error of `key`: then the request was not sent.
+    pub async fn ask_unkeyed<Fut>(
+        &self,
+        key: impl FnOnce() -> Fut,
+        request: Q,
+    ) -> Result<A, NoAnswer>
+    where
+        Fut: Future<Output = Result<i64, NoAnswer>>,
+    {
+        let (waiting, answer) = Waiting::new(request);
+        if let Err(waiting) = self.lane(UNKEYED).push_unkeyed(waiting) {
+            // In a box, because every request would otherwise have the memory that this needs.
+            Box::pin(async {
+                let key = key().await?;
+                self.lane(key).push(key, waiting)
+            })
+            .await?;
+        }
+        received(answer).await
+    }
+
+    fn lane(&self, key: i64) -> &Lane<Q, A> {
         let position = key.unsigned_abs() % self.lanes.len() as u64;
         // The remainder is less than a usize, so the cast is exact.
-        let lane = &self.lanes[position as usize];
+        &self.lanes[position as usize]
+    }
+}
+
+impl<Q, A> Waiting<Q, A> {
+    fn new(request: Q) -> (Self, oneshot::Receiver<Result<A, NoAnswer>>) {
         let (reply, answer) = oneshot::channel();
-        let waiting = Waiting {
+        let waiting = Self {
             request,
             reply,
             since: Instant::now(),
             span: Span::current(),
         };
-        lane.push(key, waiting)?;
-        // The lane answers every request. The channel closes without an answer only when the process ends.
-        answer.await.unwrap_or(Err(NoAnswer::OutcomeUnknown))
+        (waiting, answer)
     }
+}
+
+/// The lane answers every request. The channel closes without an answer only when the process ends.
+async fn received<A>(answer: oneshot::Receiver<Result<A, NoAnswer>>) -> Result<A, NoAnswer> {
+    answer.await.unwrap_or(Err(NoAnswer::OutcomeUnknown))
 }
 
 impl<Q: Send + 'static, A: Send + 'static> Lane<Q, A> {
@@ -238,6 +279,20 @@ impl<Q: Send + 'static, A: Send + 'static> Lane<Q, A> {
             return Err(queue.overload.refused());
         }
         queue.waiting.push(key, waiting);
+        drop(queue);
+        self.arrived.notify_one();
+        Ok(())
+    }
+
+    /// Returns the request if the next batch may have no room for it. Requests without a key use at most half of the
+    /// queue, so that those with a key can have their shares.
+    fn push_unkeyed(&self, waiting: Waiting<Q, A>) -> Result<(), Waiting<Q, A>> {
+        let mut queue = lock(&self.queue);
+        let Limits { batch, depth, .. } = self.limits;
+        if !queue.waiting.is_shorter_than(batch.min(depth / 2)) {
+            return Err(waiting);
+        }
+        queue.waiting.push(UNKEYED, waiting);
         drop(queue);
         self.arrived.notify_one();
         Ok(())

@@ -22,6 +22,10 @@
 //! of a quiet key waits for at most one batch. A lane that is full still accepts requests of a key that has less than
 //! its share of the queue.
 //!
+//! Some requests do not name their row, and its id must be looked up ([`Lanes::ask_unkeyed`]). As long as the next batch
+//! takes all that wait, the key decides nothing, and these requests wait without one. They are the first in the next
+//! batch. Only when more requests wait are the keys of further ones looked up.
+//!
 //! # Limits
 //!
 //! The size of a batch, the length of the queue, and the time in the queue have limits ([`Limits`]). Nothing was done

@@ -2,6 +2,9 @@
 
 use std::collections::{HashMap, VecDeque};
 
+/// The key of items whose own key is not known.
+pub(crate) const UNKEYED: i64 = i64::MIN;
+
 /// Items of several keys. The items of one key keep their order.
 pub(crate) struct FairQueue<T> {
     /// The keys with items, in the order of their turns.
@@ -33,6 +36,11 @@ impl<T> FairQueue<T> {
         own < depth / keys
     }
 
+    /// Whether fewer than `limit` items wait.
+    pub(crate) fn is_shorter_than(&self, limit: usize) -> bool {
+        self.len < limit
+    }
+
     pub(crate) fn push(&mut self, key: i64, item: T) {
         let own = self.items.entry(key).or_default();
         if own.is_empty() {
@@ -42,10 +50,11 @@ impl<T> FairQueue<T> {
         self.len += 1;
     }
 
-    /// Takes items until `accept` was true `count` times. Each key has the same share of `count`. What a key does not
-    /// use goes to the others.
+    /// Takes items until `accept` was true `count` times. Items without a key come first. Then each key has the same
+    /// share of the rest. What a key does not use goes to the others.
     pub(crate) fn take(&mut self, count: usize, mut accept: impl FnMut(T) -> bool) {
-        let mut room = count;
+        let mut room = count - self.take_of(UNKEYED, count, &mut accept);
+        self.forget_empty();
         while room > 0 && !self.turns.is_empty() {
             let share = (room / self.turns.len()).max(1);
             for _ in 0..self.turns.len() {

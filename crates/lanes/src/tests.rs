@@ -1,6 +1,6 @@
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
-    sync::Arc,
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -183,6 +183,67 @@ async fn a_lane_that_a_busy_key_has_filled_still_takes_each_quiet_key_up_to_its_
         assert_eq!(answer.ok(), Some(Err(NoAnswer::Overloaded)), "{refused}");
     }
     bench.gate.add_permits(9);
+    for asked in asked {
+        assert!(asked.await.is_ok_and(|answer| answer.is_ok()));
+    }
+}
+
+/// Sends a request whose key must be looked up. Returns when it is in the queue, in the running call, or refused.
+async fn ask_unkeyed(
+    bench: &Bench,
+    looked_up: &Arc<Mutex<Vec<i64>>>,
+    key: Result<i64, NoAnswer>,
+    request: i64,
+) -> tokio::task::JoinHandle<Result<i64, NoAnswer>> {
+    let (lanes, looked_up) = (Arc::clone(&bench.lanes), Arc::clone(looked_up));
+    let asked = tokio::spawn(async move {
+        let find = async || {
+            runtime::lock(&looked_up).push(request);
+            key
+        };
+        lanes.ask_unkeyed(find, request).await
+    });
+    tokio::task::yield_now().await;
+    asked
+}
+
+#[tokio::test]
+async fn a_key_is_looked_up_only_when_the_next_batch_may_have_no_room() {
+    let (busy, quiet) = (Ok(50), Ok(60));
+    let looked_up = Arc::default();
+    let mut bench = Bench::new(LIMITS);
+    let mut asked = vec![ask_unkeyed(&bench, &looked_up, busy, 1).await];
+    assert_eq!(bench.batch().await, [1]);
+    // Half of the queue is for requests without a key.
+    for request in [2, 3, 4, 5] {
+        asked.push(ask_unkeyed(&bench, &looked_up, busy, request).await);
+    }
+    // The queue is full, and the busy key has its share.
+    let refused = ask_unkeyed(&bench, &looked_up, busy, 6).await;
+    assert_eq!(refused.await.ok(), Some(Err(NoAnswer::Overloaded)));
+    asked.push(ask_unkeyed(&bench, &looked_up, quiet, QUIET).await);
+    assert_eq!(*runtime::lock(&looked_up), [4, 5, 6, QUIET]);
+    bench.gate.add_permits(9);
+    assert_eq!(bench.batch().await, [2, 3, 4], "those without a key first");
+    assert_eq!(bench.batch().await, [QUIET, 5], "then the keys take turns");
+    for asked in asked {
+        assert!(asked.await.is_ok_and(|answer| answer.is_ok()));
+    }
+}
+
+#[tokio::test]
+async fn a_request_whose_key_cannot_be_looked_up_is_never_sent() {
+    let looked_up = Arc::default();
+    let mut bench = Bench::new(LIMITS);
+    let mut asked = vec![bench.ask(1).await];
+    bench.batch().await;
+    for request in [2, 3] {
+        asked.push(ask_unkeyed(&bench, &looked_up, Ok(50), request).await);
+    }
+    let failed = ask_unkeyed(&bench, &looked_up, Err(NoAnswer::Overloaded), 4).await;
+    assert_eq!(failed.await.ok(), Some(Err(NoAnswer::Overloaded)));
+    bench.gate.add_permits(9);
+    assert_eq!(bench.batch().await, [2, 3]);
     for asked in asked {
         assert!(asked.await.is_ok_and(|answer| answer.is_ok()));
     }

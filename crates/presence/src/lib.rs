@@ -1,6 +1,8 @@
 //! Heartbeats: every process writes a report about itself to PostgreSQL once per second. Operators and the live page
 //! read the reports. No verb depends on them.
 
+#![warn(missing_docs)]
+
 mod feed;
 
 use std::{collections::BTreeMap, str::FromStr, time::Duration};

@@ -122,6 +122,47 @@ fn acts(system: &System) -> Vec<RequestBuilder> {
     ]
 }
 
+/// Every read of a client. Those with an id answer 404 if nothing was created yet.
+fn reads(system: &System) -> Vec<RequestBuilder> {
+    let get = |path: &&str| system.request(Method::GET, path);
+    let paths = [
+        "/products",
+        "/products?limit=1",
+        "/products?sku=A",
+        "/products/1",
+        "/reservations",
+        "/reservations?limit=100",
+        "/reservations/1",
+        "/waitlist",
+        "/waitlist/1",
+    ];
+    paths.iter().map(get).collect()
+}
+
+/// The reads that `CORS_ORIGINS` opens to pages.
+const OPEN_READS: [&str; 3] = ["/products", "/products/1", "/reservations/1"];
+
+async fn expect_reads(system: &System, headers: &[(&str, &str)], allowed: bool) {
+    for mut read in reads(system) {
+        for (name, value) in headers {
+            read = read.header(*name, *value);
+        }
+        expect_read(&Answer::to(read).await, &format!("{headers:?}"), allowed);
+    }
+}
+
+fn expect_read(answer: &Answer, about: &str, allowed: bool) {
+    match allowed {
+        true => assert!(
+            matches!(answer.status.as_u16(), 200 | 404),
+            "{about}: {answer:?}"
+        ),
+        false => {
+            answer.expect_problem(403, "forbidden");
+        }
+    }
+}
+
 async fn expect_all(system: &System, header: (&str, &str), allowed: bool) {
     for act in acts(system) {
         let answer = Answer::to(act.header(header.0, header.1)).await;
@@ -171,6 +212,82 @@ async fn without_keys_another_sites_page_can_change_nothing() {
     assert_eq!(system.look_up(&hold).await, hold);
 }
 
+/// A page whose own name resolves to this machine reads answers as if they were its site's. Its browser sends no `Origin`
+/// with a GET.
+#[tokio::test]
+async fn without_keys_a_page_cannot_read_by_way_of_its_own_name() {
+    let system = System::with(&[("ADMIN_TOKEN", "token")]).await;
+    let names = OF_OTHER_SITES.iter().filter(|(name, _)| *name == "Host");
+    let names: Vec<_> = names.collect();
+    assert!(!names.is_empty());
+    for header in names {
+        expect_reads(&system, &[*header], false).await;
+        let by_token = [*header, ("Authorization", "Bearer token")];
+        expect_reads(&system, &by_token, true).await;
+        let by_guess = [*header, ("Authorization", "Bearer guess")];
+        expect_reads(&system, &by_guess, false).await;
+    }
+    for host in ["localhost:8080", "[::1]:8080", "127.0.0.1", "api"] {
+        expect_reads(&system, &[("Host", host)], true).await;
+    }
+    // Browsers do not let this page read the answer.
+    expect_reads(&system, &[("Origin", "https://evil.example")], true).await;
+    let product = system.create_product(1).await;
+    system.reserve(product, 4711).await;
+    for path in ["/reservations?limit=100", "/reservations/1"] {
+        let read = system.request(Method::GET, path);
+        let answer = Answer::to(read.header("host", "evil.example:8080")).await;
+        answer.expect_problem(403, "forbidden");
+        assert!(!answer.text.contains("4711"), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn pages_that_may_read_may_have_the_name_of_the_api() {
+    let shop = "https://shop.example";
+    for (origins, headers, allowed) in [
+        (shop, &[("Host", "evil.example")][..], false),
+        (shop, &[("Host", "shop.example")], true),
+        (
+            shop,
+            &[("Host", "api.shop.example"), ("Origin", shop)],
+            true,
+        ),
+        (
+            shop,
+            &[
+                ("Host", "api.shop.example"),
+                ("Origin", "https://evil.example"),
+            ],
+            false,
+        ),
+        (
+            shop,
+            &[("Host", "shop.example"), ("Origin", "http://evil.example")],
+            false,
+        ),
+        ("*", &[("Host", "evil.example")], true),
+    ] {
+        let system = System::with(&[("CORS_ORIGINS", origins)]).await;
+        for mut read in reads(&system) {
+            let path = read
+                .try_clone()
+                .unwrap()
+                .build()
+                .unwrap()
+                .url()
+                .path()
+                .to_owned();
+            for (name, value) in headers {
+                read = read.header(*name, *value);
+            }
+            let is_open = allowed && OPEN_READS.contains(&path.as_str());
+            let about = format!("{origins} {path} {headers:?}");
+            expect_read(&Answer::to(read).await, &about, is_open);
+        }
+    }
+}
+
 #[tokio::test]
 async fn in_a_network_the_host_may_have_any_name_unless_a_browser_asks() {
     let system = System::spawn(&[("LISTEN_ADDR", "0.0.0.0:0")]).await;
@@ -183,6 +300,9 @@ async fn in_a_network_the_host_may_have_any_name_unless_a_browser_asks() {
         true,
     )
     .await;
+    let name = ("Host", "flashsale.shop.svc.cluster.local:8080");
+    expect_reads(&system, &[name], true).await;
+    expect_reads(&system, &[name, ("Sec-Fetch-Site", "same-origin")], false).await;
     for act in acts(&system) {
         // The page's own name resolves to the service.
         let act = act

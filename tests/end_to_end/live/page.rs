@@ -89,7 +89,7 @@ async fn a_product_is_created_and_its_stock_adjusted() {
 }
 
 #[tokio::test]
-async fn due_holds_are_expired_dead_events_requeued_and_the_books_audited() {
+async fn due_holds_are_expired_dead_events_requeued_and_the_inventory_audited() {
     let system = System::start().await;
     let product = system.create_product(9).await;
     for user in 1..=2 {

@@ -243,7 +243,7 @@ impl Answer {
         let mut fields = vec!["type", "title", "status", "detail", "code"];
         fields.extend(more);
         match code {
-            "invalid_request" => fields.push("errors"),
+            "invalid_request" | "invalid_product" => fields.push("errors"),
             "already_reserved" | "waitlist_entry_offered" => fields.push("reservation_id"),
             "already_waiting" => fields.push("entry_id"),
             "sold_out" | "insufficient_stock" | "stock_changed" => fields.push("stock"),

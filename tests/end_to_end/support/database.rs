@@ -141,12 +141,15 @@ impl Database {
         lock
     }
 
-    /// Raises the lock timeout of reserves, so that a slow machine does not end the wait too early.
+    /// Raises the lock timeout of the verbs, so that a slow machine does not end the wait too early.
     pub(crate) async fn be_patient(&self) {
-        sqlx::query("alter function reserve_v2 set lock_timeout = '60s'")
-            .execute(&self.pool)
-            .await
-            .unwrap();
+        for function in ["reserve_v2", "confirm_v2", "cancel_v2", "extend_v1"] {
+            let patient = format!("alter function {function} set lock_timeout = '60s'");
+            sqlx::query(sqlx::AssertSqlSafe(patient))
+                .execute(&self.pool)
+                .await
+                .unwrap();
+        }
     }
 
     /// Lowers the lock timeout of the verbs to less than a test can wait.

@@ -3,10 +3,10 @@
 
 use std::collections::HashMap;
 
-use inventory::{import::Row, product::InvalidProduct};
+use inventory::import::Row;
 use serde_json::{Map, Value};
 
-use crate::{faults, json::Object, products::WantedProduct};
+use crate::{faults, json::Object, problem::in_one_text, products::WantedProduct};
 
 /// A value and the number of its line.
 pub(super) struct Line<T> {
@@ -150,13 +150,12 @@ fn row(json: &str) -> Result<Row, String> {
             });
         }
     };
-    let invalid = |invalid: InvalidProduct| invalid.to_string();
-    let sku = product.sku().map_err(invalid)?.ok_or("sku is missing")?;
+    let valid = product.validated().map_err(|faults| in_one_text(&faults))?;
     Ok(Row {
-        sku,
-        name: product.name().map_err(invalid)?,
-        stock: product.stock().map_err(invalid)?,
-        policy: product.policy().map_err(invalid)?,
+        sku: valid.sku.ok_or("sku is missing")?,
+        name: valid.name,
+        stock: valid.stock,
+        policy: valid.policy,
     })
 }
 

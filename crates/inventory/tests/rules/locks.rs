@@ -73,13 +73,13 @@ async fn who_waits_for_a_product_has_locked_none_that_comes_after_it(pool: PgPoo
         lock.rollback().await.unwrap();
         assert_eq!(call.await.unwrap().changed(), 2, "{name}");
     }
-    for together in [false, true] {
+    for in_batch in [false, true] {
         let [first, second] = [shop.product(2).await, shop.product(2).await];
         let lock = shop.lock(first).await;
         let waiting = shop.clone();
         let call = tokio::spawn(async move {
             let requests = [one(second, 1), one(first, 1)];
-            if together {
+            if in_batch {
                 let batch = reserve_batch(&waiting.pool, &requests, HOLD_SECONDS, &waiting.events);
                 batch.await.unwrap().answer.unwrap().len()
             } else {

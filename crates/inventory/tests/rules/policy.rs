@@ -13,7 +13,7 @@ use sqlx::{
 use time::{Duration, OffsetDateTime};
 
 use crate::{
-    reserve_batch::together,
+    reserve_batch::reserve_in_batch,
     support::{Changed as _, HOLD_SECONDS, Shop, one, only, outcomes, units},
 };
 
@@ -200,7 +200,7 @@ async fn a_repeated_reserve_finds_its_hold_outside_the_sale(pool: PgPool) {
         for stock in [1, 5] {
             let [product, other] = [shop.product(stock).await, shop.product(stock).await];
             let requests = [one(product, 1), one(other, 1)];
-            let batch = together(&shop, &requests).await;
+            let batch = reserve_in_batch(&shop, &requests).await;
             let holds: Vec<_> = batch.answer.unwrap().iter().map(|hold| hold.id).collect();
             let held = |position: usize| Refusal::AlreadyReserved {
                 reservation_id: holds[position],
@@ -215,7 +215,7 @@ async fn a_repeated_reserve_finds_its_hold_outside_the_sale(pool: PgPool) {
             let others = [one(other, 2), one(other, 1), one(product, 1)];
             let wanted = [Err(refusal.clone()), Err(held(1)), Err(held(0))];
             assert_eq!(outcomes(&shop.reserve(&others).await), wanted);
-            let repeated = together(&shop, &requests).await.answer;
+            let repeated = reserve_in_batch(&shop, &requests).await.answer;
             assert_eq!(repeated.unwrap_err(), (product, held(0)));
 
             // A hold past its deadline is not a hold any more, and a closed sale does not replace it.

@@ -1,4 +1,4 @@
-//! reserve together: all or none.
+//! reserve_batch: all or none.
 
 use futures_util::future::join_all;
 use inventory::{
@@ -15,7 +15,7 @@ use sqlx::{
 
 use crate::support::{ALL_EVENTS, HOLD_SECONDS, Shop, one, units};
 
-pub(crate) async fn together(shop: &Shop, requests: &[Reserve]) -> ReservedBatch {
+pub(crate) async fn reserve_in_batch(shop: &Shop, requests: &[Reserve]) -> ReservedBatch {
     reserve_batch(&shop.pool, requests, HOLD_SECONDS, &shop.events)
         .await
         .unwrap()
@@ -26,7 +26,7 @@ async fn all_are_had_in_the_order_of_the_requests(pool: PgPool) {
     let shop = Shop::new(pool);
     let [first, second] = [shop.product(2).await, shop.product(1).await];
     let requests = [one(second, 7), units(first, 7, 2)];
-    let holds = together(&shop, &requests).await.answer.unwrap();
+    let holds = reserve_in_batch(&shop, &requests).await.answer.unwrap();
     let products: Vec<_> = holds
         .iter()
         .map(|hold| (hold.product_id, hold.quantity.get()))
@@ -53,12 +53,12 @@ async fn where_one_is_refused_nothing_is_held(pool: PgPool) {
     let stale = shop.stale_hold(first, 7, 60).await;
     let before = shop.count("select count(*) from outbox_events").await;
 
-    let sold_out = together(&shop, &[one(first, 7), units(second, 7, 3)]).await;
+    let sold_out = reserve_in_batch(&shop, &[one(first, 7), units(second, 7, 3)]).await;
     assert_eq!(
         sold_out.answer.unwrap_err(),
         (second, Refusal::SoldOut { free: 2 })
     );
-    let not_found = together(
+    let not_found = reserve_in_batch(
         &shop,
         &[one(first, 7), one(unknown, 7), units(second, 7, 3)],
     )
@@ -79,7 +79,7 @@ async fn where_one_is_refused_nothing_is_held(pool: PgPool) {
     );
 
     // The user's own stale hold never blocks it.
-    let had = together(&shop, &[units(first, 7, 5), units(second, 7, 2)]).await;
+    let had = reserve_in_batch(&shop, &[units(first, 7, 5), units(second, 7, 2)]).await;
     assert_eq!((had.answer.unwrap().len(), had.expired), (2, 1));
     assert_eq!(shop.stored(stale).await.status, "EXPIRED");
     assert_eq!(
@@ -121,7 +121,7 @@ async fn all_holds_have_the_earliest_deadline(pool: PgPool) {
                 shop.stale_hold(products[0], user, 60).await;
             }
             let requests: Vec<_> = products.iter().map(|id| one(*id, user)).collect();
-            let holds = together(&shop, &requests).await.answer.unwrap();
+            let holds = reserve_in_batch(&shop, &requests).await.answer.unwrap();
             for hold in holds {
                 assert_eq!((hold.expires_at - hold.created_at).whole_seconds(), seconds);
                 let read = shop.get(hold.id).await;
@@ -154,7 +154,7 @@ async fn two_orders_of_the_same_products_do_not_deadlock(
                 if buyer % 2 == 0 {
                     requests.reverse();
                 }
-                had += usize::from(together(&shop, &requests).await.answer.is_ok());
+                had += usize::from(reserve_in_batch(&shop, &requests).await.answer.is_ok());
             }
             had
         }

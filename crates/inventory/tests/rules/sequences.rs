@@ -155,7 +155,7 @@ fn sequences() -> impl Strategy<Value = Vec<Step>> {
             }
         })
     };
-    let together = (vec(wish(), 1..4), 1..7_i64).prop_map(|(mut wishes, user)| {
+    let batch = (vec(wish(), 1..4), 1..7_i64).prop_map(|(mut wishes, user)| {
         wishes.sort_by_key(|wish| wish.product);
         wishes.dedup_by_key(|wish| wish.product);
         wishes.iter_mut().for_each(|wish| wish.user = user);
@@ -179,7 +179,7 @@ fn sequences() -> impl Strategy<Value = Vec<Step>> {
             Step::SetStock { product, stock, expected }
         }),
         8 => reserve.clone(),
-        3 => together.prop_map(Step::ReserveBatch),
+        3 => batch.prop_map(Step::ReserveBatch),
         3 => holds().prop_map(Step::Confirm),
         3 => holds().prop_map(Step::Cancel),
         3 => vec((hold(), seconds.clone()), 1..5).prop_map(Step::Extend),

@@ -34,7 +34,7 @@ impl Random {
 
 /// The collected answers. An id is listed once per answer that has it.
 #[derive(Default)]
-struct Told {
+struct Answers {
     reserved: Vec<ReservationId>,
     confirmed: Vec<ReservationId>,
     canceled: Vec<ReservationId>,
@@ -42,19 +42,19 @@ struct Told {
     changed: HashMap<&'static str, u64>,
 }
 
-impl Told {
+impl Answers {
     fn add(&mut self, batch: Batch, status: &'static str) {
         *self.changed.entry(status).or_default() += batch.changed();
         *self.changed.entry("EXPIRED").or_default() += batch.expired;
-        let told = match status {
+        let answers = match status {
             "ACTIVE" => &mut self.reserved,
             "CONFIRMED" => &mut self.confirmed,
             _ => &mut self.canceled,
         };
-        told.extend(batch.answers.into_iter().flatten().map(|held| held.id));
+        answers.extend(batch.answers.into_iter().flatten().map(|held| held.id));
     }
 
-    fn join(&mut self, other: Told) {
+    fn join(&mut self, other: Answers) {
         self.reserved.extend(other.reserved);
         self.confirmed.extend(other.confirmed);
         self.canceled.extend(other.canceled);
@@ -65,8 +65,8 @@ impl Told {
 }
 
 /// One client: it awaits each call before the next. `known` are holds that any client may end.
-async fn client(shop: Shop, products: Vec<ProductId>, mut random: Random) -> Told {
-    let mut told = Told::default();
+async fn client(shop: Shop, products: Vec<ProductId>, mut random: Random) -> Answers {
+    let mut answers = Answers::default();
     let mut known: Vec<ReservationId> = Vec::new();
     for _ in 0..CALLS {
         let recent = &known[known.len().saturating_sub(12)..];
@@ -89,20 +89,20 @@ async fn client(shop: Shop, products: Vec<ProductId>, mut random: Random) -> Tol
                         Err(_) => {}
                     }
                 }
-                told.add(batch, "ACTIVE");
+                answers.add(batch, "ACTIVE");
             }
             12 => {
                 // Few sales, because otherwise the products would soon be sold out.
                 let ids = [random.pick(recent)];
-                told.add(shop.confirm(&ids).await, "CONFIRMED");
+                answers.add(shop.confirm(&ids).await, "CONFIRMED");
             }
             13..19 => {
                 let ids: Vec<_> = (0..=random.below(6)).map(|_| random.pick(recent)).collect();
-                told.add(shop.cancel(&ids).await, "CANCELED");
+                answers.add(shop.cancel(&ids).await, "CANCELED");
             }
             19..22 => {
                 let expired = shop.expire(random.pick(&products), 2).await;
-                *told.changed.entry("EXPIRED").or_default() += expired;
+                *answers.changed.entry("EXPIRED").or_default() += expired;
             }
             _ => {
                 // Moves the deadline of one hold closer while others may be using it. (Never later: a due hold stays
@@ -118,7 +118,7 @@ async fn client(shop: Shop, products: Vec<ProductId>, mut random: Random) -> Tol
             }
         }
     }
-    told
+    answers
 }
 
 #[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
@@ -146,9 +146,9 @@ async fn every_answer_is_true_after_a_storm_of_mixed_calls(
         let random = Random(seed.wrapping_add(task << 32));
         clients.push(tokio::spawn(client(shop.clone(), products.clone(), random)));
     }
-    let mut told = Told::default();
+    let mut answers = Answers::default();
     for client in clients {
-        told.join(client.await.unwrap());
+        answers.join(client.await.unwrap());
     }
 
     shop.assert_sound().await;
@@ -158,32 +158,35 @@ async fn every_answer_is_true_after_a_storm_of_mixed_calls(
         .unwrap()
         .into_iter()
         .collect();
-    let distinct: HashSet<_> = told.reserved.iter().collect();
+    let distinct: HashSet<_> = answers.reserved.iter().collect();
     assert_eq!(
         distinct.len(),
-        told.reserved.len(),
+        answers.reserved.len(),
         "one hold answered two requests"
     );
     assert!(
-        told.reserved
+        answers
+            .reserved
             .iter()
             .all(|id| stored.contains_key(&id.get()))
     );
     assert!(
-        told.confirmed
+        answers
+            .confirmed
             .iter()
             .all(|id| stored[&id.get()] == "CONFIRMED")
     );
     assert!(
-        told.canceled
+        answers
+            .canceled
             .iter()
             .all(|id| stored[&id.get()] == "CANCELED")
     );
     let crowd = CROWD as u64 * PRODUCTS as u64 / 2;
-    assert_eq!(told.changed["ACTIVE"] + crowd, stored.len() as u64);
+    assert_eq!(answers.changed["ACTIVE"] + crowd, stored.len() as u64);
     for status in ["CONFIRMED", "CANCELED", "EXPIRED"] {
         let rows = stored.values().filter(|stored| *stored == status).count();
-        assert_eq!(told.changed[status], rows as u64, "{status}");
+        assert_eq!(answers.changed[status], rows as u64, "{status}");
         assert!(rows > 0, "the storm made none {status}");
     }
     let twice = shop

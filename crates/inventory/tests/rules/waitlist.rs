@@ -5,8 +5,8 @@ mod closing;
 mod entries;
 mod imports;
 mod orders;
+mod reported;
 mod stage;
-mod told;
 mod turns;
 mod waits;
 

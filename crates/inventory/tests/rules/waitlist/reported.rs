@@ -1,4 +1,4 @@
-//! What a call tells its followers: every offered hold, and whether there are events.
+//! What a call reports to its followers: every offered hold, and whether there are events.
 
 use inventory::{
     ReservationId,
@@ -18,17 +18,20 @@ use trace::Span;
 use super::stage::{self, Line};
 use crate::support::{ALL_EVENTS, Shop, one};
 
-/// What was told of a call.
+/// What was reported of a call.
 #[derive(Debug, PartialEq)]
-struct Told {
+struct Reported {
     created: u64,
     expired: u64,
     has_event: bool,
 }
 
-fn told<'a>(shop: &Shop, transitions: impl Iterator<Item = Transition<'a>> + Clone) -> Told {
+fn reported<'a>(
+    shop: &Shop,
+    transitions: impl Iterator<Item = Transition<'a>> + Clone,
+) -> Reported {
     let sum = |count: fn(Transition<'a>) -> u64| transitions.clone().map(count).sum();
-    Told {
+    Reported {
         created: sum(|transition| match transition {
             Transition::Of(Change::Reserved | Change::Reacquired, _) => 1,
             Transition::Offered(holds) => holds,
@@ -72,24 +75,24 @@ const WAYS: [&str; 9] = [
     "reserve",
 ];
 
-async fn act(shop: &Shop, way: &str, sku: &str) -> Told {
+async fn act(shop: &Shop, way: &str, sku: &str) -> Reported {
     let (product, [hold, other]) = product_with_a_line(shop, sku).await;
     let (pool, events) = (&shop.pool, &shop.events);
     match way {
         "late payment" => {
             let late = reacquire::reacquire(pool, hold, &Span::current(), events).await;
-            told(shop, late.unwrap().transitions())
+            reported(shop, late.unwrap().transitions())
         }
         "order paid late" => {
             let late = confirm_batch(pool, &[hold], Reacquire::Expired, events).await;
-            told(shop, late.unwrap().transitions())
+            reported(shop, late.unwrap().transitions())
         }
         "units removed" | "too many removed" => {
             let delta = if way == "units removed" { -1 } else { -2 };
             let fewer = Adjustment::new(delta, "lost".to_owned()).unwrap();
             let adjusted = adjust_stock(pool, product, &fewer, events).await.unwrap();
             assert_eq!(adjusted.answer.is_ok(), delta == -1);
-            told(shop, adjusted.transitions())
+            reported(shop, adjusted.transitions())
         }
         "units set" => {
             let wanted = SetStock {
@@ -98,7 +101,7 @@ async fn act(shop: &Shop, way: &str, sku: &str) -> Told {
                 reason: "count".to_owned().try_into().unwrap(),
             };
             let set = set_stock(pool, product, &wanted, events).await.unwrap();
-            told(shop, set.transitions())
+            reported(shop, set.transitions())
         }
         "rules changed" => {
             // While the sale is not open, units stay free.
@@ -107,10 +110,10 @@ async fn act(shop: &Shop, way: &str, sku: &str) -> Told {
             let before = shop.count("select count(*) from outbox_events").await;
             let rules = stage::window(-1, 2);
             let changed = product::change(pool, product, None, None, &rules, events).await;
-            let changed = told(shop, changed.unwrap().transitions());
+            let changed = reported(shop, changed.unwrap().transitions());
             let wrote = shop.count("select count(*) from outbox_events").await > before;
             assert_eq!(changed.has_event, wrote);
-            Told {
+            Reported {
                 // Those of the sweep.
                 expired: 2,
                 has_event: changed.has_event || events_of_a_sweep(shop),
@@ -125,17 +128,17 @@ async fn act(shop: &Shop, way: &str, sku: &str) -> Told {
                 policy: Policy::default(),
             };
             let imported = import::import(pool, &[&row], Mode::Write, events).await;
-            told(shop, imported.unwrap().transitions())
+            reported(shop, imported.unwrap().transitions())
         }
         "expire" => {
             let commit = expire::Commit::Asynchronous;
             let done = expire::expire(pool, product, 10, commit, events).await;
-            told(shop, done.unwrap().transitions())
+            reported(shop, done.unwrap().transitions())
         }
         _ => {
             assert_eq!(way, "reserve");
             shop.backdate(other, -300).await;
-            told(shop, shop.reserve(&[one(product, 9)]).await.transitions())
+            reported(shop, shop.reserve(&[one(product, 9)]).await.transitions())
         }
     }
 }
@@ -145,7 +148,7 @@ fn events_of_a_sweep(shop: &Shop) -> bool {
 }
 
 #[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
-async fn every_offered_hold_and_every_event_is_told(pool: PgPool) {
+async fn every_offered_hold_and_every_event_is_reported(pool: PgPool) {
     let mut shop = Shop::new(pool);
     for way in WAYS {
         for (n, wanted) in ALL_EVENTS.split(',').chain([""]).enumerate() {
@@ -155,12 +158,12 @@ async fn every_offered_hold_and_every_event_is_told(pool: PgPool) {
             shop.events = wanted.trim().parse().unwrap();
             // The two holds of the stage, and their events.
             let [made, created] = [2, 2 * i64::from(wanted == "ReservationCreated")];
-            let told = act(&shop, way, &format!("{}-{n}", way.replace(' ', "-"))).await;
+            let reported = act(&shop, way, &format!("{}-{n}", way.replace(' ', "-"))).await;
             let after = audit::tally(&shop.pool).await.unwrap();
             let count = |before: i64, after: i64| (after - before).unsigned_abs();
             assert_eq!(
-                told,
-                Told {
+                reported,
+                Reported {
                     created: count(before.created + made, after.created),
                     expired: count(before.expired, after.expired),
                     has_event: shop.count("select count(*) from outbox_events").await
@@ -168,7 +171,7 @@ async fn every_offered_hold_and_every_event_is_told(pool: PgPool) {
                 },
                 "{way}: {wanted}"
             );
-            assert!(told.created > 0, "{way}");
+            assert!(reported.created > 0, "{way}");
         }
     }
     shop.assert_lines().await;
