@@ -141,6 +141,14 @@ impl Database {
         lock
     }
 
+    /// Holds the lock that also reads of the table need, until the transaction is rolled back or dropped.
+    pub(crate) async fn lock_table(&self, table: &str) -> Transaction<'static, Postgres> {
+        let mut lock = self.pool.begin().await.unwrap();
+        let statement = AssertSqlSafe(format!("lock table {table}"));
+        sqlx::query(statement).execute(&mut *lock).await.unwrap();
+        lock
+    }
+
     /// Raises the lock timeout of reserves, so that a slow machine does not end the wait too early.
     pub(crate) async fn be_patient(&self) {
         sqlx::query("alter function reserve_v2 set lock_timeout = '60s'")

@@ -86,7 +86,8 @@ pub(crate) fn succeeds(command: &mut Command) -> String {
 
 /// Says that tests are skipped without this. To standard error itself, because cargo shows nothing else of a test that passes.
 pub(crate) fn skipped_without(what: &str) {
-    writeln!(std::io::stderr(), "SKIPPED: a test that needs {what}").unwrap();
+    let mut shown = std::io::stderr();
+    writeln!(shown, "SKIPPED: a test that needs {what}").unwrap();
 }
 
 /// What `make test` installs, and says what is skipped without it.
