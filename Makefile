@@ -1,6 +1,6 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help up demo screenshot down test mutants chaos ha bench backup upgrade containers lint circles deny ci
+.PHONY: help up demo screenshot down test mutants chaos ha bench compare backup upgrade containers lint circles deny ci
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,6 +31,9 @@ ha: ## break three machines of deploy/ha, one fault at a time, and check every g
 
 bench: ## measure against comparators (minutes); CASES="..." SECONDS_PER_ROUND= ROUNDS= CONNECTIONS=
 	@deploy/local/bench.sh
+
+compare: ## processor time of a request by an older release and by this one, in alternating rounds (minutes); FROM=COMMIT
+	@deploy/local/compare.sh
 
 backup: ## back up a private PostgreSQL with pgBackRest as deploy/pgbackrest says, and restore it to the middle of a sale
 	@deploy/local/backup.sh

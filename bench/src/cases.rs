@@ -65,6 +65,8 @@ pub(crate) struct Side {
 #[derive(Clone, Copy, PartialEq)]
 pub(crate) enum Work {
     Reserves(Reserves),
+    /// wrk reads one product as fast as the server answers.
+    Reads(Server),
     Events(Events),
     Expiry(Expiry),
     /// One product under load from these clients, and a single client of another product; see `neighbour.rs`.
@@ -128,6 +130,17 @@ pub(crate) enum Sale {
     Open(u32),
     /// One product whose units are all held: the expected answer is 409.
     SoldOut,
+}
+
+/// The answer that is expected, and counted.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Wanted {
+    /// 201: a hold.
+    Created,
+    /// 409: sold out.
+    Conflict,
+    /// 200: the product that was read.
+    Found,
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -225,11 +238,20 @@ impl Case {
     }
 }
 
+impl Sale {
+    pub(crate) fn wanted(self) -> Wanted {
+        match self {
+            Self::Open(_) => Wanted::Created,
+            Self::SoldOut => Wanted::Conflict,
+        }
+    }
+}
+
 impl Work {
     pub(crate) fn clients(self) -> Clients {
         match self {
             Self::Reserves(Reserves { clients, .. }) | Self::Neighbour(clients) => clients,
-            Self::Events(_) | Self::Expiry(_) => Clients::Many,
+            Self::Reads(_) | Self::Events(_) | Self::Expiry(_) => Clients::Many,
         }
     }
 

@@ -6,7 +6,7 @@ use redis::aio::MultiplexedConnection;
 use serde_json::Value;
 
 use crate::{
-    cases::{Sale, Server},
+    cases::{Server, Wanted},
     database::{Database, Products},
     load::Seen,
     metrics::Answers,
@@ -19,36 +19,35 @@ pub(crate) fn unseen(connections: u32, seen: &Seen, counted: &Answers) -> u64 {
     u64::from(connections) + seen.socket_errors + counted.unavailable + counted.other
 }
 
-/// Number of expected answers: 201, or 409 when sold out. Fails if wrk and the server differ by more than the answers
+/// Number of expected answers. Fails if wrk and the server differ by more than the answers
 /// that wrk may have missed.
 pub(crate) fn wanted_answers(
-    sale: Sale,
+    wanted: Wanted,
     seen: &Seen,
     counted: &Answers,
     unseen: u64,
 ) -> anyhow::Result<u64> {
-    let other_refusals = counted.unavailable + counted.other;
-    let (wanted, counted_wanted, status) = match sale {
-        Sale::Open(_) => (seen.requests - seen.refused, counted.created, 201),
+    let answers = match wanted {
+        Wanted::Created | Wanted::Found => seen.requests - seen.refused,
         // wrk cannot distinguish refusals, so the server's other refusals are subtracted.
-        Sale::SoldOut => (
-            seen.refused.saturating_sub(other_refusals),
-            counted.conflict,
-            409,
-        ),
+        Wanted::Conflict => {
+            let other_refusals = counted.unavailable + counted.other;
+            seen.refused.saturating_sub(other_refusals)
+        }
     };
-    if sale == Sale::SoldOut && (counted.created > 0 || seen.refused < seen.requests) {
+    if wanted == Wanted::Conflict && (counted.created > 0 || seen.refused < seen.requests) {
         bail!("a sold-out product was sold: {counted:?}");
     }
     ensure!(
-        wanted > 0,
-        "no answer was a {status}: wrk saw {seen:?}, the server counted {counted:?}"
+        answers > 0,
+        "no answer was {wanted:?}: wrk saw {seen:?}, the server counted {counted:?}"
     );
+    let counted = counted.of(wanted);
     ensure!(
-        (wanted..=wanted + unseen).contains(&counted_wanted),
-        "wrk saw {wanted} answers with {status}, the server gave {counted_wanted}"
+        (answers..=answers + unseen).contains(&counted),
+        "wrk saw {answers} answers that were {wanted:?}, the server gave {counted}"
     );
-    Ok(wanted)
+    Ok(answers)
 }
 
 /// Compares the answers with the stored rows. `sold` is the expected number of units.
@@ -249,29 +248,38 @@ mod tests {
             created,
             conflict,
             unavailable,
-            other: 0,
+            ..Answers::default()
         }
     }
 
     #[test]
     fn refusals_are_not_reservations() {
-        let wanted = wanted_answers(Sale::Open(1), &seen(1000, 300), &answers(705, 0, 300), 10);
+        let wanted = wanted_answers(Wanted::Created, &seen(1000, 300), &answers(705, 0, 300), 10);
         assert_eq!(wanted.expect("consistent"), 700);
-        let wanted = wanted_answers(Sale::SoldOut, &seen(1000, 1000), &answers(0, 903, 100), 10);
+        let wanted = wanted_answers(
+            Wanted::Conflict,
+            &seen(1000, 1000),
+            &answers(0, 903, 100),
+            10,
+        );
         assert_eq!(wanted.expect("consistent"), 900);
         assert!(
-            wanted_answers(Sale::Open(1), &seen(1000, 1000), &answers(0, 1000, 0), 10).is_err()
+            wanted_answers(Wanted::Created, &seen(1000, 1000), &answers(0, 1000, 0), 10).is_err()
         );
     }
 
     #[test]
     fn wrk_and_the_server_must_agree() {
-        let one = Sale::Open(1);
-        assert!(wanted_answers(one, &seen(1000, 0), &answers(1010, 0, 0), 10).is_ok());
-        assert!(wanted_answers(one, &seen(1000, 0), &answers(1011, 0, 0), 10).is_err());
-        assert!(wanted_answers(one, &seen(1000, 0), &answers(999, 0, 0), 10).is_err());
-        assert!(wanted_answers(Sale::SoldOut, &seen(1000, 1000), &answers(1, 999, 0), 10).is_err());
-        assert!(wanted_answers(Sale::SoldOut, &seen(1000, 999), &answers(0, 999, 0), 10).is_err());
+        let created = Wanted::Created;
+        assert!(wanted_answers(created, &seen(1000, 0), &answers(1010, 0, 0), 10).is_ok());
+        assert!(wanted_answers(created, &seen(1000, 0), &answers(1011, 0, 0), 10).is_err());
+        assert!(wanted_answers(created, &seen(1000, 0), &answers(999, 0, 0), 10).is_err());
+        assert!(
+            wanted_answers(Wanted::Conflict, &seen(1000, 1000), &answers(1, 999, 0), 10).is_err()
+        );
+        assert!(
+            wanted_answers(Wanted::Conflict, &seen(1000, 999), &answers(0, 999, 0), 10).is_err()
+        );
     }
 
     #[test]

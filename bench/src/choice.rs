@@ -105,7 +105,7 @@ fn about_one(work: Work, seconds: u32) -> u32 {
     match work {
         // A table that aged for minutes also takes longer to check.
         Work::Reserves(_) if work.has_held_snapshot() => AGE_SECONDS + seconds + 15,
-        Work::Reserves(_) => seconds + 3,
+        Work::Reserves(_) | Work::Reads(_) => seconds + 3,
         Work::Events(_) => seconds + 4,
         Work::Expiry(_) => 10,
         Work::Neighbour(_) => seconds.max(neighbour::LEAST_SECONDS) + 3,

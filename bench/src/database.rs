@@ -7,12 +7,12 @@ use std::{
 
 use anyhow::{Context as _, bail};
 use sqlx::{
-    AssertSqlSafe, ConnectOptions as _, Connection as _, PgConnection, PgPool,
+    AssertSqlSafe, ConnectOptions as _, PgPool,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 use tokio::time::sleep;
 
-use crate::{cases::Sale, machine};
+use crate::{cases::Sale, machine, server::Programs};
 
 /// A vacuum of a round's largest table takes seconds.
 const DROP_LIMIT: Duration = Duration::from_secs(60);
@@ -90,17 +90,16 @@ impl Cluster {
         Ok(machine::parent_named(session.unsigned_abs(), "postgres"))
     }
 
-    /// A new database. Replaces an older one of that name.
-    pub(crate) async fn create(&self, name: &str) -> anyhow::Result<Database> {
+    /// A new database with the schema of these programs. Replaces an older one of that name.
+    pub(crate) async fn create(&self, name: &str, programs: &Programs) -> anyhow::Result<Database> {
         self.drop(name).await?;
         self.run(&format!("create database {name}")).await?;
         let options = self.options.clone().database(name);
-        let mut connection = PgConnection::connect_with(&options).await?;
-        inventory::migrate::migrate(&mut connection).await?;
-        connection.close().await?;
+        let url = String::from(options.to_url_lossy());
+        programs.migrate(&url).await?;
         Ok(Database {
             name: name.to_owned(),
-            url: options.to_url_lossy().into(),
+            url,
             pool: connect(&options, 2).await?,
             server_pid: self.pid().await?,
         })

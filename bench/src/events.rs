@@ -15,7 +15,7 @@ use tokio::{
 use crate::{
     bench::{Bench, Target, WARM_UP_SECONDS},
     broker::{Broker, Consumer},
-    cases::{Events, Sale, Server},
+    cases::{Events, Sale, Server, Wanted},
     check::{self, Sold},
     database::{Database, Products},
     load::Script,
@@ -111,7 +111,7 @@ impl Bench {
                 ..cpu_after.since(cpu_before)
             },
             load: Some(Load {
-                apart: answers.apart(Sale::Open(1)),
+                apart: answers.apart(Wanted::Created),
                 answers,
                 batches: after.batches_since(&before),
                 wrk: seen,

@@ -17,8 +17,9 @@ use crate::stats::Latency;
 
 const RESERVE: &str = include_str!("../reserve.lua");
 /// The other scripts are appended to it in one file, and use its functions.
-const SCRIPTS: [(&str, &str); 4] = [
+const SCRIPTS: [(&str, &str); 5] = [
     ("reserve.lua", ""),
+    ("read.lua", include_str!("../read.lua")),
     ("lifecycle.lua", include_str!("../lifecycle.lua")),
     ("keyed.lua", include_str!("../keyed.lua")),
     ("api_key.lua", include_str!("../api_key.lua")),
@@ -33,6 +34,8 @@ const LOADS: u64 = 8_000;
 #[derive(Clone, Copy)]
 pub(crate) enum Script<'a> {
     Reserve,
+    /// The first product is read, and none is reserved.
+    Read,
     /// Each hold is confirmed. The first has this id, and the ids are consecutive.
     Lifecycle {
         first_hold: i64,
@@ -47,6 +50,7 @@ impl Script<'_> {
     fn file(self) -> &'static str {
         match self {
             Self::Reserve => "reserve.lua",
+            Self::Read => "read.lua",
             Self::Lifecycle { .. } => "lifecycle.lua",
             Self::Keyed => "keyed.lua",
             Self::ApiKey(_) => "api_key.lua",
@@ -56,7 +60,7 @@ impl Script<'_> {
     /// The additional argument of the script.
     fn argument(self) -> Option<String> {
         match self {
-            Self::Reserve | Self::Keyed => None,
+            Self::Reserve | Self::Read | Self::Keyed => None,
             Self::Lifecycle { first_hold } => Some(first_hold.to_string()),
             Self::ApiKey(key) => Some(key.to_owned()),
         }

@@ -14,6 +14,7 @@ mod cases;
 mod chart;
 mod check;
 mod choice;
+mod compare;
 mod database;
 mod delay;
 mod events;
@@ -26,6 +27,7 @@ mod metrics;
 mod neighbour;
 mod number;
 mod outcome;
+mod reads;
 mod report;
 mod reserves;
 mod round;
@@ -73,6 +75,8 @@ enum Command {
     Servers(Choice),
     /// Run the cases and write the report.
     Run(Run),
+    /// Print the processor time of our side of the cases, by an older build and by this one.
+    Compare(Compare),
     /// Serve one of the comparators.
     Serve(serve::Args),
 }
@@ -151,6 +155,16 @@ struct Run {
     out: PathBuf,
 }
 
+#[derive(clap::Args)]
+struct Compare {
+    #[command(flatten)]
+    run: Run,
+
+    /// Folder of the older build's programs.
+    #[arg(long, env = "OLDER")]
+    older: PathBuf,
+}
+
 fn main() -> ExitCode {
     let Args { command, runtime } = Args::parse();
     let run = match command {
@@ -162,7 +176,8 @@ fn main() -> ExitCode {
         Command::Plan(choice) => start(plan(choice)),
         Command::Servers(choice) => choice::chosen(&choice.cases)
             .map(|cases| println!("{}", choice::servers(&cases).join(" "))),
-        Command::Run(args) => start(until_interrupted(args)),
+        Command::Run(args) => start(until_interrupted(run(args))),
+        Command::Compare(args) => start(until_interrupted(compare(args))),
     };
     match run {
         Ok(()) => ExitCode::SUCCESS,
@@ -202,25 +217,45 @@ async fn check_choice(choice: &Choice) -> anyhow::Result<Vec<&'static Case>> {
     Ok(cases)
 }
 
-/// Dropping the run stops its servers, however it ends.
-async fn until_interrupted(args: Run) -> anyhow::Result<()> {
+/// Dropping the work stops its servers, however it ends.
+async fn until_interrupted(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     tokio::select! {
-        result = run(args) => result,
+        result = work => result,
         _ = terminate.recv() => bail!("interrupted"),
         _ = interrupt.recv() => bail!("interrupted"),
     }
 }
 
-async fn run(args: Run) -> anyhow::Result<()> {
-    let (choice, out) = (&args.choice, &args.out);
-    let cases = check_choice(choice).await?;
+/// The selected cases. Makes the folder for the report.
+async fn check(args: &Run) -> anyhow::Result<Vec<&'static Case>> {
+    let cases = check_choice(&args.choice).await?;
     ensure!(
         args.sync_database_url.is_some() || !choice::needs_standby(&cases),
         "a case needs a PostgreSQL with a synchronous standby: SYNC_DATABASE_URL is not set"
     );
+    let out = &args.out;
     fs::create_dir_all(out).with_context(|| format!("cannot make {}", out.display()))?;
+    Ok(cases)
+}
+
+async fn compare(args: Compare) -> anyhow::Result<()> {
+    let run = &args.run;
+    let cases = check(run).await?;
+    let older = Programs::in_folder(
+        &args.older,
+        &run.out,
+        &run.redis_url,
+        run.amqp_url.as_deref(),
+        &run.api_options,
+    )?;
+    connect(run).await?.compare(older, &cases).await
+}
+
+async fn run(args: Run) -> anyhow::Result<()> {
+    let (choice, out) = (&args.choice, &args.out);
+    let cases = check(&args).await?;
     // If this run fails, the report of an earlier run must not remain.
     files::remove(out)?;
 

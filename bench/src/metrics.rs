@@ -3,9 +3,9 @@
 use anyhow::Context as _;
 use serde::Serialize;
 
-use crate::cases::Sale;
+use crate::cases::Wanted;
 
-/// The counters of reserves since the server's start.
+/// The counters of reserves and of reads of a product since the server's start. A load is of one kind.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct Metrics {
     pub(crate) answers: Answers,
@@ -14,9 +14,11 @@ pub(crate) struct Metrics {
     batch_seconds: f64,
 }
 
-/// Answers to `POST /reservations`, by status.
+/// Answers to `POST /reservations` and `GET /products/{id}`, by status.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub(crate) struct Answers {
+    #[serde(rename = "200")]
+    pub(crate) found: u64,
     #[serde(rename = "201")]
     pub(crate) created: u64,
     #[serde(rename = "409")]
@@ -54,19 +56,20 @@ impl Metrics {
             };
             let value: f64 = value.parse().unwrap_or(0.0);
             let (name, labels) = series.split_once('{').unwrap_or((series, ""));
-            let of_reserve = labels.contains(r#"verb="reserve""#);
+            let is_batch =
+                labels.contains(r#"verb="reserve""#) || labels.contains(r#"verb="get_product""#);
             match name {
                 "http_requests_total"
-                    if labels.contains(r#"method="POST""#)
-                        && labels.contains(r#"route="/reservations""#) =>
+                    if labels.contains(r#"method="POST",route="/reservations""#)
+                        || labels.contains(r#"method="GET",route="/products/{id}""#) =>
                 {
                     // Counters are whole numbers.
                     metrics.answers.count(labels, value as u64);
                 }
-                "flashsale_batch_requests_count" if of_reserve => metrics.batches = value,
-                "flashsale_batch_requests_sum" if of_reserve => metrics.batch_requests = value,
-                "flashsale_batch_duration_seconds_sum" if of_reserve => {
-                    metrics.batch_seconds = value;
+                "flashsale_batch_requests_count" if is_batch => metrics.batches += value,
+                "flashsale_batch_requests_sum" if is_batch => metrics.batch_requests += value,
+                "flashsale_batch_duration_seconds_sum" if is_batch => {
+                    metrics.batch_seconds += value;
                 }
                 _ => {}
             }
@@ -77,6 +80,7 @@ impl Metrics {
     /// Adds the counters of another process.
     pub(crate) fn add(&mut self, other: &Self) {
         let (all, more) = (&mut self.answers, &other.answers);
+        all.found += more.found;
         all.created += more.created;
         all.conflict += more.conflict;
         all.unavailable += more.unavailable;
@@ -89,6 +93,7 @@ impl Metrics {
     pub(crate) fn answers_since(&self, before: &Self) -> Answers {
         let (now, then) = (&self.answers, &before.answers);
         Answers {
+            found: now.found - then.found,
             created: now.created - then.created,
             conflict: now.conflict - then.conflict,
             unavailable: now.unavailable - then.unavailable,
@@ -107,13 +112,19 @@ impl Metrics {
 }
 
 impl Answers {
-    /// Answers that are not the expected one of such a sale.
-    pub(crate) fn apart(&self, sale: Sale) -> u64 {
-        let conflict = match sale {
-            Sale::Open(_) => self.conflict,
-            Sale::SoldOut => 0,
-        };
-        self.unavailable + self.other + conflict
+    /// The expected answers.
+    pub(crate) fn of(&self, wanted: Wanted) -> u64 {
+        match wanted {
+            Wanted::Created => self.created,
+            Wanted::Conflict => self.conflict,
+            Wanted::Found => self.found,
+        }
+    }
+
+    /// Answers that are not the expected one.
+    pub(crate) fn apart(&self, wanted: Wanted) -> u64 {
+        let all = self.found + self.created + self.conflict + self.unavailable + self.other;
+        all - self.of(wanted)
     }
 
     fn count(&mut self, labels: &str, count: u64) {
@@ -122,6 +133,7 @@ impl Answers {
             .and_then(|(_, rest)| rest.split_once('"'))
             .map_or("", |(status, _)| status);
         match status {
+            "200" => self.found += count,
             "201" => self.created += count,
             "409" => self.conflict += count,
             "503" => self.unavailable += count,
@@ -141,10 +153,14 @@ http_requests_total{method="POST",route="/reservations",status="409"} 30
 http_requests_total{method="POST",route="/reservations",status="503"} 2
 http_requests_total{method="POST",route="/reservations",status="422"} 1
 http_requests_total{method="POST",route="/products",status="201"} 5
+http_requests_total{method="GET",route="/products/{id}",status="200"} 40
+http_requests_total{method="GET",route="/products/{id}",status="503"} 3
 flashsale_batch_requests_bucket{verb="reserve",le="1"} 3
 flashsale_batch_requests_sum{verb="reserve"} 733
 flashsale_batch_requests_count{verb="reserve"} 10
 flashsale_batch_requests_count{verb="confirm"} 4
+flashsale_batch_requests_sum{verb="get_product"} 67
+flashsale_batch_requests_count{verb="get_product"} 10
 flashsale_batch_duration_seconds_sum{verb="reserve"} 0.05
 "#;
 
@@ -153,16 +169,21 @@ flashsale_batch_duration_seconds_sum{verb="reserve"} 0.05
         let metrics = Metrics::parse(TEXT);
         let none = Metrics::default();
         let expected = Answers {
+            found: 40,
             created: 700,
             conflict: 30,
-            unavailable: 2,
+            unavailable: 5,
             other: 1,
         };
         assert_eq!(metrics.answers_since(&none), expected);
+        assert_eq!(
+            (expected.of(Wanted::Found), expected.apart(Wanted::Found)),
+            (40, 736)
+        );
         let batches = metrics.batches_since(&none).expect("batches");
-        assert_eq!(batches.count, 10);
-        assert!((batches.mean_requests - 73.3).abs() < 1e-9);
-        assert!((batches.mean_ms - 5.0).abs() < 1e-9);
+        assert_eq!(batches.count, 20);
+        assert!((batches.mean_requests - 40.0).abs() < 1e-9);
+        assert!((batches.mean_ms - 2.5).abs() < 1e-9);
         assert_eq!(metrics.batches_since(&metrics), None);
     }
 
@@ -174,7 +195,7 @@ flashsale_batch_duration_seconds_sum{verb="reserve"} 0.05
         let answers = both.answers_since(&one);
         assert_eq!(answers, one.answers_since(&Metrics::default()));
         let batches = both.batches_since(&Metrics::default()).expect("batches");
-        assert_eq!(batches.count, 20);
-        assert!((batches.mean_requests - 73.3).abs() < 1e-9);
+        assert_eq!(batches.count, 40);
+        assert!((batches.mean_requests - 40.0).abs() < 1e-9);
     }
 }

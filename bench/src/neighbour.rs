@@ -5,7 +5,7 @@ use anyhow::ensure;
 
 use crate::{
     bench::{Bench, Target, WARM_UP_SECONDS, settled_metrics},
-    cases::{Clients, Sale, Server},
+    cases::{Clients, Sale, Server, Wanted},
     check::{self, Sold},
     database::{Database, Products},
     load::{Script, Seen},
@@ -54,7 +54,7 @@ impl Bench {
         let answers = after.answers_since(&before);
         let all = Seen::together(&[seen.clone(), seen_alone.clone()]);
         let unseen = check::unseen(connections + 1, &all, &answers);
-        check::wanted_answers(Sale::Open(1), &all, &answers, unseen)?;
+        check::wanted_answers(Wanted::Created, &all, &answers, unseen)?;
         ensure!(
             seen_alone.requests > seen_alone.refused,
             "the quiet product was never reserved: {seen_alone:?}"
@@ -78,7 +78,7 @@ impl Bench {
             load: Some(Load {
                 answers,
                 batches: after.batches_since(&before),
-                apart: answers.apart(Sale::Open(1)),
+                apart: answers.apart(Wanted::Created),
                 wrk: seen,
             }),
         })

@@ -4,7 +4,7 @@ use anyhow::Context as _;
 
 use crate::{
     bench::{Bench, Target, WARM_UP_SECONDS, settled_metrics},
-    cases::{Headers, Reserves, Sale, Server, Snapshot},
+    cases::{Headers, Reserves, Sale, Server, Snapshot, Wanted},
     check::{self, Sold},
     database::{Database, Products},
     load::Script,
@@ -52,7 +52,10 @@ impl Bench {
         if snapshot.is_some() {
             loads = self.age(database, &target).await?;
         }
-        loads.push(self.timed(database, &target, sale, self.seconds).await?);
+        loads.push(
+            self.timed(database, &target, sale.wanted(), self.seconds)
+                .await?,
+        );
         if let Some(snapshot) = snapshot {
             snapshot.release().await?;
         }
@@ -60,7 +63,8 @@ impl Bench {
         for copy in copies {
             copy.stop().await?;
         }
-        loads.pop().context("no load").map(|last| last.round(sale))
+        let last = loads.pop().context("no load")?;
+        Ok(last.round(sale.wanted()))
     }
 
     async fn open_sale(
@@ -111,7 +115,7 @@ impl Bench {
         let mut loads = Vec::new();
         for step in 1..=AGE_STEPS {
             let timed = self
-                .timed(database, target, Sale::Open(1), AGE_STEP_SECONDS)
+                .timed(database, target, Wanted::Created, AGE_STEP_SECONDS)
                 .await?;
             println!(
                 "    with the snapshot held, up to {:>3} s: {:>8.0} requests/s",
@@ -123,11 +127,12 @@ impl Bench {
         Ok(loads)
     }
 
-    async fn timed(
+    /// A load whose expected answers are counted by wrk and by the servers.
+    pub(crate) async fn timed(
         &mut self,
         database: &Database,
         target: &Target<'_>,
-        sale: Sale,
+        wanted: Wanted,
         seconds: u32,
     ) -> anyhow::Result<Timed> {
         let running = target.running;
@@ -139,7 +144,7 @@ impl Bench {
 
         let answers = after.answers_since(&before);
         let unseen = check::unseen(target.connections, &seen, &answers);
-        let wanted = check::wanted_answers(sale, &seen, &answers, unseen)?;
+        let wanted = check::wanted_answers(wanted, &seen, &answers, unseen)?;
         Ok(Timed {
             cpu_seconds: Cpu {
                 wrk: Some(seen.cpu_seconds),

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use crate::{
-    cases::{Figure, Sale},
+    cases::{Figure, Wanted},
     load::Seen,
     metrics::{Answers, Batches},
     stats::Latency,
@@ -77,7 +77,7 @@ impl Round {
 }
 
 impl Timed {
-    pub(crate) fn round(self, sale: Sale) -> Round {
+    pub(crate) fn round(self, wanted: Wanted) -> Round {
         Round {
             wanted: self.wanted,
             seconds: self.seen.seconds,
@@ -85,7 +85,7 @@ impl Timed {
             quiet: None,
             cpu_seconds: self.cpu_seconds,
             load: Some(Load {
-                apart: self.answers.apart(sale),
+                apart: self.answers.apart(wanted),
                 answers: self.answers,
                 batches: self.batches,
                 wrk: self.seen,

@@ -28,7 +28,7 @@ impl Bench {
             return Ok(outcome);
         }
         if case.needs(Work::has_history) && self.history.is_none() {
-            let database = self.cluster.create(HISTORY).await?;
+            let database = self.cluster.create(HISTORY, &self.programs).await?;
             history::write(&database).await?;
             self.history = Some(database);
         }
@@ -61,7 +61,7 @@ impl Bench {
         }
     }
 
-    async fn round(&mut self, side: &Side) -> anyhow::Result<Round> {
+    pub(crate) async fn round(&mut self, side: &Side) -> anyhow::Result<Round> {
         if let Some(database) = self.history.take_if(|_| side.work.has_history()) {
             database.tidy().await?;
             self.cluster.checkpoint().await?;
@@ -82,7 +82,7 @@ impl Bench {
 
     /// Runs the round in a new database.
     async fn round_on(&mut self, cluster: &Cluster, side: &Side) -> anyhow::Result<Round> {
-        let database = cluster.create("bench_round").await?;
+        let database = cluster.create("bench_round", &self.programs).await?;
         let round = self.round_in(&database, side).await;
         // The drop also makes a checkpoint, so the next round does not pay for this one's writes.
         cluster.drop(&database.name).await?;
@@ -93,6 +93,7 @@ impl Bench {
         redis::cmd("FLUSHDB").exec_async(&mut self.redis).await?;
         match side.work {
             Work::Reserves(reserves) => self.reserves(database, reserves).await,
+            Work::Reads(server) => self.reads(database, server).await,
             Work::Events(events) => self.events(database, events).await,
             Work::Expiry(expiry) => self.expiry(database, expiry).await,
             Work::Neighbour(clients) => self.neighbour(database, clients).await,

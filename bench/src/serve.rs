@@ -1,4 +1,4 @@
-//! The comparators: other implementations of the same route.
+//! The comparators: other implementations of the same routes.
 //!
 //! They share the product's HTTP stack, JSON types and problem details, so that only the execution of a request
 //! differs. They leave out everything else that the product does, such as timing each request: that is part of the
@@ -162,7 +162,7 @@ fn failed(error: impl std::fmt::Display) -> Problem {
 /// are looked up once, so that counting costs almost nothing.
 #[derive(Clone)]
 struct Answers {
-    usual: [(StatusCode, IntCounter); 2],
+    usual: [(StatusCode, IntCounter); 3],
     all: IntCounterVec,
 }
 
@@ -174,13 +174,18 @@ impl Answers {
             &["method", "route", "status"],
             registry
         )?;
-        let usual = [StatusCode::CREATED, StatusCode::CONFLICT]
+        let usual = [StatusCode::CREATED, StatusCode::CONFLICT, StatusCode::OK]
             .map(|status| (status, Self::of(&all, status)));
         Ok(Self { usual, all })
     }
 
     fn of(all: &IntCounterVec, status: StatusCode) -> IntCounter {
-        all.with_label_values(&["POST", "/reservations", status.as_str()])
+        // No reserve is answered 200.
+        let (method, route) = match status {
+            StatusCode::OK => ("GET", "/products/{id}"),
+            _ => ("POST", "/reservations"),
+        };
+        all.with_label_values(&[method, route, status.as_str()])
     }
 }
 

@@ -4,11 +4,11 @@ use std::{
     fs::File,
     net::TcpListener,
     path::{Path, PathBuf},
-    process::Stdio,
+    process::{Output, Stdio},
     time::Duration,
 };
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 use clap::Parser as _;
 use serde_json::Value;
 use tokio::process::{Child, Command};
@@ -60,14 +60,26 @@ impl Programs {
         api_options: &str,
     ) -> anyhow::Result<Self> {
         let this = std::env::current_exe().context("cannot find this program")?;
+        let folder = this.parent().context("no folder")?;
+        Self::in_folder(folder, logs, redis_url, amqp_url, api_options)
+    }
+
+    /// The programs of a build.
+    pub(crate) fn in_folder(
+        folder: &Path,
+        logs: &Path,
+        redis_url: &str,
+        amqp_url: Option<&str>,
+        api_options: &str,
+    ) -> anyhow::Result<Self> {
         for name in ["flashsale-api", "flashsale-expirer", "flashsale-relay"] {
-            let program = this.with_file_name(name);
+            let program = folder.join(name);
             if !program.exists() {
                 bail!("{} is missing. Run: make bench", program.display());
             }
         }
         Ok(Self {
-            folder: this.parent().context("no folder")?.to_owned(),
+            folder: folder.to_owned(),
             api_options: api_options.split_whitespace().map(str::to_owned).collect(),
             redis_url: redis_url.to_owned(),
             amqp_url: amqp_url.map(str::to_owned),
@@ -120,19 +132,18 @@ impl Programs {
         self.run(command, &log, database_url).await
     }
 
+    /// Gives a new database the schema of these programs.
+    pub(crate) async fn migrate(&self, database_url: &str) -> anyhow::Result<()> {
+        let mut migrate = self.program("flashsale-api");
+        migrate.arg("migrate").env("DATABASE_URL", database_url);
+        finished(&mut migrate).await.map(drop)
+    }
+
     /// Makes a key with the API, and writes its line to a file.
     pub(crate) async fn new_api_key(&self) -> anyhow::Result<ApiKey> {
-        let output = self
-            .program("flashsale-api")
-            .args(["new-key", API_CLIENT])
-            .stdin(Stdio::null())
-            .kill_on_drop(true)
-            .output()
-            .await
-            .context("cannot run flashsale-api new-key")?;
+        let output = finished(self.program("flashsale-api").args(["new-key", API_CLIENT])).await?;
         let said = String::from_utf8_lossy(&output.stderr);
-        let secret = secret_in(&said).filter(|_| output.status.success());
-        let secret = secret.context("flashsale-api new-key printed no key")?;
+        let secret = secret_in(&said).context("flashsale-api new-key printed no key")?;
         let file = self.logs.join("api_keys");
         std::fs::write(&file, &output.stdout)
             .with_context(|| format!("cannot write {}", file.display()))?;
@@ -283,6 +294,19 @@ impl Running {
             _ => self.child.kill().await.context("cannot stop the server"),
         }
     }
+}
+
+/// Runs a command to its end. Fails if it does.
+async fn finished(command: &mut Command) -> anyhow::Result<Output> {
+    let output = command
+        .stdin(Stdio::null())
+        .kill_on_drop(true)
+        .output()
+        .await
+        .with_context(|| format!("cannot run {:?}", command.as_std()))?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "a command failed: {said}");
+    Ok(output)
 }
 
 /// The key that `flashsale-api new-key` prints on a line of its own.

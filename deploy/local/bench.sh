@@ -2,7 +2,8 @@
 # 'make bench': compares the release build with other designs, on private servers that are removed afterwards. Does
 # not touch .local/ or the processes of 'make up'. The report goes to target/bench/.
 #
-# CASES="a,b", production or all, SECONDS_PER_ROUND, ROUNDS, CONNECTIONS: see 'flashsale-bench run --help'.
+# CASES="a,b", production or all, SECONDS_PER_ROUND, ROUNDS, CONNECTIONS: see 'flashsale-bench run --help'. OLDER, a folder
+# with the programs of another build: compares this build with it instead; see compare.sh.
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=lib.sh
 . "$(dirname -- "$0")/lib.sh"
@@ -128,5 +129,5 @@ start_with_standby() {
 if [[ -n $with_standby ]]; then start_with_standby; fi
 
 # In the background: bash handles a signal only after a foreground command ends.
-"$bench" run &
+if [[ -n ${OLDER-} ]]; then "$bench" compare & else "$bench" run & fi
 wait "$!"

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # 'make containers': builds the image, starts everything in containers with a project name and ports of its own, makes a
-# first sale, and removes them with their data. BUILD_IMAGE and RUN_IMAGE may name other base images.
+# first sale, and removes them with their data. BUILD_IMAGE and RUN_IMAGE may name other base images,
+# POSTGRES_IMAGE, REDIS_IMAGE and RABBITMQ_IMAGE other images of the servers.
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=lib.sh
 . "$(dirname -- "$0")/lib.sh"

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Checks that programs exist, and installs Debian packages for missing ones.
-# Usage: install.sh PROGRAM...: postgres psql plpgsql_check redis sentinel rabbitmq etcd haproxy ip pip curl openssl pgbackrest
-# chromium chromedriver promtool.
+# Usage: install.sh PROGRAM...: postgres psql plpgsql_check redis sentinel rabbitmq etcd haproxy pgbouncer ip pip curl openssl
+# pgbackrest chromium chromedriver promtool python3. It only looks for java and kubectl.
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=lib.sh
 . "$(dirname -- "$0")/lib.sh"
@@ -20,7 +20,10 @@ package_of() {
         rabbitmq) rabbitmq_bin >/dev/null || echo rabbitmq-server ;;
         chromedriver) command -v chromedriver >/dev/null || echo chromium-driver ;;
         promtool) command -v promtool >/dev/null || echo prometheus ;;
-        curl | openssl | chromium | haproxy | pgbackrest) command -v "$1" >/dev/null || echo "$1" ;;
+        pgbouncer) pgbouncer_package ;;
+        # Debian has none that is new enough, or a large one for a single test.
+        java | kubectl) command -v "$1" >/dev/null || fail "$1 is not on this machine." ;;
+        curl | openssl | chromium | haproxy | pgbackrest | python3) command -v "$1" >/dev/null || echo "$1" ;;
         *) fail "install.sh knows no program '$1'." ;;
     esac
 }
@@ -35,6 +38,18 @@ plpgsql_check_package() {
     [[ $bin == /usr/lib/postgresql/* && $version =~ \ ([0-9]+) ]] ||
         fail "plpgsql_check is not there for the PostgreSQL in $bin, and there is no package of it to install."
     echo "postgresql-${BASH_REMATCH[1]}-plpgsql-check"
+}
+
+# An older PgBouncer has no prepared statements in transaction mode. Debian 13 has one that does, Debian 12 has not.
+pgbouncer_package() {
+    local oldest=1.21 version
+    is_new() { [[ $(printf '%s\n' "$oldest" "$1" | sort -V | head -n 1) == "$oldest" ]]; }
+    version=$(pgbouncer --version 2>/dev/null | sed -n 's/^PgBouncer //p') || true
+    if is_new "$version"; then return; fi
+    version=$(apt-cache policy pgbouncer 2>/dev/null | sed -n 's/^ *Candidate: \([0-9]\)/\1/p') || true
+    [[ -z $version ]] || is_new "$version" ||
+        fail "PgBouncer $oldest or later is not on this machine, and Debian's package is of version $version."
+    echo pgbouncer
 }
 
 missing=()

@@ -210,3 +210,39 @@ setting_names() {
     printf '%s\n' DATABASE_URL REDIS_URL AMQP_URL ADMIN_TOKEN RUST_LOG LOG_FORMAT HOLD_SECONDS SHUTDOWN_SECONDS
     sed -nE 's/^#? ?([A-Z][A-Z0-9_]*)=.*/\1/p' "$root/.env.example" 2>/dev/null || true
 }
+
+# older_release: sets from, the release that 'make upgrade' and 'make compare' take, if FROM does not name one.
+older_release() {
+    local newest
+    from=${FROM-}
+    if [[ -n $from ]] || from=$(git describe --tags --abbrev=0 --match 'v[0-9]*' HEAD^ 2>/dev/null); then return; fi
+    newest=$(git ls-files 'migrations/*.up.sql' | tail -n 1)
+    newest=$(git log -1 --format=%H --diff-filter=A -- "$newest")
+    [[ -n $newest ]] || fail "no older release: there is no tag, and no history of the migrations." \
+        "Name it: FROM=COMMIT"
+    from=$newest^
+}
+
+# build_older OPTION...: builds that release with these options of cargo, unless it was built before. Prints the folder
+# of its programs. If FROM is a folder, it has them.
+build_older() {
+    local commit folder kind=debug source=$root/target/upgrade/source build=$root/target/upgrade/build
+    if [[ -d $from ]]; then
+        (cd -- "$from" && pwd -P)
+        return
+    fi
+    commit=$(git rev-parse --verify --quiet "$from^{commit}") || fail "FROM: git knows no commit '$from'."
+    if [[ " $* " == *" --release "* ]]; then kind=release; fi
+    folder=$root/target/upgrade/$kind-$commit
+    if [[ ! -d $folder ]]; then
+        say "building the programs of $from (minutes)"
+        # Every file gets the time of now: cargo must not take the files of another commit for these.
+        rm -rf "$source" "$folder.new"
+        mkdir -p "$source" "$folder.new"
+        git archive "$commit" | tar --extract --touch --directory="$source"
+        CARGO_TARGET_DIR=$build cargo build --locked "$@" --manifest-path "$source/Cargo.toml"
+        cp "${processes[@]/#/$build/$kind/flashsale-}" "$folder.new"
+        mv -T "$folder.new" "$folder"
+    fi
+    echo "$folder"
+}

@@ -28,28 +28,38 @@ fi
 # Settings for 'make up' must not reach the programs under test, above all the URLs of its servers.
 for name in $(setting_names) LISTEN_ADDR; do unset "$name"; done
 
-# The tests check the SQL functions with this PostgreSQL extension, if it can be installed.
-if [[ -z ${PG-} && -z ${TEST_DATABASE_URL-} ]] && ! deploy/local/install.sh plpgsql_check; then
-    say "continuing without plpgsql_check: its checks of the SQL functions are SKIPPED."
-fi
-# The live page is tested in a real browser, if one can be installed.
-if [[ -z ${PG-} && -z ${TEST_WEBDRIVER_URL-} ]] && ! deploy/local/install.sh chromium chromedriver; then
-    say "continuing without Chromium: the tests of the live page in a browser are SKIPPED."
-fi
-
-# The tests of the alerts need Prometheus's own tool.
-if [[ -z ${PG-} ]] && ! deploy/local/install.sh promtool; then
-    say "continuing without promtool: the tests of the alerts are SKIPPED."
-fi
+# What some tests need besides the servers: programs, as install.sh knows them, and the tests without them. cargo hides
+# what a test prints that passes, so the tests that are skipped are named here. Each test looks for its program in this list.
+optional=(
+    "plpgsql_check: its checks of the SQL functions"
+    "chromium chromedriver: the tests of the live page and the documents' page in a browser"
+    "promtool: the tests of the alerts"
+    "haproxy: the tests of rolling restarts, upgrades and what clients see behind a balancer"
+    "python3: the tests of the shop in Python"
+    "java: the test of the client of openapi-generator"
+    "kubectl: the test of what Kustomize makes of deploy/k8s"
+    "pgbouncer: the tests through PgBouncer"
+)
+for line in "${optional[@]}"; do
+    read -ra programs <<<"${line%%:*}"
+    case ${programs[0]} in
+        # A server that is somebody else's has it or not.
+        plpgsql_check) [[ -z ${TEST_DATABASE_URL-} ]] || continue ;;
+        chromium) [[ -z ${TEST_WEBDRIVER_URL-} ]] || continue ;;
+    esac
+    if [[ -z ${PG-} ]] && ! deploy/local/install.sh "${programs[@]}"; then
+        say "continuing without ${programs[0]}: SKIPPED are ${line#*: }."
+    fi
+done
 # Generated clients, the linters of the documents, and examples/ need packages of other languages.
 if [[ -z ${PG-} && -z ${TEST_PYTHON_TOOLS-} ]]; then
     if folder=$(deploy/local/fetch-tools.sh python); then export TEST_PYTHON_TOOLS=$folder; else
-        say "continuing without PyPI: the tests of the generated Python clients and of a consumer are SKIPPED."
+        say "continuing without PyPI: SKIPPED are the tests of the generated Python clients, a consumer, and deploy/k8s."
     fi
 fi
 if [[ -z ${PG-} && -z ${TEST_NODE_TOOLS-} ]]; then
     if folder=$(deploy/local/fetch-tools.sh node); then export TEST_NODE_TOOLS=$folder; else
-        say "continuing without npm: the tests of the TypeScript client, a shop, a consumer, and the linters are SKIPPED."
+        say "continuing without npm: SKIPPED are the tests of the TypeScript client, a shop, a consumer, and the linters."
     fi
 fi
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use futures_util::future::join_all;
 use serde_json::{Value, json};
+use tokio::task::JoinSet;
 
 use crate::support::{System, Wire, eventually, id};
 
@@ -232,6 +233,51 @@ async fn reads_do_not_wait_for_writes() {
     assert!(!stuck.is_finished(), "nothing was locked");
     lock.rollback().await.unwrap();
     stuck.await.unwrap();
+}
+
+/// Reads that arrive while a statement runs share the next one, however many there are.
+#[tokio::test(flavor = "multi_thread")]
+async fn many_reads_of_the_same_cost_two_statements() {
+    const WAITING: usize = 100;
+    let system = System::with(&[
+        ("LANE_MAX_REQUESTS", &WAITING.to_string()),
+        ("LANE_WAIT_MILLISECONDS", "600000"),
+    ])
+    .await;
+    let product = system.create_product(9).await;
+    let hold = id(&system.reserve(product, 1).await);
+    for (verb, path, table) in [
+        ("get_product", format!("/products/{product}"), "products"),
+        ("list_products", "/products".to_owned(), "products"),
+        (
+            "get_reservation",
+            format!("/reservations/{hold}"),
+            "reservations",
+        ),
+    ] {
+        let statements = format!(r#"flashsale_batch_requests_count{{verb="{verb}"}}"#);
+        system.get(&path).await.expect(200);
+        let before = system.metric(&statements).await;
+        let lock = system.database.lock_table(table).await;
+        let mut answers = JoinSet::new();
+        let mut read = || {
+            let (client, path) = (system.client(), path.clone());
+            answers.spawn(async move { client.get(&path).await });
+        };
+        read();
+        system.database.calls_wait_for_locks(1).await;
+        // One does not fit any more, so all others wait.
+        (0..=WAITING).for_each(|_| read());
+        let refused = answers.join_next().await.unwrap().unwrap();
+        refused.expect_problem(503, "overloaded");
+        lock.rollback().await.unwrap();
+        let answers = answers.join_all().await;
+        assert_eq!(answers.len(), 1 + WAITING);
+        for answer in answers {
+            answer.expect(200);
+        }
+        assert_eq!(system.metric(&statements).await - before, 2.0, "{verb}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

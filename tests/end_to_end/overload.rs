@@ -452,11 +452,7 @@ async fn calls_without_a_lane_leave_connections_to_the_lanes() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_list_that_takes_too_long_is_given_up() {
     let system = System::start().await;
-    let mut lock = system.database.pool.begin().await.unwrap();
-    sqlx::query("lock table reservations")
-        .execute(&mut *lock)
-        .await
-        .unwrap();
+    let lock = system.database.lock_table("reservations").await;
     let listed = system.get("/reservations?product_id=1").await;
     listed.expect_problem(503, "overloaded");
     // PostgreSQL continues calls that were only given up here: each repeat would use one more of its connections.

@@ -1,4 +1,4 @@
-//! The examples of README.md and of the pages in `docs/`, run as they stand there.
+//! The examples of README.md, RUNBOOK.md and of the pages in `docs/`, run as they stand there.
 //!
 //! Each page has a service of its own, in the state that `make up` leaves: product 1 is sold out. bash runs the blocks
 //! of a page that are opened with ` ```sh test `, one after the other, in one session, as a reader does. A ` ```json `
@@ -15,8 +15,9 @@ use crate::support::{Folder, System, id, output, root};
 const ADDRESS: &str = "http://127.0.0.1:8080";
 
 /// The pages that have examples, in the order in which they are found.
-const PAGES: [&str; 11] = [
+const PAGES: [&str; 12] = [
     "README.md",
+    "RUNBOOK.md",
     "docs/api.md",
     "docs/events.md",
     "docs/faq.md",
@@ -42,12 +43,13 @@ fn examples(page: &str) -> Vec<Example> {
     let mut examples: Vec<Example> = Vec::new();
     let mut lines = page.lines().peekable();
     while let Some(line) = lines.next() {
-        if line.trim_end() != "```sh test" {
+        // A block may belong to a step of a list.
+        if line.trim() != "```sh test" {
             continue;
         }
         let commands = block(&mut lines);
         let answer = lines
-            .next_if(|line| line.trim_end() == "```json")
+            .next_if(|line| line.trim() == "```json")
             .map(|_| block(&mut lines));
         examples.push(Example { commands, answer });
     }
@@ -56,7 +58,7 @@ fn examples(page: &str) -> Vec<Example> {
 
 /// The lines up to the fence that closes a block.
 fn block<'a>(lines: &mut impl Iterator<Item = &'a str>) -> String {
-    let inside: Vec<&str> = lines.take_while(|line| line.trim_end() != "```").collect();
+    let inside: Vec<&str> = lines.take_while(|line| line.trim() != "```").collect();
     inside.join("\n")
 }
 
@@ -86,7 +88,7 @@ fn text_of(page: &str) -> String {
     fs::read_to_string(root().join(page)).expect(page)
 }
 
-/// README.md and the pages in `docs/`, by name.
+/// README.md, RUNBOOK.md and the pages in `docs/`, by name.
 fn all_pages() -> Vec<String> {
     let mut pages: Vec<String> = fs::read_dir(root().join("docs"))
         .unwrap()
@@ -94,7 +96,7 @@ fn all_pages() -> Vec<String> {
         .filter(|name| name.ends_with(".md"))
         .map(|name| format!("docs/{name}"))
         .collect();
-    pages.push("README.md".to_owned());
+    pages.extend(["README.md", "RUNBOOK.md"].map(str::to_owned));
     pages.sort();
     pages
 }
@@ -241,12 +243,12 @@ fn the_readme_is_short() {
 #[test]
 fn examples_are_found_in_a_page() {
     let page = "text\n```sh\nnot this\n```\n```sh test\na\nb\n```\n```json\n{}\n```\n\
-        ```sh test\nc\n```\n\n```json\nnot an answer\n```\n";
+        1. ```sh\n```\n   ```sh test\n   c\n   ```\n\n```json\nnot an answer\n```\n";
     let example = |commands: &str, answer: Option<&str>| Example {
         commands: commands.to_owned(),
         answer: answer.map(str::to_owned),
     };
-    let wanted = [example("a\nb", Some("{}")), example("c", None)];
+    let wanted = [example("a\nb", Some("{}")), example("   c", None)];
     assert_eq!(examples(page), wanted);
 }
 
@@ -263,15 +265,17 @@ fn anchor(heading: &str) -> String {
 #[test]
 fn every_link_leads_to_a_file_and_to_a_heading_in_it() {
     let mut links = 0;
-    let more = ["ARCHITECTURE", "CONTRIBUTING", "RUNBOOK", "SECURITY"];
+    let more = ["ARCHITECTURE", "CHANGELOG", "CONTRIBUTING", "SECURITY"];
     let more = more.map(|name| format!("{name}.md"));
     for page in all_pages().into_iter().chain(more) {
         let text = text_of(&page);
-        let targets = text
-            .split("](")
-            .skip(1)
-            .filter_map(|rest| rest.split_once(')'));
-        for (target, _) in targets.filter(|(target, _)| !target.starts_with("http")) {
+        let inline = text.split("](").skip(1);
+        let inline = inline.filter_map(|rest| Some(rest.split_once(')')?.0));
+        // `[name]: target` on a line of its own.
+        let named = text.lines().filter(|line| line.starts_with('['));
+        let named = named.filter_map(|line| Some(line.split_once("]: ")?.1));
+        let targets = inline.chain(named);
+        for target in targets.filter(|target| !target.starts_with("http")) {
             links += 1;
             let (path, heading) = target.split_once('#').unwrap_or((target, ""));
             let folder = Path::new(&page).parent().unwrap();

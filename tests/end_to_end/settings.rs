@@ -175,6 +175,26 @@ fn docker_compose_passes_every_setting_on() {
     }
 }
 
+/// Where Docker Hub cannot be reached, each server's image can be another one.
+#[test]
+fn docker_compose_takes_the_images_of_the_servers_from_settings() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let text = |file: &str| std::fs::read_to_string(root.join(file)).expect(file);
+    let (compose, operating) = (text("docker-compose.yml"), text("docs/operating.md"));
+    let images = compose
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("image: "));
+    let mut settings = 0;
+    // Our own is built.
+    for image in images.filter(|image| *image != "flashsale:dev") {
+        let named = image.strip_prefix("${").and_then(|of| of.split_once(":-"));
+        let (name, _) = named.expect(image);
+        assert!(operating.contains(&format!("`{name}`")), "{name}");
+        settings += 1;
+    }
+    assert_eq!(settings, 3);
+}
+
 /// The health check of containers. A process that is not ready is not healthy.
 #[tokio::test]
 async fn each_process_says_whether_it_is_healthy() {

@@ -24,7 +24,7 @@ pub(crate) use folder::Folder;
 pub(crate) use peer::{NO_RABBITMQ, NO_REDIS, Peer};
 pub(crate) use program::Program;
 pub(crate) use system::System;
-pub(crate) use tools::{Tools, is_installed, root, succeeds};
+pub(crate) use tools::{Tools, is_installed, root, skipped_without, succeeds};
 pub(crate) use viewer::{Viewer, alerts, find};
 pub(crate) use wire::Wire;
 

@@ -104,6 +104,15 @@ pub(super) static CASES: &[Case] = &[
         only_when_named: false,
     },
     Case {
+        name: "get_product/noop",
+        title: "Reads of one product vs. HTTP alone",
+        goal: Goal::at_least(0.65, 0.75),
+        figure: REQUESTS_PER_SECOND,
+        ours: side("get_product", Work::Reads(Server::Flashsale)),
+        theirs: Theirs::Side(side("noop_get", Work::Reads(Server::Noop))),
+        only_when_named: false,
+    },
+    Case {
         name: "lone_p99/textbook",
         title: "p99 of a lone request vs. the textbook",
         goal: Goal::at_most(1.0, 0.8),

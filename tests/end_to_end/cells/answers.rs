@@ -124,11 +124,7 @@ async fn many_unknown_ids_are_asked_for_together() {
     ])
     .await;
     system.create_product(1).await;
-    let mut transaction = system.database.pool.begin().await.unwrap();
-    sqlx::query("lock table product_moves")
-        .execute(&mut *transaction)
-        .await
-        .unwrap();
+    let lock = system.database.lock_table("product_moves").await;
     let asking = join_all((0..REQUESTS).map(|n| {
         let client = system.client();
         tokio::spawn(async move { client.get(&format!("/products/{}", 100 + n)).await })
@@ -138,7 +134,7 @@ async fn many_unknown_ids_are_asked_for_together() {
     for _ in 0..3 {
         system.get("/products?limit=1").await.expect(200);
     }
-    transaction.rollback().await.unwrap();
+    lock.rollback().await.unwrap();
     for answer in asking.await.unwrap() {
         answer.unwrap().expect_problem(404, "product_not_found");
     }

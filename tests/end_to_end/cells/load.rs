@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeSet,
     sync::atomic::{AtomicU64, Ordering::Relaxed},
+    time::Duration,
 };
 
 use futures_util::future::join_all;
@@ -14,6 +15,10 @@ use crate::support::{Answer, Client, id};
 
 const SHOPPERS: i64 = 12;
 const STOCK: i32 = 60;
+
+/// The old cell's PostgreSQL ends a move that keeps requests waiting for 5 s. No more than the commits may come on top of that,
+/// however slow the machine is. docs/operating.md has the figures of a quick one.
+const MAX_PAUSE: Duration = Duration::from_secs(10);
 
 /// What the shoppers know.
 #[derive(Default)]
@@ -120,6 +125,15 @@ async fn shop_elsewhere(client: Client, over: CancellationToken) {
     }
 }
 
+/// How long requests waited, as the command says.
+fn pause(told: &str) -> Duration {
+    let (_, rest) = told
+        .split_once("is on sale in cell 1: requests waited for ")
+        .expect(told);
+    let (milliseconds, _) = rest.split_once(" ms;").expect(told);
+    Duration::from_millis(milliseconds.parse().expect(told))
+}
+
 async fn statuses(client: &Client, ids: &BTreeSet<i64>) -> BTreeSet<String> {
     let looks = ids.iter().map(|id| client.look_up_id(*id));
     join_all(looks)
@@ -148,10 +162,9 @@ async fn nothing_is_lost_and_nothing_is_sold_twice() {
         told
     };
     let (told, shoppers, _) = tokio::join!(moving, join_all(shoppers), join_all(elsewhere));
-    assert!(
-        told.contains("is on sale in cell 1: requests waited for "),
-        "{told}"
-    );
+    let pause = pause(&told);
+    println!("requests waited for {pause:?}");
+    assert!(pause < MAX_PAUSE, "{told}");
 
     let mut all = Seen::default();
     for mut seen in shoppers {

@@ -4,12 +4,12 @@ use std::{
     fs,
     net::TcpListener,
     path::Path,
-    process::{Command, Stdio},
+    process::Command,
 };
 
 use tokio::net::TcpStream;
 
-use crate::support::{Client, Folder, eventually};
+use crate::support::{Client, Folder, eventually, is_installed};
 
 pub(super) struct Haproxy {
     process: std::process::Child,
@@ -25,16 +25,9 @@ impl Drop for Haproxy {
     }
 }
 
-/// The program `haproxy`, or the one in HAPROXY. Without it, says that the test is skipped.
+/// The program `haproxy`. Without it, says that the test is skipped.
 pub(super) fn installed() -> Option<Command> {
-    let name = std::env::var("HAPROXY").unwrap_or_else(|_| "haproxy".to_owned());
-    let mut found = Command::new(&name);
-    found.arg("-v").stdout(Stdio::null()).stderr(Stdio::null());
-    if found.status().is_ok() {
-        return Some(Command::new(name));
-    }
-    println!("haproxy is not installed: this test is SKIPPED (apt-get install haproxy)");
-    None
+    is_installed("haproxy").then(|| Command::new("haproxy"))
 }
 
 /// What a balancer understands of the connections that it passes on.

@@ -1,4 +1,4 @@
-//! An upgrade under load, by the steps of docs/versions.md: expand, roll, contract.
+//! An upgrade under load, by the steps of docs/versions.md: expand, roll, back to the old processes, contract.
 //!
 //! `make upgrade` names the folder with the programs of an older release in UPGRADE_FROM. Without it, one build stands for both
 //! releases: then the schema grows by files of a release to come, and `migrate` installs every function again. So the test
@@ -83,6 +83,8 @@ impl Stage {
             ("REDIS_KEY_PREFIX", &prefix),
             ("AMQP_URL", &self.broker.url),
             ("DRAIN_SECONDS", "2"),
+            // No hold may end during the test.
+            ("HOLD_SECONDS", "3600"),
             // A slow machine must not cause overload errors.
             ("DATABASE_ACQUIRE_MILLISECONDS", "60000"),
             ("LANE_WAIT_MILLISECONDS", "60000"),
@@ -128,6 +130,7 @@ struct Asked {
     path: String,
     key: String,
     body: Option<Value>,
+    wanted: u16,
     answer: Value,
 }
 
@@ -141,9 +144,67 @@ struct Sale {
     counters: Mutex<Vec<(i64, i64)>>,
     /// Some requests of the first shoppers.
     first: Mutex<Vec<Asked>>,
+    knows: Knows,
+    /// The product that users wait for, the users, and the units that came.
+    wanted: i64,
+    joined: AtomicI64,
+    added: AtomicI64,
+}
+
+/// What the older release has. Whatever both releases have must work throughout.
+struct Knows {
+    orders: bool,
+    waitlist: bool,
+}
+
+impl Knows {
+    /// Asks a process of that release.
+    async fn of(client: &Client) -> Self {
+        let document = client.request(Method::GET, "/openapi.json").send().await;
+        let document: Value = document.unwrap().json().await.unwrap();
+        let has = |path: &str| document["paths"].get(path).is_some();
+        Self {
+            orders: has("/reservations/batch/confirm"),
+            waitlist: has("/products/{id}/waitlist"),
+        }
+    }
+}
+
+/// The key of a request of this user, who may have none.
+fn key(verb: &str, user: i64) -> String {
+    match user % 4 {
+        0 => String::new(),
+        _ => format!("{verb}-{user}"),
+    }
 }
 
 impl Sale {
+    async fn open(client: Client) -> Self {
+        let mut sale = Self {
+            knows: Knows::of(&client).await,
+            client,
+            counters: Mutex::new(vec![(0, 0); PRODUCTS]),
+            products: Vec::new(),
+            next: AtomicI64::new(1),
+            is_over: AtomicBool::new(false),
+            first: Mutex::default(),
+            wanted: 0,
+            joined: AtomicI64::new(0),
+            added: AtomicI64::new(0),
+        };
+        for _ in 0..PRODUCTS {
+            sale.products.push(sale.create(i32::MAX).await);
+        }
+        sale.wanted = sale.create(0).await;
+        sale
+    }
+
+    async fn create(&self, stock: i32) -> i64 {
+        let product = json!({"name": "iPhone 15", "stock": stock});
+        let (product, _) = self.send("/products", "", Some(&product), 201).await;
+        id(&product)
+    }
+
     async fn ask(&self, path: &str, key: &str, body: Option<&Value>, wanted: u16) -> Value {
         let (answer, _) = self.send(path, key, body, wanted).await;
         // Another copy of another release may get the repeat.
@@ -158,6 +219,7 @@ impl Sale {
                     path,
                     key,
                     body,
+                    wanted,
                     answer: answer.clone(),
                 });
             }
@@ -187,36 +249,75 @@ impl Sale {
         (serde_json::from_str(&text).unwrap(), is_repeat)
     }
 
-    /// Reserves, and then confirms, cancels or keeps the hold, with keys or without, until the end of the sale.
+    /// Each user does one thing after the other, with keys or without, until the end of the sale.
     async fn shop(&self) {
         while !self.is_over.load(Relaxed) {
             let user = self.next.fetch_add(1, Relaxed);
-            let number = user as usize % PRODUCTS;
-            let product = self.products[number];
-            let key = |verb: &str| match user % 4 {
-                0 => String::new(),
-                _ => format!("{verb}-{user}"),
-            };
-            let body = json!({"product_id": product, "user_id": user});
-            let hold = self
-                .ask("/reservations", &key("reserve"), Some(&body), 201)
-                .await;
-            let path = |verb: &str| format!("/reservations/{}/{verb}", id(&hold));
-            let (held, sold) = match user / PRODUCTS as i64 % 3 {
-                0 => {
-                    self.ask(&path("confirm"), &key("confirm"), None, 200).await;
-                    (0, 1)
-                }
-                1 => {
-                    self.ask(&path("cancel"), &key("cancel"), None, 200).await;
-                    (0, 0)
-                }
-                _ => (1, 0),
-            };
-            let mut counters = self.counters.lock().unwrap();
-            let own = &mut counters[number];
-            *own = (own.0 + held, own.1 + sold);
+            match user / PRODUCTS as i64 % 5 {
+                0 => self.reserve_and(Some("confirm"), user).await,
+                1 => self.reserve_and(Some("cancel"), user).await,
+                2 if self.knows.orders => self.order(user).await,
+                3 if self.knows.waitlist => self.wait(user).await,
+                _ => self.reserve_and(None, user).await,
+            }
         }
+    }
+
+    /// Reserves, and then confirms, cancels or keeps the hold.
+    async fn reserve_and(&self, act: Option<&str>, user: i64) {
+        let number = user as usize % PRODUCTS;
+        let hold = self.reserve(number, user).await;
+        if let Some(verb) = act {
+            let path = format!("/reservations/{hold}/{verb}");
+            self.ask(&path, &key(verb, user), None, 200).await;
+        }
+        let (held, sold) = match act {
+            Some("confirm") => (0, 1),
+            Some(_) => (0, 0),
+            None => (1, 0),
+        };
+        self.count(number, held, sold);
+    }
+
+    async fn reserve(&self, number: usize, user: i64) -> i64 {
+        let body = json!({"product_id": self.products[number], "user_id": user});
+        let key = key(&format!("reserve-{number}"), user);
+        id(&self.ask("/reservations", &key, Some(&body), 201).await)
+    }
+
+    /// Buys two products at once.
+    async fn order(&self, user: i64) {
+        let numbers = [user as usize % PRODUCTS, (user as usize + 1) % PRODUCTS];
+        let mut ids = Vec::new();
+        for number in numbers {
+            ids.push(self.reserve(number, user).await);
+        }
+        let key = key("order", user);
+        let path = "/reservations/batch/confirm";
+        self.ask(path, &key, Some(&json!({"ids": ids})), 200).await;
+        for number in numbers {
+            self.count(number, 0, 1);
+        }
+    }
+
+    /// Waits for the product that has no units. Each second user adds one, which goes to the first in line.
+    async fn wait(&self, user: i64) {
+        let path = format!("/products/{}/waitlist", self.wanted);
+        let body = json!({"user_id": user});
+        self.ask(&path, &key("wait", user), Some(&body), 201).await;
+        self.joined.fetch_add(1, Relaxed);
+        if user % 2 == 0 {
+            let path = format!("/products/{}/stock", self.wanted);
+            let body = json!({"delta": 1, "reason": "found"});
+            self.ask(&path, &key("add", user), Some(&body), 200).await;
+            self.added.fetch_add(1, Relaxed);
+        }
+    }
+
+    fn count(&self, number: usize, held: i64, sold: i64) {
+        let mut counters = self.counters.lock().unwrap();
+        let own = &mut counters[number];
+        *own = (own.0 + held, own.1 + sold);
     }
 
     /// Waits until the shoppers have sent some more requests.
@@ -229,13 +330,22 @@ impl Sale {
     }
 
     /// The counters of the service are those of the shoppers.
-    async fn check(&self) -> usize {
+    async fn check(&self, copy: &Client) -> usize {
         let counters = self.counters.lock().unwrap().clone();
         for (product, (held, sold)) in self.products.iter().zip(&counters) {
-            let found = self.client.product(*product).await;
+            let found = copy.product(*product).await;
             assert_eq!(
                 (&found["held"], &found["sold"]),
                 (&json!(held), &json!(sold))
+            );
+        }
+        let (joined, added) = (self.joined.load(Relaxed), self.added.load(Relaxed));
+        if self.knows.waitlist {
+            assert!(joined > added && added > 0, "{added} of {joined}");
+            let found = copy.product(self.wanted).await;
+            assert_eq!(
+                (&found["held"], &found["waiting"]),
+                (&json!(added), &json!(joined - added))
             );
         }
         counters.iter().map(|(_, sold)| *sold as usize).sum()
@@ -262,19 +372,7 @@ async fn an_upgrade_under_load_fails_no_request() {
     let mut workers = ["flashsale-expirer", "flashsale-relay"].map(|name| (name, start(old, name)));
     let proxy = in_front_of(&addresses, Layer::Http, program).await;
     readiness(&proxy.address, 200).await;
-    let mut sale = Sale {
-        client: proxy.client(),
-        counters: Mutex::new(vec![(0, 0); PRODUCTS]),
-        products: Vec::new(),
-        next: AtomicI64::new(1),
-        is_over: AtomicBool::new(false),
-        first: Mutex::default(),
-    };
-    let product = json!({"name": "iPhone 15", "stock": i32::MAX});
-    for _ in 0..PRODUCTS {
-        let (product, _) = sale.send("/products", "", Some(&product), 201).await;
-        sale.products.push(id(&product));
-    }
+    let sale = Sale::open(proxy.client()).await;
 
     let upgrade = async {
         sale.goes_on().await;
@@ -293,6 +391,14 @@ async fn an_upgrade_under_load_fails_no_request() {
             ready(address).await;
             sale.goes_on().await;
         }
+        // Back: the workers, and one of the copies.
+        for (name, child) in &mut workers {
+            replace(child, || start(old, name)).await;
+        }
+        let [_, back] = &mut copies;
+        replace(back, || stage.start(old, "flashsale-api", &addresses[1])).await;
+        ready(&addresses[1]).await;
+        sale.goes_on().await;
         sale.is_over.store(true, Relaxed);
     };
     tokio::join!(join_all((0..SHOPPERS).map(|_| sale.shop())), upgrade);
@@ -301,18 +407,15 @@ async fn an_upgrade_under_load_fails_no_request() {
         sale.next.load(Relaxed)
     );
 
-    let sold = sale.check().await;
-    sale.client.assert_clean_audit().await;
+    // By the copy that is new: what an older release answers is not what openapi.json says.
+    let copy = Client::new(format!("http://{}", addresses[0]), None);
+    let sold = sale.check(&copy).await;
+    copy.assert_clean_audit().await;
     // The old release stored these answers, most of them.
     let first = take(&mut *sale.first.lock().unwrap());
     for asked in &first {
-        let wanted = if asked.path == "/reservations" {
-            201
-        } else {
-            200
-        };
         let again = sale
-            .send(&asked.path, &asked.key, asked.body.as_ref(), wanted)
+            .send(&asked.path, &asked.key, asked.body.as_ref(), asked.wanted)
             .await;
         assert_eq!(again, (asked.answer.clone(), true), "{}", asked.path);
     }

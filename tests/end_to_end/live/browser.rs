@@ -8,7 +8,7 @@ use thirtyfour::{
     WebElement,
 };
 
-use crate::support::{Client, Tools, eventually};
+use crate::support::{Client, Tools, eventually, skipped_without};
 
 /// URL of the ChromeDriver that `deploy/local/test.sh` starts, if this machine has one.
 const DRIVER: &str = "TEST_WEBDRIVER_URL";
@@ -24,7 +24,7 @@ impl Browser {
     /// Opens the page of this API at this path.
     pub(super) async fn open_at(api: &Client, path: &str) -> Option<Self> {
         let Ok(driver) = std::env::var(DRIVER) else {
-            println!("skipped: there is no {DRIVER}, because there is no Chromium");
+            skipped_without("Chromium");
             return None;
         };
         let mut chromium = DesiredCapabilities::chrome();

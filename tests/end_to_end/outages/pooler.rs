@@ -11,7 +11,10 @@ use inventory::Error;
 use sqlx::PgConnection;
 use tokio::net::TcpStream;
 
-use crate::support::{Database, Folder, NO_RABBITMQ, Peer, Server, Service, System, eventually};
+use crate::support::{
+    Database, Folder, NO_RABBITMQ, Peer, Server, Service, System, eventually, is_installed, skipped_without,
+    succeeds,
+};
 
 /// The oldest version with prepared statements in transaction mode.
 const OLDEST: (u32, u32) = (1, 21);
@@ -38,17 +41,18 @@ impl Drop for Pooler {
 }
 
 /// Whether this machine has a PgBouncer that is new enough. If not, the test is skipped.
-fn is_installed() -> bool {
-    let version = Command::new("pgbouncer").arg("--version").output();
-    let said = version.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
-    let said = said.unwrap_or_default();
+fn is_new() -> bool {
+    if !is_installed("pgbouncer") {
+        return false;
+    }
+    let said = succeeds(Command::new("pgbouncer").arg("--version"));
     let version = said.split_whitespace().nth(1).and_then(|version| {
         let mut numbers = version.split('.').map(str::parse);
         Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
     });
     let is_new = version >= Some(OLDEST);
     if !is_new {
-        println!("PgBouncer 1.21 or later is not installed: the test is SKIPPED");
+        skipped_without("PgBouncer 1.21 or later");
     }
     is_new
 }
@@ -116,7 +120,7 @@ fn the_documents_name_what_is_tested() {
 
 #[tokio::test]
 async fn all_works_through_pgbouncer_and_an_outage_is_no_unknown_outcome() {
-    if !is_installed() {
+    if !is_new() {
         return;
     }
     let server = Server::start_new(Service::Postgres);
@@ -161,7 +165,7 @@ async fn all_works_through_pgbouncer_and_an_outage_is_no_unknown_outcome() {
 /// A session of PgBouncer is kept while its server is gone, and ends with an error that is FATAL.
 #[tokio::test]
 async fn a_statement_that_pgbouncer_could_not_send_was_not_done() {
-    if !is_installed() {
+    if !is_new() {
         return;
     }
     let server = Server::start_new(Service::Postgres);

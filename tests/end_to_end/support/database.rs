@@ -141,6 +141,14 @@ impl Database {
         lock
     }
 
+    /// Holds the lock that also reads of the table need, until the transaction is rolled back or dropped.
+    pub(crate) async fn lock_table(&self, table: &str) -> Transaction<'static, Postgres> {
+        let mut lock = self.pool.begin().await.unwrap();
+        let statement = AssertSqlSafe(format!("lock table {table}"));
+        sqlx::query(statement).execute(&mut *lock).await.unwrap();
+        lock
+    }
+
     /// Raises the lock timeout of the verbs, so that a slow machine does not end the wait too early.
     pub(crate) async fn be_patient(&self) {
         for function in ["reserve_v2", "confirm_v2", "cancel_v2", "extend_v1"] {

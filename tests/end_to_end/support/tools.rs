@@ -2,6 +2,7 @@
 
 use std::{
     env,
+    io::Write as _,
     path::{Path, PathBuf},
     process::{Command, Output},
 };
@@ -28,7 +29,7 @@ impl Tools {
     fn named(variable: &str, what: &str) -> Option<Self> {
         let folder = env::var_os(variable);
         if folder.is_none() {
-            println!("skipped: there is no {variable}, because there are no {what}");
+            skipped_without(what);
         }
         folder.map(|folder| Self(folder.into()))
     }
@@ -83,11 +84,25 @@ pub(crate) fn succeeds(command: &mut Command) -> String {
     stdout.into_owned()
 }
 
+/// Says that tests are skipped without this. To standard error itself, because cargo shows nothing else of a test that passes.
+pub(crate) fn skipped_without(what: &str) {
+    let mut shown = std::io::stderr();
+    writeln!(shown, "SKIPPED: a test that needs {what}").unwrap();
+}
+
+/// What `make test` installs, and says what is skipped without it.
+const OPTIONAL: &str = include_str!("../../../deploy/local/test.sh");
+
 /// Whether this program is on the machine. If not, the test ends.
 pub(crate) fn is_installed(program: &str) -> bool {
+    // Checked also where the program is there: so no test can vanish elsewhere without a word.
+    assert!(
+        OPTIONAL.contains(&format!("\n    \"{program}: ")),
+        "deploy/local/test.sh does not say what is skipped without {program}"
+    );
     let is_there = Command::new(program).arg("--version").output().is_ok();
     if !is_there {
-        println!("skipped: {program} is not installed");
+        skipped_without(program);
     }
     is_there
 }
