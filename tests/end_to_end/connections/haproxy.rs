@@ -1,11 +1,6 @@
 //! A real HAProxy in front of the API.
 
-use std::{
-    fs,
-    net::TcpListener,
-    path::Path,
-    process::Command,
-};
+use std::{fs, net::TcpListener, path::Path, process::Command};
 
 use tokio::net::TcpStream;
 

@@ -12,8 +12,8 @@ use sqlx::PgConnection;
 use tokio::net::TcpStream;
 
 use crate::support::{
-    Database, Folder, NO_RABBITMQ, Peer, Server, Service, System, eventually, is_installed, skipped_without,
-    succeeds,
+    Database, Folder, NO_RABBITMQ, Peer, Server, Service, System, eventually, is_installed,
+    skipped_without, succeeds,
 };
 
 /// The oldest version with prepared statements in transaction mode.
