@@ -217,7 +217,8 @@ older_release() {
     from=${FROM-}
     if [[ -n $from ]] || from=$(git describe --tags --abbrev=0 --match 'v[0-9]*' HEAD^ 2>/dev/null); then return; fi
     newest=$(git ls-files 'migrations/*.up.sql' | tail -n 1)
-    newest=$(git log -1 --format=%H --diff-filter=A -- "$newest")
+    # A file may have got its number only in a merge.
+    newest=$(git log -1 --first-parent -m --format=%H --diff-filter=A -- "$newest")
     [[ -n $newest ]] || fail "no older release: there is no tag, and no history of the migrations." \
         "Name it: FROM=COMMIT"
     from=$newest^

@@ -201,13 +201,29 @@ impl Child {
         self.process.id()
     }
 
-    /// Maximum resident memory so far, in KiB.
+    /// The most memory that it has used so far, in KiB.
+    ///
+    /// # Panics
+    ///
+    /// If it has ended.
     pub fn memory_peak_kib(&self) -> u64 {
+        self.memory_kib("VmHWM")
+    }
+
+    /// The memory that it uses now and that the kernel cannot take away, in KiB: without the pages of its file.
+    ///
+    /// # Panics
+    ///
+    /// If it has ended.
+    pub fn own_memory_kib(&self) -> u64 {
+        self.memory_kib("RssAnon")
+    }
+
+    fn memory_kib(&self, name: &str) -> u64 {
         let path = format!("/proc/{}/status", self.process.id());
         let status = std::fs::read_to_string(path).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-        let peak = line.and_then(|line| line.trim().strip_suffix(" kB"));
-        peak.expect("no peak in its status").parse().unwrap()
+        let (_, rest) = status.split_once(&format!("\n{name}:")).expect(name);
+        rest.split_whitespace().next().unwrap().parse().unwrap()
     }
 
     /// Kills it with SIGKILL, as a crash would.
