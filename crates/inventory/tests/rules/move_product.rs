@@ -307,17 +307,16 @@ async fn each_cell_gives_out_ids_of_its_own(pool: PgPool) {
         "update id_epoch set timeline = 7; select advance_ids_v1()",
     )
     .await;
-    assert_eq!(
-        shop.hold(product, 3).await.id.get(),
-        7 * IDS + 10_000_000_003
-    );
+    let gap = 10_000_000_000..110_000_000_000;
+    let next = shop.hold(product, 3).await.id.get();
+    assert!(gap.contains(&(next - (7 * IDS + 3))), "{next}");
     execute(
         &shop,
         "insert into stock_adjustments (product_id, delta, reason) select id, 1, 'x' from products",
     )
     .await;
     let first = shop.count("select id from stock_adjustments").await;
-    assert_eq!(first, 7 * IDS + 10_000_000_001);
+    assert!(gap.contains(&(first - (7 * IDS + 1))), "{first}");
     // The last id of a cell is not followed by the next cell's first.
     execute(
         &shop,
