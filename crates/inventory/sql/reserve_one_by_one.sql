@@ -39,7 +39,8 @@ begin
     if pass.lacking then
       ended := ended + reclaim_short_v1(product_ids, quantities, pass.outcomes, locked, t, events);
     end if;
-    exit when ended = 0;
+    -- A due hold of a user that was changed by hand meanwhile is stored elsewhere: look again.
+    exit when ended = 0 and pass.stale = '{}';
     expired := expired + ended;
   end loop;
   outcomes := pass.outcomes;
