@@ -97,8 +97,11 @@ async fn a_postgresql_that_turns_read_only_is_named_and_left_as_soon_as_another_
     system.child().logs("PostgreSQL can be used now").await;
     system.assert_clean_audit().await;
     let log = system.stop().await;
-    let condition = mentions(&log, "cannot work");
-    assert_eq!(condition, 1, "one line for the condition");
+    let messages = log.iter().map(|entry| entry["message"].to_string());
+    let conditions: Vec<_> = messages.filter(|it| it.contains("cannot work")).collect();
+    // On a busy machine, PostgreSQL may also not answer in time in between.
+    let is_repeated = conditions.windows(2).any(|two| two[0] == two[1]);
+    assert!(!is_repeated, "one line for the condition: {conditions:?}");
     // One line for each cause: the refused write, and the time limit of the pool.
     let calls = mentions(&log, "did not execute the call");
     assert!(calls <= 4, "a line for each of {calls} calls");
