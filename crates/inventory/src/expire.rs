@@ -16,8 +16,9 @@ use crate::{
 };
 
 /// Minimum time between two searches of a sweep that is not done. A product that falls due meanwhile waits for so long, and
-/// then for one turn of each other product. One search beside 200 ms of batches is less than a hundredth of the work.
-const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// then for one turn of each other product: less than the second within which a hold must end. A search walks over the index
+/// entries of all the holds that the sweep has ended, so it should be rare.
+const LOOK_EVERY: Duration = Duration::from_millis(400);
 
 /// After a search for due holds, this many times its duration should pass until the next one. With 10,000 products that have
 /// holds, one search takes 65 ms of PostgreSQL's CPU time.
