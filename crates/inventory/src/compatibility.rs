@@ -10,6 +10,7 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::{
     database::{CHECK_LIMIT, CONNECT_LIMIT, connect_beside, fetch, on_connection, was_read_only},
     id_epoch, migrate,
+    server::stalled_commit_seconds,
 };
 use unusable::COMMITS_WAIT;
 
@@ -113,7 +114,7 @@ pub async fn check_within(pool: &PgPool, limit: Duration) -> Result<Warnings, Un
 }
 
 async fn check_on(connection: &mut PgConnection) -> Result<Usable, Unusable> {
-    let query = sqlx::query(
+    let query = sqlx::query(concat!(
         "-- health
         select version, compatible_from, current_setting('transaction_isolation') as isolation,
             not current_setting('transaction_read_only')::boolean as writable,
@@ -121,10 +122,9 @@ async fn check_on(connection: &mut PgConnection) -> Result<Usable, Unusable> {
             current_setting('fsync')::boolean as fsync,
             current_setting('full_page_writes')::boolean as full_page_writes,
             current_setting('synchronous_commit') <> 'off' as synchronous_commit,
-            (
-                select greatest(0, extract(epoch from clock_timestamp() - min(a.state_change)))::float8
-                from pg_stat_activity a where a.datname = current_database() and a.wait_event = 'SyncRep'
-            ) as stalled_commit_seconds,
+            ",
+        stalled_commit_seconds!(),
+        ",
             current_setting('synchronous_standby_names') = '' or exists (select from pg_stat_replication)
                 as can_replicate,
             array(
@@ -136,8 +136,8 @@ async fn check_on(connection: &mut PgConnection) -> Result<Usable, Unusable> {
                 ) p on p.proname = f.name
                 where p.proname is null
             ) as missing
-        from schema_version",
-    )
+        from schema_version"
+    ))
     .bind(migrate::function_names());
     let needed = needed();
     match fetch::<Found>(&mut *connection, query).await {

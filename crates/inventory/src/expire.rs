@@ -15,17 +15,13 @@ use crate::{
     waitlist,
 };
 
-/// Minimum time between two searches of a sweep that is not done. A product that falls due meanwhile waits for so long, and
-/// then for one turn of each other product: less than the second within which a hold must end. A search walks over the index
-/// entries of all the holds that the sweep has ended, so it should be rare.
-const LOOK_EVERY: Duration = Duration::from_millis(400);
-
 /// After a search for due holds, this many times its duration should pass until the next one. With 10,000 products that have
 /// holds, one search takes 65 ms of PostgreSQL's CPU time.
 pub const PAUSE_PER_LOOK: u32 = 10;
 
 /// Maximum pause after a search: a hold must end within a second of its deadline. With 50,000 products that have holds,
-/// two searches of 325 ms fit beside it.
+/// two searches of 325 ms fit beside it. A sweep that is not done always waits for so long, because a search walks over the
+/// index entries of all the holds that the sweep has ended.
 const LOOK_PAUSE_MAX: Duration = Duration::from_millis(350);
 
 /// The due holds and waitlists, by the database's clock.
@@ -164,9 +160,8 @@ pub async fn sweep(
         if turns.is_empty() || began >= next_look {
             // Skipped products are excluded in SQL: each search would find them again.
             let found = due_beside(pool, &left_out).await?;
-            let look = began.elapsed();
-            next_look = began + look + pause_after(look).max(LOOK_EVERY);
-            swept.looks += look;
+            swept.looks += began.elapsed();
+            next_look = Instant::now() + LOOK_PAUSE_MAX;
             swept.next_due = found.next_due;
             line_up(&mut turns, &found);
         }

@@ -32,17 +32,27 @@ pub struct RemoteSnapshot {
     pub xmin: String,
 }
 
+/// The column that says how long the oldest commit has waited for a synchronous standby, in seconds; 0 if none waits.
+macro_rules! stalled_commit_seconds {
+    () => {
+        "(
+            select greatest(0, extract(epoch from clock_timestamp() - min(a.state_change)))::float8
+            from pg_stat_activity a where a.datname = current_database() and a.wait_event = 'SyncRep'
+        ) as stalled_commit_seconds"
+    };
+}
+pub(crate) use stalled_commit_seconds;
+
 /// Reads the state. A role without `pg_read_all_stats` sees only the sessions of its own role.
 pub async fn state(connection: &mut PgConnection) -> Result<Server, Error> {
-    let query = sqlx::query(
+    let query = sqlx::query(concat!(
         "-- server state
-        with sessions as materialized (
-            select a.* from pg_stat_activity a where a.datname = current_database() and a.pid <> pg_backend_pid()
-        ), oldest as (
-            select format('session %s (%s)', s.pid, s.application_name) as holder, s.xact_start as since
-            from sessions s
-            where (s.backend_xmin is not null or s.backend_xid is not null) and s.xact_start is not null
-                and s.wait_event is distinct from 'SyncRep'
+        with oldest as (
+            select format('session %s (%s)', a.pid, a.application_name) as holder, a.xact_start as since
+            from pg_stat_activity a
+            where a.datname = current_database() and a.pid <> pg_backend_pid()
+                and (a.backend_xmin is not null or a.backend_xid is not null) and a.xact_start is not null
+                and a.wait_event is distinct from 'SyncRep'
             union all
             select 'prepared transaction ' || x.gid, x.prepared
             from pg_prepared_xacts x where x.database = current_database()
@@ -50,11 +60,10 @@ pub async fn state(connection: &mut PgConnection) -> Result<Server, Error> {
         )
         select not current_setting('transaction_read_only')::boolean as writable,
             greatest(0, extract(epoch from clock_timestamp() - o.since))::float8 as oldest_snapshot_seconds,
-            o.holder as oldest_snapshot_holder,
-            greatest(0, extract(epoch from clock_timestamp() - w.since))::float8 as stalled_commit_seconds
-        from (select min(s.state_change) as since from sessions s where s.wait_event = 'SyncRep') w
-        left join oldest o on true",
-    );
+            o.holder as oldest_snapshot_holder, ",
+        stalled_commit_seconds!(),
+        " from (select) one left join oldest o on true"
+    ));
     let rows = fetch::<Server>(&mut *connection, query).await?;
     let server = rows.into_iter().next().ok_or(sqlx::Error::RowNotFound)?;
     Ok(Server {
