@@ -25,28 +25,7 @@ pub(crate) struct Metrics {
     confirmed: IntCounter,
     canceled: IntCounter,
     expired: IntCounter,
-    reserves: Reserves,
-}
-
-/// Labels of the most frequent request: method and route.
-const RESERVE: [&str; 2] = ["POST", "/reservations"];
-
-/// The series of the most frequent request. Looking them up by their labels costs more than counting.
-struct Reserves {
-    created: IntCounter,
-    refused: IntCounter,
-    seconds: Histogram,
-}
-
-impl Reserves {
-    fn new(requests: &IntCounterVec, seconds: &HistogramVec) -> Self {
-        let [method, route] = RESERVE;
-        Self {
-            created: requests.with_label_values(&[method, route, "201"]),
-            refused: requests.with_label_values(&[method, route, "409"]),
-            seconds: seconds.with_label_values(&RESERVE),
-        }
-    }
+    reserve_seconds: Histogram,
 }
 
 impl Metrics {
@@ -55,12 +34,6 @@ impl Metrics {
             "flashsale_problems_total",
             "Requests answered with a problem, by its code.",
             &["code"],
-            registry
-        )?;
-        let requests = register_int_counter_vec_with_registry!(
-            "http_requests_total",
-            "Requests answered.",
-            &["method", "route", "status"],
             registry
         )?;
         let latency = exponential_buckets(0.0005, 2.0, 14)?;
@@ -72,13 +45,18 @@ impl Metrics {
             registry
         )?;
         Ok(Self {
-            reserves: Reserves::new(&requests, &request_seconds),
-            requests,
+            requests: register_int_counter_vec_with_registry!(
+                "http_requests_total",
+                "Requests answered.",
+                &["method", "route", "status"],
+                registry
+            )?,
             // Every counter starts at 0. If a series started with its first event, a rate would not show that event.
             problems: ProblemCode::ALL
                 .iter()
                 .map(|code| problems.with_label_values(&[code.spec().code]))
                 .collect(),
+            reserve_seconds: request_seconds.with_label_values(&["POST", "/reservations"]),
             request_seconds,
             batch_requests: register_histogram_vec_with_registry!(
                 "flashsale_batch_requests",
@@ -129,24 +107,12 @@ impl Metrics {
     }
 
     pub(crate) fn answered(&self, method: &str, route: &str, status: &str, took: Duration) {
-        let took = took.as_secs_f64();
-        let is_reserve = [method, route] == RESERVE;
-        match status {
-            "201" if is_reserve => self.reserves.created.inc(),
-            "409" if is_reserve => self.reserves.refused.inc(),
-            _ => {
-                let labels = [method, route, status];
-                self.requests.with_label_values(&labels).inc();
-            }
-        }
-        if is_reserve {
-            self.reserves.seconds.observe(took);
-        } else {
-            let labels = [method, route];
-            self.request_seconds
-                .with_label_values(&labels)
-                .observe(took);
-        }
+        self.requests
+            .with_label_values(&[method, route, status])
+            .inc();
+        self.request_seconds
+            .with_label_values(&[method, route])
+            .observe(took.as_secs_f64());
     }
 
     /// Counts a transition of a committed call.
@@ -179,7 +145,7 @@ impl Metrics {
                 published: 0,
             },
             problems: problems.filter(|(_, count)| *count > 0).collect(),
-            reserve_times: durations(&self.reserves.seconds),
+            reserve_times: durations(&self.reserve_seconds),
         }
     }
 
