@@ -3,6 +3,7 @@
 mod clocks;
 mod copies;
 mod lag;
+mod locked;
 mod outages;
 mod stage;
 mod storm;

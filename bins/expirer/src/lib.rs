@@ -3,16 +3,18 @@
 //! Any number of copies may run: a second sweep finds nothing left to do. Without any expirer, reserve reclaims the
 //! due holds that it needs.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+mod locked;
+
+use std::{collections::HashSet, net::SocketAddr, sync::Arc, time::Duration};
 
 use clap::{Parser, Subcommand};
 use http_server::Limits;
 use inventory::{
-    Error,
+    Error, ProductId,
     compatibility::{self, Functions},
     database,
     event::{self, Events},
-    expire::{self, Commit, Expired, Swept},
+    expire::{self, Commit, Expired, Step, Swept},
     idempotency::{self, Kept},
 };
 use presence::{Counts, Feed, Report, Role};
@@ -26,6 +28,8 @@ use timer::{Counter, Notes, Timer, Wakeups};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use trace::Span;
+
+use locked::Locked;
 
 /// Maximum time between two sweeps. It bounds the delay for a short hold that was created after the last sweep, when
 /// Redis sends no notification.
@@ -143,16 +147,15 @@ pub async fn start(args: Args, process: Process) -> anyhow::Result<()> {
 
 /// All work that writes to the database. Starts when the database can be used.
 async fn work(context: Context, idempotency_hours: i32, shutdown: &CancellationToken) {
-    let here = context.clone();
     // Started first, so that the log says whether Redis can be reached.
     let expiries = context.timer.expiries();
-    let failed = || here.metrics.errors.inc();
-    let usable = compatibility::wait_until_usable(&here.pool, Functions::Await, failed);
+    let failed = || context.metrics.errors.inc();
+    let usable = compatibility::wait_until_usable(&context.pool, Functions::Await, failed);
     if shutdown.run_until_cancelled(usable).await.is_none() {
         return;
     }
-    let report = || here.report();
-    let purge = |kept, age| purge_keys(&here.pool, kept, age, &here.metrics.keys_purged);
+    let report = || context.report();
+    let purge = |kept, age| purge_keys(&context.pool, kept, age, &context.metrics.keys_purged);
     let keep = Duration::from_secs(3_600) * idempotency_hours.unsigned_abs();
     let purges = async {
         tokio::join!(
@@ -160,9 +163,11 @@ async fn work(context: Context, idempotency_hours: i32, shutdown: &CancellationT
             purge(Kept::Refused, keep.min(REFUSALS_KEPT)),
         )
     };
+    let (locked, found) = Locked::new();
     tokio::join!(
-        run(context, expiries, shutdown.clone()),
-        presence::announce(&here.pool, Role::Expirer, report, shutdown),
+        run(&context, &locked, expiries, shutdown),
+        locked.wait(found, &context, shutdown),
+        presence::announce(&context.pool, Role::Expirer, report, shutdown),
         shutdown.run_until_cancelled(purges),
     );
 }
@@ -225,6 +230,21 @@ impl Context {
         })
     }
 
+    /// Reports what a transaction has done.
+    fn tell(&self, done: Expired) {
+        self.metrics.batches.inc();
+        self.metrics.expired.inc_by(done.expired);
+        self.metrics.offered.inc_by(done.offered);
+        self.timer.note(|notes: &mut Notes<'_>| {
+            notes.count(Counter::Expired, done.expired);
+            notes.count(Counter::Created, done.offered);
+            if done.transitions().any(|it| it.has_event(&self.events)) {
+                notes.wake_relay();
+            }
+        });
+        self.feed.note(done.transitions());
+    }
+
     /// Content of `/health` and `/readyz`.
     async fn report(&self) -> Report {
         Report {
@@ -242,23 +262,33 @@ impl Context {
     }
 }
 
+/// Why a sweep did not end everything that is due.
+struct Failure {
+    /// The product, if only one is known to be concerned.
+    product: Option<ProductId>,
+    cause: String,
+}
+
 /// Sweeps whenever a hold may be due, until `shutdown`. An outage only delays it.
-async fn run(context: Context, expiries: Wakeups, shutdown: CancellationToken) {
+async fn run(context: &Context, locked: &Locked, expiries: Wakeups, shutdown: &CancellationToken) {
     let mut delays = Delays::up_to(RETRY_MAX);
     let mut failing = false;
     while !shutdown.is_cancelled() {
         // Not cancelled by the shutdown: a batch in flight is finished.
-        let swept = sweep(&context, &shutdown).await;
-        if let Err(error) = &swept {
-            context.metrics.errors.inc();
-            if !failing {
-                let cause = error.cause();
-                tracing::warn!(%error, cause, "cannot expire holds: retrying until it works");
+        let (swept, failure) = sweep(context, locked, shutdown).await;
+        match &failure {
+            Some(Failure { product, cause }) if !failing => {
+                let product = product.map(ProductId::get);
+                tracing::warn!(
+                    product,
+                    cause,
+                    "cannot expire holds: retrying until it works"
+                );
             }
-        } else if failing {
-            tracing::info!("expiring holds again");
+            None if failing => tracing::info!("expiring holds again"),
+            _ => {}
         }
-        failing = swept.is_err();
+        failing = failure.is_some();
         let wait = async {
             match swept {
                 Ok(swept) => {
@@ -280,27 +310,29 @@ async fn run(context: Context, expiries: Wakeups, shutdown: CancellationToken) {
     }
 }
 
-/// Expires everything that is due. Stops between two batches on `shutdown`.
-async fn sweep(context: &Context, shutdown: &CancellationToken) -> Result<Swept, Error> {
+/// Expires everything that is due, except of locked products. Stops between two batches on `shutdown`. Also returns why not
+/// everything could be done, also by waits for locked products.
+async fn sweep(
+    context: &Context,
+    locked: &Locked,
+    shutdown: &CancellationToken,
+) -> (Result<Swept, Error>, Option<Failure>) {
     let metrics = &context.metrics;
     // Observed on drop, so that failed sweeps are measured, too.
     let _duration = metrics.sweep_seconds.start_timer();
     let span = Span::of_work("sweep");
-    let after = |done: Expired| {
-        metrics.batches.inc();
-        metrics.expired.inc_by(done.expired);
-        metrics.offered.inc_by(done.offered);
-        context.timer.note(|notes: &mut Notes<'_>| {
-            notes.count(Counter::Expired, done.expired);
-            notes.count(Counter::Created, done.offered);
-            if done.transitions().any(|it| it.has_event(&context.events)) {
-                notes.wake_relay();
+    let mut found = HashSet::new();
+    let after = |step| {
+        match step {
+            Step::Done(done) => context.tell(done),
+            Step::Locked(turn) => {
+                found.insert(turn);
+                locked.add(turn);
             }
-        });
-        context.feed.note(done.transitions());
+        }
         !shutdown.is_cancelled()
     };
-    let sweep = expire::sweep(
+    let sweep = expire::sweep_unlocked(
         &context.pool,
         context.batch_rows,
         Commit::Asynchronous,
@@ -308,10 +340,23 @@ async fn sweep(context: &Context, shutdown: &CancellationToken) -> Result<Swept,
         after,
     );
     let swept = span.scope(sweep).await;
-    if let Err(error) = &swept {
-        span.failed(error.kind(), &error.cause());
-    }
-    swept
+    let error = match &swept {
+        Ok(swept) => swept.refused.as_ref(),
+        Err(error) => Some(error),
+    };
+    let failure = match error {
+        Some(error) => {
+            metrics.errors.inc();
+            span.failed(error.kind(), &error.cause());
+            let (product, cause) = (None, error.cause());
+            Some(Failure { product, cause })
+        }
+        None => locked.failure(&found).map(|(product, cause)| Failure {
+            product: Some(product),
+            cause,
+        }),
+    };
+    (swept, failure)
 }
 
 #[derive(Clone)]

@@ -1,8 +1,10 @@
 -- Expires up to max_rows due holds of one product, longest due first. Their units go to users who wait for them, if any.
 -- Returns the number of expired holds, and of holds that were offered. With `durable`, the commit waits for the disk in any
--- case: the caller tells somebody that the holds have expired.
-create or replace function expire_v4(
-  product_id bigint, max_rows integer, events text[], durable boolean, out expired integer, out offered integer
+-- case: the caller tells somebody that the holds have expired. Without `wait`, nothing is done while another transaction has
+-- locked the product: `locked`. That transaction may be a batch of reserves, or one that somebody forgot to end.
+create or replace function expire_v5(
+  product_id bigint, max_rows integer, events text[], durable boolean, wait boolean,
+  out expired integer, out offered integer, out locked boolean
 )
 language plpgsql
 set lock_timeout = '5s'
@@ -15,13 +17,23 @@ declare
   has_line boolean;
   before bigint;
 begin
-  -- expire: lock the product
-  select p.waiting > 0 into has_line from products p where p.id = expire_v4.product_id for no key update;
+  expired := 0;
+  offered := 0;
+  if wait then
+    -- expire: lock the product
+    select p.waiting > 0 into has_line from products p where p.id = expire_v5.product_id for no key update;
+  else
+    -- expire: lock the product if nobody else has
+    select p.waiting > 0 into has_line from products p where p.id = expire_v5.product_id for no key update skip locked;
+  end if;
+  locked := not found and not wait;
+  if locked then
+    return;
+  end if;
   if has_line then
     before := offered_v1(array[product_id]);
   end if;
   expired := reclaim_v2(product_id, clock_timestamp(), max_rows, events)::integer;
-  offered := 0;
   if has_line then
     offered := (offered_v1(array[product_id]) - before)::integer;
   elsif not durable and not 'ReservationExpired' = any(events) then

@@ -11,6 +11,7 @@ use crate::{
     Error, Executor, ProductId,
     database::execute,
     event::Events,
+    locked::IfLocked,
     transition::{self, Transition},
     waitlist,
 };
@@ -95,27 +96,32 @@ pub enum Commit {
 }
 
 /// Expires up to `max_rows` due holds of one product in one transaction. Their units go to users who wait for them, if
-/// there are any.
+/// there are any. `None`: the product was locked, and was skipped.
 pub async fn expire(
     pool: &PgPool,
     product_id: ProductId,
     max_rows: i32,
     commit: Commit,
+    if_locked: IfLocked,
     events: &Events,
-) -> Result<Expired, Error> {
-    let query = sqlx::query("-- expire\nselect expired, offered from expire_v4($1, $2, $3, $4)")
-        .bind(product_id)
-        .bind(max_rows)
-        .bind(events.types())
-        .bind(commit == Commit::Synchronous);
+) -> Result<Option<Expired>, Error> {
+    let query = sqlx::query(
+        "-- expire\nselect expired, offered, locked from expire_v5($1, $2, $3, $4, $5)",
+    )
+    .bind(product_id)
+    .bind(max_rows)
+    .bind(events.types())
+    .bind(commit == Commit::Synchronous)
+    .bind(if_locked == IfLocked::Wait);
     let rows = execute(pool, query).await?;
     let row = rows.first().ok_or(sqlx::Error::RowNotFound)?;
     let expired: i32 = row.try_get("expired")?;
     let offered: i32 = row.try_get("offered")?;
-    Ok(Expired {
+    let locked: bool = row.try_get("locked")?;
+    Ok((!locked).then_some(Expired {
         expired: expired.unsigned_abs().into(),
         offered: offered.unsigned_abs().into(),
-    })
+    }))
 }
 
 /// Result of a sweep.
@@ -127,6 +133,8 @@ pub struct Swept {
     pub next_due: Option<Duration>,
     /// Total time of the calls of [`due`]. One call takes some microseconds per product with holds.
     pub looks: Duration,
+    /// The last refusal of PostgreSQL. The sweep has skipped each refused product and swept all others.
+    pub refused: Option<Error>,
 }
 
 /// How long to wait after a search for due holds that took so long, until the next one.
@@ -134,68 +142,9 @@ pub fn pause_after(look: Duration) -> Duration {
     (look * PAUSE_PER_LOOK).min(LOOK_PAUSE_MAX)
 }
 
-/// Expires everything that is due, at most `max_rows` holds per transaction, and does what is due in waitlists. Calls `after`
-/// with the result of each transaction, and stops between two transactions when `after` returns `false`.
-///
-/// Products take turns of one transaction. So a product with many due holds delays no other, also one that falls due during
-/// the sweep.
-///
-/// If PostgreSQL refuses a product, because another transaction keeps it locked, the sweep skips that product, sweeps
-/// all others, and then returns the error.
-///
-/// After an error, everything that was expired before is committed and was reported to `after`.
-pub async fn sweep(
-    pool: &PgPool,
-    max_rows: i32,
-    commit: Commit,
-    events: &Events,
-    mut after: impl FnMut(Expired) -> bool,
-) -> Result<Swept, Error> {
-    let mut swept = Swept::default();
-    let mut turns = VecDeque::new();
-    let mut next_look = Instant::now();
-    let (mut left_out, mut refusal) = (Vec::new(), None);
-    loop {
-        let began = Instant::now();
-        if turns.is_empty() || began >= next_look {
-            // Skipped products are excluded in SQL: each search would find them again.
-            let found = due_beside(pool, &left_out).await?;
-            swept.looks += began.elapsed();
-            next_look = Instant::now() + LOOK_PAUSE_MAX;
-            swept.next_due = found.next_due;
-            line_up(&mut turns, &found);
-        }
-        let Some(turn) = turns.pop_front() else {
-            return refusal.map_or(Ok(swept), Err);
-        };
-        let done = match turn {
-            Turn::Holds(product_id) => expire(pool, product_id, max_rows, commit, events).await,
-            Turn::Waitlist(product_id) => settle(pool, product_id, events).await,
-        };
-        let done = match done {
-            Ok(done) => done,
-            Err(error) if error.is_refusal() => {
-                turns.retain(|other| other.product_id() != turn.product_id());
-                left_out.push(turn.product_id());
-                refusal = Some(error);
-                continue;
-            }
-            Err(error) => return Err(error),
-        };
-        swept.expired += done.expired;
-        if !after(done) {
-            return Ok(swept);
-        }
-        // A full batch: more holds may be due. A waitlist that has more to do is found by the next search.
-        if matches!(turn, Turn::Holds(_)) && done.expired >= max_rows.unsigned_abs().into() {
-            turns.push_back(turn);
-        }
-    }
-}
-
 /// One transaction of a sweep.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-enum Turn {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Turn {
     /// Expires due holds of a product.
     Holds(ProductId),
     /// Does what is due in a product's waitlist. It can be due without any due hold.
@@ -203,11 +152,175 @@ enum Turn {
 }
 
 impl Turn {
-    fn product_id(self) -> ProductId {
+    /// The product that the transaction locks.
+    pub fn product_id(self) -> ProductId {
         match self {
             Self::Holds(product_id) | Self::Waitlist(product_id) => product_id,
         }
     }
+}
+
+/// Result of a turn.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Step {
+    /// The transaction is committed.
+    Done(Expired),
+    /// Nothing was done, because another transaction has locked the product. [`sweep_locked`] waits for it.
+    Locked(Turn),
+}
+
+/// Expires everything that is due, at most `max_rows` holds per transaction, and does what is due in waitlists. Calls `after`
+/// with the result of each transaction, and stops between two transactions when `after` returns `false`.
+///
+/// Products that other transactions have locked come last, one after the other.
+///
+/// If PostgreSQL refuses a product, for example because it stays locked, the sweep skips that product, sweeps all others, and
+/// then returns the error. After an error, everything that was expired before is committed and was reported to `after`.
+pub async fn sweep(
+    pool: &PgPool,
+    max_rows: i32,
+    commit: Commit,
+    events: &Events,
+    mut after: impl FnMut(Expired) -> bool,
+) -> Result<Swept, Error> {
+    let (mut locked, mut goes_on) = (Vec::new(), true);
+    let unlocked = sweep_unlocked(pool, max_rows, commit, events, |step| {
+        match step {
+            Step::Done(done) => goes_on = after(done),
+            // A long sweep finds it locked several times.
+            Step::Locked(turn) if locked.contains(&turn) => {}
+            Step::Locked(turn) => locked.push(turn),
+        }
+        goes_on
+    });
+    let mut swept = unlocked.await?;
+    for turn in locked {
+        if !goes_on {
+            break;
+        }
+        let expired = &mut swept.expired;
+        let waited = sweep_locked(pool, turn, max_rows, commit, events, |done| {
+            *expired += done.expired;
+            goes_on = after(done);
+            goes_on
+        });
+        match waited.await {
+            Err(error) if error.is_refusal() => swept.refused = Some(error),
+            done => done?,
+        }
+    }
+    match swept.refused.take() {
+        Some(error) if goes_on => Err(error),
+        _ => Ok(swept),
+    }
+}
+
+/// As [`sweep`], but waits for no lock: a product that another transaction has locked is only reported to `after`. If the
+/// sweep lasts long, it tries such a product again after each search. Refusals are in the result.
+///
+/// Products take turns of one transaction. So a product with many due holds delays no other, also one that falls due during
+/// the sweep.
+pub async fn sweep_unlocked(
+    pool: &PgPool,
+    max_rows: i32,
+    commit: Commit,
+    events: &Events,
+    mut after: impl FnMut(Step) -> bool,
+) -> Result<Swept, Error> {
+    let mut swept = Swept::default();
+    let mut turns = VecDeque::new();
+    let mut next_look = Instant::now();
+    let (mut refused, mut locked, mut advanced) = (Vec::new(), Vec::new(), false);
+    loop {
+        let began = Instant::now();
+        if turns.is_empty() || began >= next_look {
+            if began >= next_look && advanced {
+                // If only locked products are left, the sweep ends.
+                (locked, advanced) = (Vec::new(), false);
+            }
+            // Skipped products are excluded in SQL: each search would find them again.
+            let found = due_beside(pool, &[&refused[..], &locked[..]].concat()).await?;
+            swept.looks += began.elapsed();
+            next_look = Instant::now() + LOOK_PAUSE_MAX;
+            swept.next_due = found.next_due;
+            line_up(&mut turns, &found);
+        }
+        let Some(turn) = turns.pop_front() else {
+            return Ok(swept);
+        };
+        let step = match take(pool, turn, max_rows, commit, IfLocked::Skip, events).await {
+            Ok(Some(done)) => Step::Done(done),
+            Ok(None) => Step::Locked(turn),
+            Err(error) if error.is_refusal() => {
+                turns.retain(|other| other.product_id() != turn.product_id());
+                refused.push(turn.product_id());
+                swept.refused = Some(error);
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
+        match step {
+            Step::Done(done) => {
+                advanced = true;
+                swept.expired += done.expired;
+                if is_full(turn, done, max_rows) {
+                    turns.push_back(turn);
+                }
+            }
+            Step::Locked(turn) => locked.push(turn.product_id()),
+        }
+        if !after(step) {
+            return Ok(swept);
+        }
+    }
+}
+
+/// Does all of a turn that was [`Step::Locked`], transaction by transaction, and waits for the product's lock before each.
+/// Calls `after` as [`sweep`] does.
+pub async fn sweep_locked(
+    pool: &PgPool,
+    turn: Turn,
+    max_rows: i32,
+    commit: Commit,
+    events: &Events,
+    mut after: impl FnMut(Expired) -> bool,
+) -> Result<(), Error> {
+    loop {
+        let done = take(pool, turn, max_rows, commit, IfLocked::Wait, events).await?;
+        let Some(done) = done else {
+            return Ok(());
+        };
+        if !after(done) || !is_full(turn, done, max_rows) {
+            return Ok(());
+        }
+    }
+}
+
+/// The transaction of a turn. `None`: the product was locked, and was skipped.
+async fn take(
+    pool: &PgPool,
+    turn: Turn,
+    max_rows: i32,
+    commit: Commit,
+    if_locked: IfLocked,
+    events: &Events,
+) -> Result<Option<Expired>, Error> {
+    match turn {
+        Turn::Holds(product_id) => {
+            expire(pool, product_id, max_rows, commit, if_locked, events).await
+        }
+        Turn::Waitlist(product_id) => {
+            let offered = waitlist::settle(pool, product_id, if_locked, events).await?;
+            let expired = 0;
+            Ok(offered.map(|offered| Expired { expired, offered }))
+        }
+    }
+}
+
+/// Whether more may be due after a transaction: its batch was full. A waitlist that has more to do is found by the next
+/// search.
+fn is_full(turn: Turn, done: Expired, max_rows: i32) -> bool {
+    matches!(turn, Turn::Holds(_)) && done.expired >= max_rows.unsigned_abs().into()
 }
 
 /// Adds what was found to the turns, holds and waitlists alternately. What waits for its turn already keeps its place.
@@ -219,13 +332,6 @@ fn line_up(turns: &mut VecDeque<Turn>, found: &Due) {
         let both = waitlist.into_iter().chain(holds);
         turns.extend(both.filter(|turn| !known.contains(turn)));
     }
-}
-
-/// Does what is due in the waitlist of one product, in one transaction.
-async fn settle(pool: &PgPool, product_id: ProductId, events: &Events) -> Result<Expired, Error> {
-    let expired = 0;
-    let offered = waitlist::settle(pool, product_id, events).await?;
-    Ok(Expired { expired, offered })
 }
 
 #[cfg(test)]

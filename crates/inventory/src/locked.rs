@@ -1,5 +1,5 @@
-//! locked: finds products whose row is locked by another transaction for long, such as one that an operator forgot to
-//! end. Nothing is changed here, so every failure is [`Error::NotDone`].
+//! locked: products whose row is locked by another transaction. Finds those that are locked for long, for example by a
+//! transaction that an operator forgot to end. Nothing is changed here, so every failure is [`Error::NotDone`].
 
 use std::collections::HashMap;
 
@@ -10,6 +10,15 @@ use crate::{Error, ProductId, ReservationId, database::read_only, reservation::r
 /// The rollback releases the locks at once, and no lock wait is longer than 300 ms. Rows are found by id even when
 /// the statistics date from before the sale.
 const BEGIN: &str = "begin; set local lock_timeout = '300ms'; set local enable_seqscan = off";
+
+/// What a transaction does if another one has locked its product.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum IfLocked {
+    /// Waits for the lock, up to the lock timeout of 5 s.
+    Wait,
+    /// Nothing.
+    Skip,
+}
 
 /// The products of these reservations, in order. `None`: no such reservation.
 pub async fn products_of(

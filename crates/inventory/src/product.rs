@@ -10,6 +10,7 @@ use crate::{
     Error, ProductId, Quantity, Seconds, Timestamp,
     database::{End, Executor, fetch, transact},
     event::Events,
+    locked::IfLocked,
     reservation::Refusal,
     schema::Utc,
     sku::{InvalidSku, Sku},
@@ -325,7 +326,9 @@ pub async fn change(
             return Ok((End::Rollback, Changed::rejected(Rejected::Refused(moved))));
         }
         if changed.iter().any(|product| product.waiting > 0) {
-            offered = waitlist::settle(&mut *transaction, id, events).await?;
+            // The update has locked the product.
+            let settled = waitlist::settle(&mut *transaction, id, IfLocked::Wait, events).await?;
+            offered = settled.unwrap_or(0);
             changed = read(&mut *transaction, &[id]).await?;
         }
         // With a SKU, either there is no such product, or it has another SKU.

@@ -22,6 +22,7 @@ use crate::{
     Error, ProductId, Quantity, ReservationId, UserId, WaitlistEntryId,
     database::{Executor, execute, fetch, read_only},
     event::Events,
+    locked::IfLocked,
     reservation::Reference,
     schema,
 };
@@ -308,17 +309,22 @@ pub async fn offers(executor: impl Into<Executor<'_>>, limit: i64) -> Result<Vec
 }
 
 /// Does what is due in the line of a product: offers free units, or closes the line after the end of the sale. Ends at
-/// most 1,000 entries. Returns the number of offered holds.
+/// most 1,000 entries. Returns the number of offered holds. `None`: the product was locked, and was skipped.
 pub(crate) async fn settle(
     executor: impl Into<Executor<'_>>,
     product_id: ProductId,
+    if_locked: IfLocked,
     events: &Events,
-) -> Result<u64, Error> {
-    let query = sqlx::query("-- waitlist: settle\nselect settle_waitlist_v1($1, $2) as offered")
-        .bind(product_id)
-        .bind(events.types());
+) -> Result<Option<u64>, Error> {
+    let query = sqlx::query(
+        "-- waitlist: settle\nselect offered, locked from settle_waitlist_v2($1, $2, $3)",
+    )
+    .bind(product_id)
+    .bind(events.types())
+    .bind(if_locked == IfLocked::Wait);
     let rows = execute(executor, query).await?;
     let row = rows.first().ok_or(sqlx::Error::RowNotFound)?;
     let offered: i64 = row.try_get("offered")?;
-    Ok(offered.unsigned_abs())
+    let locked: bool = row.try_get("locked")?;
+    Ok((!locked).then_some(offered.unsigned_abs()))
 }

@@ -7,6 +7,7 @@ use inventory::{
     confirm::{self, Confirm},
     event::Events,
     expire,
+    locked::IfLocked,
     product::{self, NewProduct, Policy},
     reservation::{self, Refusal, Reservation},
     reserve::{self, Reserve},
@@ -168,10 +169,11 @@ impl Shop {
             product_id,
             max_rows,
             expire::Commit::Asynchronous,
+            IfLocked::Wait,
             &self.events,
         )
         .await;
-        done.unwrap().expired
+        done.unwrap().unwrap().expired
     }
 
     pub(crate) async fn get(&self, id: ReservationId) -> Reservation {

@@ -4,6 +4,7 @@ mod bounds;
 mod closing;
 mod entries;
 mod imports;
+mod locked;
 mod orders;
 mod reported;
 mod stage;
@@ -14,6 +15,7 @@ use futures_util::future::join_all;
 use inventory::{
     adjust_stock::{Adjustment, adjust_stock},
     expire::{self, Commit::Asynchronous},
+    locked::IfLocked,
     product::{self, Policy},
     reacquire,
     reservation::{Refusal, Status},
@@ -84,10 +86,11 @@ async fn each_way_to_free_units_gives_them_to_the_first_in_line(pool: PgPool) {
                 shop.backdate(hold, 1).await;
                 match way {
                     "expire" => {
+                        let (pool, events) = (&shop.pool, &shop.events);
                         let done =
-                            expire::expire(&shop.pool, product, 10, Asynchronous, &shop.events)
+                            expire::expire(pool, product, 10, Asynchronous, IfLocked::Skip, events)
                                 .await;
-                        let done = done.unwrap();
+                        let done = done.unwrap().unwrap();
                         assert_eq!(done.expired, 1);
                         done.offered
                     }

@@ -7,6 +7,7 @@ use inventory::{
     confirm_batch::{Reacquire, confirm_batch},
     expire,
     import::{self, Mode, Row},
+    locked::IfLocked,
     product::{self, Policy},
     reacquire,
     set_stock::{SetStock, set_stock},
@@ -132,8 +133,8 @@ async fn act(shop: &Shop, way: &str, sku: &str) -> Reported {
         }
         "expire" => {
             let commit = expire::Commit::Asynchronous;
-            let done = expire::expire(pool, product, 10, commit, events).await;
-            reported(shop, done.unwrap().transitions())
+            let done = expire::expire(pool, product, 10, commit, IfLocked::Skip, events).await;
+            reported(shop, done.unwrap().unwrap().transitions())
         }
         _ => {
             assert_eq!(way, "reserve");

@@ -91,7 +91,7 @@ async fn a_settlement_waits_for_the_lock_and_skips_what_is_locked_for_long(pool:
     let entry = shop.waits(entry, 2).await;
     shop.end_sale(entry.product_id).await;
     shop.end_sale(locked).await;
-    sqlx::raw_sql("alter function settle_waitlist_v1 set lock_timeout = '1ms'")
+    sqlx::raw_sql("alter function settle_waitlist_v2 set lock_timeout = '1ms'")
         .execute(&shop.pool)
         .await
         .unwrap();

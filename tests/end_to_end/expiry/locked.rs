@@ -1,0 +1,76 @@
+//! Products that other transactions keep locked, while the holds of others fall due.
+
+use sqlx::types::time::OffsetDateTime;
+
+use super::stage::is_swept;
+use crate::support::{Peer, System, eventually};
+
+/// More than the expirer waits for at once.
+const LOCKED: usize = 6;
+
+/// The calls that wait for locks now, and since when.
+async fn waits(system: &System) -> Vec<(i32, OffsetDateTime)> {
+    sqlx::query_as(
+        "select pid, query_start from pg_stat_activity
+        where datname = current_database() and wait_event_type = 'Lock' order by pid",
+    )
+    .fetch_all(&system.database.pool)
+    .await
+    .unwrap()
+}
+
+#[tokio::test]
+async fn locked_products_delay_no_other_and_are_swept_after_their_locks() {
+    let system = System::start().await;
+    let free = system.create_product(99).await;
+    let (mut holds, mut locks) = (Vec::new(), Vec::new());
+    for _ in 0..LOCKED {
+        let product = system.create_product(1).await;
+        holds.push(system.reserve(product, 1).await);
+        locks.push(system.database.lock_product(product).await);
+    }
+    let _expirer = Peer::expirer(&system, &[]).await;
+    for hold in &holds {
+        system.backdate(hold).await;
+    }
+    let mut users = 1..;
+    eventually("a sweep beside all waits", async || {
+        let before = waits(&system).await;
+        let hold = system.reserve(free, users.next()?).await;
+        system.backdate(&hold).await;
+        is_swept(&system, &hold).await;
+        (before.len() == 4 && waits(&system).await == before).then_some(())
+    })
+    .await;
+    // The last one is not among those that are waited for all the time.
+    while let (Some(hold), Some(lock)) = (holds.pop(), locks.pop()) {
+        lock.rollback().await.unwrap();
+        is_swept(&system, &hold).await;
+    }
+    system.assert_clean_audit().await;
+}
+
+#[tokio::test]
+async fn a_product_that_stays_locked_is_one_line_in_the_log() {
+    let system = System::start().await;
+    let product = system.create_product(1).await;
+    let hold = system.reserve(product, 1).await;
+    system.database.have_little_patience().await;
+    let lock = system.database.lock_product(product).await;
+    let mut expirer = Peer::expirer(&system, &[]).await;
+    system.backdate(&hold).await;
+    expirer.counts("flashsale_expiry_errors_total", 3.0).await;
+    lock.rollback().await.unwrap();
+    is_swept(&system, &hold).await;
+    expirer.child.logs("expiring holds again").await;
+    let said = expirer.stop().await;
+    let told: Vec<_> = said
+        .lines()
+        .filter(|line| line.contains("cannot expire holds"))
+        .collect();
+    let [told] = told[..] else { panic!("{said}") };
+    assert!(
+        told.contains("lock timeout") && told.contains(&format!("{product}")),
+        "{told}"
+    );
+}
