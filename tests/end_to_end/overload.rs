@@ -449,6 +449,56 @@ async fn calls_without_a_lane_leave_connections_to_the_lanes() {
     changes.join_next().await.unwrap().unwrap().expect(200);
 }
 
+/// Calls without a lane wait for the product with at most four of six permits: two for the product, and two for calls that
+/// do not name their product.
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_of_a_locked_product_leave_permits_to_the_others() {
+    let settings = [("DATABASE_ACQUIRE_MILLISECONDS", "600000")];
+    let system = System::with(&settings).await;
+    let (locked, quiet) = (
+        system.create_product(9).await,
+        system.create_product(9).await,
+    );
+    let sold = async |product, user| {
+        let hold = system.reserve(product, user).await;
+        system.confirm(&hold).await
+    };
+    let mut returns = Vec::new();
+    for user in 1..=6 {
+        returns.push(format!(
+            "/reservations/{}/return",
+            id(&sold(locked, user).await)
+        ));
+    }
+    let other = format!("/reservations/{}/return", id(&sold(quiet, 1).await));
+    let order = json!({"ids": [system.reserve(quiet, 2).await["id"]]});
+    let add = |product| {
+        let path = format!("/products/{product}/stock");
+        let body = json!({"delta": 1, "reason": "delivery"});
+        let client = system.client();
+        async move { client.admin_json(Method::POST, &path, &body).await }
+    };
+    let lock = system.database.lock_product(locked).await;
+    let mut waiting = JoinSet::new();
+    for _ in 0..6 {
+        waiting.spawn(add(locked));
+    }
+    system.database.calls_wait_for_locks(2).await;
+    for path in returns {
+        let client = system.client();
+        waiting.spawn(async move { client.post(&path).await });
+    }
+    system.database.calls_wait_for_locks(4).await;
+    add(quiet).await.expect(200);
+    system.post(&other).await.expect(200);
+    let confirmed = system.post_json("/reservations/batch/confirm", &order);
+    confirmed.await.expect(200);
+    system.get("/products").await.expect(200);
+    lock.rollback().await.unwrap();
+    waiting.join_all().await;
+    system.assert_clean_audit().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_list_that_takes_too_long_is_given_up() {
     let system = System::start().await;

@@ -18,7 +18,7 @@ use crate::{
     Problem,
     answer::Answer,
     auth::Admin,
-    bulkhead::Bulkhead,
+    bulkhead::{About, Bulkhead},
     code::ProblemCode,
     extract::{Id, Json},
     idempotency::{Keyed, Rendered},
@@ -67,6 +67,7 @@ pub(crate) async fn adjust_stock(
     let changed = change_stock(
         bulkhead,
         "adjust_stock",
+        id,
         key,
         Problem::from,
         move |executor| {
@@ -81,6 +82,7 @@ pub(crate) async fn adjust_stock(
 pub(crate) async fn change_stock<W>(
     bulkhead: &Bulkhead,
     verb: &'static str,
+    id: ProductId,
     key: Option<Key>,
     refused: fn(Refusal) -> Problem,
     work: W,
@@ -90,6 +92,7 @@ where
 {
     let once = bulkhead.execute_once(
         verb,
+        About::Products(vec![id]),
         key,
         work,
         |after_commit, adjusted| after_commit.tell(adjusted.transitions()),

@@ -18,7 +18,7 @@ use crate::{
     Problem,
     answer::Answer,
     auth::Admin,
-    bulkhead::Bulkhead,
+    bulkhead::{About, Bulkhead},
     extract::{Json, NoBody},
     faults::Fault,
     idempotency::{Keyed, Rendered},
@@ -126,6 +126,7 @@ where
     }
     let once = bulkhead.execute_once(
         "keep_answer",
+        About::Nothing,
         key,
         move |_| future::ready(Ok(answer)).boxed(),
         |_, _| (),
@@ -176,6 +177,7 @@ pub(crate) async fn requeue(
 ) -> Result<Rendered<Answer<Requeued>>, Problem> {
     let once = bulkhead.execute_once(
         "requeue_dead_events",
+        About::Nothing,
         key,
         |executor| outbox::requeue_dead(executor).boxed(),
         |after_commit, _| after_commit.wake_relay(),
@@ -227,6 +229,7 @@ pub(crate) async fn replay(
     }
     let once = bulkhead.execute_once(
         "replay_events",
+        About::Nothing,
         key,
         move |executor| outbox::replay(executor, from.get(), to.get()).boxed(),
         |after_commit, _| after_commit.wake_relay(),

@@ -1,5 +1,5 @@
 //! Calls without a lane: lists, admin requests, and reserves of several products. The number of concurrent calls is
-//! limited, and each call has a task of its own.
+//! limited, for one product to less than half of it, and each call has a task of its own.
 
 use std::{
     sync::{Arc, Mutex},
@@ -7,18 +7,18 @@ use std::{
 };
 
 use axum::response::IntoResponse;
-use futures_util::{FutureExt as _, future::BoxFuture};
+use futures_util::{
+    FutureExt as _,
+    future::{BoxFuture, try_join_all},
+};
 use inventory::{
-    Error, Executor,
+    Error, Executor, ProductId, ReservationId,
     idempotency::{self, Executed, Key, WorkOutcome},
 };
 use lanes::{NoAnswer, Overload};
 use runtime::lock;
 use sqlx::PgPool;
-use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
-    time::timeout,
-};
+use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 use trace::Span;
 
@@ -27,12 +27,26 @@ use crate::{
     after_commit::AfterCommit,
     failed_calls::FailedCalls,
     idempotency::{Rendered, from_stored, to_stored},
+    lane_builder::ProductsOf,
+    permits::{Permit, Permits, UNNAMED},
 };
+
+/// The products whose locks a call needs.
+pub(crate) enum About {
+    /// None: the call only reads, or creates.
+    Nothing,
+    Products(Vec<ProductId>),
+    /// The products of these reservations. They are looked up if many such calls run.
+    Reservations(Vec<ReservationId>),
+    /// A product that is not known. All such calls together have the share of one product.
+    Unknown,
+}
 
 pub(crate) struct Bulkhead {
     pool: PgPool,
     after_commit: AfterCommit,
-    permits: Arc<Semaphore>,
+    permits: Permits,
+    products: ProductsOf,
     wait: Duration,
     overload: Mutex<Overload>,
     failed_calls: Arc<FailedCalls>,
@@ -47,11 +61,13 @@ impl Bulkhead {
         after_commit: AfterCommit,
         failed_calls: Arc<FailedCalls>,
         tasks: TaskTracker,
+        products: ProductsOf,
     ) -> Self {
         let options = pool.options();
         let permits = options.get_max_connections().div_ceil(2) as usize;
         Self {
-            permits: Arc::new(Semaphore::new(permits)),
+            permits: Permits::new(permits),
+            products,
             wait: options.get_acquire_timeout(),
             overload: Mutex::new(Overload::new("others")),
             pool,
@@ -71,14 +87,28 @@ impl Bulkhead {
         self.after_commit.clone()
     }
 
-    /// Runs database work in a task of its own. If a client disconnects, the future of its request is dropped. A call
-    /// that is dropped halfway would leave its connection in an unknown state.
+    /// As [`Self::execute_about`], for a call that locks no product.
     pub(crate) async fn execute<T, Fut>(&self, verb: &'static str, work: Fut) -> Result<T, Problem>
     where
         T: Send + 'static,
         Fut: Future<Output = Result<T, Error>> + Send + 'static,
     {
-        let permit = self.permit().await?;
+        self.execute_about(About::Nothing, verb, work).await
+    }
+
+    /// Runs database work in a task of its own. If a client disconnects, the future of its request is dropped. A call
+    /// that is dropped halfway would leave its connection in an unknown state.
+    pub(crate) async fn execute_about<T, Fut>(
+        &self,
+        about: About,
+        verb: &'static str,
+        work: Fut,
+    ) -> Result<T, Problem>
+    where
+        T: Send + 'static,
+        Fut: Future<Output = Result<T, Error>> + Send + 'static,
+    {
+        let permit = self.permit(about).await?;
         let work = Span::current().scope(work);
         let work = async move {
             let done = work.await;
@@ -99,6 +129,7 @@ impl Bulkhead {
     pub(crate) async fn execute_once<T, A, W, B, R>(
         &self,
         verb: &'static str,
+        about: About,
         key: Option<Key>,
         work: W,
         tell: B,
@@ -118,7 +149,7 @@ impl Bulkhead {
                 tell(&after_commit, &done);
                 Ok(done)
             };
-            return render(&self.execute(verb, worked).await?).map(Rendered::from);
+            return render(&self.execute_about(about, verb, worked).await?).map(Rendered::from);
         };
         let kept = async move {
             let once = idempotency::execute_once(&pool, &[key], move |transaction, _| {
@@ -143,18 +174,32 @@ impl Bulkhead {
                 }
             })
         };
-        self.execute(verb, kept).await?
+        self.execute_about(about, verb, kept).await?
     }
 
     /// Waits for a permit. The permit is free again when it is dropped.
-    async fn permit(&self) -> Result<OwnedSemaphorePermit, NoAnswer> {
-        let permit = timeout(self.wait, Arc::clone(&self.permits).acquire_owned()).await;
+    async fn permit(&self, about: About) -> Result<Permit, NoAnswer> {
+        let permit = timeout(self.wait, self.permit_about(about)).await;
         let mut overload = lock(&self.overload);
         overload.settle();
-        // The inner error cannot occur, because the semaphore is never closed.
-        permit
-            .ok()
-            .and_then(Result::ok)
-            .ok_or_else(|| overload.refused())
+        permit.ok().flatten().ok_or_else(|| overload.refused())
+    }
+
+    /// `None` if the products could not be looked up.
+    async fn permit_about(&self, about: About) -> Option<Permit> {
+        let keys = match about {
+            About::Nothing => Vec::new(),
+            About::Products(products) => products.into_iter().map(ProductId::get).collect(),
+            About::Unknown => vec![UNNAMED],
+            About::Reservations(ids) => {
+                if let Some(permit) = self.permits.try_acquire(&[UNNAMED]) {
+                    return Some(permit);
+                }
+                let products = ids.iter().map(|id| self.products.ask(id.get(), *id));
+                let products = try_join_all(products).await.ok()?;
+                products.into_iter().flatten().map(ProductId::get).collect()
+            }
+        };
+        self.permits.acquire(keys).await
     }
 }

@@ -47,7 +47,8 @@ pub(crate) async fn cancel_all(
     State(sale): State<&'static Sale>,
     Keyed(key, Json(body)): Keyed<Json<CancelBatch>>,
 ) -> Result<Rendered<Answer<Vec<Reservation>>>, Problem> {
-    let done = orders::execute(bulkhead, "cancel_batch", key, move |executor| {
+    let ids = body.ids.get().to_vec();
+    let done = orders::execute(bulkhead, "cancel_batch", ids, key, move |executor| {
         async move { cancel_batch(executor, body.ids.get(), &sale.events).await }.boxed()
     });
     done.await

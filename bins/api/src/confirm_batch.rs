@@ -57,7 +57,8 @@ pub(crate) async fn confirm_all(
     State(sale): State<&'static Sale>,
     Keyed(key, Json(body)): Keyed<Json<ConfirmBatch>>,
 ) -> Result<Rendered<Answer<Vec<Reservation>>>, Problem> {
-    let done = orders::execute(bulkhead, "confirm_batch", key, move |executor| {
+    let ids = body.ids.get().to_vec();
+    let done = orders::execute(bulkhead, "confirm_batch", ids, key, move |executor| {
         async move {
             let reacquire = match body.reacquire {
                 true => Reacquire::Expired,

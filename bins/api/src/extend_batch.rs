@@ -53,7 +53,8 @@ pub(crate) async fn extend_all(
     State(sale): State<&'static Sale>,
     Keyed(key, Json(body)): Keyed<Json<ExtendBatch>>,
 ) -> Result<Rendered<Answer<Vec<Reservation>>>, Problem> {
-    let done = orders::execute(bulkhead, "extend_batch", key, move |executor| {
+    let ids = body.ids.get().to_vec();
+    let done = orders::execute(bulkhead, "extend_batch", ids, key, move |executor| {
         async move {
             let (ids, longest) = (body.ids.get(), sale.max_hold_seconds);
             extend_batch(executor, ids, body.seconds, longest).await

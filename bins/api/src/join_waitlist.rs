@@ -17,7 +17,7 @@ use crate::{
     Problem,
     answer::Created,
     auth::ActingClient,
-    bulkhead::Bulkhead,
+    bulkhead::{About, Bulkhead},
     code::ProblemCode,
     extract::{Id, Json, given},
     idempotency::{Keyed, Rendered},
@@ -134,6 +134,7 @@ async fn join(
 ) -> Result<Rendered<Created<Entry>>, Problem> {
     let once = bulkhead.execute_once(
         "join_waitlist",
+        About::Products(vec![request.product_id]),
         key,
         move |executor| {
             async move {

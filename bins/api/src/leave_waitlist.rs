@@ -8,7 +8,7 @@ use crate::{
     Problem,
     answer::Answer,
     auth::ActingClient,
-    bulkhead::Bulkhead,
+    bulkhead::{About, Bulkhead},
     code::ProblemCode,
     extract::{Id, NoBody},
     idempotency::{Keyed, Rendered},
@@ -34,6 +34,7 @@ pub(crate) async fn leave_waitlist(
 ) -> Result<Rendered<Answer<Entry>>, Problem> {
     let once = bulkhead.execute_once(
         "leave_waitlist",
+        About::Unknown,
         key,
         move |executor| {
             async move { leave_waitlist::leave_waitlist(executor, id, &sale.events).await }.boxed()

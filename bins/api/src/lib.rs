@@ -40,6 +40,7 @@ mod orders;
 mod origin;
 mod pages;
 mod paging;
+mod permits;
 mod problem;
 mod products;
 mod request_id;

@@ -13,7 +13,12 @@ use serde::{
     de::{DeserializeSeed, Error as _, SeqAccess, Visitor},
 };
 
-use crate::{Problem, answer::Answer, bulkhead::Bulkhead, idempotency::Rendered};
+use crate::{
+    Problem,
+    answer::Answer,
+    bulkhead::{About, Bulkhead},
+    idempotency::Rendered,
+};
 
 /// Most reservations in one request.
 const MAX_IDS: usize = 100;
@@ -98,6 +103,7 @@ impl JsonSchema for Ids {
 pub(crate) async fn execute<W>(
     bulkhead: &Bulkhead,
     verb: &'static str,
+    ids: Vec<ReservationId>,
     key: Option<Key>,
     work: W,
 ) -> Result<Rendered<Answer<Vec<Reservation>>>, Problem>
@@ -108,6 +114,7 @@ where
 {
     let once = bulkhead.execute_once(
         verb,
+        About::Reservations(ids),
         key,
         work,
         |after_commit, done| after_commit.tell(done.transitions()),

@@ -24,7 +24,7 @@ use crate::{
     Problem,
     answer::{Answer, Created},
     auth::Admin,
-    bulkhead::Bulkhead,
+    bulkhead::{About, Bulkhead},
     code::ProblemCode,
     etag::{IfNoneMatch, Tagged},
     extract::{Id, Json, given, query_pairs},
@@ -281,6 +281,7 @@ pub(crate) async fn create(
     let new = new_product(body.validated().map_err(Problem::InvalidProduct)?)?;
     let once = bulkhead.execute_once(
         "create_product",
+        About::Nothing,
         key,
         move |executor| async move { product::create(executor, &new).await }.boxed(),
         |_, _| (),
@@ -328,7 +329,7 @@ pub(crate) async fn change(
     }
     let valid = body.validated().map_err(Problem::InvalidProduct)?;
     let (pool, after_commit) = (bulkhead.pool(), bulkhead.after_commit());
-    let changed = bulkhead.execute("change_product", async move {
+    let changed = bulkhead.execute_about(About::Products(vec![id]), "change_product", async move {
         let (name, sku) = (valid.name.as_ref(), valid.sku.as_ref());
         let changed = product::change(&pool, id, name, sku, &valid.policy, &sale.events).await?;
         after_commit.tell(changed.transitions());

@@ -21,7 +21,7 @@ use crate::{
     Problem,
     answer::AllCreated,
     auth::ActingClient,
-    bulkhead::Bulkhead,
+    bulkhead::{About, Bulkhead},
     extract::{Json, given},
     faults::Fault,
     idempotency::{Keyed, Rendered},
@@ -84,8 +84,10 @@ pub(crate) async fn reserve_batch(
 ) -> Result<Rendered<AllCreated<Reservation>>, Problem> {
     let named = body.named()?;
     let requests = body.requests(&named, skus).await?;
+    let products = requests.iter().map(|request| request.product_id).collect();
     let once = bulkhead.execute_once(
         "reserve_batch",
+        About::Products(products),
         key,
         move |executor| {
             async move {

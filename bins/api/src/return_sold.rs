@@ -8,7 +8,7 @@ use crate::{
     Problem,
     answer::Answer,
     auth::Admin,
-    bulkhead::Bulkhead,
+    bulkhead::{About, Bulkhead},
     code::ProblemCode,
     extract::{Id, NoBody},
     idempotency::{Keyed, Rendered},
@@ -38,6 +38,7 @@ pub(crate) async fn return_sold(
 ) -> Result<Rendered<Answer<Reservation>>, Problem> {
     let once = bulkhead.execute_once(
         "return",
+        About::Reservations(vec![id]),
         key,
         move |executor| {
             async move { return_sold::return_sold(executor, &[id], &sale.events).await }.boxed()

@@ -85,7 +85,7 @@ pub(crate) async fn set_stock(
         Refusal::TotalTooLarge => Fault::of("/stock", &refusal.to_string()).into(),
         refusal => refusal.into(),
     };
-    let changed = change_stock(bulkhead, "set_stock", key, refused, move |executor| {
+    let changed = change_stock(bulkhead, "set_stock", id, key, refused, move |executor| {
         async move { set_stock::set_stock(executor, id, &wanted, &sale.events).await }.boxed()
     });
     changed.await

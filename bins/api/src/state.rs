@@ -184,7 +184,13 @@ impl AppState {
         };
         let skus = keep(Skus::start(&builder));
         let product = keep(products::start(&builder));
-        let bulkhead = Bulkhead::new(pool, after_commit, failed_calls, process.tasks.clone());
+        let bulkhead = Bulkhead::new(
+            pool,
+            after_commit,
+            failed_calls,
+            process.tasks.clone(),
+            builder.products_of(),
+        );
         let of_reserve = builder.with_own_connections();
         Ok(Self(keep(Parts {
             access: keep(access),

@@ -21,7 +21,7 @@ begin
   end if;
   locked := not found and not wait;
   if not locked then
-    offered := cardinality(offer_units_v1(product_id, clock_timestamp(), events));
+    offered := cardinality(offer_units_v1(product_id, clock_timestamp(), events))::bigint;
   end if;
 end
 $$;
