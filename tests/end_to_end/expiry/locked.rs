@@ -23,12 +23,23 @@ async fn waits(system: &System) -> Vec<(i32, OffsetDateTime)> {
 async fn locked_products_delay_no_other_and_are_swept_after_their_locks() {
     let system = System::start().await;
     let free = system.create_product(99).await;
-    let (mut holds, mut locks) = (Vec::new(), Vec::new());
+    let mut holds = Vec::new();
     for _ in 0..LOCKED {
         let product = system.create_product(1).await;
         holds.push(system.reserve(product, 1).await);
-        locks.push(system.database.lock_product(product).await);
     }
+    let products = holds
+        .iter()
+        .map(|hold| hold["product_id"].as_i64().unwrap());
+    let products: Vec<i64> = products.collect();
+    let (last, others) = products.split_last().unwrap();
+    let mut lock = system.database.pool.begin().await.unwrap();
+    sqlx::query("select from products where id = any($1) for update")
+        .bind(others)
+        .execute(&mut *lock)
+        .await
+        .unwrap();
+    let lock_of_last = system.database.lock_product(*last).await;
     let _expirer = Peer::expirer(&system, &[]).await;
     for hold in &holds {
         system.backdate(hold).await;
@@ -42,10 +53,12 @@ async fn locked_products_delay_no_other_and_are_swept_after_their_locks() {
         (before.len() == 4 && waits(&system).await == before).then_some(())
     })
     .await;
-    // The last one is not among those that are waited for all the time.
-    while let (Some(hold), Some(lock)) = (holds.pop(), locks.pop()) {
-        lock.rollback().await.unwrap();
-        is_swept(&system, &hold).await;
+    // While the others stay locked.
+    lock_of_last.rollback().await.unwrap();
+    is_swept(&system, &holds[LOCKED - 1]).await;
+    lock.rollback().await.unwrap();
+    for hold in &holds {
+        is_swept(&system, hold).await;
     }
     system.assert_clean_audit().await;
 }
