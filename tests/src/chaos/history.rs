@@ -1,11 +1,13 @@
 //! The recorded history of a run: clients, injector, consumer, and the final state of the database.
 
 mod entry;
+mod hostile;
 
 use std::collections::{BTreeMap, HashSet};
 
 use super::clock::Micros;
 pub(crate) use entry::{Entry, EntryStatus};
+pub(crate) use hostile::{Behavior, HostileClients};
 
 /// Everything that the checker reads.
 #[derive(Clone, Default)]
@@ -20,6 +22,7 @@ pub(crate) struct History {
     pub(crate) products: BTreeMap<i64, i64>,
     pub(crate) operations: Vec<Operation>,
     pub(crate) moves: Vec<Move>,
+    pub(crate) hostile: Vec<HostileClients>,
     pub(crate) deliveries: Vec<Delivery>,
     /// The messages that the viewer of each API's live page received.
     pub(crate) viewers: Vec<Vec<Shown>>,
