@@ -87,8 +87,8 @@ pub(crate) enum Request {
     Get(i64),
     ListOfUser(i64),
     Product(i64),
-    /// The name is unique to this request.
-    CreateProduct(String),
+    /// The name, which is unique to this request, and the units.
+    CreateProduct(String, i64),
     /// Only the given fields are changed.
     ChangeProduct {
         product: i64,
@@ -420,7 +420,7 @@ impl Operation {
                 | Request::GetEntry(_)
                 | Request::ListOfUser(_)
                 | Request::Product(_)
-                | Request::CreateProduct(_)
+                | Request::CreateProduct(..)
                 | Request::SyncExpired
                 | Request::Audit
         )
@@ -476,7 +476,7 @@ impl Operation {
             Request::Get(_) => "get",
             Request::ListOfUser(_) => "list",
             Request::Product(_) => "product",
-            Request::CreateProduct(_) => "create product",
+            Request::CreateProduct(..) => "create product",
             Request::ChangeProduct { .. } => "change product",
             Request::SyncExpired => "sync-expired",
             Request::Audit => "audit",

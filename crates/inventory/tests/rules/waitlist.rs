@@ -7,6 +7,7 @@ mod imports;
 mod orders;
 mod reported;
 mod stage;
+mod storm;
 mod turns;
 mod waits;
 

@@ -14,7 +14,10 @@ pub(super) fn check(history: &History, found: &mut Found) {
             found.add(promise, About::Service, what);
         };
         if !others_were_served(history, clients) {
-            say(Promise::OthersServed, "no write was acknowledged".to_owned());
+            say(
+                Promise::OthersServed,
+                "no write was acknowledged".to_owned(),
+            );
         }
         for (behavior, left) in clients.left.iter().filter(|(_, left)| *left > 0) {
             let what = format!("{left} connections did not end: {behavior:?}");

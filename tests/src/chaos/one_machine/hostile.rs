@@ -1,7 +1,7 @@
 //! Clients that are hostile, or unlucky: they send half a request, or a head byte by byte, never read their answers,
 //! vanish in the middle, or keep a connection on which nothing comes any more.
 
-use std::{fs, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{fs, io, net::SocketAddr, time::Duration};
 
 use anyhow::Context as _;
 use tokio::{
@@ -54,13 +54,15 @@ impl Injector {
             }
         }
         connected.close();
-        connected.wait().await;
+        // It ends at once unless the API ended by itself, which is recorded.
+        let _ = timeout(RECOVERY_LIMIT, connected.wait()).await;
         let (began, limit) = (now(), Instant::now() + RECOVERY_LIMIT);
         sleep(lasts).await;
         while self.journal.acknowledged_since(began, api).is_none() && Instant::now() < limit {
             sleep(LOOK_EVERY).await;
         }
-        let ended = now();
+        // Rounded up, as the ends of operations.
+        let ended = now() + 1;
         stop.cancel();
         let mut left = Behavior::ALL.map(|behavior| (behavior, CLIENTS));
         let all = async {
@@ -114,14 +116,13 @@ async fn misbehave<T>(
 ) {
     let mut first = Some(first);
     while !stop.is_cancelled() {
-        // An error is an end of the connection as well.
         if let Ok(stream) = connect(address).await {
-            first = None;
+            drop(first.take());
+            // An error is an end of the connection as well.
             let _ = on_one(stream, behavior, number).await;
         }
         stop.run_until_cancelled(sleep(PAUSE)).await;
     }
-    drop(first);
 }
 
 async fn connect(address: SocketAddr) -> io::Result<TcpStream> {
