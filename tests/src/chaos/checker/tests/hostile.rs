@@ -27,7 +27,8 @@ fn others_that_were_not_served() {
     // At another API, or not while all of them were there.
     caught(Promise::OthersServed, |history| hostile(history).api = 1);
     caught(Promise::OthersServed, |history| {
-        hostile(history).began = 2_050;
+        let clients = hostile(history);
+        (clients.began, clients.ended) = (2_050, 2_150);
     });
     caught(Promise::OthersServed, |history| {
         hostile(history).ended = 1_050;
