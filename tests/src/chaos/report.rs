@@ -178,7 +178,8 @@ pub(crate) fn recovery(injected: &[Injected]) -> String {
     let all: Vec<Micros> = times.values().flatten().copied().collect();
     for (kind, mut times) in times.into_iter().chain([("all", all)]) {
         times.sort_unstable();
-        if let (Some(p50), Some(max)) = (times.get(times.len() / 2), times.last()) {
+        if let (Some(p50), Some(max)) = (times.get(times.len().saturating_sub(1) / 2), times.last())
+        {
             let (count, p50, max) = (times.len(), seconds(*p50), seconds(*max));
             let _ = writeln!(text, "  {kind}: {count}, p50 {p50:.2} s, max {max:.2} s");
         }
