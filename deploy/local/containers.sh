@@ -8,7 +8,7 @@ set -euo pipefail
 cd "$root"
 
 if ! timeout 10 docker info >/dev/null 2>&1 || ! docker compose version >/dev/null 2>&1; then
-    say "containers: SKIPPED, because no Docker engine with Compose answers here"
+    say "containers: SKIPPED, because no Docker engine with Compose 2 answers here (Debian 13: docker.io docker-buildx docker-compose)"
     exit 0
 fi
 

@@ -120,6 +120,7 @@ async fn run_in<W: World>(world: &Arc<W>, settings: &Settings) -> anyhow::Result
     violations.extend(checker::check(&history));
     print!("{}", report::faults(&history, &injected, skipped));
     print!("{}", report::operations(&history));
+    print!("{}", report::lines(&history));
     print!("{}", report::deliveries(&history));
     print!("{}", report::views(&history));
     print!("{}", report::gaps(&injected));

@@ -9,6 +9,7 @@
 mod answers;
 mod events;
 mod finding;
+mod hostile;
 mod keys;
 mod line;
 mod live;
@@ -37,6 +38,7 @@ pub(crate) fn check(history: &History) -> Vec<Violation> {
     rows::check(history, &lives, &rules, &mut found);
     line::check(history, &lives, &rules, &mut found);
     events::check(history, &mut found);
+    hostile::check(history, &mut found);
     live::check(history, &mut found);
     found.0
 }

@@ -52,6 +52,7 @@ async fn act(mut shopper: Shopper, stop: CancellationToken) {
             4 | 5 => shopper.adjust_stock().await,
             11 => shopper.ask_an_old_one().await,
             14 | 15 => shopper.look_at_a_line().await,
+            16 => shopper.join_a_line().await,
             12 | 13 => shopper.change_product().await,
             6..11 => shopper.buy_batch().await,
             _ => shopper.buy().await,

@@ -1,11 +1,13 @@
 //! The recorded history of a run: clients, injector, consumer, and the final state of the database.
 
 mod entry;
+mod hostile;
 
 use std::collections::{BTreeMap, HashSet};
 
 use super::clock::Micros;
 pub(crate) use entry::{Entry, EntryStatus};
+pub(crate) use hostile::{Behavior, HostileClients};
 
 /// Everything that the checker reads.
 #[derive(Clone, Default)]
@@ -20,6 +22,7 @@ pub(crate) struct History {
     pub(crate) products: BTreeMap<i64, i64>,
     pub(crate) operations: Vec<Operation>,
     pub(crate) moves: Vec<Move>,
+    pub(crate) hostile: Vec<HostileClients>,
     pub(crate) deliveries: Vec<Delivery>,
     /// The messages that the viewer of each API's live page received.
     pub(crate) viewers: Vec<Vec<Shown>>,
@@ -84,8 +87,8 @@ pub(crate) enum Request {
     Get(i64),
     ListOfUser(i64),
     Product(i64),
-    /// The name is unique to this request.
-    CreateProduct(String),
+    /// The name, which is unique to this request, and the units.
+    CreateProduct(String, i64),
     /// Only the given fields are changed.
     ChangeProduct {
         product: i64,
@@ -417,7 +420,7 @@ impl Operation {
                 | Request::GetEntry(_)
                 | Request::ListOfUser(_)
                 | Request::Product(_)
-                | Request::CreateProduct(_)
+                | Request::CreateProduct(..)
                 | Request::SyncExpired
                 | Request::Audit
         )
@@ -473,7 +476,7 @@ impl Operation {
             Request::Get(_) => "get",
             Request::ListOfUser(_) => "list",
             Request::Product(_) => "product",
-            Request::CreateProduct(_) => "create product",
+            Request::CreateProduct(..) => "create product",
             Request::ChangeProduct { .. } => "change product",
             Request::SyncExpired => "sync-expired",
             Request::Audit => "audit",

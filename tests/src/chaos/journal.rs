@@ -8,7 +8,7 @@ use std::{
 use super::{
     checker::{About, Promise, Violation, not_well},
     clock::{Micros, now},
-    history::{Delivery, History, Move, Operation, Shown, Stored},
+    history::{Delivery, History, HostileClients, Move, Operation, Shown, Stored},
     sale::{HOLD_MICROS, MAX_HOLD_MICROS, MAX_PER_USER},
 };
 
@@ -17,6 +17,7 @@ pub(crate) struct Journal {
     products: Mutex<BTreeMap<i64, i64>>,
     operations: Mutex<Vec<Operation>>,
     moves: Mutex<Vec<Move>>,
+    hostile: Mutex<Vec<HostileClients>>,
     deliveries: Mutex<Vec<Delivery>>,
     /// One per API.
     viewers: Mutex<Vec<Vec<Shown>>>,
@@ -32,6 +33,7 @@ impl Journal {
             products: Mutex::default(),
             operations: Mutex::default(),
             moves: Mutex::default(),
+            hostile: Mutex::default(),
             deliveries: Mutex::default(),
             viewers: Mutex::new(vec![Vec::new(); apis]),
             seen: Mutex::default(),
@@ -48,6 +50,10 @@ impl Journal {
 
     pub(crate) fn moved(&self, act: Move) {
         lock(&self.moves).push(act);
+    }
+
+    pub(crate) fn hostile(&self, clients: HostileClients) {
+        lock(&self.hostile).push(clients);
     }
 
     pub(crate) fn delivery(&self, delivery: Delivery) {
@@ -142,6 +148,7 @@ impl Journal {
             products: lock(&self.products).clone(),
             operations: lock(&self.operations).clone(),
             moves: lock(&self.moves).clone(),
+            hostile: lock(&self.hostile).clone(),
             deliveries: lock(&self.deliveries).clone(),
             viewers: lock(&self.viewers).clone(),
             stored,

@@ -1,6 +1,7 @@
 //! One machine: three servers, two copies of each process, and a proxy on each link between them. Faults overlap.
 
 mod health;
+mod hostile;
 mod injector;
 mod links;
 mod plan;

@@ -8,7 +8,7 @@ use std::{
 use super::{
     checker::{About, Violation},
     clock::Micros,
-    history::{History, Operation, Request, Told},
+    history::{Entry, EntryStatus, History, Operation, Request, Told},
     world::{Gaps, Injected},
 };
 
@@ -78,6 +78,19 @@ pub(crate) fn operations(history: &History) -> String {
         keys.len() - distinct
     );
     text
+}
+
+/// What became of those who joined waitlists.
+pub(crate) fn lines(history: &History) -> String {
+    let entries = &history.stored.entries;
+    let count = |wanted: fn(&Entry) -> bool| entries.iter().filter(|entry| wanted(entry)).count();
+    format!(
+        "waitlists: {} joined, {} were offered units, {} of them after they had waited; {} left\n",
+        entries.len(),
+        count(|entry| entry.status == EntryStatus::Offered),
+        count(|entry| entry.status == EntryStatus::Offered && entry.ended > Some(entry.created)),
+        count(|entry| entry.status == EntryStatus::Left),
+    )
 }
 
 pub(crate) fn deliveries(history: &History) -> String {
@@ -165,7 +178,8 @@ pub(crate) fn recovery(injected: &[Injected]) -> String {
     let all: Vec<Micros> = times.values().flatten().copied().collect();
     for (kind, mut times) in times.into_iter().chain([("all", all)]) {
         times.sort_unstable();
-        if let (Some(p50), Some(max)) = (times.get(times.len() / 2), times.last()) {
+        if let (Some(p50), Some(max)) = (times.get(times.len().saturating_sub(1) / 2), times.last())
+        {
             let (count, p50, max) = (times.len(), seconds(*p50), seconds(*max));
             let _ = writeln!(text, "  {kind}: {count}, p50 {p50:.2} s, max {max:.2} s");
         }

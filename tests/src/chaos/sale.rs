@@ -13,7 +13,10 @@ pub(crate) const MAX_HOLD_MICROS: Micros = MAX_HOLD_SECONDS * 1_000_000;
 /// Low, so that users reach the limit.
 pub(crate) const MAX_PER_USER: i64 = 4;
 
-/// Units of each new product.
+/// Units of every second new product. Few, so that users wait in line also on a slow machine.
+pub(crate) const FEW_UNITS: i64 = 8;
+
+/// Units of the others.
 pub(crate) const UNITS: i64 = 100;
 
 /// All event types.

@@ -11,7 +11,7 @@ use super::{
     history::{Act, Answer, Operation, Request},
     journal::Journal,
     parse::{entry, hold, product},
-    sale::{MAX_PER_USER, UNITS},
+    sale::MAX_PER_USER,
 };
 
 /// Client timeout. Shorter than the service's own limits, so that some answers are lost on the way.
@@ -129,7 +129,7 @@ fn route(request: &Request) -> (Method, String) {
         Request::Get(id) => (get, format!("/reservations/{id}")),
         Request::ListOfUser(user) => (get, format!("/reservations?user_id={user}&limit=100")),
         Request::Product(id) => (get, format!("/products/{id}")),
-        Request::CreateProduct(_) => (post, "/products".to_owned()),
+        Request::CreateProduct(..) => (post, "/products".to_owned()),
         Request::ChangeProduct { product, .. } => (Method::PATCH, format!("/products/{product}")),
         Request::SyncExpired => (post, "/admin/reservations/sync-expired".to_owned()),
         Request::Audit => (get, "/admin/audit".to_owned()),
@@ -167,8 +167,8 @@ fn body(request: &Request) -> Option<Value> {
             reference,
             ..
         } => json!({"user_id": user, "quantity": quantity, "reference": reference}),
-        Request::CreateProduct(name) => {
-            json!({"name": name, "stock": UNITS, "max_per_user": MAX_PER_USER})
+        Request::CreateProduct(name, units) => {
+            json!({"name": name, "stock": units, "max_per_user": MAX_PER_USER})
         }
         Request::ChangeProduct {
             hold_seconds,
@@ -207,7 +207,7 @@ fn understand(request: &Request, status: u16, text: &str) -> Answer {
             .and_then(|holds| holds.iter().map(hold).collect())
             .map(Answer::Holds),
         (Request::Product(_) | Request::Adjust { .. } | Request::ChangeProduct { .. }, 200)
-        | (Request::CreateProduct(_), 201) => product(&body).map(Answer::Product),
+        | (Request::CreateProduct(..), 201) => product(&body).map(Answer::Product),
         (Request::Join { .. }, 201) | (Request::Leave(_) | Request::GetEntry(_), 200) => {
             entry(&body).map(Answer::Entry)
         }

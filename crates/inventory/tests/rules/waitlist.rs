@@ -8,6 +8,7 @@ mod locked;
 mod orders;
 mod reported;
 mod stage;
+mod storm;
 mod turns;
 mod waits;
 

@@ -43,6 +43,10 @@ pub(crate) enum Promise {
     TrueView,
     /// Redis keeps the timer of a hold that has ended.
     TimersGone,
+    /// While hostile clients were connected, an API served no other client.
+    OthersServed,
+    /// An API kept connections, open files or memory of hostile clients, beyond its limits.
+    Bounded,
     /// Something did not recover in time after the last fault, or a process ended by itself.
     Recovery,
 }

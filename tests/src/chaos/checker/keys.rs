@@ -160,7 +160,7 @@ fn in_use(
 fn effects(history: &History, request: &Request) -> usize {
     let stored = &history.stored;
     match request {
-        Request::CreateProduct(name) => {
+        Request::CreateProduct(name, ..) => {
             stored.names.values().filter(|other| *other == name).count()
         }
         Request::Adjust { reason, .. } => {

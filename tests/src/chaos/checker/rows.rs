@@ -85,7 +85,7 @@ fn last_rules(history: &History, rules: &Rules, found: &mut Found) {
 fn unasked_products(history: &History, found: &mut Found) {
     let mut asked: HashMap<&str, &Answer> = HashMap::new();
     for operation in &history.operations {
-        if let Request::CreateProduct(name) = &operation.request {
+        if let Request::CreateProduct(name, _) = &operation.request {
             asked.insert(name, &operation.answer);
         }
     }

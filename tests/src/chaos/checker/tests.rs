@@ -3,6 +3,7 @@
 mod after_sale;
 mod events;
 mod holds;
+mod hostile;
 mod keys;
 mod line;
 mod live;

@@ -1,9 +1,17 @@
 //! Users who wait for units.
 
-use super::shopper::Shopper;
+use super::shopper::{Shopper, USERS};
 use crate::chaos::history::{Answer, Request};
 
 impl Shopper {
+    /// Joins without having been refused. If units are free, the user is offered them at once.
+    pub(super) async fn join_a_line(&mut self) {
+        if let Some(product) = self.recent.sale(&mut self.rng) {
+            let (user, quantity) = (self.rng.i64(1..=USERS), self.rng.i64(1..4));
+            self.wait_in_line(product, user, quantity).await;
+        }
+    }
+
     pub(super) async fn wait_in_line(&mut self, product: i64, user: i64, quantity: i64) {
         let request = Request::Join {
             product,

@@ -10,7 +10,7 @@ use crate::chaos::{
     history::{Answer, Request},
     journal::Journal,
     recent::SALES,
-    sale::UNITS,
+    sale::{FEW_UNITS, UNITS},
 };
 
 impl Shopper {
@@ -22,10 +22,13 @@ impl Shopper {
         stop: CancellationToken,
     ) {
         let pause = lasts / SALES as u32;
+        let mut scarce = false;
         while !stop.is_cancelled() {
-            let request = Request::CreateProduct(self.own_name());
+            scarce = !scarce;
+            let units = if scarce { FEW_UNITS } else { UNITS };
+            let request = Request::CreateProduct(self.own_name(), units);
             if let Answer::Product(product) = self.ask_if_safe(request).await {
-                journal.product(product.id, UNITS);
+                journal.product(product.id, units);
                 self.recent.add_sale(product.id);
             }
             stop.run_until_cancelled(sleep(pause)).await;

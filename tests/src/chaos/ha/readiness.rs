@@ -85,7 +85,9 @@ async fn writes(
     *user += 1;
     let Some(product) = product else {
         let name = format!("{}-{user}", client.number);
-        let made = client.ask(front, Request::CreateProduct(name), None).await;
+        let made = client
+            .ask(front, Request::CreateProduct(name, UNITS), None)
+            .await;
         if let Answer::Product(made) = made {
             journal.product(made.id, UNITS);
             *product = Some(made.id);

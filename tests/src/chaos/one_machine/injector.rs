@@ -197,6 +197,7 @@ impl Injector {
                 self.disturb(&links, *traffic, *healing, lasts).await;
             }
             Fault::MoveDeadlines => self.move_deadlines().await,
+            Fault::HostileClients(api) => self.be_hostile(*api, lasts).await?,
         }
         Ok(())
     }

@@ -4,7 +4,7 @@ use std::{fmt, time::Duration};
 
 use fastrand::Rng;
 
-use super::links::{End, LINKS, MEMBERS, link_name, links_to};
+use super::links::{APIS, End, LINKS, MEMBERS, link_name, links_to};
 use crate::proxy::Traffic;
 
 /// One fault.
@@ -49,6 +49,8 @@ pub(crate) enum Fault {
         healing: Healing,
     },
     MoveDeadlines,
+    /// Clients of this API that send half requests, never read, or vanish.
+    HostileClients(usize),
 }
 
 /// How connections behave that were open while no data passed.
@@ -73,7 +75,7 @@ const DEFAULTS: [(&str, &str); 6] = [
 
 /// How many of each kind are in the bag from which faults are drawn. An empty bag is refilled, so even a short run
 /// contains most kinds.
-const WEIGHTS: [(Kind, usize); 18] = [
+const WEIGHTS: [(Kind, usize); 19] = [
     (Kind::Kill, 5),
     (Kind::Freeze, 4),
     (Kind::PostgresCrash, 3),
@@ -92,6 +94,7 @@ const WEIGHTS: [(Kind, usize); 18] = [
     (Kind::Silence, 6),
     (Kind::Partition, 2),
     (Kind::MoveDeadlines, 3),
+    (Kind::HostileClients, 3),
 ];
 
 #[derive(Clone, Copy)]
@@ -114,6 +117,7 @@ enum Kind {
     Silence,
     Partition,
     MoveDeadlines,
+    HostileClients,
 }
 
 /// The faults of a run of this length.
@@ -209,6 +213,7 @@ fn draw(kind: Kind, rng: &mut Rng) -> (Fault, Duration) {
             (fault, silence)
         }
         Kind::MoveDeadlines => (Fault::MoveDeadlines, Duration::ZERO),
+        Kind::HostileClients => (Fault::HostileClients(member % APIS), longer),
     }
 }
 
@@ -231,6 +236,8 @@ impl Fault {
             Self::Partition { from, .. } => links_to(*from).map(link_name).collect(),
             // It uses PostgreSQL directly, so PostgreSQL must not be restarted at the same time.
             Self::MoveDeadlines => vec!["PostgreSQL".to_owned()],
+            // The ordinary clients must reach the API meanwhile. Their links are the first.
+            Self::HostileClients(api) => vec![MEMBERS[*api].to_owned(), link_name(*api)],
         }
     }
 
@@ -268,6 +275,7 @@ impl Fault {
             Self::Link { .. } => "link refused",
             Self::Partition { .. } => "server cut off",
             Self::MoveDeadlines => "deadlines moved",
+            Self::HostileClients(_) => "hostile clients",
         }
     }
 }
@@ -276,7 +284,9 @@ impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.kind())?;
         match self {
-            Self::Kill(member) | Self::Freeze(member) => write!(f, " {}", MEMBERS[*member]),
+            Self::Kill(member) | Self::Freeze(member) | Self::HostileClients(member) => {
+                write!(f, " {}", MEMBERS[*member])
+            }
             Self::PostgresDefault(setting, value) => write!(f, " {setting} = {value}"),
             Self::Cut(link) => write!(f, " {}", link_name(*link)),
             Self::Link {

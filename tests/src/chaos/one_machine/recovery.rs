@@ -48,6 +48,7 @@ pub(crate) fn signs(fault: &Fault) -> Vec<Sign> {
             .collect(),
         Fault::Cut(link) | Fault::Link { link, .. } => vec![sign(LINKS[*link].0, LINKS[*link].1)],
         Fault::Partition { from, .. } => all(*from),
+        Fault::HostileClients(api) => vec![Sign::Acknowledges(*api)],
         Fault::RedisFlush | Fault::MoveDeadlines => Vec::new(),
     }
 }

@@ -22,6 +22,15 @@ const PROCESSES: [Process; 3] = [Process::Api, Process::Expirer, Process::Relay]
 /// A frozen process does not answer.
 const ASK_LIMIT: Duration = Duration::from_secs(3);
 
+/// Time limits of connections. Short, so that hostile clients meet each of them in a short run, but longer than the ordinary
+/// clients wait for an answer: they never see a 408.
+const LIMITS: [(&str, &str); 4] = [
+    ("HTTP_HEAD_SECONDS", "3"),
+    ("HTTP_BODY_SECONDS", "3"),
+    ("HTTP_WRITE_SECONDS", "3"),
+    ("HTTP_IDLE_SECONDS", "5"),
+];
+
 /// Short, so that a short run has several.
 const SALE: Duration = Duration::from_secs(8);
 
@@ -71,6 +80,9 @@ impl Servers {
     fn member(&self, index: usize, links: &[Arc<Proxy>], logs: &Path) -> anyhow::Result<Member> {
         let mut settings = sale::settings();
         settings.push(("LISTEN_ADDR".to_owned(), "127.0.0.1:0".to_owned()));
+        if PROCESSES[index / 2] == Process::Api {
+            settings.extend(LIMITS.map(|(name, value)| (name.to_owned(), value.to_owned())));
+        }
         let mut front = None;
         for ((_, end), proxy) in LINKS.iter().zip(links).filter(|((of, _), _)| *of == index) {
             let (setting, server) = match end {

@@ -28,14 +28,14 @@ async fn sweep(shop: &Shop, max_rows: i32, at_least: Duration) -> Vec<(u64, u64)
 }
 
 /// A product with a user who waits for its only unit, which another user holds.
-async fn with_a_line(shop: &Shop) -> ProductId {
+pub(super) async fn with_a_line(shop: &Shop) -> ProductId {
     let product = shop.product(1).await;
     shop.hold(product, 1).await;
     shop.waits(product, 2).await;
     product
 }
 
-async fn falls_due(shop: &Shop, product: ProductId, in_seconds: f64) {
+pub(super) async fn falls_due(shop: &Shop, product: ProductId, in_seconds: f64) {
     sqlx::query(
         "update reservations set expires_at = clock_timestamp() + make_interval(secs => $2) where product_id = $1",
     )

@@ -121,7 +121,7 @@ fn adjusted() -> Answer {
 }
 
 fn create() -> Request {
-    Request::CreateProduct("a sale".to_owned())
+    Request::CreateProduct("a sale".to_owned(), 2)
 }
 
 fn created(id: i64) -> Answer {
