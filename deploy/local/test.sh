@@ -130,4 +130,4 @@ fi
 
 cargo build "${debug_build[@]}" --bins --examples
 # The end-to-end tests wait most of the time, for restarts and time limits of the servers.
-RUST_TEST_THREADS=${RUST_TEST_THREADS:-$(($(nproc) + 1))} cargo test "${debug_build[@]}" "$@"
+RUST_TEST_THREADS=${RUST_TEST_THREADS:-$(($(nproc) + 2))} cargo test "${debug_build[@]}" "$@"

@@ -2,8 +2,7 @@
 //! permits to the others.
 
 use std::{
-    collections::{HashMap, VecDeque},
-    mem,
+    collections::{HashMap, VecDeque, hash_map::Entry},
     sync::{Arc, Mutex},
 };
 
@@ -82,16 +81,22 @@ impl Permits {
     /// Gives free permits to those who wait.
     fn grant(&self) {
         let mut unused = Vec::new();
+        let mut passed_over = Vec::new();
         let mut state = lock(&self.0.state);
-        for waiting in mem::take(&mut state.waiting) {
+        while state.used < self.0.total
+            && let Some(waiting) = state.waiting.pop_front()
+        {
             if waiting.granted.is_closed() {
                 // Its client has gone, or it has waited for too long.
             } else if state.take(&self.0, &waiting.keys) {
                 let permit = self.permit(&waiting.keys);
                 unused.extend(waiting.granted.send(permit).err());
             } else {
-                state.waiting.push_back(waiting);
+                passed_over.push(waiting);
             }
+        }
+        for waiting in passed_over.into_iter().rev() {
+            state.waiting.push_front(waiting);
         }
         drop(state);
         // Dropped without the mutex, because that takes it.
@@ -116,11 +121,13 @@ impl State {
     fn put_back(&mut self, keys: &[i64]) {
         self.used -= 1;
         for key in keys {
-            if let Some(used) = self.used_of.get_mut(key) {
-                *used -= 1;
+            if let Entry::Occupied(mut used) = self.used_of.entry(*key) {
+                *used.get_mut() -= 1;
+                if *used.get() == 0 {
+                    used.remove();
+                }
             }
         }
-        self.used_of.retain(|_, used| *used > 0);
     }
 }
 

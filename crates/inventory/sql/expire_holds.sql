@@ -27,17 +27,16 @@ begin
     select g.id, g.product_id, g.user_id, g.quantity, 'EXPIRED', g.expires_at, g.created_at, g.expires_at, g.reference,
       g.reacquired_from
     from gone g
-    returning id, product_id, quantity
   ), given_back as (
     update products p
     set stock = p.stock + e.units, held = p.held - e.units
-    from (select product_id, sum(quantity)::integer as units from ended group by 1) e
+    from (select product_id, sum(quantity)::integer as units from gone group by 1) e
     where p.id = any(product_ids) and p.id = e.product_id
     returning p.id, p.waiting
   )
-  select coalesce(array_agg(e.id), '{}'), (select array_agg(g.id order by g.id) from given_back g where g.waiting > 0)
+  select coalesce(array_agg(g.id), '{}'), (select array_agg(b.id order by b.id) from given_back b where b.waiting > 0)
   into expired, lines
-  from ended e;
+  from gone g;
   if 'ReservationExpired' = any(events) then
     perform write_events_v1('ReservationExpired', expired, t, events);
   end if;

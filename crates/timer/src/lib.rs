@@ -86,15 +86,18 @@ impl Timer {
 
     /// Queues all notes that `note` adds, as one step. Never waits for Redis.
     pub fn note(&self, note: impl FnOnce(&mut Notes<'_>)) {
-        let overflow = {
+        let (overflow, urgent) = {
             let mut queue = lock(&self.shared.queue);
             note(&mut Notes(&mut queue));
-            queue.take_overflow()
+            (queue.take_overflow(), queue.is_urgent())
         };
         if overflow > 0 {
             self.shared.dropped(overflow, &"its queue is full");
         }
-        self.shared.queued.notify_one();
+        match urgent {
+            true => self.shared.urgent.notify_one(),
+            false => self.shared.queued.notify_one(),
+        }
     }
 
     /// The counters: `[created, confirmed, canceled, expired]`. `None` if Redis does not answer within 0.5 s.

@@ -67,6 +67,11 @@ impl Queue {
         self.wakes_relay = true;
     }
 
+    /// Whether what is queued must be sent at once.
+    pub(crate) fn is_urgent(&self) -> bool {
+        self.wakes_relay
+    }
+
     pub(crate) fn timers(&self) -> usize {
         self.armed.len() + self.disarmed.len()
     }

@@ -28,8 +28,10 @@ pub(crate) struct Shared {
     pub(crate) metrics: Metrics,
     pub(crate) process: Process,
     pub(crate) queue: Mutex<Queue>,
-    /// Wakes the writer when the queue is not empty.
+    /// Tells the writer that the queue is not empty.
     pub(crate) queued: Notify,
+    /// The same, for notes that must be sent at once.
+    pub(crate) urgent: Notify,
     /// Whether commands are being dropped. An outage is logged only once.
     dropping: AtomicBool,
     /// The writer's connection while it has one. Reads use it as well.
@@ -45,6 +47,7 @@ impl Shared {
             process: process.clone(),
             queue: Mutex::default(),
             queued: Notify::new(),
+            urgent: Notify::new(),
             dropping: AtomicBool::new(false),
             connection: Mutex::default(),
         })

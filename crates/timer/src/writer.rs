@@ -19,6 +19,10 @@ const LAST_WORDS_LIMIT: Duration = Duration::from_secs(10);
 /// Time limit of the final flush.
 const FLUSH_LIMIT: Duration = Duration::from_secs(2);
 
+/// How long timers and counters wait for more of them. On a busy product, each commit would cause a round trip of its own,
+/// and Redis and this process would need twice the processor time. A timer has at least a second left.
+const GATHER: Duration = Duration::from_millis(20);
+
 /// Connects, sends and reconnects, until all handles are dropped or the process is told to stop.
 pub(crate) async fn run(shared: Arc<Shared>, handles_gone: CancellationToken) {
     let ending = CancellationToken::new();
@@ -69,9 +73,11 @@ async fn write(shared: &Shared, ending: &CancellationToken) {
 
 /// Sends until the connection is lost. When ending, stops once the queue is empty or the time is over.
 async fn serve(shared: &Shared, mut link: Link, ending: &CancellationToken) {
+    // What the last connection left.
+    shared.queued.notify_one();
     loop {
         tokio::select! {
-            () = shared.queued.notified() => {}
+            () = gathered(shared) => {}
             () = link.lost() => return,
             () = ending.cancelled() => {
                 let _ = tokio::time::timeout(FLUSH_LIMIT, drain(shared, &mut link)).await;
@@ -84,13 +90,30 @@ async fn serve(shared: &Shared, mut link: Link, ending: &CancellationToken) {
     }
 }
 
-/// Sends until the queue is empty. Messages that arrive during one round trip are sent together in the next.
+/// Waits for notes, and then for those that follow soon. A wake-up of the relay is sent at once.
+async fn gathered(shared: &Shared) {
+    tokio::select! {
+        () = shared.urgent.notified() => {}
+        () = async {
+            shared.queued.notified().await;
+            tokio::time::sleep(GATHER).await;
+        } => {}
+    }
+}
+
+/// Sends what is queued now.
 async fn drain(shared: &Shared, link: &mut Link) -> redis::RedisResult<()> {
     loop {
-        let Some(batch) = lock(&shared.queue).take() else {
-            return Ok(());
+        let (batch, more) = {
+            let mut queue = lock(&shared.queue);
+            (queue.take(), queue.timers() > 0)
         };
-        send(shared, link, &batch).await?;
+        if let Some(batch) = batch {
+            send(shared, link, &batch).await?;
+        }
+        if !more {
+            return Ok(());
+        }
     }
 }
 
