@@ -2,6 +2,9 @@
 -- offered to them. Returns the number of expired holds. product_ids must contain their products. The caller must hold
 -- the locks of these products and must have read t after locking. Otherwise two callers could free the same unit twice.
 --
+-- The rows are deleted and inserted, here and in the other functions. An update of the status would move them to the
+-- other partition as well, but would end a session that waits to change one of them by hand with an error (40001).
+--
 -- stored_at says where the rows of the holds are stored (their ctid), which only changes with these locks. To look each
 -- of them up by its id would cost a sixth more.
 create or replace function expire_holds_v2(stored_at tid[], product_ids bigint[], t timestamptz, events text[])
