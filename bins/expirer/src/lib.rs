@@ -3,32 +3,30 @@
 //! Any number of copies may run: a second sweep finds nothing left to do. Without any expirer, reserve reclaims the
 //! due holds that it needs.
 
+mod context;
 mod locked;
 
-use std::{collections::HashSet, net::SocketAddr, sync::Arc, time::Duration};
+use std::{collections::HashSet, net::SocketAddr, time::Duration};
 
 use clap::{Parser, Subcommand};
 use http_server::Limits;
 use inventory::{
     Error, ProductId,
     compatibility::{self, Functions},
-    database,
-    event::{self, Events},
-    expire::{self, Commit, Expired, Step, Swept},
+    database, event,
+    expire::{self, Commit, Step, Swept},
     idempotency::{self, Kept},
 };
-use presence::{Counts, Feed, Report, Role};
-use prometheus::{
-    Gauge, Histogram, IntCounter, Registry, register_gauge_with_registry,
-    register_histogram_with_registry, register_int_counter_with_registry,
-};
+use presence::Role;
+use prometheus::IntCounter;
 use runtime::{Process, age::Age, gauges, health::Health, purge::keep_purging, retry::Delays};
 use sqlx::PgPool;
-use timer::{Counter, Notes, Timer, Wakeups};
+use timer::{Timer, Wakeups};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use trace::Span;
 
+use context::Context;
 use locked::Locked;
 
 /// Maximum time between two sweeps. It bounds the delay for a short hold that was created after the last sweep, when
@@ -198,70 +196,6 @@ async fn watch(pool: &PgPool, mut lag: Age) {
     }
 }
 
-/// The dependencies of a sweep.
-#[derive(Clone)]
-struct Context {
-    pool: PgPool,
-    timer: Timer,
-    batch_rows: i32,
-    events: Events,
-    metrics: Metrics,
-    feed: Arc<Feed>,
-}
-
-impl Context {
-    /// `batch_rows` is the maximum number of holds in one transaction, `events` the types of events to write. Fails
-    /// only if `registry` already has these metrics.
-    fn new(
-        pool: PgPool,
-        timer: Timer,
-        batch_rows: i32,
-        events: Events,
-        registry: &Registry,
-    ) -> anyhow::Result<Self> {
-        let metrics = Metrics::register(registry)?;
-        Ok(Self {
-            pool,
-            timer,
-            batch_rows,
-            events,
-            metrics,
-            feed: Arc::default(),
-        })
-    }
-
-    /// Reports what a transaction has done.
-    fn tell(&self, done: Expired) {
-        self.metrics.batches.inc();
-        self.metrics.expired.inc_by(done.expired);
-        self.metrics.offered.inc_by(done.offered);
-        self.timer.note(|notes: &mut Notes<'_>| {
-            notes.count(Counter::Expired, done.expired);
-            notes.count(Counter::Created, done.offered);
-            if done.transitions().any(|it| it.has_event(&self.events)) {
-                notes.wake_relay();
-            }
-        });
-        self.feed.note(done.transitions());
-    }
-
-    /// Content of `/health` and `/readyz`.
-    async fn report(&self) -> Report {
-        Report {
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            counts: Counts {
-                expired: self.metrics.expired.get(),
-                reserved: self.metrics.offered.get(),
-                ..Counts::default()
-            },
-            reaches: [("redis".to_owned(), self.timer.is_up().await)].into(),
-            events: Some(self.events.names()),
-            recent: self.feed.report(),
-            ..Report::default()
-        }
-    }
-}
-
 /// Why a sweep did not end everything that is due.
 struct Failure {
     /// The product, if only one is known to be concerned.
@@ -357,57 +291,4 @@ async fn sweep(
         }),
     };
     (swept, failure)
-}
-
-#[derive(Clone)]
-struct Metrics {
-    expired: IntCounter,
-    offered: IntCounter,
-    batches: IntCounter,
-    errors: IntCounter,
-    keys_purged: IntCounter,
-    sweep_seconds: Histogram,
-    lag_seconds: Gauge,
-}
-
-impl Metrics {
-    fn register(registry: &Registry) -> prometheus::Result<Self> {
-        Ok(Self {
-            expired: register_int_counter_with_registry!(
-                "flashsale_reservations_expired_total",
-                "Holds that this process expired.",
-                registry
-            )?,
-            offered: register_int_counter_with_registry!(
-                "flashsale_waitlist_offered_total",
-                "Holds that this process offered to users who waited for units.",
-                registry
-            )?,
-            batches: register_int_counter_with_registry!(
-                "flashsale_expiry_batches_total",
-                "Transactions that expired holds of one product.",
-                registry
-            )?,
-            errors: register_int_counter_with_registry!(
-                "flashsale_expiry_errors_total",
-                "Sweeps that failed in PostgreSQL.",
-                registry
-            )?,
-            keys_purged: register_int_counter_with_registry!(
-                "flashsale_idempotency_keys_purged_total",
-                "Idempotency keys that were deleted.",
-                registry
-            )?,
-            sweep_seconds: register_histogram_with_registry!(
-                "flashsale_expiry_sweep_seconds",
-                "Duration of a sweep, from the search for due holds to the last batch.",
-                registry
-            )?,
-            lag_seconds: register_gauge_with_registry!(
-                "flashsale_expiry_lag_seconds",
-                "How long the oldest due hold has been due. Keeps growing while it cannot be read.",
-                registry
-            )?,
-        })
-    }
 }

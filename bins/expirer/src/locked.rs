@@ -16,7 +16,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio_util::sync::CancellationToken;
 use trace::Span;
 
-use crate::Context;
+use crate::context::Context;
 
 /// How many locks are waited for at once. Each takes a connection, and together they take at most half of the pool. If more
 /// products are locked, the others queue. Each sweep tries them as well, so their holds end soon after their locks.
