@@ -19,8 +19,8 @@ const LAST_WORDS_LIMIT: Duration = Duration::from_secs(10);
 /// Time limit of the final flush.
 const FLUSH_LIMIT: Duration = Duration::from_secs(2);
 
-/// How long timers and counters wait for more of them. On a busy product, each commit would cause a round trip of its own,
-/// and Redis and this process would need twice the processor time. A timer has at least a second left.
+/// How long timers and counters wait for more of them. Without it, each commit on a busy product causes a round trip of its
+/// own. That costs the API 3 % of its processor time for a reserve. A timer has at least a second left.
 const GATHER: Duration = Duration::from_millis(20);
 
 /// Connects, sends and reconnects, until all handles are dropped or the process is told to stop.
@@ -101,7 +101,7 @@ async fn gathered(shared: &Shared) {
     }
 }
 
-/// Sends what is queued now.
+/// Sends what is queued now. After the last handle is dropped, that is everything.
 async fn drain(shared: &Shared, link: &mut Link) -> redis::RedisResult<()> {
     loop {
         let (batch, more) = {
