@@ -23,6 +23,7 @@ mod expiry;
 mod fuzz;
 mod lanes;
 mod live;
+mod modules;
 mod outages;
 mod overload;
 mod readme;

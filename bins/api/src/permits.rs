@@ -83,7 +83,10 @@ impl Permits {
         let mut unused = Vec::new();
         let mut passed_over = Vec::new();
         let mut state = lock(&self.0.state);
-        while state.used < self.0.total
+        // Without a free permit, it only removes those that have given up, as far as they come first. All wait for the same
+        // time at most, so that few remain behind one that still waits.
+        while let Some(first) = state.waiting.front()
+            && (state.used < self.0.total || first.granted.is_closed())
             && let Some(waiting) = state.waiting.pop_front()
         {
             if waiting.granted.is_closed() {
@@ -185,5 +188,18 @@ mod tests {
         drop(granted);
         assert!(permits.try_acquire(&[7]).is_some());
         assert!(permits.try_acquire(&[7]).is_some());
+    }
+
+    #[test]
+    fn who_has_given_up_does_not_stay_in_the_queue() {
+        let permits = Permits::new(1);
+        let only = permits.try_acquire(&[]).unwrap();
+        for _ in 0..1000 {
+            assert!(permits.acquire(vec![]).now_or_never().is_none());
+        }
+        // The last one was dropped after it had looked.
+        assert_eq!(lock(&permits.0.state).waiting.len(), 1);
+        drop(only);
+        assert!(lock(&permits.0.state).waiting.is_empty());
     }
 }

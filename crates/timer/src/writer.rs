@@ -153,3 +153,63 @@ async fn send(shared: &Shared, link: &mut Link, batch: &Batch) -> redis::RedisRe
         }
     }
 }
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test fails by it")]
+mod tests {
+    use runtime::Process;
+    use tokio::time::Instant;
+
+    use super::*;
+    use crate::{Counter, Notes, Timer, queue::Keys, servers::Servers};
+
+    /// A timer without a writer.
+    fn timer() -> Timer {
+        let servers = Servers::parse("redis://127.0.0.1:1/0").unwrap();
+        let shared = Shared::new(servers, Keys::new("", 0), &Process::detached()).unwrap();
+        let closing = CancellationToken::new();
+        Timer {
+            shared: Arc::new(shared),
+            closing: closing.clone(),
+            _open: Arc::new(closing.drop_guard()),
+        }
+    }
+
+    /// How long the writer waits after these notes.
+    async fn wait_after(timer: &Timer, notes: impl FnOnce(&mut Notes<'_>)) -> Duration {
+        let start = Instant::now();
+        timer.note(notes);
+        gathered(&timer.shared).await;
+        start.elapsed()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn notes_wait_for_more_of_them() {
+        let timer = timer();
+        assert_eq!(wait_after(&timer, |notes| notes.arm(1, 1)).await, GATHER);
+        assert_eq!(wait_after(&timer, |notes| notes.disarm(1)).await, GATHER);
+        let created = |notes: &mut Notes<'_>| notes.count(Counter::Created, 1);
+        assert_eq!(wait_after(&timer, created).await, GATHER);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_relay_is_woken_at_once() {
+        let timer = timer();
+        let wake = |notes: &mut Notes<'_>| notes.wake_relay();
+        assert_eq!(wait_after(&timer, wake).await, Duration::ZERO);
+        // Also while timers gather. They go with it.
+        lock(&timer.shared.queue).take();
+        timer.note(|notes| notes.arm(1, 1));
+        let wakes = async {
+            tokio::time::sleep(GATHER / 2).await;
+            timer.note(|notes| notes.wake_relay());
+        };
+        let start = Instant::now();
+        tokio::join!(gathered(&timer.shared), wakes);
+        assert_eq!(start.elapsed(), GATHER / 2);
+        let sent = lock(&timer.shared.queue).take().unwrap();
+        // The timer and the wake-up, which is not counted as a command.
+        assert_eq!(sent.commands(), 1);
+        assert!(!lock(&timer.shared.queue).is_urgent());
+    }
+}

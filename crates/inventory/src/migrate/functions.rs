@@ -84,6 +84,7 @@ static FILES: &[&str] = files![
     "settle_waitlist",
     "sold_out",
     "still_allowed",
+    "take_turn",
     "trace_events",
     "wait_for_products",
     "write_events",
