@@ -6,7 +6,7 @@ use redis::aio::MultiplexedConnection;
 use serde_json::Value;
 
 use crate::{
-    cases::{Server, Wanted},
+    case::{Server, Wanted},
     database::{Database, Products},
     load::Seen,
     metrics::Answers,

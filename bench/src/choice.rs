@@ -5,8 +5,8 @@ use std::time::Duration;
 use anyhow::{bail, ensure};
 
 use crate::{
-    cases::{self, Case, Standby, Work},
-    neighbour,
+    case::{Case, Standby, Work},
+    cases, neighbour,
     snapshot::AGE_SECONDS,
 };
 
@@ -34,7 +34,7 @@ pub(crate) fn chosen(names: &str) -> anyhow::Result<Vec<&'static Case>> {
         .filter(|case| {
             names.contains(&case.name)
                 || names.contains(&"all")
-                || (names.contains(&"production") && case.is_production())
+                || (names.contains(&"production") && cases::is_production(case))
                 || (names.is_empty() && !case.only_when_named)
         })
         .collect())

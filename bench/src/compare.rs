@@ -6,7 +6,7 @@ use anyhow::{Context as _, ensure};
 
 use crate::{
     bench::Bench,
-    cases::{Case, Side},
+    case::{Case, Side},
     number::number,
     round::{Cpu, Round},
     server::Programs,

@@ -12,7 +12,7 @@ use sqlx::{
 };
 use tokio::time::sleep;
 
-use crate::{cases::Sale, machine, server::Programs};
+use crate::{case::Sale, machine, server::Programs};
 
 /// A vacuum of a round's largest table takes seconds.
 const DROP_LIMIT: Duration = Duration::from_secs(60);

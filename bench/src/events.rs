@@ -15,7 +15,7 @@ use tokio::{
 use crate::{
     bench::{Bench, Target, WARM_UP_SECONDS},
     broker::{Broker, Consumer},
-    cases::{Events, Sale, Server, Wanted},
+    case::{Events, Sale, Server, Wanted},
     check::{self, Sold},
     database::{Database, Products},
     load::Script,

@@ -10,6 +10,7 @@
 
 mod bench;
 mod broker;
+mod case;
 mod cases;
 mod chart;
 mod check;
@@ -46,7 +47,7 @@ use std::{fs, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 use anyhow::{Context as _, bail, ensure};
 use bench::Bench;
 use broker::Broker;
-use cases::Case;
+use case::Case;
 use clap::{Parser, Subcommand};
 use database::Cluster;
 use load::Wrk;

@@ -3,7 +3,7 @@
 use anyhow::Context as _;
 use serde::Serialize;
 
-use crate::cases::Wanted;
+use crate::case::Wanted;
 
 /// The counters of reserves and of reads of a product since the server's start. A load is of one kind.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]

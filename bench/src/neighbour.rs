@@ -5,7 +5,7 @@ use anyhow::ensure;
 
 use crate::{
     bench::{Bench, Target, WARM_UP_SECONDS, settled_metrics},
-    cases::{Clients, Sale, Server, Wanted},
+    case::{Clients, Sale, Server, Wanted},
     check::{self, Sold},
     database::{Database, Products},
     load::{Script, Seen},

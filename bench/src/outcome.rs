@@ -4,7 +4,7 @@ use anyhow::Context as _;
 use serde::Serialize;
 
 use crate::{
-    cases::{Case, Figure, Side, Theirs},
+    case::{Case, Figure, Side, Theirs},
     round::{Load, Round},
     stats::{Goal, Latency, Summary, Verdict},
 };

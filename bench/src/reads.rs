@@ -2,7 +2,7 @@
 
 use crate::{
     bench::{Bench, Target, WARM_UP_SECONDS},
-    cases::{Sale, Server, Wanted},
+    case::{Sale, Server, Wanted},
     database::Database,
     load::Script,
     round::Round,

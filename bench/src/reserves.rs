@@ -4,7 +4,7 @@ use anyhow::Context as _;
 
 use crate::{
     bench::{Bench, Target, WARM_UP_SECONDS, settled_metrics},
-    cases::{Headers, Reserves, Sale, Server, Snapshot, Wanted},
+    case::{Headers, Reserves, Sale, Server, Snapshot, Wanted},
     check::{self, Sold},
     database::{Database, Products},
     load::Script,

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use crate::{
-    cases::{Figure, Wanted},
+    case::{Figure, Wanted},
     load::Seen,
     metrics::{Answers, Batches},
     stats::Latency,

@@ -4,7 +4,7 @@ use anyhow::Context as _;
 
 use crate::{
     bench::Bench,
-    cases::{Case, Side, Standby, Work},
+    case::{Case, Side, Standby, Work},
     database::{Cluster, Database},
     history,
     outcome::{self, Outcome, Turns},

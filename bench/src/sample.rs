@@ -3,7 +3,8 @@
 use time::OffsetDateTime;
 
 use crate::{
-    cases::{self, Figure, Theirs},
+    case::{Figure, Theirs},
+    cases,
     load::Seen,
     machine::Machine,
     metrics::Answers,

@@ -4,6 +4,7 @@
 //! differs. They leave out everything else that the product does, such as timing each request: that is part of the
 //! product's cost, not of theirs.
 
+mod contract;
 mod noop;
 mod redis_gate;
 mod textbook;
@@ -11,25 +12,14 @@ mod textbook;
 use std::{net::SocketAddr, time::Duration};
 
 use axum::{
-    Json,
     extract::{Request, State},
-    http::{StatusCode, header},
+    http::StatusCode,
     middleware::{self, Next},
-    response::{IntoResponse, Response},
-};
-use flashsale_api::Problem;
-use inventory::{
-    ProductId, Quantity, UserId,
-    reservation::{Refusal, Reservation, Status},
+    response::Response,
 };
 use prometheus::{IntCounter, IntCounterVec, Registry, register_int_counter_vec_with_registry};
 use redis::aio::MultiplexedConnection;
 use runtime::{Process, health::Health};
-use serde::Deserialize;
-use time::OffsetDateTime;
-
-/// Duration of the comparators' holds: the product's default.
-const HOLD: time::Duration = time::Duration::minutes(5);
 
 #[derive(clap::Args, Clone)]
 pub(crate) struct Args {
@@ -112,50 +102,6 @@ async fn connect(redis_url: &str) -> anyhow::Result<MultiplexedConnection> {
     Ok(client
         .get_multiplexed_async_connection_with_config(&config)
         .await?)
-}
-
-/// The body of `POST /reservations`.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Reserve {
-    product_id: ProductId,
-    user_id: UserId,
-}
-
-impl Reserve {
-    /// The answer to this request after its hold was created.
-    fn held(&self, id: i64, created_at: OffsetDateTime) -> Result<Reservation, Problem> {
-        Ok(Reservation {
-            id: id.try_into().map_err(|_| Problem::Internal)?,
-            product_id: self.product_id,
-            user_id: self.user_id,
-            quantity: Quantity::ONE,
-            status: Status::Active,
-            created_at,
-            expires_at: created_at + HOLD,
-            confirmed_at: None,
-            canceled_at: None,
-            expired_at: None,
-            returned_at: None,
-            reference: None,
-            reacquired_from: None,
-        })
-    }
-}
-
-fn created(hold: Reservation) -> Response {
-    let location = [(header::LOCATION, format!("/reservations/{}", hold.id))];
-    (StatusCode::CREATED, location, Json(hold)).into_response()
-}
-
-fn sold_out() -> Problem {
-    Refusal::SoldOut { free: 0 }.into()
-}
-
-/// A failure of PostgreSQL or Redis: logged, and answered with 503, which the load counts separately.
-fn failed(error: impl std::fmt::Display) -> Problem {
-    tracing::warn!(%error, "a request failed");
-    Problem::Overloaded
 }
 
 /// Counts the answers by status, with the product's metric name, so that the runner reads both alike. The counters

@@ -14,7 +14,7 @@ use serde_json::Value;
 use tokio::process::{Child, Command};
 
 use crate::{
-    cases::Server,
+    case::Server,
     metrics::{self, Metrics},
 };
 

@@ -12,7 +12,7 @@ use anyhow::{Context as _, ensure};
 use sqlx::PgPool;
 use tokio::{net::TcpListener, time::sleep};
 
-use crate::{cases::Standby, database::Cluster, delay::DelayProxy};
+use crate::{case::Standby, database::Cluster, delay::DelayProxy};
 
 /// Delay in each direction.
 const DELAY: Duration = Duration::from_millis(1);

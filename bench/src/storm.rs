@@ -7,7 +7,7 @@ use tokio::time::sleep;
 
 use crate::{
     bench::{Bench, Target, WARM_UP_SECONDS},
-    cases::{Expiry, Sale, Server},
+    case::{Expiry, Sale, Server},
     check::{self, Sold},
     database::{Database, PLENTY, Products},
     load::Script,

@@ -1,6 +1,6 @@
 //! The product compared with other designs, and its costs: the goals of the project.
 
-use super::{
+use crate::case::{
     Case, Clients, Events, Expiry, Figure, HOT, HOT_RESERVES, History, LONE, REQUESTS_PER_SECOND,
     Reserves, Sale, Server, Side, Theirs, Work, reserves, side,
 };

@@ -2,7 +2,7 @@
 //!
 //! If a case has only a lower bound, its goal is that the setting costs nothing.
 
-use super::{
+use crate::case::{
     Case, Clients, Figure, HOT, HOT_RESERVES, Headers, LONE, REQUESTS_PER_SECOND, Reserves,
     Snapshot, Standby, Theirs, Work, reserves, side,
 };

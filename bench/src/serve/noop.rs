@@ -12,7 +12,7 @@ use flashsale_api::Problem;
 use inventory::{ProductId, product::Product};
 use time::OffsetDateTime;
 
-use super::{Reserve, created};
+use super::contract::{Reserve, created};
 use crate::database::PLENTY;
 
 pub(super) fn router() -> Router {

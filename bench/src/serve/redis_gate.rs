@@ -12,7 +12,7 @@ use inventory::reservation::Refusal;
 use redis::aio::MultiplexedConnection;
 use time::OffsetDateTime;
 
-use super::{HOLD, Reserve, created, failed, sold_out};
+use super::contract::{HOLD, Reserve, created, failed, sold_out};
 
 /// Returns 1 when the user has a new hold, 0 when sold out, and -1 when the user already had one.
 const SCRIPT: &str = "\

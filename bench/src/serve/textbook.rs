@@ -8,7 +8,7 @@ use redis::aio::MultiplexedConnection;
 use sqlx::PgPool;
 use time::OffsetDateTime;
 
-use super::{HOLD, Reserve, created, failed, sold_out};
+use super::contract::{HOLD, Reserve, created, failed, sold_out};
 
 #[derive(Clone)]
 struct Shop {

@@ -8,7 +8,7 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicI32, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use anyhow::Context as _;
@@ -28,6 +28,8 @@ use crate::{
     session::{SESSION, SET_UP, session},
 };
 use servers::{Servers, locked};
+
+pub(crate) use servers::was_read_only;
 
 /// Time limit of one call. PostgreSQL answers within milliseconds, and a lock wait ends by itself after 5 s (see
 /// `sql/reserve.sql`). No answer for longer means that the network drops packets.
@@ -144,7 +146,7 @@ fn pool_options(args: &Args, servers: Option<Arc<Servers>>) -> PgPoolOptions {
                 let session = session(connection, SET_UP).await?;
                 // The pool tries again until the time limit of the call, and then only says that it ended.
                 if !session.writable {
-                    *locked(&READ_ONLY_SEEN) = Some(Instant::now());
+                    servers::saw_read_only();
                     return Err(sqlx::Error::Configuration(READ_ONLY.into()));
                 }
                 if session.advances_ids {
@@ -154,15 +156,6 @@ fn pool_options(args: &Args, servers: Option<Arc<Servers>>) -> PgPoolOptions {
                 Ok(())
             })
         })
-}
-
-/// When this process last opened a session that cannot write. A process has one database. On a busy machine a health
-/// check has no time to open a session of its own.
-static READ_ONLY_SEEN: Mutex<Option<Instant>> = Mutex::new(None);
-
-/// Whether PostgreSQL was read-only a moment ago. The pool opens sessions all the time while it has none.
-pub(crate) fn was_read_only() -> bool {
-    locked(&READ_ONLY_SEEN).is_some_and(|seen| seen.elapsed() < Duration::from_secs(1))
 }
 
 /// Why a session cannot be used for writes.

@@ -1,6 +1,6 @@
 //! Empty versions of the public types, for builds without the feature `otel`.
 
-use crate::{Answer, Publishing};
+use crate::subject::{Answer, Publishing};
 
 /// Exports nothing.
 pub struct Exporter;

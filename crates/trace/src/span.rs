@@ -11,7 +11,10 @@ use opentelemetry::{
 };
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 
-use crate::{Answer, Publishing, exporter};
+use crate::{
+    exporter,
+    subject::{Answer, Publishing},
+};
 
 /// `None`: not sampled, or not exported. Then its child spans do not exist either.
 #[derive(Clone)]

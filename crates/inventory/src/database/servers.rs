@@ -9,7 +9,6 @@ use futures_util::future::select_all;
 use sqlx::{Connection as _, PgConnection, PgPool, postgres::PgConnectOptions};
 use tokio::time::{sleep, timeout};
 
-use super::READ_ONLY_SEEN;
 use crate::session::{SESSION, session};
 
 /// Time limit for a server to accept a session and say whether it can be written to. It delays no other server.
@@ -123,8 +122,22 @@ async fn ask(server: &PgConnectOptions) -> Result<Option<PgConnection>, sqlx::Er
     if session(&mut connection, SESSION).await?.writable {
         return Ok(Some(connection));
     }
-    *locked(&READ_ONLY_SEEN) = Some(Instant::now());
+    saw_read_only();
     Ok(None)
+}
+
+/// When this process last opened a session that cannot write. A process has one database. On a busy machine a health
+/// check has no time to open a session of its own.
+static READ_ONLY_SEEN: Mutex<Option<Instant>> = Mutex::new(None);
+
+/// Remembers that a session cannot write.
+pub(super) fn saw_read_only() {
+    *locked(&READ_ONLY_SEEN) = Some(Instant::now());
+}
+
+/// Whether PostgreSQL was read-only a moment ago. The pool opens sessions all the time while it has none.
+pub(crate) fn was_read_only() -> bool {
+    locked(&READ_ONLY_SEEN).is_some_and(|seen| seen.elapsed() < Duration::from_secs(1))
 }
 
 #[expect(
