@@ -100,7 +100,7 @@ pub fn restore(
 ///
 /// A process that waits for a product's lock with a batch in hand cannot add the requests that arrive meanwhile, so
 /// several processes would send small batches in turns. So where the previous call had to wait (`waited`, which this
-/// function updates), it first waits for its turn and the lock alone. With the lock it calls `latecomers` for requests of the same
+/// function updates), it first waits for the lock alone. With the lock it calls `latecomers` for requests of the same
 /// products, appends them to `requests`, and reserves all at once.
 pub async fn reserve_in_turn(
     pool: &PgPool,
@@ -120,25 +120,17 @@ pub async fn reserve_in_turn(
     }
     let products: HashSet<ProductId> = requests.iter().map(|request| request.product_id).collect();
     let work = async |transaction: &mut PgConnection| {
+        let wait = "-- reserve: wait for the products\nselect wait_for_products_v1($1) as waited";
         let ids: Vec<i64> = products.iter().map(|product| product.get()).collect();
-        let rows = execute(&mut *transaction, sqlx::query(TAKE_TURN).bind(ids)).await?;
+        let rows = execute(&mut *transaction, sqlx::query(wait).bind(ids)).await?;
         let row = rows.first().ok_or(sqlx::Error::RowNotFound)?;
         waited.store(row.try_get("waited")?, Ordering::Relaxed);
         requests.extend(latecomers(&products));
-        let decided = decide(transaction, TRY, requests, hold_seconds, events).await?;
-        Ok(match decided.busy {
-            true => (End::Rollback, None),
-            false => (End::Commit, Some(batch(decided)?)),
-        })
+        let decided = decide(transaction, RESERVE, requests, hold_seconds, events).await?;
+        Ok((End::Commit, batch(decided)?))
     };
-    if let Some(batch) = transact(pool, work).await? {
-        return Ok(batch);
-    }
-    // One of the products was created after the turn, and another transaction has it already.
-    batch(decide(pool, RESERVE, requests, hold_seconds, events).await?)
+    transact(pool, work).await
 }
-
-const TAKE_TURN: &str = "-- reserve: take a turn\nselect take_turn_v1($1) as waited";
 
 const RESERVE: &str = "-- reserve
     select outcomes, ids, numbers, reserved_at, expired, busy

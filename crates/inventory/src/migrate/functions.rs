@@ -84,7 +84,6 @@ static FILES: &[&str] = files![
     "settle_waitlist",
     "sold_out",
     "still_allowed",
-    "take_turn",
     "trace_events",
     "wait_for_products",
     "write_events",

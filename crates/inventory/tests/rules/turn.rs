@@ -181,62 +181,6 @@ async fn a_lock_that_is_never_to_be_had_takes_nobody_along(pool: PgPool) {
     assert_eq!(shop.counters(product).await, (9, 0, 0));
 }
 
-/// The lock of a row wakes all that wait for it. So one process waits for it, and the others wait for their turn.
-#[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
-async fn one_process_at_a_time_waits_for_the_product(pool: PgPool) {
-    let shop = Shop::new(pool);
-    let product = shop.product(9).await;
-    let lock = shop.lock(product).await;
-    let lanes = [Lane::in_a_rush(), Lane::in_a_rush(), Lane::in_a_rush()];
-    let batches: Vec<_> = (1_i64..)
-        .zip(&lanes)
-        .map(|(user, lane)| lane.send(&shop, vec![one(product, user)], Vec::new()))
-        .collect();
-    let calls: Vec<_> = batches.iter().map(JoinHandle::abort_handle).collect();
-    shop.until_waiting(&calls).await;
-    let waits_for = async |lock_type: &str| {
-        let waits = "select count(*) from pg_locks l join pg_stat_activity a using (pid)
-            where a.datname = current_database() and not l.granted and l.locktype = $1";
-        let count = sqlx::query_scalar::<_, i64>(waits).bind(lock_type);
-        count.fetch_one(&shop.pool).await.unwrap()
-    };
-    assert_eq!(waits_for("advisory").await, 2);
-    assert_eq!(waits_for("transactionid").await, 1);
-    lock.commit().await.unwrap();
-    for (batch, lane) in batches.into_iter().zip(lanes) {
-        assert_eq!(outcomes(&batch.await.unwrap().unwrap()), [Ok(())]);
-        assert!(lane.waits());
-    }
-    shop.assert_sound().await;
-}
-
-/// Otherwise two processes could wait for each other's turns.
-#[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
-async fn turns_are_taken_in_the_order_of_the_products(pool: PgPool) {
-    let shop = Shop::new(pool);
-    // The order in which a lane names its products is random.
-    for _ in 0..9 {
-        let [first, second] = [shop.product(9).await, shop.product(9).await];
-        let mut turn = shop.pool.begin().await.unwrap();
-        let take = "select pg_try_advisory_xact_lock(-$1)";
-        let mut has_taken = async |product: ProductId| {
-            let taken = sqlx::query_scalar::<_, bool>(take).bind(product.get());
-            taken.fetch_one(&mut *turn).await.unwrap()
-        };
-        assert!(has_taken(first).await);
-        let lane = Lane::in_a_rush();
-        let batch = lane.send(&shop, vec![one(second, 1), one(first, 1)], Vec::new());
-        shop.until_waiting(&[batch.abort_handle()]).await;
-        assert!(
-            has_taken(second).await,
-            "it has taken nothing that comes later"
-        );
-        turn.rollback().await.unwrap();
-        assert_eq!(outcomes(&batch.await.unwrap().unwrap()), [Ok(()), Ok(())]);
-        assert!(lane.waits());
-    }
-}
-
 /// Concurrent processes: each request gets its own answer, and exactly the stock is sold.
 #[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
 async fn a_rush_of_several_lanes_sells_exactly_the_stock(pool: PgPool) {
