@@ -82,12 +82,13 @@ impl Permits {
     fn grant(&self) {
         let mut unused = Vec::new();
         let mut passed_over = Vec::new();
-        let mut state = lock(&self.0.state);
+        let mut guard = lock(&self.0.state);
+        let state = &mut *guard;
         // Without a free permit, it only removes those that have given up, as far as they come first. All wait for the same
         // time at most, so that few remain behind one that still waits.
-        while let Some(first) = state.waiting.front()
-            && (state.used < self.0.total || first.granted.is_closed())
-            && let Some(waiting) = state.waiting.pop_front()
+        while let Some(waiting) = state
+            .waiting
+            .pop_front_if(|first| state.used < self.0.total || first.granted.is_closed())
         {
             if waiting.granted.is_closed() {
                 // Its client has gone, or it has waited for too long.
@@ -101,7 +102,7 @@ impl Permits {
         for waiting in passed_over.into_iter().rev() {
             state.waiting.push_front(waiting);
         }
-        drop(state);
+        drop(guard);
         // Dropped without the mutex, because that takes it.
         drop(unused);
     }
