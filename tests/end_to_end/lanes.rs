@@ -1,6 +1,6 @@
 //! Batches of several requests, as clients see them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use futures_util::future::join_all;
 use serde_json::{Value, json};
@@ -328,4 +328,37 @@ async fn a_read_is_never_older_than_its_request() {
         assert!(!reader.is_finished(), "a reader failed");
         reader.abort();
     }
+}
+
+/// A sale begins with a rush. Its first batch must not wait for a new session.
+#[tokio::test(flavor = "multi_thread")]
+async fn reserve_lanes_have_their_sessions_before_the_first_request() {
+    const LANES: usize = 3;
+    const PRODUCTS: i64 = 20;
+    let system = System::with(&[("RESERVE_LANES", "3")]).await;
+    let sessions = async |which: &str| -> BTreeSet<i32> {
+        let sessions = format!(
+            "select pid from pg_stat_activity
+            where datname = current_database() and application_name = 'flashsale-api' and {which}"
+        );
+        let pids = sqlx::query_scalar(sqlx::AssertSqlSafe(sessions));
+        let pids: Vec<i32> = pids.fetch_all(&system.database.pool).await.unwrap();
+        pids.into_iter().collect()
+    };
+    let before = eventually(
+        "a session for each lane with and without keys",
+        async || {
+            let rehearsed = sessions("query like '-- reserve: rehearsal%'").await;
+            (rehearsed.len() == 2 * LANES).then_some(rehearsed)
+        },
+    )
+    .await;
+    for _ in 0..PRODUCTS {
+        let product = system.create_product(1).await;
+        system.reserve(product, 1).await;
+    }
+    let used =
+        sessions("query like '-- reserve%' and query not like '-- reserve: rehearsal%'").await;
+    assert_eq!(used.len(), LANES, "each lane has had one of the products");
+    assert!(used.is_subset(&before), "{used:?} of {before:?}");
 }

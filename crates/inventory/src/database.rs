@@ -19,13 +19,13 @@ use sqlx::{
     postgres::{PgArguments, PgConnectOptions, PgPoolOptions, PgRow},
     query::Query,
 };
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use trace::Span;
 
 use crate::{
     error::Error,
     id_epoch,
-    session::{SESSION, SET_UP, session},
+    session::{SESSION, SET_UP, rehearse, session},
 };
 use servers::{Servers, locked};
 
@@ -44,6 +44,9 @@ pub(crate) const CHECK_LIMIT: Duration = Duration::from_millis(1_500);
 /// A connection that was idle for longer is tested before use. If PostgreSQL goes away within this time, the next
 /// call fails with an unknown outcome.
 const TRUSTED_IDLE: Duration = Duration::from_millis(10);
+
+/// Pause between attempts to open a connection before it is needed.
+const OPEN_EVERY: Duration = Duration::from_secs(1);
 
 /// A connection is replaced after this time, so that connections find their way to another server when a load
 /// balancer or a DNS name moves, even if nothing fails.
@@ -103,7 +106,11 @@ pub fn connect(args: &Args, application_name: &str) -> anyhow::Result<PgPool> {
         .collect();
     let first = all[0].clone();
     let servers = (all.len() > 1).then(|| Servers::new(all));
-    let pool = pool_options(args, servers.clone()).connect_lazy_with(first);
+    let wait = Duration::from_millis(args.database_acquire_milliseconds);
+    let options = pool_options(wait, servers.clone(), FirstCall::Cold);
+    let pool = options
+        .max_connections(args.database_max_connections)
+        .connect_lazy_with(first);
     if let Some(servers) = servers {
         servers.add(&pool);
         locked(&SERVERS).replace(Arc::clone(&servers));
@@ -115,13 +122,26 @@ pub fn connect(args: &Args, application_name: &str) -> anyhow::Result<PgPool> {
 /// The servers of this process, if there are several.
 static SERVERS: Mutex<Option<Arc<Servers>>> = Mutex::new(None);
 
-fn pool_options(args: &Args, servers: Option<Arc<Servers>>) -> PgPoolOptions {
+/// The first call of a session.
+#[derive(Clone, Copy, PartialEq)]
+enum FirstCall {
+    /// It compiles and plans what it needs.
+    Cold,
+    /// It finds the plans of a rehearsal: see [`rehearse`].
+    Rehearsed,
+}
+
+/// `wait` is the time limit of a call for a connection.
+fn pool_options(
+    wait: Duration,
+    servers: Option<Arc<Servers>>,
+    first_call: FirstCall,
+) -> PgPoolOptions {
     // The timeline on which this pool has advanced the ids. 0: none yet.
     let timeline = Arc::new(AtomicI32::new(0));
     let known = Arc::clone(&timeline);
     PgPoolOptions::new()
-        .max_connections(args.database_max_connections)
-        .acquire_timeout(Duration::from_millis(args.database_acquire_milliseconds))
+        .acquire_timeout(wait)
         // The pool's own test would cost every batch of a busy lane a round trip.
         .test_before_acquire(false)
         .max_lifetime(MAX_LIFETIME)
@@ -153,6 +173,9 @@ fn pool_options(args: &Args, servers: Option<Arc<Servers>>) -> PgPoolOptions {
                     id_epoch::advance(connection).await?;
                 }
                 timeline.store(session.timeline, Ordering::Relaxed);
+                if first_call == FirstCall::Rehearsed {
+                    rehearse(connection).await;
+                }
                 Ok(())
             })
         })
@@ -215,9 +238,34 @@ async fn connect_within(
 /// A second pool with the same settings and its own `connections`. Its calls do not wait when all connections of the
 /// first pool are in use.
 pub fn beside(pool: &PgPool, connections: u32) -> PgPool {
-    let options = pool.connect_options().as_ref().clone();
-    let settings = pool.options().clone().max_connections(connections);
-    let beside = settings.connect_lazy_with(options);
+    let options = options_beside(pool, FirstCall::Cold);
+    open_beside(pool, options.max_connections(connections))
+}
+
+/// A pool of one connection with the same settings, for reserves. It is opened now and stays open, and its session has
+/// rehearsed: the first batch of a sale must not wait for a new process of PostgreSQL, nor for its plans.
+pub fn kept_ready(pool: &PgPool) -> PgPool {
+    let options = options_beside(pool, FirstCall::Rehearsed);
+    let kept = open_beside(pool, options.max_connections(1).min_connections(1));
+    let first = kept.clone();
+    // A lazy pool only keeps as many connections as it has had. PostgreSQL may not be up yet.
+    tokio::spawn(async move {
+        while let Err(error) = first.acquire().await
+            && !matches!(error, sqlx::Error::PoolClosed)
+        {
+            sleep(OPEN_EVERY).await;
+        }
+    });
+    kept
+}
+
+fn options_beside(pool: &PgPool, first_call: FirstCall) -> PgPoolOptions {
+    let wait = pool.options().get_acquire_timeout();
+    pool_options(wait, locked(&SERVERS).clone(), first_call)
+}
+
+fn open_beside(pool: &PgPool, options: PgPoolOptions) -> PgPool {
+    let beside = options.connect_lazy_with(pool.connect_options().as_ref().clone());
     if let Some(servers) = &*locked(&SERVERS) {
         servers.add(&beside);
     }

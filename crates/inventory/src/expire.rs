@@ -6,6 +6,7 @@ use std::{
 };
 
 use sqlx::{PgPool, Row};
+use tokio::time::sleep;
 
 use crate::{
     Error, Executor, ProductId,
@@ -276,7 +277,7 @@ pub async fn sweep_unlocked(
 }
 
 /// Does all of a turn that was [`Step::Locked`], transaction by transaction, and waits for the product's lock before each.
-/// Calls `after` as [`sweep`] does.
+/// Then leaves it to others for as long as the transaction took. Calls `after` as [`sweep`] does.
 pub async fn sweep_locked(
     pool: &PgPool,
     turn: Turn,
@@ -286,6 +287,7 @@ pub async fn sweep_locked(
     mut after: impl FnMut(Expired) -> bool,
 ) -> Result<(), Error> {
     loop {
+        let began = Instant::now();
         let done = take(pool, turn, max_rows, commit, IfLocked::Wait, events).await?;
         let Some(done) = done else {
             return Ok(());
@@ -293,6 +295,9 @@ pub async fn sweep_locked(
         if !after(done) || !is_full(turn, done, max_rows) {
             return Ok(());
         }
+        // Others want the lock, too. Without a pause, this loop often has it again before a session that PostgreSQL has
+        // woken gets to run.
+        sleep(began.elapsed()).await;
     }
 }
 

@@ -58,3 +58,13 @@ pub(crate) async fn session(
     let rows = sqlx::raw_sql(statements).fetch_all(connection).await?;
     Session::from_row(rows.last().ok_or(sqlx::Error::RowNotFound)?)
 }
+
+/// Has PostgreSQL compile and plan most of what reserves need in this session, by a request for a product that does not
+/// exist. Without it, the session's first batch of 100 took 9 to 17 ms on an idle machine, and 3 to 5 ms with it.
+///
+/// Errors are ignored: the schema may not be there yet.
+pub(crate) async fn rehearse(connection: &mut PgConnection) {
+    let request = "-- reserve: rehearsal
+        select from reserve_v2('{0,0}', '{1,2}', '{1,1}', '{}', 1, '{}', wait => false)";
+    let _ = sqlx::raw_sql(request).execute(connection).await;
+}

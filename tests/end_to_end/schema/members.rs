@@ -36,11 +36,14 @@ async fn a_newer_schema_is_used_as_long_as_it_is_compatible() {
     let contract = "update schema_version set compatible_from = 99";
     system.database.execute(contract).await;
     processes.are_not_ready(&too_new()).await;
-    // Some may have noticed by themselves that it is not compatible any more. Before, none had a reason to complain.
+    // Some may have noticed by themselves that it is not compatible any more. Before, none had a reason to complain, except
+    // that PostgreSQL may be slow to answer on a busy machine.
     let log = processes.stop().await;
     for line in log.iter().flat_map(|(_, lines)| lines) {
         let said = line["message"].as_str().unwrap();
-        let complains = said.starts_with("cannot work") && !said.contains(&too_new());
+        let expected = [&too_new(), "PostgreSQL does not answer"];
+        let is_expected = expected.iter().any(|it| said.contains(*it));
+        let complains = said.starts_with("cannot work") && !is_expected;
         assert!(!complains, "{log:?}");
     }
 }
