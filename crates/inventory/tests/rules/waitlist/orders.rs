@@ -45,3 +45,37 @@ async fn a_refused_order_leaves_due_units_to_the_expirer(pool: PgPool) {
     shop.assert_sound().await;
     shop.assert_lines().await;
 }
+
+/// The user who orders is first in the line of one of the products. A due unit of it is theirs before the order is decided,
+/// and the order is refused because of that hold. The answer names it, so it must not be rolled back with the order.
+#[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
+async fn a_refused_order_names_a_hold_that_exists(pool: PgPool) {
+    let shop = Shop::new(pool);
+    for (others, ordered_first) in [(0, true), (0, false), (1, true), (1, false)] {
+        let [product, plenty] = [shop.product(1).await, shop.product(9).await];
+        let due = shop.hold(product, 1).await.id;
+        let entry = shop.waits(product, 2).await;
+        for other in 0..others {
+            shop.waits(product, 3 + other).await;
+        }
+        shop.backdate(due, 1).await;
+        let mut requests = [one(product, 2), one(plenty, 2)];
+        if !ordered_first {
+            requests.reverse();
+        }
+        let refused = reserve_batch(&shop.pool, &requests, HOLD_SECONDS, &shop.events).await;
+        let refused = refused.unwrap();
+        let (refused_product, refusal) = refused.answer.unwrap_err();
+        assert_eq!(refused_product, product);
+        let Refusal::AlreadyReserved { reservation_id } = refusal else {
+            panic!("{refusal:?}");
+        };
+        let named = shop.get(reservation_id).await;
+        assert_eq!((named.product_id, named.user_id.get()), (product, 2));
+        assert_eq!((refused.expired, refused.offered), (1, 1));
+        assert_eq!(shop.entry(entry.id).await.status, EntryStatus::Offered);
+        assert_eq!(shop.counters(plenty).await, (9, 0, 0));
+    }
+    shop.assert_sound().await;
+    shop.assert_lines().await;
+}
