@@ -8,6 +8,8 @@ mod line;
 mod orders;
 mod reclaim;
 
+use std::collections::BTreeSet;
+
 use inventory::reservation::Status;
 
 pub(super) use self::{line::Entry, orders::Whole};
@@ -163,7 +165,7 @@ impl Reference {
     }
 
     /// Reserves all or none. A refusal leaves nothing but expired holds, and not even these if the others would have
-    /// been granted. Returns all holds, or the first refusal.
+    /// been granted, unless the refusal names a hold that was offered in this call. Returns all holds, or the first refusal.
     pub(super) fn reserve_batch(
         &mut self,
         requests: &[Request],
@@ -179,7 +181,24 @@ impl Reference {
             .iter()
             .map(|request| trial.reserve_one(request))
             .collect();
-        if tried.iter().any(granted) && !tried.iter().all(granted) {
+        let is_refused = tried.iter().any(granted) && !tried.iter().all(granted);
+        let names_new_hold = tried.iter().any(
+            |answer| matches!(answer, Answer::AlreadyReserved(hold) if *hold >= self.holds.len()),
+        );
+        if is_refused && names_new_hold {
+            // It was offered to the user, who waited. It stays, and so does what all lines of the order were given.
+            let served = self.serve_order(requests);
+            if served.iter().collect::<BTreeSet<_>>() != expired.iter().collect() {
+                return Err(format!(
+                    "{served:?} are served, and {expired:?} have expired"
+                ));
+            }
+            let mut trial = self.clone();
+            trial.sweep();
+            let mut again = requests.iter().map(|request| trial.reserve_one(request));
+            let refusal = again.find(|answer| !granted(answer));
+            refusal.map_or(Err("no refusal".to_owned()), |refusal| Ok(vec![refusal]))
+        } else if is_refused {
             if !expired.is_empty() {
                 return Err(format!("undone, and {expired:?} are not"));
             }

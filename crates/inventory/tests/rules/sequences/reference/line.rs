@@ -1,5 +1,7 @@
 //! The line of each product, in memory.
 
+use std::collections::BTreeSet;
+
 use inventory::{reservation::Status, waitlist::EntryStatus};
 
 use super::{Answer, Deadline, Hold, Reference, Request, Window};
@@ -131,6 +133,18 @@ impl Reference {
         } else {
             Vec::new()
         }
+    }
+
+    /// Serves the lines of all products of an order. Returns the holds that ended.
+    pub(super) fn serve_order(&mut self, requests: &[Request]) -> Vec<usize> {
+        let ordered: BTreeSet<usize> = requests.iter().filter_map(|it| it.product).collect();
+        let mut ended = Vec::new();
+        for product in ordered {
+            if self.is_on_sale(product) {
+                ended.extend(self.serve(product));
+            }
+        }
+        ended
     }
 
     fn live(&self, product: usize, user: i64) -> Option<usize> {
