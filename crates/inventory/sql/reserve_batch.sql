@@ -8,6 +8,8 @@ create or replace function reserve_batch_v1(
   out reserved_at timestamptz, out expired bigint
 )
 language plpgsql
+-- For the second pass: reserve_v2 has its own.
+set lock_timeout = '5s'
 set enable_seqscan = off
 set plan_cache_mode = force_generic_plan
 as $$
@@ -15,15 +17,15 @@ as $$
 declare
   shortest integer;
   longest integer;
-  deadline timestamptz;
-  change jsonb;
-  named bigint[];
+  undone boolean;
+  there bigint[];
   lines bigint[];
   served bigint := 0::bigint;
   before bigint;
   offered bigint := 0::bigint;
 begin
   for pass in 1 .. 2 loop
+    undone := false;
     begin
       select r.outcomes, r.ids, r.numbers, r.reserved_at, r.expired
       into outcomes, ids, numbers, reserved_at, expired
@@ -34,15 +36,7 @@ begin
         from unnest(numbers) as q (own_seconds);
         if shortest < longest then
           numbers := array_fill(shortest, array[cardinality(ids)]);
-          deadline := reserved_at + shortest * interval '1 second';
-          change := jsonb_build_object('expires_at', deadline);
-          -- reserve batch: one deadline
-          update reservations_active h set expires_at = deadline where h.id = any(ids);
-          -- reserve batch: the deadline in the events
-          update outbox_events o
-          set payload = o.payload || change
-          where o.published_at is null and o.dead_at is null and o.next_attempt_at = reserved_at
-            and o.event_type = 'ReservationCreated' and (o.payload ->> 'reservation_id')::bigint = any(ids);
+          perform shorten_holds_v1(ids, reserved_at, shortest);
         end if;
       elsif 'reserved' = any(outcomes) then
         -- Rolls back to the start of this block. Variables keep their values. Units of due holds that this call offered
@@ -53,22 +47,31 @@ begin
     exception when sqlstate 'FS001' then
       outcomes := array_replace(array_remove(outcomes, 'offered'), 'reserved', null);
       expired := 0;
+      undone := true;
     end;
-    named := array(select q.id from unnest(ids, outcomes) as q (id, outcome) where q.outcome = 'already_reserved');
+    exit when not undone or array_position(outcomes, 'already_reserved') is null;
     -- reserve batch: whether the holds that the answer names are there
-    exit when (select count(*) from reservations_active h where h.id = any(named)) = cardinality(named);
+    there := array(select h.id from reservations_active h where h.id = any(ids));
+    lines := array(
+      select distinct q.product_id from unnest(product_ids, ids, outcomes) as q (product_id, id, outcome)
+      where q.outcome = 'already_reserved' and q.id <> all(there)
+      order by q.product_id
+    );
+    exit when lines = '{}';
 
-    -- The user waited for one of these products, was offered a hold, and was refused because of it. This hold must stay,
-    -- because the answer names it. So the units are handed over once more, outside of the block.
+    -- The user waited for these products, was offered holds, and was refused because of them. They must stay, because the
+    -- answer names them. So the units are handed over once more, outside of the block.
     perform wait_for_products_v1(product_ids);
-    -- reserve batch: products with a line
-    lines := array(select p.id from products p where p.id = any(product_ids) and p.waiting > 0 order by p.id);
     before := offered_v1(lines);
     served := served + serve_waitlists_v1(lines, clock_timestamp(), events);
     offered := offered + offered_v1(lines) - before;
   end loop;
   expired := expired + served;
   if offered > 0 then
+    -- Another call may have ended a hold that blocked the first pass.
+    if outcomes = '{}' then
+      outcomes := array_fill('reserved'::text, array[cardinality(ids)]);
+    end if;
     outcomes := outcomes || array_fill('offered'::text, array[offered::integer]);
   end if;
 end

@@ -45,7 +45,7 @@ pub(crate) const CHECK_LIMIT: Duration = Duration::from_millis(1_500);
 /// call fails with an unknown outcome.
 const TRUSTED_IDLE: Duration = Duration::from_millis(10);
 
-/// Pause between attempts to open a connection before it is needed.
+/// How often the connection of [`kept_ready`] is opened, if there is none.
 const OPEN_EVERY: Duration = Duration::from_secs(1);
 
 /// A connection is replaced after this time, so that connections find their way to another server when a load
@@ -246,13 +246,15 @@ pub fn beside(pool: &PgPool, connections: u32) -> PgPool {
 /// rehearsed: the first batch of a sale must not wait for a new process of PostgreSQL, nor for its plans.
 pub fn kept_ready(pool: &PgPool) -> PgPool {
     let options = options_beside(pool, FirstCall::Rehearsed);
-    let kept = open_beside(pool, options.max_connections(1).min_connections(1));
-    let first = kept.clone();
-    // A lazy pool only keeps as many connections as it has had. PostgreSQL may not be up yet.
+    let kept = open_beside(pool, options.max_connections(1));
+    let pool = kept.clone();
+    // Not `min_connections`: while sqlx opens one for it, calls wait for minutes if PostgreSQL was away.
     tokio::spawn(async move {
-        while let Err(error) = first.acquire().await
-            && !matches!(error, sqlx::Error::PoolClosed)
-        {
+        while !pool.is_closed() {
+            if pool.size() == 0 {
+                // The error is ignored: PostgreSQL may not be up yet.
+                let _ = pool.acquire().await;
+            }
             sleep(OPEN_EVERY).await;
         }
     });

@@ -26,6 +26,9 @@ pub const PAUSE_PER_LOOK: u32 = 10;
 /// index entries of all the holds that the sweep has ended.
 const LOOK_PAUSE_MAX: Duration = Duration::from_millis(350);
 
+/// Maximum pause before the next transaction of a product whose lock others want.
+const BUSY_PAUSE_MAX: Duration = Duration::from_millis(100);
+
 /// The due holds and waitlists, by the database's clock.
 #[derive(Debug, Clone)]
 pub struct Due {
@@ -277,7 +280,7 @@ pub async fn sweep_unlocked(
 }
 
 /// Does all of a turn that was [`Step::Locked`], transaction by transaction, and waits for the product's lock before each.
-/// Then leaves it to others for as long as the transaction took. Calls `after` as [`sweep`] does.
+/// Then leaves it to others for as long as the transaction and its wait took, at most 100 ms. Calls `after` as [`sweep`] does.
 pub async fn sweep_locked(
     pool: &PgPool,
     turn: Turn,
@@ -297,7 +300,7 @@ pub async fn sweep_locked(
         }
         // Others want the lock, too. Without a pause, this loop often has it again before a session that PostgreSQL has
         // woken gets to run.
-        sleep(began.elapsed()).await;
+        sleep(began.elapsed().min(BUSY_PAUSE_MAX)).await;
     }
 }
 

@@ -82,6 +82,7 @@ static FILES: &[&str] = files![
     "set_stock",
     "settle_move",
     "settle_waitlist",
+    "shorten_holds",
     "sold_out",
     "still_allowed",
     "trace_events",

@@ -182,12 +182,16 @@ impl Reference {
             .map(|request| trial.reserve_one(request))
             .collect();
         let is_refused = tried.iter().any(granted) && !tried.iter().all(granted);
-        let names_new_hold = tried.iter().any(
-            |answer| matches!(answer, Answer::AlreadyReserved(hold) if *hold >= self.holds.len()),
-        );
-        if is_refused && names_new_hold {
-            // It was offered to the user, who waited. It stays, and so does what all lines of the order were given.
-            let served = self.serve_order(requests);
+        // Products whose lines have given the user a hold in this call.
+        let given: BTreeSet<usize> = requests
+            .iter()
+            .zip(&tried)
+            .filter(|(_, answer)| matches!(answer, Answer::AlreadyReserved(hold) if *hold >= self.holds.len()))
+            .filter_map(|(request, _)| request.product)
+            .collect();
+        if is_refused && !given.is_empty() {
+            // The refusal names that hold. It stays, and so does what all in its line were given.
+            let served: Vec<usize> = given.iter().flat_map(|it| self.serve(*it)).collect();
             if served.iter().collect::<BTreeSet<_>>() != expired.iter().collect() {
                 return Err(format!(
                     "{served:?} are served, and {expired:?} have expired"

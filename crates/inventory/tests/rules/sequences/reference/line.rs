@@ -1,7 +1,5 @@
 //! The line of each product, in memory.
 
-use std::collections::BTreeSet;
-
 use inventory::{reservation::Status, waitlist::EntryStatus};
 
 use super::{Answer, Deadline, Hold, Reference, Request, Window};
@@ -100,7 +98,7 @@ impl Reference {
 
     /// Gives units that are free or due to those in line. Due holds end as far as the line wants their units. Returns
     /// these holds.
-    fn serve(&mut self, product: usize) -> Vec<usize> {
+    pub(super) fn serve(&mut self, product: usize) -> Vec<usize> {
         self.offer(product);
         let mut ended = Vec::new();
         loop {
@@ -133,18 +131,6 @@ impl Reference {
         } else {
             Vec::new()
         }
-    }
-
-    /// Serves the lines of all products of an order. Returns the holds that ended.
-    pub(super) fn serve_order(&mut self, requests: &[Request]) -> Vec<usize> {
-        let ordered: BTreeSet<usize> = requests.iter().filter_map(|it| it.product).collect();
-        let mut ended = Vec::new();
-        for product in ordered {
-            if self.is_on_sale(product) {
-                ended.extend(self.serve(product));
-            }
-        }
-        ended
     }
 
     fn live(&self, product: usize, user: i64) -> Option<usize> {
