@@ -97,7 +97,7 @@ pub async fn start(args: Args, process: Process) -> anyhow::Result<()> {
     if let Some(Command::Healthy) = args.command {
         return http_server::probe(args.listen_addr).await;
     }
-    let pool = database::connect(&args.database, "flashsale-expirer")?;
+    let pool = database::connect_to_expire(&args.database, "flashsale-expirer")?;
     gauges::show_pool(&process.registry, database::connections(&pool))?;
     let timer = Timer::start(&args.timer, &process)?;
     let health = Health::of(&process)

@@ -25,7 +25,7 @@ use trace::Span;
 use crate::{
     error::Error,
     id_epoch,
-    session::{SESSION, SET_UP, rehearse, session},
+    session::{Rehearsal, SESSION, SET_UP, session},
 };
 use servers::{Servers, locked};
 
@@ -100,6 +100,20 @@ pub fn connections(
 /// A pool that connects on first use, so that a process can start while PostgreSQL is down. Fails if the URL is
 /// invalid. With several servers, a task leads the pool to the one that can be written to.
 pub fn connect(args: &Args, application_name: &str) -> anyhow::Result<PgPool> {
+    connect_rehearsed(args, application_name, Rehearsal::None)
+}
+
+/// As [`connect`], for an expirer: each session rehearses. Whoever reserves a product waits for the transaction that
+/// expires its holds, and the calls of a sweep take turns on all sessions of the pool.
+pub fn connect_to_expire(args: &Args, application_name: &str) -> anyhow::Result<PgPool> {
+    connect_rehearsed(args, application_name, Rehearsal::Expire)
+}
+
+fn connect_rehearsed(
+    args: &Args,
+    application_name: &str,
+    rehearsal: Rehearsal,
+) -> anyhow::Result<PgPool> {
     let all = url::parse(&args.database_url)?.into_iter();
     let all: Vec<_> = all
         .map(|server| server.application_name(application_name))
@@ -107,7 +121,7 @@ pub fn connect(args: &Args, application_name: &str) -> anyhow::Result<PgPool> {
     let first = all[0].clone();
     let servers = (all.len() > 1).then(|| Servers::new(all));
     let wait = Duration::from_millis(args.database_acquire_milliseconds);
-    let options = pool_options(wait, servers.clone(), FirstCall::Cold);
+    let options = pool_options(wait, servers.clone(), rehearsal);
     let pool = options
         .max_connections(args.database_max_connections)
         .connect_lazy_with(first);
@@ -122,20 +136,11 @@ pub fn connect(args: &Args, application_name: &str) -> anyhow::Result<PgPool> {
 /// The servers of this process, if there are several.
 static SERVERS: Mutex<Option<Arc<Servers>>> = Mutex::new(None);
 
-/// The first call of a session.
-#[derive(Clone, Copy, PartialEq)]
-enum FirstCall {
-    /// It compiles and plans what it needs.
-    Cold,
-    /// It finds the plans of a rehearsal: see [`rehearse`].
-    Rehearsed,
-}
-
 /// `wait` is the time limit of a call for a connection.
 fn pool_options(
     wait: Duration,
     servers: Option<Arc<Servers>>,
-    first_call: FirstCall,
+    rehearsal: Rehearsal,
 ) -> PgPoolOptions {
     // The timeline on which this pool has advanced the ids. 0: none yet.
     let timeline = Arc::new(AtomicI32::new(0));
@@ -173,9 +178,7 @@ fn pool_options(
                     id_epoch::advance(connection).await?;
                 }
                 timeline.store(session.timeline, Ordering::Relaxed);
-                if first_call == FirstCall::Rehearsed {
-                    rehearse(connection).await;
-                }
+                rehearsal.hold(connection).await;
                 Ok(())
             })
         })
@@ -238,14 +241,14 @@ async fn connect_within(
 /// A second pool with the same settings and its own `connections`. Its calls do not wait when all connections of the
 /// first pool are in use.
 pub fn beside(pool: &PgPool, connections: u32) -> PgPool {
-    let options = options_beside(pool, FirstCall::Cold);
+    let options = options_beside(pool, Rehearsal::None);
     open_beside(pool, options.max_connections(connections))
 }
 
 /// A pool of one connection with the same settings, for reserves. It is opened now and stays open, and its session has
 /// rehearsed: the first batch of a sale must not wait for a new process of PostgreSQL, nor for its plans.
 pub fn kept_ready(pool: &PgPool) -> PgPool {
-    let options = options_beside(pool, FirstCall::Rehearsed);
+    let options = options_beside(pool, Rehearsal::Reserve);
     let kept = open_beside(pool, options.max_connections(1));
     let pool = kept.clone();
     // Not `min_connections`: while sqlx opens one for it, calls wait for minutes if PostgreSQL was away.
@@ -261,9 +264,9 @@ pub fn kept_ready(pool: &PgPool) -> PgPool {
     kept
 }
 
-fn options_beside(pool: &PgPool, first_call: FirstCall) -> PgPoolOptions {
+fn options_beside(pool: &PgPool, rehearsal: Rehearsal) -> PgPoolOptions {
     let wait = pool.options().get_acquire_timeout();
-    pool_options(wait, locked(&SERVERS).clone(), first_call)
+    pool_options(wait, locked(&SERVERS).clone(), rehearsal)
 }
 
 fn open_beside(pool: &PgPool, options: PgPoolOptions) -> PgPool {

@@ -1,4 +1,5 @@
-//! The sessions of a pool: those that cannot write, or that lead to another server than before, are not used.
+//! The sessions of a pool: those that cannot write, or that lead to another server than before, are not used. New ones
+//! rehearse.
 
 use std::time::{Duration, Instant};
 
@@ -10,12 +11,15 @@ use sqlx::{AssertSqlSafe, ConnectOptions as _, PgPool};
 
 /// A pool of one session, as the processes have it.
 fn service(pool: &PgPool, acquire: Duration) -> PgPool {
-    let args = database::Args {
+    database::connect(&args(pool, acquire), "rules").unwrap()
+}
+
+fn args(pool: &PgPool, acquire: Duration) -> database::Args {
+    database::Args {
         database_url: pool.connect_options().to_url_lossy().to_string(),
         database_max_connections: 1,
         database_acquire_milliseconds: acquire.as_millis().try_into().unwrap(),
-    };
-    database::connect(&args, "rules").unwrap()
+    }
 }
 
 /// A session must come within this time.
@@ -154,5 +158,69 @@ async fn an_idle_session_whose_server_has_another_timeline_is_replaced(pool: PgP
         // The new session stays.
         tokio::time::sleep(Duration::from_millis(20)).await;
         assert_eq!(session(&service).await, before);
+    }
+}
+
+/// Replaces the current version of a verb's function by one that only writes down its name.
+const RECORD_CALLS: &str = "
+    create table calls (verb text);
+    do $$
+    declare
+        verb text;
+        function record;
+    begin
+        foreach verb in array '{reserve,expire}'::text[] loop
+            select p.oid::regprocedure as signature, p.proname as name,
+                (
+                    select string_agg(format('%I %s', p.proargnames[a.n], a.type::regtype), ', ' order by a.n)
+                    from unnest(p.proargtypes) with ordinality as a (type, n)
+                ) as arguments
+            into strict function
+            from pg_proc p
+            where p.pronamespace = current_schema()::regnamespace and p.proname ~ format('^%s_v[0-9]+$', verb);
+            execute format('drop function %s', function.signature);
+            execute format(
+                'create function %I(%s) returns void language sql as $f$ insert into calls values (%L) $f$',
+                function.name, function.arguments, verb
+            );
+        end loop;
+    end $$";
+
+#[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
+async fn new_sessions_rehearse_the_functions_of_this_release(pool: PgPool) {
+    sqlx::raw_sql(RECORD_CALLS).execute(&pool).await.unwrap();
+    let called = async || -> Vec<String> {
+        let called = sqlx::query_scalar("delete from calls returning verb");
+        called.fetch_all(&pool).await.unwrap()
+    };
+    session(&database::connect_to_expire(&args(&pool, PATIENT), "rules").unwrap()).await;
+    assert_eq!(called().await, ["expire"]);
+    session(&database::kept_ready(&pool)).await;
+    assert_eq!(called().await, ["reserve"]);
+}
+
+#[sqlx::test]
+async fn without_a_schema_a_rehearsal_is_no_error(pool: PgPool) {
+    let expirer = database::connect_to_expire(&args(&pool, PATIENT), "rules").unwrap();
+    for service in [expirer, database::kept_ready(&pool)] {
+        session(&service).await;
+        service.close().await;
+    }
+    // A session reports what it did at its end.
+    let since = Instant::now();
+    loop {
+        let (done, failed): (i64, i64) = sqlx::query_as(
+            "select xact_commit, xact_rollback from pg_stat_database where datname = current_database()",
+        )
+        .fetch_one(&pool)
+        .await
+        .unwrap();
+        assert_eq!(failed, 0);
+        // Of each session at least its settings, its rehearsal and the query for its process id.
+        if done >= 6 {
+            break;
+        }
+        assert!(since.elapsed() < PATIENT, "{done} transactions are known");
+        tokio::task::yield_now().await;
     }
 }
