@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use inventory::{
-    Error, ProductId, ReservationId, database,
+    Error, ProductId, ReservationId,
+    database::{self, Rehearsal},
     locked::{self, Holder},
 };
 use lanes::{Lanes, Limits, LockProbe, NoAnswer, Quarantine, Turn};
@@ -102,7 +103,7 @@ impl LaneBuilder {
         let call_of_lane = || {
             let pool = match self.connections {
                 Connections::Shared => self.pool.clone(),
-                Connections::Own => database::kept_ready(&self.pool),
+                Connections::Own => database::one_session_now(&self.pool, Rehearsal::Reserve),
             };
             let (size, duration, call) = (size.clone(), duration.clone(), call.clone());
             let failed_calls = Arc::clone(&self.failed_calls);

@@ -44,6 +44,9 @@ const WATCH_EVERY: Duration = Duration::from_secs(1);
 /// sold out, millions of refusals per hour would fill the disk if they were kept for a day.
 const REFUSALS_KEPT: Duration = Duration::from_secs(600);
 
+/// One for sweeps, one to wait for a locked product, and one for everything else.
+const MIN_CONNECTIONS: u32 = 3;
+
 /// Maximum delay between attempts to reach PostgreSQL.
 const RETRY_MAX: Duration = Duration::from_secs(2);
 
@@ -97,7 +100,13 @@ pub async fn start(args: Args, process: Process) -> anyhow::Result<()> {
     if let Some(Command::Healthy) = args.command {
         return http_server::probe(args.listen_addr).await;
     }
-    let pool = database::connect_to_expire(&args.database, "flashsale-expirer")?;
+    let max_connections = args.database.database_max_connections.max(MIN_CONNECTIONS);
+    let waits = locked::connections(max_connections);
+    let of_pool = database::Args {
+        database_max_connections: max_connections - waits - 1,
+        ..args.database.clone()
+    };
+    let pool = database::connect(&of_pool, "flashsale-expirer")?;
     gauges::show_pool(&process.registry, database::connections(&pool))?;
     let timer = Timer::start(&args.timer, &process)?;
     let health = Health::of(&process)
@@ -107,6 +116,7 @@ pub async fn start(args: Args, process: Process) -> anyhow::Result<()> {
         .optional("redis", timer.clone(), async |timer| timer.is_up().await);
     let context = Context::new(
         pool,
+        waits,
         timer,
         args.expire_batch_rows,
         args.events.outbox_events,
@@ -114,7 +124,7 @@ pub async fn start(args: Args, process: Process) -> anyhow::Result<()> {
     )?;
     let listener = http_server::listen(args.listen_addr).await?;
     let router = health.router(process.registry.clone());
-    let limits = Limits::for_probes().beside_descriptors(args.database.database_max_connections);
+    let limits = Limits::for_probes().beside_descriptors(max_connections);
     let grace = Duration::from_secs(args.runtime.shutdown_seconds) / 2;
     let pool = context.pool.clone();
     let lag = Age::shown_by(context.metrics.lag_seconds.clone());
@@ -267,7 +277,7 @@ async fn sweep(
         !shutdown.is_cancelled()
     };
     let sweep = expire::sweep_unlocked(
-        &context.pool,
+        &context.sweeps,
         context.batch_rows,
         Commit::Asynchronous,
         &context.events,

@@ -12,15 +12,21 @@ use inventory::{
     expire::{self, Commit, Turn},
 };
 use runtime::lock;
+use sqlx::PgPool;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio_util::sync::CancellationToken;
 use trace::Span;
 
 use crate::context::Context;
 
-/// How many locks are waited for at once. Each takes a connection, and together they take at most half of the pool. If more
-/// products are locked, the others queue. Each sweep tries them as well, so their holds end soon after their locks.
+/// How many locks are waited for at once. Each takes a connection. If more products are locked, the others queue. Each sweep
+/// tries them as well, so their holds end soon after their locks.
 const WAITS: u32 = 4;
+
+/// Number of connections for waits of a process that has so many: at most half.
+pub(crate) fn connections(max: u32) -> u32 {
+    (max / 2).clamp(1, WAITS)
+}
 
 /// The products that sweeps have found locked.
 pub(crate) struct Locked {
@@ -59,15 +65,17 @@ impl Locked {
         context: &Context,
         shutdown: &CancellationToken,
     ) {
-        let half = context.pool.options().get_max_connections() / 2;
-        let at_once = half.clamp(1, WAITS) as usize;
         let (mut known, mut queue) = (HashSet::new(), VecDeque::new());
         let mut waits = FuturesUnordered::new();
+        // Each wait has a session of its own, so that all transactions of a product with many due holds are made in one
+        // session. The one that was used last is taken first.
+        let mut idle = context.waits.clone();
         while !shutdown.is_cancelled() {
-            while waits.len() < at_once
+            while !queue.is_empty()
+                && let Some(session) = idle.pop()
                 && let Some(turn) = queue.pop_front()
             {
-                waits.push(wait_for(turn, context, shutdown));
+                waits.push(wait_for(turn, session, context, shutdown));
             }
             tokio::select! {
                 Some(turn) = found.recv() => {
@@ -75,7 +83,8 @@ impl Locked {
                         queue.push_back(turn);
                     }
                 }
-                Some((turn, done)) = waits.next() => {
+                Some((turn, session, done)) = waits.next() => {
+                    idle.push(session);
                     known.remove(&turn);
                     self.note(turn, done, context);
                 }
@@ -103,12 +112,13 @@ impl Locked {
 /// Waits for the lock of one product.
 async fn wait_for(
     turn: Turn,
+    session: PgPool,
     context: &Context,
     shutdown: &CancellationToken,
-) -> (Turn, Result<(), Error>) {
+) -> (Turn, PgPool, Result<(), Error>) {
     let span = Span::of_work("sweep_locked");
     let wait = expire::sweep_locked(
-        &context.pool,
+        &session,
         turn,
         context.batch_rows,
         Commit::Asynchronous,
@@ -122,5 +132,5 @@ async fn wait_for(
     if let Err(error) = &done {
         span.failed(error.kind(), &error.cause());
     }
-    (turn, done)
+    (turn, session, done)
 }

@@ -2,9 +2,10 @@
 -- Returns the number of expired holds, and of holds that were offered. With `durable`, the commit waits for the disk in any
 -- case: the caller tells somebody that the holds have expired. Without `wait`, nothing is done while another transaction has
 -- locked the product: `locked`. That transaction may be a batch of reserves, or one that somebody forgot to end.
-create or replace function expire_v5(
+-- `wanted`: another transaction waits for this one.
+create or replace function expire_v6(
   product_id bigint, max_rows integer, events text[], durable boolean, wait boolean,
-  out expired integer, out offered integer, out locked boolean
+  out expired integer, out offered integer, out locked boolean, out wanted boolean
 )
 language plpgsql
 set lock_timeout = '5s'
@@ -19,12 +20,13 @@ declare
 begin
   expired := 0;
   offered := 0;
+  wanted := false;
   if wait then
     -- expire: lock the product
-    select p.waiting > 0 into has_line from products p where p.id = expire_v5.product_id for no key update;
+    select p.waiting > 0 into has_line from products p where p.id = expire_v6.product_id for no key update;
   else
     -- expire: lock the product if nobody else has
-    select p.waiting > 0 into has_line from products p where p.id = expire_v5.product_id for no key update skip locked;
+    select p.waiting > 0 into has_line from products p where p.id = expire_v6.product_id for no key update skip locked;
   end if;
   locked := not found and not wait;
   if locked then
@@ -42,5 +44,10 @@ begin
     -- this commit, because the log is written in order.
     perform set_config('synchronous_commit', 'off', true);
   end if;
+  -- expire: whether another transaction waits
+  wanted := exists (
+    select from pg_locks l
+    where l.locktype = 'transactionid' and l.transactionid = pg_current_xact_id_if_assigned()::xid and not l.granted
+  );
 end
 $$;

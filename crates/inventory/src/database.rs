@@ -25,10 +25,11 @@ use trace::Span;
 use crate::{
     error::Error,
     id_epoch,
-    session::{Rehearsal, SESSION, SET_UP, session},
+    session::{SESSION, SET_UP, session},
 };
 use servers::{Servers, locked};
 
+pub use crate::session::Rehearsal;
 pub(crate) use servers::was_read_only;
 
 /// Time limit of one call. PostgreSQL answers within milliseconds, and a lock wait ends by itself after 5 s (see
@@ -45,7 +46,7 @@ pub(crate) const CHECK_LIMIT: Duration = Duration::from_millis(1_500);
 /// call fails with an unknown outcome.
 const TRUSTED_IDLE: Duration = Duration::from_millis(10);
 
-/// How often the connection of [`kept_ready`] is opened, if there is none.
+/// How often the connection of [`one_session_now`] is opened, if there is none.
 const OPEN_EVERY: Duration = Duration::from_secs(1);
 
 /// A connection is replaced after this time, so that connections find their way to another server when a load
@@ -71,7 +72,7 @@ pub struct Args {
     pub database_url: String,
 
     /// Maximum number of PostgreSQL connections for the work of this process. An API opens two more for each of its
-    /// RESERVE_LANES, and three for health checks, heartbeats and the live page.
+    /// RESERVE_LANES, and three for health checks, heartbeats and the live page. An expirer needs three.
     #[arg(long, env = "DATABASE_MAX_CONNECTIONS", default_value_t = 12)]
     pub database_max_connections: u32,
 
@@ -100,20 +101,6 @@ pub fn connections(
 /// A pool that connects on first use, so that a process can start while PostgreSQL is down. Fails if the URL is
 /// invalid. With several servers, a task leads the pool to the one that can be written to.
 pub fn connect(args: &Args, application_name: &str) -> anyhow::Result<PgPool> {
-    connect_rehearsed(args, application_name, Rehearsal::None)
-}
-
-/// As [`connect`], for an expirer: each session rehearses. Whoever reserves a product waits for the transaction that
-/// expires its holds, and the calls of a sweep take turns on all sessions of the pool.
-pub fn connect_to_expire(args: &Args, application_name: &str) -> anyhow::Result<PgPool> {
-    connect_rehearsed(args, application_name, Rehearsal::Expire)
-}
-
-fn connect_rehearsed(
-    args: &Args,
-    application_name: &str,
-    rehearsal: Rehearsal,
-) -> anyhow::Result<PgPool> {
     let all = url::parse(&args.database_url)?.into_iter();
     let all: Vec<_> = all
         .map(|server| server.application_name(application_name))
@@ -121,7 +108,7 @@ fn connect_rehearsed(
     let first = all[0].clone();
     let servers = (all.len() > 1).then(|| Servers::new(all));
     let wait = Duration::from_millis(args.database_acquire_milliseconds);
-    let options = pool_options(wait, servers.clone(), rehearsal);
+    let options = pool_options(wait, servers.clone(), Rehearsal::None);
     let pool = options
         .max_connections(args.database_max_connections)
         .connect_lazy_with(first);
@@ -245,12 +232,18 @@ pub fn beside(pool: &PgPool, connections: u32) -> PgPool {
     open_beside(pool, options.max_connections(connections))
 }
 
-/// A pool of one connection with the same settings, for reserves. It is opened now and stays open, and its session has
-/// rehearsed: the first batch of a sale must not wait for a new process of PostgreSQL, nor for its plans.
-pub fn kept_ready(pool: &PgPool) -> PgPool {
-    let options = options_beside(pool, Rehearsal::Reserve);
-    let kept = open_beside(pool, options.max_connections(1));
-    let pool = kept.clone();
+/// A pool of one connection with the same settings, opened on first use. All calls are made in one session, which keeps its
+/// plans and finds its data in the processor's cache, and which has rehearsed.
+pub fn one_session(pool: &PgPool, rehearsal: Rehearsal) -> PgPool {
+    let options = options_beside(pool, rehearsal);
+    open_beside(pool, options.max_connections(1))
+}
+
+/// As [`one_session`], but opened now, and again when it is gone: the first call must not wait for a new process of
+/// PostgreSQL, nor for its plans.
+pub fn one_session_now(pool: &PgPool, rehearsal: Rehearsal) -> PgPool {
+    let opened = one_session(pool, rehearsal);
+    let pool = opened.clone();
     // Not `min_connections`: while sqlx opens one for it, calls wait for minutes if PostgreSQL was away.
     tokio::spawn(async move {
         while !pool.is_closed() {
@@ -261,7 +254,7 @@ pub fn kept_ready(pool: &PgPool) -> PgPool {
             sleep(OPEN_EVERY).await;
         }
     });
-    kept
+    opened
 }
 
 fn options_beside(pool: &PgPool, rehearsal: Rehearsal) -> PgPoolOptions {

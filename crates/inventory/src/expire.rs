@@ -26,6 +26,11 @@ pub const PAUSE_PER_LOOK: u32 = 10;
 /// index entries of all the holds that the sweep has ended.
 const LOOK_PAUSE_MAX: Duration = Duration::from_millis(350);
 
+/// Maximum number of holds in the first transaction of a product. Each further one of a sweep expires twice as many, up to
+/// the sweep's maximum. When many holds fall due at once, they are often those of a sale, and its users want the product at
+/// this very moment: the first to wait must not wait for a long transaction.
+const FIRST_ROWS: i32 = 50;
+
 /// Maximum pause before the next transaction of a product whose lock others want.
 const BUSY_PAUSE_MAX: Duration = Duration::from_millis(100);
 
@@ -79,6 +84,8 @@ pub struct Expired {
     pub expired: u64,
     /// Number of holds that it offered to users who waited for units.
     pub offered: u64,
+    /// Whether another transaction waited for it at its end.
+    pub wanted: bool,
 }
 
 impl Expired {
@@ -110,7 +117,7 @@ pub async fn expire(
     events: &Events,
 ) -> Result<Option<Expired>, Error> {
     let query = sqlx::query(
-        "-- expire\nselect expired, offered, locked from expire_v5($1, $2, $3, $4, $5)",
+        "-- expire\nselect expired, offered, locked, wanted from expire_v6($1, $2, $3, $4, $5)",
     )
     .bind(product_id)
     .bind(max_rows)
@@ -125,6 +132,7 @@ pub async fn expire(
     Ok((!locked).then_some(Expired {
         expired: expired.unsigned_abs().into(),
         offered: offered.unsigned_abs().into(),
+        wanted: row.try_get("wanted")?,
     }))
 }
 
@@ -169,7 +177,8 @@ impl Turn {
 pub enum Step {
     /// The transaction is committed.
     Done(Expired),
-    /// Nothing was done, because another transaction has locked the product. [`sweep_locked`] waits for it.
+    /// Others use the product, and there is more to do than was done: another transaction has locked it, or waits for it.
+    /// [`sweep_locked`] does it in turn with them.
     Locked(Turn),
 }
 
@@ -222,7 +231,7 @@ pub async fn sweep(
 /// As [`sweep`], but waits for no lock: a product that another transaction has locked is only reported to `after`. If the
 /// sweep lasts long, it tries such a product again after each search. Refusals are in the result.
 ///
-/// Products take turns of one transaction. So a product with many due holds delays no other, also one that falls due during
+/// Products take turns of one transaction, of 50 holds at first. So a product with many due holds delays no other, also one that falls due during
 /// the sweep.
 pub async fn sweep_unlocked(
     pool: &PgPool,
@@ -247,34 +256,40 @@ pub async fn sweep_unlocked(
             swept.looks += began.elapsed();
             next_look = Instant::now() + LOOK_PAUSE_MAX;
             swept.next_due = found.next_due;
-            line_up(&mut turns, &found);
+            line_up(&mut turns, &found, FIRST_ROWS.min(max_rows));
         }
-        let Some(turn) = turns.pop_front() else {
+        let Some((turn, rows)) = turns.pop_front() else {
             return Ok(swept);
         };
-        let step = match take(pool, turn, max_rows, commit, IfLocked::Skip, events).await {
-            Ok(Some(done)) => Step::Done(done),
-            Ok(None) => Step::Locked(turn),
+        let done = match take(pool, turn, rows, commit, IfLocked::Skip, events).await {
+            Ok(done) => done,
             Err(error) if error.is_refusal() => {
-                turns.retain(|other| other.product_id() != turn.product_id());
+                turns.retain(|(other, _)| other.product_id() != turn.product_id());
                 refused.push(turn.product_id());
                 swept.refused = Some(error);
                 continue;
             }
             Err(error) => return Err(error),
         };
-        match step {
-            Step::Done(done) => {
-                advanced = true;
-                swept.expired += done.expired;
-                if is_full(turn, done, max_rows) {
-                    turns.push_back(turn);
+        if let Some(done) = done {
+            advanced = true;
+            swept.expired += done.expired;
+            if !after(Step::Done(done)) {
+                return Ok(swept);
+            }
+        }
+        let more = done.is_none_or(|done| is_full(turn, done, rows));
+        // If another transaction waits, the next one here would often have the lock before PostgreSQL has woken that session.
+        let busy = done.is_none_or(|done| done.wanted);
+        match (more, busy) {
+            (true, true) => {
+                locked.push(turn.product_id());
+                if !after(Step::Locked(turn)) {
+                    return Ok(swept);
                 }
             }
-            Step::Locked(turn) => locked.push(turn.product_id()),
-        }
-        if !after(step) {
-            return Ok(swept);
+            (true, false) => turns.push_back((turn, rows.saturating_mul(2).min(max_rows))),
+            (false, _) => {}
         }
     }
 }
@@ -319,8 +334,11 @@ async fn take(
         }
         Turn::Waitlist(product_id) => {
             let offered = waitlist::settle(pool, product_id, if_locked, events).await?;
-            let expired = 0;
-            Ok(offered.map(|offered| Expired { expired, offered }))
+            Ok(offered.map(|offered| Expired {
+                expired: 0,
+                offered,
+                wanted: false,
+            }))
         }
     }
 }
@@ -331,14 +349,16 @@ fn is_full(turn: Turn, done: Expired, max_rows: i32) -> bool {
     matches!(turn, Turn::Holds(_)) && done.expired >= max_rows.unsigned_abs().into()
 }
 
-/// Adds what was found to the turns, holds and waitlists alternately. What waits for its turn already keeps its place.
-fn line_up(turns: &mut VecDeque<Turn>, found: &Due) {
-    let known: HashSet<Turn> = turns.iter().copied().collect();
+/// Adds what was found to the turns, holds and waitlists alternately, with the maximum number of holds of each. What waits
+/// for its turn already keeps its place.
+fn line_up(turns: &mut VecDeque<(Turn, i32)>, found: &Due, rows: i32) {
+    let known: HashSet<Turn> = turns.iter().map(|(turn, _)| *turn).collect();
     for place in 0..found.products.len().max(found.waitlists.len()) {
         let waitlist = found.waitlists.get(place).copied().map(Turn::Waitlist);
         let holds = found.products.get(place).copied().map(Turn::Holds);
         let both = waitlist.into_iter().chain(holds);
-        turns.extend(both.filter(|turn| !known.contains(turn)));
+        let new = both.filter(|turn| !known.contains(turn));
+        turns.extend(new.map(|turn| (turn, rows)));
     }
 }
 

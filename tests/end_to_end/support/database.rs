@@ -162,7 +162,7 @@ impl Database {
 
     /// Lowers the lock timeout of the verbs to less than a test can wait.
     pub(crate) async fn have_little_patience(&self) {
-        for function in ["reserve_v2", "confirm_v2", "cancel_v2", "expire_v5"] {
+        for function in ["reserve_v2", "confirm_v2", "cancel_v2", "expire_v6"] {
             let impatient = format!("alter function {function} set lock_timeout = '10ms'");
             sqlx::query(sqlx::AssertSqlSafe(impatient))
                 .execute(&self.pool)

@@ -194,7 +194,7 @@ async fn a_product_that_somebody_keeps_locked_does_not_hold_up_the_others(pool: 
     let [locked, free] = [shop.product(1).await, shop.product(1).await];
     shop.stale_hold(locked, 1, 60).await;
     shop.stale_hold(free, 1, 60).await;
-    sqlx::raw_sql("alter function expire_v5 set lock_timeout = '1ms'")
+    sqlx::raw_sql("alter function expire_v6 set lock_timeout = '1ms'")
         .execute(&shop.pool)
         .await
         .unwrap();
@@ -246,7 +246,7 @@ async fn locked_products_with_the_oldest_holds_hide_nobody(pool: PgPool) {
         shop.crowd(product, 2, -60).await;
         free.push(product);
     }
-    sqlx::raw_sql("alter function expire_v5 set lock_timeout = '1ms'")
+    sqlx::raw_sql("alter function expire_v6 set lock_timeout = '1ms'")
         .execute(&shop.pool)
         .await
         .unwrap();
@@ -356,7 +356,7 @@ async fn only_what_somebody_learns_of_waits_for_the_disk(pool: PgPool) {
         (answered, &[], true, "on"),
     ] {
         let mut transaction = shop.pool.begin().await.unwrap();
-        sqlx::query("select from expire_v5($1, 10, $2, $3, false)")
+        sqlx::query("select from expire_v6($1, 10, $2, $3, false)")
             .bind(product)
             .bind(events)
             .bind(durable)

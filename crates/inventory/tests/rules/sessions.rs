@@ -4,22 +4,20 @@
 use std::time::{Duration, Instant};
 
 use inventory::{
-    Error, ProductId, database,
+    Error, ProductId,
+    database::{self, Rehearsal},
     product::{self, NewProduct, Policy},
 };
 use sqlx::{AssertSqlSafe, ConnectOptions as _, PgPool};
 
 /// A pool of one session, as the processes have it.
 fn service(pool: &PgPool, acquire: Duration) -> PgPool {
-    database::connect(&args(pool, acquire), "rules").unwrap()
-}
-
-fn args(pool: &PgPool, acquire: Duration) -> database::Args {
-    database::Args {
+    let args = database::Args {
         database_url: pool.connect_options().to_url_lossy().to_string(),
         database_max_connections: 1,
         database_acquire_milliseconds: acquire.as_millis().try_into().unwrap(),
-    }
+    };
+    database::connect(&args, "rules").unwrap()
 }
 
 /// A session must come within this time.
@@ -193,16 +191,16 @@ async fn new_sessions_rehearse_the_functions_of_this_release(pool: PgPool) {
         let called = sqlx::query_scalar("delete from calls returning verb");
         called.fetch_all(&pool).await.unwrap()
     };
-    session(&database::connect_to_expire(&args(&pool, PATIENT), "rules").unwrap()).await;
+    session(&database::one_session(&pool, Rehearsal::Expire)).await;
     assert_eq!(called().await, ["expire"]);
-    session(&database::kept_ready(&pool)).await;
+    session(&database::one_session(&pool, Rehearsal::Reserve)).await;
     assert_eq!(called().await, ["reserve"]);
 }
 
 #[sqlx::test]
 async fn without_a_schema_a_rehearsal_is_no_error(pool: PgPool) {
-    let expirer = database::connect_to_expire(&args(&pool, PATIENT), "rules").unwrap();
-    for service in [expirer, database::kept_ready(&pool)] {
+    for rehearsal in [Rehearsal::Expire, Rehearsal::Reserve] {
+        let service = database::one_session(&pool, rehearsal);
         session(&service).await;
         service.close().await;
     }

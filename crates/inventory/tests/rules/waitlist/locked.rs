@@ -3,7 +3,7 @@
 use std::{thread, time::Duration};
 
 use inventory::{
-    expire::{Commit::Asynchronous, Step, Turn, sweep_locked, sweep_unlocked},
+    expire::{Commit::Asynchronous, Expired, Step, Turn, sweep_locked, sweep_unlocked},
     waitlist::EntryStatus,
 };
 use sqlx::PgPool;
@@ -58,6 +58,49 @@ async fn a_sweep_waits_for_no_lock_and_tells_what_is_locked(pool: PgPool) {
     assert_eq!(batches, [2, 2, 1, 0]);
     assert_eq!(shop.counters(locked).await, (5, 0, 0));
     assert_eq!(shop.entry(entry.id).await.status, EntryStatus::Closed);
+    shop.assert_sound().await;
+}
+
+/// The lock of one hold keeps the sweep's first transaction open until somebody waits for the product.
+#[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
+async fn a_sweep_leaves_a_product_to_those_who_wait_for_it(pool: PgPool) {
+    let shop = Shop::new(pool);
+    let product = shop.product(5).await;
+    shop.crowd(product, 5, -60).await;
+    let mut hold = shop.pool.begin().await.unwrap();
+    sqlx::query("select from reservations_active order by expires_at for update")
+        .execute(&mut *hold)
+        .await
+        .unwrap();
+
+    let sweeping = shop.clone();
+    let sweep = tokio::spawn(async move {
+        let mut steps = Vec::new();
+        let swept = sweep_unlocked(&sweeping.pool, 2, Asynchronous, &sweeping.events, |step| {
+            steps.push(step);
+            true
+        });
+        (swept.await.unwrap().expired, steps)
+    });
+    shop.until_waiting(&[sweep.abort_handle()]).await;
+    let waiting = shop.clone();
+    let other = tokio::spawn(async move { waiting.lock(product).await });
+    shop.until_waiting(&[sweep.abort_handle(), other.abort_handle()])
+        .await;
+    hold.rollback().await.unwrap();
+    let (expired, steps) = sweep.await.unwrap();
+
+    let first = Expired {
+        expired: 2,
+        offered: 0,
+        wanted: true,
+    };
+    assert_eq!(
+        steps,
+        [Step::Done(first), Step::Locked(Turn::Holds(product))]
+    );
+    assert_eq!(expired, 2);
+    other.await.unwrap().rollback().await.unwrap();
     shop.assert_sound().await;
 }
 
