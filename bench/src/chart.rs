@@ -14,9 +14,9 @@ const TOP: f64 = 84.0;
 const ROW: f64 = 58.0;
 const BAR: f64 = 20.0;
 const BOTTOM: f64 = 76.0;
-const LEFT: f64 = 386.0;
+const LEFT: f64 = 412.0;
 /// The scale goes from 0 to 1.5 times the goal.
-const SCALE: f64 = 310.0 / MOST;
+const SCALE: f64 = 284.0 / MOST;
 const MOST: f64 = 1.5;
 
 /// Colours that work on white and black. Dark mode gets a dark card.

@@ -207,8 +207,10 @@ pub(crate) fn violations(history: &History, violations: &[Violation]) -> String 
         {
             let _ = writeln!(text, "violation of {other}");
         }
-        let _ = writeln!(text, "  history of {:?}:", violation.about);
         let story = story(history, violation.about);
+        if !story.is_empty() {
+            let _ = writeln!(text, "  history of {:?}:", violation.about);
+        }
         for line in story.iter().take(LINES_A_STORY) {
             let _ = writeln!(text, "    {line}");
         }

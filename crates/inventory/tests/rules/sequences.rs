@@ -155,14 +155,7 @@ fn sequences() -> impl Strategy<Value = Vec<Step>> {
             }
         })
     };
-    let batch = (vec(wish(), 1..4), 1..7_i64).prop_map(|(mut wishes, user)| {
-        wishes.sort_by_key(|wish| wish.product);
-        wishes.dedup_by_key(|wish| wish.product);
-        wishes.iter_mut().for_each(|wish| wish.user = user);
-        // Not in the order of locking.
-        wishes.reverse();
-        wishes
-    });
+    let batch = (vec(wish(), 1..4), 1..7_i64).prop_map(|(wishes, user)| for_one(user, wishes));
     // Sometimes an unknown one.
     let hold = || prop_oneof![8 => 0..4_usize, 2 => 4..8_usize];
     let holds = move || vec(hold(), 1..5);
@@ -170,6 +163,25 @@ fn sequences() -> impl Strategy<Value = Vec<Step>> {
     let order = || vec(prop_oneof![20 => 0..4_usize, 1 => 4..8_usize], 1..4);
     let reserve = vec(wish(), 3..9).prop_map(Step::Reserve).boxed();
     let backdate = vec((hold(), 1..4), 1..5).prop_map(Step::Backdate).boxed();
+    // Others take what there is. When one of their holds is due, the order itself hands its units to the user's place in the
+    // line.
+    let order_of_who_waits = (wish(), vec(1..4, 3), backdate.clone(), vec(wish(), 0..3)).prop_map(
+        |(wish, quantities, backdate, mut order)| {
+            let others = (wish.user + 1..).zip(quantities);
+            let others = others.map(|(user, quantity)| Wish {
+                user,
+                quantity,
+                ..wish.clone()
+            });
+            order.insert(0, wish.clone());
+            vec![
+                Step::Reserve(others.collect()),
+                Step::Join(wish.clone()),
+                backdate,
+                Step::ReserveBatch(for_one(wish.user, order)),
+            ]
+        },
+    );
     let seconds = select(vec![1, 10_000, i32::MAX]);
     let step = prop_oneof![
         1 => create,
@@ -196,9 +208,25 @@ fn sequences() -> impl Strategy<Value = Vec<Step>> {
         2 => (product(), 0..3).prop_map(|(product, max_rows)| Step::Expire { product, max_rows }),
         1 => (1..3).prop_map(|max_rows| Step::Sweep { max_rows }),
     ];
-    (opening, reserve, backdate, vec(step, 1..32)).prop_map(
-        |(opening, reserve, backdate, steps)| [opening, vec![reserve, backdate], steps].concat(),
+    let steps = prop_oneof![
+        30 => step.prop_map(|step| vec![step]),
+        2 => order_of_who_waits,
+    ];
+    (opening, reserve, backdate, vec(steps, 1..32)).prop_map(
+        |(opening, reserve, backdate, steps)| {
+            [opening, vec![reserve, backdate], steps.concat()].concat()
+        },
     )
+}
+
+/// An order of this user.
+fn for_one(user: i64, mut wishes: Vec<Wish>) -> Vec<Wish> {
+    wishes.sort_by_key(|wish| wish.product);
+    wishes.dedup_by_key(|wish| wish.product);
+    wishes.iter_mut().for_each(|wish| wish.user = user);
+    // Not in the order of locking.
+    wishes.reverse();
+    wishes
 }
 
 #[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]

@@ -17,7 +17,9 @@ pub(super) fn check(
     (code, standing, of): (&str, Option<i64>, Option<i64>),
     say: &mut impl FnMut(Promise, About, &str),
 ) {
-    let (about, request) = (About::of(operation), &operation.request);
+    let request = &operation.request;
+    // An order is about several.
+    let about = of.map_or(About::of(operation), About::Product);
     let span = (operation.began, operation.ended);
     // Whether these units were free all the time, and nobody waited for them.
     let free = |product: i64, units: i64| {
