@@ -223,7 +223,7 @@ impl Storm {
     async fn wait(&self, before: Duration) -> anyhow::Result<()> {
         let until = self.due_at - before;
         let left = until.checked_duration_since(Instant::now());
-        sleep(left.context("the holds fell due before the setup was complete")?).await;
+        sleep(left.context("the setup was complete too late for the deadline of the holds")?).await;
         Ok(())
     }
 }

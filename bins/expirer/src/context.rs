@@ -2,11 +2,7 @@
 
 use std::sync::Arc;
 
-use inventory::{
-    database::{self, Rehearsal},
-    event::Events,
-    expire::Expired,
-};
+use inventory::{event::Events, expire::Expired};
 use presence::{Counts, Feed, Report};
 use prometheus::{
     Gauge, Histogram, IntCounter, Registry, register_gauge_with_registry,
@@ -19,10 +15,6 @@ use timer::{Counter, Notes, Timer};
 #[derive(Clone)]
 pub(crate) struct Context {
     pub(crate) pool: PgPool,
-    /// One session, for sweeps: reserves of a product wait for the transactions that expire its holds.
-    pub(crate) sweeps: PgPool,
-    /// One session each, for waits for locked products.
-    pub(crate) waits: Vec<PgPool>,
     pub(crate) timer: Timer,
     pub(crate) batch_rows: i32,
     pub(crate) events: Events,
@@ -31,11 +23,10 @@ pub(crate) struct Context {
 }
 
 impl Context {
-    /// `waits` is the number of locked products to wait for at once, `batch_rows` the maximum number of holds in one
-    /// transaction, `events` the types of events to write. Fails only if `registry` already has these metrics.
+    /// `batch_rows` is the maximum number of holds in one transaction, `events` the types of events to write. Fails
+    /// only if `registry` already has these metrics.
     pub(crate) fn new(
         pool: PgPool,
-        waits: u32,
         timer: Timer,
         batch_rows: i32,
         events: Events,
@@ -43,10 +34,6 @@ impl Context {
     ) -> anyhow::Result<Self> {
         let metrics = Metrics::register(registry)?;
         Ok(Self {
-            sweeps: database::one_session_now(&pool, Rehearsal::Expire),
-            waits: (0..waits)
-                .map(|_| database::one_session(&pool, Rehearsal::Expire))
-                .collect(),
             pool,
             timer,
             batch_rows,

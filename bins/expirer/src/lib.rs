@@ -13,7 +13,8 @@ use http_server::Limits;
 use inventory::{
     Error, ProductId,
     compatibility::{self, Functions},
-    database, event,
+    database::{self, Rehearsal},
+    event,
     expire::{self, Commit, Step, Swept},
     idempotency::{self, Kept},
 };
@@ -116,7 +117,6 @@ pub async fn start(args: Args, process: Process) -> anyhow::Result<()> {
         .optional("redis", timer.clone(), async |timer| timer.is_up().await);
     let context = Context::new(
         pool,
-        waits,
         timer,
         args.expire_batch_rows,
         args.events.outbox_events,
@@ -135,7 +135,7 @@ pub async fn start(args: Args, process: Process) -> anyhow::Result<()> {
         Ok(())
     };
     let work = async {
-        work(context, args.idempotency_hours, &process.shutdown).await;
+        work(context, waits, args.idempotency_hours, &process.shutdown).await;
         Ok(())
     };
     tokio::try_join!(
@@ -153,8 +153,9 @@ pub async fn start(args: Args, process: Process) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// All work that writes to the database. Starts when the database can be used.
-async fn work(context: Context, idempotency_hours: i32, shutdown: &CancellationToken) {
+/// All work that writes to the database. Starts when the database can be used. `waits` is the number of locked products to
+/// wait for at once.
+async fn work(context: Context, waits: u32, idempotency_hours: i32, shutdown: &CancellationToken) {
     // Started first, so that the log says whether Redis can be reached.
     let expiries = context.timer.expiries();
     let failed = || context.metrics.errors.inc();
@@ -171,10 +172,14 @@ async fn work(context: Context, idempotency_hours: i32, shutdown: &CancellationT
             purge(Kept::Refused, keep.min(REFUSALS_KEPT)),
         )
     };
+    // Reserves of a product wait for the transactions that expire its holds, so these have sessions of their own.
+    let sweeps = database::one_session_now(&context.pool, Rehearsal::Expire);
+    let session = |_| database::one_session(&context.pool, Rehearsal::Expire);
+    let sessions = (0..waits).map(session).collect();
     let (locked, found) = Locked::new();
     tokio::join!(
-        run(&context, &locked, expiries, shutdown),
-        locked.wait(found, &context, shutdown),
+        run(&context, &sweeps, &locked, expiries, shutdown),
+        locked.wait(found, sessions, &context, shutdown),
         presence::announce(&context.pool, Role::Expirer, report, shutdown),
         shutdown.run_until_cancelled(purges),
     );
@@ -214,12 +219,18 @@ struct Failure {
 }
 
 /// Sweeps whenever a hold may be due, until `shutdown`. An outage only delays it.
-async fn run(context: &Context, locked: &Locked, expiries: Wakeups, shutdown: &CancellationToken) {
+async fn run(
+    context: &Context,
+    sweeps: &PgPool,
+    locked: &Locked,
+    expiries: Wakeups,
+    shutdown: &CancellationToken,
+) {
     let mut delays = Delays::up_to(RETRY_MAX);
     let mut failing = false;
     while !shutdown.is_cancelled() {
         // Not cancelled by the shutdown: a batch in flight is finished.
-        let (swept, failure) = sweep(context, locked, shutdown).await;
+        let (swept, failure) = sweep(context, sweeps, locked, shutdown).await;
         match &failure {
             Some(Failure { product, cause }) if !failing => {
                 let product = product.map(ProductId::get);
@@ -258,6 +269,7 @@ async fn run(context: &Context, locked: &Locked, expiries: Wakeups, shutdown: &C
 /// everything could be done, also by waits for locked products.
 async fn sweep(
     context: &Context,
+    pool: &PgPool,
     locked: &Locked,
     shutdown: &CancellationToken,
 ) -> (Result<Swept, Error>, Option<Failure>) {
@@ -277,7 +289,7 @@ async fn sweep(
         !shutdown.is_cancelled()
     };
     let sweep = expire::sweep_unlocked(
-        &context.sweeps,
+        pool,
         context.batch_rows,
         Commit::Asynchronous,
         &context.events,

@@ -23,12 +23,12 @@ use crate::context::Context;
 /// tries them as well, so their holds end soon after their locks.
 const WAITS: u32 = 4;
 
-/// Number of connections for waits of a process that has so many: at most half.
+/// Number of connections for waits of a process that has so many.
 pub(crate) fn connections(max: u32) -> u32 {
-    (max / 2).clamp(1, WAITS)
+    (max / 3).clamp(1, WAITS)
 }
 
-/// The products that sweeps have found locked.
+/// The products that sweeps have left to others who use them.
 pub(crate) struct Locked {
     found: UnboundedSender<Turn>,
     /// Products that were still locked when the lock timeout had passed, with the cause for the log.
@@ -43,7 +43,7 @@ impl Locked {
         (Self { found, failed }, queue)
     }
 
-    /// A sweep has found this product locked. A busy product often is, for a moment.
+    /// A sweep has left this product to others. A busy product often is locked, for a moment.
     pub(crate) fn add(&self, turn: Turn) {
         // The error is ignored: nobody waits for locks any more after the signal to stop.
         let _ = self.found.send(turn);
@@ -58,21 +58,20 @@ impl Locked {
         Some((turn.product_id(), cause.clone()))
     }
 
-    /// Waits for the locks of products, and does what is due, until `shutdown`.
+    /// Waits for the locks of products, and does what is due, until `shutdown`. Each wait takes one of the `sessions`, so
+    /// that all transactions of a product with many due holds are made in one. The one that was used last is taken first.
     pub(crate) async fn wait(
         &self,
         mut found: UnboundedReceiver<Turn>,
+        mut sessions: Vec<PgPool>,
         context: &Context,
         shutdown: &CancellationToken,
     ) {
         let (mut known, mut queue) = (HashSet::new(), VecDeque::new());
         let mut waits = FuturesUnordered::new();
-        // Each wait has a session of its own, so that all transactions of a product with many due holds are made in one
-        // session. The one that was used last is taken first.
-        let mut idle = context.waits.clone();
         while !shutdown.is_cancelled() {
             while !queue.is_empty()
-                && let Some(session) = idle.pop()
+                && let Some(session) = sessions.pop()
                 && let Some(turn) = queue.pop_front()
             {
                 waits.push(wait_for(turn, session, context, shutdown));
@@ -84,7 +83,7 @@ impl Locked {
                     }
                 }
                 Some((turn, session, done)) = waits.next() => {
-                    idle.push(session);
+                    sessions.push(session);
                     known.remove(&turn);
                     self.note(turn, done, context);
                 }

@@ -2,7 +2,7 @@
 -- Returns the number of expired holds, and of holds that were offered. With `durable`, the commit waits for the disk in any
 -- case: the caller tells somebody that the holds have expired. Without `wait`, nothing is done while another transaction has
 -- locked the product: `locked`. That transaction may be a batch of reserves, or one that somebody forgot to end.
--- `wanted`: another transaction waits for this one.
+-- `wanted`: as many as allowed were expired, and another transaction waited for this one just before the commit.
 create or replace function expire_v6(
   product_id bigint, max_rows integer, events text[], durable boolean, wait boolean,
   out expired integer, out offered integer, out locked boolean, out wanted boolean
@@ -45,7 +45,7 @@ begin
     perform set_config('synchronous_commit', 'off', true);
   end if;
   -- expire: whether another transaction waits
-  wanted := exists (
+  wanted := expired >= max_rows and exists (
     select from pg_locks l
     where l.locktype = 'transactionid' and l.transactionid = pg_current_xact_id_if_assigned()::xid and not l.granted
   );

@@ -232,8 +232,8 @@ pub fn beside(pool: &PgPool, connections: u32) -> PgPool {
     open_beside(pool, options.max_connections(connections))
 }
 
-/// A pool of one connection with the same settings, opened on first use. All calls are made in one session, which keeps its
-/// plans and finds its data in the processor's cache, and which has rehearsed.
+/// A pool of one connection with the same settings, opened on first use. Calls follow each other in one session, which keeps
+/// its plans and finds its data in the processor's cache, and which has rehearsed.
 pub fn one_session(pool: &PgPool, rehearsal: Rehearsal) -> PgPool {
     let options = options_beside(pool, rehearsal);
     open_beside(pool, options.max_connections(1))
@@ -351,11 +351,7 @@ pub(crate) async fn transact<T>(
 ) -> Result<T, Error> {
     let mut connection = pool.acquire().await.map_err(Error::NotDone)?;
     match run(&mut connection, work).await {
-        Ok(Ok(done)) => Ok(done),
-        Ok(Err(error)) => {
-            close_if_read_only(connection, &error);
-            Err(error)
-        }
+        Ok(done) => give_back(connection, done),
         Err(TimedOut(error)) => {
             // A connection with an outstanding answer would block the pool.
             drop(connection.detach());
@@ -389,12 +385,20 @@ async fn run<T>(
     Ok(committed.map(|()| done).map_err(Error::from))
 }
 
-/// A server that refuses writes was demoted, or the connection leads to the wrong one. A new connection may lead to
-/// the right one.
-fn close_if_read_only(connection: PoolConnection<Postgres>, error: &Error) {
-    if error.is_read_only() {
+/// Gives the connection back to its pool, which tests it with a round trip.
+fn give_back<T>(
+    mut connection: PoolConnection<Postgres>,
+    done: Result<T, Error>,
+) -> Result<T, Error> {
+    if done.as_ref().is_err_and(Error::is_read_only) {
+        // The server was demoted, or the connection leads to the wrong one. A new connection may lead to the right one.
         drop(connection.detach());
+    } else {
+        // If the connection were only dropped, its pool would wait for this test until the system gives the connection up,
+        // for a quarter of an hour. A pool of one connection has no other.
+        tokio::spawn(timeout(CHECK_LIMIT, connection.return_to_pool()));
     }
+    done
 }
 
 /// Everything before the commit or rollback.
@@ -428,11 +432,7 @@ pub(crate) async fn on_connection<T>(
     work: impl AsyncFnOnce(&mut PgConnection) -> Result<T, Error>,
 ) -> Result<T, Error> {
     match timeout(limit, work(&mut connection)).await {
-        Ok(Ok(done)) => Ok(done),
-        Ok(Err(error)) => {
-            close_if_read_only(connection, &error);
-            Err(error)
-        }
+        Ok(done) => give_back(connection, done),
         Err(_) => {
             // A connection with an outstanding answer would block the pool.
             drop(connection.detach());

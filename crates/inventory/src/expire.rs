@@ -84,7 +84,7 @@ pub struct Expired {
     pub expired: u64,
     /// Number of holds that it offered to users who waited for units.
     pub offered: u64,
-    /// Whether another transaction waited for it at its end.
+    /// Whether another transaction waited for it. Only known of a transaction that expired as many as it was allowed.
     pub wanted: bool,
 }
 
@@ -172,7 +172,7 @@ impl Turn {
     }
 }
 
-/// Result of a turn.
+/// What a turn reports.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Step {
     /// The transaction is committed.
@@ -228,11 +228,11 @@ pub async fn sweep(
     }
 }
 
-/// As [`sweep`], but waits for no lock: a product that another transaction has locked is only reported to `after`. If the
+/// As [`sweep`], but waits for no lock: a product that others use is only reported to `after`, as [`Step::Locked`]. If the
 /// sweep lasts long, it tries such a product again after each search. Refusals are in the result.
 ///
-/// Products take turns of one transaction, of 50 holds at first. So a product with many due holds delays no other, also one that falls due during
-/// the sweep.
+/// Products take turns of one transaction, of 50 holds at first. So a product with many due holds delays no other, also one
+/// that falls due during the sweep.
 pub async fn sweep_unlocked(
     pool: &PgPool,
     max_rows: i32,
@@ -278,24 +278,27 @@ pub async fn sweep_unlocked(
                 return Ok(swept);
             }
         }
-        let more = done.is_none_or(|done| is_full(turn, done, rows));
-        // If another transaction waits, the next one here would often have the lock before PostgreSQL has woken that session.
-        let busy = done.is_none_or(|done| done.wanted);
-        match (more, busy) {
-            (true, true) => {
-                locked.push(turn.product_id());
-                if !after(Step::Locked(turn)) {
-                    return Ok(swept);
-                }
-            }
-            (true, false) => turns.push_back((turn, rows.saturating_mul(2).min(max_rows))),
-            (false, _) => {}
+        let leave = match done {
+            Some(done) if !is_full(turn, done, rows) => continue,
+            // The next transaction here would often have the lock before PostgreSQL has woken the session that waits. Turns of
+            // other products would give it the time.
+            Some(done) => done.wanted && turns.is_empty(),
+            None => true,
+        };
+        if !leave {
+            turns.push_back((turn, rows.saturating_mul(2).min(max_rows)));
+            continue;
+        }
+        locked.push(turn.product_id());
+        if !after(Step::Locked(turn)) {
+            return Ok(swept);
         }
     }
 }
 
 /// Does all of a turn that was [`Step::Locked`], transaction by transaction, and waits for the product's lock before each.
-/// Then leaves it to others for as long as the transaction and its wait took, at most 100 ms. Calls `after` as [`sweep`] does.
+/// If another transaction waited, then leaves the product to it for as long as the transaction and its wait took, at most
+/// 100 ms. Calls `after` as [`sweep`] does.
 pub async fn sweep_locked(
     pool: &PgPool,
     turn: Turn,
@@ -313,9 +316,10 @@ pub async fn sweep_locked(
         if !after(done) || !is_full(turn, done, max_rows) {
             return Ok(());
         }
-        // Others want the lock, too. Without a pause, this loop often has it again before a session that PostgreSQL has
-        // woken gets to run.
-        sleep(began.elapsed().min(BUSY_PAUSE_MAX)).await;
+        // Without a pause, this loop often has the lock again before a session that PostgreSQL has woken gets to run.
+        if done.wanted {
+            sleep(began.elapsed().min(BUSY_PAUSE_MAX)).await;
+        }
     }
 }
 

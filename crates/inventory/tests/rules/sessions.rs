@@ -8,7 +8,11 @@ use inventory::{
     database::{self, Rehearsal},
     product::{self, NewProduct, Policy},
 };
-use sqlx::{AssertSqlSafe, ConnectOptions as _, PgPool};
+use sqlx::{AssertSqlSafe, ConnectOptions as _, PgPool, postgres::PgPoolOptions};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+};
 
 /// A pool of one session, as the processes have it.
 fn service(pool: &PgPool, acquire: Duration) -> PgPool {
@@ -221,4 +225,51 @@ async fn without_a_schema_a_rehearsal_is_no_error(pool: PgPool) {
         assert!(since.elapsed() < PATIENT, "{done} transactions are known");
         tokio::task::yield_now().await;
     }
+}
+
+/// The message with which a pool tests a connection that is given back.
+const SYNC: [u8; 5] = *b"S\0\0\0\x04";
+
+/// A way to the server of `pool` on which the first [`SYNC`] that comes alone, and all that follows it, is lost. Returns its
+/// port.
+async fn broken_way(pool: &PgPool) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let options = pool.connect_options();
+    let server = (options.get_host().to_owned(), options.get_port());
+    tokio::spawn(async move {
+        let (client, _) = listener.accept().await.unwrap();
+        let server_end = TcpStream::connect(server.clone()).await.unwrap();
+        let (mut from_client, mut to_client) = client.into_split();
+        let (mut from_server, mut to_server) = server_end.into_split();
+        tokio::spawn(async move { tokio::io::copy(&mut from_server, &mut to_client).await });
+        let mut bytes = [0; 8_192];
+        loop {
+            let count = from_client.read(&mut bytes).await.unwrap();
+            if count == 0 || bytes[..count] == SYNC {
+                break;
+            }
+            to_server.write_all(&bytes[..count]).await.unwrap();
+        }
+        // Both ends stay open. Later connections find the way mended.
+        let (mut client, _) = listener.accept().await.unwrap();
+        let mut server_end = TcpStream::connect(server).await.unwrap();
+        let _ = tokio::io::copy_bidirectional(&mut client, &mut server_end).await;
+        drop((from_client, to_server));
+    });
+    port
+}
+
+#[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
+async fn a_server_that_vanishes_after_its_answer_does_not_keep_a_pools_only_session(pool: PgPool) {
+    let way = broken_way(&pool).await;
+    let options = pool.connect_options().as_ref().clone();
+    let (options, patient) = (
+        options.port(way),
+        PgPoolOptions::new().acquire_timeout(PATIENT),
+    );
+    let on_the_way = patient.connect_lazy_with(options);
+    let service = database::one_session(&on_the_way, Rehearsal::None);
+    create(&service).await.unwrap();
+    create(&service).await.unwrap();
 }

@@ -61,13 +61,13 @@ async fn ten_thousand_wait_and_a_hundred_thousand_holds_fall_due_at_once(pool: P
     assert_eq!(swept.expired, u64::from(HOLDS.unsigned_abs()) + 2);
     assert!(reserved > 1, "{reserved}");
     let full = u64::from(BATCH.unsigned_abs());
-    let of_storm: Vec<u64> = (batches.iter().filter(|it| it.0 == full))
-        .map(|it| it.1)
-        .collect();
     // The line gets all units of each transaction, until nobody waits.
-    let mut offers = vec![full; (ENTRIES / BATCH) as usize];
-    offers.resize((HOLDS / BATCH) as usize, 0);
-    assert_eq!(of_storm, offers);
+    let mut waiting = u64::from(ENTRIES.unsigned_abs());
+    for (expired, offered) in batches.iter().filter(|it| **it != (1, 1)) {
+        assert_eq!(*offered, waiting.min(*expired));
+        waiting -= offered;
+    }
+    assert_eq!(waiting, 0);
     let others: Vec<usize> = (0..batches.len())
         .filter(|place| batches[*place] == (1, 1))
         .collect();
