@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::{Context as _, bail, ensure};
 use reqwest::{
-    Method, RequestBuilder, Response,
+    Method, RequestBuilder, Response, StatusCode,
     header::{HeaderValue, RETRY_AFTER},
 };
 use serde_json::Value;
@@ -24,6 +24,10 @@ const REQUESTS_MAX: usize = 256;
 
 /// How long the backend waits for an answer.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long an API may take to be ready: it starts beside its database, for example.
+const STARTING: Duration = Duration::from_secs(15);
+const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
 /// The audit reads every reservation.
 const AUDIT_PATIENCE: Duration = Duration::from_secs(30);
@@ -88,22 +92,30 @@ impl Shop {
         })
     }
 
-    /// Checks that the API answers, is ready, and accepts the key. The error says what to do.
+    /// Checks that the API answers, is ready, and accepts the key. Waits for an API that is not ready yet. The error says
+    /// what to do.
     pub(crate) async fn greet(&self) -> anyhow::Result<()> {
-        let ready = self.http.get(format!("{}/readyz", self.base)).send().await;
-        let Ok(ready) = ready else {
-            bail!(
-                "nothing answers at {}: run 'make up' first, or say where the API is with FLASHSALE_URL",
-                self.base
+        let until = Instant::now() + STARTING;
+        loop {
+            let ready = self.http.get(format!("{}/readyz", self.base)).send().await;
+            let Ok(ready) = ready else {
+                bail!(
+                    "nothing answers at {}: run 'make up' first, or say where the API is with FLASHSALE_URL",
+                    self.base
+                );
+            };
+            let status = ready.status();
+            if status.is_success() {
+                break;
+            }
+            ensure!(
+                status == StatusCode::SERVICE_UNAVAILABLE && Instant::now() < until,
+                "{}/readyz answers {status}: {}",
+                self.base,
+                ready.text().await?
             );
-        };
-        let status = ready.status();
-        ensure!(
-            status.is_success(),
-            "{}/readyz answers {status}: {}",
-            self.base,
-            ready.text().await?
-        );
+            sleep(LOOK_AGAIN).await;
+        }
         self.get("/products?limit=1").await.map(drop)
     }
 

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use inventory::{
-    Error, ProductId, ReservationId,
+    Error, ProductId, ReservationId, compatibility,
     database::{self, Rehearsal},
     locked::{self, Holder},
 };
 use lanes::{Lanes, Limits, LockProbe, NoAnswer, Quarantine, Turn};
 use sqlx::PgPool;
+use tokio::sync::SetOnce;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{after_commit::AfterCommit, failed_calls::FailedCalls, metrics::Metrics};
@@ -20,14 +21,14 @@ pub(crate) type VerbLanes<Q, A> = Lanes<Q, Result<A, NoAnswer>>;
 pub(crate) type ProductsOf = Lanes<ReservationId, Option<ProductId>>;
 
 /// The connections of lanes.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub(crate) enum Connections {
     /// Each call takes a connection from the pool.
     Shared,
     /// Each lane has one connection of its own, which is always open, and uses it for every batch, so that the data of
     /// its PostgreSQL process stays in the processor's cache. A hot reserve takes 17 µs with connections of the pool, and
-    /// 2 to 3 µs less this way.
-    Own,
+    /// 2 to 3 µs less this way. It is opened as soon as this is set: PostgreSQL can be used.
+    Own(Arc<SetOnce<()>>),
 }
 
 /// Builds lanes.
@@ -73,9 +74,15 @@ impl LaneBuilder {
     }
 
     /// The same builder, but for lanes with connections of their own.
-    pub(crate) fn with_own_connections(&self) -> Self {
+    pub(crate) fn with_own_connections(&self, monitoring_pool: &PgPool) -> Self {
+        let (usable, pool) = (Arc::new(SetOnce::new()), monitoring_pool.clone());
+        let found = Arc::clone(&usable);
+        tokio::spawn(async move {
+            compatibility::until_usable(&pool).await;
+            found.set(())
+        });
         Self {
-            connections: Connections::Own,
+            connections: Connections::Own(usable),
             ..self.clone()
         }
     }
@@ -101,9 +108,17 @@ impl LaneBuilder {
     {
         let (size, duration) = self.metrics.batches(verb);
         let call_of_lane = || {
-            let pool = match self.connections {
+            let pool = match &self.connections {
                 Connections::Shared => self.pool.clone(),
-                Connections::Own => database::one_session_now(&self.pool, Rehearsal::Reserve),
+                Connections::Own(usable) => {
+                    let pool = database::one_session(&self.pool, Rehearsal::Reserve);
+                    let (opened, usable) = (pool.clone(), Arc::clone(usable));
+                    tokio::spawn(async move {
+                        usable.wait().await;
+                        database::keep_open(&opened).await;
+                    });
+                    pool
+                }
             };
             let (size, duration, call) = (size.clone(), duration.clone(), call.clone());
             let failed_calls = Arc::clone(&self.failed_calls);

@@ -191,7 +191,7 @@ impl AppState {
             process.tasks.clone(),
             builder.products_of(),
         );
-        let of_reserve = builder.with_own_connections();
+        let of_reserve = builder.with_own_connections(&monitoring_pool);
         Ok(Self(keep(Parts {
             access: keep(access),
             products: keep(products::Lists::start(&builder, product, skus)),

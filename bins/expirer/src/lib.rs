@@ -173,11 +173,12 @@ async fn work(context: Context, waits: u32, idempotency_hours: i32, shutdown: &C
         )
     };
     // Reserves of a product wait for the transactions that expire its holds, so these have sessions of their own.
-    let sweeps = database::one_session_now(&context.pool, Rehearsal::Expire);
+    let sweeps = database::one_session(&context.pool, Rehearsal::Expire);
     let session = |_| database::one_session(&context.pool, Rehearsal::Expire);
     let sessions = (0..waits).map(session).collect();
     let (locked, found) = Locked::new();
     tokio::join!(
+        shutdown.run_until_cancelled(database::keep_open(&sweeps)),
         run(&context, &sweeps, &locked, expiries, shutdown),
         locked.wait(found, sessions, &context, shutdown),
         presence::announce(&context.pool, Role::Expirer, report, shutdown),

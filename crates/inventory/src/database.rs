@@ -46,7 +46,7 @@ pub(crate) const CHECK_LIMIT: Duration = Duration::from_millis(1_500);
 /// call fails with an unknown outcome.
 const TRUSTED_IDLE: Duration = Duration::from_millis(10);
 
-/// How often the connection of [`one_session_now`] is opened, if there is none.
+/// How often [`keep_open`] opens a connection, if there is none.
 const OPEN_EVERY: Duration = Duration::from_secs(1);
 
 /// A connection is replaced after this time, so that connections find their way to another server when a load
@@ -239,22 +239,17 @@ pub fn one_session(pool: &PgPool, rehearsal: Rehearsal) -> PgPool {
     open_beside(pool, options.max_connections(1))
 }
 
-/// As [`one_session`], but opened now, and again when it is gone: the first call must not wait for a new process of
-/// PostgreSQL, nor for its plans.
-pub fn one_session_now(pool: &PgPool, rehearsal: Rehearsal) -> PgPool {
-    let opened = one_session(pool, rehearsal);
-    let pool = opened.clone();
+/// Opens the session of [`one_session`], and again when it is gone, until the pool is closed: the first call must not wait
+/// for a new process of PostgreSQL, nor for its plans.
+pub async fn keep_open(pool: &PgPool) {
     // Not `min_connections`: while sqlx opens one for it, calls wait for minutes if PostgreSQL was away.
-    tokio::spawn(async move {
-        while !pool.is_closed() {
-            if pool.size() == 0 {
-                // The error is ignored: PostgreSQL may not be up yet.
-                let _ = pool.acquire().await;
-            }
-            sleep(OPEN_EVERY).await;
+    while !pool.is_closed() {
+        if pool.size() == 0 {
+            // The error is ignored: PostgreSQL may be away.
+            let _ = pool.acquire().await;
         }
-    });
-    opened
+        sleep(OPEN_EVERY).await;
+    }
 }
 
 fn options_beside(pool: &PgPool, rehearsal: Rehearsal) -> PgPoolOptions {
