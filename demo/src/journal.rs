@@ -135,6 +135,12 @@ impl Entries {
         tally
     }
 
+    /// When all holds are over, also by the journal's later deadlines.
+    pub(crate) fn all_over(&self) -> Instant {
+        let deadlines = self.holds.values().map(|hold| hold.deadline);
+        deadlines.max().unwrap_or_else(Instant::now)
+    }
+
     pub(crate) fn sold(&self, product: i64) -> Sold {
         let sold = |hold: &&Hold| {
             hold.product == product && matches!(hold.end, Some(End::Confirmed | End::PaidLate))
@@ -189,6 +195,7 @@ mod tests {
         assert_eq!(entries.tally(now), tally);
         let later = entries.tally(now + Duration::from_secs(1));
         assert_eq!((later.held, later.expired), (0, 1));
+        assert_eq!(entries.tally(entries.all_over()), later);
         let sold = Sold {
             told: 4,
             unanswered: 2,
