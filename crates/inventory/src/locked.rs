@@ -11,6 +11,9 @@ use crate::{Error, ProductId, ReservationId, database::read_only, reservation::r
 /// the statistics date from before the sale.
 const BEGIN: &str = "begin; set local lock_timeout = '300ms'; set local enable_seqscan = off";
 
+/// For reads, which wait for no row. A migration may keep them waiting for its change of a table, as long as a reserve.
+const BEGIN_READ: &str = "begin; set local lock_timeout = '5s'; set local enable_seqscan = off";
+
 /// What a transaction does if another one has locked its product.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum IfLocked {
@@ -32,7 +35,8 @@ pub async fn products_of(
     }
     let products = "-- locked: products of
         select r.id, r.product_id from reservations r where r.id = any($1)";
-    let found: Vec<Found> = read_only(pool, BEGIN, sqlx::query(products).bind(raw(ids))).await?;
+    let found: Vec<Found> =
+        read_only(pool, BEGIN_READ, sqlx::query(products).bind(raw(ids))).await?;
     let products: HashMap<_, _> = found.iter().map(|r| (r.id, r.product_id)).collect();
     Ok(ids.iter().map(|id| products.get(id).copied()).collect())
 }

@@ -1,5 +1,7 @@
 //! Reads: products, reservations with their effective status, and pages, newest first.
 
+use std::time::Duration;
+
 use inventory::{
     ReservationId,
     list::{Filter, Page, list},
@@ -84,6 +86,27 @@ async fn the_limits_of_a_product_are_those_of_its_row(pool: PgPool) {
         let refused = NewProduct::new("x".to_owned(), stock, Policy::default());
         assert!(matches!(refused, Err(InvalidProduct::Stock)));
     }
+}
+
+/// An upgrade under load fails no request: on a slow machine, the change of a table takes longer than 300 ms.
+#[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
+async fn the_products_of_reservations_wait_for_the_change_of_a_table(pool: PgPool) {
+    let shop = Shop::new(pool);
+    let product = shop.product(1).await;
+    let held = shop.hold(product, 1).await.id;
+    let mut change = shop.pool.begin().await.unwrap();
+    sqlx::query("alter table reservations add column next_note text")
+        .execute(&mut *change)
+        .await
+        .unwrap();
+
+    let (ids, pool) = ([held], shop.pool.clone());
+    let mut call = tokio::spawn(async move { locked::products_of(&pool, &ids).await });
+    let early = tokio::time::timeout(Duration::from_secs(1), &mut call).await;
+    assert!(early.is_err(), "{early:?}");
+    change.rollback().await.unwrap();
+
+    assert_eq!(call.await.unwrap().unwrap(), [Some(product)]);
 }
 
 #[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
