@@ -61,9 +61,16 @@ async fn ten_thousand_wait_and_a_hundred_thousand_holds_fall_due_at_once(pool: P
     assert_eq!(swept.expired, u64::from(HOLDS.unsigned_abs()) + 2);
     assert!(reserved > 1, "{reserved}");
     let full = u64::from(BATCH.unsigned_abs());
+    let of_storm: Vec<(u64, u64)> = batches.iter().copied().filter(|it| *it != (1, 1)).collect();
+    // Small ones at first, and the rest at last.
+    let sizes: Vec<u64> = of_storm.iter().map(|it| it.0).collect();
+    assert_eq!(
+        sizes,
+        [&[50, 100, 200, 400][..], &[full; 198], &[250]].concat()
+    );
     // The line gets all units of each transaction, until nobody waits.
     let mut waiting = u64::from(ENTRIES.unsigned_abs());
-    for (expired, offered) in batches.iter().filter(|it| **it != (1, 1)) {
+    for (expired, offered) in &of_storm {
         assert_eq!(*offered, waiting.min(*expired));
         waiting -= offered;
     }
