@@ -145,7 +145,7 @@ impl Bulkhead {
         let (pool, after_commit) = (self.pool(), self.after_commit());
         let Some(key) = key else {
             let worked = async move {
-                let done = work(Executor::Pool(&pool)).await?;
+                let done = work(Executor::from(&pool)).await?;
                 tell(&after_commit, &done);
                 Ok(done)
             };

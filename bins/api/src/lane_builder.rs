@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use inventory::{
     Error, ProductId, ReservationId, compatibility,
-    database::{self, Rehearsal},
+    database::{self, OwnSession, Rehearsal},
     locked::{self, Holder},
 };
 use lanes::{Lanes, Limits, LockProbe, NoAnswer, Quarantine, Turn};
@@ -29,6 +29,22 @@ pub(crate) enum Connections {
     /// its PostgreSQL process stays in the processor's cache. A hot reserve takes 17 µs with connections of the pool, and
     /// 2 to 3 µs less this way. It is opened as soon as this is set: PostgreSQL can be used.
     Own(Arc<SetOnce<()>>),
+}
+
+/// The connections of one lane.
+#[derive(Clone)]
+pub(crate) enum LaneConnections {
+    Shared(PgPool),
+    Own(OwnSession),
+}
+
+impl<'a> From<&'a LaneConnections> for database::Connections<'a> {
+    fn from(connections: &'a LaneConnections) -> Self {
+        match connections {
+            LaneConnections::Shared(pool) => pool.into(),
+            LaneConnections::Own(session) => session.into(),
+        }
+    }
 }
 
 /// Builds lanes.
@@ -58,19 +74,35 @@ impl LaneBuilder {
         L: Fn(&Q) -> LockOf + Clone + Send + Sync + 'static,
         Q: Clone + Send + Sync + 'static,
         A: Send + 'static,
-        F: Fn(PgPool, Vec<Q>, Turn<Q>) -> Fut + Clone + Send + Sync + 'static,
+        F: Fn(LaneConnections, Vec<Q>, Turn<Q>) -> Fut + Clone + Send + Sync + 'static,
         Fut: Future<Output = Result<Vec<A>, Error>> + Send + 'static,
     {
         let blocked = self.blocked.clone();
-        self.lanes(verb, count, move |pool, requests, turn| {
+        let call = move |connections: LaneConnections, requests, turn: Turn<Q>| {
             let (blocked, lock_of, call) = (blocked.clone(), lock_of.clone(), call.clone());
             async move {
-                let call = |requests| call(pool.clone(), requests, turn.clone());
+                let call = |requests| call(connections.clone(), requests, turn.clone());
                 let has_latecomers = || turn.has_latecomers();
                 let answers = blocked.run_without(requests, &lock_of, &call, has_latecomers);
                 answers.await
             }
-        })
+        };
+        self.start(verb, count, || self.connections_of_lane(), call)
+    }
+
+    fn connections_of_lane(&self) -> LaneConnections {
+        match &self.connections {
+            Connections::Shared => LaneConnections::Shared(self.pool.clone()),
+            Connections::Own(usable) => {
+                let session = OwnSession::beside(&self.pool, Rehearsal::Reserve);
+                let (opened, usable) = (session.clone(), Arc::clone(usable));
+                tokio::spawn(async move {
+                    usable.wait().await;
+                    opened.keep_open().await;
+                });
+                LaneConnections::Own(session)
+            }
+        }
     }
 
     /// The same builder, but for lanes with connections of their own.
@@ -93,7 +125,7 @@ impl LaneBuilder {
         self.lanes("product_of", 1, find)
     }
 
-    /// Lanes whose calls lock nothing.
+    /// Lanes whose calls only read. They share the pool.
     pub(crate) fn lanes<Q, A, F, Fut>(
         &self,
         verb: &'static str,
@@ -106,27 +138,33 @@ impl LaneBuilder {
         F: Fn(PgPool, Vec<Q>, Turn<Q>) -> Fut + Clone + Send + 'static,
         Fut: Future<Output = Result<Vec<A>, Error>> + Send + 'static,
     {
+        self.start(verb, count, || self.pool.clone(), call)
+    }
+
+    fn start<Q, A, C, F, Fut>(
+        &self,
+        verb: &'static str,
+        count: usize,
+        connections_of_lane: impl Fn() -> C,
+        call: F,
+    ) -> Lanes<Q, A>
+    where
+        Q: Send + 'static,
+        A: Send + 'static,
+        C: Clone + Send + 'static,
+        F: Fn(C, Vec<Q>, Turn<Q>) -> Fut + Clone + Send + 'static,
+        Fut: Future<Output = Result<Vec<A>, Error>> + Send + 'static,
+    {
         let (size, duration) = self.metrics.batches(verb);
         let call_of_lane = || {
-            let pool = match &self.connections {
-                Connections::Shared => self.pool.clone(),
-                Connections::Own(usable) => {
-                    let pool = database::one_session(&self.pool, Rehearsal::Reserve);
-                    let (opened, usable) = (pool.clone(), Arc::clone(usable));
-                    tokio::spawn(async move {
-                        usable.wait().await;
-                        database::keep_open(&opened).await;
-                    });
-                    pool
-                }
-            };
+            let connections = connections_of_lane();
             let (size, duration, call) = (size.clone(), duration.clone(), call.clone());
             let failed_calls = Arc::clone(&self.failed_calls);
             move |requests: Vec<Q>, turn| {
                 let count = requests.len();
                 let (size, failed_calls) = (size.clone(), Arc::clone(&failed_calls));
                 let timed = duration.start_timer();
-                let call = call(pool.clone(), requests, turn);
+                let call = call(connections.clone(), requests, turn);
                 async move {
                     let answers = call.await;
                     timed.observe_duration();

@@ -116,9 +116,10 @@ pub(crate) fn start(builder: &LaneBuilder, sale: &'static Sale, count: usize) ->
 
 fn at_once(sale: &'static Sale) -> AtOnce<Reserve> {
     AtOnce {
-        work: Box::new(move |pool, keys, requests| {
+        work: Box::new(move |connections, keys, requests| {
             let reserved = async move {
-                reserve::reserve_once(pool, keys, requests, sale.hold_seconds, &sale.events).await
+                reserve::reserve_once(connections, keys, requests, sale.hold_seconds, &sale.events)
+                    .await
             };
             reserved.boxed()
         }),
@@ -137,7 +138,7 @@ async fn decide(
         ref events,
         ..
     } = *sale;
-    let (Executor::Pool(pool), Some(turn)) = (&executor, turn) else {
+    let (&Executor::Alone(connections), Some(turn)) = (&executor, turn) else {
         return reserve::reserve(executor, &requests, hold_seconds, events).await;
     };
     let latecomers = |products: &HashSet<ProductId>| {
@@ -145,7 +146,15 @@ async fn decide(
         turn.latecomers(&keys)
     };
     let (requests, waited) = (&mut requests, turn.waited());
-    reserve::reserve_in_turn(pool, requests, hold_seconds, events, waited, latecomers).await
+    reserve::reserve_in_turn(
+        connections,
+        requests,
+        hold_seconds,
+        events,
+        waited,
+        latecomers,
+    )
+    .await
 }
 
 fn render(outcome: Outcome) -> Result<Created<Reservation>, Problem> {

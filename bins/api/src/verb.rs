@@ -11,17 +11,18 @@ use futures_util::{FutureExt as _, future::BoxFuture};
 use inventory::{
     Error, Executor, ProductId, ReservationId,
     batch::Batch,
+    database::Connections,
     idempotency::{self, Executed, Key, KeyOutcome, StoredOutcome, WorkOutcome},
     reservation::{Refusal, Reservation},
 };
 use lanes::{NoAnswer, Turn};
-use sqlx::{PgConnection, PgPool};
+use sqlx::PgConnection;
 
 use crate::{
     Problem,
     answer::Answer,
     idempotency::{Rendered, from_stored, render_again, to_stored},
-    lane_builder::{LaneBuilder, LockOf, ProductsOf, VerbLanes},
+    lane_builder::{LaneBuilder, LaneConnections, LockOf, ProductsOf, VerbLanes},
 };
 
 /// The result of one request: the reservation, or a refusal.
@@ -46,7 +47,7 @@ pub(crate) struct AtOnce<Q> {
     pub(crate) restore: fn(&StoredOutcome, &Q) -> Result<Outcome, Error>,
 }
 
-type Work<Q> = dyn for<'a> Fn(&'a PgPool, &'a [Key], &'a [Q]) -> BoxFuture<'a, Result<Option<Batch>, Error>>
+type Work<Q> = dyn for<'a> Fn(Connections<'a>, &'a [Key], &'a [Q]) -> BoxFuture<'a, Result<Option<Batch>, Error>>
     + Send
     + Sync;
 
@@ -193,10 +194,11 @@ where
     Q: Clone + Send + Sync + 'static,
 {
     let after_commit = builder.after_commit.clone();
-    let call = move |pool, requests, turn| {
+    let call = move |connections: LaneConnections, requests, turn| {
         let (after_commit, decide) = (after_commit.clone(), decide.clone());
         async move {
-            let batch = decide(Executor::Pool(&pool), requests, Some(turn)).await?;
+            let batch =
+                decide(Executor::Alone((&connections).into()), requests, Some(turn)).await?;
             after_commit.tell(batch.transitions());
             Ok(batch.answers)
         }
@@ -219,7 +221,7 @@ where
     // Whether the previous batch had keys that were not new. After an overload, many clients repeat their requests.
     // Then an attempt as if all keys were new would mostly be work that is rolled back.
     let had_repeats = Arc::new(AtomicBool::new(false));
-    let call = move |pool, requests: Vec<(Key, Q)>, _| {
+    let call = move |connections: LaneConnections, requests: Vec<(Key, Q)>, _| {
         let (after_commit, decide) = (after_commit.clone(), decide.clone());
         let (at_once, had_repeats) = (at_once.clone(), Arc::clone(&had_repeats));
         async move {
@@ -228,18 +230,20 @@ where
             let mut executed = None;
             if !had_repeats.load(Relaxed) {
                 if let Some(at_once) = &at_once {
-                    if let Some(batch) = (at_once.work)(&pool, &keys, &requests).await? {
+                    if let Some(batch) =
+                        (at_once.work)((&connections).into(), &keys, &requests).await?
+                    {
                         after_commit.tell(batch.transitions());
                         let answers = batch.answers.into_iter().map(render);
                         return Ok(answers.map(|answer| answer.map(Rendered::from)).collect());
                     }
                 } else {
-                    executed = idempotency::execute_new(&pool, &keys, work()).await?;
+                    executed = idempotency::execute_new(&connections, &keys, work()).await?;
                 }
             }
             let executed = match executed {
                 Some(executed) => executed,
-                None => idempotency::execute_once(&pool, &keys, work()).await?,
+                None => idempotency::execute_once(&connections, &keys, work()).await?,
             };
             let (outcomes, done) = match executed {
                 Executed::Undone(problem) => {

@@ -13,7 +13,7 @@ use http_server::Limits;
 use inventory::{
     Error, ProductId,
     compatibility::{self, Functions},
-    database::{self, Rehearsal},
+    database::{self, OwnSession, Rehearsal},
     event,
     expire::{self, Commit, Step, Swept},
     idempotency::{self, Kept},
@@ -173,12 +173,12 @@ async fn work(context: Context, waits: u32, idempotency_hours: i32, shutdown: &C
         )
     };
     // Reserves of a product wait for the transactions that expire its holds, so these have sessions of their own.
-    let sweeps = database::one_session(&context.pool, Rehearsal::Expire);
-    let session = |_| database::one_session(&context.pool, Rehearsal::Expire);
+    let sweeps = OwnSession::beside(&context.pool, Rehearsal::Expire);
+    let session = |_| OwnSession::beside(&context.pool, Rehearsal::Expire);
     let sessions = (0..waits).map(session).collect();
     let (locked, found) = Locked::new();
     tokio::join!(
-        shutdown.run_until_cancelled(database::keep_open(&sweeps)),
+        shutdown.run_until_cancelled(sweeps.keep_open()),
         run(&context, &sweeps, &locked, expiries, shutdown),
         locked.wait(found, sessions, &context, shutdown),
         presence::announce(&context.pool, Role::Expirer, report, shutdown),
@@ -222,7 +222,7 @@ struct Failure {
 /// Sweeps whenever a hold may be due, until `shutdown`. An outage only delays it.
 async fn run(
     context: &Context,
-    sweeps: &PgPool,
+    sweeps: &OwnSession,
     locked: &Locked,
     expiries: Wakeups,
     shutdown: &CancellationToken,
@@ -270,7 +270,7 @@ async fn run(
 /// everything could be done, also by waits for locked products.
 async fn sweep(
     context: &Context,
-    pool: &PgPool,
+    session: &OwnSession,
     locked: &Locked,
     shutdown: &CancellationToken,
 ) -> (Result<Swept, Error>, Option<Failure>) {
@@ -290,7 +290,7 @@ async fn sweep(
         !shutdown.is_cancelled()
     };
     let sweep = expire::sweep_unlocked(
-        pool,
+        session,
         context.batch_rows,
         Commit::Asynchronous,
         &context.events,

@@ -9,10 +9,10 @@ use std::{
 use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use inventory::{
     Error, ProductId,
+    database::OwnSession,
     expire::{self, Commit, Turn},
 };
 use runtime::lock;
-use sqlx::PgPool;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio_util::sync::CancellationToken;
 use trace::Span;
@@ -63,7 +63,7 @@ impl Locked {
     pub(crate) async fn wait(
         &self,
         mut found: UnboundedReceiver<Turn>,
-        mut sessions: Vec<PgPool>,
+        mut sessions: Vec<OwnSession>,
         context: &Context,
         shutdown: &CancellationToken,
     ) {
@@ -111,10 +111,10 @@ impl Locked {
 /// Waits for the lock of one product.
 async fn wait_for(
     turn: Turn,
-    session: PgPool,
+    session: OwnSession,
     context: &Context,
     shutdown: &CancellationToken,
-) -> (Turn, PgPool, Result<(), Error>) {
+) -> (Turn, OwnSession, Result<(), Error>) {
     let span = Span::of_work("sweep_locked");
     let wait = expire::sweep_locked(
         &session,

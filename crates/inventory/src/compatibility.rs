@@ -99,7 +99,7 @@ async fn usable(pool: &PgPool) -> Result<Usable, Unusable> {
         let checked = timeout(CONNECT_LIMIT, check_on(&mut beside)).await;
         return checked.unwrap_or_else(|_| Err(Unusable::NoAnswer("no answer in time".to_owned())));
     };
-    on_connection(CHECK_LIMIT, connection, checked).await?
+    on_connection(CHECK_LIMIT, pool.into(), connection, checked).await?
 }
 
 /// As [`check`], but asks a server that does not answer again, for this long: it may be starting, or busy. For commands.

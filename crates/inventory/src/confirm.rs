@@ -52,14 +52,14 @@ pub async fn confirm(
     events: &Events,
 ) -> Result<Batch, Error> {
     match executor.into() {
-        Executor::Pool(pool) if requests.iter().any(|request| request.reacquire) => {
+        Executor::Alone(connections) if requests.iter().any(|request| request.reacquire) => {
             let work = async |transaction: &mut PgConnection| {
                 let batch = confirm_or_reacquire(transaction, requests, events).await?;
                 Ok((End::Commit, batch))
             };
-            transact(pool, work).await
+            transact(connections, work).await
         }
-        Executor::Pool(pool) => confirm_in_time(pool, requests, events).await,
+        Executor::Alone(connections) => confirm_in_time(connections, requests, events).await,
         Executor::Transaction(transaction) => {
             confirm_or_reacquire(transaction, requests, events).await
         }

@@ -1,5 +1,6 @@
 //! The connection pools, and calls on their connections.
 
+mod connections;
 mod servers;
 mod url;
 
@@ -19,7 +20,7 @@ use sqlx::{
     postgres::{PgArguments, PgConnectOptions, PgPoolOptions, PgRow},
     query::Query,
 };
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 use trace::Span;
 
 use crate::{
@@ -30,6 +31,7 @@ use crate::{
 use servers::{Servers, locked};
 
 pub use crate::session::Rehearsal;
+pub use connections::{Connections, OwnSession};
 pub(crate) use servers::was_read_only;
 
 /// Time limit of one call. PostgreSQL answers within milliseconds, and a lock wait ends by itself after 5 s (see
@@ -45,9 +47,6 @@ pub(crate) const CHECK_LIMIT: Duration = Duration::from_millis(1_500);
 /// A connection that was idle for longer is tested before use. If PostgreSQL goes away within this time, the next
 /// call fails with an unknown outcome.
 const TRUSTED_IDLE: Duration = Duration::from_millis(10);
-
-/// How often [`keep_open`] opens a connection, if there is none.
-const OPEN_EVERY: Duration = Duration::from_secs(1);
 
 /// A connection is replaced after this time, so that connections find their way to another server when a load
 /// balancer or a DNS name moves, even if nothing fails.
@@ -108,7 +107,7 @@ pub fn connect(args: &Args, application_name: &str) -> anyhow::Result<PgPool> {
     let first = all[0].clone();
     let servers = (all.len() > 1).then(|| Servers::new(all));
     let wait = Duration::from_millis(args.database_acquire_milliseconds);
-    let options = pool_options(wait, servers.clone(), Rehearsal::None);
+    let (options, _) = pool_options(wait, servers.clone(), Rehearsal::None);
     let pool = options
         .max_connections(args.database_max_connections)
         .connect_lazy_with(first);
@@ -123,34 +122,54 @@ pub fn connect(args: &Args, application_name: &str) -> anyhow::Result<PgPool> {
 /// The servers of this process, if there are several.
 static SERVERS: Mutex<Option<Arc<Servers>>> = Mutex::new(None);
 
+/// What decides whether a connection can be used again.
+#[derive(Clone)]
+struct Checks {
+    servers: Option<Arc<Servers>>,
+    /// The timeline on which the pool has advanced the ids. 0: none yet.
+    timeline: Arc<AtomicI32>,
+}
+
+impl Checks {
+    async fn pass(
+        &self,
+        connection: &mut PgConnection,
+        age: Duration,
+        idle_for: Duration,
+    ) -> Result<bool, sqlx::Error> {
+        let servers = self.servers.as_ref();
+        if servers.is_some_and(|servers| servers.is_outdated(age)) {
+            return Ok(false);
+        }
+        if idle_for <= TRUSTED_IDLE {
+            return Ok(true);
+        }
+        let known = self.timeline.load(Ordering::Relaxed);
+        let session = session(connection, SESSION).await?;
+        Ok(session.writable && session.timeline == known)
+    }
+}
+
 /// `wait` is the time limit of a call for a connection.
 fn pool_options(
     wait: Duration,
     servers: Option<Arc<Servers>>,
     rehearsal: Rehearsal,
-) -> PgPoolOptions {
-    // The timeline on which this pool has advanced the ids. 0: none yet.
-    let timeline = Arc::new(AtomicI32::new(0));
-    let known = Arc::clone(&timeline);
-    PgPoolOptions::new()
+) -> (PgPoolOptions, Checks) {
+    let checks = Checks {
+        servers,
+        timeline: Arc::new(AtomicI32::new(0)),
+    };
+    let (timeline, before_use) = (Arc::clone(&checks.timeline), checks.clone());
+    let options = PgPoolOptions::new()
         .acquire_timeout(wait)
-        // The pool's own test would cost every batch of a busy lane a round trip.
+        // The pool's own test would cost every call a round trip.
         .test_before_acquire(false)
         .max_lifetime(MAX_LIFETIME)
         .before_acquire(move |connection, usage| {
-            let is_outdated = servers
-                .as_ref()
-                .is_some_and(|servers| servers.is_outdated(usage.age));
-            let known = (usage.idle_for > TRUSTED_IDLE).then(|| known.load(Ordering::Relaxed));
-            Box::pin(async move {
-                // The pool closes a connection that is refused, and opens a new one.
-                if is_outdated {
-                    return Ok(false);
-                }
-                let Some(known) = known else { return Ok(true) };
-                let session = session(connection, SESSION).await?;
-                Ok(session.writable && session.timeline == known)
-            })
+            let checks = before_use.clone();
+            // The pool closes a connection that does not pass, and opens a new one.
+            Box::pin(async move { checks.pass(connection, usage.age, usage.idle_for).await })
         })
         .after_connect(move |connection, _| {
             let timeline = Arc::clone(&timeline);
@@ -168,7 +187,8 @@ fn pool_options(
                 rehearsal.hold(connection).await;
                 Ok(())
             })
-        })
+        });
+    (options, checks)
 }
 
 /// Why a session cannot be used for writes.
@@ -228,31 +248,11 @@ async fn connect_within(
 /// A second pool with the same settings and its own `connections`. Its calls do not wait when all connections of the
 /// first pool are in use.
 pub fn beside(pool: &PgPool, connections: u32) -> PgPool {
-    let options = options_beside(pool, Rehearsal::None);
+    let (options, _) = options_beside(pool, Rehearsal::None);
     open_beside(pool, options.max_connections(connections))
 }
 
-/// A pool of one connection with the same settings, opened on first use. Calls follow each other in one session, which keeps
-/// its plans and finds its data in the processor's cache, and which has rehearsed.
-pub fn one_session(pool: &PgPool, rehearsal: Rehearsal) -> PgPool {
-    let options = options_beside(pool, rehearsal);
-    open_beside(pool, options.max_connections(1))
-}
-
-/// Opens the session of [`one_session`], and again when it is gone, until the pool is closed: the first call must not wait
-/// for a new process of PostgreSQL, nor for its plans.
-pub async fn keep_open(pool: &PgPool) {
-    // Not `min_connections`: while sqlx opens one for it, calls wait for minutes if PostgreSQL was away.
-    while !pool.is_closed() {
-        if pool.size() == 0 {
-            // The error is ignored: PostgreSQL may be away.
-            let _ = pool.acquire().await;
-        }
-        sleep(OPEN_EVERY).await;
-    }
-}
-
-fn options_beside(pool: &PgPool, rehearsal: Rehearsal) -> PgPoolOptions {
+fn options_beside(pool: &PgPool, rehearsal: Rehearsal) -> (PgPoolOptions, Checks) {
     let wait = pool.options().get_acquire_timeout();
     pool_options(wait, locked(&SERVERS).clone(), rehearsal)
 }
@@ -267,8 +267,8 @@ fn open_beside(pool: &PgPool, options: PgPoolOptions) -> PgPool {
 
 /// Where a verb makes its call.
 pub enum Executor<'a> {
-    /// A pooled connection: the call is a transaction of its own.
-    Pool(&'a PgPool),
+    /// The call is a transaction of its own.
+    Alone(Connections<'a>),
     /// An open transaction: the call becomes a part of it. The owner of the transaction limits its time.
     Transaction(&'a mut PgConnection),
 }
@@ -277,7 +277,7 @@ impl Executor<'_> {
     /// Reborrows it for one call, so that another call can follow.
     pub fn reborrow(&mut self) -> Executor<'_> {
         match self {
-            Self::Pool(pool) => Executor::Pool(pool),
+            Self::Alone(connections) => Executor::Alone(*connections),
             Self::Transaction(connection) => Executor::Transaction(connection),
         }
     }
@@ -289,9 +289,21 @@ impl<'a> From<&'a mut PgConnection> for Executor<'a> {
     }
 }
 
+impl<'a> From<Connections<'a>> for Executor<'a> {
+    fn from(connections: Connections<'a>) -> Self {
+        Self::Alone(connections)
+    }
+}
+
 impl<'a> From<&'a PgPool> for Executor<'a> {
     fn from(pool: &'a PgPool) -> Self {
-        Self::Pool(pool)
+        Self::Alone(pool.into())
+    }
+}
+
+impl<'a> From<&'a OwnSession> for Executor<'a> {
+    fn from(session: &'a OwnSession) -> Self {
+        Self::Alone(session.into())
     }
 }
 
@@ -302,9 +314,9 @@ pub async fn execute(
     query: Query<'_, Postgres, PgArguments>,
 ) -> Result<Vec<PgRow>, Error> {
     match executor.into() {
-        Executor::Pool(pool) => {
+        Executor::Alone(connections) => {
             let sent = async |connection: &mut PgConnection| Ok(send(connection, query).await?);
-            with_timeout(CALL_LIMIT, pool, sent).await
+            with_timeout(CALL_LIMIT, connections, sent).await
         }
         Executor::Transaction(connection) => Ok(send(connection, query).await?),
     }
@@ -341,59 +353,45 @@ pub(crate) enum End {
 ///
 /// [`Error::NotDone`]: nothing was done. [`Error::OutcomeUnknown`]: the answer to the commit was lost.
 pub(crate) async fn transact<T>(
-    pool: &PgPool,
+    connections: impl Into<Connections<'_>>,
     work: impl AsyncFnOnce(&mut PgConnection) -> Result<(End, T), Error>,
 ) -> Result<T, Error> {
-    let mut connection = pool.acquire().await.map_err(Error::NotDone)?;
+    let connections = connections.into();
+    let mut connection = connections.take().await.map_err(Error::NotDone)?;
     match run(&mut connection, work).await {
-        Ok(done) => give_back(connection, done),
-        Err(TimedOut(error)) => {
-            // A connection with an outstanding answer would block the pool.
+        Ok(done) => connections.give_back(connection, done),
+        Err(Unanswered(done)) => {
             drop(connection.detach());
-            Err(error)
+            done
         }
     }
 }
 
-/// PostgreSQL did not answer in time.
-struct TimedOut(Error);
+/// PostgreSQL did not answer in time, so that the connection has an outstanding answer.
+struct Unanswered<T>(Result<T, Error>);
 
 async fn run<T>(
     connection: &mut PgConnection,
     work: impl AsyncFnOnce(&mut PgConnection) -> Result<(End, T), Error>,
-) -> Result<Result<T, Error>, TimedOut> {
+) -> Result<Result<T, Error>, Unanswered<T>> {
     let timed_out = || sqlx::Error::PoolTimedOut;
     let prepared = timeout(CALL_LIMIT, prepare(connection, work)).await;
-    let prepared = prepared.map_err(|_| TimedOut(Error::NotDone(timed_out())))?;
+    let prepared = prepared.map_err(|_| Unanswered(Err(Error::NotDone(timed_out()))))?;
     let (end, transaction, done) = match prepared.map_err(Error::before_commit) {
         Ok(prepared) => prepared,
         Err(error) => return Ok(Err(error)),
     };
     if let End::Rollback = end {
-        // The error is ignored: without a commit nothing is done.
-        let _ = timeout(CALL_LIMIT, transaction.rollback()).await;
-        return Ok(Ok(done));
+        // Without a commit nothing is done, whatever becomes of the rollback.
+        return match timeout(CALL_LIMIT, transaction.rollback()).await {
+            Ok(Ok(())) => Ok(Ok(done)),
+            _ => Err(Unanswered(Ok(done))),
+        };
     }
     let commit = Span::of_statement("commit").scope(transaction.commit());
     let committed = timeout(CALL_LIMIT, commit).await;
-    let committed = committed.map_err(|_| TimedOut(Error::OutcomeUnknown(timed_out())))?;
+    let committed = committed.map_err(|_| Unanswered(Err(Error::OutcomeUnknown(timed_out()))))?;
     Ok(committed.map(|()| done).map_err(Error::from))
-}
-
-/// Gives the connection back to its pool, which tests it with a round trip.
-fn give_back<T>(
-    mut connection: PoolConnection<Postgres>,
-    done: Result<T, Error>,
-) -> Result<T, Error> {
-    if done.as_ref().is_err_and(Error::is_read_only) {
-        // The server was demoted, or the connection leads to the wrong one. A new connection may lead to the right one.
-        drop(connection.detach());
-    } else {
-        // If the connection were only dropped, its pool would wait for this test until the system gives the connection up,
-        // for a quarter of an hour. A pool of one connection has no other.
-        tokio::spawn(timeout(CHECK_LIMIT, connection.return_to_pool()));
-    }
-    done
 }
 
 /// Everything before the commit or rollback.
@@ -409,27 +407,28 @@ async fn prepare<'c, T>(
     Ok((end, transaction, done))
 }
 
-/// Runs `work` on a pooled connection, with a time limit.
+/// Runs `work` on a connection, with a time limit.
 pub(crate) async fn with_timeout<T>(
     limit: Duration,
-    pool: &PgPool,
+    connections: impl Into<Connections<'_>>,
     work: impl AsyncFnOnce(&mut PgConnection) -> Result<T, Error>,
 ) -> Result<T, Error> {
+    let connections = connections.into();
     // An error before there is a connection means that nothing was sent.
-    let connection = pool.acquire().await.map_err(Error::NotDone)?;
-    on_connection(limit, connection, work).await
+    let connection = connections.take().await.map_err(Error::NotDone)?;
+    on_connection(limit, connections, connection, work).await
 }
 
-/// Runs `work` on this connection, with a time limit.
+/// Runs `work` on this one of the `connections`, with a time limit.
 pub(crate) async fn on_connection<T>(
     limit: Duration,
+    connections: Connections<'_>,
     mut connection: PoolConnection<Postgres>,
     work: impl AsyncFnOnce(&mut PgConnection) -> Result<T, Error>,
 ) -> Result<T, Error> {
     match timeout(limit, work(&mut connection)).await {
-        Ok(done) => give_back(connection, done),
+        Ok(done) => connections.give_back(connection, done),
         Err(_) => {
-            // A connection with an outstanding answer would block the pool.
             drop(connection.detach());
             Err(Error::OutcomeUnknown(sqlx::Error::PoolTimedOut))
         }

@@ -5,12 +5,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use sqlx::{PgPool, Row};
+use sqlx::Row;
 use tokio::time::sleep;
 
 use crate::{
     Error, Executor, ProductId,
-    database::execute,
+    database::{Connections, execute},
     event::Events,
     locked::IfLocked,
     transition::{self, Transition},
@@ -109,7 +109,7 @@ pub enum Commit {
 /// Expires up to `max_rows` due holds of one product in one transaction. Their units go to users who wait for them, if
 /// there are any. `None`: the product was locked, and was skipped.
 pub async fn expire(
-    pool: &PgPool,
+    executor: impl Into<Executor<'_>>,
     product_id: ProductId,
     max_rows: i32,
     commit: Commit,
@@ -124,7 +124,7 @@ pub async fn expire(
     .bind(events.types())
     .bind(commit == Commit::Synchronous)
     .bind(if_locked == IfLocked::Wait);
-    let rows = execute(pool, query).await?;
+    let rows = execute(executor, query).await?;
     let row = rows.first().ok_or(sqlx::Error::RowNotFound)?;
     let expired: i32 = row.try_get("expired")?;
     let offered: i32 = row.try_get("offered")?;
@@ -190,14 +190,15 @@ pub enum Step {
 /// If PostgreSQL refuses a product, for example because it stays locked, the sweep skips that product, sweeps all others, and
 /// then returns the error. After an error, everything that was expired before is committed and was reported to `after`.
 pub async fn sweep(
-    pool: &PgPool,
+    connections: impl Into<Connections<'_>>,
     max_rows: i32,
     commit: Commit,
     events: &Events,
     mut after: impl FnMut(Expired) -> bool,
 ) -> Result<Swept, Error> {
+    let connections = connections.into();
     let (mut locked, mut goes_on) = (Vec::new(), true);
-    let unlocked = sweep_unlocked(pool, max_rows, commit, events, |step| {
+    let unlocked = sweep_unlocked(connections, max_rows, commit, events, |step| {
         match step {
             Step::Done(done) => goes_on = after(done),
             // A long sweep finds it locked several times.
@@ -212,7 +213,7 @@ pub async fn sweep(
             break;
         }
         let expired = &mut swept.expired;
-        let waited = sweep_locked(pool, turn, max_rows, commit, events, |done| {
+        let waited = sweep_locked(connections, turn, max_rows, commit, events, |done| {
             *expired += done.expired;
             goes_on = after(done);
             goes_on
@@ -234,12 +235,13 @@ pub async fn sweep(
 /// Products take turns of one transaction, of 50 holds at first. So a product with many due holds delays no other, also one
 /// that falls due during the sweep.
 pub async fn sweep_unlocked(
-    pool: &PgPool,
+    connections: impl Into<Connections<'_>>,
     max_rows: i32,
     commit: Commit,
     events: &Events,
     mut after: impl FnMut(Step) -> bool,
 ) -> Result<Swept, Error> {
+    let connections = connections.into();
     let mut swept = Swept::default();
     let mut turns = VecDeque::new();
     let mut next_look = Instant::now();
@@ -252,7 +254,7 @@ pub async fn sweep_unlocked(
                 (locked, advanced) = (Vec::new(), false);
             }
             // Skipped products are excluded in SQL: each search would find them again.
-            let found = due_beside(pool, &[&refused[..], &locked[..]].concat()).await?;
+            let found = due_beside(connections, &[&refused[..], &locked[..]].concat()).await?;
             swept.looks += began.elapsed();
             next_look = Instant::now() + LOOK_PAUSE_MAX;
             swept.next_due = found.next_due;
@@ -261,7 +263,7 @@ pub async fn sweep_unlocked(
         let Some((turn, rows)) = turns.pop_front() else {
             return Ok(swept);
         };
-        let done = match take(pool, turn, rows, commit, IfLocked::Skip, events).await {
+        let done = match take(connections, turn, rows, commit, IfLocked::Skip, events).await {
             Ok(done) => done,
             Err(error) if error.is_refusal() => {
                 turns.retain(|(other, _)| other.product_id() != turn.product_id());
@@ -300,16 +302,17 @@ pub async fn sweep_unlocked(
 /// If another transaction waited, then leaves the product to it for as long as the transaction and its wait took, at most
 /// 100 ms. Calls `after` as [`sweep`] does.
 pub async fn sweep_locked(
-    pool: &PgPool,
+    connections: impl Into<Connections<'_>>,
     turn: Turn,
     max_rows: i32,
     commit: Commit,
     events: &Events,
     mut after: impl FnMut(Expired) -> bool,
 ) -> Result<(), Error> {
+    let connections = connections.into();
     loop {
         let began = Instant::now();
-        let done = take(pool, turn, max_rows, commit, IfLocked::Wait, events).await?;
+        let done = take(connections, turn, max_rows, commit, IfLocked::Wait, events).await?;
         let Some(done) = done else {
             return Ok(());
         };
@@ -325,7 +328,7 @@ pub async fn sweep_locked(
 
 /// The transaction of a turn. `None`: the product was locked, and was skipped.
 async fn take(
-    pool: &PgPool,
+    connections: Connections<'_>,
     turn: Turn,
     max_rows: i32,
     commit: Commit,
@@ -334,10 +337,10 @@ async fn take(
 ) -> Result<Option<Expired>, Error> {
     match turn {
         Turn::Holds(product_id) => {
-            expire(pool, product_id, max_rows, commit, if_locked, events).await
+            expire(connections, product_id, max_rows, commit, if_locked, events).await
         }
         Turn::Waitlist(product_id) => {
-            let offered = waitlist::settle(pool, product_id, if_locked, events).await?;
+            let offered = waitlist::settle(connections, product_id, if_locked, events).await?;
             Ok(offered.map(|offered| Expired {
                 expired: 0,
                 offered,

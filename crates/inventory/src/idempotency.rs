@@ -12,7 +12,7 @@ use time::OffsetDateTime;
 
 use crate::{
     Error, ReservationId,
-    database::{End, Executor, execute, transact},
+    database::{Connections, End, Executor, execute, transact},
 };
 
 /// An idempotency key and the request that was sent with it.
@@ -96,7 +96,7 @@ enum Stored {
 /// [`Error::NotDone`]: nothing was done and nothing stored. [`Error::OutcomeUnknown`]: both or neither. A repeated
 /// request finds out which.
 pub async fn execute_once<T, U, W>(
-    pool: &PgPool,
+    connections: impl Into<Connections<'_>>,
     keys: &[Key],
     work: W,
 ) -> Result<Executed<T, U>, Error>
@@ -125,13 +125,13 @@ where
         let outcomes = outcomes(keys, &firsts, &new, &taken);
         Ok((End::Commit, Executed::Kept(outcomes, done)))
     };
-    transact(pool, work).await
+    transact(connections, work).await
 }
 
 /// As [`execute_once`], but for new keys only, and faster: each key is inserted once, with its answer. `None`: nothing
 /// was done, because one of the keys is known, in use, or given twice.
 pub async fn execute_new<T, U, W>(
-    pool: &PgPool,
+    connections: impl Into<Connections<'_>>,
     keys: &[Key],
     work: W,
 ) -> Result<Option<Executed<T, U>>, Error>
@@ -153,7 +153,7 @@ where
         let outcomes = answers.into_iter().map(KeyOutcome::Done).collect();
         Ok((End::Commit, Some(Executed::Kept(outcomes, Some(worked)))))
     };
-    transact(pool, work).await
+    transact(connections, work).await
 }
 
 /// For each key, the first position with the same key.

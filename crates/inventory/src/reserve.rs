@@ -6,7 +6,7 @@ use std::{
 };
 
 use sqlx::{
-    PgConnection, PgPool, Postgres, Row,
+    PgConnection, Postgres, Row,
     postgres::{PgArguments, PgRow},
     query::Query,
 };
@@ -16,7 +16,7 @@ use trace::Span;
 use crate::{
     Error, ProductId, Quantity, ReservationId, UserId,
     batch::Batch,
-    database::{End, Executor, execute, no_such_outcome, transact},
+    database::{Connections, End, Executor, execute, no_such_outcome, transact},
     event::Events,
     idempotency::{Key, StoredOutcome},
     reservation::{Reference, Refusal, Reservation, Status},
@@ -59,7 +59,7 @@ pub async fn reserve(
 /// `None`: nothing was done, because one of the keys is known, in use, or given twice.
 /// [`execute_once`](crate::idempotency::execute_once) can handle these.
 pub async fn reserve_once(
-    pool: &PgPool,
+    connections: impl Into<Connections<'_>>,
     keys: &[Key],
     requests: &[Reserve],
     hold_seconds: i32,
@@ -72,7 +72,14 @@ pub async fn reserve_once(
         .bind(column(keys, |key| &*key.client))
         .bind(column(keys, |key| &*key.key))
         .bind(column(keys, |key| &key.fingerprint[..]));
-    let decided = send(pool.into(), query, requests, hold_seconds, events).await?;
+    let decided = send(
+        Executor::Alone(connections.into()),
+        query,
+        requests,
+        hold_seconds,
+        events,
+    )
+    .await?;
     match decided.busy {
         true => Ok(None),
         false => batch(decided).map(Some),
@@ -103,20 +110,21 @@ pub fn restore(
 /// function updates), it first waits for the lock alone. With the lock it calls `latecomers` for requests of the same
 /// products, appends them to `requests`, and reserves all at once.
 pub async fn reserve_in_turn(
-    pool: &PgPool,
+    connections: impl Into<Connections<'_>>,
     requests: &mut Vec<Reserve>,
     hold_seconds: i32,
     events: &Events,
     waited: &AtomicBool,
     latecomers: impl FnOnce(&HashSet<ProductId>) -> Vec<Reserve>,
 ) -> Result<Batch, Error> {
+    let connections = connections.into();
     if !waited.load(Ordering::Relaxed) {
-        let decided = decide(pool, TRY, requests, hold_seconds, events).await?;
+        let decided = decide(connections, TRY, requests, hold_seconds, events).await?;
         if !decided.busy {
             return batch(decided);
         }
         waited.store(true, Ordering::Relaxed);
-        return batch(decide(pool, RESERVE, requests, hold_seconds, events).await?);
+        return batch(decide(connections, RESERVE, requests, hold_seconds, events).await?);
     }
     let products: HashSet<ProductId> = requests.iter().map(|request| request.product_id).collect();
     let work = async |transaction: &mut PgConnection| {
@@ -129,7 +137,7 @@ pub async fn reserve_in_turn(
         let decided = decide(transaction, RESERVE, requests, hold_seconds, events).await?;
         Ok((End::Commit, batch(decided)?))
     };
-    transact(pool, work).await
+    transact(connections, work).await
 }
 
 const RESERVE: &str = "-- reserve

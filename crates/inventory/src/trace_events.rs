@@ -89,7 +89,7 @@ pub(crate) async fn call<'a, T>(
         Ok((End::Commit, done))
     };
     match executor {
-        Executor::Pool(pool) => transact(pool, both).await,
+        Executor::Alone(connections) => transact(connections, both).await,
         Executor::Transaction(transaction) => Ok(both(transaction).await?.1),
     }
 }

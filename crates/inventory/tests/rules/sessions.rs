@@ -4,11 +4,14 @@
 use std::time::{Duration, Instant};
 
 use inventory::{
-    Error, ProductId,
-    database::{self, Rehearsal},
+    Error, Executor, ProductId,
+    database::{self, Connections, OwnSession, Rehearsal, execute},
     product::{self, NewProduct, Policy},
 };
-use sqlx::{AssertSqlSafe, ConnectOptions as _, PgPool, postgres::PgPoolOptions};
+use sqlx::{
+    AssertSqlSafe, ConnectOptions as _, PgPool, Row as _,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
@@ -27,17 +30,22 @@ fn service(pool: &PgPool, acquire: Duration) -> PgPool {
 /// A session must come within this time.
 const PATIENT: Duration = Duration::from_secs(60);
 
+/// As processes have them: a pool of one session, and a session of its own.
+fn both(pool: &PgPool) -> (PgPool, OwnSession) {
+    let pool = service(pool, PATIENT);
+    let own = OwnSession::beside(&pool, Rehearsal::None);
+    (pool, own)
+}
+
 /// The process id of the session that the next call gets.
-async fn session(service: &PgPool) -> i32 {
-    let mut session = service.acquire().await.unwrap();
-    sqlx::query_scalar("select pg_backend_pid()")
-        .fetch_one(&mut *session)
-        .await
-        .unwrap()
+async fn session(service: impl Into<Executor<'_>>) -> i32 {
+    let answer = execute(service, sqlx::query("select pg_backend_pid()")).await;
+    answer.unwrap()[0].get(0)
 }
 
 /// Calls follow each other with pauses, until one gets another session.
-async fn is_replaced_when_idle(service: &PgPool, session_before: i32) {
+async fn is_replaced_when_idle(service: impl Into<Connections<'_>>, session_before: i32) {
+    let service = service.into();
     let since = Instant::now();
     while session(service).await == session_before {
         assert!(since.elapsed() < PATIENT, "the session is still used");
@@ -47,11 +55,9 @@ async fn is_replaced_when_idle(service: &PgPool, session_before: i32) {
 }
 
 /// As after a change of the server's configuration, or a demotion.
-async fn turn_read_only(service: &PgPool) {
-    sqlx::query("set default_transaction_read_only = on")
-        .execute(service)
-        .await
-        .unwrap();
+async fn turn_read_only(service: impl Into<Executor<'_>>) {
+    let set = sqlx::query("set default_transaction_read_only = on");
+    execute(service, set).await.unwrap();
 }
 
 async fn create(service: &PgPool) -> Result<ProductId, Error> {
@@ -69,12 +75,14 @@ async fn rename(service: &PgPool, id: ProductId) -> Result<(), Error> {
 
 #[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
 async fn a_session_that_turns_read_only_while_idle_is_replaced(pool: PgPool) {
-    let service = service(&pool, PATIENT);
-    let before = session(&service).await;
-    turn_read_only(&service).await;
-    // Nothing is written: reads alone must not keep a session with a server that was demoted.
-    is_replaced_when_idle(&service, before).await;
-    create(&service).await.unwrap();
+    let (pool, own) = both(&pool);
+    for service in [Connections::from(&pool), Connections::from(&own)] {
+        let before = session(service).await;
+        turn_read_only(service).await;
+        // Nothing is written: reads alone must not keep a session with a server that was demoted.
+        is_replaced_when_idle(service, before).await;
+    }
+    create(&pool).await.unwrap();
 }
 
 /// A busy session is never idle for long enough to be tested.
@@ -147,19 +155,22 @@ async fn an_idle_session_whose_server_has_another_timeline_is_replaced(pool: PgP
     .execute(&mut *admin)
     .await
     .unwrap();
-    let service = service(&pool, PATIENT);
-    let mut before = session(&service).await;
+    let (pool, own) = both(&pool);
+    let services = [Connections::from(&pool), Connections::from(&own)];
+    let mut before = [session(services[0]).await, session(services[1]).await];
     for timeline in 2..=4 {
         sqlx::query("update pooler.server set timeline = $1")
             .bind(timeline)
             .execute(&mut *admin)
             .await
             .unwrap();
-        is_replaced_when_idle(&service, before).await;
-        before = session(&service).await;
-        // The new session stays.
-        tokio::time::sleep(Duration::from_millis(20)).await;
-        assert_eq!(session(&service).await, before);
+        for (service, before) in services.into_iter().zip(&mut before) {
+            is_replaced_when_idle(service, *before).await;
+            *before = session(service).await;
+            // The new session stays.
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            assert_eq!(session(service).await, *before);
+        }
     }
 }
 
@@ -195,20 +206,21 @@ async fn new_sessions_rehearse_the_functions_of_this_release(pool: PgPool) {
         let called = sqlx::query_scalar("delete from calls returning verb");
         called.fetch_all(&pool).await.unwrap()
     };
-    session(&database::one_session(&pool, Rehearsal::Expire)).await;
+    session(&OwnSession::beside(&pool, Rehearsal::Expire)).await;
     assert_eq!(called().await, ["expire"]);
-    session(&database::one_session(&pool, Rehearsal::Reserve)).await;
+    session(&OwnSession::beside(&pool, Rehearsal::Reserve)).await;
     assert_eq!(called().await, ["reserve"]);
 }
 
 #[sqlx::test]
 async fn without_a_schema_a_rehearsal_is_no_error(pool: PgPool) {
     for rehearsal in [Rehearsal::Expire, Rehearsal::Reserve] {
-        let service = database::one_session(&pool, rehearsal);
-        session(&service).await;
-        service.close().await;
+        let own = OwnSession::beside(&pool, rehearsal);
+        let session = session(&own).await;
+        // The end of a session is when it reports what it did.
+        let end = sqlx::query("select pg_terminate_backend($1, 60000)").bind(session);
+        end.execute(&pool).await.unwrap();
     }
-    // A session reports what it did at its end.
     let since = Instant::now();
     loop {
         let (done, failed): (i64, i64) = sqlx::query_as(
@@ -230,12 +242,18 @@ async fn without_a_schema_a_rehearsal_is_no_error(pool: PgPool) {
 /// The message with which a pool tests a connection that is given back.
 const SYNC: [u8; 5] = *b"S\0\0\0\x04";
 
-/// A way to the server of `pool` on which the first [`SYNC`] that comes alone, and all that follows it, is lost. Returns its
-/// port.
-async fn broken_way(pool: &PgPool) -> u16 {
+/// The start of the query that tests a session of its own.
+const CHECK: &[u8] = b"select not current_setting('transaction_read_only')";
+
+/// A way to the server of `pool` on which the first message that `is_lost`, and all that follows it, is lost. Later
+/// connections find the way mended. Returns settings for it.
+async fn broken_way(
+    pool: &PgPool,
+    is_lost: impl Fn(&[u8]) -> bool + Send + 'static,
+) -> PgConnectOptions {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
-    let options = pool.connect_options();
+    let options = pool.connect_options().as_ref().clone();
     let server = (options.get_host().to_owned(), options.get_port());
     tokio::spawn(async move {
         let (client, _) = listener.accept().await.unwrap();
@@ -246,30 +264,51 @@ async fn broken_way(pool: &PgPool) -> u16 {
         let mut bytes = [0; 8_192];
         loop {
             let count = from_client.read(&mut bytes).await.unwrap();
-            if count == 0 || bytes[..count] == SYNC {
+            if count == 0 || is_lost(&bytes[..count]) {
                 break;
             }
             to_server.write_all(&bytes[..count]).await.unwrap();
         }
-        // Both ends stay open. Later connections find the way mended.
+        // Both ends stay open.
         let (mut client, _) = listener.accept().await.unwrap();
         let mut server_end = TcpStream::connect(server).await.unwrap();
         let _ = tokio::io::copy_bidirectional(&mut client, &mut server_end).await;
         drop((from_client, to_server));
     });
-    port
+    options.port(port)
+}
+
+/// A pool on this way, whose calls wait so long for a connection.
+fn on_the_way(way: PgConnectOptions, acquire: Duration) -> PgPool {
+    let options = PgPoolOptions::new().max_connections(1);
+    options.acquire_timeout(acquire).connect_lazy_with(way)
 }
 
 #[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
 async fn a_server_that_vanishes_after_its_answer_does_not_keep_a_pools_only_session(pool: PgPool) {
-    let way = broken_way(&pool).await;
-    let options = pool.connect_options().as_ref().clone();
-    let (options, patient) = (
-        options.port(way),
-        PgPoolOptions::new().acquire_timeout(PATIENT),
-    );
-    let on_the_way = patient.connect_lazy_with(options);
-    let service = database::one_session(&on_the_way, Rehearsal::None);
+    let way = broken_way(&pool, |bytes| bytes == SYNC).await;
+    let service = database::beside(&on_the_way(way, PATIENT), 1);
     create(&service).await.unwrap();
     create(&service).await.unwrap();
+}
+
+#[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
+async fn a_server_that_vanishes_while_a_session_is_idle_does_not_keep_it(pool: PgPool) {
+    // Behind the type and the length of the message.
+    let is_check = |bytes: &[u8]| bytes.get(5..).is_some_and(|sql| sql.starts_with(CHECK));
+    let way = broken_way(&pool, is_check).await;
+    let own = OwnSession::beside(&on_the_way(way, Duration::from_secs(1)), Rehearsal::None);
+    let before = session(&own).await;
+    is_replaced_when_idle(&own, before).await;
+}
+
+/// The test of a connection that is given back is lost on this way, and the connection with it.
+#[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
+async fn a_session_of_its_own_is_not_given_back_between_calls(pool: PgPool) {
+    let way = broken_way(&pool, |bytes| bytes == SYNC).await;
+    let own = OwnSession::beside(&on_the_way(way, PATIENT), Rehearsal::None);
+    let first = session(&own).await;
+    for _ in 0..10 {
+        assert_eq!(session(&own).await, first);
+    }
 }
