@@ -20,7 +20,7 @@ use crate::{
     cancel, code, confirm, cors, extend,
     failed_calls::FailedCalls,
     keys::Keys,
-    lane_builder::{BlockedProducts, Connections, LaneBuilder, ProductLocks},
+    lane_builder::{BlockedProducts, LaneBuilder, ProductLocks, Sharing},
     metrics::Metrics,
     moved, products, reservations, reserve,
     sale::Sale,
@@ -172,7 +172,7 @@ impl AppState {
         let failed_calls = Arc::new(FailedCalls::default());
         let stop = CancellationToken::new();
         let builder = LaneBuilder {
-            connections: Connections::Shared,
+            sharing: Sharing::Pool,
             limits,
             pool: pool.clone(),
             after_commit: after_commit.clone(),

@@ -1,23 +1,18 @@
 //! The connection pools, and calls on their connections.
 
 mod connections;
+mod pools;
 mod servers;
 mod url;
 
-use std::{
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicI32, Ordering},
-    },
-    time::Duration,
-};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use sqlx::{
     Connection as _, Execute as _, FromRow, PgConnection, PgPool, Postgres, Transaction,
     error::DatabaseError,
     pool::PoolConnection,
-    postgres::{PgArguments, PgConnectOptions, PgPoolOptions, PgRow},
+    postgres::{PgArguments, PgConnectOptions, PgRow},
     query::Query,
 };
 use tokio::time::timeout;
@@ -25,13 +20,13 @@ use trace::Span;
 
 use crate::{
     error::Error,
-    id_epoch,
-    session::{SESSION, SET_UP, session},
+    session::{SET_UP, session},
 };
-use servers::{Servers, locked};
+use servers::Servers;
 
 pub use crate::session::Rehearsal;
 pub use connections::{Connections, OwnSession};
+pub(crate) use pools::{CHECK_LIMIT, READ_ONLY};
 pub(crate) use servers::was_read_only;
 
 /// Time limit of one call. PostgreSQL answers within milliseconds, and a lock wait ends by itself after 5 s (see
@@ -40,17 +35,6 @@ pub(crate) const CALL_LIMIT: Duration = Duration::from_secs(10);
 
 /// Time limit of [`connect_beside`].
 pub(crate) const CONNECT_LIMIT: Duration = Duration::from_millis(500);
-
-/// Time limit of a health check: callers such as Kubernetes probes wait for 2 s.
-pub(crate) const CHECK_LIMIT: Duration = Duration::from_millis(1_500);
-
-/// A connection that was idle for longer is tested before use. If PostgreSQL goes away within this time, the next
-/// call fails with an unknown outcome.
-const TRUSTED_IDLE: Duration = Duration::from_millis(10);
-
-/// A connection is replaced after this time, so that connections find their way to another server when a load
-/// balancer or a DNS name moves, even if nothing fails.
-const MAX_LIFETIME: Duration = Duration::from_secs(300);
 
 /// Settings of every process that uses PostgreSQL.
 #[derive(clap::Args, Clone)]
@@ -107,93 +91,15 @@ pub fn connect(args: &Args, application_name: &str) -> anyhow::Result<PgPool> {
     let first = all[0].clone();
     let servers = (all.len() > 1).then(|| Servers::new(all));
     let wait = Duration::from_millis(args.database_acquire_milliseconds);
-    let (options, _) = pool_options(wait, servers.clone(), Rehearsal::None);
+    let (options, _) = pools::options(wait, servers.clone(), Rehearsal::None);
     let pool = options
         .max_connections(args.database_max_connections)
         .connect_lazy_with(first);
     if let Some(servers) = servers {
-        servers.add(&pool);
-        locked(&SERVERS).replace(Arc::clone(&servers));
-        tokio::spawn(servers.follow());
+        pools::follow(servers, &pool);
     }
     Ok(pool)
 }
-
-/// The servers of this process, if there are several.
-static SERVERS: Mutex<Option<Arc<Servers>>> = Mutex::new(None);
-
-/// What decides whether a connection can be used again.
-#[derive(Clone)]
-struct Checks {
-    servers: Option<Arc<Servers>>,
-    /// The timeline on which the pool has advanced the ids. 0: none yet.
-    timeline: Arc<AtomicI32>,
-}
-
-impl Checks {
-    async fn pass(
-        &self,
-        connection: &mut PgConnection,
-        age: Duration,
-        idle_for: Duration,
-    ) -> Result<bool, sqlx::Error> {
-        let servers = self.servers.as_ref();
-        if servers.is_some_and(|servers| servers.is_outdated(age)) {
-            return Ok(false);
-        }
-        if idle_for <= TRUSTED_IDLE {
-            return Ok(true);
-        }
-        let known = self.timeline.load(Ordering::Relaxed);
-        let session = session(connection, SESSION).await?;
-        Ok(session.writable && session.timeline == known)
-    }
-}
-
-/// `wait` is the time limit of a call for a connection.
-fn pool_options(
-    wait: Duration,
-    servers: Option<Arc<Servers>>,
-    rehearsal: Rehearsal,
-) -> (PgPoolOptions, Checks) {
-    let checks = Checks {
-        servers,
-        timeline: Arc::new(AtomicI32::new(0)),
-    };
-    let (timeline, before_use) = (Arc::clone(&checks.timeline), checks.clone());
-    let options = PgPoolOptions::new()
-        .acquire_timeout(wait)
-        // The pool's own test would cost every call a round trip.
-        .test_before_acquire(false)
-        .max_lifetime(MAX_LIFETIME)
-        .before_acquire(move |connection, usage| {
-            let checks = before_use.clone();
-            // The pool closes a connection that does not pass, and opens a new one.
-            Box::pin(async move { checks.pass(connection, usage.age, usage.idle_for).await })
-        })
-        .after_connect(move |connection, _| {
-            let timeline = Arc::clone(&timeline);
-            Box::pin(async move {
-                let session = session(connection, SET_UP).await?;
-                // The pool tries again until the time limit of the call, and then only says that it ended.
-                if !session.writable {
-                    servers::saw_read_only();
-                    return Err(sqlx::Error::Configuration(READ_ONLY.into()));
-                }
-                if session.advances_ids {
-                    id_epoch::advance(connection).await?;
-                }
-                timeline.store(session.timeline, Ordering::Relaxed);
-                rehearsal.hold(connection).await;
-                Ok(())
-            })
-        });
-    (options, checks)
-}
-
-/// Why a session cannot be used for writes.
-pub(crate) const READ_ONLY: &str =
-    "PostgreSQL is read-only: it is a standby, or default_transaction_read_only is on";
 
 /// Opens a connection that is not part of the pool, because a pool without connections only tells that its time limit
 /// ended. The session may be read-only. The error is a text for the log, with the address of the server.
@@ -248,21 +154,8 @@ async fn connect_within(
 /// A second pool with the same settings and its own `connections`. Its calls do not wait when all connections of the
 /// first pool are in use.
 pub fn beside(pool: &PgPool, connections: u32) -> PgPool {
-    let (options, _) = options_beside(pool, Rehearsal::None);
-    open_beside(pool, options.max_connections(connections))
-}
-
-fn options_beside(pool: &PgPool, rehearsal: Rehearsal) -> (PgPoolOptions, Checks) {
-    let wait = pool.options().get_acquire_timeout();
-    pool_options(wait, locked(&SERVERS).clone(), rehearsal)
-}
-
-fn open_beside(pool: &PgPool, options: PgPoolOptions) -> PgPool {
-    let beside = options.connect_lazy_with(pool.connect_options().as_ref().clone());
-    if let Some(servers) = &*locked(&SERVERS) {
-        servers.add(&beside);
-    }
-    beside
+    let (options, _) = pools::options_beside(pool, Rehearsal::None);
+    pools::open_beside(pool, options.max_connections(connections))
 }
 
 /// Where a verb makes its call.
@@ -360,23 +253,23 @@ pub(crate) async fn transact<T>(
     let mut connection = connections.take().await.map_err(Error::NotDone)?;
     match run(&mut connection, work).await {
         Ok(done) => connections.give_back(connection, done),
-        Err(Unanswered(done)) => {
+        Err(Unusable(done)) => {
             drop(connection.detach());
             done
         }
     }
 }
 
-/// PostgreSQL did not answer in time, so that the connection has an outstanding answer.
-struct Unanswered<T>(Result<T, Error>);
+/// Nothing is known of the connection's state, and it may have an outstanding answer.
+struct Unusable<T>(Result<T, Error>);
 
 async fn run<T>(
     connection: &mut PgConnection,
     work: impl AsyncFnOnce(&mut PgConnection) -> Result<(End, T), Error>,
-) -> Result<Result<T, Error>, Unanswered<T>> {
+) -> Result<Result<T, Error>, Unusable<T>> {
     let timed_out = || sqlx::Error::PoolTimedOut;
     let prepared = timeout(CALL_LIMIT, prepare(connection, work)).await;
-    let prepared = prepared.map_err(|_| Unanswered(Err(Error::NotDone(timed_out()))))?;
+    let prepared = prepared.map_err(|_| Unusable(Err(Error::NotDone(timed_out()))))?;
     let (end, transaction, done) = match prepared.map_err(Error::before_commit) {
         Ok(prepared) => prepared,
         Err(error) => return Ok(Err(error)),
@@ -385,12 +278,12 @@ async fn run<T>(
         // Without a commit nothing is done, whatever becomes of the rollback.
         return match timeout(CALL_LIMIT, transaction.rollback()).await {
             Ok(Ok(())) => Ok(Ok(done)),
-            _ => Err(Unanswered(Ok(done))),
+            _ => Err(Unusable(Ok(done))),
         };
     }
     let commit = Span::of_statement("commit").scope(transaction.commit());
     let committed = timeout(CALL_LIMIT, commit).await;
-    let committed = committed.map_err(|_| Unanswered(Err(Error::OutcomeUnknown(timed_out()))))?;
+    let committed = committed.map_err(|_| Unusable(Err(Error::OutcomeUnknown(timed_out()))))?;
     Ok(committed.map(|()| done).map_err(Error::from))
 }
 

@@ -53,12 +53,12 @@ pub(crate) async fn bind_to_all(url: &str) -> anyhow::Result<()> {
 pub(crate) async fn run(access: Arc<Access>, journal: Arc<Journal>) {
     for url in access.amqp.iter().cycle() {
         // The error is ignored: unacked messages are delivered again.
-        let _ = consume(url, &journal).await;
+        let _ = consume(url, &access, &journal).await;
         sleep(Duration::from_millis(200)).await;
     }
 }
 
-async fn consume(url: &str, journal: &Journal) -> anyhow::Result<()> {
+async fn consume(url: &str, access: &Access, journal: &Journal) -> anyhow::Result<()> {
     let open = async {
         let connection = Connection::connect(url, ConnectionProperties::default()).await?;
         let channel = connection.create_channel().await?;
@@ -72,8 +72,11 @@ async fn consume(url: &str, journal: &Journal) -> anyhow::Result<()> {
         lapin::Result::Ok((connection, deliveries))
     };
     let (_connection, mut deliveries) = timeout(CONNECT_LIMIT, open).await??;
-    while let Some(delivery) = deliveries.next().await {
-        let delivery = delivery?;
+    loop {
+        let delivery = tokio::select! {
+            delivery = deliveries.next() => delivery.context("the queue is gone")??,
+            () = access.restart_consumer.notified() => return Ok(()),
+        };
         let id = delivery.properties.message_id().as_ref();
         journal.delivery(Delivery {
             at: now(),
@@ -85,7 +88,6 @@ async fn consume(url: &str, journal: &Journal) -> anyhow::Result<()> {
         // Acked only after it is recorded. Otherwise a crash could lose it.
         delivery.ack(BasicAckOptions::default()).await?;
     }
-    Err(anyhow::anyhow!("the queue is gone")).context("consumer")
 }
 
 fn version(message: &Message) -> Option<i64> {

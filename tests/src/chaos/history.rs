@@ -340,7 +340,7 @@ pub(crate) struct Event {
     /// Its `event_id`.
     pub(crate) id: String,
     pub(crate) told: Option<Told>,
-    pub(crate) published: bool,
+    pub(crate) published_at: Option<Micros>,
     pub(crate) dead: bool,
 }
 

@@ -45,8 +45,7 @@ pub(crate) async fn read(pool: &PgPool) -> anyhow::Result<Stored> {
     .await?;
     let events = sqlx::query(
         "-- chaos: outbox
-        select event_id::text, event_type, payload, published_at is not null as published,
-            dead_at is not null as dead from outbox_events",
+        select event_id::text, event_type, payload, published_at, dead_at is not null as dead from outbox_events",
     )
     .try_map(event)
     .fetch_all(pool)
@@ -129,13 +128,14 @@ fn entry(row: PgRow) -> sqlx::Result<Entry> {
 }
 
 fn event(row: PgRow) -> sqlx::Result<Event> {
+    let published_at: Option<OffsetDateTime> = row.try_get("published_at")?;
     Ok(Event {
         id: row.try_get("event_id")?,
         told: told(
             row.try_get("event_type")?,
             &row.try_get::<Value, _>("payload")?,
         ),
-        published: row.try_get("published")?,
+        published_at: published_at.map(micros),
         dead: row.try_get("dead")?,
     })
 }

@@ -1,7 +1,7 @@
 //! Where calls get their connections: from a pool, or from a session of their own.
 
 use std::{
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, Weak},
     time::{Duration, Instant},
 };
 
@@ -9,12 +9,16 @@ use sqlx::{PgPool, Postgres, pool::PoolConnection};
 use tokio::time::{sleep, timeout};
 
 use super::{
-    CHECK_LIMIT, Checks, MAX_LIFETIME, Rehearsal, open_beside, options_beside, servers::locked,
+    pools::{CHECK_LIMIT, Checks, open_beside, options_beside},
+    servers::locked,
 };
-use crate::error::Error;
+use crate::{error::Error, session::Rehearsal};
 
 /// How often [`OwnSession::keep_open`] opens a connection, if there is none.
 const OPEN_EVERY: Duration = Duration::from_secs(1);
+
+/// How often an [`OwnSession`] gives its connection back, if it was idle for as long.
+const GIVE_BACK_EVERY: Duration = Duration::from_secs(1);
 
 /// Where calls get their connections.
 #[derive(Clone, Copy)]
@@ -72,7 +76,10 @@ fn return_to_pool(mut connection: PoolConnection<Postgres>) {
 
 /// One session for calls that follow each other, opened on first use. It keeps its plans, finds its data in the processor's
 /// cache, and has rehearsed. Between two calls it stays out of its pool, whose test of the connection would cost each call a
-/// round trip, for which the next call waits.
+/// round trip, for which the next call waits. A second or two without calls, and it goes back to the pool, which replaces it when
+/// it is old.
+///
+/// Only one call at a time.
 #[derive(Clone)]
 pub struct OwnSession {
     /// Opens the connection.
@@ -84,8 +91,6 @@ pub struct OwnSession {
 struct BetweenCalls {
     /// `None` during a call, and when there is no connection.
     connection: Option<PoolConnection<Postgres>>,
-    /// When the pool opened the connection or checked it.
-    since: Instant,
     idle_since: Instant,
 }
 
@@ -93,15 +98,15 @@ impl OwnSession {
     /// With the settings of this pool.
     pub fn beside(pool: &PgPool, rehearsal: Rehearsal) -> Self {
         let (options, checks) = options_beside(pool, rehearsal);
-        let between_calls = BetweenCalls {
+        let between_calls = Arc::new(Mutex::new(BetweenCalls {
             connection: None,
-            since: Instant::now(),
             idle_since: Instant::now(),
-        };
+        }));
+        tokio::spawn(give_back_when_idle(Arc::downgrade(&between_calls)));
         Self {
             pool: open_beside(pool, options.max_connections(1)),
             checks,
-            between_calls: Arc::new(Mutex::new(between_calls)),
+            between_calls,
         }
     }
 
@@ -110,46 +115,59 @@ impl OwnSession {
     pub async fn keep_open(&self) {
         // Not `min_connections`: while sqlx opens one for it, calls wait for minutes if PostgreSQL was away.
         loop {
-            if self.pool.size() == 0 {
-                // The error is ignored: PostgreSQL may be away.
-                let _ = self.pool.acquire().await;
+            // The error is ignored: PostgreSQL may be away.
+            if self.pool.size() == 0
+                && let Ok(connection) = self.pool.acquire().await
+            {
+                return_to_pool(connection);
             }
             sleep(OPEN_EVERY).await;
         }
     }
 
     async fn take(&self) -> Result<PoolConnection<Postgres>, sqlx::Error> {
-        if let Some(connection) = self.take_kept().await {
-            return Ok(connection);
+        match self.take_kept().await {
+            Some(connection) => Ok(connection),
+            None => self.pool.acquire().await,
         }
-        let connection = self.pool.acquire().await?;
-        locked(&self.between_calls).since = Instant::now();
-        Ok(connection)
     }
 
     /// The connection of the call before, if it can be used.
     async fn take_kept(&self) -> Option<PoolConnection<Postgres>> {
-        let (mut connection, age, idle_for) = {
+        let (mut connection, idle_for) = {
             let mut kept = locked(&self.between_calls);
-            let connection = kept.connection.take()?;
-            (connection, kept.since.elapsed(), kept.idle_since.elapsed())
+            (kept.connection.take()?, kept.idle_since.elapsed())
         };
-        if age > MAX_LIFETIME {
-            connection.close_on_drop();
-            return None;
+        let age = self.checks.age();
+        let limit = self.pool.options().get_acquire_timeout().min(CHECK_LIMIT);
+        match timeout(limit, self.checks.pass(&mut connection, age, idle_for)).await {
+            Ok(Ok(true)) => Some(connection),
+            _ => {
+                drop(connection.detach());
+                None
+            }
         }
-        let limit = self.pool.options().get_acquire_timeout();
-        let checked = timeout(limit, self.checks.pass(&mut connection, age, idle_for));
-        if let Ok(Ok(true)) = checked.await {
-            return Some(connection);
-        }
-        drop(connection.detach());
-        None
     }
 
     fn keep(&self, connection: PoolConnection<Postgres>) {
         let mut kept = locked(&self.between_calls);
         kept.connection = Some(connection);
         kept.idle_since = Instant::now();
+    }
+}
+
+/// Until the session is dropped.
+async fn give_back_when_idle(between_calls: Weak<Mutex<BetweenCalls>>) {
+    loop {
+        sleep(GIVE_BACK_EVERY).await;
+        let Some(between_calls) = between_calls.upgrade() else {
+            return;
+        };
+        let mut kept = locked(&between_calls);
+        if kept.idle_since.elapsed() >= GIVE_BACK_EVERY
+            && let Some(connection) = kept.connection.take()
+        {
+            return_to_pool(connection);
+        }
     }
 }

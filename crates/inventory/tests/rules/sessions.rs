@@ -17,7 +17,7 @@ use tokio::{
     net::{TcpListener, TcpStream},
 };
 
-/// A pool of one session, as the processes have it.
+/// A pool of one session.
 fn service(pool: &PgPool, acquire: Duration) -> PgPool {
     let args = database::Args {
         database_url: pool.connect_options().to_url_lossy().to_string(),
@@ -249,7 +249,7 @@ const CHECK: &[u8] = b"select not current_setting('transaction_read_only')";
 /// connections find the way mended. Returns settings for it.
 async fn broken_way(
     pool: &PgPool,
-    is_lost: impl Fn(&[u8]) -> bool + Send + 'static,
+    mut is_lost: impl FnMut(&[u8]) -> bool + Send + 'static,
 ) -> PgConnectOptions {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -297,7 +297,7 @@ async fn a_server_that_vanishes_while_a_session_is_idle_does_not_keep_it(pool: P
     // Behind the type and the length of the message.
     let is_check = |bytes: &[u8]| bytes.get(5..).is_some_and(|sql| sql.starts_with(CHECK));
     let way = broken_way(&pool, is_check).await;
-    let own = OwnSession::beside(&on_the_way(way, Duration::from_secs(1)), Rehearsal::None);
+    let own = OwnSession::beside(&on_the_way(way, PATIENT), Rehearsal::None);
     let before = session(&own).await;
     is_replaced_when_idle(&own, before).await;
 }
@@ -307,8 +307,33 @@ async fn a_server_that_vanishes_while_a_session_is_idle_does_not_keep_it(pool: P
 async fn a_session_of_its_own_is_not_given_back_between_calls(pool: PgPool) {
     let way = broken_way(&pool, |bytes| bytes == SYNC).await;
     let own = OwnSession::beside(&on_the_way(way, PATIENT), Rehearsal::None);
-    let first = session(&own).await;
+    let mut before = session(&own).await;
     for _ in 0..10 {
-        assert_eq!(session(&own).await, first);
+        let pause = Instant::now();
+        let now = session(&own).await;
+        // If the machine stops for a second, the connection is given back.
+        if pause.elapsed() < Duration::from_millis(500) {
+            assert_eq!(now, before);
+        }
+        before = now;
     }
+}
+
+#[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
+async fn a_session_of_its_own_is_given_back_when_no_call_comes(pool: PgPool) {
+    let (sender, mut tested) = tokio::sync::mpsc::unbounded_channel();
+    let tell = move |bytes: &[u8]| {
+        if bytes == SYNC {
+            let _ = sender.send(());
+        }
+        false
+    };
+    let way = broken_way(&pool, tell).await;
+    let own = OwnSession::beside(&on_the_way(way, PATIENT), Rehearsal::None);
+    let before = session(&own).await;
+    tokio::time::timeout(PATIENT, tested.recv())
+        .await
+        .expect("the pool tests what it is given")
+        .unwrap();
+    assert_eq!(session(&own).await, before);
 }

@@ -25,7 +25,7 @@ pub(super) fn check(history: &History, found: &mut Found) {
             found.add(Promise::TrueEvent, about, what);
             continue;
         };
-        if event.dead || !event.published {
+        if event.dead || event.published_at.is_none() {
             let what = format!("left in the outbox: {event:?}");
             found.add(Promise::NoLostEvent, about, what);
         }

@@ -108,7 +108,7 @@ pub(crate) fn not_well(shown: &[Shown], stored: &Stored) -> Vec<String> {
     let waiting = stored
         .events
         .iter()
-        .filter(|event| !event.published && !event.dead)
+        .filter(|event| event.published_at.is_none() && !event.dead)
         .count();
     let events = (last.waiting_events, last.dead_events);
     if events != (waiting as i64, dead as i64) {

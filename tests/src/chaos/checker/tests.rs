@@ -135,7 +135,7 @@ fn clean() -> History {
     history.stored.events.push(Event {
         id: "ReservationConfirmed 1".to_owned(),
         told: Some(told("ReservationConfirmed", &bought, 2_050)),
-        published: true,
+        published_at: Some(0),
         dead: false,
     });
     tell(&mut history, "ReservationCreated", &bought, 1_050);
@@ -174,7 +174,7 @@ fn tell(history: &mut History, event_type: &str, row: &Hold, at: Micros) {
     history.stored.events.push(Event {
         id: event.clone(),
         told: told.clone(),
-        published: true,
+        published_at: Some(0),
         dead: false,
     });
     history.deliveries.push(Delivery {

@@ -145,6 +145,7 @@ fn access(own: &[HashMap<String, String>]) -> anyhow::Result<Access> {
         pages: apis,
         admin_token: own[0].get("ADMIN_TOKEN").cloned(),
         amqp: own.iter().map(consumer_url).collect(),
+        restart_consumer: Default::default(),
         redis: own[0]["REDIS_URL"].clone(),
         database: PgPoolOptions::new()
             .max_connections(4)

@@ -91,7 +91,7 @@ fn adjust(history: &mut History, delta: i64, at: Micros) {
     history.stored.events.push(Event {
         id: "stock".to_owned(),
         told: Some(told.clone()),
-        published: true,
+        published_at: Some(0),
         dead: false,
     });
     history.deliveries.push(Delivery {

@@ -9,7 +9,7 @@ fn an_event_that_is_lost() {
         history.stored.events.clear()
     });
     caught(Promise::NoLostEvent, |history| {
-        history.stored.events[0].published = false
+        history.stored.events[0].published_at = None
     });
     caught(Promise::NoLostEvent, |history| {
         history.stored.events[0].dead = true

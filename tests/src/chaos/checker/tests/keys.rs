@@ -83,7 +83,7 @@ fn adjust(history: &mut History, answers: impl IntoIterator<Item = Operation>, t
         history.stored.events.push(Event {
             id: event.clone(),
             told: Some(told.clone()),
-            published: true,
+            published_at: Some(0),
             dead: false,
         });
         history.deliveries.push(Delivery {
