@@ -7,7 +7,7 @@ use inventory::{
     database::{self, OwnSession, Rehearsal},
     locked::{self, Holder},
 };
-use lanes::{Lanes, Limits, LockProbe, NoAnswer, Quarantine, Turn};
+use lanes::{Answers, Lanes, Limits, LockProbe, NoAnswer, Quarantine, Turn};
 use sqlx::PgPool;
 use tokio::sync::SetOnce;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -75,7 +75,7 @@ impl LaneBuilder {
         Q: Clone + Send + Sync + 'static,
         A: Send + 'static,
         F: Fn(LaneConnections, Vec<Q>, Turn<Q>) -> Fut + Clone + Send + Sync + 'static,
-        Fut: Future<Output = Result<Vec<A>, Error>> + Send + 'static,
+        Fut: Future<Output = Result<Answers<A>, Error>> + Send + 'static,
     {
         let blocked = self.blocked.clone();
         let call = move |connections: LaneConnections, requests, turn: Turn<Q>| {
@@ -138,6 +138,13 @@ impl LaneBuilder {
         F: Fn(PgPool, Vec<Q>, Turn<Q>) -> Fut + Clone + Send + 'static,
         Fut: Future<Output = Result<Vec<A>, Error>> + Send + 'static,
     {
+        let call = move |pool, requests, turn| {
+            let call = call(pool, requests, turn);
+            async move {
+                let answers = call.await?;
+                Ok(Box::new(|| answers) as Answers<A>)
+            }
+        };
         self.start(verb, count, || self.pool.clone(), call)
     }
 
@@ -153,7 +160,7 @@ impl LaneBuilder {
         A: Send + 'static,
         C: Clone + Send + 'static,
         F: Fn(C, Vec<Q>, Turn<Q>) -> Fut + Clone + Send + 'static,
-        Fut: Future<Output = Result<Vec<A>, Error>> + Send + 'static,
+        Fut: Future<Output = Result<Answers<A>, Error>> + Send + 'static,
     {
         let (size, duration) = self.metrics.batches(verb);
         let call_of_lane = || {
@@ -168,9 +175,18 @@ impl LaneBuilder {
                 async move {
                     let answers = call.await;
                     timed.observe_duration();
-                    // The number of answers includes the latecomers, which joined after the start of the call.
-                    size.observe(answers.as_ref().map_or(count, Vec::len) as f64);
-                    failed_calls.answer(verb, count, answers)
+                    match failed_calls.answer(verb, count, answers) {
+                        Ok(answers) => Ok(Box::new(move || {
+                            let answers = answers();
+                            // Their number includes the latecomers, which joined after the start of the call.
+                            size.observe(answers.len() as f64);
+                            answers
+                        }) as Answers<A>),
+                        Err(no_answer) => {
+                            size.observe(count as f64);
+                            Err(no_answer)
+                        }
+                    }
                 }
             }
         };

@@ -145,13 +145,12 @@ async fn decide(
         let keys: Vec<i64> = products.iter().map(|product| product.get()).collect();
         turn.latecomers(&keys)
     };
-    let (requests, waited) = (&mut requests, turn.waited());
     reserve::reserve_in_turn(
         connections,
-        requests,
+        &mut requests,
         hold_seconds,
         events,
-        waited,
+        turn.calls_in_turn(),
         latecomers,
     )
     .await

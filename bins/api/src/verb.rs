@@ -15,7 +15,7 @@ use inventory::{
     idempotency::{self, Executed, Key, KeyOutcome, StoredOutcome, WorkOutcome},
     reservation::{Refusal, Reservation},
 };
-use lanes::{NoAnswer, Turn};
+use lanes::{Answers, NoAnswer, Turn};
 use sqlx::PgConnection;
 
 use crate::{
@@ -199,8 +199,10 @@ where
         async move {
             let batch =
                 decide(Executor::Alone((&connections).into()), requests, Some(turn)).await?;
-            after_commit.tell(batch.transitions());
-            Ok(batch.answers)
+            Ok(Box::new(move || {
+                after_commit.tell(batch.transitions());
+                batch.answers
+            }) as Answers<_>)
         }
     };
     builder.verb_lanes(spec.name, spec.lanes, spec.lock_of, call)
@@ -233,9 +235,11 @@ where
                     if let Some(batch) =
                         (at_once.work)((&connections).into(), &keys, &requests).await?
                     {
-                        after_commit.tell(batch.transitions());
-                        let answers = batch.answers.into_iter().map(render);
-                        return Ok(answers.map(|answer| answer.map(Rendered::from)).collect());
+                        return Ok(Box::new(move || {
+                            after_commit.tell(batch.transitions());
+                            let answers = batch.answers.into_iter().map(render);
+                            answers.map(|answer| answer.map(Rendered::from)).collect()
+                        }) as Answers<_>);
                     }
                 } else {
                     executed = idempotency::execute_new(&connections, &keys, work()).await?;
@@ -247,7 +251,8 @@ where
             };
             let (outcomes, done) = match executed {
                 Executed::Undone(problem) => {
-                    return Ok(keys.iter().map(|_| Err(problem.clone())).collect());
+                    let answers = keys.iter().map(|_| Err(problem.clone())).collect();
+                    return Ok(Box::new(|| answers));
                 }
                 Executed::Kept(outcomes, done) => (outcomes, done),
             };
@@ -264,7 +269,8 @@ where
                 }
                 (outcome, _) => Ok(from_stored(outcome)),
             });
-            answers.collect()
+            let answers: Vec<_> = answers.collect::<Result<_, Error>>()?;
+            Ok(Box::new(|| answers))
         }
     };
     let lock_of = spec.lock_of;

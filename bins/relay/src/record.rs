@@ -1,11 +1,10 @@
 //! Transactions that record outcomes.
 
-use std::{collections::HashSet, io};
+use std::collections::HashSet;
 
 use inventory::{Error, outbox};
-use sqlx::{PgConnection, PgPool};
+use sqlx::PgConnection;
 use time::OffsetDateTime;
-use tokio::time::timeout;
 use uuid::Uuid;
 
 use crate::{
@@ -33,22 +32,6 @@ pub(crate) struct Done {
     pub(crate) recorded: Recorded,
     /// The new lease of the waiting rows.
     pub(crate) until: Option<OffsetDateTime>,
-}
-
-/// Runs a transaction within its time limit.
-pub(crate) async fn transaction<T>(
-    pool: &PgPool,
-    work: impl AsyncFnOnce(&mut PgConnection) -> Result<T, Error>,
-) -> Result<T, Error> {
-    let mut connection = pool.acquire().await.map_err(Error::NotDone)?;
-    match timeout(outbox::TRANSACTION_LIMIT, work(&mut connection)).await {
-        Ok(done) => done,
-        Err(_) => {
-            // PostgreSQL does not answer. A connection with an outstanding answer would block the pool.
-            drop(connection.detach());
-            Err(sqlx::Error::Io(io::ErrorKind::TimedOut.into()).into())
-        }
-    }
 }
 
 /// One transaction for leased rows. What is no longer ours is left alone.
@@ -128,6 +111,7 @@ pub(crate) async fn record(
 #[cfg(test)]
 mod tests {
     use lapin::types::ShortString;
+    use sqlx::PgPool;
     use tokio::time::Instant;
 
     use super::*;

@@ -14,6 +14,7 @@ use futures_util::{
 };
 use inventory::{
     Error,
+    database::with_timeout,
     outbox::{self, Claimed},
 };
 use runtime::retry::Delays;
@@ -27,7 +28,7 @@ use crate::{
     confirms::{Fate, Tag},
     flight::{Due, Flight, Row, RowOutcome},
     publish::{Message, Publisher, is_alive},
-    record::{Recorded, record, record_due, transaction},
+    record::{Recorded, record, record_due},
     relay::Relay,
 };
 
@@ -255,10 +256,8 @@ impl<'a> Worker<'a> {
 
     async fn claim_batch(&mut self) -> Result<Batch, Error> {
         let relay = self.relay;
-        let batch = transaction(&relay.pool, async |connection| {
-            self.claim_on(connection).await
-        })
-        .await;
+        let work = async |connection: &mut PgConnection| self.claim_on(connection).await;
+        let batch = with_timeout(outbox::TRANSACTION_LIMIT, &relay.pool, work).await;
         // Rows without a lease are not ours after the transaction.
         self.flight.forget_newest();
         batch
@@ -383,7 +382,7 @@ impl<'a> Worker<'a> {
         let work = async |connection: &mut PgConnection| {
             record_due(connection, due, why, max_attempts).await
         };
-        match transaction(&self.relay.pool, work).await {
+        match with_timeout(outbox::TRANSACTION_LIMIT, &self.relay.pool, work).await {
             Ok(done) => {
                 self.relay.postgres.works();
                 self.database_delays.reset();

@@ -63,7 +63,7 @@ begin
 
   if not one_product or sold_out = '{}' then
     if wait then
-      perform wait_for_products_v1(array(select q.id from unnest(product_ids) as q (id) where q.id <> all(sold_out)));
+      perform wait_for_products_v2(array(select q.id from unnest(product_ids) as q (id) where q.id <> all(sold_out)));
     end if;
     -- An assignment costs a third of `select … into … from`.
     if one_product then

@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use sqlx::{
-    Connection as _, Execute as _, FromRow, PgConnection, PgPool, Postgres, Transaction,
+    AssertSqlSafe, Connection as _, Execute as _, FromRow, PgConnection, PgPool, Postgres,
+    SqlSafeStr as _, SqlStr, Transaction,
     error::DatabaseError,
     pool::PoolConnection,
     postgres::{PgArguments, PgConnectOptions, PgRow},
@@ -241,6 +242,10 @@ pub(crate) enum End {
     Rollback,
 }
 
+/// Starts each transaction. Several statements in one simple query cost one round trip.
+const BEGIN: &str =
+    "begin; set local lock_timeout = '5s'; set local idle_in_transaction_session_timeout = '2s'";
+
 /// Runs several calls in one transaction. PostgreSQL ends the transaction when it is idle for 2 s, so that a frozen
 /// process does not keep its locks.
 ///
@@ -249,9 +254,27 @@ pub(crate) async fn transact<T>(
     connections: impl Into<Connections<'_>>,
     work: impl AsyncFnOnce(&mut PgConnection) -> Result<(End, T), Error>,
 ) -> Result<T, Error> {
-    let connections = connections.into();
+    transact_from(connections.into(), BEGIN.into_sql_str(), work).await
+}
+
+/// As [`transact`], but first runs this statement and ignores its rows. It is sent together with `begin`, which saves a
+/// round trip. It must not contain text from outside.
+pub(crate) async fn transact_after<T>(
+    connections: impl Into<Connections<'_>>,
+    statement: &str,
+    work: impl AsyncFnOnce(&mut PgConnection) -> Result<(End, T), Error>,
+) -> Result<T, Error> {
+    let begin = AssertSqlSafe(format!("{BEGIN};\n{statement}"));
+    transact_from(connections.into(), begin.into_sql_str(), work).await
+}
+
+async fn transact_from<T>(
+    connections: Connections<'_>,
+    begin: SqlStr,
+    work: impl AsyncFnOnce(&mut PgConnection) -> Result<(End, T), Error>,
+) -> Result<T, Error> {
     let mut connection = connections.take().await.map_err(Error::NotDone)?;
-    match run(&mut connection, work).await {
+    match run(&mut connection, begin, work).await {
         Ok(done) => connections.give_back(connection, done),
         Err(Unusable(done)) => {
             drop(connection.detach());
@@ -265,14 +288,18 @@ struct Unusable<T>(Result<T, Error>);
 
 async fn run<T>(
     connection: &mut PgConnection,
+    begin: SqlStr,
     work: impl AsyncFnOnce(&mut PgConnection) -> Result<(End, T), Error>,
 ) -> Result<Result<T, Error>, Unusable<T>> {
     let timed_out = || sqlx::Error::PoolTimedOut;
-    let prepared = timeout(CALL_LIMIT, prepare(connection, work)).await;
+    let mut began = false;
+    let prepared = timeout(CALL_LIMIT, prepare(connection, begin, &mut began, work)).await;
     let prepared = prepared.map_err(|_| Unusable(Err(Error::NotDone(timed_out()))))?;
     let (end, transaction, done) = match prepared.map_err(Error::before_commit) {
         Ok(prepared) => prepared,
-        Err(error) => return Ok(Err(error)),
+        Err(error) if began => return Ok(Err(error)),
+        // A statement after the `begin` itself may have failed. Sqlx does not know this transaction, and would not roll it back.
+        Err(error) => return Err(Unusable(Err(error))),
     };
     if let End::Rollback = end {
         // Without a commit nothing is done, whatever becomes of the rollback.
@@ -290,18 +317,19 @@ async fn run<T>(
 /// Everything before the commit or rollback.
 async fn prepare<'c, T>(
     connection: &'c mut PgConnection,
+    begin: SqlStr,
+    began: &mut bool,
     work: impl AsyncFnOnce(&mut PgConnection) -> Result<(End, T), Error>,
 ) -> Result<(End, Transaction<'c, Postgres>, T), Error> {
-    // Several statements in one simple query cost one round trip.
-    let begin = "begin; set local lock_timeout = '5s'; set local idle_in_transaction_session_timeout = '2s'";
-    let began = Span::of_statement("begin").scope(connection.begin_with(begin));
-    let mut transaction = began.await?;
+    let begin = Span::of_statement("begin").scope(connection.begin_with(begin));
+    let mut transaction = begin.await?;
+    *began = true;
     let (end, done) = work(&mut transaction).await?;
     Ok((end, transaction, done))
 }
 
-/// Runs `work` on a connection, with a time limit.
-pub(crate) async fn with_timeout<T>(
+/// Runs `work` on a connection, with a time limit. What it leaves open is rolled back.
+pub async fn with_timeout<T>(
     limit: Duration,
     connections: impl Into<Connections<'_>>,
     work: impl AsyncFnOnce(&mut PgConnection) -> Result<T, Error>,

@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashSet,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::atomic::{AtomicU32, Ordering},
 };
 
 use sqlx::{
@@ -16,7 +16,7 @@ use trace::Span;
 use crate::{
     Error, ProductId, Quantity, ReservationId, UserId,
     batch::Batch,
-    database::{Connections, End, Executor, execute, no_such_outcome, transact},
+    database::{Connections, End, Executor, execute, no_such_outcome, transact_after},
     event::Events,
     idempotency::{Key, StoredOutcome},
     reservation::{Reference, Refusal, Reservation, Status},
@@ -103,41 +103,47 @@ pub fn restore(
     Ok(answer?)
 }
 
+/// After a batch that found a lock taken, so many calls take turns. Then one tries whether this is still needed.
+const CALLS_IN_TURN: u32 = 32;
+
 /// As [`reserve`], for several processes that reserve the same products.
 ///
 /// A process that waits for a product's lock with a batch in hand cannot add the requests that arrive meanwhile, so
-/// several processes would send small batches in turns. So where the previous call had to wait (`waited`, which this
-/// function updates), it first waits for the lock alone. With the lock it calls `latecomers` for requests of the same
-/// products, appends them to `requests`, and reserves all at once.
+/// several processes would send small batches in turns. So the calls after one that found a lock taken first wait for the
+/// lock alone. With the lock such a call takes `latecomers`, requests of the same products, appends them to `requests`, and
+/// reserves all at once. `calls_in_turn` is the number of calls that still do so. This function updates it.
 pub async fn reserve_in_turn(
     connections: impl Into<Connections<'_>>,
     requests: &mut Vec<Reserve>,
     hold_seconds: i32,
     events: &Events,
-    waited: &AtomicBool,
+    calls_in_turn: &AtomicU32,
     latecomers: impl FnOnce(&HashSet<ProductId>) -> Vec<Reserve>,
 ) -> Result<Batch, Error> {
     let connections = connections.into();
-    if !waited.load(Ordering::Relaxed) {
+    let Some(calls_left) = calls_in_turn.load(Ordering::Relaxed).checked_sub(1) else {
         let decided = decide(connections, TRY, requests, hold_seconds, events).await?;
         if !decided.busy {
             return batch(decided);
         }
-        waited.store(true, Ordering::Relaxed);
+        calls_in_turn.store(CALLS_IN_TURN, Ordering::Relaxed);
         return batch(decide(connections, RESERVE, requests, hold_seconds, events).await?);
-    }
+    };
+    calls_in_turn.store(calls_left, Ordering::Relaxed);
     let products: HashSet<ProductId> = requests.iter().map(|request| request.product_id).collect();
+    let ids: Vec<String> = products
+        .iter()
+        .map(|product| product.get().to_string())
+        .collect();
+    let ids = ids.join(",");
+    let wait =
+        format!("-- reserve: wait for the products\nselect wait_for_products_v2('{{{ids}}}')");
     let work = async |transaction: &mut PgConnection| {
-        let wait = "-- reserve: wait for the products\nselect wait_for_products_v1($1) as waited";
-        let ids: Vec<i64> = products.iter().map(|product| product.get()).collect();
-        let rows = execute(&mut *transaction, sqlx::query(wait).bind(ids)).await?;
-        let row = rows.first().ok_or(sqlx::Error::RowNotFound)?;
-        waited.store(row.try_get("waited")?, Ordering::Relaxed);
         requests.extend(latecomers(&products));
         let decided = decide(transaction, RESERVE, requests, hold_seconds, events).await?;
         Ok((End::Commit, batch(decided)?))
     };
-    transact(connections, work).await
+    transact_after(connections, &wait, work).await
 }
 
 const RESERVE: &str = "-- reserve

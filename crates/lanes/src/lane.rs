@@ -1,15 +1,15 @@
 //! One lane: a queue, and at most one running call.
 
 use std::{
-    panic::AssertUnwindSafe,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
     time::{Duration, Instant},
 };
 
-use futures_util::FutureExt as _;
+use futures_util::{FutureExt as _, future::join};
 use runtime::lock;
 use tokio::sync::{Notify, oneshot};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -32,6 +32,11 @@ pub struct Limits {
     pub wait: Duration,
 }
 
+/// Makes the answers of a call: one for each request, in the order of the requests, with the answers for latecomers last.
+/// The lane first starts the next call. So what no other call needs, such as rendering, is done while the next call waits
+/// for the database.
+pub type Answers<A> = Box<dyn FnOnce() -> Vec<A> + Send>;
+
 /// Several lanes of the same verb.
 pub struct Lanes<Q, A> {
     lanes: Vec<Arc<Lane<Q, A>>>,
@@ -44,13 +49,19 @@ struct Lane<Q, A> {
     arrived: Notify,
     /// The channels for the answers of the running call, in the order of its requests.
     in_flight: Mutex<Vec<Reply<A>>>,
-    /// See [`Turn::waited`].
-    waited: AtomicBool,
+    /// See [`Turn::calls_in_turn`].
+    calls_in_turn: AtomicU32,
     /// Whether the running call has latecomers.
     with_latecomers: AtomicBool,
 }
 
 type Reply<A> = oneshot::Sender<Result<A, NoAnswer>>;
+
+/// A batch whose call has ended, and whose requests wait for their answers.
+struct Called<A> {
+    replies: Vec<Reply<A>>,
+    outcome: Result<Answers<A>, NoAnswer>,
+}
 
 /// Access of a running call to its lane.
 pub struct Turn<Q> {
@@ -65,9 +76,9 @@ impl<Q> Clone for Turn<Q> {
 }
 
 impl<Q> Turn<Q> {
-    /// Whether the lane's previous call had to wait for its turn. The calls keep it up to date.
-    pub fn waited(&self) -> &AtomicBool {
-        self.lane.waited()
+    /// How many further calls of the lane first wait for their turn. The calls keep it up to date.
+    pub fn calls_in_turn(&self) -> &AtomicU32 {
+        self.lane.calls_in_turn()
     }
 
     /// Whether the running call has taken latecomers. Such a call cannot be repeated, because latecomers are not
@@ -84,7 +95,7 @@ impl<Q> Turn<Q> {
 }
 
 trait TakesAlong<Q>: Send + Sync {
-    fn waited(&self) -> &AtomicBool;
+    fn calls_in_turn(&self) -> &AtomicU32;
     fn has_latecomers(&self) -> bool;
     fn latecomers(&self, keys: &[i64]) -> Vec<Q>;
 }
@@ -106,8 +117,7 @@ type Batch<Q> = (Vec<Q>, Vec<Span>);
 
 impl<Q: Send + 'static, A: Send + 'static> Lanes<Q, A> {
     /// Starts `count` lanes of `verb`. `call_of_lane` is called once per lane and returns the lane's call. A lane
-    /// runs one call at a time, with one batch. The call must return one answer for each request, in the order of the
-    /// requests, with the answers for latecomers last. A lane ends when `stop` is cancelled and its queue is empty.
+    /// runs one call at a time, with one batch. A lane ends when `stop` is cancelled and its queue is empty.
     pub fn start<F, Fut>(
         verb: &'static str,
         count: usize,
@@ -118,7 +128,7 @@ impl<Q: Send + 'static, A: Send + 'static> Lanes<Q, A> {
     ) -> Self
     where
         F: Fn(Vec<Q>, Turn<Q>) -> Fut + Send + 'static,
-        Fut: Future<Output = Result<Vec<A>, NoAnswer>> + Send + 'static,
+        Fut: Future<Output = Result<Answers<A>, NoAnswer>> + Send + 'static,
     {
         let lanes: Vec<_> = (0..count)
             .map(|_| {
@@ -131,7 +141,7 @@ impl<Q: Send + 'static, A: Send + 'static> Lanes<Q, A> {
                     }),
                     arrived: Notify::new(),
                     in_flight: Mutex::default(),
-                    waited: AtomicBool::new(false),
+                    calls_in_turn: AtomicU32::new(0),
                     with_latecomers: AtomicBool::new(false),
                 })
             })
@@ -210,16 +220,24 @@ impl<Q: Send + 'static, A: Send + 'static> Lane<Q, A> {
     async fn run<F, Fut>(self: Arc<Self>, call: F, stop: CancellationToken)
     where
         F: Fn(Vec<Q>, Turn<Q>) -> Fut,
-        Fut: Future<Output = Result<Vec<A>, NoAnswer>>,
+        Fut: Future<Output = Result<Answers<A>, NoAnswer>>,
     {
         let turn = Turn {
             lane: Arc::clone(&self) as Arc<dyn TakesAlong<Q>>,
         };
+        let mut called = None;
         loop {
             let (requests, spans) = self.take_batch();
+            let before = called.take();
             if !requests.is_empty() {
                 let span = Span::of_batch(self.verb, &spans);
-                self.serve(span.scope(call(requests, turn.clone()))).await;
+                let call = self.run_call(span.scope(call(requests, turn.clone())));
+                // In this order: the call sends its statement when it is first polled. While the database works on it,
+                // the batch before is answered.
+                let (outcome, ()) = join(call, async { self.answer(before) }).await;
+                called = Some(outcome);
+            } else if before.is_some() {
+                self.answer(before);
             } else if stop.is_cancelled() {
                 return;
             } else {
@@ -232,23 +250,31 @@ impl<Q: Send + 'static, A: Send + 'static> Lane<Q, A> {
     }
 
     /// Runs the call of one batch. Meanwhile it refuses requests that are in the queue for too long.
-    async fn serve(&self, call: impl Future<Output = Result<Vec<A>, NoAnswer>>) {
-        // A panic is a bug. It must only affect its batch, not the lane.
+    async fn run_call(
+        &self,
+        call: impl Future<Output = Result<Answers<A>, NoAnswer>>,
+    ) -> Called<A> {
         let call = AssertUnwindSafe(call).catch_unwind();
         tokio::pin!(call);
         let outcome = loop {
             tokio::select! {
-                outcome = &mut call => break outcome.unwrap_or_else(|_| {
-                    tracing::error!(verb = self.verb, "a call panicked");
-                    Err(NoAnswer::OutcomeUnknown)
-                }),
+                outcome = &mut call => break outcome.unwrap_or_else(|_| Err(self.panicked())),
                 () = tokio::time::sleep(self.limits.wait / 4) => self.refuse_overdue(),
             }
         };
         let replies = std::mem::take(&mut *lock(&self.in_flight));
-        // Answers are matched to requests by order. With a wrong number of answers, no request gets an answer,
-        // because it could be the answer of another request.
-        let outcome = outcome.and_then(|answers| {
+        Called { replies, outcome }
+    }
+
+    /// Answers the requests of a batch.
+    fn answer(&self, called: Option<Called<A>>) {
+        let Some(Called { replies, outcome }) = called else {
+            return;
+        };
+        let answers = outcome.and_then(|make| {
+            let answers = catch_unwind(AssertUnwindSafe(make)).map_err(|_| self.panicked())?;
+            // Answers are matched to requests by order. With a wrong number of answers, no request gets an answer,
+            // because it could be the answer of another request.
             if answers.len() == replies.len() {
                 return Ok(answers);
             }
@@ -259,7 +285,7 @@ impl<Q: Send + 'static, A: Send + 'static> Lane<Q, A> {
             Err(NoAnswer::OutcomeUnknown)
         });
         // A failed send means that the client has disconnected. A retry of the client finds the outcome.
-        match outcome {
+        match answers {
             Ok(answers) => {
                 for (reply, answer) in replies.into_iter().zip(answers) {
                     let _ = reply.send(Ok(answer));
@@ -271,6 +297,12 @@ impl<Q: Send + 'static, A: Send + 'static> Lane<Q, A> {
                 }
             }
         }
+    }
+
+    /// A panic is a bug. It must only affect its batch, not the lane.
+    fn panicked(&self) -> NoAnswer {
+        tracing::error!(verb = self.verb, "a call panicked");
+        NoAnswer::OutcomeUnknown
     }
 
     fn push(&self, key: i64, waiting: Waiting<Q, A>) -> Result<(), NoAnswer> {
@@ -331,8 +363,8 @@ impl<Q: Send + 'static, A: Send + 'static> Lane<Q, A> {
 }
 
 impl<Q: Send + 'static, A: Send + 'static> TakesAlong<Q> for Lane<Q, A> {
-    fn waited(&self) -> &AtomicBool {
-        &self.waited
+    fn calls_in_turn(&self) -> &AtomicU32 {
+        &self.calls_in_turn
     }
 
     fn has_latecomers(&self) -> bool {

@@ -52,7 +52,7 @@ mod overload;
 mod quarantine;
 mod queue;
 
-pub use lane::{Lanes, Limits, Turn};
+pub use lane::{Answers, Lanes, Limits, Turn};
 pub use overload::{NoAnswer, Overload};
 pub use quarantine::{LockProbe, Quarantine};
 

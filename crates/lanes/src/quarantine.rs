@@ -11,7 +11,7 @@ use std::{
 
 use runtime::lock;
 
-use crate::NoAnswer;
+use crate::{Answers, NoAnswer};
 
 /// The queries that the quarantine needs.
 pub trait LockProbe: Send + Sync {
@@ -84,10 +84,11 @@ impl<P: LockProbe> Quarantine<P> {
         need: &impl Fn(&Q) -> P::Need,
         call: &impl Fn(Vec<Q>) -> Fut,
         has_latecomers: impl Fn() -> bool,
-    ) -> Result<Vec<Result<A, NoAnswer>>, P::Error>
+    ) -> Result<Answers<Result<A, NoAnswer>>, P::Error>
     where
         Q: Clone,
-        Fut: Future<Output = Result<Vec<A>, P::Error>>,
+        A: 'static,
+        Fut: Future<Output = Result<Answers<A>, P::Error>>,
     {
         match self.try_without(&requests, need, call).await {
             Err(error) if P::is_lock_timeout(&error) && !has_latecomers() => {}
@@ -102,15 +103,16 @@ impl<P: LockProbe> Quarantine<P> {
         requests: &[Q],
         need: &impl Fn(&Q) -> P::Need,
         call: &impl Fn(Vec<Q>) -> Fut,
-    ) -> Result<Vec<Result<A, NoAnswer>>, P::Error>
+    ) -> Result<Answers<Result<A, NoAnswer>>, P::Error>
     where
         Q: Clone,
-        Fut: Future<Output = Result<Vec<A>, P::Error>>,
+        A: 'static,
+        Fut: Future<Output = Result<Answers<A>, P::Error>>,
     {
         let blocked = self.refresh().await?;
         if blocked.is_empty() {
             let answers = call(requests.to_vec()).await?;
-            return Ok(answers.into_iter().map(Ok).collect());
+            return Ok(Box::new(|| answers().into_iter().map(Ok).collect()));
         }
         let needs = requests.iter().map(need).collect();
         let rows = self.probe.rows(needs).await?;
@@ -118,18 +120,22 @@ impl<P: LockProbe> Quarantine<P> {
         let free = requests.iter().zip(&rows);
         let free = free.filter(|(_, row)| !is_blocked(row));
         let free: Vec<Q> = free.map(|(request, _)| request.clone()).collect();
-        let mut answers = match free.is_empty() {
-            true => Vec::new().into_iter(),
-            false => call(free).await?.into_iter(),
+        let answers = match free.is_empty() {
+            true => Box::new(Vec::new),
+            false => call(free).await?,
         };
-        let own = rows.iter().map(|row| match is_blocked(row) {
-            true => Err(NoAnswer::Overloaded),
-            false => answers.next().ok_or(NoAnswer::OutcomeUnknown),
-        });
-        let mut own: Vec<_> = own.collect();
-        // The remaining answers are for latecomers.
-        own.extend(answers.map(Ok));
-        Ok(own)
+        let blocked: Vec<bool> = rows.iter().map(is_blocked).collect();
+        Ok(Box::new(move || {
+            let mut answers = answers().into_iter();
+            let own = blocked.into_iter().map(|is_blocked| match is_blocked {
+                true => Err(NoAnswer::Overloaded),
+                false => answers.next().ok_or(NoAnswer::OutcomeUnknown),
+            });
+            let mut own: Vec<_> = own.collect();
+            // The remaining answers are for latecomers.
+            own.extend(answers.map(Ok));
+            own
+        }))
     }
 
     /// Removes rows whose lock is free again. Returns the rows that are still blocked.

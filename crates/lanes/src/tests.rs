@@ -38,8 +38,9 @@ impl Bench {
                     batch.extend(turn.latecomers(&[LATE_KEY]));
                     assert!(!batch.contains(&13), "thirteen is a bug");
                     // The call gives no answer for 7.
-                    let known = batch.iter().filter(|request| **request != 7);
-                    Ok(known.map(|request| request * 2).collect())
+                    batch.retain(|request| *request != 7);
+                    let double = || batch.into_iter().map(|request| request * 2).collect();
+                    Ok(Box::new(double) as Answers<i64>)
                 }
             }
         };
@@ -98,6 +99,53 @@ async fn what_comes_during_a_batch_goes_together_in_the_next() {
     for (request, asked) in (1..).zip(asked) {
         assert_eq!(asked.await.ok(), Some(Ok(request * 2)));
     }
+}
+
+/// A batch is answered while the database works for the next one. The last one waits for no other.
+#[tokio::test]
+async fn the_next_call_starts_before_a_batch_is_answered() {
+    let (log, mut entries) = mpsc::unbounded_channel();
+    let gate = Arc::new(Semaphore::new(0));
+    let call_of_lane = || {
+        let (log, gate) = (log.clone(), Arc::clone(&gate));
+        move |batch: Vec<i64>, _| {
+            let (log, gate) = (log.clone(), Arc::clone(&gate));
+            async move {
+                let _ = log.send(("called", batch.clone()));
+                let permit = gate.acquire().await.map_err(|_| NoAnswer::Overloaded);
+                permit?.forget();
+                Ok(Box::new(move || {
+                    let _ = log.send(("answered", batch.clone()));
+                    batch
+                }) as Answers<i64>)
+            }
+        }
+    };
+    let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+    let lanes = Lanes::start("log", 1, LIMITS, &tasks, &stop, call_of_lane);
+    let second = async {
+        let first_entry = entries.recv().await;
+        let rest = async {
+            gate.add_permits(2);
+            [
+                entries.recv().await,
+                entries.recv().await,
+                entries.recv().await,
+            ]
+        };
+        let (answer, rest) = tokio::join!(lanes.ask(0, 2), rest);
+        (answer, [first_entry].into_iter().chain(rest).flatten())
+    };
+    let (first, (second, seen)) = tokio::join!(lanes.ask(0, 1), second);
+    assert_eq!((first, second), (Ok(1), Ok(2)));
+    let wanted = [
+        ("called", 1),
+        ("called", 2),
+        ("answered", 1),
+        ("answered", 2),
+    ];
+    let wanted = wanted.map(|(what, request)| (what, vec![request]));
+    assert_eq!(seen.collect::<Vec<_>>(), wanted);
 }
 
 #[tokio::test]

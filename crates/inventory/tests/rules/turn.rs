@@ -4,13 +4,14 @@ use std::{
     collections::HashSet,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicU32, Ordering},
     },
 };
 
 use inventory::{
     Error, ProductId,
     batch::Batch,
+    database::{OwnSession, Rehearsal},
     reservation::Refusal,
     reserve::{Reserve, reserve_in_turn},
 };
@@ -19,10 +20,10 @@ use tokio::task::JoinHandle;
 
 use crate::support::{HOLD_SECONDS, Shop, one, outcomes};
 
-/// A lane with waiting latecomers, and whether its last call had to wait.
+/// A lane with waiting latecomers, and how many of its further calls take turns.
 #[derive(Clone, Default)]
 struct Lane {
-    waits: Arc<AtomicBool>,
+    calls_in_turn: Arc<AtomicU32>,
 }
 
 impl Lane {
@@ -33,7 +34,7 @@ impl Lane {
         mut requests: Vec<Reserve>,
         late: Vec<Reserve>,
     ) -> JoinHandle<Result<Batch, Error>> {
-        let (shop, waits) = (shop.clone(), Arc::clone(&self.waits));
+        let (shop, calls_in_turn) = (shop.clone(), Arc::clone(&self.calls_in_turn));
         tokio::spawn(async move {
             let suits = |products: &HashSet<ProductId>| {
                 let late = late.into_iter();
@@ -41,19 +42,28 @@ impl Lane {
                     .collect()
             };
             let (pool, events) = (&shop.pool, &shop.events);
-            reserve_in_turn(pool, &mut requests, HOLD_SECONDS, events, &waits, suits).await
+            reserve_in_turn(
+                pool,
+                &mut requests,
+                HOLD_SECONDS,
+                events,
+                &calls_in_turn,
+                suits,
+            )
+            .await
         })
     }
 
-    /// A lane whose last batches had to wait.
+    /// A lane that has found a lock taken, and whose next two calls take turns.
     fn in_a_rush() -> Self {
         let lane = Self::default();
-        lane.waits.store(true, Ordering::Relaxed);
+        lane.calls_in_turn.store(2, Ordering::Relaxed);
         lane
     }
 
-    fn waits(&self) -> bool {
-        self.waits.load(Ordering::Relaxed)
+    /// Whether the next call takes a turn.
+    fn takes_turns(&self) -> bool {
+        self.calls_in_turn.load(Ordering::Relaxed) > 0
     }
 }
 
@@ -88,7 +98,7 @@ async fn a_batch_that_had_to_wait_takes_along_what_came_meanwhile(pool: PgPool) 
     assert_eq!(outcomes(&batch), wanted);
     assert_eq!(shop.counters(hot).await, (0, 3, 0));
     assert_eq!(shop.counters(other).await, (3, 0, 0));
-    assert!(lane.waits(), "so does the next one");
+    assert!(lane.takes_turns(), "so does the next one");
     shop.assert_sound().await;
 }
 
@@ -99,13 +109,20 @@ async fn a_batch_that_finds_the_lock_free_goes_at_once(pool: PgPool) {
     let lane = Lane::default();
     let batch = lane.send(&shop, vec![one(product, 1)], vec![one(product, 2)]);
     assert_eq!(outcomes(&batch.await.unwrap().unwrap()), [Ok(())]);
-    assert!(!lane.waits());
+    assert!(!lane.takes_turns());
 
-    // After a wait, the lock is requested alone once more than necessary.
+    // After a lock that was taken, further calls request the lock alone, until one tries without.
     let lane = Lane::in_a_rush();
-    let batch = lane.send(&shop, vec![one(product, 3)], vec![one(product, 4)]);
-    assert_eq!(outcomes(&batch.await.unwrap().unwrap()), [Ok(()), Ok(())]);
-    assert!(!lane.waits());
+    for (user, wanted) in [(3, 2), (5, 2), (7, 1)] {
+        let batch = lane.send(
+            &shop,
+            vec![one(product, user)],
+            vec![one(product, user + 1)],
+        );
+        let batch = batch.await.unwrap().unwrap();
+        assert_eq!(outcomes(&batch), vec![Ok(()); wanted]);
+    }
+    assert!(!lane.takes_turns());
     shop.assert_sound().await;
 }
 
@@ -123,7 +140,7 @@ async fn a_batch_that_finds_the_lock_taken_for_once_waits_as_it_is(pool: PgPool)
         shop.until_waiting(&[batch.abort_handle()]).await;
         lock.commit().await.unwrap();
         assert_eq!(outcomes(&batch.await.unwrap().unwrap()), wanted);
-        assert!(lane.waits());
+        assert!(lane.takes_turns());
     }
     shop.assert_sound().await;
 }
@@ -148,35 +165,42 @@ async fn an_unknown_product_is_not_waited_for(pool: PgPool) {
                 batch.answers[0].clone().unwrap_err(),
                 Refusal::ProductNotFound
             );
-            assert!(!lane.waits());
         }
+        assert!(!lane.takes_turns());
     }
     shop.assert_sound().await;
 }
 
-/// If the lock never becomes free, nothing is done for anybody, and no latecomer is taken.
+/// If the lock never becomes free, nothing is done for anybody, and no latecomer is taken. The transaction of the wait does
+/// not stay open: the lane's next call, in the same moment, has a session that works.
 #[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
 async fn a_lock_that_is_never_to_be_had_takes_nobody_along(pool: PgPool) {
     let shop = Shop::new(pool);
-    let product = shop.product(9).await;
+    let [product, other] = [shop.product(9).await, shop.product(9).await];
+    let session = OwnSession::beside(&shop.pool, Rehearsal::None);
+    let calls_in_turn = AtomicU32::new(2);
+    let call = async |product, late: fn() -> Vec<Reserve>| {
+        let (session, requests) = (&session, &mut vec![one(product, 1)]);
+        let late = |_: &HashSet<ProductId>| late();
+        reserve_in_turn(
+            session,
+            requests,
+            HOLD_SECONDS,
+            &shop.events,
+            &calls_in_turn,
+            late,
+        )
+        .await
+    };
     let lock = shop.lock(product).await;
-    let mut requests = vec![one(product, 1)];
-    let waits = AtomicBool::new(true);
-    let latecomers = |_: &HashSet<ProductId>| -> Vec<Reserve> { panic!("no latecomers wanted") };
-    let (pool, events) = (&shop.pool, &shop.events);
-    let tried = reserve_in_turn(
-        pool,
-        &mut requests,
-        HOLD_SECONDS,
-        events,
-        &waits,
-        latecomers,
-    );
-    let error = tried.await.unwrap_err();
+    let refused = call(product, || panic!("no latecomers wanted")).await;
+    let reserved = call(other, Vec::new).await;
+    let error = refused.unwrap_err();
     assert!(
         error.is_lock_timeout() && matches!(error, Error::NotDone(_)),
         "{error:?}"
     );
+    assert_eq!(outcomes(&reserved.unwrap()), [Ok(())]);
     lock.rollback().await.unwrap();
     assert_eq!(shop.counters(product).await, (9, 0, 0));
 }
