@@ -5,12 +5,12 @@ mod pools;
 mod servers;
 mod url;
 
-use std::time::Duration;
+use std::{io, time::Duration};
 
 use anyhow::Context as _;
 use sqlx::{
-    AssertSqlSafe, Connection as _, Execute as _, FromRow, PgConnection, PgPool, Postgres,
-    SqlSafeStr as _, SqlStr, Transaction,
+    AssertSqlSafe, Connection as _, Execute as _, Executor as _, FromRow, PgConnection, PgPool,
+    Postgres, SqlSafeStr as _, SqlStr, Transaction,
     error::DatabaseError,
     pool::PoolConnection,
     postgres::{PgArguments, PgConnectOptions, PgRow},
@@ -236,6 +236,11 @@ where
     rows.map_err(Error::before_commit)
 }
 
+/// PostgreSQL did not answer in time.
+fn timed_out() -> sqlx::Error {
+    sqlx::Error::Io(io::ErrorKind::TimedOut.into())
+}
+
 /// How a transaction ends.
 pub(crate) enum End {
     Commit,
@@ -274,61 +279,72 @@ async fn transact_from<T>(
     work: impl AsyncFnOnce(&mut PgConnection) -> Result<(End, T), Error>,
 ) -> Result<T, Error> {
     let mut connection = connections.take().await.map_err(Error::NotDone)?;
-    match run(&mut connection, begin, work).await {
-        Ok(done) => connections.give_back(connection, done),
-        Err(Unusable(done)) => {
-            drop(connection.detach());
-            done
+    let (is_usable, done) = match run(&mut connection, begin, work).await {
+        Ok(done) => (true, done),
+        Err(Left::Unusable(done)) => (false, done),
+        Err(Left::Begun(error)) => {
+            let rolled_back = timeout(CHECK_LIMIT, connection.execute("rollback")).await;
+            (matches!(rolled_back, Ok(Ok(_))), Err(error))
         }
+    };
+    if is_usable {
+        return connections.give_back(connection, done);
     }
+    drop(connection.detach());
+    done
 }
 
-/// Nothing is known of the connection's state, and it may have an outstanding answer.
-struct Unusable<T>(Result<T, Error>);
+/// What a transaction leaves behind that did not end as usual.
+enum Left<T> {
+    /// Nothing is known of the connection's state, and it may have an outstanding answer.
+    Unusable(Result<T, Error>),
+    /// A statement after the `begin` itself may have failed. Sqlx does not know this transaction, and would leave it open.
+    Begun(Error),
+}
 
 async fn run<T>(
     connection: &mut PgConnection,
     begin: SqlStr,
     work: impl AsyncFnOnce(&mut PgConnection) -> Result<(End, T), Error>,
-) -> Result<Result<T, Error>, Unusable<T>> {
-    let timed_out = || sqlx::Error::PoolTimedOut;
-    let mut began = false;
-    let prepared = timeout(CALL_LIMIT, prepare(connection, begin, &mut began, work)).await;
-    let prepared = prepared.map_err(|_| Unusable(Err(Error::NotDone(timed_out()))))?;
-    let (end, transaction, done) = match prepared.map_err(Error::before_commit) {
+) -> Result<Result<T, Error>, Left<T>> {
+    let timely = timeout(CALL_LIMIT, prepare(connection, begin, work)).await;
+    let timely = timely.map_err(|_| Left::Unusable(Err(Error::NotDone(timed_out()))))?;
+    let (end, transaction, done) = match timely? {
         Ok(prepared) => prepared,
-        Err(error) if began => return Ok(Err(error)),
-        // A statement after the `begin` itself may have failed. Sqlx does not know this transaction, and would not roll it back.
-        Err(error) => return Err(Unusable(Err(error))),
+        Err(error) => return Ok(Err(error)),
     };
     if let End::Rollback = end {
         // Without a commit nothing is done, whatever becomes of the rollback.
         return match timeout(CALL_LIMIT, transaction.rollback()).await {
             Ok(Ok(())) => Ok(Ok(done)),
-            _ => Err(Unusable(Ok(done))),
+            _ => Err(Left::Unusable(Ok(done))),
         };
     }
     let commit = Span::of_statement("commit").scope(transaction.commit());
     let committed = timeout(CALL_LIMIT, commit).await;
-    let committed = committed.map_err(|_| Unusable(Err(Error::OutcomeUnknown(timed_out()))))?;
+    let committed =
+        committed.map_err(|_| Left::Unusable(Err(Error::OutcomeUnknown(timed_out()))))?;
     Ok(committed.map(|()| done).map_err(Error::from))
 }
 
+/// A transaction, how it is to end, and what it is to return.
+type Prepared<'c, T> = (End, Transaction<'c, Postgres>, T);
+
 /// Everything before the commit or rollback.
-async fn prepare<'c, T>(
-    connection: &'c mut PgConnection,
+async fn prepare<T>(
+    connection: &mut PgConnection,
     begin: SqlStr,
-    began: &mut bool,
     work: impl AsyncFnOnce(&mut PgConnection) -> Result<(End, T), Error>,
-) -> Result<(End, Transaction<'c, Postgres>, T), Error> {
-    let begin = Span::of_statement("begin").scope(connection.begin_with(begin));
-    let mut transaction = begin.await?;
-    *began = true;
-    let (end, done) = work(&mut transaction).await?;
-    Ok((end, transaction, done))
+) -> Result<Result<Prepared<'_, T>, Error>, Left<T>> {
+    let span = Span::of_statement("begin");
+    let begun = noted(&span, span.scope(connection.begin_with(begin)).await);
+    let mut transaction = begun.map_err(|error| Left::Begun(Error::from(error).before_commit()))?;
+    let worked = work(&mut transaction).await;
+    let prepared = worked.map(|(end, done)| (end, transaction, done));
+    Ok(prepared.map_err(Error::before_commit))
 }
 
-/// Runs `work` on a connection, with a time limit. What it leaves open is rolled back.
+/// Runs `work` on a connection, with a time limit.
 pub async fn with_timeout<T>(
     limit: Duration,
     connections: impl Into<Connections<'_>>,
@@ -351,7 +367,7 @@ pub(crate) async fn on_connection<T>(
         Ok(done) => connections.give_back(connection, done),
         Err(_) => {
             drop(connection.detach());
-            Err(Error::OutcomeUnknown(sqlx::Error::PoolTimedOut))
+            Err(Error::OutcomeUnknown(timed_out()))
         }
     }
 }
@@ -365,12 +381,16 @@ async fn send(
     let sql = query.sql();
     let span = Span::of_statement(sql.as_str());
     let query = sqlx::query_with(sql, arguments.unwrap_or_default());
-    let rows = span.scope(query.fetch_all(connection)).await;
-    if let Err(error) = &rows {
+    noted(&span, span.scope(query.fetch_all(connection)).await)
+}
+
+/// Notes in the span of a statement that it failed.
+fn noted<T>(span: &Span, done: Result<T, sqlx::Error>) -> Result<T, sqlx::Error> {
+    if let Err(error) = &done {
         let refusal = error.as_database_error();
         span.statement_failed(refusal.and_then(DatabaseError::code).as_deref());
     }
-    rows
+    done
 }
 
 /// Makes one call, and reads its rows as `T`.

@@ -103,7 +103,7 @@ pub fn restore(
     Ok(answer?)
 }
 
-/// After a batch that found a lock taken, so many calls take turns. Then one tries whether this is still needed.
+/// Number of calls that take turns after a call that found a lock taken. The next one tries whether this is still needed.
 const CALLS_IN_TURN: u32 = 32;
 
 /// As [`reserve`], for several processes that reserve the same products.
@@ -111,7 +111,8 @@ const CALLS_IN_TURN: u32 = 32;
 /// A process that waits for a product's lock with a batch in hand cannot add the requests that arrive meanwhile, so
 /// several processes would send small batches in turns. So the calls after one that found a lock taken first wait for the
 /// lock alone. With the lock such a call takes `latecomers`, requests of the same products, appends them to `requests`, and
-/// reserves all at once. `calls_in_turn` is the number of calls that still do so. This function updates it.
+/// reserves all at once. It is the last one if it has only one request: little is going on. `calls_in_turn` is the number of calls that
+/// still do so. This function updates it.
 pub async fn reserve_in_turn(
     connections: impl Into<Connections<'_>>,
     requests: &mut Vec<Reserve>,
@@ -121,16 +122,17 @@ pub async fn reserve_in_turn(
     latecomers: impl FnOnce(&HashSet<ProductId>) -> Vec<Reserve>,
 ) -> Result<Batch, Error> {
     let connections = connections.into();
-    let Some(calls_left) = calls_in_turn.load(Ordering::Relaxed).checked_sub(1) else {
+    let before = calls_in_turn.load(Ordering::Relaxed);
+    if before == 0 {
         let decided = decide(connections, TRY, requests, hold_seconds, events).await?;
         if !decided.busy {
             return batch(decided);
         }
         calls_in_turn.store(CALLS_IN_TURN, Ordering::Relaxed);
         return batch(decide(connections, RESERVE, requests, hold_seconds, events).await?);
-    };
-    calls_in_turn.store(calls_left, Ordering::Relaxed);
+    }
     let products: HashSet<ProductId> = requests.iter().map(|request| request.product_id).collect();
+    // Numbers only, which need no escaping.
     let ids: Vec<String> = products
         .iter()
         .map(|product| product.get().to_string())
@@ -140,6 +142,8 @@ pub async fn reserve_in_turn(
         format!("-- reserve: wait for the products\nselect wait_for_products_v2('{{{ids}}}')");
     let work = async |transaction: &mut PgConnection| {
         requests.extend(latecomers(&products));
+        let left = if requests.len() == 1 { 0 } else { before - 1 };
+        calls_in_turn.store(left, Ordering::Relaxed);
         let decided = decide(transaction, RESERVE, requests, hold_seconds, events).await?;
         Ok((End::Commit, batch(decided)?))
     };

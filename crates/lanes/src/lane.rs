@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures_util::{FutureExt as _, future::join};
+use futures_util::FutureExt as _;
 use runtime::lock;
 use tokio::sync::{Notify, oneshot};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -33,8 +33,7 @@ pub struct Limits {
 }
 
 /// Makes the answers of a call: one for each request, in the order of the requests, with the answers for latecomers last.
-/// The lane first starts the next call. So what no other call needs, such as rendering, is done while the next call waits
-/// for the database.
+/// Put here what the next call need not wait for, such as rendering: the lane sends that call first. It must not block.
 pub type Answers<A> = Box<dyn FnOnce() -> Vec<A> + Send>;
 
 /// Several lanes of the same verb.
@@ -117,7 +116,7 @@ type Batch<Q> = (Vec<Q>, Vec<Span>);
 
 impl<Q: Send + 'static, A: Send + 'static> Lanes<Q, A> {
     /// Starts `count` lanes of `verb`. `call_of_lane` is called once per lane and returns the lane's call. A lane
-    /// runs one call at a time, with one batch. A lane ends when `stop` is cancelled and its queue is empty.
+    /// runs one call at a time, with one batch. A lane ends when `stop` is cancelled, its queue is empty, and its last batch is answered.
     pub fn start<F, Fut>(
         verb: &'static str,
         count: usize,
@@ -225,18 +224,23 @@ impl<Q: Send + 'static, A: Send + 'static> Lane<Q, A> {
         let turn = Turn {
             lane: Arc::clone(&self) as Arc<dyn TakesAlong<Q>>,
         };
-        let mut called = None;
+        let mut unanswered: Option<Called<A>> = None;
         loop {
             let (requests, spans) = self.take_batch();
-            let before = called.take();
+            let before = unanswered.take();
             if !requests.is_empty() {
                 let span = Span::of_batch(self.verb, &spans);
                 let call = self.run_call(span.scope(call(requests, turn.clone())));
-                // In this order: the call sends its statement when it is first polled. While the database works on it,
-                // the batch before is answered.
-                let (outcome, ()) = join(call, async { self.answer(before) }).await;
-                called = Some(outcome);
-            } else if before.is_some() {
+                // The call sends its statement when it is first polled. While the database works on it, the batch before is
+                // answered.
+                let answer = async {
+                    if let Some(before) = before {
+                        self.answer(before);
+                    }
+                };
+                let (called, ()) = tokio::join!(biased; call, answer);
+                unanswered = Some(called);
+            } else if let Some(before) = before {
                 self.answer(before);
             } else if stop.is_cancelled() {
                 return;
@@ -258,7 +262,7 @@ impl<Q: Send + 'static, A: Send + 'static> Lane<Q, A> {
         tokio::pin!(call);
         let outcome = loop {
             tokio::select! {
-                outcome = &mut call => break outcome.unwrap_or_else(|_| Err(self.panicked())),
+                outcome = &mut call => break outcome.unwrap_or_else(|_| Err(self.panicked("a call"))),
                 () = tokio::time::sleep(self.limits.wait / 4) => self.refuse_overdue(),
             }
         };
@@ -267,12 +271,11 @@ impl<Q: Send + 'static, A: Send + 'static> Lane<Q, A> {
     }
 
     /// Answers the requests of a batch.
-    fn answer(&self, called: Option<Called<A>>) {
-        let Some(Called { replies, outcome }) = called else {
-            return;
-        };
+    fn answer(&self, called: Called<A>) {
+        let Called { replies, outcome } = called;
         let answers = outcome.and_then(|make| {
-            let answers = catch_unwind(AssertUnwindSafe(make)).map_err(|_| self.panicked())?;
+            let answers =
+                catch_unwind(AssertUnwindSafe(make)).map_err(|_| self.panicked("an answer"))?;
             // Answers are matched to requests by order. With a wrong number of answers, no request gets an answer,
             // because it could be the answer of another request.
             if answers.len() == replies.len() {
@@ -299,9 +302,9 @@ impl<Q: Send + 'static, A: Send + 'static> Lane<Q, A> {
         }
     }
 
-    /// A panic is a bug. It must only affect its batch, not the lane.
-    fn panicked(&self) -> NoAnswer {
-        tracing::error!(verb = self.verb, "a call panicked");
+    /// Logs a panic, which is a bug, and must only affect its batch.
+    fn panicked(&self, what: &str) -> NoAnswer {
+        tracing::error!(verb = self.verb, "{what} panicked");
         NoAnswer::OutcomeUnknown
     }
 

@@ -11,11 +11,11 @@ use std::{
 use inventory::{
     Error, ProductId,
     batch::Batch,
-    database::{OwnSession, Rehearsal},
+    database::{OwnSession, Rehearsal, execute},
     reservation::Refusal,
     reserve::{Reserve, reserve_in_turn},
 };
-use sqlx::PgPool;
+use sqlx::{PgPool, Row as _};
 use tokio::task::JoinHandle;
 
 use crate::support::{HOLD_SECONDS, Shop, one, outcomes};
@@ -114,14 +114,15 @@ async fn a_batch_that_finds_the_lock_free_goes_at_once(pool: PgPool) {
     // After a lock that was taken, further calls request the lock alone, until one tries without.
     let lane = Lane::in_a_rush();
     for (user, wanted) in [(3, 2), (5, 2), (7, 1)] {
-        let batch = lane.send(
-            &shop,
-            vec![one(product, user)],
-            vec![one(product, user + 1)],
-        );
-        let batch = batch.await.unwrap().unwrap();
-        assert_eq!(outcomes(&batch), vec![Ok(()); wanted]);
+        let late = vec![one(product, user + 1)];
+        let batch = lane.send(&shop, vec![one(product, user)], late).await;
+        assert_eq!(outcomes(&batch.unwrap().unwrap()), vec![Ok(()); wanted]);
     }
+    assert!(!lane.takes_turns());
+    // Or until one has a single request.
+    let lane = Lane::in_a_rush();
+    let batch = lane.send(&shop, vec![one(product, 9)], Vec::new());
+    assert_eq!(outcomes(&batch.await.unwrap().unwrap()), [Ok(())]);
     assert!(!lane.takes_turns());
     shop.assert_sound().await;
 }
@@ -172,7 +173,7 @@ async fn an_unknown_product_is_not_waited_for(pool: PgPool) {
 }
 
 /// If the lock never becomes free, nothing is done for anybody, and no latecomer is taken. The transaction of the wait does
-/// not stay open: the lane's next call, in the same moment, has a session that works.
+/// not stay open: the lane's next call, in the same moment, can use the session.
 #[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
 async fn a_lock_that_is_never_to_be_had_takes_nobody_along(pool: PgPool) {
     let shop = Shop::new(pool);
@@ -193,8 +194,10 @@ async fn a_lock_that_is_never_to_be_had_takes_nobody_along(pool: PgPool) {
         .await
     };
     let lock = shop.lock(product).await;
+    let before = pid(&session).await;
     let refused = call(product, || panic!("no latecomers wanted")).await;
     let reserved = call(other, Vec::new).await;
+    assert_eq!(pid(&session).await, before, "another one must be opened");
     let error = refused.unwrap_err();
     assert!(
         error.is_lock_timeout() && matches!(error, Error::NotDone(_)),
@@ -203,6 +206,11 @@ async fn a_lock_that_is_never_to_be_had_takes_nobody_along(pool: PgPool) {
     assert_eq!(outcomes(&reserved.unwrap()), [Ok(())]);
     lock.rollback().await.unwrap();
     assert_eq!(shop.counters(product).await, (9, 0, 0));
+}
+
+async fn pid(session: &OwnSession) -> i32 {
+    let rows = execute(session, sqlx::query("select pg_backend_pid()")).await;
+    rows.unwrap()[0].get(0)
 }
 
 /// Concurrent processes: each request gets its own answer, and exactly the stock is sold.
