@@ -336,8 +336,10 @@ async fn prepare<T>(
     begin: SqlStr,
     work: impl AsyncFnOnce(&mut PgConnection) -> Result<(End, T), Error>,
 ) -> Result<Result<Prepared<'_, T>, Error>, Left<T>> {
-    let span = Span::of_statement("begin");
-    let begun = noted(&span, span.scope(connection.begin_with(begin)).await);
+    let begun = {
+        let span = Span::of_statement("begin");
+        noted(&span, span.scope(connection.begin_with(begin)).await)
+    };
     let mut transaction = begun.map_err(|error| Left::Begun(Error::from(error).before_commit()))?;
     let worked = work(&mut transaction).await;
     let prepared = worked.map(|(end, done)| (end, transaction, done));
