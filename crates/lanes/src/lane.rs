@@ -116,7 +116,8 @@ type Batch<Q> = (Vec<Q>, Vec<Span>);
 
 impl<Q: Send + 'static, A: Send + 'static> Lanes<Q, A> {
     /// Starts `count` lanes of `verb`. `call_of_lane` is called once per lane and returns the lane's call. A lane
-    /// runs one call at a time, with one batch. A lane ends when `stop` is cancelled, its queue is empty, and its last batch is answered.
+    /// runs one call at a time, with one batch. A lane ends when `stop` is cancelled, its queue is empty, and its last batch
+    /// is answered.
     pub fn start<F, Fut>(
         verb: &'static str,
         count: usize,

@@ -39,7 +39,10 @@ impl Bench {
                     assert!(!batch.contains(&13), "thirteen is a bug");
                     // The call gives no answer for 7.
                     batch.retain(|request| *request != 7);
-                    let double = || batch.into_iter().map(|request| request * 2).collect();
+                    let double = || {
+                        assert!(!batch.contains(&17), "seventeen is a bug of the answers");
+                        batch.into_iter().map(|request| request * 2).collect()
+                    };
                     Ok(Box::new(double) as Answers<i64>)
                 }
             }
@@ -99,6 +102,18 @@ async fn what_comes_during_a_batch_goes_together_in_the_next() {
     for (request, asked) in (1..).zip(asked) {
         assert_eq!(asked.await.ok(), Some(Ok(request * 2)));
     }
+}
+
+/// The next batch, whose call runs meanwhile, is not affected.
+#[tokio::test]
+async fn a_panic_of_the_answers_affects_one_batch() {
+    let mut bench = Bench::new(LIMITS);
+    let bug = bench.ask(17).await;
+    bench.batch().await;
+    let next = bench.ask(1).await;
+    bench.gate.add_permits(2);
+    assert_eq!(bug.await.ok(), Some(Err(NoAnswer::OutcomeUnknown)));
+    assert_eq!(next.await.ok(), Some(Ok(2)));
 }
 
 /// A batch is answered while the database works for the next one. The last one waits for no other.
