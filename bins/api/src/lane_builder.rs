@@ -20,15 +20,14 @@ pub(crate) type VerbLanes<Q, A> = Lanes<Q, Result<A, NoAnswer>>;
 /// Reads of the products of reservations. `None`: no such reservation.
 pub(crate) type ProductsOf = Lanes<ReservationId, Option<ProductId>>;
 
-/// Whether lanes share their connections.
+/// Which lanes share a connection.
 #[derive(Clone)]
 pub(crate) enum Sharing {
     /// Each call takes a connection from the pool.
     Pool,
     /// Each lane has one connection of its own, which is always open, and uses it for every batch, so that the data of
-    /// its PostgreSQL process stays in the processor's cache. A hot reserve takes 17 µs with connections of the pool, and
-    /// 2 to 3 µs less this way. It is opened as soon as this is set: PostgreSQL can be used.
-    None(Arc<SetOnce<()>>),
+    /// its PostgreSQL process stays in the processor's cache. It is opened as soon as this is set: PostgreSQL can be used.
+    OnePerLane(Arc<SetOnce<()>>),
 }
 
 /// The connections of one lane.
@@ -93,7 +92,7 @@ impl LaneBuilder {
     fn connections_of_lane(&self) -> LaneConnections {
         match &self.sharing {
             Sharing::Pool => LaneConnections::Shared(self.pool.clone()),
-            Sharing::None(usable) => {
+            Sharing::OnePerLane(usable) => {
                 let session = OwnSession::beside(&self.pool, Rehearsal::Reserve);
                 let (opened, usable) = (session.clone(), Arc::clone(usable));
                 tokio::spawn(async move {
@@ -114,7 +113,7 @@ impl LaneBuilder {
             found.set(())
         });
         Self {
-            sharing: Sharing::None(usable),
+            sharing: Sharing::OnePerLane(usable),
             ..self.clone()
         }
     }
@@ -140,10 +139,7 @@ impl LaneBuilder {
     {
         let call = move |pool, requests, turn| {
             let call = call(pool, requests, turn);
-            async move {
-                let answers = call.await?;
-                Ok(Box::new(|| answers) as Answers<A>)
-            }
+            async move { Ok(call.await?.into()) }
         };
         self.start(verb, count, || self.pool.clone(), call)
     }
@@ -176,12 +172,12 @@ impl LaneBuilder {
                     let answers = call.await;
                     timed.observe_duration();
                     match failed_calls.answer(verb, count, answers) {
-                        Ok(answers) => Ok(Box::new(move || {
-                            let answers = answers();
+                        Ok(answers) => Ok(Answers::later(move || {
+                            let answers = answers.make();
                             // Their number includes the latecomers, which joined after the start of the call.
                             size.observe(answers.len() as f64);
                             answers
-                        }) as Answers<A>),
+                        })),
                         Err(no_answer) => {
                             size.observe(count as f64);
                             Err(no_answer)

@@ -199,10 +199,10 @@ where
         async move {
             let batch =
                 decide(Executor::Alone((&connections).into()), requests, Some(turn)).await?;
-            Ok(Box::new(move || {
+            Ok(Answers::later(move || {
                 after_commit.tell(batch.transitions());
                 batch.answers
-            }) as Answers<_>)
+            }))
         }
     };
     builder.verb_lanes(spec.name, spec.lanes, spec.lock_of, call)
@@ -235,11 +235,11 @@ where
                     if let Some(batch) =
                         (at_once.work)((&connections).into(), &keys, &requests).await?
                     {
-                        return Ok(Box::new(move || {
+                        return Ok(Answers::later(move || {
                             after_commit.tell(batch.transitions());
                             let answers = batch.answers.into_iter().map(render);
                             answers.map(|answer| answer.map(Rendered::from)).collect()
-                        }) as Answers<_>);
+                        }));
                     }
                 } else {
                     executed = idempotency::execute_new(&connections, &keys, work()).await?;
@@ -251,8 +251,8 @@ where
             };
             let (outcomes, done) = match executed {
                 Executed::Undone(problem) => {
-                    let answers = keys.iter().map(|_| Err(problem.clone())).collect();
-                    return Ok(Box::new(|| answers));
+                    let answers: Vec<_> = keys.iter().map(|_| Err(problem.clone())).collect();
+                    return Ok(answers.into());
                 }
                 Executed::Kept(outcomes, done) => (outcomes, done),
             };
@@ -270,7 +270,7 @@ where
                 (outcome, _) => Ok(from_stored(outcome)),
             });
             let answers: Vec<_> = answers.collect::<Result<_, Error>>()?;
-            Ok(Box::new(|| answers))
+            Ok(answers.into())
         }
     };
     let lock_of = spec.lock_of;

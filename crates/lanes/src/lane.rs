@@ -16,6 +16,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use trace::Span;
 
 use crate::{
+    answers::Answers,
     overload::{NoAnswer, Overload},
     queue::{FairQueue, UNKEYED},
 };
@@ -31,10 +32,6 @@ pub struct Limits {
     /// Longest time of a request in the queue.
     pub wait: Duration,
 }
-
-/// Makes the answers of a call: one for each request, in the order of the requests, with the answers for latecomers last.
-/// Put here what the next call need not wait for, such as rendering: the lane sends that call first. It must not block.
-pub type Answers<A> = Box<dyn FnOnce() -> Vec<A> + Send>;
 
 /// Several lanes of the same verb.
 pub struct Lanes<Q, A> {
@@ -274,9 +271,9 @@ impl<Q: Send + 'static, A: Send + 'static> Lane<Q, A> {
     /// Answers the requests of a batch.
     fn answer(&self, called: Called<A>) {
         let Called { replies, outcome } = called;
-        let answers = outcome.and_then(|make| {
-            let answers =
-                catch_unwind(AssertUnwindSafe(make)).map_err(|_| self.panicked("an answer"))?;
+        let answers = outcome.and_then(|answers| {
+            let answers = catch_unwind(AssertUnwindSafe(|| answers.make()))
+                .map_err(|_| self.panicked("an answer"))?;
             // Answers are matched to requests by order. With a wrong number of answers, no request gets an answer,
             // because it could be the answer of another request.
             if answers.len() == replies.len() {

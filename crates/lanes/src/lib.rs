@@ -47,12 +47,14 @@
 
 #![warn(missing_docs)]
 
+mod answers;
 mod lane;
 mod overload;
 mod quarantine;
 mod queue;
 
-pub use lane::{Answers, Lanes, Limits, Turn};
+pub use answers::Answers;
+pub use lane::{Lanes, Limits, Turn};
 pub use overload::{NoAnswer, Overload};
 pub use quarantine::{LockProbe, Quarantine};
 

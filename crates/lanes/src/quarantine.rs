@@ -112,7 +112,9 @@ impl<P: LockProbe> Quarantine<P> {
         let blocked = self.refresh().await?;
         if blocked.is_empty() {
             let answers = call(requests.to_vec()).await?;
-            return Ok(Box::new(|| answers().into_iter().map(Ok).collect()));
+            return Ok(Answers::later(|| {
+                answers.make().into_iter().map(Ok).collect()
+            }));
         }
         let needs = requests.iter().map(need).collect();
         let rows = self.probe.rows(needs).await?;
@@ -121,12 +123,12 @@ impl<P: LockProbe> Quarantine<P> {
         let free = free.filter(|(_, row)| !is_blocked(row));
         let free: Vec<Q> = free.map(|(request, _)| request.clone()).collect();
         let answers = match free.is_empty() {
-            true => Box::new(Vec::new),
+            true => Answers::later(Vec::new),
             false => call(free).await?,
         };
         let blocked: Vec<bool> = rows.iter().map(is_blocked).collect();
-        Ok(Box::new(move || {
-            let mut answers = answers().into_iter();
+        Ok(Answers::later(move || {
+            let mut answers = answers.make().into_iter();
             let own = blocked.into_iter().map(|is_blocked| match is_blocked {
                 true => Err(NoAnswer::Overloaded),
                 false => answers.next().ok_or(NoAnswer::OutcomeUnknown),

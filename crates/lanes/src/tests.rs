@@ -43,7 +43,7 @@ impl Bench {
                         assert!(!batch.contains(&17), "seventeen is a bug of the answers");
                         batch.into_iter().map(|request| request * 2).collect()
                     };
-                    Ok(Box::new(double) as Answers<i64>)
+                    Ok(Answers::later(double))
                 }
             }
         };
@@ -129,10 +129,10 @@ async fn the_next_call_starts_before_a_batch_is_answered() {
                 let _ = log.send(("called", batch.clone()));
                 let permit = gate.acquire().await.map_err(|_| NoAnswer::Overloaded);
                 permit?.forget();
-                Ok(Box::new(move || {
+                Ok(Answers::later(move || {
                     let _ = log.send(("answered", batch.clone()));
                     batch
-                }) as Answers<i64>)
+                }))
             }
         }
     };

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use sqlx::PgPool;
-use tokio::sync::Notify;
 
 /// Addresses of an installation.
 pub(crate) struct Access {
@@ -17,8 +16,6 @@ pub(crate) struct Access {
     pub(crate) admin_token: Option<String>,
     /// Brokers of the consumer, which are tried in turn.
     pub(crate) amqp: Vec<String>,
-    /// Has the consumer open a new connection.
-    pub(crate) restart_consumer: Notify,
     pub(crate) redis: String,
     /// The harness's own connections to PostgreSQL.
     pub(crate) database: PgPool,

@@ -9,6 +9,7 @@ use lapin::{
     message::Delivery as Message,
     options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions, QueueBindOptions},
     types::FieldTable,
+    uri::AMQPUri,
 };
 use serde_json::Value;
 use tokio::time::{sleep, timeout};
@@ -29,6 +30,11 @@ const PREFETCH: u16 = 50;
 
 /// A broker that is being killed may accept a connection and not answer.
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
+
+/// Seconds between two heartbeats. A connection ends after two that did not come: there is no other way to see that a
+/// proxy hangs. With the broker's 60 s no event would come for as long as it hangs, and that would look like a fault of
+/// the service.
+const HEARTBEAT: u16 = 3;
 
 /// Binds the relays' queue to every event type.
 pub(crate) async fn bind_to_all(url: &str) -> anyhow::Result<()> {
@@ -53,30 +59,31 @@ pub(crate) async fn bind_to_all(url: &str) -> anyhow::Result<()> {
 pub(crate) async fn run(access: Arc<Access>, journal: Arc<Journal>) {
     for url in access.amqp.iter().cycle() {
         // The error is ignored: unacked messages are delivered again.
-        let _ = consume(url, &access, &journal).await;
+        let _ = consume(url, &journal).await;
         sleep(Duration::from_millis(200)).await;
     }
 }
 
-async fn consume(url: &str, access: &Access, journal: &Journal) -> anyhow::Result<()> {
-    let open = async {
-        let connection = Connection::connect(url, ConnectionProperties::default()).await?;
-        let channel = connection.create_channel().await?;
-        channel
-            .basic_qos(PREFETCH, BasicQosOptions::default())
-            .await?;
-        let (options, arguments) = (BasicConsumeOptions::default(), FieldTable::default());
-        let deliveries = channel
-            .basic_consume(QUEUE.into(), "".into(), options, arguments)
-            .await?;
-        lapin::Result::Ok((connection, deliveries))
-    };
-    let (_connection, mut deliveries) = timeout(CONNECT_LIMIT, open).await??;
+/// Until the connection is lost.
+///
+/// Only the connecting has a time limit, and the heartbeats find a peer that has vanished. If this future were dropped
+/// while the broker starts the consumer, lapin would keep the connection open. The broker would send events there that
+/// nobody receives, and would keep them for as long as this process runs.
+async fn consume(url: &str, journal: &Journal) -> anyhow::Result<()> {
+    let mut uri: AMQPUri = url.parse().map_err(anyhow::Error::msg)?;
+    uri.query.heartbeat = Some(HEARTBEAT);
+    let connecting = Connection::connect_uri(uri, ConnectionProperties::default());
+    let connection = timeout(CONNECT_LIMIT, connecting).await??;
+    let channel = connection.create_channel().await?;
+    channel
+        .basic_qos(PREFETCH, BasicQosOptions::default())
+        .await?;
+    let (options, arguments) = (BasicConsumeOptions::default(), FieldTable::default());
+    let mut deliveries = channel
+        .basic_consume(QUEUE.into(), "".into(), options, arguments)
+        .await?;
     loop {
-        let delivery = tokio::select! {
-            delivery = deliveries.next() => delivery.context("the queue is gone")??,
-            () = access.restart_consumer.notified() => return Ok(()),
-        };
+        let delivery = deliveries.next().await.context("the queue is gone")??;
         let id = delivery.properties.message_id().as_ref();
         journal.delivery(Delivery {
             at: now(),

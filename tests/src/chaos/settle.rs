@@ -36,7 +36,7 @@ pub(crate) async fn wait_for_health(world: &impl World, journal: &Journal) {
 pub(crate) async fn settle(world: &impl World, journal: &Arc<Journal>) -> anyhow::Result<Stored> {
     let (access, members) = (world.access(), world.members());
     let pool = access.database.clone();
-    quiet(access, journal).await?;
+    quiet(&pool, journal).await?;
     let free: Vec<(i64, i64)> =
         sqlx::query_as("-- chaos: free units\nselect id, stock::bigint from products order by id")
             .fetch_all(&pool)
@@ -53,7 +53,7 @@ pub(crate) async fn settle(world: &impl World, journal: &Arc<Journal>) -> anyhow
     for expirer in expirers() {
         expirer.start().await?;
     }
-    quiet(access, journal).await?;
+    quiet(&pool, journal).await?;
     let mut stored = stored::read(&pool).await?;
     stored.timers = timers_left(&access.redis).await?;
     let began = Instant::now();
@@ -73,24 +73,9 @@ async fn until_none(pool: &PgPool, count: &'static str) -> sqlx::Result<()> {
 
 /// Waits until no hold is ACTIVE, no event is unpublished, and the consumer has all events. After the time limit, the
 /// checker finds the rest in the rows.
-///
-/// After the leader of its queue was cut off, RabbitMQ may keep messages for a consumer that does not know of them
-/// (rabbitmq-server issue 15473). They are not lost: they come when the consumer connects again.
-async fn quiet(access: &Access, journal: &Journal) -> anyhow::Result<()> {
-    let hold = Duration::from_micros(MAX_HOLD_MICROS.unsigned_abs());
-    let missing = under_way(access, journal, hold + QUIET_LIMIT).await?;
-    if missing > 0 {
-        access.restart_consumer.notify_one();
-        let lost = under_way(access, journal, QUIET_LIMIT).await?;
-        println!("{missing} events had not come, {lost} of them not even to a new consumer");
-    }
-    Ok(())
-}
-
-/// Waits until nothing is under way, or until the time limit. Returns the number of events that have not come.
-async fn under_way(access: &Access, journal: &Journal, limit: Duration) -> anyhow::Result<usize> {
-    let pool = &access.database;
-    let (began, mut missing) = (Instant::now(), 0);
+async fn quiet(pool: &PgPool, journal: &Journal) -> anyhow::Result<()> {
+    let limit = Duration::from_micros(MAX_HOLD_MICROS.unsigned_abs()) + QUIET_LIMIT;
+    let began = Instant::now();
     while began.elapsed() < limit {
         let (active, unpublished): (i64, i64) = sqlx::query_as(
             "-- chaos: what is under way
@@ -104,14 +89,13 @@ async fn under_way(access: &Access, journal: &Journal, limit: Duration) -> anyho
                 sqlx::query_scalar("-- chaos: events\nselect event_id::text from outbox_events")
                     .fetch_all(pool)
                     .await?;
-            missing = journal.missing(&events);
-            if missing == 0 {
+            if journal.missing(&events) == 0 {
                 break;
             }
         }
         sleep(LOOK_EVERY).await;
     }
-    Ok(missing)
+    Ok(())
 }
 
 /// The holds with timers in Redis. No hold is ACTIVE at this point.

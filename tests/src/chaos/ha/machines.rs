@@ -30,9 +30,6 @@ const SALE: Duration = Duration::from_secs(40);
 /// same time, which takes a debug build longer than the default.
 const ACQUIRE_MILLISECONDS: u32 = 3000;
 
-/// Seconds between two heartbeats of the consumer's connection, which ends after two that did not come.
-const CONSUMER_HEARTBEAT: u32 = 3;
-
 /// Ports of each machine, as in the files of `deploy/ha`.
 const API_PROXY: u16 = 8080;
 const PROCESSES: [(Process, &str, u16); 3] = [
@@ -128,12 +125,6 @@ fn member(
     Ok(member)
 }
 
-/// For a consumer, which has no other way to see that a HAProxy hangs. With the broker's heartbeat of 60 s no event would
-/// come for as long as the HAProxy hangs, and that would look like a fault of the service.
-fn consumer_url(own: &HashMap<String, String>) -> String {
-    format!("{}?heartbeat={CONSUMER_HEARTBEAT}", own["AMQP_URL"])
-}
-
 fn access(own: &[HashMap<String, String>]) -> anyhow::Result<Access> {
     let each = |port: u16| (0..MACHINES).map(move |machine| format!("{}:{port}", host(machine)));
     let apis: Vec<String> = each(PROCESSES[0].2).collect();
@@ -144,8 +135,7 @@ fn access(own: &[HashMap<String, String>]) -> anyhow::Result<Access> {
         sale: SALE,
         pages: apis,
         admin_token: own[0].get("ADMIN_TOKEN").cloned(),
-        amqp: own.iter().map(consumer_url).collect(),
-        restart_consumer: Default::default(),
+        amqp: own.iter().map(|own| own["AMQP_URL"].clone()).collect(),
         redis: own[0]["REDIS_URL"].clone(),
         database: PgPoolOptions::new()
             .max_connections(4)

@@ -143,7 +143,6 @@ impl Stack {
             sale: SALE,
             admin_token: None,
             amqp: vec![servers.rabbitmq.url.clone()],
-            restart_consumer: Default::default(),
             redis: servers.redis.url.clone(),
             database,
         });
