@@ -26,7 +26,8 @@ SELF=${!SELF}
 # shellcheck disable=SC2034
 SELF_COMMAS=${SELF//./,}
 
-for file in etcd.yml patroni.yml post_bootstrap.sh redis.conf sentinel.conf rabbitmq.conf rabbitmq-env.conf haproxy.cfg flashsale.env; do
+for file in etcd.yml patroni.yml post_bootstrap.sh redis.conf sentinel.conf rabbitmq.conf rabbitmq-env.conf rabbitmq-watch.sh haproxy.cfg \
+    flashsale.env; do
     text=$(<"$here/$file")
     for name in "${names[@]}"; do text=${text//"\${$name}"/"${!name}"}; done
     if [[ $text =~ \$\{[A-Za-z0-9_]+\} ]]; then
@@ -36,7 +37,7 @@ for file in etcd.yml patroni.yml post_bootstrap.sh redis.conf sentinel.conf rabb
     # Most of them have passwords.
     (umask 077 && printf '%s\n' "$text" >"$FOLDER/$file")
 done
-chmod +x "$FOLDER/post_bootstrap.sh"
+chmod +x "$FOLDER/post_bootstrap.sh" "$FOLDER/rabbitmq-watch.sh"
 # The second Redis starts as a replica of the first. From then on the sentinels decide.
 if ((NUMBER == 2)); then
     # shellcheck disable=SC2153  # HOST1 is from cluster.env.

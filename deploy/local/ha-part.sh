@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # One part of one machine of 'make ha', in the foreground: becomes the program. The commands are those of
 # deploy/ha/README.md, with what a machine of its own would have in /etc and in its users' folders.
-# Usage: ha-part.sh {etcd|patroni|rabbitmq|redis|sentinel|haproxy} MACHINE_FOLDER, in the machine's network namespace
+# Usage: ha-part.sh {etcd|patroni|rabbitmq|rabbitmq-watch|redis|sentinel|haproxy} MACHINE_FOLDER, in the machine's network namespace
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=lib.sh
 . "$(dirname -- "$0")/lib.sh"
@@ -33,6 +33,10 @@ case $part in
             RABBITMQ_MNESIA_BASE="$folder/data/rabbitmq" RABBITMQ_LOG_BASE="$folder/data/rabbitmq" RABBITMQ_LOGS=- \
             RABBITMQ_SCHEDULER_BIND_TYPE=u RABBITMQ_ALLOW_INPUT=1 RABBITMQ_SERVER_START_ARGS='-noinput +S 2:2' \
             "$bin/rabbitmq-server"
+        ;;
+    rabbitmq-watch)
+        # shellcheck disable=SC2016  # The inner shell reads the file.
+        exec "$folder/rabbitmq-watch.sh" sh -c 'kill -KILL "$(cat "$0"/rabbitmq/*.pid)"' "$folder/data"
         ;;
     *) fail "no part '$part'" ;;
 esac

@@ -40,6 +40,7 @@ check_settings() {
     [[ ${SEED-0} =~ ^[0-9]{1,18}$ ]] || fail "SEED must be a whole number of at most 18 digits, not '$SEED'."
     [[ ${SLOWNESS-1} =~ ^([1-9]|1[0-9]|20)$ ]] || fail "SLOWNESS must be a whole number from 1 to 20, not '$SLOWNESS'."
     local kind kinds=(switchover kill-machine kill-part hang-part restart-haproxy partition rolling-restart)
+    [[ -n ${ONLY-all} ]] || fail "ONLY must be some of: ${kinds[*]}, not ''."
     for kind in ${ONLY-}; do
         [[ " ${kinds[*]} " == *" $kind "* ]] || fail "ONLY must be some of: ${kinds[*]}, not '$kind'."
     done

@@ -123,6 +123,7 @@ impl World for Machines {
         journal: &Arc<Journal>,
         stop: &CancellationToken,
     ) -> anyhow::Result<()> {
-        readiness::watch(self, journal, stop).await
+        tokio::try_join!(readiness::watch(self, journal, stop), self.supervise(stop))?;
+        Ok(())
     }
 }

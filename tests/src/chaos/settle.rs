@@ -7,7 +7,6 @@ use sqlx::PgPool;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::{
-    access::Access,
     clients::buy_out,
     history::Stored,
     journal::Journal,

@@ -24,6 +24,8 @@ const END_LIMIT: Duration = Duration::from_secs(60);
 pub(super) enum Service {
     Etcd,
     Rabbitmq,
+    /// Kills a RabbitMQ that does not listen.
+    RabbitmqWatch,
     /// Patroni and its PostgreSQL.
     Patroni,
     Redis,
@@ -31,9 +33,10 @@ pub(super) enum Service {
     Haproxy,
 }
 
-pub(super) const IN_ORDER: [Service; 6] = [
+pub(super) const IN_ORDER: [Service; 7] = [
     Service::Etcd,
     Service::Rabbitmq,
+    Service::RabbitmqWatch,
     Service::Patroni,
     Service::Redis,
     Service::Sentinel,
@@ -51,6 +54,7 @@ impl Service {
         match self {
             Self::Etcd => "etcd",
             Self::Rabbitmq => "rabbitmq",
+            Self::RabbitmqWatch => "rabbitmq-watch",
             Self::Patroni => "patroni",
             Self::Redis => "redis",
             Self::Sentinel => "sentinel",
@@ -64,6 +68,8 @@ impl Service {
         match self {
             Self::Etcd => &["etcd"],
             Self::Rabbitmq => &["beam.smp", "erl_child_setup", "inet_gethost"],
+            // The kernel keeps 15 characters.
+            Self::RabbitmqWatch => &["rabbitmq-watch."],
             Self::Patroni => &["python3", "patroni", "postgres"],
             Self::Redis => &["redis-server"],
             Self::Sentinel => &["redis-sentinel"],
@@ -120,6 +126,21 @@ impl Part {
             old.wait()?;
         }
         Ok(())
+    }
+
+    /// Starts it again if it has ended, as the supervisor of a real machine does. Not while a fault keeps it locked.
+    pub(super) fn restart_if_ended(&self) -> anyhow::Result<bool> {
+        let Ok(mut child) = self.child.try_lock() else {
+            return Ok(false);
+        };
+        let has_ended = match child.as_mut() {
+            Some(running) => running.try_wait()?.is_some(),
+            None => false,
+        };
+        if has_ended {
+            self.start_in(&mut child)?;
+        }
+        Ok(has_ended)
     }
 
     /// Its process, to be replaced by [`Self::start_in`].
