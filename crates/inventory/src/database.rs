@@ -20,7 +20,7 @@ use tokio::time::timeout;
 use trace::Span;
 
 use crate::{
-    error::Error,
+    error::{Error, text},
     session::{SET_UP, session},
 };
 use servers::Servers;
@@ -142,7 +142,7 @@ async fn connect_within(
 ) -> Result<PgConnection, String> {
     let cause = match timeout(limit, connecting).await {
         Ok(Ok(connection)) => return Ok(connection),
-        Ok(Err(error)) => error.to_string(),
+        Ok(Err(error)) => text(&error),
         Err(_) => format!("no answer within {limit:?}"),
     };
     let address = match options.get_socket() {

@@ -21,7 +21,7 @@ impl Error {
     /// The cause as text for the log. (As a log field, an error shows its source only in the text format.)
     pub fn cause(&self) -> String {
         let (Self::NotDone(cause) | Self::OutcomeUnknown(cause)) = self;
-        cause.to_string()
+        text(cause)
     }
 
     /// The variant as a word, for traces.
@@ -86,6 +86,18 @@ impl Error {
         }
     }
 }
+
+/// Sqlx's text of an error, or a clearer one: sqlx takes the end of a new connection for an answer to its first message.
+pub(crate) fn text(error: &sqlx::Error) -> String {
+    match error {
+        sqlx::Error::Protocol(text) if text.starts_with(CLOSED) => {
+            "the new connection was closed at once; a proxy does this that has no server".to_owned()
+        }
+        other => other.to_string(),
+    }
+}
+
+const CLOSED: &str = "unexpected response from SSLRequest: 0x00";
 
 impl From<sqlx::Error> for Error {
     fn from(error: sqlx::Error) -> Self {

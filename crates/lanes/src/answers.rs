@@ -2,12 +2,13 @@
 
 /// The answers of a call: one for each request, in the order of the requests, with the answers for latecomers last.
 ///
-/// The lane sends the next call before it makes them. So what that call need not wait for, such as rendering, belongs in
-/// [`Answers::later`].
+/// If requests wait, the lane sends the next call before it makes them. So what that call need not wait for, such as
+/// rendering, belongs in [`Answers::later`].
+#[must_use]
 pub struct Answers<A>(Box<dyn FnOnce() -> Vec<A> + Send>);
 
 impl<A: 'static> Answers<A> {
-    /// Answers that `make` makes once the next call was sent. It must not block.
+    /// Answers that `make` makes once the next call was sent, if there is one. It must not block.
     pub fn later(make: impl FnOnce() -> Vec<A> + Send + 'static) -> Self {
         Self(Box::new(make))
     }

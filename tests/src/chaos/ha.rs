@@ -123,7 +123,6 @@ impl World for Machines {
         journal: &Arc<Journal>,
         stop: &CancellationToken,
     ) -> anyhow::Result<()> {
-        tokio::try_join!(readiness::watch(self, journal, stop), self.supervise(stop))?;
-        Ok(())
+        readiness::watch(self, journal, stop).await
     }
 }

@@ -7,7 +7,7 @@ use sqlx::{
     AssertSqlSafe, PgPool,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
-use tokio::time::timeout;
+use tokio::{io::AsyncReadExt as _, time::timeout};
 
 use crate::support::{Changed as _, Shop};
 
@@ -137,4 +137,32 @@ fn a_url_that_is_none_is_refused_at_once_without_being_repeated() {
     let error = format!("{:#}", database::connect(&args, "rules").unwrap_err());
     assert!(error.contains("DATABASE_URL"), "{error}");
     assert!(!error.contains("secret"), "{error}");
+}
+
+/// As HAProxy does while PostgreSQL fails over.
+#[tokio::test]
+async fn a_proxy_that_closes_new_connections_is_named() {
+    let proxy = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = proxy.local_addr().unwrap();
+    tokio::spawn(async move {
+        loop {
+            let (mut client, _) = proxy.accept().await.unwrap();
+            // Unread bytes would reset the connection instead.
+            let _ = client.read_exact(&mut [0; 8]).await;
+        }
+    });
+    let args = database::Args {
+        database_url: format!("postgres://flashsale@{address}/flashsale"),
+        database_max_connections: 1,
+        database_acquire_milliseconds: 100,
+    };
+    let pool = database::connect(&args, "rules").unwrap();
+    let call = database::execute(&pool, sqlx::query("select 1")).await;
+    let checked = compatibility::check(&pool).await;
+    for text in [call.unwrap_err().cause(), checked.unwrap_err().to_string()] {
+        assert!(
+            text.contains("the new connection was closed at once"),
+            "{text}"
+        );
+    }
 }

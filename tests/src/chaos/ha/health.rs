@@ -10,6 +10,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::{
     machines::{ASK_LIMIT, Machines},
     network::{MACHINES, host},
+    parts::{Part, Service},
 };
 use crate::redis_command::redis_command;
 
@@ -21,8 +22,13 @@ const STATS: u16 = 8404;
 pub(super) const PATRONI: u16 = 8008;
 
 impl Machines {
-    /// What does not work, apart from the service itself.
+    /// What does not work, apart from the service itself. A RabbitMQ that `rabbitmq-watch.sh` has killed is started again.
     pub(super) async fn servers_not_well(&self) -> Vec<String> {
+        let mut restarts = self
+            .parts
+            .iter()
+            .filter(|part| part.service == Service::Rabbitmq);
+        let restarted = restarts.try_for_each(Part::restart_if_killed);
         let checks = (0..MACHINES).map(async |machine| {
             let (etcd, patroni, haproxy, sentinel) = tokio::join!(
                 self.etcd(machine),
@@ -38,6 +44,9 @@ impl Machines {
             .flatten()
             .flatten()
             .collect();
+        if let Err(error) = restarted {
+            not_well.push(format!("RabbitMQ: {error:#}"));
+        }
         if let Err(error) = redis_pair().await {
             not_well.push(format!("Redis: {error:#}"));
         }

@@ -4,19 +4,16 @@ use std::{collections::HashMap, fs, path::Path, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use sqlx::postgres::PgPoolOptions;
-use tokio::time::sleep;
-use tokio_util::sync::CancellationToken;
 
 use super::{
     network::{MACHINES, host, on_machine},
-    parts::{IN_ORDER, Part, Service},
+    parts::{IN_ORDER, Part},
 };
 use crate::chaos::{
     access::Access,
     member::{Member, Process},
     sale,
     settings::Settings,
-    world::LOOK_EVERY,
 };
 
 /// Time in which everything must work after the start, or after a fault: a machine that comes back has much to do, and
@@ -84,22 +81,6 @@ impl Machines {
             patroni_password: cluster["PATRONI_PASSWORD"].clone(),
             slowness: settings.slowness,
         })
-    }
-
-    /// Starts RabbitMQ again where `rabbitmq-watch.sh` has killed it.
-    pub(super) async fn supervise(&self, stop: &CancellationToken) -> anyhow::Result<()> {
-        while !stop.is_cancelled() {
-            for part in &self.parts {
-                if part.service == Service::Rabbitmq && part.restart_if_ended()? {
-                    println!(
-                        "RabbitMQ of machine {} hung and was killed",
-                        part.machine + 1
-                    );
-                }
-            }
-            sleep(LOOK_EVERY).await;
-        }
-        Ok(())
     }
 
     pub(super) fn recovery_limit(&self) -> Duration {

@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, File},
-    os::unix::fs::MetadataExt as _,
+    os::unix::{fs::MetadataExt as _, process::ExitStatusExt as _},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::Duration,
@@ -16,6 +16,8 @@ use tokio::{
 
 use super::network::on_machine;
 use crate::servers::script;
+
+const SIGKILL: i32 = 9;
 
 /// Only a process in an uninterruptible wait, for a slow disk, needs this long to end.
 const END_LIMIT: Duration = Duration::from_secs(60);
@@ -68,8 +70,7 @@ impl Service {
         match self {
             Self::Etcd => &["etcd"],
             Self::Rabbitmq => &["beam.smp", "erl_child_setup", "inet_gethost"],
-            // The kernel keeps 15 characters.
-            Self::RabbitmqWatch => &["rabbitmq-watch."],
+            Self::RabbitmqWatch => &["bash"],
             Self::Patroni => &["python3", "patroni", "postgres"],
             Self::Redis => &["redis-server"],
             Self::Sentinel => &["redis-sentinel"],
@@ -128,19 +129,26 @@ impl Part {
         Ok(())
     }
 
-    /// Starts it again if it has ended, as the supervisor of a real machine does. Not while a fault keeps it locked.
-    pub(super) fn restart_if_ended(&self) -> anyhow::Result<bool> {
+    /// Starts it again if it was killed, as the supervisor of a real machine does. Faults keep locked what they kill.
+    pub(super) fn restart_if_killed(&self) -> anyhow::Result<()> {
         let Ok(mut child) = self.child.try_lock() else {
-            return Ok(false);
+            return Ok(());
         };
-        let has_ended = match child.as_mut() {
-            Some(running) => running.try_wait()?.is_some(),
-            None => false,
+        let Some(running) = child.as_mut() else {
+            return Ok(());
         };
-        if has_ended {
+        if running
+            .try_wait()?
+            .is_some_and(|status| status.signal() == Some(SIGKILL))
+        {
+            println!(
+                "{} of machine {} was killed by its watch",
+                self.service.name(),
+                self.machine + 1
+            );
             self.start_in(&mut child)?;
         }
-        Ok(has_ended)
+        Ok(())
     }
 
     /// Its process, to be replaced by [`Self::start_in`].
