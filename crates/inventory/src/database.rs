@@ -20,7 +20,7 @@ use tokio::time::timeout;
 use trace::Span;
 
 use crate::{
-    error::{Error, text},
+    error::{Error, clearer},
     session::{SET_UP, session},
 };
 use servers::Servers;
@@ -142,7 +142,7 @@ async fn connect_within(
 ) -> Result<PgConnection, String> {
     let cause = match timeout(limit, connecting).await {
         Ok(Ok(connection)) => return Ok(connection),
-        Ok(Err(error)) => text(&error),
+        Ok(Err(error)) => clearer(error).to_string(),
         Err(_) => format!("no answer within {limit:?}"),
     };
     let address = match options.get_socket() {

@@ -1,5 +1,7 @@
 //! Errors that say whether a failed call was done.
 
+use std::io;
+
 use sqlx::{
     error::DatabaseError,
     postgres::{PgDatabaseError, PgSeverity},
@@ -21,7 +23,7 @@ impl Error {
     /// The cause as text for the log. (As a log field, an error shows its source only in the text format.)
     pub fn cause(&self) -> String {
         let (Self::NotDone(cause) | Self::OutcomeUnknown(cause)) = self;
-        text(cause)
+        cause.to_string()
     }
 
     /// The variant as a word, for traces.
@@ -87,17 +89,18 @@ impl Error {
     }
 }
 
-/// Sqlx's text of an error, or a clearer one: sqlx takes the end of a new connection for an answer to its first message.
-pub(crate) fn text(error: &sqlx::Error) -> String {
+/// The error of an attempt to connect. Sqlx takes the end of a new connection for an answer to its first message.
+pub(crate) fn clearer(error: sqlx::Error) -> sqlx::Error {
+    const CLOSED: &str = "unexpected response from SSLRequest: 0x00";
     match error {
         sqlx::Error::Protocol(text) if text.starts_with(CLOSED) => {
-            "the new connection was closed at once; a proxy does this that has no server".to_owned()
+            let what =
+                "the new connection was closed at once; a proxy does this that has no server";
+            sqlx::Error::Io(io::Error::new(io::ErrorKind::UnexpectedEof, what))
         }
-        other => other.to_string(),
+        other => other,
     }
 }
-
-const CLOSED: &str = "unexpected response from SSLRequest: 0x00";
 
 impl From<sqlx::Error> for Error {
     fn from(error: sqlx::Error) -> Self {

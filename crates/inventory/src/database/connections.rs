@@ -12,7 +12,10 @@ use super::{
     pools::{CHECK_LIMIT, Checks, open_beside, options_beside},
     servers::locked,
 };
-use crate::{error::Error, session::Rehearsal};
+use crate::{
+    error::{Error, clearer},
+    session::Rehearsal,
+};
 
 /// How often [`OwnSession::keep_open`] opens a connection, if there is none.
 const OPEN_EVERY: Duration = Duration::from_secs(1);
@@ -44,10 +47,11 @@ impl<'a> From<&'a OwnSession> for Connections<'a> {
 impl Connections<'_> {
     /// A connection for one call.
     pub(super) async fn take(self) -> Result<PoolConnection<Postgres>, sqlx::Error> {
-        match self {
+        let taken = match self {
             Self::Pool(pool) => pool.acquire().await,
             Self::Own(session) => session.take().await,
-        }
+        };
+        taken.map_err(clearer)
     }
 
     /// Gives the connection back after a call with this result. A connection with an outstanding answer would block what
