@@ -5,7 +5,9 @@ use std::{
     sync::{
         Arc,
         atomic::{AtomicU32, Ordering},
+        mpsc::{Sender, channel},
     },
+    thread,
 };
 
 use inventory::{
@@ -16,7 +18,7 @@ use inventory::{
     reserve::{Reserve, reserve_in_turn},
 };
 use sqlx::{PgPool, Row as _};
-use tokio::task::JoinHandle;
+use tokio::{runtime::Runtime, sync::oneshot, task::JoinHandle};
 
 use crate::support::{HOLD_SECONDS, Shop, one, outcomes};
 
@@ -31,16 +33,24 @@ impl Lane {
     fn send(
         &self,
         shop: &Shop,
-        mut requests: Vec<Reserve>,
+        requests: Vec<Reserve>,
         late: Vec<Reserve>,
+    ) -> JoinHandle<Result<Batch, Error>> {
+        self.call(shop, requests, |products| {
+            let late = late.into_iter();
+            late.filter(|late| products.contains(&late.product_id))
+                .collect()
+        })
+    }
+
+    fn call(
+        &self,
+        shop: &Shop,
+        mut requests: Vec<Reserve>,
+        latecomers: impl FnOnce(&HashSet<ProductId>) -> Vec<Reserve> + Send + 'static,
     ) -> JoinHandle<Result<Batch, Error>> {
         let (shop, calls_in_turn) = (shop.clone(), Arc::clone(&self.calls_in_turn));
         tokio::spawn(async move {
-            let suits = |products: &HashSet<ProductId>| {
-                let late = late.into_iter();
-                late.filter(|late| products.contains(&late.product_id))
-                    .collect()
-            };
             let (pool, events) = (&shop.pool, &shop.events);
             reserve_in_turn(
                 pool,
@@ -48,7 +58,7 @@ impl Lane {
                 HOLD_SECONDS,
                 events,
                 &calls_in_turn,
-                suits,
+                latecomers,
             )
             .await
         })
@@ -169,6 +179,38 @@ async fn an_unknown_product_is_not_waited_for(pool: PgPool) {
         }
         assert!(!lane.takes_turns());
     }
+    shop.assert_sound().await;
+}
+
+/// A product that did not exist during the wait, and that another session locks as soon as it does.
+#[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
+async fn a_product_created_after_the_wait_is_waited_for(pool: PgPool) {
+    let shop = Shop::new(pool);
+    let product = shop.product(9).await;
+    let created = ProductId::try_from(product.get() + 1).unwrap();
+    let (release, released) = oneshot::channel();
+    let options = shop.pool.connect_options().as_ref().clone();
+    // The call blocks the test's thread while it takes latecomers.
+    let other_session = async move |locked: Sender<()>| {
+        let shop = Shop::new(PgPool::connect_with(options).await.unwrap());
+        assert_eq!(shop.product(9).await, created);
+        let lock = shop.lock(created).await;
+        locked.send(()).unwrap();
+        released.await.unwrap();
+        lock.rollback().await.unwrap();
+    };
+    let latecomers = |_: &HashSet<ProductId>| {
+        let (locked, is_locked) = channel();
+        thread::spawn(|| Runtime::new().unwrap().block_on(other_session(locked)));
+        is_locked.recv().unwrap();
+        Vec::new()
+    };
+
+    let requests = vec![one(product, 1), one(created, 1)];
+    let batch = Lane::in_a_rush().call(&shop, requests, latecomers);
+    shop.until_waiting(&[batch.abort_handle()]).await;
+    release.send(()).unwrap();
+    assert_eq!(outcomes(&batch.await.unwrap().unwrap()), [Ok(()), Ok(())]);
     shop.assert_sound().await;
 }
 
