@@ -1,23 +1,17 @@
 //! Logs failed calls to PostgreSQL.
 
-use std::{
-    collections::HashSet,
-    sync::{
-        Mutex,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
-};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use inventory::Error;
 use lanes::NoAnswer;
-use runtime::lock;
+use runtime::outage::Causes;
 use trace::Span;
 
-/// The causes of the current outage that were already logged.
+/// The current outage of PostgreSQL.
 #[derive(Default)]
 pub(crate) struct FailedCalls {
-    logged: Mutex<HashSet<String>>,
-    /// Whether `logged` is not empty. Every successful call reads it.
+    causes: Causes,
+    /// Whether there are causes. Every successful call reads it.
     any: AtomicBool,
 }
 
@@ -33,7 +27,7 @@ impl FailedCalls {
         let error = match result {
             Ok(done) => {
                 if self.any.load(Relaxed) && self.any.swap(false, Relaxed) {
-                    lock(&self.logged).clear();
+                    self.causes.clear();
                 }
                 return Ok(done);
             }
@@ -51,7 +45,7 @@ impl FailedCalls {
     }
 
     fn is_new(&self, cause: &str) -> bool {
-        let is_new = lock(&self.logged).insert(cause.to_owned());
+        let is_new = self.causes.add(cause);
         self.any.store(true, Relaxed);
         is_new
     }

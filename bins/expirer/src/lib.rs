@@ -20,7 +20,9 @@ use inventory::{
 };
 use presence::Role;
 use prometheus::IntCounter;
-use runtime::{Process, age::Age, gauges, health::Health, purge::keep_purging, retry::Delays};
+use runtime::{
+    Process, age::Age, gauges, health::Health, outage::Causes, purge::keep_purging, retry::Delays,
+};
 use sqlx::PgPool;
 use timer::{Timer, Wakeups};
 use tokio::time::{Instant, sleep, timeout};
@@ -228,23 +230,24 @@ async fn run(
     shutdown: &CancellationToken,
 ) {
     let mut delays = Delays::up_to(RETRY_MAX);
-    let mut failing = false;
+    let failures = Causes::default();
     while !shutdown.is_cancelled() {
         // Not cancelled by the shutdown: a batch in flight is finished.
         let (swept, failure) = sweep(context, sweeps, locked, shutdown).await;
         match &failure {
-            Some(Failure { product, cause }) if !failing => {
+            Some(Failure { product, cause }) => {
                 let product = product.map(ProductId::get);
-                tracing::warn!(
-                    product,
-                    cause,
-                    "cannot expire holds: retrying until it works"
-                );
+                if failures.add(&format!("{product:?} {cause}")) {
+                    tracing::warn!(
+                        product,
+                        cause,
+                        "cannot expire holds: retrying until it works"
+                    );
+                }
             }
-            None if failing => tracing::info!("expiring holds again"),
-            _ => {}
+            None if failures.clear() => tracing::info!("expiring holds again"),
+            None => {}
         }
-        failing = failure.is_some();
         let wait = async {
             match swept {
                 Ok(swept) => {

@@ -49,12 +49,12 @@ impl Locked {
         let _ = self.found.send(turn);
     }
 
-    /// A product whose wait has failed, and the cause. `locked` are all that the last sweep has found locked. What is not
+    /// The first product whose wait has failed, by its id, and the cause. `locked` are all that the last sweep has found locked. What is not
     /// among them is not due any more.
     pub(crate) fn failure(&self, locked: &HashSet<Turn>) -> Option<(ProductId, String)> {
         let mut failed = lock(&self.failed);
         failed.retain(|turn, _| locked.contains(turn));
-        let (turn, cause) = failed.iter().next()?;
+        let (turn, cause) = failed.iter().min_by_key(|(turn, _)| turn.product_id())?;
         Some((turn.product_id(), cause.clone()))
     }
 

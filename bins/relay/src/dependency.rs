@@ -1,37 +1,40 @@
 //! What the relay knows about its dependencies.
 
-use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-use runtime::lock;
+use runtime::outage::Causes;
 
-/// Whether a dependency works. Each change is logged once.
+/// Whether a dependency works. Each change is logged once, and each cause once until it works again.
 pub(crate) struct DependencyStatus {
     what: &'static str,
-    /// Why it does not work.
-    error: Mutex<Option<String>>,
+    is_good: AtomicBool,
+    causes: Causes,
 }
 
 impl DependencyStatus {
     pub(crate) fn good(what: &'static str) -> Self {
-        Self {
-            what,
-            error: Mutex::new(None),
-        }
+        Self::new(what, true)
     }
 
     pub(crate) fn bad(what: &'static str) -> Self {
+        Self::new(what, false)
+    }
+
+    fn new(what: &'static str, is_good: bool) -> Self {
         Self {
             what,
-            error: Mutex::new(Some(String::new())),
+            is_good: AtomicBool::new(is_good),
+            causes: Causes::default(),
         }
     }
 
     pub(crate) fn is_good(&self) -> bool {
-        lock(&self.error).is_none()
+        self.is_good.load(Relaxed)
     }
 
     pub(crate) fn works(&self) {
-        if lock(&self.error).take().is_some() {
+        if !self.is_good.swap(true, Relaxed) {
+            self.causes.clear();
             tracing::info!("{}: works", self.what);
         }
     }
@@ -48,10 +51,9 @@ impl DependencyStatus {
                 };
             }
         }
-        let mut known = lock(&self.error);
-        if known.as_ref() != Some(&text) {
+        self.is_good.store(false, Relaxed);
+        if self.causes.add(&text) {
             tracing::error!("{}: {text}", self.what);
-            *known = Some(text);
         }
     }
 }

@@ -26,8 +26,9 @@ const OVERTAKEN_LIMIT: Duration = Duration::from_secs(60);
 const OVERTAKEN_LIMIT_FULL: Duration = Duration::from_secs(5);
 
 /// A message without a confirm is given up after this time, or the age that its event had when it was sent. So the
-/// limit doubles with each copy, and even a broker that needs hours gets few copies.
+/// limit doubles with each copy, and a slow broker gets few copies. Not longer, because a replayed event may be days old.
 const CONFIRM_WAIT_MIN: Duration = Duration::from_secs(300);
+const CONFIRM_WAIT_MAX: Duration = Duration::from_secs(3600);
 
 /// All batches in flight, in the order of sending.
 #[derive(Default)]
@@ -306,7 +307,7 @@ impl Flight {
         });
         let age_when_sent = age.saturating_sub(waited);
         self.confirmed_up_to >= Some(batch.sent_at + overtaken)
-            || waited >= CONFIRM_WAIT_MIN.max(age_when_sent)
+            || waited >= age_when_sent.clamp(CONFIRM_WAIT_MIN, CONFIRM_WAIT_MAX)
     }
 }
 
@@ -439,6 +440,19 @@ mod tests {
         assert!((15..25).contains(&renewals), "{renewals}");
         let due = flight.due(sent_at + Duration::from_secs(320));
         assert_eq!(due.given_up, [1, 2]);
+    }
+
+    #[test]
+    fn an_old_event_is_given_up_after_an_hour() {
+        let (mut flight, sent_at) = (Flight::default(), Instant::now());
+        let created_at = OffsetDateTime::now_utc() - time::Duration::days(5);
+        let row = Row::new(1, created_at, "a".into());
+        flight.push(0, vec![row], sent_at);
+        flight.lease_newest(&[], UNTIL, sent_at);
+        for (minutes, given_up) in [(59, &[] as &[i64]), (61, &[1])] {
+            let due = flight.due(sent_at + Duration::from_secs(minutes * 60));
+            assert_eq!(due.given_up, given_up, "after {minutes} min");
+        }
     }
 
     #[test]

@@ -45,6 +45,9 @@ use crate::{
 const STATUS_EVERY: Duration = Duration::from_secs(1);
 const STATUS_PAUSE_MAX: Duration = Duration::from_secs(10);
 
+/// Connections to PostgreSQL beside those of the workers: for health, heartbeat, purge and gauges.
+const OTHER_CONNECTIONS: u32 = 2;
+
 /// Shutdown waits at most this long for open HTTP requests. A scrape of the metrics takes less.
 const HTTP_GRACE: Duration = Duration::from_secs(1);
 
@@ -131,7 +134,8 @@ pub async fn start(args: Args, process: Process) -> anyhow::Result<()> {
         }
         None => {}
     }
-    let pool = database::connect(&args.database, "flashsale-relay")?;
+    let of_pool = pool_args(&args);
+    let pool = database::connect(&of_pool, "flashsale-relay")?;
     gauges::show_pool(&process.registry, database::connections(&pool))?;
     let timer = Timer::start(&args.timer, &process)?;
     let broker = Broker::new(&args.amqp_url, args.relay_declare_queue)?;
@@ -143,9 +147,7 @@ pub async fn start(args: Args, process: Process) -> anyhow::Result<()> {
     )?);
     let listener = http_server::listen(args.listen_addr).await?;
     let router = health(&relay, &timer, &process).router(process.registry.clone());
-    // Each worker has one connection to PostgreSQL, and one to RabbitMQ.
-    let descriptors = args.database.database_max_connections + args.relay_workers;
-    let limits = Limits::for_probes().beside_descriptors(descriptors);
+    let limits = limits(&of_pool, args.relay_workers);
     let wakeups = Arc::new(timer.wakes());
 
     let stop = process.shutdown.clone();
@@ -196,6 +198,20 @@ pub async fn start(args: Args, process: Process) -> anyhow::Result<()> {
         ended??;
     }
     Ok(())
+}
+
+/// The settings of the pool, which each worker may keep one connection of.
+fn pool_args(args: &Args) -> database::Args {
+    let needed = args.relay_workers + OTHER_CONNECTIONS;
+    database::Args {
+        database_max_connections: args.database.database_max_connections.max(needed),
+        ..args.database.clone()
+    }
+}
+
+/// Each worker also has one connection to RabbitMQ.
+fn limits(of_pool: &database::Args, workers: u32) -> Limits {
+    Limits::for_probes().beside_descriptors(of_pool.database_max_connections + workers)
 }
 
 fn settings(args: &Args) -> Settings {

@@ -73,6 +73,12 @@ impl Pace {
             quiet_limit: QUIET_LIMIT,
         }
     }
+
+    /// The broker has confirmed events.
+    fn grow(&mut self, max_rows: u32) {
+        self.delays.reset();
+        self.batch_rows = (self.batch_rows * 2).min(max_rows);
+    }
 }
 
 /// One connection with its rows in flight.
@@ -216,7 +222,7 @@ impl<'a> Worker<'a> {
             Ok(batch) => {
                 self.relay.postgres.works();
                 self.database_delays.reset();
-                self.relay.tell(&batch.recorded);
+                self.recorded(&batch.recorded);
                 if batch.recorded.returned > 0
                     && let Err(error) = self.publisher.prepare().await
                 {
@@ -224,11 +230,6 @@ impl<'a> Worker<'a> {
                 }
                 if let Some(error) = batch.broker_error {
                     return Err(error);
-                }
-                if batch.recorded.published > 0 {
-                    self.pace.delays.reset();
-                    let doubled = self.pace.batch_rows * 2;
-                    self.pace.batch_rows = doubled.min(self.relay.settings.batch_rows);
                 }
                 self.pause_after(&batch)
             }
@@ -240,6 +241,14 @@ impl<'a> Worker<'a> {
         self.is_pause = pause.is_some();
         self.claim_at = Instant::now() + pause.unwrap_or(self.relay.settings.poll);
         Ok(())
+    }
+
+    /// A transaction has recorded outcomes, late or not.
+    fn recorded(&mut self, recorded: &Recorded) {
+        self.relay.tell(recorded);
+        if recorded.published > 0 {
+            self.pace.grow(self.relay.settings.batch_rows);
+        }
     }
 
     fn pause_after(&self, batch: &Batch) -> Option<Duration> {
@@ -388,7 +397,7 @@ impl<'a> Worker<'a> {
                 self.database_delays.reset();
                 self.flight
                     .done(due, &done.ours, done.until, Instant::now());
-                self.relay.tell(&done.recorded);
+                self.recorded(&done.recorded);
                 self.observe(&done.decided);
                 true
             }

@@ -13,7 +13,8 @@
 --
 -- `busy` is true when another transaction has locked one of the products and `wait` is false. Nothing else is
 -- returned then. The call may have locked other products. The transaction must end before it tries again with `wait`:
--- waiting with these locks held could deadlock.
+-- waiting with these locks held could deadlock. Only a turn may go on (`reserve_in_turn`): it has waited for all products
+-- in order, so a busy one was created since, and a deadlock needs a session that locks it first and others after it.
 --
 -- The settings: a lock timeout proves that nothing was done, so the client may retry. The statistics may date from the
 -- minute before the sale. Each table is therefore read in a step of its own, by arrays of keys. In a join, the planner

@@ -66,7 +66,7 @@ impl Claimed {
     "payload": {
         "reservation_id": 1, "product_id": 1, "user_id": 42, "quantity": 1, "confirmed_at": "2026-02-14T12:01:00Z",
     },
-    "attempts": 10, "last_error": "nacked by RabbitMQ", "dead_at": "2026-02-14T12:30:00Z",
+    "attempts": 10, "last_error": "refused by the broker, alone", "dead_at": "2026-02-14T12:30:00Z",
 }))]
 pub struct Dead {
     /// Primary key of the row.

@@ -1,11 +1,12 @@
-//! What every process needs: telemetry, signals, graceful shutdown, health and metrics routes, retry delays, purging,
-//! and common gauges. The HTTP server is the crate `http-server`.
+//! What every process needs: telemetry, signals, graceful shutdown, health and metrics routes, retry delays, outages,
+//! purging, and common gauges. The HTTP server is the crate `http-server`.
 
 #![warn(missing_docs)]
 
 pub mod age;
 pub mod gauges;
 pub mod health;
+pub mod outage;
 pub mod purge;
 pub mod retry;
 
