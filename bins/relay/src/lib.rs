@@ -291,3 +291,17 @@ async fn watch(relay: &Relay) {
         sleep(pause).await;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn workers_do_not_use_up_the_pool() {
+        for (workers, connections) in [(1, 12), (16, 18)] {
+            let workers = format!("--relay-workers={workers}");
+            let args = Args::parse_from(["", &workers, "--database-max-connections=12"]);
+            assert_eq!(pool_args(&args).database_max_connections, connections);
+        }
+    }
+}

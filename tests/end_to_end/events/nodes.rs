@@ -1,6 +1,6 @@
 //! Several addresses of one broker.
 
-use super::stage::{Broker, comes_to, insert_events};
+use super::stage::{BROKER_ERRORS, Broker, comes_to, insert_events};
 use crate::support::{Peer, Proxy, System, Traffic};
 
 const DONE: &str = "published_at is not null";
@@ -41,4 +41,18 @@ async fn the_relay_goes_on_with_the_next_node_whatever_became_of_the_others() {
     }
     relay.sees_rabbitmq("up").await;
     broker.receive(20).await;
+}
+
+#[tokio::test]
+async fn each_node_that_is_away_is_one_line_in_the_log() {
+    let system = System::start().await;
+    // Nobody listens on these ports.
+    let urls = "amqp://guest:guest@127.0.0.1:1,amqp://guest:guest@127.0.0.1:3";
+    let mut relay = Peer::relay(&system, urls, &[]).await;
+    relay.counts(BROKER_ERRORS, 6.0).await;
+    let said = relay.stop().await;
+    for node in ["127.0.0.1:1: ", "127.0.0.1:3: "] {
+        let told = said.matches(&format!("RabbitMQ: {node}")).count();
+        assert_eq!(told, 1, "{said}");
+    }
 }

@@ -1,5 +1,6 @@
 //! Products that other transactions keep locked, while the holds of others fall due.
 
+use serde_json::Value;
 use sqlx::types::time::OffsetDateTime;
 
 use super::stage::is_swept;
@@ -64,26 +65,37 @@ async fn locked_products_delay_no_other_and_are_swept_after_their_locks() {
 }
 
 #[tokio::test]
-async fn a_product_that_stays_locked_is_one_line_in_the_log() {
+async fn each_product_that_stays_locked_is_one_line_in_the_log() {
     let system = System::start().await;
-    let product = system.create_product(1).await;
-    let hold = system.reserve(product, 1).await;
     system.database.have_little_patience().await;
-    let lock = system.database.lock_product(product).await;
     let mut expirer = Peer::expirer(&system, &[]).await;
-    system.backdate(&hold).await;
-    expirer.counts("flashsale_expiry_errors_total", 3.0).await;
-    lock.rollback().await.unwrap();
-    is_swept(&system, &hold).await;
+    let (mut products, mut locks) = (Vec::new(), Vec::new());
+    for _ in 0..2 {
+        let product = system.create_product(1).await;
+        let hold = system.reserve(product, 1).await;
+        products.push(product);
+        locks.push((hold.clone(), system.database.lock_product(product).await));
+        system.backdate(&hold).await;
+        // Also while the products before are still locked, and the log has their lines.
+        expirer.fails_again().await;
+    }
+    for (hold, lock) in locks {
+        expirer.fails_again().await;
+        lock.rollback().await.unwrap();
+        is_swept(&system, &hold).await;
+    }
     expirer.child.logs("expiring holds again").await;
     let said = expirer.stop().await;
-    let told: Vec<_> = said
+    let told = said
         .lines()
-        .filter(|line| line.contains("cannot expire holds"))
+        .filter(|line| line.contains("cannot expire holds"));
+    let told: Vec<Value> = told
+        .map(|line| serde_json::from_str(line).unwrap())
         .collect();
-    let [told] = told[..] else { panic!("{said}") };
-    assert!(
-        told.contains("lock timeout") && told.contains(&format!("{product}")),
-        "{told}"
-    );
+    let named: Vec<_> = told.iter().map(|line| line["product"].as_i64()).collect();
+    assert_eq!(named, [Some(products[0]), Some(products[1])], "{said}");
+    for line in &told {
+        let cause = line["cause"].as_str().unwrap();
+        assert!(cause.contains("lock timeout"), "{line}");
+    }
 }

@@ -63,6 +63,14 @@ impl Peer {
         .await;
     }
 
+    /// Waits until an expirer has failed three times more, and swept since.
+    pub(crate) async fn fails_again(&self) {
+        let series = "flashsale_expiry_errors_total";
+        let before = self.metric(series).await;
+        self.counts(series, before + 3.0).await;
+        self.sweeps().await;
+    }
+
     /// Waits until an expirer has started and ended a whole sweep.
     pub(crate) async fn sweeps(&self) {
         let before = self.metric(SWEEPS).await;
