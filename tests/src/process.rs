@@ -145,6 +145,11 @@ impl Child {
 
     /// The log entry whose message contains `words`, if there already is one.
     pub fn logged(&self, words: &str) -> Option<Value> {
+        self.all_logged(words).into_iter().next()
+    }
+
+    /// All log entries until now whose message contains `words`.
+    pub fn all_logged(&self, words: &str) -> Vec<Value> {
         let log = self.log.lock().unwrap();
         let said = |entry: &&Value| {
             let message = entry.get("message").unwrap_or(entry);
@@ -152,7 +157,7 @@ impl Child {
                 .as_str()
                 .is_some_and(|message| message.contains(words))
         };
-        log.iter().find(said).cloned()
+        log.iter().filter(said).cloned().collect()
     }
 
     /// Its whole log, after it has ended. A line that is not JSON becomes a string.

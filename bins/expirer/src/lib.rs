@@ -230,23 +230,22 @@ async fn run(
     shutdown: &CancellationToken,
 ) {
     let mut delays = Delays::up_to(RETRY_MAX);
-    let failures = Causes::default();
+    let causes = Causes::default();
     while !shutdown.is_cancelled() {
         // Not cancelled by the shutdown: a batch in flight is finished.
-        let (swept, failure) = sweep(context, sweeps, locked, shutdown).await;
-        match &failure {
-            Some(Failure { product, cause }) => {
-                let product = product.map(ProductId::get);
-                if failures.add(&format!("{product:?} {cause}")) {
-                    tracing::warn!(
-                        product,
-                        cause,
-                        "cannot expire holds: retrying until it works"
-                    );
-                }
+        let (swept, failures) = sweep(context, sweeps, locked, shutdown).await;
+        if failures.is_empty() && causes.clear() {
+            tracing::info!("expiring holds again");
+        }
+        for Failure { product, cause } in failures {
+            let product = product.map(ProductId::get);
+            if causes.add(&format!("{product:?} {cause}")) {
+                tracing::warn!(
+                    product,
+                    cause,
+                    "cannot expire holds: retrying until it works"
+                );
             }
-            None if failures.clear() => tracing::info!("expiring holds again"),
-            None => {}
         }
         let wait = async {
             match swept {
@@ -276,7 +275,7 @@ async fn sweep(
     session: &OwnSession,
     locked: &Locked,
     shutdown: &CancellationToken,
-) -> (Result<Swept, Error>, Option<Failure>) {
+) -> (Result<Swept, Error>, Vec<Failure>) {
     let metrics = &context.metrics;
     // Observed on drop, so that failed sweeps are measured, too.
     let _duration = metrics.sweep_seconds.start_timer();
@@ -304,17 +303,20 @@ async fn sweep(
         Ok(swept) => swept.refused.as_ref(),
         Err(error) => Some(error),
     };
-    let failure = match error {
-        Some(error) => {
-            metrics.errors.inc();
-            span.failed(error.kind(), &error.cause());
-            let (product, cause) = (None, error.cause());
-            Some(Failure { product, cause })
-        }
-        None => locked.failure(&found).map(|(product, cause)| Failure {
-            product: Some(product),
-            cause,
-        }),
+    let of_product = |(product, cause)| Failure {
+        product: Some(product),
+        cause,
     };
-    (swept, failure)
+    let mut failures: Vec<_> = locked
+        .failures(&found)
+        .into_iter()
+        .map(of_product)
+        .collect();
+    if let Some(error) = error {
+        metrics.errors.inc();
+        span.failed(error.kind(), &error.cause());
+        let (product, cause) = (None, error.cause());
+        failures.push(Failure { product, cause });
+    }
+    (swept, failures)
 }

@@ -49,13 +49,15 @@ impl Locked {
         let _ = self.found.send(turn);
     }
 
-    /// The first product whose wait has failed, by its id, and the cause. `locked` are all that the last sweep has found locked. What is not
+    /// The products whose waits have failed, and the causes. `locked` are all that the last sweep has found locked. What is not
     /// among them is not due any more.
-    pub(crate) fn failure(&self, locked: &HashSet<Turn>) -> Option<(ProductId, String)> {
+    pub(crate) fn failures(&self, locked: &HashSet<Turn>) -> Vec<(ProductId, String)> {
         let mut failed = lock(&self.failed);
         failed.retain(|turn, _| locked.contains(turn));
-        let (turn, cause) = failed.iter().min_by_key(|(turn, _)| turn.product_id())?;
-        Some((turn.product_id(), cause.clone()))
+        let failures = failed.iter();
+        failures
+            .map(|(turn, cause)| (turn.product_id(), cause.clone()))
+            .collect()
     }
 
     /// Waits for the locks of products, and does what is due, until `shutdown`. Each wait takes one of the `sessions`, so

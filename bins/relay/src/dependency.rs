@@ -51,8 +51,10 @@ impl DependencyStatus {
                 };
             }
         }
+        // In this order, because another worker may call `works` meanwhile: a cause that it leaves would never be logged again.
+        let is_new = self.causes.add(&text);
         self.is_good.store(false, Relaxed);
-        if self.causes.add(&text) {
+        if is_new {
             tracing::error!("{}: {text}", self.what);
         }
     }

@@ -73,12 +73,6 @@ impl Pace {
             quiet_limit: QUIET_LIMIT,
         }
     }
-
-    /// The broker has confirmed events.
-    fn grow(&mut self, max_rows: u32) {
-        self.delays.reset();
-        self.batch_rows = (self.batch_rows * 2).min(max_rows);
-    }
 }
 
 /// One connection with its rows in flight.
@@ -165,7 +159,9 @@ impl<'a> Worker<'a> {
         let record_at = self.flight.due_at().map(|at| at.max(self.database_at));
         if record_at.is_some_and(|at| at <= now) {
             let due = self.flight.due(now);
-            self.record_late(&due, outbox::UNCONFIRMED).await;
+            if let Some(recorded) = self.record_late(&due, outbox::UNCONFIRMED).await {
+                self.grow(recorded.published);
+            }
             return Ok(());
         }
         let blocked = self.publisher.is_blocked();
@@ -222,7 +218,7 @@ impl<'a> Worker<'a> {
             Ok(batch) => {
                 self.relay.postgres.works();
                 self.database_delays.reset();
-                self.recorded(&batch.recorded);
+                self.relay.tell(&batch.recorded);
                 if batch.recorded.returned > 0
                     && let Err(error) = self.publisher.prepare().await
                 {
@@ -231,6 +227,7 @@ impl<'a> Worker<'a> {
                 if let Some(error) = batch.broker_error {
                     return Err(error);
                 }
+                self.grow(batch.recorded.published);
                 self.pause_after(&batch)
             }
             Err(error) => {
@@ -243,11 +240,12 @@ impl<'a> Worker<'a> {
         Ok(())
     }
 
-    /// A transaction has recorded outcomes, late or not.
-    fn recorded(&mut self, recorded: &Recorded) {
-        self.relay.tell(recorded);
-        if recorded.published > 0 {
-            self.pace.grow(self.relay.settings.batch_rows);
+    /// Events were confirmed, late or not, on a channel that goes on.
+    fn grow(&mut self, published: usize) {
+        if published > 0 {
+            self.pace.delays.reset();
+            let doubled = self.pace.batch_rows * 2;
+            self.pace.batch_rows = doubled.min(self.relay.settings.batch_rows);
         }
     }
 
@@ -385,8 +383,8 @@ impl<'a> Worker<'a> {
         Ok(())
     }
 
-    /// Records late outcomes, and renews leases. Returns whether PostgreSQL did it.
-    async fn record_late(&mut self, due: &Due, why: &str) -> bool {
+    /// Records late outcomes, and renews leases. `None`: PostgreSQL has failed.
+    async fn record_late(&mut self, due: &Due, why: &str) -> Option<Recorded> {
         let max_attempts = self.relay.settings.max_attempts;
         let work = async |connection: &mut PgConnection| {
             record_due(connection, due, why, max_attempts).await
@@ -397,14 +395,14 @@ impl<'a> Worker<'a> {
                 self.database_delays.reset();
                 self.flight
                     .done(due, &done.ours, done.until, Instant::now());
-                self.recorded(&done.recorded);
+                self.relay.tell(&done.recorded);
                 self.observe(&done.decided);
-                true
+                Some(done.recorded)
             }
             Err(error) => {
                 self.relay.postgres_failed(error);
                 self.database_at = Instant::now() + self.database_delays.next_delay();
-                false
+                None
             }
         }
     }
@@ -419,7 +417,7 @@ impl<'a> Worker<'a> {
                 due.given_up.append(&mut due.waiting);
                 why = "the broker closed the channel";
             }
-            if !self.record_late(&due, why).await {
+            if self.record_late(&due, why).await.is_none() {
                 break;
             }
         }

@@ -34,7 +34,7 @@ pub fn show_pool<const STATES: usize>(
 ) -> prometheus::Result<()> {
     let limit = register_int_gauge_with_registry!(
         "flashsale_postgres_connections_max",
-        "Most connections that the process's shared pool may have (DATABASE_MAX_CONNECTIONS).",
+        "Most connections that the process's shared pool may have.",
         registry
     )?;
     limit.set(max.into());

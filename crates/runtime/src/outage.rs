@@ -18,11 +18,6 @@ impl Causes {
     pub fn clear(&self) -> bool {
         !take(&mut *lock(&self.0)).is_empty()
     }
-
-    /// Whether there is no outage.
-    pub fn is_empty(&self) -> bool {
-        lock(&self.0).is_empty()
-    }
 }
 
 #[cfg(test)]
@@ -35,8 +30,8 @@ mod tests {
         assert!(!causes.clear());
         let is_new = ["a", "b", "a", "b"].map(|cause| causes.add(cause));
         assert_eq!(is_new, [true, true, false, false]);
-        assert!(!causes.is_empty());
         assert!(causes.clear());
-        assert!(causes.is_empty() && causes.add("a"));
+        assert!(!causes.clear());
+        assert!(causes.add("a"));
     }
 }
