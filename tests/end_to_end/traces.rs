@@ -269,7 +269,7 @@ async fn a_refusal_has_its_code_and_a_fault_is_an_error() {
     let refused = reserve(&system, product, 1, "").await;
     refused.expect_problem(409, "sold_out");
     let id = refused.header("x-request-id");
-    let spoilt = "alter function reserve_v2 rename to reserve_v0";
+    let spoilt = "alter function reserve_v3 rename to reserve_v0";
     sqlx::query(spoilt)
         .execute(&system.database.pool)
         .await
@@ -298,7 +298,7 @@ async fn a_refusal_has_its_code_and_a_fault_is_an_error() {
     let [None, Some(cause)] = errors[..] else {
         panic!("{errors:?}");
     };
-    assert!(cause.contains("reserve_v2"), "{cause}");
+    assert!(cause.contains("reserve_v3"), "{cause}");
     let failed = |span: &&Span| span.attributes.contains_key("db.response.status_code");
     let [statement] = &statements.iter().filter(failed).collect::<Vec<_>>()[..] else {
         panic!("{statements:?}");

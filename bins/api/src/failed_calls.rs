@@ -1,7 +1,5 @@
 //! Logs failed calls to PostgreSQL.
 
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-
 use inventory::Error;
 use lanes::NoAnswer;
 use runtime::outage::Causes;
@@ -9,11 +7,7 @@ use trace::Span;
 
 /// The current outage of PostgreSQL.
 #[derive(Default)]
-pub(crate) struct FailedCalls {
-    causes: Causes,
-    /// Whether there are causes. Every successful call reads it.
-    any: AtomicBool,
-}
+pub(crate) struct FailedCalls(Causes);
 
 impl FailedCalls {
     /// Converts the result of a call. Logs an error here, once for all `requests` of the call. While there is no
@@ -26,27 +20,19 @@ impl FailedCalls {
     ) -> Result<T, NoAnswer> {
         let error = match result {
             Ok(done) => {
-                if self.any.load(Relaxed) && self.any.swap(false, Relaxed) {
-                    self.causes.clear();
-                }
+                self.0.clear();
                 return Ok(done);
             }
             Err(error) => error,
         };
         let cause = error.cause();
         Span::current().failed(error.kind(), &cause);
-        if !error.is_outage() || self.is_new(&cause) {
+        if !error.is_outage() || self.0.add(&cause) {
             tracing::warn!(verb, requests, cause, "{error}");
         }
         Err(match error {
             Error::NotDone(_) => NoAnswer::Overloaded,
             Error::OutcomeUnknown(_) => NoAnswer::OutcomeUnknown,
         })
-    }
-
-    fn is_new(&self, cause: &str) -> bool {
-        let is_new = self.causes.add(cause);
-        self.any.store(true, Relaxed);
-        is_new
     }
 }

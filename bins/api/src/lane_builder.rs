@@ -7,7 +7,7 @@ use inventory::{
     database::{self, OwnSession, Rehearsal},
     locked::{self, Holder},
 };
-use lanes::{Answers, Lanes, Limits, LockProbe, NoAnswer, Quarantine, Turn};
+use lanes::{Answers, Lanes, Limits, LockProbe, Locks, NoAnswer, Quarantine};
 use sqlx::PgPool;
 use tokio::sync::SetOnce;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -73,17 +73,15 @@ impl LaneBuilder {
         L: Fn(&Q) -> LockOf + Clone + Send + Sync + 'static,
         Q: Clone + Send + Sync + 'static,
         A: Send + 'static,
-        F: Fn(LaneConnections, Vec<Q>, Turn<Q>) -> Fut + Clone + Send + Sync + 'static,
+        F: Fn(LaneConnections, Vec<Q>, Locks) -> Fut + Clone + Send + Sync + 'static,
         Fut: Future<Output = Result<Answers<A>, Error>> + Send + 'static,
     {
         let blocked = self.blocked.clone();
-        let call = move |connections: LaneConnections, requests, turn: Turn<Q>| {
+        let call = move |connections: LaneConnections, requests, locks| {
             let (blocked, lock_of, call) = (blocked.clone(), lock_of.clone(), call.clone());
             async move {
-                let call = |requests| call(connections.clone(), requests, turn.clone());
-                let has_latecomers = || turn.has_latecomers();
-                let answers = blocked.run_without(requests, &lock_of, &call, has_latecomers);
-                answers.await
+                let call = |requests| call(connections.clone(), requests, locks);
+                blocked.run_without(requests, &lock_of, &call).await
             }
         };
         self.start(verb, count, || self.connections_of_lane(), call)
@@ -134,11 +132,11 @@ impl LaneBuilder {
     where
         Q: Send + 'static,
         A: Send + 'static,
-        F: Fn(PgPool, Vec<Q>, Turn<Q>) -> Fut + Clone + Send + 'static,
+        F: Fn(PgPool, Vec<Q>, Locks) -> Fut + Clone + Send + 'static,
         Fut: Future<Output = Result<Vec<A>, Error>> + Send + 'static,
     {
-        let call = move |pool, requests, turn| {
-            let call = call(pool, requests, turn);
+        let call = move |pool, requests, locks| {
+            let call = call(pool, requests, locks);
             async move { Ok(call.await?.into()) }
         };
         self.start(verb, count, || self.pool.clone(), call)
@@ -155,7 +153,7 @@ impl LaneBuilder {
         Q: Send + 'static,
         A: Send + 'static,
         C: Clone + Send + 'static,
-        F: Fn(C, Vec<Q>, Turn<Q>) -> Fut + Clone + Send + 'static,
+        F: Fn(C, Vec<Q>, Locks) -> Fut + Clone + Send + 'static,
         Fut: Future<Output = Result<Answers<A>, Error>> + Send + 'static,
     {
         let (size, duration) = self.metrics.batches(verb);
@@ -163,26 +161,16 @@ impl LaneBuilder {
             let connections = connections_of_lane();
             let (size, duration, call) = (size.clone(), duration.clone(), call.clone());
             let failed_calls = Arc::clone(&self.failed_calls);
-            move |requests: Vec<Q>, turn| {
+            move |requests: Vec<Q>, locks| {
                 let count = requests.len();
                 let (size, failed_calls) = (size.clone(), Arc::clone(&failed_calls));
                 let timed = duration.start_timer();
-                let call = call(connections.clone(), requests, turn);
+                let call = call(connections.clone(), requests, locks);
                 async move {
                     let answers = call.await;
                     timed.observe_duration();
-                    match failed_calls.answer(verb, count, answers) {
-                        Ok(answers) => Ok(Answers::later(move || {
-                            let answers = answers.make();
-                            // Their number includes the latecomers, which joined after the start of the call.
-                            size.observe(answers.len() as f64);
-                            answers
-                        })),
-                        Err(no_answer) => {
-                            size.observe(count as f64);
-                            Err(no_answer)
-                        }
-                    }
+                    size.observe(count as f64);
+                    failed_calls.answer(verb, count, answers)
                 }
             }
         };

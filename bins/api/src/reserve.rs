@@ -1,7 +1,5 @@
 //! `POST /reservations`
 
-use std::collections::HashSet;
-
 use axum::extract::State;
 use futures_util::FutureExt as _;
 use inventory::{
@@ -11,7 +9,7 @@ use inventory::{
     reserve::{self, Reserve},
     sku::Sku,
 };
-use lanes::Turn;
+use lanes::Locks;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use trace::Span;
@@ -109,7 +107,7 @@ pub(crate) fn start(builder: &LaneBuilder, sale: &'static Sale, count: usize) ->
     Verb::start_with(
         builder,
         spec,
-        move |executor, requests, turn| decide(executor, requests, turn, sale).boxed(),
+        move |executor, requests, locks| decide(executor, requests, locks, sale).boxed(),
         Some(at_once(sale)),
     )
 }
@@ -129,8 +127,8 @@ fn at_once(sale: &'static Sale) -> AtOnce<Reserve> {
 
 async fn decide(
     executor: Executor<'_>,
-    mut requests: Vec<Reserve>,
-    turn: Option<Turn<Reserve>>,
+    requests: Vec<Reserve>,
+    locks: Locks,
     sale: &'static Sale,
 ) -> Result<Batch, Error> {
     let Sale {
@@ -138,22 +136,12 @@ async fn decide(
         ref events,
         ..
     } = *sale;
-    let (&Executor::Alone(connections), Some(turn)) = (&executor, turn) else {
-        return reserve::reserve(executor, &requests, hold_seconds, events).await;
-    };
-    let latecomers = |products: &HashSet<ProductId>| {
-        let keys: Vec<i64> = products.iter().map(|product| product.get()).collect();
-        turn.latecomers(&keys)
-    };
-    reserve::reserve_in_turn(
-        connections,
-        &mut requests,
-        hold_seconds,
-        events,
-        turn.calls_in_turn(),
-        latecomers,
-    )
-    .await
+    match (executor, locks) {
+        (Executor::Alone(connections), Locks::Free) => {
+            reserve::try_first(connections, &requests, hold_seconds, events).await
+        }
+        (executor, _) => reserve::reserve(executor, &requests, hold_seconds, events).await,
+    }
 }
 
 fn render(outcome: Outcome) -> Result<Created<Reservation>, Problem> {

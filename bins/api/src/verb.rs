@@ -15,7 +15,7 @@ use inventory::{
     idempotency::{self, Executed, Key, KeyOutcome, StoredOutcome, WorkOutcome},
     reservation::{Refusal, Reservation},
 };
-use lanes::{Answers, NoAnswer, Turn};
+use lanes::{Answers, Locks, NoAnswer};
 use sqlx::PgConnection;
 
 use crate::{
@@ -58,9 +58,9 @@ pub(crate) struct Verb<Q, A> {
     render: Render<A>,
 }
 
-/// Runs the verb. It gets its turn in the lane if the call is a transaction of its own.
+/// Runs the verb. It is told what the last calls of its lane have met.
 type Decide<Q> = Arc<
-    dyn for<'a> Fn(Executor<'a>, Vec<Q>, Option<Turn<Q>>) -> BoxFuture<'a, Result<Batch, Error>>
+    dyn for<'a> Fn(Executor<'a>, Vec<Q>, Locks) -> BoxFuture<'a, Result<Batch, Error>>
         + Send
         + Sync,
 >;
@@ -73,7 +73,7 @@ where
     /// Starts the lanes.
     pub(crate) fn start<F>(builder: &LaneBuilder, spec: VerbSpec<Q, A>, decide: F) -> Self
     where
-        F: for<'a> Fn(Executor<'a>, Vec<Q>, Option<Turn<Q>>) -> BoxFuture<'a, Result<Batch, Error>>
+        F: for<'a> Fn(Executor<'a>, Vec<Q>, Locks) -> BoxFuture<'a, Result<Batch, Error>>
             + Send
             + Sync
             + 'static,
@@ -89,7 +89,7 @@ where
         at_once: Option<AtOnce<Q>>,
     ) -> Self
     where
-        F: for<'a> Fn(Executor<'a>, Vec<Q>, Option<Turn<Q>>) -> BoxFuture<'a, Result<Batch, Error>>
+        F: for<'a> Fn(Executor<'a>, Vec<Q>, Locks) -> BoxFuture<'a, Result<Batch, Error>>
             + Send
             + Sync
             + 'static,
@@ -141,7 +141,7 @@ where
         decide: F,
     ) -> Self
     where
-        F: for<'a> Fn(Executor<'a>, Vec<Q>, Option<Turn<Q>>) -> BoxFuture<'a, Result<Batch, Error>>
+        F: for<'a> Fn(Executor<'a>, Vec<Q>, Locks) -> BoxFuture<'a, Result<Batch, Error>>
             + Send
             + Sync
             + 'static,
@@ -194,15 +194,16 @@ where
     Q: Clone + Send + Sync + 'static,
 {
     let after_commit = builder.after_commit.clone();
-    let call = move |connections: LaneConnections, requests, turn| {
+    let call = move |connections: LaneConnections, requests, locks| {
         let (after_commit, decide) = (after_commit.clone(), decide.clone());
         async move {
-            let batch =
-                decide(Executor::Alone((&connections).into()), requests, Some(turn)).await?;
-            Ok(Answers::later(move || {
+            let batch = decide(Executor::Alone((&connections).into()), requests, locks).await?;
+            let waited = batch.waited;
+            let answers = Answers::later(move || {
                 after_commit.tell(batch.transitions());
                 batch.answers
-            }))
+            });
+            Ok(answers.after_wait(waited))
         }
     };
     builder.verb_lanes(spec.name, spec.lanes, spec.lock_of, call)
@@ -235,11 +236,13 @@ where
                     if let Some(batch) =
                         (at_once.work)((&connections).into(), &keys, &requests).await?
                     {
-                        return Ok(Answers::later(move || {
+                        let waited = batch.waited;
+                        let answers = Answers::later(move || {
                             after_commit.tell(batch.transitions());
                             let answers = batch.answers.into_iter().map(render);
                             answers.map(|answer| answer.map(Rendered::from)).collect()
-                        }));
+                        });
+                        return Ok(answers.after_wait(waited));
                     }
                 } else {
                     executed = idempotency::execute_new(&connections, &keys, work()).await?;
@@ -294,7 +297,7 @@ where
         let new = new.into_iter().map(|position| requests[position].clone());
         let new = new.collect();
         let work = async move {
-            let batch = decide(Executor::Transaction(transaction), new, None).await?;
+            let batch = decide(Executor::Transaction(transaction), new, Locks::Taken).await?;
             let mut answers = Vec::with_capacity(batch.answers.len());
             for outcome in &batch.answers {
                 match to_stored(render(outcome.clone())).await {

@@ -13,18 +13,17 @@
 --
 -- `busy` is true when another transaction has locked one of the products and `wait` is false. Nothing else is
 -- returned then. The call may have locked other products. The transaction must end before it tries again with `wait`:
--- waiting with these locks held could deadlock. Only a turn may go on (`reserve_in_turn`): it has waited for all products
--- in order, so a busy one was created since, and a deadlock needs a session that locks it first and others after it.
+-- waiting with these locks held could deadlock. `waited` is how long the call has waited for locks, in microseconds.
 --
 -- The settings: a lock timeout proves that nothing was done, so the client may retry. The statistics may date from the
 -- minute before the sale. Each table is therefore read in a step of its own, by arrays of keys. In a join, the planner
 -- would read a whole table that it believes to be empty. A bitmap scan has no order, but the newest version must come
 -- first. A custom plan per call would cost a single request more than all its other work.
-create or replace function reserve_v2(
+create or replace function reserve_v3(
   product_ids bigint[], user_ids bigint[], quantities integer[], reference_texts text[],
   hold_seconds integer, events text[], wait boolean default true,
   out busy boolean, out outcomes text[], out ids bigint[], out numbers integer[],
-  out reserved_at timestamptz, out expired bigint
+  out reserved_at timestamptz, out expired bigint, out waited integer
 )
 language plpgsql
 set lock_timeout = '5s'
@@ -37,9 +36,9 @@ declare
   size integer := cardinality(product_ids); first_id bigint := product_ids[1];
   one_product boolean := first_id = all(product_ids);
   sold_out bigint[] := '{}'::bigint[]; lines bigint[]; holds reservations_active[];
-  locked bigint[]; fast record;
+  locked bigint[]; fast record; since timestamptz;
 begin
-  busy := false; expired := 0; outcomes := '{}'; ids := '{}'; numbers := '{}';
+  busy := false; expired := 0; waited := 0; outcomes := '{}'; ids := '{}'; numbers := '{}';
   if size = 0 then
     return;
   end if;
@@ -64,7 +63,9 @@ begin
 
   if not one_product or sold_out = '{}' then
     if wait then
+      since := clock_timestamp();
       perform wait_for_products_v2(array(select q.id from unnest(product_ids) as q (id) where q.id <> all(sold_out)));
+      waited := extract(epoch from clock_timestamp() - since) * 1000000;
     end if;
     -- An assignment costs a third of `select … into … from`.
     if one_product then

@@ -1,4 +1,4 @@
--- Reserves all requests or none. Works as reserve_v2, but one refusal rolls back the others, which then have no
+-- Reserves all requests or none. Works as reserve_v3, but one refusal rolls back the others, which then have no
 -- outcome. All holds get the same deadline, the earliest that one of them would have alone: an order must not lose a
 -- part of its holds.
 create or replace function reserve_batch_v1(
@@ -8,9 +8,10 @@ create or replace function reserve_batch_v1(
   out reserved_at timestamptz, out expired bigint
 )
 language plpgsql
--- For the second pass: reserve_v2 has its own.
+-- For the second pass: reserve_v3 has its own.
 set lock_timeout = '5s'
 set enable_seqscan = off
+set enable_bitmapscan = off
 set plan_cache_mode = force_generic_plan
 as $$
 #variable_conflict use_column
@@ -29,7 +30,7 @@ begin
     begin
       select r.outcomes, r.ids, r.numbers, r.reserved_at, r.expired
       into outcomes, ids, numbers, reserved_at, expired
-      from reserve_v2(product_ids, user_ids, quantities, reference_texts, hold_seconds, events) r;
+      from reserve_v3(product_ids, user_ids, quantities, reference_texts, hold_seconds, events) r;
       if 'reserved' = all(array_remove(outcomes, 'offered')) then
         select min(coalesce(q.own_seconds, hold_seconds)), max(coalesce(q.own_seconds, hold_seconds))
         into shortest, longest

@@ -1,14 +1,14 @@
--- Reserves for requests with idempotency keys, and stores each outcome under its key. Works as reserve_v2 for keys
+-- Reserves for requests with idempotency keys, and stores each outcome under its key. Works as reserve_v3 for keys
 -- that are new. If a key is known, in use by another transaction, or given twice, `busy` is true and nothing was done.
 -- 'product_not_found' is not stored: see free_keys.sql.
-create or replace function reserve_once_v2(
+create or replace function reserve_once_v3(
   product_ids bigint[], user_ids bigint[], quantities integer[], reference_texts text[],
   hold_seconds integer, events text[], clients text[], keys text[], fingerprints bytea[],
   out busy boolean, out outcomes text[], out ids bigint[], out numbers integer[],
-  out reserved_at timestamptz, out expired bigint
+  out reserved_at timestamptz, out expired bigint, out waited integer
 )
 language plpgsql
--- For the keys only: reserve_v2 has its own. Who has claimed one of the keys may wait for a product that is locked here.
+-- For the keys only: reserve_v3 has its own. Who has claimed one of the keys may wait for a product that is locked here.
 set lock_timeout = '50ms'
 set plan_cache_mode = force_generic_plan
 as $$
@@ -16,13 +16,14 @@ as $$
 declare
   done record;
 begin
-  done := reserve_v2(product_ids, user_ids, quantities, reference_texts, hold_seconds, events);
+  done := reserve_v3(product_ids, user_ids, quantities, reference_texts, hold_seconds, events);
   busy := false;
   outcomes := done.outcomes;
   ids := done.ids;
   numbers := done.numbers;
   reserved_at := done.reserved_at;
   expired := done.expired;
+  waited := done.waited;
 
   -- reserve: store the outcomes, in the order of the keys, so that two batches cannot wait for each other
   insert into idempotency_keys (
@@ -43,7 +44,7 @@ begin
     where q.outcome = 'product_not_found';
   end if;
 exception when unique_violation or lock_not_available then
-  -- Rolls back to the start of this block. Variables keep their values: without `busy`, reserve_v2 has failed.
+  -- Rolls back to the start of this block. Variables keep their values: without `busy`, reserve_v3 has failed.
   if busy is null then
     raise;
   end if;

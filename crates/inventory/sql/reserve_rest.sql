@@ -1,6 +1,6 @@
 -- The rest of a batch of reserve: requests for products that are sold out, and requests that the ordinary case left
 -- over. `served` and `seconds` are the ids and the hold's seconds from the ordinary case. The other arguments and the
--- results are those of reserve_v2.
+-- results are those of reserve_v3.
 create or replace function reserve_rest_v2(
   product_ids bigint[], user_ids bigint[], quantities integer[], reference_texts text[], hold_seconds integer,
   events text[], sold_out bigint[], holds reservations_active[], locked bigint[], reserved_at timestamptz,

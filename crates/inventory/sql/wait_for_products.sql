@@ -1,10 +1,8 @@
--- Locks these products in id order and waits for each lock.
+-- Locks these products in id order and waits for each lock. The caller must have set that scans use indexes: settings of
+-- its own would cost as much as a lock.
 create or replace function wait_for_products_v2(product_ids bigint[])
 returns void
 language plpgsql
-set enable_seqscan = off
-set enable_bitmapscan = off
-set plan_cache_mode = force_generic_plan
 as $$
 #variable_conflict use_column
 declare

@@ -1,6 +1,9 @@
 //! The result of a verb's call, for each of its requests.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
 
 use sqlx::{FromRow as _, Row, postgres::PgRow};
 
@@ -21,6 +24,8 @@ pub struct Batch {
     pub expired: u64,
     /// Number of holds that this call offered to users who waited for units.
     pub offered: u64,
+    /// How long the call has waited for locks that other sessions held. Only calls that reserve measure it.
+    pub waited: Duration,
 }
 
 impl Batch {
@@ -36,6 +41,7 @@ impl Batch {
             changes,
             expired,
             offered: 0,
+            waited: Duration::ZERO,
         }
     }
 

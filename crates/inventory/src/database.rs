@@ -9,8 +9,7 @@ use std::{io, time::Duration};
 
 use anyhow::Context as _;
 use sqlx::{
-    AssertSqlSafe, Connection as _, Execute as _, Executor as _, FromRow, PgConnection, PgPool,
-    Postgres, SqlSafeStr as _, SqlStr, Transaction,
+    Connection as _, Execute as _, FromRow, PgConnection, PgPool, Postgres, Transaction,
     error::DatabaseError,
     pool::PoolConnection,
     postgres::{PgArguments, PgConnectOptions, PgRow},
@@ -259,56 +258,26 @@ pub(crate) async fn transact<T>(
     connections: impl Into<Connections<'_>>,
     work: impl AsyncFnOnce(&mut PgConnection) -> Result<(End, T), Error>,
 ) -> Result<T, Error> {
-    transact_from(connections.into(), BEGIN.into_sql_str(), work).await
-}
-
-/// As [`transact`], but first runs this statement and ignores its rows. It is sent together with `begin`, which saves a
-/// round trip. It must not contain text from outside.
-pub(crate) async fn transact_after<T>(
-    connections: impl Into<Connections<'_>>,
-    statement: &str,
-    work: impl AsyncFnOnce(&mut PgConnection) -> Result<(End, T), Error>,
-) -> Result<T, Error> {
-    let begin = AssertSqlSafe(format!("{BEGIN};\n{statement}"));
-    transact_from(connections.into(), begin.into_sql_str(), work).await
-}
-
-async fn transact_from<T>(
-    connections: Connections<'_>,
-    begin: SqlStr,
-    work: impl AsyncFnOnce(&mut PgConnection) -> Result<(End, T), Error>,
-) -> Result<T, Error> {
+    let connections = connections.into();
     let mut connection = connections.take().await.map_err(Error::NotDone)?;
-    let (is_usable, done) = match run(&mut connection, begin, work).await {
-        Ok(done) => (true, done),
-        Err(Left::Unusable(done)) => (false, done),
-        Err(Left::Begun(error)) => {
-            let rolled_back = timeout(CHECK_LIMIT, connection.execute("rollback")).await;
-            (matches!(rolled_back, Ok(Ok(_))), Err(error))
+    match run(&mut connection, work).await {
+        Ok(done) => connections.give_back(connection, done),
+        Err(Unusable(done)) => {
+            drop(connection.detach());
+            done
         }
-    };
-    if is_usable {
-        return connections.give_back(connection, done);
     }
-    drop(connection.detach());
-    done
 }
 
-/// What a transaction leaves behind that did not end as usual.
-enum Left<T> {
-    /// Nothing is known of the connection's state, and it may have an outstanding answer.
-    Unusable(Result<T, Error>),
-    /// A statement after the `begin` itself may have failed. Sqlx does not know this transaction, and would leave it open.
-    Begun(Error),
-}
+/// Nothing is known of the connection's state, and it may have an outstanding answer.
+struct Unusable<T>(Result<T, Error>);
 
 async fn run<T>(
     connection: &mut PgConnection,
-    begin: SqlStr,
     work: impl AsyncFnOnce(&mut PgConnection) -> Result<(End, T), Error>,
-) -> Result<Result<T, Error>, Left<T>> {
-    let timely = timeout(CALL_LIMIT, prepare(connection, begin, work)).await;
-    let timely = timely.map_err(|_| Left::Unusable(Err(Error::NotDone(timed_out()))))?;
+) -> Result<Result<T, Error>, Unusable<T>> {
+    let timely = timeout(CALL_LIMIT, prepare(connection, work)).await;
+    let timely = timely.map_err(|_| Unusable(Err(Error::NotDone(timed_out()))))?;
     let (end, transaction, done) = match timely? {
         Ok(prepared) => prepared,
         Err(error) => return Ok(Err(error)),
@@ -317,13 +286,12 @@ async fn run<T>(
         // Without a commit nothing is done, whatever becomes of the rollback.
         return match timeout(CALL_LIMIT, transaction.rollback()).await {
             Ok(Ok(())) => Ok(Ok(done)),
-            _ => Err(Left::Unusable(Ok(done))),
+            _ => Err(Unusable(Ok(done))),
         };
     }
     let commit = Span::of_statement("commit").scope(transaction.commit());
     let committed = timeout(CALL_LIMIT, commit).await;
-    let committed =
-        committed.map_err(|_| Left::Unusable(Err(Error::OutcomeUnknown(timed_out()))))?;
+    let committed = committed.map_err(|_| Unusable(Err(Error::OutcomeUnknown(timed_out()))))?;
     Ok(committed.map(|()| done).map_err(Error::from))
 }
 
@@ -333,14 +301,15 @@ type Prepared<'c, T> = (End, Transaction<'c, Postgres>, T);
 /// Everything before the commit or rollback.
 async fn prepare<T>(
     connection: &mut PgConnection,
-    begin: SqlStr,
     work: impl AsyncFnOnce(&mut PgConnection) -> Result<(End, T), Error>,
-) -> Result<Result<Prepared<'_, T>, Error>, Left<T>> {
+) -> Result<Result<Prepared<'_, T>, Error>, Unusable<T>> {
     let begun = {
         let span = Span::of_statement("begin");
-        noted(&span, span.scope(connection.begin_with(begin)).await)
+        noted(&span, span.scope(connection.begin_with(BEGIN)).await)
     };
-    let mut transaction = begun.map_err(|error| Left::Begun(Error::from(error).before_commit()))?;
+    // The transaction may be open all the same: PostgreSQL begins it before it sets the limits.
+    let mut transaction =
+        begun.map_err(|error| Unusable(Err(Error::from(error).before_commit())))?;
     let worked = work(&mut transaction).await;
     let prepared = worked.map(|(end, done)| (end, transaction, done));
     Ok(prepared.map_err(Error::before_commit))

@@ -1,22 +1,19 @@
 //! reserve: takes free units of a product and holds them for a user.
 
-use std::{
-    collections::HashSet,
-    sync::atomic::{AtomicU32, Ordering},
-};
+use std::time::Duration;
 
 use sqlx::{
-    PgConnection, Postgres, Row,
+    Postgres, Row,
     postgres::{PgArguments, PgRow},
     query::Query,
 };
-use time::{Duration, OffsetDateTime};
+use time::OffsetDateTime;
 use trace::Span;
 
 use crate::{
     Error, ProductId, Quantity, ReservationId, UserId,
     batch::Batch,
-    database::{Connections, End, Executor, execute, no_such_outcome, transact_after},
+    database::{Connections, Executor, execute, no_such_outcome},
     event::Events,
     idempotency::{Key, StoredOutcome},
     reservation::{Reference, Refusal, Reservation, Status},
@@ -103,71 +100,32 @@ pub fn restore(
     Ok(answer?)
 }
 
-/// Number of calls that take turns after a call that found a lock taken. The next one tries whether this is still needed.
-const CALLS_IN_TURN: u32 = 32;
-
-/// As [`reserve`], for several processes that reserve the same products.
-///
-/// A process that waits for a product's lock with a batch in hand cannot add the requests that arrive meanwhile, so
-/// several processes would send small batches in turns. So the calls after one that found a lock taken first wait for the
-/// lock alone. With the lock such a call takes `latecomers`, requests of the same products, appends them to `requests`, and
-/// reserves all at once. It is the last one if it has only one request: little is going on. `calls_in_turn` is the number of calls that
-/// still do so. This function updates it.
-pub async fn reserve_in_turn(
-    connections: impl Into<Connections<'_>>,
-    requests: &mut Vec<Reserve>,
+/// As [`reserve`]. It first tries without waiting for locks, which costs less while no other session has locked the products.
+pub async fn try_first(
+    connections: Connections<'_>,
+    requests: &[Reserve],
     hold_seconds: i32,
     events: &Events,
-    calls_in_turn: &AtomicU32,
-    latecomers: impl FnOnce(&HashSet<ProductId>) -> Vec<Reserve>,
 ) -> Result<Batch, Error> {
-    let connections = connections.into();
-    let before = calls_in_turn.load(Ordering::Relaxed);
-    if before == 0 {
-        let decided = decide(connections, TRY, requests, hold_seconds, events).await?;
-        if !decided.busy {
-            return batch(decided);
-        }
-        calls_in_turn.store(CALLS_IN_TURN, Ordering::Relaxed);
-        return batch(decide(connections, RESERVE, requests, hold_seconds, events).await?);
+    let tried = decide(connections, TRY, requests, hold_seconds, events).await?;
+    match tried.busy {
+        true => reserve(connections, requests, hold_seconds, events).await,
+        false => batch(tried),
     }
-    let products: HashSet<ProductId> = requests.iter().map(|request| request.product_id).collect();
-    // Numbers only, which need no escaping.
-    let ids: Vec<String> = products
-        .iter()
-        .map(|product| product.get().to_string())
-        .collect();
-    let ids = ids.join(",");
-    let wait =
-        format!("-- reserve: wait for the products\nselect wait_for_products_v2('{{{ids}}}')");
-    let work = async |transaction: &mut PgConnection| {
-        requests.extend(latecomers(&products));
-        let left = if requests.len() == 1 { 0 } else { before - 1 };
-        calls_in_turn.store(left, Ordering::Relaxed);
-        // The locks are held. `RESERVE` would wait for them once more: a twentieth of PostgreSQL's time for a turn.
-        let mut decided = decide(&mut *transaction, TRY, requests, hold_seconds, events).await?;
-        if decided.busy {
-            // A product was created after the wait, and another session has locked it. If that session also waits for one
-            // of our locks, PostgreSQL fails one of the two.
-            decided = decide(transaction, RESERVE, requests, hold_seconds, events).await?;
-        }
-        Ok((End::Commit, batch(decided)?))
-    };
-    transact_after(connections, &wait, work).await
 }
 
 const RESERVE: &str = "-- reserve
-    select outcomes, ids, numbers, reserved_at, expired, busy
-    from reserve_v2($1, $2, $3, $4, $5, $6)";
+    select outcomes, ids, numbers, reserved_at, expired, busy, waited
+    from reserve_v3($1, $2, $3, $4, $5, $6)";
 
 /// Reserves without waiting for a lock.
 const TRY: &str = "-- reserve
-    select outcomes, ids, numbers, reserved_at, expired, busy
-    from reserve_v2($1, $2, $3, $4, $5, $6, wait => false)";
+    select outcomes, ids, numbers, reserved_at, expired, busy, waited
+    from reserve_v3($1, $2, $3, $4, $5, $6, wait => false)";
 
 const ONCE: &str = "-- reserve once
-    select outcomes, ids, numbers, reserved_at, expired, busy
-    from reserve_once_v2($1, $2, $3, $4, $5, $6, $7, $8, $9)";
+    select outcomes, ids, numbers, reserved_at, expired, busy, waited
+    from reserve_once_v3($1, $2, $3, $4, $5, $6, $7, $8, $9)";
 
 fn batch(decided: BatchResult) -> Result<Batch, Error> {
     let mut answers = Vec::with_capacity(decided.answers.len());
@@ -177,6 +135,7 @@ fn batch(decided: BatchResult) -> Result<Batch, Error> {
     let changes = vec![Change::Reserved; answers.len()];
     let mut batch = Batch::new(answers, changes, decided.expired);
     batch.offered = decided.offered;
+    batch.waited = decided.waited;
     Ok(batch)
 }
 
@@ -186,6 +145,8 @@ pub(crate) struct BatchResult {
     pub(crate) expired: u64,
     /// Number of holds that were offered to users who waited for units.
     pub(crate) offered: u64,
+    /// How long the call has waited for locks.
+    waited: Duration,
     /// Nothing was done, because another transaction holds a lock, or because of a key.
     busy: bool,
 }
@@ -260,6 +221,7 @@ fn read(row: &PgRow, requests: &[Reserve], hold_seconds: i32) -> Result<BatchRes
             answers: Vec::new(),
             expired: 0,
             offered: 0,
+            waited: Duration::ZERO,
             busy: true,
         });
     }
@@ -268,6 +230,7 @@ fn read(row: &PgRow, requests: &[Reserve], hold_seconds: i32) -> Result<BatchRes
     let numbers: Vec<Option<i32>> = row.try_get("numbers")?;
     let reserved_at: Option<OffsetDateTime> = row.try_get("reserved_at")?;
     let expired: i64 = row.try_get("expired")?;
+    let waited: i32 = row.try_get("waited")?;
 
     let mut answers = Vec::with_capacity(requests.len());
     for (position, (request, id)) in requests.iter().zip(ids).enumerate() {
@@ -288,6 +251,7 @@ fn read(row: &PgRow, requests: &[Reserve], hold_seconds: i32) -> Result<BatchRes
         answers,
         expired: expired.unsigned_abs(),
         offered: outcomes.len().saturating_sub(requests.len()) as u64,
+        waited: Duration::from_micros(waited.unsigned_abs().into()),
         busy: false,
     })
 }
@@ -309,7 +273,7 @@ fn answer(
             quantity: request.quantity,
             status: Status::Active,
             created_at,
-            expires_at: created_at + Duration::seconds(seconds.into()),
+            expires_at: created_at + time::Duration::seconds(seconds.into()),
             confirmed_at: None,
             canceled_at: None,
             expired_at: None,

@@ -80,8 +80,8 @@ impl Rehearsal {
             Self::Reserve => {
                 "-- reserve: rehearsal
                 do $$ begin
-                    if to_regproc('reserve_v2') is not null then
-                        perform reserve_v2('{0,0}', '{1,2}', '{1,1}', '{}', 1, '{}', wait => false);
+                    if to_regproc('reserve_v3') is not null then
+                        perform reserve_v3('{0,0}', '{1,2}', '{1,1}', '{}', 1, '{}', wait => false);
                     end if;
                 end $$"
             }

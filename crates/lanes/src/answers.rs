@@ -1,21 +1,45 @@
 //! The answers of one call.
 
-/// The answers of a call: one for each request, in the order of the requests, with the answers for latecomers last.
+use std::time::Duration;
+
+/// The answers of a call: one for each request, in the order of the requests.
 ///
 /// If requests wait, the lane sends the next call before it makes them. So what that call need not wait for, such as
 /// rendering, belongs in [`Answers::later`].
 #[must_use]
-pub struct Answers<A>(Box<dyn FnOnce() -> Vec<A> + Send>);
+pub struct Answers<A> {
+    make: Box<dyn FnOnce() -> Vec<A> + Send>,
+    waited: Duration,
+}
 
 impl<A: 'static> Answers<A> {
     /// Answers that `make` makes once the next call was sent, if there is one. It must not block.
     pub fn later(make: impl FnOnce() -> Vec<A> + Send + 'static) -> Self {
-        Self(Box::new(make))
+        Self {
+            make: Box::new(make),
+            waited: Duration::ZERO,
+        }
     }
 
-    /// Makes the answers.
-    pub fn make(self) -> Vec<A> {
-        (self.0)()
+    /// The call has waited so long for locks that others held. The lane then gathers requests before its next call.
+    pub fn after_wait(self, waited: Duration) -> Self {
+        Self { waited, ..self }
+    }
+
+    /// Other answers of the same call, which `change` makes of these.
+    pub fn map<B: 'static>(
+        self,
+        change: impl FnOnce(Vec<A>) -> Vec<B> + Send + 'static,
+    ) -> Answers<B> {
+        Answers::later(|| change((self.make)())).after_wait(self.waited)
+    }
+
+    pub(crate) fn waited(&self) -> Duration {
+        self.waited
+    }
+
+    pub(crate) fn make(self) -> Vec<A> {
+        (self.make)()
     }
 }
 

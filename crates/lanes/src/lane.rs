@@ -2,22 +2,23 @@
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, AtomicU32, Ordering},
-    },
-    time::{Duration, Instant},
+    sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
 };
 
 use futures_util::FutureExt as _;
 use runtime::lock;
-use tokio::sync::{Notify, oneshot};
+use tokio::{
+    sync::{Notify, oneshot},
+    time::{Instant, sleep, sleep_until},
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use trace::Span;
 
 use crate::{
     answers::Answers,
     overload::{NoAnswer, Overload},
+    pace::{Locks, Pace},
     queue::{FairQueue, UNKEYED},
 };
 
@@ -45,10 +46,6 @@ struct Lane<Q, A> {
     arrived: Notify,
     /// The channels for the answers of the running call, in the order of its requests.
     in_flight: Mutex<Vec<Reply<A>>>,
-    /// See [`Turn::calls_in_turn`].
-    calls_in_turn: AtomicU32,
-    /// Whether the running call has latecomers.
-    with_latecomers: AtomicBool,
 }
 
 type Reply<A> = oneshot::Sender<Result<A, NoAnswer>>;
@@ -59,46 +56,20 @@ struct Called<A> {
     outcome: Result<Answers<A>, NoAnswer>,
 }
 
-/// Access of a running call to its lane.
-pub struct Turn<Q> {
-    lane: Arc<dyn TakesAlong<Q>>,
-}
-
-impl<Q> Clone for Turn<Q> {
-    fn clone(&self) -> Self {
-        let lane = Arc::clone(&self.lane);
-        Self { lane }
+impl<A: 'static> Called<A> {
+    /// How long the call has waited for locks. A failed call may have waited, but does not say so.
+    fn waited(&self) -> Duration {
+        self.outcome
+            .as_ref()
+            .map_or(Duration::ZERO, Answers::waited)
     }
-}
-
-impl<Q> Turn<Q> {
-    /// How many further calls of the lane first wait for their turn. The calls keep it up to date.
-    pub fn calls_in_turn(&self) -> &AtomicU32 {
-        self.lane.calls_in_turn()
-    }
-
-    /// Whether the running call has taken latecomers. Such a call cannot be repeated, because latecomers are not
-    /// among the requests that the lane gave to it.
-    pub fn has_latecomers(&self) -> bool {
-        self.lane.has_latecomers()
-    }
-
-    /// Takes requests of these keys out of the queue that arrived after the batch was taken, up to the batch limit.
-    /// The call must return their answers after the answers of the batch.
-    pub fn latecomers(&self, keys: &[i64]) -> Vec<Q> {
-        self.lane.latecomers(keys)
-    }
-}
-
-trait TakesAlong<Q>: Send + Sync {
-    fn calls_in_turn(&self) -> &AtomicU32;
-    fn has_latecomers(&self) -> bool;
-    fn latecomers(&self, keys: &[i64]) -> Vec<Q>;
 }
 
 struct Queue<Q, A> {
     waiting: FairQueue<Waiting<Q, A>>,
     overload: Overload,
+    /// While the lane gathers, it is woken when so many requests wait.
+    wanted: usize,
 }
 
 struct Waiting<Q, A> {
@@ -113,7 +84,7 @@ type Batch<Q> = (Vec<Q>, Vec<Span>);
 
 impl<Q: Send + 'static, A: Send + 'static> Lanes<Q, A> {
     /// Starts `count` lanes of `verb`. `call_of_lane` is called once per lane and returns the lane's call. A lane
-    /// runs one call at a time, with one batch. A lane ends when `stop` is cancelled, its queue is empty, and its last batch
+    /// runs one call at a time, with one batch, and tells it what its last calls have met. A lane ends when `stop` is cancelled, its queue is empty, and its last batch
     /// is answered.
     pub fn start<F, Fut>(
         verb: &'static str,
@@ -124,7 +95,7 @@ impl<Q: Send + 'static, A: Send + 'static> Lanes<Q, A> {
         call_of_lane: impl Fn() -> F,
     ) -> Self
     where
-        F: Fn(Vec<Q>, Turn<Q>) -> Fut + Send + 'static,
+        F: Fn(Vec<Q>, Locks) -> Fut + Send + 'static,
         Fut: Future<Output = Result<Answers<A>, NoAnswer>> + Send + 'static,
     {
         let lanes: Vec<_> = (0..count)
@@ -135,11 +106,10 @@ impl<Q: Send + 'static, A: Send + 'static> Lanes<Q, A> {
                     queue: Mutex::new(Queue {
                         waiting: FairQueue::default(),
                         overload: Overload::new(verb),
+                        wanted: 0,
                     }),
                     arrived: Notify::new(),
                     in_flight: Mutex::default(),
-                    calls_in_turn: AtomicU32::new(0),
-                    with_latecomers: AtomicBool::new(false),
                 })
             })
             .collect();
@@ -216,19 +186,25 @@ async fn received<A>(answer: oneshot::Receiver<Result<A, NoAnswer>>) -> Result<A
 impl<Q: Send + 'static, A: Send + 'static> Lane<Q, A> {
     async fn run<F, Fut>(self: Arc<Self>, call: F, stop: CancellationToken)
     where
-        F: Fn(Vec<Q>, Turn<Q>) -> Fut,
+        F: Fn(Vec<Q>, Locks) -> Fut,
         Fut: Future<Output = Result<Answers<A>, NoAnswer>>,
     {
-        let turn = Turn {
-            lane: Arc::clone(&self) as Arc<dyn TakesAlong<Q>>,
-        };
+        let mut pace = Pace::new();
         let mut unanswered: Option<Called<A>> = None;
         loop {
+            if let Some((end, expected)) = pace.gather() {
+                if let Some(before) = unanswered.take() {
+                    self.answer(before);
+                }
+                self.gather(end, expected, &stop).await;
+            }
             let (requests, spans) = self.take_batch();
             let before = unanswered.take();
             if !requests.is_empty() {
+                let size = requests.len();
                 let span = Span::of_batch(self.verb, &spans);
-                let call = self.run_call(span.scope(call(requests, turn.clone())));
+                pace.started();
+                let call = self.run_call(span.scope(call(requests, pace.locks())));
                 // The call sends its statement when it is first polled. While the database works on it, the batch before is
                 // answered.
                 let answer = async {
@@ -237,6 +213,8 @@ impl<Q: Send + 'static, A: Send + 'static> Lane<Q, A> {
                     }
                 };
                 let (called, ()) = tokio::join!(biased; call, answer);
+                let waiting = lock(&self.queue).waiting.len();
+                pace.ended(size, waiting, called.waited());
                 unanswered = Some(called);
             } else if let Some(before) = before {
                 self.answer(before);
@@ -251,6 +229,20 @@ impl<Q: Send + 'static, A: Send + 'static> Lane<Q, A> {
         }
     }
 
+    /// Waits until `end`, or until so many requests wait.
+    async fn gather(&self, end: Instant, expected: usize, stop: &CancellationToken) {
+        let wanted = expected.min(self.limits.batch);
+        lock(&self.queue).wanted = wanted;
+        while lock(&self.queue).waiting.is_shorter_than(wanted) {
+            tokio::select! {
+                () = self.arrived.notified() => {}
+                () = sleep_until(end) => break,
+                () = stop.cancelled() => break,
+            }
+        }
+        lock(&self.queue).wanted = 0;
+    }
+
     /// Runs the call of one batch. Meanwhile it refuses requests that are in the queue for too long.
     async fn run_call(
         &self,
@@ -261,7 +253,7 @@ impl<Q: Send + 'static, A: Send + 'static> Lane<Q, A> {
         let outcome = loop {
             tokio::select! {
                 outcome = &mut call => break outcome.unwrap_or_else(|_| Err(self.panicked("a call"))),
-                () = tokio::time::sleep(self.limits.wait / 4) => self.refuse_overdue(),
+                () = sleep(self.limits.wait / 4) => self.refuse_overdue(),
             }
         };
         let replies = std::mem::take(&mut *lock(&self.in_flight));
@@ -312,8 +304,7 @@ impl<Q: Send + 'static, A: Send + 'static> Lane<Q, A> {
             return Err(queue.overload.refused());
         }
         queue.waiting.push(key, waiting);
-        drop(queue);
-        self.arrived.notify_one();
+        self.wake(queue);
         Ok(())
     }
 
@@ -326,9 +317,16 @@ impl<Q: Send + 'static, A: Send + 'static> Lane<Q, A> {
             return Err(waiting);
         }
         queue.waiting.push(UNKEYED, waiting);
-        drop(queue);
-        self.arrived.notify_one();
+        self.wake(queue);
         Ok(())
+    }
+
+    fn wake(&self, queue: MutexGuard<'_, Queue<Q, A>>) {
+        let is_wanted = !queue.waiting.is_shorter_than(queue.wanted);
+        drop(queue);
+        if is_wanted {
+            self.arrived.notify_one();
+        }
     }
 
     fn take_batch(&self) -> Batch<Q> {
@@ -337,7 +335,6 @@ impl<Q: Send + 'static, A: Send + 'static> Lane<Q, A> {
         queue.overload.settle();
         let mut batch = Batch::default();
         let mut in_flight = lock(&self.in_flight);
-        self.with_latecomers.store(false, Ordering::Relaxed);
         queue.waiting.take(self.limits.batch, |next| {
             // Requests of disconnected clients do not use the room in the batch.
             if next.reply.is_closed() {
@@ -352,7 +349,9 @@ impl<Q: Send + 'static, A: Send + 'static> Lane<Q, A> {
     }
 
     fn refuse_overdue(&self) {
-        let Queue { waiting, overload } = &mut *lock(&self.queue);
+        let Queue {
+            waiting, overload, ..
+        } = &mut *lock(&self.queue);
         let now = Instant::now();
         waiting.remove_overdue(
             |oldest| now.duration_since(oldest.since) > self.limits.wait,
@@ -360,36 +359,5 @@ impl<Q: Send + 'static, A: Send + 'static> Lane<Q, A> {
                 let _ = overdue.reply.send(Err(overload.refused()));
             },
         );
-    }
-}
-
-impl<Q: Send + 'static, A: Send + 'static> TakesAlong<Q> for Lane<Q, A> {
-    fn calls_in_turn(&self) -> &AtomicU32 {
-        &self.calls_in_turn
-    }
-
-    fn has_latecomers(&self) -> bool {
-        self.with_latecomers.load(Ordering::Relaxed)
-    }
-
-    fn latecomers(&self, keys: &[i64]) -> Vec<Q> {
-        let mut queue = lock(&self.queue);
-        let mut in_flight = lock(&self.in_flight);
-        let room = self.limits.batch.saturating_sub(in_flight.len());
-        let mut taken = Vec::new();
-        queue
-            .waiting
-            .take_of_keys(keys.iter().copied(), room, |next| {
-                if next.reply.is_closed() {
-                    return false;
-                }
-                taken.push(next.request);
-                in_flight.push(next.reply);
-                true
-            });
-        if !taken.is_empty() {
-            self.with_latecomers.store(true, Ordering::Relaxed);
-        }
-        taken
     }
 }

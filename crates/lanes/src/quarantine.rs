@@ -72,8 +72,7 @@ impl<P: LockProbe> Quarantine<P> {
     /// Runs the call without the requests for blocked rows. Those requests are refused, and nothing is done for them.
     ///
     /// If the call fails with a lock timeout, blocked rows are detected and the call is repeated once without them.
-    /// It is not repeated if it `has_latecomers`, because `requests` does not contain them. The answers are in the
-    /// order of `requests`. Answers for latecomers come last.
+    /// The answers are in the order of `requests`.
     ///
     /// # Errors
     ///
@@ -83,7 +82,6 @@ impl<P: LockProbe> Quarantine<P> {
         requests: Vec<Q>,
         need: &impl Fn(&Q) -> P::Need,
         call: &impl Fn(Vec<Q>) -> Fut,
-        has_latecomers: impl Fn() -> bool,
     ) -> Result<Answers<Result<A, NoAnswer>>, P::Error>
     where
         Q: Clone,
@@ -91,7 +89,7 @@ impl<P: LockProbe> Quarantine<P> {
         Fut: Future<Output = Result<Answers<A>, P::Error>>,
     {
         match self.try_without(&requests, need, call).await {
-            Err(error) if P::is_lock_timeout(&error) && !has_latecomers() => {}
+            Err(error) if P::is_lock_timeout(&error) => {}
             done => return done,
         }
         self.detect(&requests, need).await?;
@@ -112,9 +110,7 @@ impl<P: LockProbe> Quarantine<P> {
         let blocked = self.refresh().await?;
         if blocked.is_empty() {
             let answers = call(requests.to_vec()).await?;
-            return Ok(Answers::later(|| {
-                answers.make().into_iter().map(Ok).collect()
-            }));
+            return Ok(answers.map(|answers| answers.into_iter().map(Ok).collect()));
         }
         let needs = requests.iter().map(need).collect();
         let rows = self.probe.rows(needs).await?;
@@ -127,16 +123,13 @@ impl<P: LockProbe> Quarantine<P> {
             false => call(free).await?,
         };
         let blocked: Vec<bool> = rows.iter().map(is_blocked).collect();
-        Ok(Answers::later(move || {
-            let mut answers = answers.make().into_iter();
-            let own = blocked.into_iter().map(|is_blocked| match is_blocked {
+        Ok(answers.map(move |answers| {
+            let mut answers = answers.into_iter();
+            let all = blocked.into_iter().map(|is_blocked| match is_blocked {
                 true => Err(NoAnswer::Overloaded),
                 false => answers.next().ok_or(NoAnswer::OutcomeUnknown),
             });
-            let mut own: Vec<_> = own.collect();
-            // The remaining answers are for latecomers.
-            own.extend(answers.map(Ok));
-            own
+            all.collect()
         }))
     }
 

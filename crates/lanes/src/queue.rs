@@ -36,6 +36,10 @@ impl<T> FairQueue<T> {
         own < depth / keys
     }
 
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
     /// Whether fewer than `limit` items wait.
     pub(crate) fn is_shorter_than(&self, limit: usize) -> bool {
         self.len < limit
@@ -71,20 +75,6 @@ impl<T> FairQueue<T> {
                 }
             }
         }
-    }
-
-    /// As [`Self::take`], but only items of `keys`, in the order of `keys`.
-    pub(crate) fn take_of_keys(
-        &mut self,
-        keys: impl IntoIterator<Item = i64>,
-        count: usize,
-        mut accept: impl FnMut(T) -> bool,
-    ) {
-        let mut room = count;
-        for key in keys {
-            room -= self.take_of(key, room, &mut accept);
-        }
-        self.forget_empty();
     }
 
     /// Removes the oldest items of each key as long as `is_overdue`.

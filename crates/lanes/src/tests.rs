@@ -5,7 +5,10 @@ use std::{
 };
 
 use proptest::{collection::vec, prelude::*};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::{
+    sync::{Semaphore, mpsc},
+    time::{Instant, advance},
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{queue::FairQueue, *};
@@ -13,7 +16,7 @@ use super::{queue::FairQueue, *};
 /// One lane of a verb that doubles each request. The test decides when a batch is answered.
 struct Bench {
     lanes: Arc<Lanes<i64, i64>>,
-    batches: mpsc::UnboundedReceiver<Vec<i64>>,
+    batches: mpsc::UnboundedReceiver<(Vec<i64>, Locks)>,
     gate: Arc<Semaphore>,
     stop: CancellationToken,
     tasks: TaskTracker,
@@ -26,16 +29,19 @@ impl Bench {
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         let call_of_lane = || {
             let (passed, seen) = (Arc::clone(&gate), seen.clone());
-            move |mut batch: Vec<i64>, turn: Turn<i64>| {
+            move |mut batch: Vec<i64>, locks| {
                 let passed = Arc::clone(&passed);
-                let _ = seen.send(batch.clone());
+                let _ = seen.send((batch.clone(), locks));
                 async move {
                     passed
                         .acquire()
                         .await
                         .map_err(|_| NoAnswer::OutcomeUnknown)?
                         .forget();
-                    batch.extend(turn.latecomers(&[LATE_KEY]));
+                    let waited = match batch.contains(&SLOW) {
+                        true => WAIT,
+                        false => Duration::ZERO,
+                    };
                     assert!(!batch.contains(&13), "thirteen is a bug");
                     // The call gives no answer for 7.
                     batch.retain(|request| *request != 7);
@@ -43,7 +49,7 @@ impl Bench {
                         assert!(!batch.contains(&17), "seventeen is a bug of the answers");
                         batch.into_iter().map(|request| request * 2).collect()
                     };
-                    Ok(Answers::later(double))
+                    Ok(Answers::later(double).after_wait(waited))
                 }
             }
         };
@@ -61,8 +67,7 @@ impl Bench {
     async fn ask(&self, request: i64) -> tokio::task::JoinHandle<Result<i64, NoAnswer>> {
         let lanes = Arc::clone(&self.lanes);
         let key = match request {
-            ..LATE => 0,
-            LATE..QUIET => LATE_KEY,
+            ..QUIET => 0,
             QUIET.. => request,
         };
         let asked = tokio::spawn(async move { lanes.ask(key, request).await });
@@ -71,13 +76,30 @@ impl Bench {
     }
 
     async fn batch(&mut self) -> Vec<i64> {
-        self.batches.recv().await.unwrap_or_default()
+        self.batches.recv().await.unwrap().0
+    }
+
+    /// A lane whose last call had two requests and has waited for a lock.
+    async fn after_a_wait() -> Self {
+        let mut bench = Self::new(LIMITS);
+        let mut asked = Vec::new();
+        for request in [1, SLOW, 2] {
+            asked.push(bench.ask(request).await);
+        }
+        bench.gate.add_permits(9);
+        for asked in asked {
+            asked.await.unwrap().unwrap();
+        }
+        assert_eq!(bench.batches.recv().await, Some((vec![1], Locks::Free)));
+        let second = bench.batches.recv().await;
+        assert_eq!(second, Some((vec![SLOW, 2], Locks::Free)));
+        bench
     }
 }
 
-/// Requests from this number on have this key, and are taken as latecomers by the running call.
-const LATE: i64 = 1_000;
-const LATE_KEY: i64 = 1;
+/// A call with this request waits for a lock, for this time.
+const SLOW: i64 = 1_000;
+const WAIT: Duration = Duration::from_millis(10);
 
 /// Each request from this number on has a key of its own.
 const QUIET: i64 = 2_000;
@@ -163,34 +185,60 @@ async fn the_next_call_starts_before_a_batch_is_answered() {
     assert_eq!(seen.collect::<Vec<_>>(), wanted);
 }
 
-#[tokio::test]
-async fn a_batch_takes_along_what_suits_it_as_far_as_it_has_room() {
-    let mut bench = Bench::new(LIMITS);
-    let mut asked = vec![bench.ask(1).await];
-    assert_eq!(bench.batch().await, [1]);
-    for request in [LATE, 2, LATE + 1, LATE + 2] {
-        asked.push(bench.ask(request).await);
-    }
-    bench.gate.add_permits(1);
-    // Two latecomers have joined the first request, which makes three. The others follow in their order.
-    assert_eq!(bench.batch().await, [LATE + 2, 2]);
-    bench.gate.add_permits(1);
-    for (request, asked) in [1, LATE, 2, LATE + 1, LATE + 2].into_iter().zip(asked) {
-        assert_eq!(asked.await.ok(), Some(Ok(request * 2)));
-    }
+/// The batch before is answered first.
+#[tokio::test(start_paused = true)]
+async fn after_a_wait_the_next_batch_gathers_for_half_of_it() {
+    let mut bench = Bench::after_a_wait().await;
+    let start = Instant::now();
+    let asked = bench.ask(3).await;
+    // The paused clock advances when all tasks wait.
+    let next = bench.batches.recv().await;
+    assert_eq!(next, Some((vec![3], Locks::Taken)));
+    assert_eq!(start.elapsed().as_millis(), WAIT.as_millis() / 2);
+    assert_eq!(asked.await.ok(), Some(Ok(6)));
+    // A single request shows that little is going on.
+    let start = Instant::now();
+    bench.ask(4).await;
+    assert_eq!(bench.batches.recv().await, Some((vec![4], Locks::Free)));
+    assert_eq!(start.elapsed(), Duration::ZERO);
 }
 
-#[tokio::test]
-async fn who_was_taken_along_shares_the_fate_of_the_batch() {
-    let mut bench = Bench::new(LIMITS);
-    let bug = bench.ask(13).await;
-    bench.batch().await;
-    let late = bench.ask(LATE).await;
-    bench.gate.add_permits(9);
-    for asked in [bug, late] {
-        assert_eq!(asked.await.ok(), Some(Err(NoAnswer::OutcomeUnknown)));
+#[tokio::test(start_paused = true)]
+async fn gathering_ends_when_as_many_wait_as_came_before() {
+    let mut bench = Bench::after_a_wait().await;
+    let start = Instant::now();
+    let first = bench.ask(3).await;
+    assert!(bench.batches.try_recv().is_err(), "one is not enough");
+    let second = bench.ask(4).await;
+    assert_eq!(bench.batch().await, [3, 4]);
+    for (request, asked) in [(3, first), (4, second)] {
+        assert_eq!(asked.await.ok(), Some(Ok(request * 2)));
     }
-    assert_eq!(bench.ask(1).await.await.ok(), Some(Ok(2)));
+    assert_eq!(start.elapsed(), Duration::ZERO);
+}
+
+/// The time counts from the end of the last call.
+#[tokio::test(start_paused = true)]
+async fn a_lane_that_was_idle_does_not_gather() {
+    let mut bench = Bench::after_a_wait().await;
+    advance(WAIT).await;
+    let start = Instant::now();
+    bench.ask(3).await;
+    assert_eq!(bench.batch().await, [3]);
+    assert_eq!(start.elapsed(), Duration::ZERO);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_ends_the_gathering() {
+    let mut bench = Bench::after_a_wait().await;
+    let start = Instant::now();
+    let asked = bench.ask(3).await;
+    bench.stop.cancel();
+    assert_eq!(bench.batch().await, [3]);
+    assert_eq!(asked.await.ok(), Some(Ok(6)));
+    bench.tasks.close();
+    bench.tasks.wait().await;
+    assert_eq!(start.elapsed(), Duration::ZERO);
 }
 
 #[tokio::test]
@@ -318,8 +366,7 @@ proptest! {
     #[test]
     fn keys_take_turns_and_nothing_is_lost(
         pushed in vec((0_i64..6, 0_u32..100), 0..60),
-        batches in vec((1_usize..9, 0..3), 60),
-        late in vec(0_i64..6, 0..3),
+        batches in vec((1_usize..9, any::<bool>()), 60),
     ) {
         let mut queue = FairQueue::default();
         let mut waiting: BTreeMap<i64, VecDeque<u32>> = BTreeMap::new();
@@ -327,7 +374,7 @@ proptest! {
             queue.push(key, (key, item));
             waiting.entry(key).or_default().push_back(item);
         }
-        for (count, way) in batches {
+        for (count, is_batch) in batches {
             let mut taken = Vec::new();
             let take = |item: (i64, u32)| {
                 // Odd items do not count, as requests of disconnected clients.
@@ -335,18 +382,17 @@ proptest! {
                 taken.push(item);
                 counts
             };
-            match way {
-                0 => queue.take(count, take),
-                1 => queue.take_of_keys(late.iter().copied(), count, take),
+            match is_batch {
+                true => queue.take(count, take),
                 // The oldest items of each key, as long as they are small.
-                _ => queue.remove_overdue(|item| item.1 < 30, |item| taken.push(item)),
+                false => queue.remove_overdue(|item| item.1 < 30, |item| taken.push(item)),
             }
             let served: BTreeSet<i64> = taken.iter().map(|(key, _)| *key).collect();
-            if way == 0 && waiting.len() <= count {
+            if is_batch && waiting.len() <= count {
                 prop_assert_eq!(&served, &waiting.keys().copied().collect());
             }
             let counted = taken.iter().filter(|(_, item)| item.is_multiple_of(2));
-            prop_assert!(way == 2 || counted.count() <= count);
+            prop_assert!(!is_batch || counted.count() <= count);
             for (key, item) in taken {
                 let own = waiting.get_mut(&key);
                 prop_assert_eq!(own.and_then(VecDeque::pop_front), Some(item));

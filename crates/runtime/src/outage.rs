@@ -1,22 +1,40 @@
 //! The causes of an outage, each logged once.
 
-use std::{collections::HashSet, mem::take, sync::Mutex};
+use std::{
+    collections::HashSet,
+    mem::take,
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+};
 
 use crate::lock;
 
 /// The causes of the current outage. With several servers an outage has several, which come in turns: one for each address.
 #[derive(Default)]
-pub struct Causes(Mutex<HashSet<String>>);
+pub struct Causes {
+    causes: Mutex<HashSet<String>>,
+    /// Whether there are causes. Written with `causes` locked, so that both always agree once the lock is free.
+    any: AtomicBool,
+}
 
 impl Causes {
     /// Whether this cause is new in this outage, and so is worth a line of the log.
     pub fn add(&self, cause: &str) -> bool {
-        lock(&self.0).insert(cause.to_owned())
+        let mut causes = lock(&self.causes);
+        self.any.store(true, Relaxed);
+        causes.insert(cause.to_owned())
     }
 
-    /// Ends the outage. Returns whether there was one.
+    /// Ends the outage. Returns whether there was one. Every successful call may do so: without an outage it is one read.
     pub fn clear(&self) -> bool {
-        !take(&mut *lock(&self.0)).is_empty()
+        if !self.any.load(Relaxed) {
+            return false;
+        }
+        let mut causes = lock(&self.causes);
+        self.any.store(false, Relaxed);
+        !take(&mut *causes).is_empty()
     }
 }
 

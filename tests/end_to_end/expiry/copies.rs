@@ -19,7 +19,7 @@ async fn each_unit_returns_once() {
     let mut products = Vec::new();
     for _ in 0..PRODUCTS {
         let product = system.create_product(1000).await;
-        sqlx::query("select reserve_v2(array_agg($1::bigint), array_agg(n), array_agg(1), '{}', 300, '{}') from generate_series(1, $2::bigint) n")
+        sqlx::query("select reserve_v3(array_agg($1::bigint), array_agg(n), array_agg(1), '{}', 300, '{}') from generate_series(1, $2::bigint) n")
             .bind(product)
             .bind(HOLDS_EACH)
             .execute(&system.database.pool)

@@ -151,7 +151,7 @@ impl Database {
 
     /// Raises the lock timeout of the verbs, so that a slow machine does not end the wait too early.
     pub(crate) async fn be_patient(&self) {
-        for function in ["reserve_v2", "confirm_v2", "cancel_v2", "extend_v1"] {
+        for function in ["reserve_v3", "confirm_v2", "cancel_v2", "extend_v1"] {
             let patient = format!("alter function {function} set lock_timeout = '60s'");
             sqlx::query(sqlx::AssertSqlSafe(patient))
                 .execute(&self.pool)
@@ -162,7 +162,7 @@ impl Database {
 
     /// Lowers the lock timeout of the verbs to less than a test can wait.
     pub(crate) async fn have_little_patience(&self) {
-        for function in ["reserve_v2", "confirm_v2", "cancel_v2", "expire_v6"] {
+        for function in ["reserve_v3", "confirm_v2", "cancel_v2", "expire_v6"] {
             let impatient = format!("alter function {function} set lock_timeout = '10ms'");
             sqlx::query(sqlx::AssertSqlSafe(impatient))
                 .execute(&self.pool)

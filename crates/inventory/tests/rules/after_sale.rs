@@ -279,7 +279,7 @@ async fn an_adjustment_that_waited_takes_what_is_left(pool: PgPool) {
     let waiting = shop.clone();
     let call = tokio::spawn(async move { adjust(&waiting, product, -2).await.answer });
     shop.until_waiting(&[call.abort_handle()]).await;
-    let reserve = "select from reserve_v2(array[$1], array[1], array[2], '{}', 300, '{}')";
+    let reserve = "select from reserve_v3(array[$1], array[1], array[2], '{}', 300, '{}')";
     sqlx::query(reserve)
         .bind(product)
         .execute(&mut *lock)

@@ -57,7 +57,7 @@ async fn each_state_of_a_schema_has_its_own_words(pool: PgPool) {
     make_by_hand(&pool).await;
     let half = said(&pool).await;
     assert!(
-        half.contains("reserve_v2") && half.ends_with("run flashsale-api migrate"),
+        half.contains("reserve_v3") && half.ends_with("run flashsale-api migrate"),
         "{half}"
     );
 

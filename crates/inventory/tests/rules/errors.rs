@@ -61,7 +61,7 @@ async fn a_lock_that_is_not_to_be_had_ends_the_wait_and_nothing_was_done(pool: P
         .count(
             "select count(*) from pg_proc
             where proname in (
-                    'reserve_v2', 'confirm_v2', 'cancel_v2', 'extend_v1', 'return_v1', 'reacquire_v2',
+                    'reserve_v3', 'confirm_v2', 'cancel_v2', 'extend_v1', 'return_v1', 'reacquire_v2',
                     'adjust_stock_v2', 'expire_v6', 'due_v2', 'join_waitlist_v1',
                     'leave_waitlist_v1', 'settle_waitlist_v2'
                 )

@@ -40,6 +40,6 @@ mod sku;
 mod sql;
 mod storm;
 mod support;
-mod turn;
+mod try_first;
 mod waiting;
 mod waitlist;

@@ -21,7 +21,7 @@ macro_rules! in_the_background {
 }
 
 async fn reserve_in(transaction: &mut PgConnection, request: Reserve) {
-    sqlx::query("select from reserve_v2(array[$1], array[$2], array[$3], '{}', 300, '{}')")
+    sqlx::query("select from reserve_v3(array[$1], array[$2], array[$3], '{}', 300, '{}')")
         .bind(request.product_id)
         .bind(request.user_id)
         .bind(request.quantity)

@@ -203,7 +203,7 @@ async fn a_product_that_stays_locked_is_not_mistaken_for_a_key_in_use(pool: PgPo
     let shop = Shop::new(pool);
     let product = shop.product(9).await;
     sqlx::query(
-        "alter function reserve_v2(bigint[], bigint[], integer[], text[], integer, text[], boolean)
+        "alter function reserve_v3(bigint[], bigint[], integer[], text[], integer, text[], boolean)
         set lock_timeout = '50ms'",
     )
     .execute(&shop.pool)

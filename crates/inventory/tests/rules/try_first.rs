@@ -1,0 +1,120 @@
+//! Reserves of several processes: they first try without waiting for locks, and tell how long they have waited.
+
+use std::time::{Duration, Instant};
+
+use inventory::{
+    Error, ProductId, batch::Batch, database::Connections, idempotency::Key, reservation::Refusal,
+    reserve,
+    reserve::Reserve,
+};
+use sqlx::PgPool;
+use tokio::task::JoinHandle;
+
+use crate::support::{HOLD_SECONDS, Shop, one, outcomes};
+
+/// Reserves in a task of its own, as another process would.
+fn send(shop: &Shop, requests: Vec<Reserve>) -> JoinHandle<Result<Batch, Error>> {
+    let shop = shop.clone();
+    tokio::spawn(async move {
+        let connections = Connections::from(&shop.pool);
+        reserve::try_first(connections, &requests, HOLD_SECONDS, &shop.events).await
+    })
+}
+
+fn send_with_keys(shop: &Shop, requests: Vec<Reserve>) -> JoinHandle<Result<Batch, Error>> {
+    let shop = shop.clone();
+    tokio::spawn(async move {
+        let key = |request: &Reserve| Key {
+            client: "shop".into(),
+            key: request.user_id.get().to_string(),
+            fingerprint: [0; 32],
+        };
+        let keys: Vec<Key> = requests.iter().map(key).collect();
+        let reserved =
+            reserve::reserve_once(&shop.pool, &keys, &requests, HOLD_SECONDS, &shop.events).await?;
+        Ok(reserved.unwrap())
+    })
+}
+
+#[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
+async fn a_free_lock_is_not_waited_for(pool: PgPool) {
+    let shop = Shop::new(pool);
+    let products = [shop.product(9).await, shop.product(9).await];
+    for (user, products) in [(1, &products[..1]), (2, &products)] {
+        let requests = products.iter().map(|&id| one(id, user)).collect();
+        let batch = send(&shop, requests).await.unwrap().unwrap();
+        assert_eq!(outcomes(&batch), vec![Ok(()); products.len()]);
+        assert_eq!(batch.waited, Duration::ZERO);
+    }
+    shop.assert_sound().await;
+}
+
+#[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
+async fn a_wait_is_measured(pool: PgPool) {
+    let shop = Shop::new(pool);
+    let [product, other] = [shop.product(9).await, shop.product(9).await];
+    let calls: [fn(&Shop, Vec<Reserve>) -> _; 2] = [send, send_with_keys];
+    let mut user = 0;
+    for call in calls {
+        for products in [vec![product], vec![other, product]] {
+            user += 1;
+            let lock = shop.lock(product).await;
+            let requests: Vec<_> = products.iter().map(|&id| one(id, user * 10)).collect();
+            let batch = call(&shop, requests);
+            shop.until_waiting(&[batch.abort_handle()]).await;
+            let start = Instant::now();
+            shop.counters(other).await;
+            // `waited` is rounded to microseconds.
+            let waits = start.elapsed() - Duration::from_micros(1);
+            lock.commit().await.unwrap();
+            let batch = batch.await.unwrap().unwrap();
+            assert_eq!(outcomes(&batch), vec![Ok(()); products.len()]);
+            assert!(batch.waited >= waits, "{:?} {waits:?}", batch.waited);
+        }
+    }
+    shop.assert_sound().await;
+}
+
+/// A missing product does not count as locked.
+#[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
+async fn an_unknown_product_is_not_waited_for(pool: PgPool) {
+    let shop = Shop::new(pool);
+    let product = shop.product(9).await;
+    let unknown = ProductId::try_from(999).unwrap();
+    for requests in [
+        vec![one(unknown, 1)],
+        vec![one(unknown, 1), one(product, 1)],
+    ] {
+        let batch = send(&shop, requests).await.unwrap().unwrap();
+        let refusal = batch.answers[0].clone().unwrap_err();
+        assert_eq!(refusal, Refusal::ProductNotFound);
+        assert_eq!(batch.waited, Duration::ZERO);
+    }
+    shop.assert_sound().await;
+}
+
+/// Concurrent processes: each request gets its own answer, and exactly the stock is sold.
+#[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
+async fn a_rush_of_several_lanes_sells_exactly_the_stock(pool: PgPool) {
+    const UNITS: i64 = 60;
+    let shop = Shop::new(pool);
+    let product = shop.product(UNITS).await;
+    let mut batches = Vec::new();
+    for user in (0..30).map(|number| 1 + number * 5) {
+        let requests = (user..user + 3).map(|user| one(product, user)).collect();
+        batches.push((user, send(&shop, requests)));
+    }
+    let mut held = 0;
+    for (user, batch) in batches {
+        let batch = batch.await.unwrap().unwrap();
+        for (user, answer) in (user..).zip(&batch.answers) {
+            if let Ok(hold) = answer {
+                assert_eq!(hold.user_id.get(), user);
+                held += 1;
+            }
+        }
+    }
+    assert_eq!(held, UNITS);
+    assert_eq!(shop.counters(product).await, (0, UNITS as i32, 0));
+    shop.assert_sound().await;
+}

@@ -1,0 +1,141 @@
+//! How long a lane gathers requests while other processes change the same rows.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// A shorter wait for a lock is no wait: another call had not locked the row, or was about to end.
+const NO_WAIT: Duration = Duration::from_micros(100);
+
+/// Longest time for which a lane gathers. A call that waits for longer, such as for a forgotten transaction, says nothing about
+/// the next one.
+const LONGEST: Duration = Duration::from_millis(50);
+
+/// A lane does not gather for a shorter time. Timers are not exact to less than a millisecond.
+const SHORTEST: Duration = Duration::from_micros(250);
+
+/// Whether the last calls of a lane had to wait for locks that other processes held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Locks {
+    /// They got their locks at once.
+    Free,
+    /// They had to wait.
+    Taken,
+}
+
+/// How long a lane gathers requests between two calls. Zero as long as its calls need not wait for locks.
+///
+/// A call that waits for a lock would only do the same work later. Requests that come until then cannot join it, so it
+/// is better to send it later, with more requests. The time follows the waits: it grows by half of each, and shrinks by a
+/// quarter after each call that did not wait.
+pub(crate) struct Pace {
+    time: Duration,
+    /// As many requests as came from the last batch to the end of its call.
+    expected: usize,
+    /// When the last call started and ended.
+    started: Instant,
+    ended: Instant,
+}
+
+impl Pace {
+    pub(crate) fn new() -> Self {
+        let now = Instant::now();
+        Self {
+            time: Duration::ZERO,
+            expected: 0,
+            started: now,
+            ended: now,
+        }
+    }
+
+    pub(crate) fn locks(&self) -> Locks {
+        match self.time.is_zero() {
+            true => Locks::Free,
+            false => Locks::Taken,
+        }
+    }
+
+    /// Until when the lane gathers, and for how many requests. `None`: it does not.
+    pub(crate) fn gather(&self) -> Option<(Instant, usize)> {
+        let end = self.ended + self.time;
+        (end > Instant::now()).then_some((end, self.expected))
+    }
+
+    /// A call is sent.
+    pub(crate) fn started(&mut self) {
+        self.started = Instant::now();
+    }
+
+    /// The call of a batch of `requests` has ended. It has `waited` for locks, and more requests are `waiting` now.
+    pub(crate) fn ended(&mut self, requests: usize, waiting: usize, waited: Duration) {
+        // Less than the time if enough requests came earlier.
+        let gathered = self.time.min(self.started - self.ended);
+        let time = match waited < NO_WAIT {
+            true => gathered * 3 / 4,
+            false => gathered + waited / 2,
+        };
+        // A single request shows that little is going on.
+        self.time = match requests > 1 && time >= SHORTEST {
+            true => time.min(LONGEST),
+            false => Duration::ZERO,
+        };
+        self.expected = requests + waiting;
+        self.ended = Instant::now();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::advance;
+
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    /// A call of two requests that starts when the lane has gathered, and finds two more waiting.
+    async fn call(pace: &mut Pace, waited: Duration) -> Duration {
+        if let Some((end, _)) = pace.gather() {
+            advance(end - Instant::now()).await;
+        }
+        pace.started();
+        pace.ended(2, 2, waited);
+        assert_eq!(pace.locks() == Locks::Taken, !pace.time.is_zero());
+        pace.time
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_time_follows_the_waits() {
+        let mut pace = Pace::new();
+        assert_eq!(call(&mut pace, NO_WAIT / 2).await, Duration::ZERO);
+        assert_eq!(pace.gather(), None);
+        assert_eq!(call(&mut pace, 4 * MS).await, 2 * MS);
+        assert_eq!(call(&mut pace, 4 * MS).await, 4 * MS);
+        assert_eq!(call(&mut pace, NO_WAIT / 2).await, 3 * MS);
+        assert_eq!(pace.gather(), Some((Instant::now() + 3 * MS, 4)));
+        for _ in 0..9 {
+            call(&mut pace, Duration::ZERO).await;
+        }
+        assert_eq!(pace.gather(), None, "too short for a timer");
+        assert_eq!(call(&mut pace, Duration::from_secs(5)).await, LONGEST);
+    }
+
+    /// If enough requests came earlier, a longer time would change nothing.
+    #[tokio::test(start_paused = true)]
+    async fn the_time_is_not_longer_than_it_took_to_gather() {
+        let mut pace = Pace::new();
+        call(&mut pace, 20 * MS).await;
+        advance(MS).await;
+        pace.started();
+        pace.ended(2, 2, 2 * MS);
+        assert_eq!(pace.time, 2 * MS);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_single_request_ends_it() {
+        let mut pace = Pace::new();
+        call(&mut pace, 20 * MS).await;
+        pace.started();
+        pace.ended(1, 2, 20 * MS);
+        assert_eq!(pace.gather(), None);
+    }
+}
