@@ -1,9 +1,12 @@
 //! A verb that handles many requests in one call, and its lanes. Requests with an idempotency key have lanes of their
 //! own, because their batch also reads and writes keys.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering::Relaxed},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
 };
 
 use axum::response::IntoResponse;
@@ -58,7 +61,7 @@ pub(crate) struct Verb<Q, A> {
     render: Render<A>,
 }
 
-/// Runs the verb. It is told what the last calls of its lane have met.
+/// Runs the verb. In a call of its own, it is told whether the last calls of its lane had to wait for locks.
 type Decide<Q> = Arc<
     dyn for<'a> Fn(Executor<'a>, Vec<Q>, Locks) -> BoxFuture<'a, Result<Batch, Error>>
         + Send
@@ -259,7 +262,9 @@ where
                 }
                 Executed::Kept(outcomes, done) => (outcomes, done),
             };
+            let mut waited = Duration::ZERO;
             if let Some(batch) = done {
+                waited = batch.waited;
                 after_commit.tell(batch.transitions());
             }
             let is_new = |outcome| matches!(outcome, &KeyOutcome::Done(_));
@@ -273,7 +278,7 @@ where
                 (outcome, _) => Ok(from_stored(outcome)),
             });
             let answers: Vec<_> = answers.collect::<Result<_, Error>>()?;
-            Ok(answers.into())
+            Ok(Answers::from(answers).after_wait(waited))
         }
     };
     let lock_of = spec.lock_of;

@@ -1,6 +1,9 @@
 //! What the relay knows about its dependencies.
 
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{
+    AtomicBool,
+    Ordering::{AcqRel, Acquire, Release},
+};
 
 use runtime::outage::Causes;
 
@@ -29,11 +32,11 @@ impl DependencyStatus {
     }
 
     pub(crate) fn is_good(&self) -> bool {
-        self.is_good.load(Relaxed)
+        self.is_good.load(Acquire)
     }
 
     pub(crate) fn works(&self) {
-        if !self.is_good.swap(true, Relaxed) {
+        if !self.is_good.swap(true, AcqRel) {
             self.causes.clear();
             tracing::info!("{}: works", self.what);
         }
@@ -53,7 +56,7 @@ impl DependencyStatus {
         }
         // In this order, because another worker may call `works` meanwhile: a cause that it leaves would never be logged again.
         let is_new = self.causes.add(&text);
-        self.is_good.store(false, Relaxed);
+        self.is_good.store(false, Release);
         if is_new {
             tracing::error!("{}: {text}", self.what);
         }

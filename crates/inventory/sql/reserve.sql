@@ -36,7 +36,7 @@ declare
   size integer := cardinality(product_ids); first_id bigint := product_ids[1];
   one_product boolean := first_id = all(product_ids);
   sold_out bigint[] := '{}'::bigint[]; lines bigint[]; holds reservations_active[];
-  locked bigint[]; fast record; since timestamptz;
+  locked bigint[]; fast record;
 begin
   busy := false; expired := 0; waited := 0; outcomes := '{}'; ids := '{}'; numbers := '{}';
   if size = 0 then
@@ -63,9 +63,7 @@ begin
 
   if not one_product or sold_out = '{}' then
     if wait then
-      since := clock_timestamp();
-      perform wait_for_products_v2(array(select q.id from unnest(product_ids) as q (id) where q.id <> all(sold_out)));
-      waited := extract(epoch from clock_timestamp() - since) * 1000000;
+      waited := wait_for_products_v3(array(select q.id from unnest(product_ids) as q (id) where q.id <> all(sold_out)));
     end if;
     -- An assignment costs a third of `select … into … from`.
     if one_product then

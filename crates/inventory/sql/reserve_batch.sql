@@ -62,7 +62,7 @@ begin
 
     -- The user waited for these products, was offered holds, and was refused because of them. They must stay, because the
     -- answer names them. So the units are handed over once more, outside of the block.
-    perform wait_for_products_v2(product_ids);
+    perform wait_for_products_v3(product_ids);
     before := offered_v1(lines);
     served := served + serve_waitlists_v1(lines, clock_timestamp(), events);
     offered := offered + offered_v1(lines) - before;

@@ -251,7 +251,7 @@ fn read(row: &PgRow, requests: &[Reserve], hold_seconds: i32) -> Result<BatchRes
         answers,
         expired: expired.unsigned_abs(),
         offered: outcomes.len().saturating_sub(requests.len()) as u64,
-        waited: Duration::from_micros(waited.unsigned_abs().into()),
+        waited: Duration::from_micros(u64::try_from(waited).unwrap_or(0)),
         busy: false,
     })
 }

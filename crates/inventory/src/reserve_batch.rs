@@ -21,7 +21,7 @@ pub async fn reserve_batch(
     events: &Events,
 ) -> Result<ReservedBatch, Error> {
     let statement = "-- reserve batch
-        select outcomes, ids, numbers, reserved_at, expired, false as busy
+        select outcomes, ids, numbers, reserved_at, expired, false as busy, 0 as waited
         from reserve_batch_v1($1, $2, $3, $4, $5, $6)";
     let decided = decide(executor, statement, requests, hold_seconds, events).await?;
     let answers = requests.iter().zip(decided.answers);

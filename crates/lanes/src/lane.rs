@@ -193,10 +193,7 @@ impl<Q: Send + 'static, A: Send + 'static> Lane<Q, A> {
         let mut unanswered: Option<Called<A>> = None;
         loop {
             if let Some((end, expected)) = pace.gather() {
-                if let Some(before) = unanswered.take() {
-                    self.answer(before);
-                }
-                self.gather(end, expected, &stop).await;
+                self.gather(end, expected, &mut unanswered, &stop).await;
             }
             let (requests, spans) = self.take_batch();
             let before = unanswered.take();
@@ -221,6 +218,8 @@ impl<Q: Send + 'static, A: Send + 'static> Lane<Q, A> {
             } else if stop.is_cancelled() {
                 return;
             } else {
+                // No request came while it gathered, if it did.
+                pace = Pace::new();
                 tokio::select! {
                     () = self.arrived.notified() => {}
                     () = stop.cancelled() => {}
@@ -229,11 +228,22 @@ impl<Q: Send + 'static, A: Send + 'static> Lane<Q, A> {
         }
     }
 
-    /// Waits until `end`, or until so many requests wait.
-    async fn gather(&self, end: Instant, expected: usize, stop: &CancellationToken) {
-        let wanted = expected.min(self.limits.batch);
-        lock(&self.queue).wanted = wanted;
-        while lock(&self.queue).waiting.is_shorter_than(wanted) {
+    /// Waits until `end`, or until as many requests wait as `expected`. Answers the batch before, if it has to wait.
+    async fn gather(
+        &self,
+        end: Instant,
+        expected: usize,
+        before: &mut Option<Called<A>>,
+        stop: &CancellationToken,
+    ) {
+        let Limits { batch, depth, wait } = self.limits;
+        let wanted = expected.min(batch).min(depth);
+        // The requests have a limit, too.
+        let end = end.min(Instant::now() + wait / 4);
+        while self.is_short_of(wanted) {
+            if let Some(before) = before.take() {
+                self.answer(before);
+            }
             tokio::select! {
                 () = self.arrived.notified() => {}
                 () = sleep_until(end) => break,
@@ -241,6 +251,13 @@ impl<Q: Send + 'static, A: Send + 'static> Lane<Q, A> {
             }
         }
         lock(&self.queue).wanted = 0;
+    }
+
+    /// Whether fewer requests wait. Then the lane is woken when so many do.
+    fn is_short_of(&self, wanted: usize) -> bool {
+        let mut queue = lock(&self.queue);
+        queue.wanted = wanted;
+        queue.waiting.is_shorter_than(wanted)
     }
 
     /// Runs the call of one batch. Meanwhile it refuses requests that are in the queue for too long.

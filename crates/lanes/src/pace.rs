@@ -1,20 +1,17 @@
-//! How long a lane gathers requests while other processes change the same rows.
+//! How long a lane gathers requests while others change the same rows.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// A shorter wait for a lock is no wait: another call had not locked the row, or was about to end.
-const NO_WAIT: Duration = Duration::from_micros(100);
-
-/// Longest time for which a lane gathers. A call that waits for longer, such as for a forgotten transaction, says nothing about
-/// the next one.
+/// Longest time for which a lane gathers. After a call that waited for longer, such as for a forgotten transaction, the time
+/// soon is shorter again.
 const LONGEST: Duration = Duration::from_millis(50);
 
-/// A lane does not gather for a shorter time. Timers are not exact to less than a millisecond.
-const SHORTEST: Duration = Duration::from_micros(250);
+/// A lane does not gather for a shorter time. The runtime's timers have a resolution of one millisecond.
+const SHORTEST: Duration = Duration::from_micros(500);
 
-/// Whether the last calls of a lane had to wait for locks that other processes held.
+/// Whether the last calls of a lane had to wait for locks that others held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Locks {
     /// They got their locks at once.
@@ -26,8 +23,8 @@ pub enum Locks {
 /// How long a lane gathers requests between two calls. Zero as long as its calls need not wait for locks.
 ///
 /// A call that waits for a lock would only do the same work later. Requests that come until then cannot join it, so it
-/// is better to send it later, with more requests. The time follows the waits: it grows by half of each, and shrinks by a
-/// quarter after each call that did not wait.
+/// is better to send it later, with more requests. The time follows the waits: it grows by each wait, and shrinks by a sixteenth
+/// with each call. It is never longer than the last call took.
 pub(crate) struct Pace {
     time: Duration,
     /// As many requests as came from the last batch to the end of its call.
@@ -68,19 +65,17 @@ impl Pace {
 
     /// The call of a batch of `requests` has ended. It has `waited` for locks, and more requests are `waiting` now.
     pub(crate) fn ended(&mut self, requests: usize, waiting: usize, waited: Duration) {
+        let now = Instant::now();
         // Less than the time if enough requests came earlier.
         let gathered = self.time.min(self.started - self.ended);
-        let time = match waited < NO_WAIT {
-            true => gathered * 3 / 4,
-            false => gathered + waited / 2,
-        };
+        let time = (gathered * 15 / 16 + waited).min(now - self.started);
         // A single request shows that little is going on.
         self.time = match requests > 1 && time >= SHORTEST {
             true => time.min(LONGEST),
             false => Duration::ZERO,
         };
         self.expected = requests + waiting;
-        self.ended = Instant::now();
+        self.ended = now;
     }
 }
 
@@ -92,12 +87,13 @@ mod tests {
 
     const MS: Duration = Duration::from_millis(1);
 
-    /// A call of two requests that starts when the lane has gathered, and finds two more waiting.
+    /// A call of two requests that starts when the lane has gathered, takes 8 ms, and leaves two more waiting.
     async fn call(pace: &mut Pace, waited: Duration) -> Duration {
         if let Some((end, _)) = pace.gather() {
             advance(end - Instant::now()).await;
         }
         pace.started();
+        advance(8 * MS).await;
         pace.ended(2, 2, waited);
         assert_eq!(pace.locks() == Locks::Taken, !pace.time.is_zero());
         pace.time
@@ -106,36 +102,56 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_time_follows_the_waits() {
         let mut pace = Pace::new();
-        assert_eq!(call(&mut pace, NO_WAIT / 2).await, Duration::ZERO);
+        assert_eq!(call(&mut pace, Duration::ZERO).await, Duration::ZERO);
         assert_eq!(pace.gather(), None);
-        assert_eq!(call(&mut pace, 4 * MS).await, 2 * MS);
         assert_eq!(call(&mut pace, 4 * MS).await, 4 * MS);
-        assert_eq!(call(&mut pace, NO_WAIT / 2).await, 3 * MS);
-        assert_eq!(pace.gather(), Some((Instant::now() + 3 * MS, 4)));
-        for _ in 0..9 {
+        assert_eq!(pace.gather(), Some((Instant::now() + 4 * MS, 4)));
+        assert_eq!(call(&mut pace, Duration::ZERO).await, 4 * MS * 15 / 16);
+        for _ in 0..40 {
             call(&mut pace, Duration::ZERO).await;
         }
         assert_eq!(pace.gather(), None, "too short for a timer");
-        assert_eq!(call(&mut pace, Duration::from_secs(5)).await, LONGEST);
+    }
+
+    /// Such as for the calls of another lane, which do not become fewer. The second wait is limited by the length of a call.
+    #[tokio::test(start_paused = true)]
+    async fn waits_that_do_not_become_shorter_do_not_add_up() {
+        let mut pace = Pace::new();
+        for (wait, longest) in [(MS / 4, 4 * MS), (MS, 8 * MS)] {
+            for _ in 0..999 {
+                assert!(call(&mut pace, wait).await <= longest);
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_wait_is_long_enough_for_more_than_the_longest_time() {
+        let mut pace = Pace::new();
+        pace.started();
+        advance(1000 * MS).await;
+        pace.ended(2, 2, 900 * MS);
+        assert_eq!(pace.time, LONGEST);
     }
 
     /// If enough requests came earlier, a longer time would change nothing.
     #[tokio::test(start_paused = true)]
     async fn the_time_is_not_longer_than_it_took_to_gather() {
         let mut pace = Pace::new();
-        call(&mut pace, 20 * MS).await;
+        call(&mut pace, 8 * MS).await;
         advance(MS).await;
         pace.started();
+        advance(4 * MS).await;
         pace.ended(2, 2, 2 * MS);
-        assert_eq!(pace.time, 2 * MS);
+        assert_eq!(pace.time, MS * 15 / 16 + 2 * MS);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_single_request_ends_it() {
         let mut pace = Pace::new();
-        call(&mut pace, 20 * MS).await;
+        call(&mut pace, 8 * MS).await;
         pace.started();
-        pace.ended(1, 2, 20 * MS);
+        advance(8 * MS).await;
+        pace.ended(1, 2, 4 * MS);
         assert_eq!(pace.gather(), None);
     }
 }

@@ -4,8 +4,7 @@ use std::time::{Duration, Instant};
 
 use inventory::{
     Error, ProductId, batch::Batch, database::Connections, idempotency::Key, reservation::Refusal,
-    reserve,
-    reserve::Reserve,
+    reserve, reserve::Reserve,
 };
 use sqlx::PgPool;
 use tokio::task::JoinHandle;
@@ -26,7 +25,7 @@ fn send_with_keys(shop: &Shop, requests: Vec<Reserve>) -> JoinHandle<Result<Batc
     tokio::spawn(async move {
         let key = |request: &Reserve| Key {
             client: "shop".into(),
-            key: request.user_id.get().to_string(),
+            key: format!("{}-{}", request.user_id.get(), request.product_id.get()),
             fingerprint: [0; 32],
         };
         let keys: Vec<Key> = requests.iter().map(key).collect();
