@@ -29,6 +29,7 @@ begin
       waited := waited + (clock_timestamp() - since);
     end if;
   end loop;
-  return (extract(epoch from waited) * 1000000)::integer;
+  -- The clock may be set meanwhile.
+  return least(greatest(extract(epoch from waited) * 1000000, 0), 60000000)::integer;
 end
 $$;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 /// The answers of a call: one for each request, in the order of the requests.
 ///
-/// If requests wait, the lane sends the next call before it makes them. So what that call need not wait for, such as
+/// If requests wait, and the lane does not gather more, it sends the next call before it makes them. So what that call need not wait for, such as
 /// rendering, belongs in [`Answers::later`].
 #[must_use]
 pub struct Answers<A> {

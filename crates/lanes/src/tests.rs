@@ -229,8 +229,36 @@ async fn a_lane_that_was_idle_does_not_gather() {
     advance(2 * WAIT).await;
     let start = Instant::now();
     bench.ask(3).await;
-    assert_eq!(bench.batch().await, [3]);
+    let next = bench.batches.recv().await;
+    assert_eq!(
+        next,
+        Some((vec![3], Locks::Free)),
+        "the waits are forgotten"
+    );
     assert_eq!(start.elapsed(), Duration::ZERO);
+}
+
+#[tokio::test(start_paused = true)]
+async fn gathering_ends_when_a_batch_is_full() {
+    let mut bench = Bench::new(LIMITS);
+    let _first = bench.ask(1).await;
+    for request in [SLOW, 2, 3, 4] {
+        bench.ask(request).await;
+    }
+    let start = Instant::now();
+    bench.gate.add_permits(9);
+    assert_eq!(bench.batch().await, [1]);
+    assert_eq!(bench.batch().await, [SLOW, 2, 3]);
+    // Four are expected, and one of them waits.
+    while start.elapsed() < WAIT {
+        tokio::task::yield_now().await;
+    }
+    for request in [5, 6] {
+        assert!(bench.batches.try_recv().is_err());
+        bench.ask(request).await;
+    }
+    assert_eq!(bench.batch().await, [4, 5, 6]);
+    assert_eq!(start.elapsed(), WAIT);
 }
 
 #[tokio::test(start_paused = true)]
@@ -511,7 +539,7 @@ async fn a_stop_answers_everything_that_was_accepted() {
     }
 }
 
-/// One row is never blocked, and none is locked for long.
+/// The locks of rows that nobody blocks.
 struct NeverBlocked;
 
 impl LockProbe for NeverBlocked {

@@ -1,6 +1,8 @@
 //! Servers that answer but cannot be written to: a demoted PostgreSQL, a Redis that became a replica, and a PostgreSQL
 //! whose synchronous standby is gone.
 
+use std::sync::atomic::{AtomicI64, Ordering};
+
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 
@@ -48,7 +50,7 @@ async fn a_postgresql_that_turns_read_only_is_named_and_left_as_soon_as_another_
         .await;
         workers.push((worker, base));
     }
-    let product = system.create_product(9).await;
+    let product = system.create_product(999).await;
     let hold = system.reserve(product, 1).await;
     let sessions = used_sessions_of_the_api(&system.database).await;
 
@@ -56,6 +58,14 @@ async fn a_postgresql_that_turns_read_only_is_named_and_left_as_soon_as_another_
         .database
         .configure("default_transaction_read_only", "on")
         .await;
+    // The sessions learn of it one after the other.
+    let users = AtomicI64::new(10);
+    eventually("a refused reserve", async || {
+        let user = users.fetch_add(1, Ordering::Relaxed);
+        let answer = system.try_reserve(product, user).await;
+        (answer.status == 503).then_some(())
+    })
+    .await;
     let refused = (2..=9).map(|user| system.try_reserve(product, user));
     for refused in join_all(refused).await {
         refused.expect_problem(503, "overloaded");

@@ -35,15 +35,21 @@ fn send_with_keys(shop: &Shop, requests: Vec<Reserve>) -> JoinHandle<Result<Batc
     })
 }
 
+/// Without keys, and with keys, where the first attempt waits.
+const CALLS: [fn(&Shop, Vec<Reserve>) -> JoinHandle<Result<Batch, Error>>; 2] =
+    [send, send_with_keys];
+
 #[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
 async fn a_free_lock_is_not_waited_for(pool: PgPool) {
     let shop = Shop::new(pool);
     let products = [shop.product(9).await, shop.product(9).await];
-    for (user, products) in [(1, &products[..1]), (2, &products)] {
-        let requests = products.iter().map(|&id| one(id, user)).collect();
-        let batch = send(&shop, requests).await.unwrap().unwrap();
-        assert_eq!(outcomes(&batch), vec![Ok(()); products.len()]);
-        assert_eq!(batch.waited, Duration::ZERO);
+    for (call, users) in CALLS.into_iter().zip([1, 3]) {
+        for (user, products) in [(users, &products[..1]), (users + 1, &products)] {
+            let requests = products.iter().map(|&id| one(id, user)).collect();
+            let batch = call(&shop, requests).await.unwrap().unwrap();
+            assert_eq!(outcomes(&batch), vec![Ok(()); products.len()]);
+            assert_eq!(batch.waited, Duration::ZERO);
+        }
     }
     shop.assert_sound().await;
 }
@@ -52,9 +58,8 @@ async fn a_free_lock_is_not_waited_for(pool: PgPool) {
 async fn a_wait_is_measured(pool: PgPool) {
     let shop = Shop::new(pool);
     let [product, other] = [shop.product(9).await, shop.product(9).await];
-    let calls: [fn(&Shop, Vec<Reserve>) -> _; 2] = [send, send_with_keys];
     let mut user = 0;
-    for call in calls {
+    for call in CALLS {
         for products in [vec![product], vec![other, product]] {
             user += 1;
             let lock = shop.lock(product).await;
@@ -80,14 +85,14 @@ async fn an_unknown_product_is_not_waited_for(pool: PgPool) {
     let shop = Shop::new(pool);
     let product = shop.product(9).await;
     let unknown = ProductId::try_from(999).unwrap();
-    for requests in [
-        vec![one(unknown, 1)],
-        vec![one(unknown, 1), one(product, 1)],
-    ] {
-        let batch = send(&shop, requests).await.unwrap().unwrap();
-        let refusal = batch.answers[0].clone().unwrap_err();
-        assert_eq!(refusal, Refusal::ProductNotFound);
-        assert_eq!(batch.waited, Duration::ZERO);
+    for (call, user) in CALLS.into_iter().zip([1, 2]) {
+        for products in [vec![unknown], vec![unknown, product]] {
+            let requests = products.iter().map(|&id| one(id, user)).collect();
+            let batch = call(&shop, requests).await.unwrap().unwrap();
+            let refusal = batch.answers[0].clone().unwrap_err();
+            assert_eq!(refusal, Refusal::ProductNotFound);
+            assert_eq!(batch.waited, Duration::ZERO);
+        }
     }
     shop.assert_sound().await;
 }
