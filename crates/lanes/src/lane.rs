@@ -218,8 +218,6 @@ impl<Q: Send + 'static, A: Send + 'static> Lane<Q, A> {
             } else if stop.is_cancelled() {
                 return;
             } else {
-                // No request came while it gathered, if it did.
-                pace = Pace::new();
                 tokio::select! {
                     () = self.arrived.notified() => {}
                     () = stop.cancelled() => {}

@@ -8,8 +8,11 @@ use tokio::time::Instant;
 /// soon is shorter again.
 const LONGEST: Duration = Duration::from_millis(50);
 
-/// A lane does not gather for a shorter time. The runtime's timers have this resolution.
-const SHORTEST: Duration = Duration::from_millis(1);
+/// A lane does not gather for a shorter time. The runtime's timers have a resolution of 1 ms.
+const SHORTEST: Duration = Duration::from_micros(500);
+
+/// After so long between two calls, the lane was idle, and what it knew is old.
+const IDLE: Duration = Duration::from_millis(100);
 
 /// Whether the last calls of a lane had to wait for locks that others held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,7 +70,10 @@ impl Pace {
     pub(crate) fn ended(&mut self, requests: usize, waiting: usize, waited: Duration) {
         let now = Instant::now();
         // Less than the time if enough requests came earlier.
-        let gathered = self.time.min(self.started - self.ended);
+        let gathered = match self.started - self.ended {
+            pause if pause > IDLE => Duration::ZERO,
+            pause => self.time.min(pause),
+        };
         // To shrink faster after a call without a wait made the batches of two copies half as large.
         let time = (gathered * 15 / 16 + waited).min(now - self.started);
         // A single request shows that little is going on.
@@ -110,7 +116,7 @@ mod tests {
         assert_eq!(call(&mut pace, 2 * MS).await, 4 * MS * 15 / 16 + 2 * MS);
         assert_eq!(call(&mut pace, 4 * MS).await, 8 * MS, "as long as the call");
         assert_eq!(call(&mut pace, Duration::ZERO).await, 8 * MS * 15 / 16);
-        for _ in 0..33 {
+        for _ in 0..44 {
             call(&mut pace, Duration::ZERO).await;
         }
         assert_eq!(pace.gather(), None, "too short for a timer");
@@ -144,6 +150,14 @@ mod tests {
         advance(4 * MS).await;
         pace.ended(2, 2, 2 * MS);
         assert_eq!(pace.time, MS * 15 / 16 + 2 * MS);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn waits_of_long_ago_do_not_count() {
+        let mut pace = Pace::new();
+        call(&mut pace, 8 * MS).await;
+        advance(IDLE + MS).await;
+        assert_eq!(call(&mut pace, Duration::ZERO).await, Duration::ZERO);
     }
 
     #[tokio::test(start_paused = true)]

@@ -36,8 +36,8 @@ fn send_with_keys(shop: &Shop, requests: Vec<Reserve>) -> JoinHandle<Result<Batc
 }
 
 /// Without keys, and with keys, where the first attempt waits.
-const CALLS: [fn(&Shop, Vec<Reserve>) -> JoinHandle<Result<Batch, Error>>; 2] =
-    [send, send_with_keys];
+const CALLS: [Call; 2] = [send, send_with_keys];
+type Call = fn(&Shop, Vec<Reserve>) -> JoinHandle<Result<Batch, Error>>;
 
 #[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
 async fn a_free_lock_is_not_waited_for(pool: PgPool) {
