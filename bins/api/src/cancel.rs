@@ -52,7 +52,7 @@ pub(crate) fn start(builder: &LaneBuilder, sale: &'static Sale) -> Lanes {
         "cancel",
         lock_of,
         shown,
-        move |executor, requests, _| {
+        move |executor, requests| {
             async move { cancel::cancel(executor, &requests, &sale.events).await }.boxed()
         },
     )

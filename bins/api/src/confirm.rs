@@ -75,7 +75,7 @@ pub(crate) fn start(builder: &LaneBuilder, sale: &'static Sale) -> Lanes {
         "confirm",
         lock_of,
         shown,
-        move |executor, requests, _| {
+        move |executor, requests| {
             async move { confirm::confirm(executor, &requests, &sale.events).await }.boxed()
         },
     )

@@ -67,7 +67,7 @@ pub(crate) fn start(builder: &LaneBuilder, sale: &'static Sale) -> Lanes {
         "extend",
         lock_of,
         shown,
-        move |executor, requests, _| {
+        move |executor, requests| {
             async move { extend::extend(executor, &requests, max_hold_seconds).await }.boxed()
         },
     )

@@ -7,7 +7,7 @@ use inventory::{
     database::{self, OwnSession, Rehearsal},
     locked::{self, Holder},
 };
-use lanes::{Answers, Lanes, Limits, LockProbe, Locks, NoAnswer, Quarantine};
+use lanes::{Answers, Lanes, Limits, LockProbe, NoAnswer, Quarantine};
 use sqlx::PgPool;
 use tokio::sync::SetOnce;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -73,14 +73,14 @@ impl LaneBuilder {
         L: Fn(&Q) -> LockOf + Clone + Send + Sync + 'static,
         Q: Clone + Send + Sync + 'static,
         A: Send + 'static,
-        F: Fn(LaneConnections, Vec<Q>, Locks) -> Fut + Clone + Send + Sync + 'static,
+        F: Fn(LaneConnections, Vec<Q>) -> Fut + Clone + Send + Sync + 'static,
         Fut: Future<Output = Result<Answers<A>, Error>> + Send + 'static,
     {
         let blocked = self.blocked.clone();
-        let call = move |connections: LaneConnections, requests, locks| {
+        let call = move |connections: LaneConnections, requests| {
             let (blocked, lock_of, call) = (blocked.clone(), lock_of.clone(), call.clone());
             async move {
-                let call = |requests| call(connections.clone(), requests, locks);
+                let call = |requests| call(connections.clone(), requests);
                 blocked.run_without(requests, &lock_of, &call).await
             }
         };
@@ -118,7 +118,7 @@ impl LaneBuilder {
 
     /// Reads of the products of reservations.
     pub(crate) fn products_of(&self) -> ProductsOf {
-        let find = async |pool, ids: Vec<ReservationId>, _| locked::products_of(&pool, &ids).await;
+        let find = async |pool, ids: Vec<ReservationId>| locked::products_of(&pool, &ids).await;
         self.lanes("product_of", 1, find)
     }
 
@@ -132,11 +132,11 @@ impl LaneBuilder {
     where
         Q: Send + 'static,
         A: Send + 'static,
-        F: Fn(PgPool, Vec<Q>, Locks) -> Fut + Clone + Send + 'static,
+        F: Fn(PgPool, Vec<Q>) -> Fut + Clone + Send + 'static,
         Fut: Future<Output = Result<Vec<A>, Error>> + Send + 'static,
     {
-        let call = move |pool, requests, locks| {
-            let call = call(pool, requests, locks);
+        let call = move |pool, requests| {
+            let call = call(pool, requests);
             async move { Ok(call.await?.into()) }
         };
         self.start(verb, count, || self.pool.clone(), call)
@@ -153,7 +153,7 @@ impl LaneBuilder {
         Q: Send + 'static,
         A: Send + 'static,
         C: Clone + Send + 'static,
-        F: Fn(C, Vec<Q>, Locks) -> Fut + Clone + Send + 'static,
+        F: Fn(C, Vec<Q>) -> Fut + Clone + Send + 'static,
         Fut: Future<Output = Result<Answers<A>, Error>> + Send + 'static,
     {
         let (size, duration) = self.metrics.batches(verb);
@@ -161,11 +161,11 @@ impl LaneBuilder {
             let connections = connections_of_lane();
             let (size, duration, call) = (size.clone(), duration.clone(), call.clone());
             let failed_calls = Arc::clone(&self.failed_calls);
-            move |requests: Vec<Q>, locks| {
+            move |requests: Vec<Q>| {
                 let count = requests.len();
                 let (size, failed_calls) = (size.clone(), Arc::clone(&failed_calls));
                 let timed = duration.start_timer();
-                let call = call(connections.clone(), requests, locks);
+                let call = call(connections.clone(), requests);
                 async move {
                     let answers = call.await;
                     timed.observe_duration();

@@ -63,7 +63,7 @@ fn about<A>(named: &Named, answer: Result<Rendered<A>, Problem>) -> Result<Rende
 pub(crate) type Lanes = lanes::Lanes<Subject, Option<Whereabouts>>;
 
 pub(crate) fn start(builder: &LaneBuilder) -> Lanes {
-    let find = async |pool, subjects: Vec<Subject>, _| moved::moved(&pool, &subjects).await;
+    let find = async |pool, subjects: Vec<Subject>| moved::moved(&pool, &subjects).await;
     builder.lanes("moved", 1, find)
 }
 

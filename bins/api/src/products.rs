@@ -52,7 +52,7 @@ pub(crate) type Lanes = lanes::Lanes<ProductId, Option<Product>>;
 impl Lists {
     pub(crate) fn start(builder: &LaneBuilder, one: &'static Lanes, skus: &'static Skus) -> Self {
         let memory = ListMemory::default();
-        let list = move |pool, requests: Vec<()>, _| {
+        let list = move |pool, requests: Vec<()>| {
             let memory = memory.clone();
             async move {
                 let products = product::list(&pool).await?;
@@ -81,7 +81,7 @@ impl Lists {
 }
 
 pub(crate) fn start(builder: &LaneBuilder) -> Lanes {
-    let get = async |pool, ids: Vec<ProductId>, _| product::get(&pool, &ids).await;
+    let get = async |pool, ids: Vec<ProductId>| product::get(&pool, &ids).await;
     builder.lanes("get_product", 1, get)
 }
 

@@ -27,7 +27,7 @@ use crate::{
 pub(crate) type Lanes = lanes::Lanes<ReservationId, Option<Reservation>>;
 
 pub(crate) fn start(builder: &LaneBuilder) -> Lanes {
-    let get = async |pool, ids: Vec<ReservationId>, _| reservation::get(&pool, &ids).await;
+    let get = async |pool, ids: Vec<ReservationId>| reservation::get(&pool, &ids).await;
     builder.lanes("get_reservation", 1, get)
 }
 

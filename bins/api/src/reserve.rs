@@ -9,7 +9,6 @@ use inventory::{
     reserve::{self, Reserve},
     sku::Sku,
 };
-use lanes::Locks;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use trace::Span;
@@ -107,7 +106,7 @@ pub(crate) fn start(builder: &LaneBuilder, sale: &'static Sale, count: usize) ->
     Verb::start_with(
         builder,
         spec,
-        move |executor, requests, locks| decide(executor, requests, locks, sale).boxed(),
+        move |executor, requests| decide(executor, requests, sale).boxed(),
         Some(at_once(sale)),
     )
 }
@@ -128,7 +127,6 @@ fn at_once(sale: &'static Sale) -> AtOnce<Reserve> {
 async fn decide(
     executor: Executor<'_>,
     requests: Vec<Reserve>,
-    locks: Locks,
     sale: &'static Sale,
 ) -> Result<Batch, Error> {
     let Sale {
@@ -136,12 +134,7 @@ async fn decide(
         ref events,
         ..
     } = *sale;
-    match (executor, locks) {
-        (Executor::Alone(connections), Locks::Free) => {
-            reserve::try_first(connections, &requests, hold_seconds, events).await
-        }
-        (executor, _) => reserve::reserve(executor, &requests, hold_seconds, events).await,
-    }
+    reserve::reserve(executor, &requests, hold_seconds, events).await
 }
 
 fn render(outcome: Outcome) -> Result<Created<Reservation>, Problem> {

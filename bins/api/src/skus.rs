@@ -73,7 +73,7 @@ impl Named {
 
 impl Skus {
     pub(crate) fn start(builder: &LaneBuilder) -> Self {
-        let find = async |pool, skus: Vec<Sku>, _| sku::products(&pool, &skus).await;
+        let find = async |pool, skus: Vec<Sku>| sku::products(&pool, &skus).await;
         Self {
             known: RwLock::default(),
             lanes: builder.lanes("find_sku", 1, find),

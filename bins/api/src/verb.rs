@@ -18,11 +18,12 @@ use inventory::{
     idempotency::{self, Executed, Key, KeyOutcome, StoredOutcome, WorkOutcome},
     reservation::{Refusal, Reservation},
 };
-use lanes::{Answers, Locks, NoAnswer};
+use lanes::{Answers, NoAnswer};
 use sqlx::PgConnection;
 
 use crate::{
     Problem,
+    after_commit::AfterCommit,
     answer::Answer,
     idempotency::{Rendered, from_stored, render_again, to_stored},
     lane_builder::{LaneBuilder, LaneConnections, LockOf, ProductsOf, VerbLanes},
@@ -61,9 +62,9 @@ pub(crate) struct Verb<Q, A> {
     render: Render<A>,
 }
 
-/// Runs the verb. In a call of its own, it is told whether the last calls of its lane had to wait for locks.
+/// Runs the verb.
 type Decide<Q> = Arc<
-    dyn for<'a> Fn(Executor<'a>, Vec<Q>, Locks) -> BoxFuture<'a, Result<Batch, Error>>
+    dyn for<'a> Fn(Executor<'a>, Vec<Q>) -> BoxFuture<'a, Result<Batch, Error>>
         + Send
         + Sync,
 >;
@@ -76,7 +77,7 @@ where
     /// Starts the lanes.
     pub(crate) fn start<F>(builder: &LaneBuilder, spec: VerbSpec<Q, A>, decide: F) -> Self
     where
-        F: for<'a> Fn(Executor<'a>, Vec<Q>, Locks) -> BoxFuture<'a, Result<Batch, Error>>
+        F: for<'a> Fn(Executor<'a>, Vec<Q>) -> BoxFuture<'a, Result<Batch, Error>>
             + Send
             + Sync
             + 'static,
@@ -92,7 +93,7 @@ where
         at_once: Option<AtOnce<Q>>,
     ) -> Self
     where
-        F: for<'a> Fn(Executor<'a>, Vec<Q>, Locks) -> BoxFuture<'a, Result<Batch, Error>>
+        F: for<'a> Fn(Executor<'a>, Vec<Q>) -> BoxFuture<'a, Result<Batch, Error>>
             + Send
             + Sync
             + 'static,
@@ -144,7 +145,7 @@ where
         decide: F,
     ) -> Self
     where
-        F: for<'a> Fn(Executor<'a>, Vec<Q>, Locks) -> BoxFuture<'a, Result<Batch, Error>>
+        F: for<'a> Fn(Executor<'a>, Vec<Q>) -> BoxFuture<'a, Result<Batch, Error>>
             + Send
             + Sync
             + 'static,
@@ -197,16 +198,11 @@ where
     Q: Clone + Send + Sync + 'static,
 {
     let after_commit = builder.after_commit.clone();
-    let call = move |connections: LaneConnections, requests, locks| {
+    let call = move |connections: LaneConnections, requests| {
         let (after_commit, decide) = (after_commit.clone(), decide.clone());
         async move {
-            let batch = decide(Executor::Alone((&connections).into()), requests, locks).await?;
-            let waited = batch.waited;
-            let answers = Answers::later(move || {
-                after_commit.tell(batch.transitions());
-                batch.answers
-            });
-            Ok(answers.after_wait(waited))
+            let batch = decide(Executor::Alone((&connections).into()), requests).await?;
+            Ok(answers_of(batch, after_commit, |outcomes| outcomes))
         }
     };
     builder.verb_lanes(spec.name, spec.lanes, spec.lock_of, call)
@@ -227,7 +223,7 @@ where
     // Whether the previous batch had keys that were not new. After an overload, many clients repeat their requests.
     // Then an attempt as if all keys were new would mostly be work that is rolled back.
     let had_repeats = Arc::new(AtomicBool::new(false));
-    let call = move |connections: LaneConnections, requests: Vec<(Key, Q)>, _| {
+    let call = move |connections: LaneConnections, requests: Vec<(Key, Q)>| {
         let (after_commit, decide) = (after_commit.clone(), decide.clone());
         let (at_once, had_repeats) = (at_once.clone(), Arc::clone(&had_repeats));
         async move {
@@ -239,13 +235,10 @@ where
                     if let Some(batch) =
                         (at_once.work)((&connections).into(), &keys, &requests).await?
                     {
-                        let waited = batch.waited;
-                        let answers = Answers::later(move || {
-                            after_commit.tell(batch.transitions());
-                            let answers = batch.answers.into_iter().map(render);
-                            answers.map(|answer| answer.map(Rendered::from)).collect()
-                        });
-                        return Ok(answers.after_wait(waited));
+                        let answer = move |outcome| render(outcome).map(Rendered::from);
+                        return Ok(answers_of(batch, after_commit, move |outcomes| {
+                            outcomes.into_iter().map(answer).collect()
+                        }));
                     }
                 } else {
                     executed = idempotency::execute_new(&connections, &keys, work()).await?;
@@ -286,6 +279,20 @@ where
     builder.verb_lanes(spec.name, spec.lanes, lock_of, call)
 }
 
+/// The answers that `make` makes of the outcomes of a batch.
+fn answers_of<A: 'static>(
+    batch: Batch,
+    after_commit: AfterCommit,
+    make: impl FnOnce(Vec<Outcome>) -> Vec<A> + Send + 'static,
+) -> Answers<A> {
+    let waited = batch.waited;
+    let answers = move || {
+        after_commit.tell(batch.transitions());
+        make(batch.answers)
+    };
+    Answers::later(answers).after_wait(waited)
+}
+
 type WorkFuture<'a> = BoxFuture<'a, Result<WorkOutcome<Batch, Problem>, Error>>;
 
 /// The work of [`idempotency::execute_once`] for those of `requests` that are new.
@@ -302,7 +309,7 @@ where
         let new = new.into_iter().map(|position| requests[position].clone());
         let new = new.collect();
         let work = async move {
-            let batch = decide(Executor::Transaction(transaction), new, Locks::Taken).await?;
+            let batch = decide(Executor::Transaction(transaction), new).await?;
             let mut answers = Vec::with_capacity(batch.answers.len());
             for outcome in &batch.answers {
                 match to_stored(render(outcome.clone())).await {

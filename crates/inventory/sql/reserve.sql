@@ -11,8 +11,8 @@
 -- Rows instead of arrays would cost a tenth more. `reserved_at` is the creation time of the new holds, if any.
 -- `expired` counts the holds that this call expired. reference_texts is empty when no request has a reference.
 --
--- `busy` is true when another transaction has locked one of the products and `wait` is false. Nothing else is
--- returned then. The call may have locked other products. The transaction must end before it tries again with `wait`:
+-- `busy` is true when another transaction has locked one of several products and `wait` is false. Nothing else is
+-- returned then. The call may have locked the other products. The transaction must end before it tries again with `wait`:
 -- waiting with these locks held could deadlock. `waited` is how long the call has waited for locks, in microseconds.
 --
 -- The settings: a lock timeout proves that nothing was done, so the client may retry. The statistics may date from the
@@ -62,17 +62,21 @@ begin
   end if;
 
   if not one_product or sold_out = '{}' then
-    if wait then
-      waited := wait_for_products_v3(array(select q.id from unnest(product_ids) as q (id) where q.id <> all(sold_out)));
-    end if;
     -- An assignment costs a third of `select … into … from`.
     if one_product then
-      fast := reserve_one_product_v1(first_id, user_ids, quantities, reference_texts, hold_seconds, wait);
+      fast := reserve_one_product_v2(first_id, user_ids, quantities, reference_texts, hold_seconds);
+      if fast.locked = '{}' then
+        waited := wait_for_products_v3(array[first_id]);
+        fast := reserve_one_product_v2(first_id, user_ids, quantities, reference_texts, hold_seconds);
+      end if;
     else
+      if wait then
+        waited := wait_for_products_v3(array(select q.id from unnest(product_ids) as q (id) where q.id <> all(sold_out)));
+      end if;
       fast := reserve_products_v1(product_ids, user_ids, quantities, reference_texts, hold_seconds, sold_out, wait);
+      busy := fast.busy;
+      if busy then return; end if;
     end if;
-    busy := fast.busy;
-    if busy then return; end if;
     ids := fast.ids; numbers := fast.numbers; reserved_at := fast.reserved_at; locked := fast.locked;
   end if;
   if cardinality(ids) = size and array_position(ids, null) is null then

@@ -1,13 +1,13 @@
--- The fast path of reserve for requests of one product. Locks the product. When it has enough units for all requests
+-- The fast path of reserve for requests of one product. Locks the product, or returns without a lock if another session has
+-- it: then `locked` is empty, as for a product that does not exist. When the product has enough units for all requests
 -- and no rule that could refuse one, the call serves the first request of each user who has no hold. The other
 -- requests get no id and are left to reserve_one_by_one.
 --
 -- The lock reads the newest version of the product first. A lookup by `id = …` would visit every row version that an old
 -- snapshot still needs, oldest first. A product on sale gains hundreds of versions per second.
-create or replace function reserve_one_product_v1(
+create or replace function reserve_one_product_v2(
   product_id bigint, user_ids bigint[], quantities integer[], reference_texts text[], hold_seconds integer,
-  wait boolean,
-  out busy boolean, out ids bigint[], out numbers integer[], out reserved_at timestamptz, out locked bigint[]
+  out ids bigint[], out numbers integer[], out reserved_at timestamptz, out locked bigint[]
 )
 language plpgsql
 as $$
@@ -22,11 +22,6 @@ begin
   into product from products p
   where p.id >= product_id and p.id <= product_id
   order by p.id desc limit 1 for no key update skip locked;
-  -- After a wait for the lock, a missing product was created only just now. It does not count as busy.
-  busy := false;
-  if not found and not wait then
-    busy := exists (select from products p where p.id = product_id);
-  end if;
   reserved_at := clock_timestamp();
   locked := case when product.stock is null then '{}' else array[product_id] end;
   -- Here and below: for a single request, an expression costs a tenth of the query.
@@ -46,7 +41,7 @@ begin
   -- reserve: find the users who hold the product
   holders := array(
     select h.user_id from reservations_active h
-    where h.user_id = any(user_ids) and h.product_id = reserve_one_product_v1.product_id
+    where h.user_id = any(user_ids) and h.product_id = reserve_one_product_v2.product_id
       and h.user_id > 0 -- selects the index
   );
   if size = 1 and holders = '{}' then

@@ -49,6 +49,14 @@ pub async fn reserve(
     hold_seconds: i32,
     events: &Events,
 ) -> Result<Batch, Error> {
+    let mut executor = executor.into();
+    // A transaction would keep the locks of a failed attempt while it waits for the others, which could deadlock.
+    if let Executor::Alone(_) = executor {
+        let tried = decide(executor.reborrow(), TRY, requests, hold_seconds, events).await?;
+        if !tried.busy {
+            return batch(tried);
+        }
+    }
     batch(decide(executor, RESERVE, requests, hold_seconds, events).await?)
 }
 
@@ -100,25 +108,11 @@ pub fn restore(
     Ok(answer?)
 }
 
-/// As [`reserve`]. It first tries without waiting for locks, which costs less while no other session has locked the products.
-pub async fn try_first(
-    connections: Connections<'_>,
-    requests: &[Reserve],
-    hold_seconds: i32,
-    events: &Events,
-) -> Result<Batch, Error> {
-    let tried = decide(connections, TRY, requests, hold_seconds, events).await?;
-    match tried.busy {
-        true => reserve(connections, requests, hold_seconds, events).await,
-        false => batch(tried),
-    }
-}
-
 const RESERVE: &str = "-- reserve
     select outcomes, ids, numbers, reserved_at, expired, busy, waited
     from reserve_v3($1, $2, $3, $4, $5, $6)";
 
-/// Reserves without waiting for a lock.
+/// Does nothing if one of several products is locked. That costs less than to wait for each of them.
 const TRY: &str = "-- reserve
     select outcomes, ids, numbers, reserved_at, expired, busy, waited
     from reserve_v3($1, $2, $3, $4, $5, $6, wait => false)";

@@ -18,7 +18,7 @@ use trace::Span;
 use crate::{
     answers::Answers,
     overload::{NoAnswer, Overload},
-    pace::{Locks, Pace},
+    pace::Pace,
     queue::{FairQueue, UNKEYED},
 };
 
@@ -84,7 +84,7 @@ type Batch<Q> = (Vec<Q>, Vec<Span>);
 
 impl<Q: Send + 'static, A: Send + 'static> Lanes<Q, A> {
     /// Starts `count` lanes of `verb`. `call_of_lane` is called once per lane and returns the lane's call. A lane
-    /// runs one call at a time, with one batch, and tells it what its last calls have met. A lane ends when `stop` is cancelled, its queue is empty, and its last batch
+    /// runs one call at a time, with one batch. It ends when `stop` is cancelled, its queue is empty, and its last batch
     /// is answered.
     pub fn start<F, Fut>(
         verb: &'static str,
@@ -95,7 +95,7 @@ impl<Q: Send + 'static, A: Send + 'static> Lanes<Q, A> {
         call_of_lane: impl Fn() -> F,
     ) -> Self
     where
-        F: Fn(Vec<Q>, Locks) -> Fut + Send + 'static,
+        F: Fn(Vec<Q>) -> Fut + Send + 'static,
         Fut: Future<Output = Result<Answers<A>, NoAnswer>> + Send + 'static,
     {
         let lanes: Vec<_> = (0..count)
@@ -186,7 +186,7 @@ async fn received<A>(answer: oneshot::Receiver<Result<A, NoAnswer>>) -> Result<A
 impl<Q: Send + 'static, A: Send + 'static> Lane<Q, A> {
     async fn run<F, Fut>(self: Arc<Self>, call: F, stop: CancellationToken)
     where
-        F: Fn(Vec<Q>, Locks) -> Fut,
+        F: Fn(Vec<Q>) -> Fut,
         Fut: Future<Output = Result<Answers<A>, NoAnswer>>,
     {
         let mut pace = Pace::new();
@@ -201,7 +201,7 @@ impl<Q: Send + 'static, A: Send + 'static> Lane<Q, A> {
                 let size = requests.len();
                 let span = Span::of_batch(self.verb, &spans);
                 pace.started();
-                let call = self.run_call(span.scope(call(requests, pace.locks())));
+                let call = self.run_call(span.scope(call(requests)));
                 // The call sends its statement when it is first polled. While the database works on it, the batch before is
                 // answered.
                 let answer = async {

@@ -58,7 +58,6 @@ mod queue;
 pub use answers::Answers;
 pub use lane::{Lanes, Limits};
 pub use overload::{NoAnswer, Overload};
-pub use pace::Locks;
 pub use quarantine::{LockProbe, Quarantine};
 
 #[cfg(test)]

@@ -14,15 +14,6 @@ const SHORTEST: Duration = Duration::from_micros(500);
 /// After so long between two calls, the lane was idle, and what it knew is old.
 const IDLE: Duration = Duration::from_millis(100);
 
-/// Whether the last calls of a lane had to wait for locks that others held.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Locks {
-    /// They got their locks at once.
-    Free,
-    /// They had to wait.
-    Taken,
-}
-
 /// How long a lane gathers requests between two calls. Zero as long as its calls need not wait for locks.
 ///
 /// A call that waits for a lock would only do the same work later. Requests that come until then cannot join it, so it
@@ -45,13 +36,6 @@ impl Pace {
             expected: 0,
             started: now,
             ended: now,
-        }
-    }
-
-    pub(crate) fn locks(&self) -> Locks {
-        match self.time.is_zero() {
-            true => Locks::Free,
-            false => Locks::Taken,
         }
     }
 
@@ -102,7 +86,6 @@ mod tests {
         pace.started();
         advance(8 * MS).await;
         pace.ended(2, 2, waited);
-        assert_eq!(pace.locks() == Locks::Taken, !pace.time.is_zero());
         pace.time
     }
 

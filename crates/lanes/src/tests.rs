@@ -13,10 +13,12 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{queue::FairQueue, *};
 
+mod gathering;
+
 /// One lane of a verb that doubles each request. The test decides when a batch is answered.
 struct Bench {
     lanes: Arc<Lanes<i64, i64>>,
-    batches: mpsc::UnboundedReceiver<(Vec<i64>, Locks)>,
+    batches: mpsc::UnboundedReceiver<Vec<i64>>,
     gate: Arc<Semaphore>,
     stop: CancellationToken,
     tasks: TaskTracker,
@@ -29,9 +31,9 @@ impl Bench {
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         let call_of_lane = || {
             let (passed, seen) = (Arc::clone(&gate), seen.clone());
-            move |mut batch: Vec<i64>, locks| {
+            move |mut batch: Vec<i64>| {
                 let passed = Arc::clone(&passed);
-                let _ = seen.send((batch.clone(), locks));
+                let _ = seen.send(batch.clone());
                 async move {
                     passed
                         .acquire()
@@ -77,28 +79,7 @@ impl Bench {
     }
 
     async fn batch(&mut self) -> Vec<i64> {
-        self.batches
-            .recv()
-            .await
-            .unwrap_or((Vec::new(), Locks::Free))
-            .0
-    }
-
-    /// A lane whose last call had two requests and has waited for a lock.
-    async fn after_a_wait() -> Self {
-        let mut bench = Self::new(LIMITS);
-        let mut asked = Vec::new();
-        for request in [1, SLOW, 2] {
-            asked.push(bench.ask(request).await);
-        }
-        bench.gate.add_permits(9);
-        for asked in asked {
-            assert!(asked.await.is_ok_and(|answer| answer.is_ok()));
-        }
-        assert_eq!(bench.batches.recv().await, Some((vec![1], Locks::Free)));
-        let second = bench.batches.recv().await;
-        assert_eq!(second, Some((vec![SLOW, 2], Locks::Free)));
-        bench
+        self.batches.recv().await.unwrap_or_default()
     }
 }
 
@@ -150,7 +131,7 @@ async fn the_next_call_starts_before_a_batch_is_answered() {
     let gate = Arc::new(Semaphore::new(0));
     let call_of_lane = || {
         let (log, gate) = (log.clone(), Arc::clone(&gate));
-        move |batch: Vec<i64>, _| {
+        move |batch: Vec<i64>| {
             let (log, gate) = (log.clone(), Arc::clone(&gate));
             async move {
                 let _ = log.send(("called", batch.clone()));
@@ -188,85 +169,6 @@ async fn the_next_call_starts_before_a_batch_is_answered() {
     ];
     let wanted = wanted.map(|(what, request)| (what, vec![request]));
     assert_eq!(seen.collect::<Vec<_>>(), wanted);
-}
-
-/// The batch before is answered first.
-#[tokio::test(start_paused = true)]
-async fn after_a_wait_the_next_batch_gathers_for_as_long() {
-    let mut bench = Bench::after_a_wait().await;
-    let start = Instant::now();
-    let asked = bench.ask(3).await;
-    // The paused clock advances when all tasks wait.
-    let next = bench.batches.recv().await;
-    assert_eq!(next, Some((vec![3], Locks::Taken)));
-    assert_eq!(start.elapsed().as_millis(), WAIT.as_millis());
-    assert_eq!(asked.await.ok(), Some(Ok(6)));
-    // A single request shows that little is going on.
-    let start = Instant::now();
-    bench.ask(4).await;
-    assert_eq!(bench.batches.recv().await, Some((vec![4], Locks::Free)));
-    assert_eq!(start.elapsed(), Duration::ZERO);
-}
-
-#[tokio::test(start_paused = true)]
-async fn gathering_ends_when_as_many_wait_as_came_before() {
-    let mut bench = Bench::after_a_wait().await;
-    let start = Instant::now();
-    let first = bench.ask(3).await;
-    assert!(bench.batches.try_recv().is_err(), "one is not enough");
-    let second = bench.ask(4).await;
-    assert_eq!(bench.batch().await, [3, 4]);
-    for (request, asked) in [(3, first), (4, second)] {
-        assert_eq!(asked.await.ok(), Some(Ok(request * 2)));
-    }
-    assert_eq!(start.elapsed(), Duration::ZERO);
-}
-
-/// The time counts from the end of the last call.
-#[tokio::test(start_paused = true)]
-async fn a_lane_that_was_idle_does_not_gather() {
-    let mut bench = Bench::after_a_wait().await;
-    advance(2 * WAIT).await;
-    let start = Instant::now();
-    bench.ask(3).await;
-    assert_eq!(bench.batch().await, [3]);
-    assert_eq!(start.elapsed(), Duration::ZERO);
-}
-
-#[tokio::test(start_paused = true)]
-async fn gathering_ends_when_a_batch_is_full() {
-    let mut bench = Bench::new(LIMITS);
-    let _first = bench.ask(1).await;
-    for request in [SLOW, 2, 3, 4] {
-        bench.ask(request).await;
-    }
-    let start = Instant::now();
-    bench.gate.add_permits(9);
-    assert_eq!(bench.batch().await, [1]);
-    assert_eq!(bench.batch().await, [SLOW, 2, 3]);
-    // Four are expected, and one of them waits.
-    while start.elapsed() < WAIT {
-        tokio::task::yield_now().await;
-    }
-    for request in [5, 6] {
-        assert!(bench.batches.try_recv().is_err());
-        bench.ask(request).await;
-    }
-    assert_eq!(bench.batch().await, [4, 5, 6]);
-    assert_eq!(start.elapsed(), WAIT);
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_stop_ends_the_gathering() {
-    let mut bench = Bench::after_a_wait().await;
-    let start = Instant::now();
-    let asked = bench.ask(3).await;
-    bench.stop.cancel();
-    assert_eq!(bench.batch().await, [3]);
-    assert_eq!(asked.await.ok(), Some(Ok(6)));
-    bench.tasks.close();
-    bench.tasks.wait().await;
-    assert_eq!(start.elapsed(), Duration::ZERO);
 }
 
 #[tokio::test]
@@ -557,13 +459,4 @@ impl LockProbe for NeverBlocked {
     async fn locked_by(&self, _: i64) -> Result<Option<&'static str>, ()> {
         Ok(None)
     }
-}
-
-#[tokio::test]
-async fn a_wait_is_known_behind_the_quarantine() {
-    let quarantine = Quarantine::new(NeverBlocked);
-    let call = async |requests: Vec<i64>| Ok(Answers::from(requests).after_wait(WAIT));
-    let answers = quarantine.run_without(vec![1, 2], &|&row| row, &call).await;
-    let found = answers.map(|answers| (answers.waited(), answers.make()));
-    assert_eq!(found, Ok((WAIT, vec![Ok(1), Ok(2)])));
 }

@@ -40,6 +40,6 @@ mod sku;
 mod sql;
 mod storm;
 mod support;
-mod try_first;
+mod waited;
 mod waiting;
 mod waitlist;

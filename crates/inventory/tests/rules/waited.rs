@@ -1,10 +1,9 @@
-//! Reserves of several processes: they first try without waiting for locks, and tell how long they have waited.
+//! Reserves tell how long they have waited for locks.
 
 use std::time::{Duration, Instant};
 
 use inventory::{
-    Error, ProductId, batch::Batch, database::Connections, idempotency::Key, reservation::Refusal,
-    reserve, reserve::Reserve,
+    Error, ProductId, batch::Batch, idempotency::Key, reservation::Refusal, reserve, reserve::Reserve,
 };
 use sqlx::PgPool;
 use tokio::task::JoinHandle;
@@ -15,8 +14,7 @@ use crate::support::{HOLD_SECONDS, Shop, one, outcomes};
 fn send(shop: &Shop, requests: Vec<Reserve>) -> JoinHandle<Result<Batch, Error>> {
     let shop = shop.clone();
     tokio::spawn(async move {
-        let connections = Connections::from(&shop.pool);
-        reserve::try_first(connections, &requests, HOLD_SECONDS, &shop.events).await
+        reserve::reserve(&shop.pool, &requests, HOLD_SECONDS, &shop.events).await
     })
 }
 
