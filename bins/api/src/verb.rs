@@ -63,11 +63,8 @@ pub(crate) struct Verb<Q, A> {
 }
 
 /// Runs the verb.
-type Decide<Q> = Arc<
-    dyn for<'a> Fn(Executor<'a>, Vec<Q>) -> BoxFuture<'a, Result<Batch, Error>>
-        + Send
-        + Sync,
->;
+type Decide<Q> =
+    Arc<dyn for<'a> Fn(Executor<'a>, Vec<Q>) -> BoxFuture<'a, Result<Batch, Error>> + Send + Sync>;
 
 impl<Q, A> Verb<Q, A>
 where

@@ -65,10 +65,7 @@ begin
     -- An assignment costs a third of `select … into … from`.
     if one_product then
       fast := reserve_one_product_v2(first_id, user_ids, quantities, reference_texts, hold_seconds);
-      if fast.locked = '{}' then
-        waited := wait_for_products_v3(array[first_id]);
-        fast := reserve_one_product_v2(first_id, user_ids, quantities, reference_texts, hold_seconds);
-      end if;
+      waited := fast.waited;
     else
       if wait then
         waited := wait_for_products_v3(array(select q.id from unnest(product_ids) as q (id) where q.id <> all(sold_out)));

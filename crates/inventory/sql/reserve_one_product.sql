@@ -1,27 +1,37 @@
--- The fast path of reserve for requests of one product. Locks the product, or returns without a lock if another session has
--- it: then `locked` is empty, as for a product that does not exist. When the product has enough units for all requests
+-- The fast path of reserve for requests of one product. Locks the product. When it has enough units for all requests
 -- and no rule that could refuse one, the call serves the first request of each user who has no hold. The other
--- requests get no id and are left to reserve_one_by_one.
+-- requests get no id and are left to reserve_one_by_one. `waited` is how long it has waited for the lock, in microseconds.
 --
 -- The lock reads the newest version of the product first. A lookup by `id = …` would visit every row version that an old
 -- snapshot still needs, oldest first. A product on sale gains hundreds of versions per second.
 create or replace function reserve_one_product_v2(
   product_id bigint, user_ids bigint[], quantities integer[], reference_texts text[], hold_seconds integer,
-  out ids bigint[], out numbers integer[], out reserved_at timestamptz, out locked bigint[]
+  out ids bigint[], out numbers integer[], out reserved_at timestamptz, out locked bigint[], out waited integer
 )
 language plpgsql
 as $$
 #variable_conflict use_variable
 declare
-  size integer := cardinality(user_ids); product record;
+  size integer := cardinality(user_ids); product record; since timestamptz;
   units bigint; users bigint := 1::bigint;
   holders bigint[]; deadline timestamptz;
 begin
   -- reserve: lock the product, the newest version first
-  select p.ctid as stored_at, p.stock, p.hold_seconds, p.max_per_user, p.sale_starts_at, p.sale_ends_at, p.waiting
-  into product from products p
+  select p.ctid as stored_at, p.* into product from products p
   where p.id >= product_id and p.id <= product_id
   order by p.id desc limit 1 for no key update skip locked;
+  waited := 0;
+  if not found then
+    since := clock_timestamp();
+    -- reserve: wait for the lock
+    select p.ctid as stored_at, p.* into product from products p
+    where p.id >= product_id and p.id <= product_id
+    order by p.id desc limit 1 for no key update;
+    -- Not for an unknown product. The clock may be set meanwhile.
+    if found then
+      waited := least(greatest(extract(epoch from clock_timestamp() - since) * 1000000, 0), 60000000)::integer;
+    end if;
+  end if;
   reserved_at := clock_timestamp();
   locked := case when product.stock is null then '{}' else array[product_id] end;
   -- Here and below: for a single request, an expression costs a tenth of the query.

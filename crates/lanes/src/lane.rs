@@ -192,8 +192,9 @@ impl<Q: Send + 'static, A: Send + 'static> Lane<Q, A> {
         let mut pace = Pace::new();
         let mut unanswered: Option<Called<A>> = None;
         loop {
-            if let Some((end, expected)) = pace.gather() {
-                self.gather(end, expected, &mut unanswered, &stop).await;
+            if let Some(expected) = pace.expected() {
+                self.gather(expected, &mut pace, &mut unanswered, &stop)
+                    .await;
             }
             let (requests, spans) = self.take_batch();
             let before = unanswered.take();
@@ -226,25 +227,27 @@ impl<Q: Send + 'static, A: Send + 'static> Lane<Q, A> {
         }
     }
 
-    /// Waits until `end`, or until as many requests wait as `expected`. Answers the batch before, if it has to wait.
+    /// Waits until as many requests wait as `expected`, or for as long as `pace` says. If it waits, it first answers the batch
+    /// before.
     async fn gather(
         &self,
-        end: Instant,
         expected: usize,
+        pace: &mut Pace,
         before: &mut Option<Called<A>>,
         stop: &CancellationToken,
     ) {
         let Limits { batch, depth, wait } = self.limits;
         let wanted = expected.min(batch).min(depth);
         // The requests have a limit, too.
-        let end = end.min(Instant::now() + wait / 4);
+        let latest = Instant::now() + wait / 4;
         while self.is_short_of(wanted) {
             if let Some(before) = before.take() {
                 self.answer(before);
+                pace.answered();
             }
             tokio::select! {
                 () = self.arrived.notified() => {}
-                () = sleep_until(end) => break,
+                () = sleep_until(pace.end().min(latest)) => break,
                 () = stop.cancelled() => break,
             }
         }

@@ -17,15 +17,16 @@ const IDLE: Duration = Duration::from_millis(100);
 /// How long a lane gathers requests between two calls. Zero as long as its calls need not wait for locks.
 ///
 /// A call that waits for a lock would only do the same work later. Requests that come until then cannot join it, so it
-/// is better to send it later, with more requests. The time follows the waits: it grows by each wait, and shrinks by a sixteenth
-/// with each call. So it is at most sixteen times the mean wait. It is never longer than the last call took.
+/// is better to send it later, with more requests. The time follows the waits: it grows by each wait, and shrinks by a
+/// sixteenth with each call. So it is at most sixteen times the mean wait. It is never longer than the last call took.
 pub(crate) struct Pace {
     time: Duration,
     /// As many requests as the last batch had, and as came during its call.
     expected: usize,
-    /// When the last call started and ended.
+    /// When the last call started.
     started: Instant,
-    ended: Instant,
+    /// When the last call ended, or when its answers were sent, after which their clients can send more requests.
+    since: Instant,
 }
 
 impl Pace {
@@ -35,38 +36,43 @@ impl Pace {
             time: Duration::ZERO,
             expected: 0,
             started: now,
-            ended: now,
+            since: now,
         }
     }
 
-    /// Until when the lane gathers, and for how many requests. `None`: it does not.
-    pub(crate) fn gather(&self) -> Option<(Instant, usize)> {
-        let end = self.ended + self.time;
-        (end > Instant::now()).then_some((end, self.expected))
+    /// For how many requests the lane gathers, at most until [`Self::end`]. `None`: it does not.
+    pub(crate) fn expected(&self) -> Option<usize> {
+        (self.end() > Instant::now()).then_some(self.expected)
+    }
+
+    pub(crate) fn end(&self) -> Instant {
+        self.since + self.time
+    }
+
+    /// The answers of the last batch were sent before the next call.
+    pub(crate) fn answered(&mut self) {
+        self.since = Instant::now();
     }
 
     /// A call is sent.
     pub(crate) fn started(&mut self) {
         self.started = Instant::now();
+        if self.started - self.since > IDLE {
+            self.time = Duration::ZERO;
+        }
     }
 
     /// The call of a batch of `requests` has ended. It has `waited` for locks, and more requests are `waiting` now.
     pub(crate) fn ended(&mut self, requests: usize, waiting: usize, waited: Duration) {
         let now = Instant::now();
-        // Less than the time if enough requests came earlier.
-        let gathered = match self.started - self.ended {
-            pause if pause > IDLE => Duration::ZERO,
-            pause => self.time.min(pause),
-        };
-        // To shrink faster after a call without a wait made the batches of two copies half as large.
-        let time = (gathered * 15 / 16 + waited).min(now - self.started);
+        let time = (self.time * 15 / 16 + waited).min(now - self.started);
+        self.expected = requests + waiting;
         // A single request shows that little is going on.
-        self.time = match requests > 1 && time >= SHORTEST {
+        self.time = match self.expected > 1 && time >= SHORTEST {
             true => time.min(LONGEST),
             false => Duration::ZERO,
         };
-        self.expected = requests + waiting;
-        self.ended = now;
+        self.since = now;
     }
 }
 
@@ -80,9 +86,7 @@ mod tests {
 
     /// A call of two requests that starts when the lane has gathered, takes 8 ms, and leaves two more waiting.
     async fn call(pace: &mut Pace, waited: Duration) -> Duration {
-        if let Some((end, _)) = pace.gather() {
-            advance(end - Instant::now()).await;
-        }
+        advance(pace.end().saturating_duration_since(Instant::now())).await;
         pace.started();
         advance(8 * MS).await;
         pace.ended(2, 2, waited);
@@ -93,16 +97,17 @@ mod tests {
     async fn the_time_follows_the_waits() {
         let mut pace = Pace::new();
         assert_eq!(call(&mut pace, Duration::ZERO).await, Duration::ZERO);
-        assert_eq!(pace.gather(), None);
+        assert_eq!(pace.expected(), None);
         assert_eq!(call(&mut pace, 4 * MS).await, 4 * MS);
-        assert_eq!(pace.gather(), Some((Instant::now() + 4 * MS, 4)));
+        assert_eq!(pace.expected(), Some(4));
+        assert_eq!(pace.end(), Instant::now() + 4 * MS);
         assert_eq!(call(&mut pace, 2 * MS).await, 4 * MS * 15 / 16 + 2 * MS);
         assert_eq!(call(&mut pace, 4 * MS).await, 8 * MS, "as long as the call");
         assert_eq!(call(&mut pace, Duration::ZERO).await, 8 * MS * 15 / 16);
         for _ in 0..44 {
             call(&mut pace, Duration::ZERO).await;
         }
-        assert_eq!(pace.gather(), None, "too short for a timer");
+        assert_eq!(pace.expected(), None, "too short for a timer");
     }
 
     /// Such as for the calls of another lane, which do not become fewer.
@@ -123,16 +128,16 @@ mod tests {
         assert_eq!(pace.time, LONGEST);
     }
 
-    /// If enough requests came earlier, a longer time would change nothing.
+    /// Only then can their clients send the next requests.
     #[tokio::test(start_paused = true)]
-    async fn the_time_is_not_longer_than_it_took_to_gather() {
+    async fn the_time_counts_from_the_answers() {
         let mut pace = Pace::new();
-        call(&mut pace, 8 * MS).await;
-        advance(MS).await;
-        pace.started();
+        call(&mut pace, 4 * MS).await;
+        advance(3 * MS).await;
+        pace.answered();
+        assert_eq!(pace.end(), Instant::now() + 4 * MS);
         advance(4 * MS).await;
-        pace.ended(2, 2, 2 * MS);
-        assert_eq!(pace.time, MS * 15 / 16 + 2 * MS);
+        assert_eq!(pace.expected(), None);
     }
 
     #[tokio::test(start_paused = true)]
@@ -145,11 +150,13 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_single_request_ends_it() {
-        let mut pace = Pace::new();
-        call(&mut pace, 8 * MS).await;
-        pace.started();
-        advance(8 * MS).await;
-        pace.ended(1, 2, 4 * MS);
-        assert_eq!(pace.gather(), None);
+        for (requests, waiting, expected) in [(1, 0, None), (1, 1, Some(2)), (2, 0, Some(2))] {
+            let mut pace = Pace::new();
+            call(&mut pace, 8 * MS).await;
+            pace.started();
+            advance(8 * MS).await;
+            pace.ended(requests, waiting, 4 * MS);
+            assert_eq!(pace.expected(), expected);
+        }
     }
 }

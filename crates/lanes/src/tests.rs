@@ -4,6 +4,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::FutureExt as _;
 use proptest::{collection::vec, prelude::*};
 use tokio::{
     sync::{Semaphore, mpsc},
@@ -50,6 +51,9 @@ impl Bench {
                     batch.retain(|request| *request != 7);
                     let double = || {
                         assert!(!batch.contains(&17), "seventeen is a bug of the answers");
+                        if batch.contains(&SLOW_ANSWER) {
+                            let _ = advance(WAIT).now_or_never();
+                        }
                         batch.into_iter().map(|request| request * 2).collect()
                     };
                     Ok(Answers::later(double).after_wait(waited))
@@ -86,6 +90,9 @@ impl Bench {
 /// A call with this request waits for a lock, for this time.
 const SLOW: i64 = 1_000;
 const WAIT: Duration = Duration::from_millis(10);
+
+/// The answers of a batch with this request take as long.
+const SLOW_ANSWER: i64 = 1_001;
 
 /// Each request from this number on has a key of its own.
 const QUIET: i64 = 2_000;

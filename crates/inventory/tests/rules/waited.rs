@@ -3,7 +3,8 @@
 use std::time::{Duration, Instant};
 
 use inventory::{
-    Error, ProductId, batch::Batch, idempotency::Key, reservation::Refusal, reserve, reserve::Reserve,
+    Error, ProductId, batch::Batch, idempotency::Key, reservation::Refusal, reserve,
+    reserve::Reserve,
 };
 use sqlx::PgPool;
 use tokio::task::JoinHandle;

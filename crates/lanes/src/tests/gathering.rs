@@ -62,6 +62,25 @@ async fn a_lane_that_was_idle_does_not_gather() {
     assert_eq!(start.elapsed(), Duration::ZERO);
 }
 
+/// Only then can their clients send the next requests.
+#[tokio::test(start_paused = true)]
+async fn the_time_counts_from_the_answers() {
+    let mut bench = Bench::new(LIMITS);
+    let start = Instant::now();
+    for request in [1, SLOW, SLOW_ANSWER] {
+        bench.ask(request).await;
+    }
+    bench.gate.add_permits(9);
+    assert_eq!(bench.batch().await, [1]);
+    assert_eq!(bench.batch().await, [SLOW, SLOW_ANSWER]);
+    while start.elapsed() < 2 * WAIT {
+        tokio::task::yield_now().await;
+    }
+    bench.ask(2).await;
+    assert_eq!(bench.batch().await, [2]);
+    assert_eq!(start.elapsed(), 3 * WAIT);
+}
+
 #[tokio::test(start_paused = true)]
 async fn gathering_ends_when_a_batch_is_full() {
     let mut bench = Bench::new(LIMITS);
