@@ -112,7 +112,7 @@ const RESERVE: &str = "-- reserve
     select outcomes, ids, numbers, reserved_at, expired, busy, waited
     from reserve_v3($1, $2, $3, $4, $5, $6)";
 
-/// Does nothing if one of several products is locked. That costs less than to wait for each of them.
+/// Does nothing if another session has locked one of several products. If not, it saves a lock statement for each product.
 const TRY: &str = "-- reserve
     select outcomes, ids, numbers, reserved_at, expired, busy, waited
     from reserve_v3($1, $2, $3, $4, $5, $6, wait => false)";
