@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use futures_util::future::join_all;
+use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
-use crate::support::{System, Wire, eventually, id};
+use crate::support::{Answer, System, Wire, eventually, id};
 
 /// Users `1..=users`, each with `times` requests at the same moment. Returns the answers by user.
 async fn rush(
@@ -327,6 +328,48 @@ async fn a_read_is_never_older_than_its_request() {
     for reader in readers {
         assert!(!reader.is_finished(), "a reader failed");
         reader.abort();
+    }
+}
+
+/// The lane gathers until as many wait as in the last batch and behind it. So the request of a client that has just got its answer
+/// goes with those that have waited since.
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_wait_for_a_lock_a_lane_gathers_with_and_without_keys() {
+    const CALLS: &str = r#"flashsale_batch_requests_count{verb="reserve"}"#;
+    let system = System::start().await;
+    let product = system.create_product(9_999).await;
+    for keyed in [false, true] {
+        let reserve = |user: i64| {
+            let body = json!({ "product_id": product, "user_id": user });
+            let request = system.request(Method::POST, "/reservations").json(&body);
+            let request = match keyed {
+                true => request.header("Idempotency-Key", user.to_string()),
+                false => request,
+            };
+            tokio::spawn(async move { Answer::to(request).await.expect(201) })
+        };
+        let mut users = 1000 * i64::from(keyed)..;
+        let mut gathered = async || {
+            let before = system.metric(CALLS).await;
+            let mut lock = system.database.lock_product(product).await;
+            let [first, second, third, last] = [(); 4].map(|()| users.next().unwrap() + 1);
+            let first = reserve(first);
+            system.database.calls_wait_for_locks(1).await;
+            let others = [reserve(second), reserve(third)];
+            // The lane gathers for as long as it has waited.
+            let wait = sqlx::query("select pg_sleep(0.05)");
+            wait.execute(&mut *lock).await.unwrap();
+            lock.rollback().await.unwrap();
+            first.await.unwrap();
+            reserve(last).await.unwrap();
+            for other in others {
+                other.await.unwrap();
+            }
+            // Otherwise the others would be sent before the first is answered, and the last one would be a third call.
+            (system.metric(CALLS).await - before == 2.0).then_some(())
+        };
+        // On a busy machine, the last request may come too late.
+        eventually("a lane that gathers", &mut gathered).await;
     }
 }
 
