@@ -13,7 +13,7 @@
 --
 -- `busy` is true when another transaction has locked one of several products and `wait` is false. Nothing else is
 -- returned then. The call may have locked the other products. The transaction must end before it tries again with `wait`:
--- waiting with these locks held could deadlock. `waited` is how long the call has waited for locks, in microseconds.
+-- waiting with these locks held could deadlock. A call for one product always waits. `waited` is how long the call has waited for locks, in microseconds.
 --
 -- The settings: a lock timeout proves that nothing was done, so the client may retry. The statistics may date from the
 -- minute before the sale. Each table is therefore read in a step of its own, by arrays of keys. In a join, the planner
@@ -72,7 +72,11 @@ begin
       end if;
       fast := reserve_products_v1(product_ids, user_ids, quantities, reference_texts, hold_seconds, sold_out, wait);
       busy := fast.busy;
-      if busy then return; end if;
+      if busy then
+        -- Nothing was done, so the commit need not wait for the disk with the other products locked.
+        perform set_config('synchronous_commit', 'off', true);
+        return;
+      end if;
     end if;
     ids := fast.ids; numbers := fast.numbers; reserved_at := fast.reserved_at; locked := fast.locked;
   end if;

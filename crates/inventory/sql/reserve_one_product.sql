@@ -16,7 +16,7 @@ declare
   units bigint; users bigint := 1::bigint;
   holders bigint[]; deadline timestamptz;
 begin
-  -- reserve: lock the product, the newest version first
+  -- reserve: lock the product, the newest version first. A try, so that a free lock counts as no wait
   select p.ctid as stored_at, p.* into product from products p
   where p.id >= product_id and p.id <= product_id
   order by p.id desc limit 1 for no key update skip locked;
@@ -27,7 +27,7 @@ begin
     select p.ctid as stored_at, p.* into product from products p
     where p.id >= product_id and p.id <= product_id
     order by p.id desc limit 1 for no key update;
-    -- Not for an unknown product. The clock may be set meanwhile.
+    -- An unknown product is no wait. The limits: the clock may be set meanwhile.
     if found then
       waited := least(greatest(extract(epoch from clock_timestamp() - since) * 1000000, 0), 60000000)::integer;
     end if;

@@ -34,7 +34,7 @@ fn send_with_keys(shop: &Shop, requests: Vec<Reserve>) -> JoinHandle<Result<Batc
     })
 }
 
-/// Without keys, and with keys, where the first attempt waits.
+/// Without keys, and with keys.
 const CALLS: [Call; 2] = [send, send_with_keys];
 type Call = fn(&Shop, Vec<Reserve>) -> JoinHandle<Result<Batch, Error>>;
 
@@ -61,7 +61,7 @@ async fn a_wait_is_measured(pool: PgPool) {
     for call in CALLS {
         for products in [vec![product], vec![other, product]] {
             user += 1;
-            let lock = shop.lock(product).await;
+            let mut lock = shop.lock(product).await;
             let requests: Vec<_> = products.iter().map(|&id| one(id, user * 10)).collect();
             let batch = call(&shop, requests);
             shop.until_waiting(&[batch.abort_handle()]).await;
@@ -69,6 +69,9 @@ async fn a_wait_is_measured(pool: PgPool) {
             shop.counters(other).await;
             // `waited` is rounded to microseconds.
             let waits = start.elapsed() - Duration::from_micros(1);
+            // The version of the row that the call has found is not the one that it locks.
+            let change = sqlx::query("update products set stock = stock where id = $1");
+            change.bind(product).execute(&mut *lock).await.unwrap();
             lock.commit().await.unwrap();
             let batch = batch.await.unwrap().unwrap();
             assert_eq!(outcomes(&batch), vec![Ok(()); products.len()]);
@@ -78,7 +81,6 @@ async fn a_wait_is_measured(pool: PgPool) {
     shop.assert_sound().await;
 }
 
-/// A missing product does not count as locked.
 #[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
 async fn an_unknown_product_is_not_waited_for(pool: PgPool) {
     let shop = Shop::new(pool);
@@ -94,6 +96,22 @@ async fn an_unknown_product_is_not_waited_for(pool: PgPool) {
         }
     }
     shop.assert_sound().await;
+}
+
+/// A call that did nothing must not wait for the disk with other products locked.
+#[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
+async fn who_finds_one_of_several_products_locked_ends_at_once(pool: PgPool) {
+    let shop = Shop::new(pool);
+    let products = [shop.product(9).await, shop.product(9).await];
+    let _lock = shop.lock(products[1]).await;
+    let mut transaction = shop.pool.begin().await.unwrap();
+    let tried = "select busy from reserve_v3($1, '{1,2}', '{1,1}', '{}', 300, '{}', wait => false)";
+    let tried = sqlx::query_scalar(tried).bind(products.map(ProductId::get));
+    let busy: bool = tried.fetch_one(&mut *transaction).await.unwrap();
+    assert!(busy);
+    let commit = sqlx::query_scalar("select current_setting('synchronous_commit')");
+    let commit: String = commit.fetch_one(&mut *transaction).await.unwrap();
+    assert_eq!(commit, "off");
 }
 
 /// Concurrent processes: each request gets its own answer, and exactly the stock is sold.
