@@ -3,8 +3,7 @@
 use axum::extract::State;
 use futures_util::FutureExt as _;
 use inventory::{
-    Error, Executor, ProductId, Quantity, UserId,
-    batch::Batch,
+    ProductId, Quantity, UserId,
     reservation::{Reference, Reservation},
     reserve::{self, Reserve},
     sku::Sku,
@@ -106,7 +105,12 @@ pub(crate) fn start(builder: &LaneBuilder, sale: &'static Sale, count: usize) ->
     Verb::start_with(
         builder,
         spec,
-        move |executor, requests| decide(executor, requests, sale).boxed(),
+        move |executor, requests| {
+            async move {
+                reserve::reserve(executor, &requests, sale.hold_seconds, &sale.events).await
+            }
+            .boxed()
+        },
         Some(at_once(sale)),
     )
 }
@@ -122,19 +126,6 @@ fn at_once(sale: &'static Sale) -> AtOnce<Reserve> {
         }),
         restore: reserve::restore,
     }
-}
-
-async fn decide(
-    executor: Executor<'_>,
-    requests: Vec<Reserve>,
-    sale: &'static Sale,
-) -> Result<Batch, Error> {
-    let Sale {
-        hold_seconds,
-        ref events,
-        ..
-    } = *sale;
-    reserve::reserve(executor, &requests, hold_seconds, events).await
 }
 
 fn render(outcome: Outcome) -> Result<Created<Reservation>, Problem> {

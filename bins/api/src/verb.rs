@@ -62,7 +62,7 @@ pub(crate) struct Verb<Q, A> {
     render: Render<A>,
 }
 
-/// Runs the verb.
+/// Runs the verb, in a call of its own or as a part of a transaction.
 type Decide<Q> =
     Arc<dyn for<'a> Fn(Executor<'a>, Vec<Q>) -> BoxFuture<'a, Result<Batch, Error>> + Send + Sync>;
 
@@ -276,7 +276,7 @@ where
     builder.verb_lanes(spec.name, spec.lanes, lock_of, call)
 }
 
-/// The answers that `make` makes of the outcomes of a batch.
+/// The answers that `make` makes of the outcomes of a batch. Before, they tell its transitions.
 fn answers_of<A: 'static>(
     batch: Batch,
     after_commit: AfterCommit,

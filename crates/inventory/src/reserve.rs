@@ -49,10 +49,10 @@ pub async fn reserve(
     hold_seconds: i32,
     events: &Events,
 ) -> Result<Batch, Error> {
-    let mut executor = executor.into();
+    let executor = executor.into();
     // A transaction would keep the locks of a failed attempt while it waits for the others, which could deadlock.
-    if let Executor::Alone(_) = executor {
-        let tried = decide(executor.reborrow(), TRY, requests, hold_seconds, events).await?;
+    if let Executor::Alone(connections) = executor {
+        let tried = decide(connections, TRY, requests, hold_seconds, events).await?;
         if !tried.busy {
             return batch(tried);
         }
@@ -112,7 +112,8 @@ const RESERVE: &str = "-- reserve
     select outcomes, ids, numbers, reserved_at, expired, busy, waited
     from reserve_v3($1, $2, $3, $4, $5, $6)";
 
-/// Does nothing if another session has locked one of several products. If not, it saves a lock statement for each product.
+/// As [`RESERVE`], but does nothing if another session has locked one of several products. Otherwise it needs one statement
+/// less for each product.
 const TRY: &str = "-- reserve
     select outcomes, ids, numbers, reserved_at, expired, busy, waited
     from reserve_v3($1, $2, $3, $4, $5, $6, wait => false)";

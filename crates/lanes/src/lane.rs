@@ -227,8 +227,8 @@ impl<Q: Send + 'static, A: Send + 'static> Lane<Q, A> {
         }
     }
 
-    /// Waits until as many requests wait as `expected`, or for as long as `pace` says. If it waits, it first answers the batch
-    /// before.
+    /// Waits until as many requests wait as `expected`, until the end of `pace`, or for a quarter of the time that a request may
+    /// wait. If it waits, it first answers the batch before.
     async fn gather(
         &self,
         expected: usize,

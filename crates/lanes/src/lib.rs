@@ -8,8 +8,9 @@
 //! # Solution
 //!
 //! A **lane** is a queue in front of a call. A lane runs at most one call at a time. Requests that arrive during the
-//! call wait in the queue, and the next call takes all of them as one **batch**. No request waits for more to come: if requests come one at a time, a batch has one request, and a lane is a direct call. The busier a lane,
-//! the larger its batches, and the less each request costs.
+//! call wait in the queue, and the next call takes all of them as one **batch**. As long as calls need not wait for locks, no
+//! request waits for more to come: if requests come one at a time, a batch has one request, and a lane is a direct call. The
+//! busier a lane, the larger its batches, and the less each request costs.
 //!
 //! Requests for the same row belong in the same lane, which a key selects ([`Lanes::ask`]). Two concurrent batches
 //! for one row would only wait for each other's lock. Several lanes serve several rows at the same time.
@@ -37,7 +38,7 @@
 //! If another process changes the same row, a batch waits for the row's lock. Requests that arrive during the wait
 //! are not part of the batch, so several processes would send small batches in turns, and each call would cost a wait. So a
 //! call tells how long it has waited ([`Answers::after_wait`]), and its lane gathers requests before the next call: until as many
-//! wait as the last batch had and as came during its call, or for at most as long as that call took.
+//! wait as the last batch had and as waited behind it, or for at most as long as that call took.
 //!
 //! # Blocked rows
 //!

@@ -6,6 +6,7 @@ use inventory::{
     batch::Batch,
     extend::{Extend, extend},
     reservation::Refusal,
+    reserve::reserve,
     reserve_batch::reserve_batch,
 };
 use sqlx::PgPool;
@@ -55,6 +56,13 @@ async fn assert_free(shop: &Shop, product: ProductId, name: &str) {
     other.rollback().await.unwrap();
 }
 
+/// How a call reserves.
+enum Reserve {
+    Alone,
+    InTransaction,
+    AllOrNone,
+}
+
 /// In another order, two calls could wait for each other.
 #[sqlx::test(migrator = "inventory::migrate::MIGRATOR")]
 async fn who_waits_for_a_product_has_locked_none_that_comes_after_it(pool: PgPool) {
@@ -73,17 +81,26 @@ async fn who_waits_for_a_product_has_locked_none_that_comes_after_it(pool: PgPoo
         lock.rollback().await.unwrap();
         assert_eq!(call.await.unwrap().changed(), 2, "{name}");
     }
-    for in_batch in [false, true] {
+    for how in [Reserve::Alone, Reserve::InTransaction, Reserve::AllOrNone] {
         let [first, second] = [shop.product(2).await, shop.product(2).await];
         let lock = shop.lock(first).await;
         let waiting = shop.clone();
         let call = tokio::spawn(async move {
             let requests = [one(second, 1), one(first, 1)];
-            if in_batch {
-                let batch = reserve_batch(&waiting.pool, &requests, HOLD_SECONDS, &waiting.events);
-                batch.await.unwrap().answer.unwrap().len()
-            } else {
-                waiting.reserve(&requests).await.changed() as usize
+            match how {
+                Reserve::Alone => waiting.reserve(&requests).await.changed() as usize,
+                Reserve::InTransaction => {
+                    let mut transaction = waiting.pool.begin().await.unwrap();
+                    let events = &waiting.events;
+                    let batch = reserve(&mut *transaction, &requests, HOLD_SECONDS, events).await;
+                    transaction.commit().await.unwrap();
+                    batch.unwrap().changed() as usize
+                }
+                Reserve::AllOrNone => {
+                    let batch =
+                        reserve_batch(&waiting.pool, &requests, HOLD_SECONDS, &waiting.events);
+                    batch.await.unwrap().answer.unwrap().len()
+                }
             }
         });
         shop.until_waiting(&[call.abort_handle()]).await;

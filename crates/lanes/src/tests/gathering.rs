@@ -4,8 +4,8 @@ use super::*;
 
 impl Bench {
     /// A lane whose last call had two requests and has waited for a lock.
-    async fn after_a_wait() -> Self {
-        let mut bench = Self::new(LIMITS);
+    async fn after_a_wait(limits: Limits) -> Self {
+        let mut bench = Self::new(limits);
         let mut asked = Vec::new();
         for request in [1, SLOW, 2] {
             asked.push(bench.ask(request).await);
@@ -23,7 +23,7 @@ impl Bench {
 /// The batch before is answered first.
 #[tokio::test(start_paused = true)]
 async fn after_a_wait_the_next_batch_gathers_for_as_long() {
-    let mut bench = Bench::after_a_wait().await;
+    let mut bench = Bench::after_a_wait(LIMITS).await;
     let start = Instant::now();
     let asked = bench.ask(3).await;
     // The paused clock advances when all tasks wait.
@@ -39,7 +39,7 @@ async fn after_a_wait_the_next_batch_gathers_for_as_long() {
 
 #[tokio::test(start_paused = true)]
 async fn gathering_ends_when_as_many_wait_as_came_before() {
-    let mut bench = Bench::after_a_wait().await;
+    let mut bench = Bench::after_a_wait(LIMITS).await;
     let start = Instant::now();
     let first = bench.ask(3).await;
     assert!(bench.batches.try_recv().is_err(), "one is not enough");
@@ -51,10 +51,10 @@ async fn gathering_ends_when_as_many_wait_as_came_before() {
     assert_eq!(start.elapsed(), Duration::ZERO);
 }
 
-/// The time counts from the end of the last call.
+/// The time counts from the last answers.
 #[tokio::test(start_paused = true)]
 async fn a_lane_that_was_idle_does_not_gather() {
-    let mut bench = Bench::after_a_wait().await;
+    let mut bench = Bench::after_a_wait(LIMITS).await;
     advance(2 * WAIT).await;
     let start = Instant::now();
     bench.ask(3).await;
@@ -104,9 +104,40 @@ async fn gathering_ends_when_a_batch_is_full() {
     assert_eq!(start.elapsed(), WAIT);
 }
 
+/// More than the queue has room for can never wait.
+#[tokio::test(start_paused = true)]
+async fn gathering_ends_when_the_queue_is_full() {
+    let mut bench = Bench::new(Limits { depth: 2, ..LIMITS });
+    let start = Instant::now();
+    let _first = bench.ask(1).await;
+    assert_eq!(bench.batch().await, [1]);
+    for request in [SLOW, 2] {
+        bench.ask(request).await;
+    }
+    bench.gate.add_permits(1);
+    assert_eq!(bench.batch().await, [SLOW, 2]);
+    for request in [3, 4] {
+        bench.ask(request).await;
+    }
+    bench.gate.add_permits(9);
+    assert_eq!(bench.batch().await, [3, 4]);
+    assert_eq!(start.elapsed(), WAIT);
+}
+
+/// Requests may wait only so long.
+#[tokio::test(start_paused = true)]
+async fn gathering_takes_at_most_a_quarter_of_what_a_request_may_wait() {
+    let wait = 2 * WAIT;
+    let mut bench = Bench::after_a_wait(Limits { wait, ..LIMITS }).await;
+    let start = Instant::now();
+    bench.ask(3).await;
+    assert_eq!(bench.batch().await, [3]);
+    assert_eq!(start.elapsed().as_millis(), (wait / 4).as_millis());
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_stop_ends_the_gathering() {
-    let mut bench = Bench::after_a_wait().await;
+    let mut bench = Bench::after_a_wait(LIMITS).await;
     let start = Instant::now();
     let asked = bench.ask(3).await;
     bench.stop.cancel();
