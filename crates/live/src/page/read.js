@@ -9,18 +9,26 @@ const LOST = { title: 'There was no answer', detail: 'The API could not be reach
 /** The path of the next page, as the header `Link` says it. `null`: this is the last page. */
 export const nextPage = (link) => /^<([^>]+)>; rel="next"$/.exec(link ?? '')?.[1] ?? null;
 
-/** Returns `{ answer, next }`, or `{ problem, status }`. */
+/**
+ * Returns `{ answer, next }`, or `{ problem, status }`. A 503 says when to try again, for example because a list took
+ * too long; it is returned only if it is still the answer when the time is over.
+ */
 export async function read(path) {
+  const end = performance.now() + PATIENCE_MS;
+  const signal = AbortSignal.timeout(PATIENCE_MS);
+  let refused = { problem: LOST, status: null };
   try {
-    const response = await fetch(path, {
-      headers: authorized({ Accept: 'application/json' }),
-      cache: 'no-store',
-      credentials: 'omit',
-      signal: AbortSignal.timeout(PATIENCE_MS),
-    });
-    if (response.ok) return { answer: parseData(await response.text()), next: nextPage(response.headers.get('Link')) };
-    return { problem: (await problemOf(response)) ?? bareProblem(response), status: response.status };
+    for (;;) {
+      const response = await fetch(path, {
+        headers: authorized({ Accept: 'application/json' }), cache: 'no-store', credentials: 'omit', signal,
+      });
+      if (response.ok) return { answer: parseData(await response.text()), next: nextPage(response.headers.get('Link')) };
+      refused = { problem: (await problemOf(response)) ?? bareProblem(response), status: response.status };
+      const pause = 1000 * Number(response.headers.get('Retry-After'));
+      if (response.status !== 503 || !(pause > 0) || performance.now() + pause > end) return refused;
+      await new Promise((resume) => setTimeout(resume, pause));
+    }
   } catch {
-    return { problem: LOST, status: null };
+    return refused;
   }
 }

@@ -35,6 +35,25 @@ test('an answer, a problem, a page of a proxy and no answer are told apart', asy
   assert.equal((await read('/lost')).problem.code, 'no_answer');
 });
 
+test('a 503 is tried again when it says so, until the time is over', async (context) => {
+  const pauses = [];
+  context.mock.method(globalThis, 'setTimeout', (resume, pause) => {
+    pauses.push(pause);
+    resume();
+  });
+  const busy = (after) => new Response('{}', { status: 503, headers: { 'Content-Type': 'application/problem+json', ...after } });
+  let answers = [busy({ 'Retry-After': '1' }), busy({ 'Retry-After': '2' }), new Response('[1]')];
+  globalThis.fetch = async () => answers.shift();
+  assert.deepEqual(await read('/rows'), { answer: [1], next: null });
+  assert.deepEqual(pauses, [1000, 2000]);
+  // The last of them is after the time, or says nothing of a next try, or there is no answer at all.
+  for (const last of [[busy({ 'Retry-After': '60' })], [busy({})], [busy({ 'Retry-After': '1' })]]) {
+    answers = last;
+    assert.deepEqual(await read('/rows'), { problem: {}, status: 503 });
+  }
+  assert.deepEqual(pauses, [1000, 2000, 1000]);
+});
+
 test('who may see the numbers without a token is told how to read a list that needs a key', async () => {
   const problem = { code: 'unauthorized', title: 'No', detail: 'send an API key' };
   globalThis.fetch = async () =>
