@@ -13,7 +13,8 @@
 --
 -- `busy` is true when another transaction has locked one of several products and `wait` is false. Nothing else is
 -- returned then. The call may have locked the other products. The transaction must end before it tries again with `wait`:
--- waiting with these locks held could deadlock. A call for one product always waits. `waited` is how long the call has waited for locks, in microseconds.
+-- waiting with these locks held could deadlock. A call for one product always waits. `waited` is how long the call has
+-- waited for locks, in microseconds.
 --
 -- The settings: a lock timeout proves that nothing was done, so the client may retry. The statistics may date from the
 -- minute before the sale. Each table is therefore read in a step of its own, by arrays of keys. In a join, the planner
