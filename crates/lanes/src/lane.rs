@@ -10,6 +10,7 @@ use futures_util::FutureExt as _;
 use runtime::lock;
 use tokio::{
     sync::{Notify, oneshot},
+    task::yield_now,
     time::{Instant, sleep, sleep_until},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -21,6 +22,11 @@ use crate::{
     pace::Pace,
     queue::{FairQueue, UNKEYED},
 };
+
+/// How often a lane lets other tasks run before it takes a batch. The requests that they bring go with it, instead of
+/// with the next one: each call has costs of its own. The first time is for tasks that are ready, the second for those
+/// whose sockets have become readable meanwhile.
+const TAKES_IN: usize = 2;
 
 /// The limits of a lane.
 #[derive(Clone, Copy)]
@@ -192,10 +198,7 @@ impl<Q: Send + 'static, A: Send + 'static> Lane<Q, A> {
         let mut pace = Pace::new();
         let mut unanswered: Option<Called<A>> = None;
         loop {
-            if let Some(expected) = pace.expected() {
-                self.gather(expected, &mut pace, &mut unanswered, &stop)
-                    .await;
-            }
+            self.gather(&mut pace, &mut unanswered, &stop).await;
             let (requests, spans) = self.take_batch();
             let before = unanswered.take();
             if !requests.is_empty() {
@@ -227,20 +230,20 @@ impl<Q: Send + 'static, A: Send + 'static> Lane<Q, A> {
         }
     }
 
-    /// Waits until as many requests wait as `expected`, until the end of `pace`, or for a quarter of the time that a request may
-    /// wait. If it waits, it first answers the batch before.
+    /// Waits until as many requests wait as `pace` expects, until its end, or for a quarter of the time that a request may
+    /// wait. If it waits, it first answers the batch before. Then it takes in what has arrived, see [`TAKES_IN`].
     async fn gather(
         &self,
-        expected: usize,
         pace: &mut Pace,
         before: &mut Option<Called<A>>,
         stop: &CancellationToken,
     ) {
         let Limits { batch, depth, wait } = self.limits;
-        let wanted = expected.min(batch).min(depth);
+        let wanted = pace.expected().min(batch).min(depth);
+        let start = Instant::now();
         // The requests have a limit, too.
-        let latest = Instant::now() + wait / 4;
-        while self.is_short_of(wanted) {
+        let latest = start + wait / 4;
+        while start < pace.end() && self.is_short_of(wanted) {
             if let Some(before) = before.take() {
                 self.answer(before);
                 pace.answered();
@@ -250,6 +253,12 @@ impl<Q: Send + 'static, A: Send + 'static> Lane<Q, A> {
                 () = sleep_until(pace.end().min(latest)) => break,
                 () = stop.cancelled() => break,
             }
+        }
+        for _ in 0..TAKES_IN {
+            if !self.is_short_of(wanted) {
+                break;
+            }
+            yield_now().await;
         }
         lock(&self.queue).wanted = 0;
     }

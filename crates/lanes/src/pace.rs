@@ -21,7 +21,8 @@ const IDLE: Duration = Duration::from_millis(100);
 /// sixteenth with each call. So it is at most sixteen times the mean wait. It is never longer than the last call took.
 pub(crate) struct Pace {
     time: Duration,
-    /// As many requests as the last batch had, and as waited when its call ended.
+    /// As many requests as the last batch had, and as waited when its call ended. Zero if it was one: then little is going
+    /// on.
     expected: usize,
     /// When the last call started.
     started: Instant,
@@ -40,9 +41,9 @@ impl Pace {
         }
     }
 
-    /// For how many requests the lane gathers, at most until [`Self::end`]. `None`: it does not.
-    pub(crate) fn expected(&self) -> Option<usize> {
-        (self.end() > Instant::now()).then_some(self.expected)
+    /// For how many requests the lane gathers, at most until [`Self::end`].
+    pub(crate) fn expected(&self) -> usize {
+        self.expected
     }
 
     pub(crate) fn end(&self) -> Instant {
@@ -66,9 +67,11 @@ impl Pace {
     pub(crate) fn ended(&mut self, requests: usize, waiting: usize, waited: Duration) {
         let now = Instant::now();
         let time = (self.time * 15 / 16 + waited).min(now - self.started);
-        self.expected = requests + waiting;
-        // A single request shows that little is going on.
-        self.time = match self.expected > 1 && time >= SHORTEST {
+        self.expected = match requests + waiting {
+            ..=1 => 0,
+            more => more,
+        };
+        self.time = match self.expected > 0 && time >= SHORTEST {
             true => time.min(LONGEST),
             false => Duration::ZERO,
         };
@@ -96,10 +99,10 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_time_follows_the_waits() {
         let mut pace = Pace::new();
+        assert_eq!(pace.expected(), 0);
         assert_eq!(call(&mut pace, Duration::ZERO).await, Duration::ZERO);
-        assert_eq!(pace.expected(), None);
         assert_eq!(call(&mut pace, 4 * MS).await, 4 * MS);
-        assert_eq!(pace.expected(), Some(4));
+        assert_eq!(pace.expected(), 4);
         assert_eq!(pace.end(), Instant::now() + 4 * MS);
         assert_eq!(call(&mut pace, 2 * MS).await, 4 * MS * 15 / 16 + 2 * MS);
         assert_eq!(call(&mut pace, 4 * MS).await, 8 * MS, "as long as the call");
@@ -107,7 +110,7 @@ mod tests {
         for _ in 0..44 {
             call(&mut pace, Duration::ZERO).await;
         }
-        assert_eq!(pace.expected(), None, "too short for a timer");
+        assert_eq!(pace.time, Duration::ZERO, "too short for a timer");
     }
 
     /// Such as for the calls of another lane, which do not become fewer.
@@ -138,8 +141,6 @@ mod tests {
         advance(3 * MS).await;
         pace.answered();
         assert_eq!(pace.end(), Instant::now() + 4 * MS);
-        advance(4 * MS).await;
-        assert_eq!(pace.expected(), None);
     }
 
     #[tokio::test(start_paused = true)]
@@ -152,13 +153,13 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_single_request_ends_it() {
-        for (requests, waiting, expected) in [(1, 0, None), (1, 1, Some(2)), (2, 0, Some(2))] {
+        for (requests, waiting, expected, time) in [(1, 0, 0, 0), (1, 1, 2, 8), (2, 0, 2, 8)] {
             let mut pace = Pace::new();
             call(&mut pace, 8 * MS).await;
             pace.started();
             advance(8 * MS).await;
             pace.ended(requests, waiting, 4 * MS);
-            assert_eq!(pace.expected(), expected);
+            assert_eq!((pace.expected(), pace.time), (expected, time * MS));
         }
     }
 }

@@ -72,12 +72,7 @@ impl Bench {
 
     /// Sends a request from a task of its own. Returns when the request is in the queue or in the running call.
     async fn ask(&self, request: i64) -> tokio::task::JoinHandle<Result<i64, NoAnswer>> {
-        let lanes = Arc::clone(&self.lanes);
-        let key = match request {
-            ..QUIET => 0,
-            QUIET.. => request,
-        };
-        let asked = tokio::spawn(async move { lanes.ask(key, request).await });
+        let asked = tokio::spawn(asked(&self.lanes, request));
         tokio::task::yield_now().await;
         asked
     }
@@ -85,6 +80,19 @@ impl Bench {
     async fn batch(&mut self) -> Vec<i64> {
         self.batches.recv().await.unwrap_or_default()
     }
+}
+
+/// Sends a request.
+fn asked(
+    lanes: &Arc<Lanes<i64, i64>>,
+    request: i64,
+) -> impl Future<Output = Result<i64, NoAnswer>> + use<> {
+    let lanes = Arc::clone(lanes);
+    let key = match request {
+        ..QUIET => 0,
+        QUIET.. => request,
+    };
+    async move { lanes.ask(key, request).await }
 }
 
 /// A call with this request waits for a lock, for this time.
@@ -117,6 +125,48 @@ async fn what_comes_during_a_batch_goes_together_in_the_next() {
     for (request, asked) in (1..).zip(asked) {
         assert_eq!(asked.await.ok(), Some(Ok(request * 2)));
     }
+}
+
+/// From tasks that are ready when a call ends, and from tasks that become ready while these run.
+#[tokio::test]
+async fn a_batch_takes_in_what_has_arrived() {
+    let mut bench = Bench::new(Limits {
+        batch: 9,
+        depth: 9,
+        ..LIMITS
+    });
+    for request in 1..=4 {
+        bench.ask(request).await;
+    }
+    bench.gate.add_permits(1);
+    assert_eq!(bench.batch().await, [1]);
+    assert_eq!(bench.batch().await, [2, 3, 4]);
+    bench.ask(5).await;
+    // The call ends, and the lane is the first of the tasks that run now.
+    bench.gate.add_permits(2);
+    let ready = tokio::spawn(asked(&bench.lanes, 6));
+    let later = asked(&bench.lanes, 8);
+    let later = tokio::spawn(async {
+        tokio::task::yield_now().await;
+        tokio::spawn(later).await
+    });
+    assert_eq!(bench.batch().await, [5, 6, 8]);
+    assert_eq!(ready.await.ok(), Some(Ok(12)));
+    assert!(matches!(later.await, Ok(Ok(Ok(16)))));
+}
+
+#[tokio::test]
+async fn a_lone_request_does_not_wait_for_tasks_that_are_ready() {
+    let mut bench = Bench::new(LIMITS);
+    bench.gate.add_permits(9);
+    let first = bench.ask(1).await;
+    assert_eq!(first.await.ok(), Some(Ok(2)));
+    let (second, third) = (asked(&bench.lanes, 2), asked(&bench.lanes, 3));
+    let both = tokio::spawn(async { tokio::join!(second, async { tokio::spawn(third).await }) });
+    for request in 1..=3 {
+        assert_eq!(bench.batch().await, [request]);
+    }
+    assert!(both.await.is_ok());
 }
 
 /// The next batch, whose call runs meanwhile, is not affected.
