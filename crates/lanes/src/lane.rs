@@ -26,7 +26,7 @@ use crate::{
 /// How often a lane lets other tasks run before it takes a batch. The requests that they bring go with it, instead of
 /// with the next one: each call has costs of its own. The first time is for tasks that are ready, the second for those
 /// whose sockets have become readable meanwhile.
-const TAKES_IN: usize = 2;
+const YIELDS: usize = 2;
 
 /// The limits of a lane.
 #[derive(Clone, Copy)]
@@ -231,7 +231,7 @@ impl<Q: Send + 'static, A: Send + 'static> Lane<Q, A> {
     }
 
     /// Waits until as many requests wait as `pace` expects, until its end, or for a quarter of the time that a request may
-    /// wait. If it waits, it first answers the batch before. Then it takes in what has arrived, see [`TAKES_IN`].
+    /// wait. If it waits, it first answers the batch before. Then it takes in what has arrived, see [`YIELDS`].
     async fn gather(
         &self,
         pace: &mut Pace,
@@ -254,7 +254,7 @@ impl<Q: Send + 'static, A: Send + 'static> Lane<Q, A> {
                 () = stop.cancelled() => break,
             }
         }
-        for _ in 0..TAKES_IN {
+        for _ in 0..YIELDS {
             if !self.is_short_of(wanted) {
                 break;
             }

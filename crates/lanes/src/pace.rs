@@ -21,8 +21,8 @@ const IDLE: Duration = Duration::from_millis(100);
 /// sixteenth with each call. So it is at most sixteen times the mean wait. It is never longer than the last call took.
 pub(crate) struct Pace {
     time: Duration,
-    /// As many requests as the last batch had, and as waited when its call ended. Zero if it was one: then little is going
-    /// on.
+    /// As many requests as the last batch had, and as waited when its call ended. Zero if that is one: then little is
+    /// going on.
     expected: usize,
     /// When the last call started.
     started: Instant,
@@ -41,7 +41,7 @@ impl Pace {
         }
     }
 
-    /// For how many requests the lane gathers, at most until [`Self::end`].
+    /// For how many requests the lane gathers. Zero: it does not.
     pub(crate) fn expected(&self) -> usize {
         self.expected
     }
@@ -141,6 +141,8 @@ mod tests {
         advance(3 * MS).await;
         pace.answered();
         assert_eq!(pace.end(), Instant::now() + 4 * MS);
+        advance(4 * MS).await;
+        assert!(pace.end() <= Instant::now());
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,4 +1,4 @@
-//! Lanes whose calls have waited for locks.
+//! What a lane gathers before it takes a batch.
 
 use super::*;
 
@@ -18,6 +18,48 @@ impl Bench {
         assert_eq!(bench.batch().await, [SLOW, 2]);
         bench
     }
+}
+
+/// From tasks that are ready when a call ends, and from tasks that become ready while these run.
+#[tokio::test]
+async fn a_batch_takes_in_what_has_arrived() {
+    let mut bench = Bench::new(Limits {
+        batch: 9,
+        depth: 9,
+        ..LIMITS
+    });
+    for request in 1..=4 {
+        bench.ask(request).await;
+    }
+    bench.gate.add_permits(1);
+    assert_eq!(bench.batch().await, [1]);
+    assert_eq!(bench.batch().await, [2, 3, 4]);
+    bench.ask(5).await;
+    // The call ends, and the lane is the first of the tasks that run now.
+    bench.gate.add_permits(2);
+    let ready = tokio::spawn(asked(&bench.lanes, 6));
+    let later = asked(&bench.lanes, 8);
+    let later = tokio::spawn(async {
+        tokio::task::yield_now().await;
+        tokio::spawn(later).await
+    });
+    assert_eq!(bench.batch().await, [5, 6, 8]);
+    assert_eq!(ready.await.ok(), Some(Ok(12)));
+    assert!(matches!(later.await, Ok(Ok(Ok(16)))));
+}
+
+#[tokio::test]
+async fn a_lone_request_does_not_wait_for_tasks_that_are_ready() {
+    let mut bench = Bench::new(LIMITS);
+    bench.gate.add_permits(9);
+    let first = bench.ask(1).await;
+    assert_eq!(first.await.ok(), Some(Ok(2)));
+    let (second, third) = (asked(&bench.lanes, 2), asked(&bench.lanes, 3));
+    let both = tokio::spawn(async { tokio::join!(second, async { tokio::spawn(third).await }) });
+    for request in 1..=3 {
+        assert_eq!(bench.batch().await, [request]);
+    }
+    assert!(both.await.is_ok());
 }
 
 /// The batch before is answered first.
